@@ -1,0 +1,112 @@
+"""The error tree. Every error says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class DnpGuardError(Exception):
+    """The root of every error this package raises on purpose.
+
+    Attributes:
+        message: what was wrong, and where.
+        hint: what to do about it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{message}\n{hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem at one place of a file, as ``--json`` prints it.
+
+    Attributes:
+        file: the file's path as it was given.
+        line: 1-based; 0 where there is no line.
+        column: 1-based; 0 where there is no column.
+        code: a stable kebab-case name of the kind of problem.
+        message: what is wrong.
+        hint: what to do.
+    """
+
+    file: str
+    line: int
+    column: int
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" {self.hint}" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.column}: {self.message}{hint}"
+
+
+class PolicyError(DnpGuardError):
+    """A policy that does not check; ``problems`` holds all of them, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class PluginError(DnpGuardError):
+    """A plugin that is unknown, not allowed, or of the wrong shape."""
+
+
+class AuditError(DnpGuardError):
+    """An audit log that cannot be written or read."""
+
+
+class CannotSteer(DnpGuardError):
+    """A target, or a call of it, in which no negative can take effect; never a silent no-op.
+
+    Attributes:
+        reason: why it cannot be steered.
+        hint: the remedy.
+    """
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be steered."""
+        return self.message
+
+
+class VlmError(DnpGuardError):
+    """A query that was not answered.
+
+    Attributes:
+        reason: the ``reason`` label of ``dnp_guard_degraded_total`` and of the ``degraded`` record.
+    """
+
+    reason = "vlm_error"
+
+
+class VlmTimeout(VlmError):
+    """No answer within the policy's ``deadline_ms``."""
+
+    reason = "vlm_timeout"
+
+
+class VlmBusy(VlmError):
+    """An earlier question that outlived its deadline is still being computed."""
+
+    reason = "vlm_busy"
+
+
+class VlmBadAnswer(VlmError):
+    """The wrong number of answers, or a probability that is not one."""
+
+    reason = "vlm_bad_answer"
+
+
+class VlmUnavailable(VlmError):
+    """A backend that cannot be built: an unknown spec, a folder without weights, a missing package."""
+
+    reason = "vlm_unavailable"

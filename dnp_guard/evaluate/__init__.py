@@ -1,0 +1,1 @@
+"""Measuring the guard: what was drawn, as an independent detector sees it."""

@@ -1,0 +1,9 @@
+"""Glyphs: the embedded text-to-image model and vision-language model, with the world they were trained on."""
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+PIPELINE = WEIGHTS / "pipeline"
+"""The text-to-image model: ``StableDiffusionPipeline.from_pretrained(PIPELINE, safety_checker=None)``."""
+VLM = WEIGHTS / "vlm"
+"""The vision-language model: ``AutoModelForImageTextToText`` and ``AutoProcessor``."""

@@ -1,0 +1,197 @@
+"""One resumable training loop for every stage, on a GPU or on several single-thread CPU processes.
+
+Two single-thread processes that average their gradients are much faster on two cores than one process of two threads.
+Each step draws from a generator seeded by (seed, step, rank), so a run that was stopped goes on exactly as it would
+have.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import distributed, multiprocessing, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+_SAVE_EVERY_S = 60.0
+_SAY_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast to train.
+
+    Attributes:
+        name: shown beside the progress bar.
+        samples: training samples in all, over all processes.
+        batch: samples a process takes in one step.
+        learning_rate: the peak; warmed up, held for ``hold`` of the run, then a cosine to zero.
+        ema: decay of the moving average of the weights per step, or None to keep the last weights.
+    """
+
+    name: str
+    samples: int
+    batch: int
+    learning_rate: float
+    seed: int
+    hold: float = 0.0
+    warmup: int = 100
+    weight_decay: float = 1e-3
+    ema: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random sources of one step on one process."""
+
+    torch: torch.Generator
+    numpy: np.random.Generator
+    device: torch.device
+
+
+class Task(Protocol):
+    """What a stage trains."""
+
+    modules: list[nn.Module]
+
+    def loss(self, draw: Draw, batch: int) -> Tensor:
+        """The scalar loss of one random batch."""
+
+
+def fit(make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path, processes: int) -> list[dict[str, Tensor]]:
+    """Train, or go on with, a task until its plan is done.
+
+    Args:
+        make_task: builds the task on a device; picklable, it is called in each process.
+        plan: how long and how fast.
+        checkpoint: the file that holds the state, written once a minute and at the end.
+        processes: CPU processes; ignored where there is a GPU.
+
+    Returns:
+        The state of each of the task's modules, the moving average where the plan has one.
+    """
+    if torch.cuda.is_available():
+        _run(0, 1, 0, make_task, plan, checkpoint)
+    elif not _finished(checkpoint):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        multiprocessing.spawn(_run, (processes, port, make_task, plan, checkpoint), nprocs=processes)
+    return list(torch.load(checkpoint, weights_only=True)["result"])
+
+
+def _finished(checkpoint: Path) -> bool:
+    return checkpoint.exists() and "result" in torch.load(checkpoint, weights_only=True)
+
+
+def _run(rank: int, world: int, port: int, make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        distributed.init_process_group("gloo", rank=rank, world_size=world)
+    torch.manual_seed(plan.seed)
+    task = make_task(device)
+    parameters = [p for module in task.modules for p in module.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in parameters]
+    optimizer = torch.optim.AdamW(
+        parameters, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
+    )
+    steps = math.ceil(plan.samples / (plan.batch * world))
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        start = state["step"]
+        for module, saved in zip(task.modules, state["modules"], strict=True):
+            module.load_state_dict(saved)
+        optimizer.load_state_dict(state["optimizer"])
+        average = state["average"]
+
+    def save(step: int, *, done: bool) -> None:
+        state = {
+            "step": step,
+            "modules": [module.state_dict() for module in task.modules],
+            "optimizer": optimizer.state_dict(),
+            "average": average,
+        }
+        if done:
+            if plan.ema is not None:
+                for parameter, mean in zip(parameters, average, strict=True):
+                    parameter.data.copy_(mean)
+            state["result"] = [module.state_dict() for module in task.modules]
+        partial = checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"), console=Console(stderr=True), disable=rank != 0,
+    )  # fmt: skip
+    bar = progress.add_task(plan.name, total=steps, completed=start, loss=math.nan)
+    saved_at = said_at = time.monotonic()
+    running = math.nan
+    with progress:
+        for step in range(start, steps):
+            for group in optimizer.param_groups:
+                group["lr"] = plan.learning_rate * _rate(step, steps, plan)
+            seed = (plan.seed * 1_000_003 + step) * 64 + rank
+            source = torch.Generator(device).manual_seed(seed)
+            loss = task.loss(Draw(source, np.random.default_rng(seed), device), plan.batch)
+            optimizer.zero_grad(set_to_none=False)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if world > 1:
+                _average_gradients(parameters, world)
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            if rank:
+                continue
+            if plan.ema is not None:
+                decay = min(plan.ema, (step + 1) / (step + 10))
+                torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+            value = loss.item()
+            running = value if math.isnan(running) else 0.99 * running + 0.01 * value
+            progress.update(bar, advance=1, loss=running)
+            now = time.monotonic()
+            if now - saved_at > _SAVE_EVERY_S:
+                save(step + 1, done=False)
+                saved_at = now
+            if not progress.console.is_terminal and now - said_at > _SAY_EVERY_S:
+                progress.console.print(f"{plan.name}: step {step + 1} of {steps}, loss {running:.4f}", highlight=False)
+                said_at = now
+    if rank == 0:
+        save(steps, done=True)
+    if device.type == "cpu":
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def _rate(step: int, steps: int, plan: Plan) -> float:
+    done = step / steps
+    falling = max(0.0, (done - plan.hold) / (1 - plan.hold))
+    return min(1.0, (step + 1) / plan.warmup) * (0.5 + 0.5 * math.cos(math.pi * falling)) + 1e-3
+
+
+def _average_gradients(parameters: list[nn.Parameter], world: int) -> None:
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    distributed.all_reduce(flat)
+    flat /= world
+    at = 0
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient))
+        parameter.grad = gradient
+        at += gradient.numel()

@@ -1,0 +1,120 @@
+"""The stages of training, in order; each leaves a file and is skipped when the file is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from dnp_guard.glyphs import models
+from dnp_guard.glyphs.captions import caption
+from dnp_guard.glyphs.train import autoencoder, detector, diffusion
+from dnp_guard.glyphs.train.data import draw
+from dnp_guard.glyphs.train.loop import fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import CLIPTokenizer
+
+_IMAGES = 48_000
+_WORDINGS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where training keeps its files and how many processes it may use.
+
+    Attributes:
+        work: checkpoints and drawn data; can be deleted afterwards.
+        out: the weights folder that is written.
+        processes: single-thread CPU processes.
+        scale: share of the planned samples, for a quick trial of the recipe.
+    """
+
+    work: Path
+    out: Path
+    processes: int = 2
+    scale: float = 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """The GPU when there is one."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def fit(self, make_task, plan, name):  # noqa: ANN001, ANN201
+        """Run one plan at this workshop's scale."""
+        plan = replace(plan, samples=int(plan.samples * self.scale))
+        return fit(make_task, plan, self.work / f"{name}.pt", self.processes)
+
+
+def drawn(shop: Workshop) -> Path:
+    """Draw the training images of the text-to-image model."""
+    path = shop.work / "drawn.data"
+    if not path.exists():
+        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        rng = np.random.default_rng(201)
+        captions = [[caption(scene, rng) for _ in range(_WORDINGS)] for scene in scenes]
+        torch.save({"images": images, "captions": captions}, path)
+    return path
+
+
+def train_autoencoder(shop: Workshop) -> None:
+    """Stage 1."""
+    torch.manual_seed(autoencoder.PLAN.seed)
+    shop.fit(partial(autoencoder.Autoencode, drawn(shop)), autoencoder.PLAN, "autoencoder")
+
+
+def train_diffusion(shop: Workshop) -> None:
+    """Stage 2: latents and captions, then text encoder and denoiser, saved as a pipeline folder."""
+    vae = models.autoencoder()
+    vae.load_state_dict(torch.load(shop.work / "autoencoder.pt", weights_only=True)["result"][0])
+    vae.eval()
+    saved = torch.load(drawn(shop), weights_only=True)
+    tokenizer = models.clip_tokenizer(text for wordings in saved["captions"] for text in wordings)
+    latents = autoencoder.encode(vae.to(shop.device), saved["images"], shop.device)
+    scaling = 1 / float(latents.std())
+    data = shop.work / "diffusion.data"
+    if not data.exists():
+        tokens = torch.stack([_tokens(tokenizer, wordings) for wordings in saved["captions"]]).short()
+        torch.save({"latents": latents * scaling, "captions": tokens, "empty": _tokens(tokenizer, [""])}, data)
+    text_state, unet_state = shop.fit(partial(diffusion.Denoise, data, tokenizer), diffusion.PLAN, "diffusion")
+    text, unet = models.text_encoder(tokenizer), models.unet()
+    text.load_state_dict(text_state)
+    unet.load_state_dict(unet_state)
+    vae.register_to_config(scaling_factor=scaling)
+    pipe = StableDiffusionPipeline(
+        vae=vae.cpu().half(),
+        text_encoder=text.half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=models.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(shop.out / "pipeline", safe_serialization=True)
+
+
+def train_detector(shop: Workshop) -> None:
+    """Stage 3: the independent evaluation detector."""
+    data = shop.work / "detector.data"
+    if not data.exists():
+        images, scenes = draw(60_000, seed=900, processes=shop.processes)
+        pairs, places = detector.labels(scenes)
+        torch.save({"images": images, "pairs": pairs, "places": places}, data)
+    (state,) = shop.fit(partial(detector.Detect, data), detector.PLAN, "detector")
+    folder = shop.out / "detector"
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
+    save_file(half, folder / "model.safetensors")
+
+
+def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    encoded = tokenizer(texts, padding="max_length", max_length=models.MAX_TOKENS, truncation=True)
+    return torch.tensor(encoded.input_ids)

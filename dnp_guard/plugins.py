@@ -1,0 +1,123 @@
+"""One plugin manager a guard: built-in plugins, and third-party ones that are allowed by name.
+
+Third-party plugins are found in the entry-point group ``dnp_guard`` and load only when named; each of their hook
+implementations is wrapped, so that one that raises is counted and stops nothing, and hook wrappers are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import wraps
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from dnp_guard import hookspecs
+from dnp_guard.errors import DnpGuardError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ENTRY_POINTS = "dnp_guard"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """Where a third-party plugin comes from, as the audit records it."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+class Plugins:
+    """The plugins of one guard.
+
+    Args:
+        builtin: the package's own plugins; trusted, not wrapped.
+        allowed: names of entry points, or plugin objects.
+        on_error: called with the plugin's name, the hook's name and the exception of an implementation that raised.
+
+    Raises:
+        PluginError: a name that no installed distribution offers, a plugin that cannot be imported, or one with a
+            hook wrapper.
+    """
+
+    def __init__(
+        self,
+        builtin: Iterable[object],
+        allowed: Iterable[str | object],
+        on_error: Callable[[str, str, Exception], None],
+    ) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._on_error = on_error
+        self.third_party: list[PluginInfo] = []
+        for plugin in builtin:
+            self._manager.register(plugin)
+        for item in allowed:
+            self._add(item)
+
+    @property
+    def hook(self) -> Any:
+        """Call a hook by name, with keyword arguments."""
+        return self._manager.hook
+
+    def _add(self, item: str | object) -> None:
+        info, plugin = _load(item) if isinstance(item, str) else (PluginInfo(type(item).__name__, "", ""), item)
+        self._manager.register(plugin, name=info.name if isinstance(item, str) else None)
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is not plugin:
+                    continue
+                if implementation.hookwrapper or implementation.wrapper:
+                    self._manager.unregister(plugin)
+                    raise PluginError(
+                        f"plugin {info.name!r}: {caller.name} is a hook wrapper",
+                        hint="A wrapper could hide what other plugins and the guard do. Write an ordinary hookimpl.",
+                    )
+                implementation.function = self._isolated(info.name, caller.name, implementation.function)
+        self.third_party.append(info)
+
+    def _isolated(self, plugin: str, hook: str, function: Callable[..., object]) -> Callable[..., object]:
+        @wraps(function)
+        def call(*args: object) -> object:
+            try:
+                return function(*args)
+            except DnpGuardError:
+                if hook in _MAY_REFUSE:
+                    raise
+                self._on_error(plugin, hook, PluginError(f"plugin {plugin!r} raised in {hook}"))
+            except Exception as error:  # noqa: BLE001 (a plugin may raise anything)
+                self._on_error(plugin, hook, error)
+            return None
+
+        return call
+
+
+_MAY_REFUSE = frozenset({"dnp_guard_attach", "dnp_guard_vlm", "dnp_guard_audit_sink"})
+"""Hooks that run at construction, where an error of ours is the answer and no generation is running."""
+
+
+def _load(name: str) -> tuple[PluginInfo, object]:
+    found = list(metadata.entry_points(group=ENTRY_POINTS, name=name))
+    if not found:
+        offered = ", ".join(sorted({point.name for point in metadata.entry_points(group=ENTRY_POINTS)})) or "none"
+        raise PluginError(
+            f"no installed package offers a dnp_guard plugin named {name!r} (offered: {offered})",
+            hint="Install the package that has it, or take the name from plugins=.",
+        )
+    if len(found) > 1:
+        packages = ", ".join(sorted(point.dist.name for point in found if point.dist))
+        raise PluginError(
+            f"several installed packages offer a dnp_guard plugin named {name!r}: {packages}",
+            hint="Uninstall all but the one you trust.",
+        )
+    (point,) = found
+    try:
+        plugin = point.load()
+    except Exception as error:
+        raise PluginError(f"plugin {name!r} ({point.value}) cannot be imported: {error}", hint="Reinstall it.") from error
+    package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    return PluginInfo(name, package, version), plugin

@@ -1,0 +1,193 @@
+"""The values that move through one generation. Frozen, and free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GuidanceMode = Literal["separate", "replace", "orthogonal"]
+
+
+class _Ranked(StrEnum):
+    """A string enumeration whose members are defined from the mildest to the strictest."""
+
+    @property
+    def rank(self) -> int:
+        """Position from the mildest, 0, on."""
+        return list(type(self)).index(self)
+
+    @classmethod
+    def strictest(cls, first: Self, *others: Self) -> Self:
+        """The strictest of some members."""
+        return max(first, *others, key=lambda member: member.rank) if others else first
+
+
+class Action(_Ranked):
+    """What a policy asks for when a category is found, mildest first."""
+
+    MONITOR = "monitor"
+    STEER = "steer"
+    BLUR = "blur"
+    BLOCK = "block"
+
+
+class Outcome(_Ranked):
+    """What became of an image, mildest first."""
+
+    FAILED_OPEN = "failed_open"
+    CLEAN = "clean"
+    MONITORED = "monitored"
+    STEERED = "steered"
+    BLURRED = "blurred"
+    BLOCKED = "blocked"
+    FAILED_CLOSED = "failed_closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One yes/no question about one image.
+
+    Attributes:
+        category: id of the policy's category.
+        term: the ``look_for`` term (the title where a category has none), or the ``allowed`` case.
+        text: what the vision-language model is asked.
+    """
+
+    category: str
+    term: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A term seen at or over its threshold.
+
+    Attributes:
+        category: id of the policy's category.
+        term: the ``look_for`` term.
+        probability: of the answer yes, 0 to 1.
+        threshold: what it was compared with.
+    """
+
+    category: str
+    term: str
+    probability: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A negative prompt for one image: words of the policy only.
+
+    Attributes:
+        text: what the text encoder gets.
+        scale: s of the separate term; None where the words take the unconditional slot at the host's own scale.
+        mode: how it enters the guidance.
+        categories: ids of the categories it is made from.
+    """
+
+    text: str
+    scale: float | None
+    mode: GuidanceMode
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the judge says of one image at one answered query, or at the final look.
+
+    Attributes:
+        action: the strictest action now called for; None when nothing of the policy is seen or held.
+        negative: what the next steps are steered away from; None to steer no more.
+        findings: what was seen, in policy order, waived findings left out.
+        waived: findings that an ``allowed`` case excused.
+        probabilities: P(category) for every category asked about.
+        why: one sentence for a person.
+    """
+
+    action: Action | None
+    negative: Negative | None
+    findings: tuple[Finding, ...]
+    waived: tuple[Finding, ...]
+    probabilities: Mapping[str, float]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One sampler step, as a host hands it to a session.
+
+    Attributes:
+        index: 0-based step of this run.
+        total: steps this run executes; None where the sampler does not know.
+        sigma: the noise level of x_t in the host's own parameterisation; None where it has none.
+        prediction: the clean image predicted at this step, x̂0 = ``pred_original_sample``, latents [B, C, H, W].
+    """
+
+    index: int
+    total: int | None
+    sigma: float | None
+    prediction: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One answered look at one image, for the report.
+
+    Attributes:
+        step: 0-based; None for the final look.
+        sigma: the noise level at that step.
+        decision: what the judge said.
+        latency_ms: how long the answer took, the batch's time.
+    """
+
+    step: int | None
+    sigma: float | None
+    decision: Decision
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """What happened to one image of a generation.
+
+    Attributes:
+        decision: the image's outcome.
+        looks: every answered look, in order; the final one has no step.
+        negatives: each negative injected, with the first step it applied to.
+        why: one sentence for a person.
+    """
+
+    decision: Outcome
+    looks: tuple[Look, ...]
+    negatives: tuple[tuple[int, Negative], ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What happened in one generation, ``guard.last``.
+
+    Attributes:
+        request: the id that every audit record of it carries.
+        policy: name of the policy in force.
+        digest: its digest.
+        images: one report an image, in the order of the batch.
+        degraded: reasons for which the guard could not do its job at some step.
+    """
+
+    request: str
+    policy: str
+    digest: str
+    images: tuple[ImageReport, ...]
+    degraded: tuple[str, ...]
+
+    @property
+    def decision(self) -> Outcome:
+        """The worst outcome of all images; ``clean`` for none."""
+        outcomes = [image.decision for image in self.images]
+        return Outcome.strictest(*outcomes) if outcomes else Outcome.CLEAN

@@ -1,0 +1,36 @@
+"""The contract every vision-language backend keeps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Answers yes/no questions about images, in probabilities.
+
+    An implementation may also have ``name`` and ``revision`` (strings, written to the audit record; the class name and
+    ``"unknown"`` otherwise), ``local`` (False when images leave the machine; True otherwise) and ``close()``.
+    """
+
+    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Probability of "yes" for every image and question.
+
+        Each question is put about one image at a time; what one image holds never answers for another.
+
+        Args:
+            images: RGB pictures of any size.
+            questions: rendered from the policy alone.
+
+        Returns:
+            Rows of probabilities 0…1, shape [len(images), len(questions)].
+
+        Raises:
+            VlmError: the question could not be answered.
+        """
+        ...
