@@ -1,0 +1,53 @@
+# The whole developer life. Needs make, a Python of at least 3.11 and a package index; everything else goes into .venv.
+PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13 python3.14,$(shell \
+	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Where `make matrix` looks for interpreters; those that are missing are named and passed over.
+PYTHONS ?= python3.11 python3.12 python3.13
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs bench matrix clean
+
+help: ## Say what each target does.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "dnp-guard needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@touch $@
+
+demo: $(READY) ## Generate images unguarded and guarded, side by side, on the embedded models.
+	$(BIN)/dnp-guard demo
+
+test: $(READY) ## Run every test.
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style, formatting and the layers.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(READY) ## Check types, strictly.
+	$(BIN)/mypy
+
+docs: $(READY) ## Generate the reference pages and build the documentation; warnings are errors.
+	$(BIN)/python -m docs.generate
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+bench: $(READY) ## Measure; nothing is asserted of the clock.
+	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only
+
+matrix: ## Run the tests under every interpreter of PYTHONS that is here, each in a .venv of its own.
+	@for python in $(PYTHONS); do \
+		if $$python -c '' 2>/dev/null; then \
+			$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$python || exit 1; \
+		else echo "$$python: not here, passed over"; fi; \
+	done
+
+clean: ## Remove what was built; the virtual environments stay.
+	rm -rf build dist demo docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

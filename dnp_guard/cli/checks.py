@@ -1,0 +1,201 @@
+"""What ``dnp-guard doctor`` looks at, one function a question; each says what would fail, why and the remedy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib import import_module, metadata, util
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from dnp_guard.errors import DnpGuardError, PolicyError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Status = Literal["ok", "note", "failed"]
+
+DISTRIBUTION = "dnp-guard"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at.
+
+    Attributes:
+        name: what was looked at.
+        status: ``note`` is worth knowing and stops nothing.
+        found: what there is, in a few words.
+        problems: what would fail and the remedy; none unless ``failed``.
+    """
+
+    name: str
+    status: Status
+    found: str
+    problems: tuple[Problem, ...] = field(default=())
+
+
+def failed(name: str, code: str, message: str, hint: str, file: str = "") -> Check:
+    """A check that found one problem."""
+    return Check(name, "failed", message, (Problem(file, 0, 0, code, message, hint),))
+
+
+def python() -> Check:
+    """The interpreter against the declared range."""
+    version = platform.python_version()
+    needed = SpecifierSet(_declared().get("Requires-Python", "") if _declared() else "")
+    if version not in needed:
+        return failed(
+            "python", "python-version", f"Python {version} is outside {needed}", f"Use a Python that is {needed}."
+        )
+    return Check("python", "ok", f"{version}, {platform.system()} {platform.machine()}")
+
+
+def packages() -> Iterator[Check]:
+    """Every dependency's version against the declared range."""
+    declared = _declared()
+    if declared is None:
+        yield Check("packages", "note", "not installed, so no ranges are known: pip install -e .")
+        return
+    for requirement in map(Requirement, declared.get_all("Requires-Dist") or ()):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield _package(requirement)
+
+
+def _declared() -> metadata.PackageMetadata | None:
+    try:
+        return metadata.metadata(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _package(requirement: Requirement) -> Check:
+    name = requirement.name
+    remedy = f"pip install '{requirement}'"
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return failed(name, "package-missing", f"{name} is not installed", remedy)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return failed(name, "package-version", f"{name} {version} is outside {requirement.specifier}", remedy)
+    return Check(name, "ok", version)
+
+
+def device() -> Check:
+    """Whether torch loads, and what it computes on."""
+    try:
+        torch = import_module("torch")
+    except Exception as error:  # noqa: BLE001 (a broken binary raises anything)
+        return failed("torch", "torch-import", f"torch does not load: {error}", "Reinstall torch for this platform.")
+    if torch.cuda.is_available():
+        return Check("torch", "ok", f"{torch.__version__}, {torch.cuda.get_device_name()}")
+    if torch.backends.mps.is_available():
+        return Check("torch", "ok", f"{torch.__version__}, Apple GPU")
+    return Check("torch", "note", f"{torch.__version__}, CPU only: the embedded models are fast, large ones are not")
+
+
+def loading() -> Iterator[Check]:
+    """Whether the libraries that hold the pipelines and the vision-language models load together."""
+    for name, classes in (
+        ("diffusers", ("DiffusionPipeline", "StableDiffusionPipeline")),
+        ("transformers", ("AutoModelForImageTextToText", "AutoProcessor")),
+    ):
+        try:
+            module = import_module(name)
+            for wanted in classes:
+                getattr(module, wanted)
+        except Exception as error:  # noqa: BLE001 (their lazy imports raise what their own dependencies raise)
+            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+            remedy = "A torchvision that was built for another torch is the usual cause: pip uninstall torchvision."
+            yield failed(f"{name} loads", "import", f"{name} does not load: {reason[0]}", remedy)
+        else:
+            yield Check(f"{name} loads", "ok", ", ".join(classes))
+
+
+def weights() -> Iterator[Check]:
+    """Whether the embedded models are there and can be read."""
+    from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
+
+    from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
+
+    for name, folder in (("embedded text-to-image model", PIPELINE), ("embedded vision-language model", VLM)):
+        remedy = "Reinstall the package; in a source tree, train them: python -m dnp_guard.glyphs.train."
+        files = sorted(folder.rglob("*.safetensors"))
+        if not files:
+            yield failed(name, "weights-missing", "there are no weights", remedy, str(folder))
+            continue
+        digest = hashlib.sha256()
+        try:
+            for file in files:
+                digest.update(file.read_bytes())
+                with safe_open(file, "np") as opened:
+                    opened.keys()
+        except Exception as error:  # noqa: BLE001 (safetensors raises its own error for a damaged header)
+            yield failed(name, "weights-unreadable", f"weights cannot be read: {error}", remedy, str(file))
+        else:
+            yield Check(name, "ok", f"{len(files)} files, sha256 {digest.hexdigest()[:12]}")
+
+
+def policies() -> Iterator[Check]:
+    """Whether every shipped policy checks."""
+    from dnp_guard.policy import load_policy  # noqa: PLC0415 (needed by this check alone)
+
+    for name in ("default", "glyphs"):
+        try:
+            policy = load_policy(name)
+        except PolicyError as error:
+            yield Check(f"policy {name}", "failed", "does not check", error.problems)
+        else:
+            yield Check(f"policy {name}", "ok", f"{policy.revision}, {len(policy.categories)} categories")
+
+
+def audit(path: Path) -> Check:
+    """Whether an audit log can be written at a path; nothing is written."""
+    name = "audit log"
+    folder = path.parent
+    if not folder.is_dir():
+        return failed(name, "audit-folder", "its folder does not exist", f"mkdir -p {folder}", str(path))
+    if path.is_dir():
+        return failed(name, "audit-folder", "it is a folder", "Name a file in it, such as audit.jsonl.", str(path))
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        return failed(name, "audit-not-writable", "it cannot be written", "Change its permissions or owner.", str(path))
+    return Check(name, "ok", f"{path} can be {'continued' if path.exists() else 'created'}")
+
+
+def vlm(spec: str) -> Check:
+    """Whether the backend that a spec names can be built and answers."""
+    name = "vision-language model"
+    from dnp_guard.plugins import Plugins  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.vlm import plugin  # noqa: PLC0415 (needed by this check alone)
+
+    try:
+        backend = Plugins([plugin], (), lambda *_: None).hook.dnp_guard_vlm(spec=spec)
+    except DnpGuardError as error:
+        return failed(name, "vlm-unavailable", error.message, error.hint)
+    if backend is None:
+        kinds = "glyphs, transformers:ID_OR_FOLDER or scripted:FILE"
+        return failed(name, "vlm-unknown", f"no backend is called {spec!r}", f"Use {kinds}.")
+    return Check(name, "ok", f"{getattr(backend, 'name', spec)} {getattr(backend, 'revision', '')}".strip())
+
+
+def plugins() -> Check:
+    """Plugins that installed packages offer; none of them is loaded."""
+    from dnp_guard.plugins import ENTRY_POINTS  # noqa: PLC0415 (needed by this check alone)
+
+    offered = sorted(
+        f"{point.name} ({point.dist.name} {point.dist.version})" if point.dist else point.name
+        for point in metadata.entry_points(group=ENTRY_POINTS)
+    )
+    return Check("plugins", "ok", f"loaded only by name, offered: {', '.join(offered) or 'none'}")
+
+
+def tracing() -> Check:
+    """Whether spans go anywhere."""
+    if util.find_spec("opentelemetry") and util.find_spec("opentelemetry.sdk"):
+        return Check("tracing", "ok", f"OpenTelemetry SDK {metadata.version('opentelemetry-sdk')}")
+    return Check("tracing", "note", "no OpenTelemetry SDK, so spans go nowhere: pip install 'dnp-guard[otel]'")

@@ -1,0 +1,67 @@
+"""``dnp-guard doctor``: what is installed, what would fail, why, and the remedy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dnp_guard.cli import checks
+from dnp_guard.cli.console import print_json, print_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
+
+
+def doctor(
+    *,
+    audit: Annotated[Path | None, typer.Option(help="Also ask whether an audit log can be written here.")] = None,
+    vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Say what is installed, what would fail, why, and the remedy. Exits 1 when something would fail."""
+    found = list(_look(audit, vlm))
+    problems = [problem for check in found for problem in check.problems]
+    if as_json:
+        print_json(
+            {
+                "ok": not problems,
+                "checks": [{"name": check.name, "status": check.status, "found": check.found} for check in found],
+                "errors": [asdict(problem) for problem in problems],
+            }
+        )
+    else:
+        _print(found)
+        for problem in problems:
+            print_problem(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _look(audit: Path | None, vlm: str | None) -> Iterator[checks.Check]:
+    yield checks.python()
+    yield from checks.packages()
+    yield checks.device()
+    yield from checks.loading()
+    yield from checks.weights()
+    yield from checks.policies()
+    yield checks.plugins()
+    yield checks.tracing()
+    if audit:
+        yield checks.audit(audit)
+    if vlm:
+        yield checks.vlm(vlm)
+
+
+def _print(found: list[checks.Check]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for check in found:
+        table.add_row(Text(check.status, style=_STYLE[check.status]), Text(check.name), Text(check.found))
+    Console().print(table)

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("statement", ["pass", "import dnp_guard", "import dnp_guard.cli"])
+def test_a_fresh_interpreter_runs(benchmark, statement):
+    """What an import costs is the difference from ``pass``."""
+    done = benchmark.pedantic(
+        subprocess.run, args=([sys.executable, "-c", statement],), kwargs={"check": True}, rounds=10, warmup_rounds=1
+    )
+    assert done.returncode == 0
