@@ -1,0 +1,96 @@
+"""The hash chain: each record holds the hash of the one before, and its own.
+
+``hash`` is the SHA-256 of the record's RFC 8785 bytes without ``hash``; ``prev`` is the previous record's ``hash``, 64
+zeros at first; ``seq`` counts from 0. A chain without a key finds accidents and partial edits at their line; rewriting
+to the end or cutting the tail is found only against a checkpoint kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.canonical import canonical
+from dnp_guard.audit.record import FORMAT
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ZERO: Final = "0" * 64
+"""The ``prev`` of a log's first record."""
+
+LONGEST_LINE: Final = 1 << 20
+"""Bytes of the longest line a log may have, its newline left out; what bounds the memory of reading one."""
+
+_SAFE_INTEGER = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a log ends: what its next record carries.
+
+    Attributes:
+        seq: of the next record.
+        prev: hash of the last one.
+    """
+
+    seq: int = 0
+    prev: str = ZERO
+
+
+def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
+    """Give a record its place in a log.
+
+    Args:
+        body: what :func:`dnp_guard.audit.record.build` makes.
+        seq: the record's place, from 0.
+        prev: hash of the record before.
+
+    Returns:
+        The line, without its newline, and the record's hash.
+
+    Raises:
+        AuditError: the body has no canonical form, or the line would be too long.
+    """
+    record = {**body, "seq": seq, "prev": prev}
+    sealed = digest(record)
+    line = canonical({**record, "hash": sealed})
+    if len(line) > LONGEST_LINE:
+        raise AuditError(f"an audit record of {len(line)} bytes", hint=f"At most {LONGEST_LINE} bytes fit into a line.")
+    return line, sealed
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    """The hash that belongs to a record, whatever its own field ``hash`` says.
+
+    Raises:
+        AuditError: the record has no canonical form.
+    """
+    return hashlib.sha256(canonical({key: value for key, value in record.items() if key != "hash"})).hexdigest()
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line, or None where it holds no object."""
+    try:
+        # Not the bytes themselves, whose encoding json would guess.
+        value = json.loads(line.decode("utf-8"), parse_int=_number)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def head_after(record: Mapping[str, Any]) -> Head | None:
+    """What follows a record, or None where it is not an audit record."""
+    match record:
+        case {"v": int(version), "seq": int(seq), "prev": str(), "hash": str(sealed), "event": str(), "time": str()}:
+            return Head(seq + 1, sealed) if version == FORMAT else None
+    return None
+
+
+def _number(digits: str) -> int | float:
+    # RFC 8785 writes a float below 10²¹ without a point: beyond the safe integers, digits alone are a float.
+    value = float(digits)
+    return int(digits) if abs(value) <= _SAFE_INTEGER else value

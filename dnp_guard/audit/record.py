@@ -1,0 +1,117 @@
+"""One audit event as a plain JSON object: named, dated, free of what could not or should not be written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from numbers import Integral, Real
+from typing import Any, Final
+
+from dnp_guard.errors import AuditError
+
+FORMAT: Final = 1
+"""The ``v`` of every record."""
+
+MEASURED: Final = frozenset({"probability", "sigma", "latency_ms"})
+"""Fields whose floats are measurements, written with six significant decimals."""
+
+LONGEST: Final = 10_000
+"""Characters of the longest string that is written whole."""
+
+_OURS = frozenset({"v", "time", "seq", "prev", "hash"})
+_SAFE_INTEGER = 2**53 - 1
+_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+class Event(StrEnum):
+    """Every event there is."""
+
+    POLICY_LOADED = "policy.loaded"
+    POLICY_REJECTED = "policy.rejected"
+    GUARD_ATTACHED = "guard.attached"
+    GUARD_DETACHED = "guard.detached"
+    REQUEST_STARTED = "request.started"
+    QUERY = "query"
+    QUERY_SKIPPED = "query.skipped"
+    NEGATIVE_INJECTED = "negative.injected"
+    NEGATIVE_CLEARED = "negative.cleared"
+    FINDING_WAIVED = "finding.waived"
+    DEGRADED = "degraded"
+    OVERRIDE = "override"
+    CHECKPOINT = "checkpoint"
+    REQUEST_FINISHED = "request.finished"
+    REQUEST_ABANDONED = "request.abandoned"
+
+
+def build(event: str, *, at: datetime | None = None, **values: object) -> dict[str, Any]:
+    """Build the record of one event, ready to be sealed into a log.
+
+    Args:
+        event: one of :class:`Event`.
+        at: when it happened; now where it is not given.
+        values: the record's other fields. None, at any depth of mappings, is left out. Dataclasses become objects,
+            named tuples and other sequences arrays.
+
+    Returns:
+        JSON values only. Strings lose control and bidirectional characters and what is beyond :data:`LONGEST`;
+        numbers that JSON cannot hold (NaN, infinities, integers beyond ±(2⁵³-1)) become strings, as in protobuf's JSON.
+
+    Raises:
+        AuditError: an event that is not in the list, a field that the log itself writes, or a value of another type.
+    """
+    if event not in list(Event):
+        raise AuditError(f"{event!r} is not an audit event", hint=f"Use one of {', '.join(Event)}.")
+    if taken := sorted(_OURS & values.keys()):
+        raise AuditError(f"the audit field {taken[0]!r} is written by the log itself", hint="Leave it out.")
+    stamp = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"v": FORMAT, "time": stamp, "event": str(event), **_object(values, "")}
+
+
+def clean(text: str) -> str:
+    """A string that shows in a log as what it is: one line, in the order in which it was written, and not too long."""
+    line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def _object(values: Mapping[Any, object], where: str) -> dict[str, Any]:
+    plain = {clean(str(key)): _value(value, f"{where}{key}") for key, value in values.items() if value is not None}
+    return {
+        key: _rounded(value) if key in MEASURED and isinstance(value, float) else value for key, value in plain.items()
+    }
+
+
+def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSON type)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return clean(str(value))
+    if isinstance(value, Integral):
+        return int(value) if abs(int(value)) <= _SAFE_INTEGER else str(int(value))
+    if isinstance(value, Real):
+        return _float(float(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _object({field.name: getattr(value, field.name) for field in fields(value)}, f"{where}.")
+    if isinstance(value, Mapping):
+        return _object(value, f"{where}.")
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    raise AuditError(
+        f"the audit field {where} holds a {type(value).__name__}, which is not JSON",
+        hint="Pass strings, numbers, mappings, sequences or dataclasses of them.",
+    )
+
+
+def _float(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

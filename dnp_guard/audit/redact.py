@@ -1,0 +1,109 @@
+"""What the log keeps of a prompt. Prompts are personal data: by default only a keyed hash is written.
+
+The key is ``DNP_GUARD_AUDIT_KEY``, or else the content of ``<log>.key`` beside the log, made once from 32 random bytes
+and readable by its owner only. Whoever holds the key can test whether a prompt was used; no one can read one back.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import stat
+from typing import TYPE_CHECKING, Final, Literal
+
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PromptMode = Literal["hmac", "redacted", "plain", "none"]
+
+KEY_VARIABLE: Final = "DNP_GUARD_AUDIT_KEY"
+_SHORTEST_KEY = 16
+
+
+def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]:
+    """The ``prompt`` object of a record.
+
+    Args:
+        text: the prompt.
+        how: ``hmac`` writes its keyed HMAC-SHA-256 in hexadecimal, ``redacted`` the length of each word in its place,
+            ``plain`` the prompt, ``none`` nothing.
+        key: of the HMAC; :func:`prompt_key` has it.
+
+    Returns:
+        One field, named after how; none for ``none``.
+
+    Raises:
+        AuditError: ``hmac`` without a key.
+
+    >>> prompt_field("a red  circle", "redacted")
+    {'redacted': '[1] [3]  [6]'}
+    """
+    if how == "none":
+        return {}
+    if how == "plain":
+        return {how: text}
+    if how == "redacted":
+        return {how: re.sub(r"\S+", lambda word: f"[{len(word[0])}]", text)}
+    if not key:
+        raise AuditError("prompts are to be hashed and there is no key", hint=f"Set {KEY_VARIABLE}.")
+    return {how: hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()}
+
+
+def key_file(log: Path) -> Path:
+    """Where the key of a log is kept: ``audit.jsonl`` has ``audit.jsonl.key``."""
+    return log.with_name(f"{log.name}.key")
+
+
+def prompt_key(log: Path | None = None) -> bytes:
+    """The key of prompts' hashes, from the environment or else from the file beside the log, made where it is missing.
+
+    Args:
+        log: the audit log; without one, a key that lives as long as the process.
+
+    Raises:
+        AuditError: a key too short, a key file that others may read, or one that can be neither read nor made.
+    """
+    if (given := os.environ.get(KEY_VARIABLE)) is not None:
+        return _long_enough(given.encode("utf-8", "surrogateescape"), KEY_VARIABLE)
+    if log is None:
+        return secrets.token_bytes(32)
+    path = key_file(log)
+    try:
+        if not path.exists():
+            _create(path)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise AuditError(f"{path}: others than its owner may read the audit key", hint=f"chmod 600 {path}")
+        return _long_enough(path.read_bytes().strip(), str(path))
+    except OSError as error:
+        raise AuditError(
+            f"{path}: cannot read or make the audit key: {error.strerror}",
+            hint=f"Let this user write the folder, or set {KEY_VARIABLE}.",
+        ) from error
+
+
+def _create(path: Path) -> None:
+    # Linked into place whole, so that of two processes starting together neither reads half of the other's key.
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode() + b"\n")
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        draft.unlink()
+
+
+def _long_enough(key: bytes, where: str) -> bytes:
+    if len(key) < _SHORTEST_KEY:
+        raise AuditError(
+            f"{where}: the audit key has fewer than {_SHORTEST_KEY} bytes",
+            hint='Make one with: python -c "import secrets; print(secrets.token_hex(32))"',
+        )
+    return key
