@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -34,3 +35,27 @@ class Backend(Protocol):
             VlmError: the question could not be answered.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """Who answers, as the audit records it.
+
+    Attributes:
+        name: of the model.
+        revision: of its weights.
+        local: whether images stay on this machine.
+    """
+
+    name: str
+    revision: str
+    local: bool
+
+
+def describe(backend: Backend) -> BackendInfo:
+    """Read a backend's optional ``name``, ``revision`` and ``local``, with the defaults of :class:`Backend`."""
+    return BackendInfo(
+        name=str(getattr(backend, "name", "") or type(backend).__name__),
+        revision=str(getattr(backend, "revision", "") or "unknown"),
+        local=bool(getattr(backend, "local", True)),
+    )

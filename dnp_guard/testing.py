@@ -1,0 +1,150 @@
+"""Test suites for those who extend the guard; pytest must be installed."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dnp_guard.vlm.answers import probabilities
+from dnp_guard.vlm.base import Backend, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.vlm.answers import Probabilities
+
+
+class BackendContract:
+    """What every vision-language backend must do. Subclass it and override the ``backend`` fixture.
+
+    Example::
+
+        class TestMine(BackendContract):
+            @pytest.fixture(scope="class")
+            def backend(self):
+                return MyBackend()
+
+    Attributes:
+        questions: put to the backend; give questions that it answers differently.
+        tolerance: how far two probabilities that must be equal may lie apart. Half precision may need more.
+    """
+
+    questions: Sequence[str] = (
+        "Is there a star in this image?",
+        "Is there a skull in this image? (A drawn skull.)",
+        "Is there a circle in this image?",
+    )
+    tolerance: float = 1e-4
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        """The backend under test."""
+        raise NotImplementedError("override the backend fixture")
+
+    @pytest.fixture
+    def images(self) -> list[Image.Image]:
+        """Three RGB pictures that differ."""
+        rng = np.random.default_rng(7)
+        noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        return [noise, Image.new("RGB", (32, 32), (230, 40, 30)), Image.linear_gradient("L").convert("RGB").resize((32, 32))]
+
+    def _ask(self, backend: Backend, images: Sequence[Image.Image], questions: Sequence[str]) -> Probabilities:
+        return probabilities(backend.ask(images, questions), len(images), len(questions))
+
+    def test_is_a_backend(self, backend: Backend) -> None:
+        """It has ``ask``."""
+        assert isinstance(backend, Backend)
+
+    def test_answers_every_question_about_every_image_with_a_probability(
+        self, backend: Backend, images: list[Image.Image]
+    ) -> None:
+        """Shape [images, questions], values 0…1: the check raises otherwise."""
+        answer = self._ask(backend, images, self.questions)
+        assert [len(row) for row in answer] == [len(self.questions)] * len(images)
+
+    def test_images_asked_about_together_get_the_answers_they_get_alone(
+        self, backend: Backend, images: list[Image.Image]
+    ) -> None:
+        """What one image holds never answers for another."""
+        together = self._ask(backend, images, self.questions)
+        alone = tuple(self._ask(backend, [image], self.questions)[0] for image in images)
+        np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
+
+    def test_a_question_is_answered_the_same_whatever_else_is_asked(
+        self, backend: Backend, images: list[Image.Image]
+    ) -> None:
+        """Questions are independent."""
+        together = np.array(self._ask(backend, images, self.questions))
+        alone = np.hstack([self._ask(backend, images, [question]) for question in self.questions])
+        np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
+
+    def test_the_order_of_questions_does_not_matter(self, backend: Backend, images: list[Image.Image]) -> None:
+        """A column belongs to its question."""
+        forward = np.array(self._ask(backend, images, self.questions))
+        backward = np.array(self._ask(backend, images, self.questions[::-1]))
+        np.testing.assert_allclose(forward, backward[:, ::-1], rtol=0, atol=self.tolerance)
+
+    def test_the_same_question_about_the_same_image_has_the_same_answer(
+        self, backend: Backend, images: list[Image.Image]
+    ) -> None:
+        """Nothing is drawn at random."""
+        first = self._ask(backend, images, self.questions)
+        second = self._ask(backend, images, self.questions)
+        np.testing.assert_allclose(first, second, rtol=0, atol=self.tolerance)
+
+    def test_no_images_give_no_rows(self, backend: Backend) -> None:
+        """Shape [0, questions]."""
+        assert self._ask(backend, [], self.questions) == ()
+
+    def test_no_questions_give_empty_rows(self, backend: Backend, images: list[Image.Image]) -> None:
+        """Shape [images, 0]."""
+        assert self._ask(backend, images, []) == ((),) * len(images)
+
+    def test_leaves_the_random_generators_alone(self, backend: Backend, images: list[Image.Image]) -> None:
+        """A guard that draws from them would change the image it only looks at."""
+        before = _random_states()
+        self._ask(backend, images, self.questions)
+        assert _random_states() == before
+
+    @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+    def test_takes_pictures_of_every_common_mode(self, backend: Backend, images: list[Image.Image], mode: str) -> None:
+        """Hosts hand over what they have."""
+        picture = images[0].convert(mode)
+        assert len(self._ask(backend, [picture], self.questions)) == 1
+
+    @pytest.mark.parametrize("size", [(8, 8), (33, 17), (16, 96), (512, 512)])
+    def test_takes_pictures_of_every_size(
+        self, backend: Backend, images: list[Image.Image], size: tuple[int, int]
+    ) -> None:
+        """Previews are small, and final images are not square."""
+        assert len(self._ask(backend, [images[0].resize(size)], self.questions)) == 1
+
+    def test_takes_pictures_of_different_sizes_together(self, backend: Backend, images: list[Image.Image]) -> None:
+        """And answers for each as it would alone."""
+        pictures = [images[0].resize((40, 20)), images[1].resize((16, 64))]
+        together = self._ask(backend, pictures, self.questions)
+        alone = tuple(self._ask(backend, [picture], self.questions)[0] for picture in pictures)
+        np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
+
+    def test_leaves_the_pictures_alone(self, backend: Backend, images: list[Image.Image]) -> None:
+        """The caller goes on to use them."""
+        before = [image.tobytes() for image in images]
+        self._ask(backend, images, self.questions)
+        assert [image.tobytes() for image in images] == before
+
+    def test_says_who_it_is_in_strings(self, backend: Backend) -> None:
+        """The audit record needs a name and a revision."""
+        own = [getattr(backend, field) for field in ("name", "revision") if hasattr(backend, field)]
+        assert all(isinstance(value, str) and value for value in own)
+        assert describe(backend).name
+
+
+def _random_states() -> tuple[object, ...]:
+    legacy = np.random.get_state(legacy=False)  # noqa: NPY002 (the global generator is what is checked)
+    cuda = tuple(state.tolist() for state in torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+    return torch.get_rng_state().tolist(), cuda, random.getstate(), repr(legacy)

@@ -1,0 +1,41 @@
+"""The built-in backends, by the kind that a spec begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import VlmUnavailable
+from dnp_guard.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from dnp_guard.vlm.base import Backend
+
+KINDS = ("glyphs", "transformers:ID_OR_FOLDER", "scripted:FILE")
+"""What this plugin builds, as messages list it."""
+
+
+@hookimpl
+def dnp_guard_vlm(spec: str) -> Backend | None:
+    """Build a built-in backend; torch is imported only for one that needs it."""
+    kind, _, rest = spec.partition(":")
+    match kind:
+        case "glyphs" if not rest:
+            from dnp_guard import glyphs  # noqa: PLC0415
+            from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+
+            return TransformersBackend(glyphs.VLM, name="glyphs")
+        case "transformers":
+            from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+
+            return TransformersBackend(_rest(spec, rest, "transformers:ID_OR_FOLDER"))
+        case "scripted":
+            from dnp_guard.vlm.scripted import ScriptedBackend  # noqa: PLC0415
+
+            return ScriptedBackend(_rest(spec, rest, "scripted:FILE"))
+    return None
+
+
+def _rest(spec: str, rest: str, form: str) -> str:
+    if not rest:
+        raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")
+    return rest
