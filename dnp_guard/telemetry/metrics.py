@@ -1,0 +1,135 @@
+"""Prometheus metrics. Nothing is registered when this is imported."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.telemetry import names
+from dnp_guard.telemetry.harmless import harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Metrics:
+    """The metrics of one registry.
+
+    Args:
+        registry: where they are registered; two ``Metrics`` of one registry count together. None for
+            a private one.
+
+    Attributes:
+        registry: where they are registered.
+
+    Raises:
+        DnpGuardError: the registry has metrics of these names that are not this package's.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = CollectorRegistry() if registry is None else registry
+        with _registering:
+            if self.registry not in _collectors:
+                _collectors[self.registry] = _Collectors(self.registry)
+            self._of = _collectors[self.registry]
+
+    @harmless
+    def queries(self, policy: str, outcome: str, images: int = 1) -> None:
+        """Count queries, one an image; the outcome is ``answered``, ``skipped`` or ``failed``."""
+        self._of.queries.labels(policy, outcome).inc(images)
+
+    @harmless
+    def query_seconds(self, seconds: float) -> None:
+        """Observe how long an answer took."""
+        self._of.query_seconds.observe(seconds)
+
+    @harmless
+    def negative(self, policy: str, category: str) -> None:
+        """Count a negative injected into one image because of one category."""
+        self._of.negatives.labels(policy, category).inc()
+
+    @harmless
+    def generation(self, policy: str, decision: str) -> None:
+        """Count one finished image by its outcome."""
+        self._of.generations.labels(policy, decision).inc()
+
+    @harmless
+    def degraded(self, reason: str) -> None:
+        """Count that the guard could not do its job at some point; the reason is one of the program's words."""
+        self._of.degraded.labels(reason).inc()
+
+    @contextmanager
+    def overhead(self, stage: str) -> Iterator[None]:
+        """Time what the guard adds, in one of the stages of :data:`dnp_guard.telemetry.names.STAGES`."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self._observe(stage, perf_counter() - start)
+
+    @harmless
+    def policy_info(self, name: str, revision: str, digest: str, mode: str) -> None:
+        """Show the policy in force; what was shown of an earlier revision of the same name goes."""
+        self._of.show(name, revision, digest, mode)
+
+    @harmless
+    def reload(self, result: str) -> None:
+        """Count a reload of the policy by its result."""
+        self._of.reloads.labels(result).inc()
+
+    @harmless
+    def _observe(self, stage: str, seconds: float) -> None:
+        self._of.overhead.labels(stage).observe(seconds)
+
+
+class _Collectors:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        try:
+            self.queries = Counter(
+                names.QUERIES, "Queries, one an image.", [names.POLICY, names.OUTCOME], registry=registry
+            )
+            self.query_seconds = Histogram(
+                names.QUERY_SECONDS, "Time to an answer.", buckets=names.QUERY_BUCKETS, registry=registry
+            )
+            self.negatives = Counter(
+                names.NEGATIVES, "Negatives injected.", [names.POLICY, names.CATEGORY], registry=registry
+            )
+            self.generations = Counter(
+                names.GENERATIONS, "Images finished.", [names.POLICY, names.DECISION], registry=registry
+            )
+            self.degraded = Counter(
+                names.DEGRADED, "Times the guard could not do its job.", [names.REASON], registry=registry
+            )
+            self.overhead = Histogram(
+                names.OVERHEAD,
+                "Time the guard adds.",
+                [names.STAGE],
+                buckets=names.OVERHEAD_BUCKETS,
+                registry=registry,
+            )
+            self.info = Gauge(names.POLICY_INFO, "The policy in force.", names.INFO, registry=registry)
+            self.reloads = Counter(names.POLICY_RELOADS, "Reloads of the policy.", [names.RESULT], registry=registry)
+        except ValueError as error:
+            raise DnpGuardError(
+                f"the Prometheus registry has other metrics of this package's names: {error}",
+                hint="Pass registry= a registry of its own.",
+            ) from error
+        self._shown: dict[str, tuple[str, str, str, str]] = {}
+
+    def show(self, name: str, revision: str, digest: str, mode: str) -> None:
+        labels = (name, revision, digest, mode)
+        with _registering:
+            if (before := self._shown.get(name)) not in {None, labels}:
+                self.info.remove(*before or ())
+            self._shown[name] = labels
+            self.info.labels(*labels).set(1)
+
+
+_registering = Lock()
+_collectors: WeakKeyDictionary[CollectorRegistry, _Collectors] = WeakKeyDictionary()

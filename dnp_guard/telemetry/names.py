@@ -1,0 +1,62 @@
+"""Every name that telemetry gives out, and nothing else.
+
+The GenAI names are OpenTelemetry's, still in development there; ``dnp_guard.*`` are ours, as no convention for guards
+exists. No label and no attribute ever holds a prompt, free text or a path.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+QUERIES: Final = "dnp_guard_queries_total"
+QUERY_SECONDS: Final = "dnp_guard_query_seconds"
+NEGATIVES: Final = "dnp_guard_negatives_injected_total"
+GENERATIONS: Final = "dnp_guard_generations_total"
+DEGRADED: Final = "dnp_guard_degraded_total"
+OVERHEAD: Final = "dnp_guard_overhead_seconds"
+POLICY_INFO: Final = "dnp_guard_policy_info"
+POLICY_RELOADS: Final = "dnp_guard_policy_reloads_total"
+
+POLICY: Final = "policy"
+OUTCOME: Final = "outcome"
+CATEGORY: Final = "category"
+DECISION: Final = "decision"
+REASON: Final = "reason"
+STAGE: Final = "stage"
+RESULT: Final = "result"
+INFO: Final = ("name", "revision", "digest", "mode")
+
+OUTCOMES: Final = ("answered", "skipped", "failed")
+STAGES: Final = ("predict", "preview", "ask", "judge", "encode", "evaluate", "audit")
+
+QUERY_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
+"""Seconds, those of OpenTelemetry's ``gen_ai.client.operation.duration``: 0.01 … 81.92."""
+
+OVERHEAD_BUCKETS: Final = tuple(0.0001 * 4**power for power in range(10))
+"""Seconds, 0.1 ms … 26 s: from a decision to a slow model."""
+
+TRACER: Final = "dnp_guard"
+GENERATION_SPAN: Final = "dnp_guard.generation"
+QUERY_SPAN: Final = "dnp_guard.query"
+NEGATIVE_INJECTED: Final = "dnp_guard.negative_injected"
+DEGRADED_EVENT: Final = "dnp_guard.degraded"
+
+REQUEST_ATTRIBUTE: Final = "dnp_guard.request"
+POLICY_ATTRIBUTE: Final = "dnp_guard.policy"
+DIGEST_ATTRIBUTE: Final = "dnp_guard.policy.digest"
+IMAGES_ATTRIBUTE: Final = "dnp_guard.images"
+IMAGE_ATTRIBUTE: Final = "dnp_guard.image"
+QUESTIONS_ATTRIBUTE: Final = "dnp_guard.questions"
+STEP_ATTRIBUTE: Final = "dnp_guard.step"
+CATEGORIES_ATTRIBUTE: Final = "dnp_guard.categories"
+SCALE_ATTRIBUTE: Final = "dnp_guard.scale"
+REASON_ATTRIBUTE: Final = "dnp_guard.reason"
+DECISION_ATTRIBUTE: Final = "dnp_guard.decision"
+
+GENAI_OPERATION: Final = "gen_ai.operation.name"
+GENAI_PROVIDER: Final = "gen_ai.provider.name"
+GENAI_MODEL: Final = "gen_ai.request.model"
+GENAI_PROMPT_NAME: Final = "gen_ai.prompt.name"
+GENAI_PROMPT_VERSION: Final = "gen_ai.prompt.version"
+ERROR_TYPE: Final = "error.type"
+CHAT: Final = "chat"

@@ -1,0 +1,155 @@
+"""Spans, over the OpenTelemetry API alone: without an SDK they cost microseconds and go nowhere.
+
+``dnp_guard.generation`` holds a ``dnp_guard.query`` for each look, and that the GenAI client span of the ask.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from opentelemetry import context, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from dnp_guard._version import __version__
+from dnp_guard.errors import VlmError
+from dnp_guard.telemetry import names
+from dnp_guard.telemetry.harmless import harmless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+
+class Tracing:
+    """Opens a span for each generation.
+
+    Args:
+        tracer_provider: OpenTelemetry's global one where it is not given.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+        self._tracer = trace.get_tracer(names.TRACER, __version__, tracer_provider)
+
+    def generation(self, request: str, policy: str, digest: str, images: int) -> GenerationSpan:
+        """Open the span of one generation, a child of the current span; end it with its ``end``.
+
+        Args:
+            request: the id that the audit records carry.
+            policy: its name.
+            digest: its digest.
+            images: in the batch.
+        """
+        return GenerationSpan(self._tracer, request, policy, digest, images)
+
+
+class GenerationSpan:
+    """The span of one generation. It is not made the current span, as a generation begins and ends in callbacks."""
+
+    def __init__(self, tracer: Tracer, request: str, policy: str, digest: str, images: int) -> None:
+        self._tracer = tracer
+        self._prompt = {names.GENAI_PROMPT_NAME: policy, names.GENAI_PROMPT_VERSION: digest}
+        self._span = self._start(request, policy, digest, images) or trace.INVALID_SPAN
+
+    @contextmanager
+    def query(
+        self, step: int | None, images: int, questions: int, model: str, *, provider: str = names.TRACER
+    ) -> Iterator[None]:
+        """Hold the span of one look, and in it the current span: the GenAI client span of the ask.
+
+        Args:
+            step: 0-based; None for the final look.
+            images: asked about.
+            questions: asked of each image.
+            model: name of the vision-language model.
+            provider: GenAI name of who serves it.
+        """
+        opened = self._open(step, images, questions, model, provider)
+        try:
+            yield
+        except BaseException as error:
+            if opened is not None:
+                opened.fail(error)
+            raise
+        finally:
+            if opened is not None:
+                opened.close()
+
+    @harmless
+    def injected(self, image: int, step: int, categories: Sequence[str], scale: float | None) -> None:
+        """Add the event of a negative injected into one image from one step on."""
+        attributes: dict[str, int | float | tuple[str, ...]] = {
+            names.IMAGE_ATTRIBUTE: image,
+            names.STEP_ATTRIBUTE: step,
+            names.CATEGORIES_ATTRIBUTE: tuple(categories),
+        }
+        if scale is not None:
+            attributes[names.SCALE_ATTRIBUTE] = scale
+        self._span.add_event(names.NEGATIVE_INJECTED, attributes)
+
+    @harmless
+    def degraded(self, reason: str) -> None:
+        """Add the event of the guard not having done its job."""
+        self._span.add_event(names.DEGRADED_EVENT, {names.REASON_ATTRIBUTE: reason})
+
+    @harmless
+    def end(self, decision: str) -> None:
+        """End the span with what became of the generation."""
+        self._span.set_attribute(names.DECISION_ATTRIBUTE, str(decision))
+        self._span.end()
+
+    @harmless
+    def _start(self, request: str, policy: str, digest: str, images: int) -> Span:
+        attributes: dict[str, str | int] = {
+            names.REQUEST_ATTRIBUTE: request,
+            names.POLICY_ATTRIBUTE: policy,
+            names.DIGEST_ATTRIBUTE: digest,
+            names.IMAGES_ATTRIBUTE: images,
+        }
+        return self._tracer.start_span(names.GENERATION_SPAN, attributes=attributes)
+
+    @harmless
+    def _open(self, step: int | None, images: int, questions: int, model: str, provider: str) -> _Ask:
+        attributes = {names.IMAGES_ATTRIBUTE: images, names.QUESTIONS_ATTRIBUTE: questions}
+        if step is not None:
+            attributes[names.STEP_ATTRIBUTE] = step
+        query = self._tracer.start_span(
+            names.QUERY_SPAN, context=trace.set_span_in_context(self._span), attributes=attributes
+        )
+        client = self._tracer.start_span(
+            f"{names.CHAT} {model}",
+            context=trace.set_span_in_context(query),
+            kind=SpanKind.CLIENT,
+            attributes={
+                names.GENAI_OPERATION: names.CHAT,
+                names.GENAI_PROVIDER: provider,
+                names.GENAI_MODEL: model,
+                **self._prompt,
+            },
+        )
+        return _Ask(query, client, context.attach(trace.set_span_in_context(client)))
+
+
+class _Ask:
+    """The open spans of one look, and what makes the inner one current."""
+
+    def __init__(self, query: Span, client: Span, token: Token[Context]) -> None:
+        self._spans = (client, query)
+        self._token = token
+
+    @harmless
+    def fail(self, error: BaseException) -> None:
+        # Not the exception's text, which may hold an address or a path.
+        kind = error.reason if isinstance(error, VlmError) else type(error).__qualname__
+        for span in self._spans:
+            span.set_attribute(names.ERROR_TYPE, kind)
+            span.set_status(Status(StatusCode.ERROR))
+
+    @harmless
+    def close(self) -> None:
+        context.detach(self._token)
+        for span in self._spans:
+            span.end()
