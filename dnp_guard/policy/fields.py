@@ -1,0 +1,46 @@
+"""The scalar types that policy fields are made of, and the base of every policy model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+IDENTIFIER = r"^[a-z][a-z0-9_-]{0,63}$"
+ADDRESS = r"^(local|https?://\S+)$"
+IN_WORDS = {
+    IDENTIFIER: "lower-case letters, digits, `_` and `-`, a letter first, at most 64",
+    ADDRESS: "`local`, or an address that begins with http:// or https://",
+}
+"""What each pattern means, for people."""
+
+MAX_INTEGER = 2**53 - 1
+"""The largest integer that JSON keeps exactly."""
+
+
+class PolicyModel(BaseModel):
+    """A part of a policy: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _number(value: Any) -> float | int:
+    """Keep an integer an integer: the two kinds mean different things in ``queries.steps``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INTEGER:
+        raise PydanticCustomError("step_type", "Input should be a fraction 0 to 1, or a whole step with `of`")
+    return value
+
+
+Flag = Annotated[bool, Strict()]
+Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
+Address = Annotated[str, StringConstraints(pattern=ADDRESS, max_length=2_000)]
+Probability = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+Scale = Annotated[float, Strict(), Field(ge=0, le=1_000, allow_inf_nan=False)]
+Count = Annotated[int, Strict(), Field(ge=1, le=MAX_INTEGER)]
+Hold = Annotated[int, Strict(), Field(ge=0, le=1_000)]
+StepNumber = Annotated[
+    float | int, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_INTEGER})
+]

@@ -1,0 +1,64 @@
+"""The keys of the policy language: which are valid where, and which are kept for later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import BaseModel
+
+from dnp_guard.policy.model import Policy
+from dnp_guard.policy.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from dnp_guard.policy.rules import Loc
+
+RESERVED = {
+    key: f"`{key.rpartition('.')[2]}`"
+    for key in (
+        "extends",
+        "select",
+        "exceptions",
+        "floor",
+        "queries.wait",
+        "queries.budget_ms",
+        "queries.skip_probe",
+        "question.answer",
+        "guidance.reuse",
+        "guidance.mask",
+        "categories.queries",
+        "categories.calibration",
+    )
+}
+"""Keys that belong to format 1 and that this version does not know yet, and how to speak of them."""
+
+
+def pattern(loc: Loc) -> str:
+    """The way to a key without the positions in lists: ``categories.threshold``."""
+    return ".".join(part for part in loc if isinstance(part, str))
+
+
+def keys_at(loc: Loc) -> tuple[str, ...]:
+    """The keys that are valid in the mapping at a place."""
+    return KEYS.get(pattern(loc), ())
+
+
+def key_hint(loc: Loc) -> str:
+    """What to do about an unknown key: move it, or correct its spelling."""
+    name = str(loc[-1])
+    for where, keys in KEYS.items():
+        if name in keys:
+            return f"`{name}` belongs {f'under `{where}`' if where else 'at the top of the policy'}."
+    return did_you_mean(name, keys_at(loc[:-1]))
+
+
+def _keys(model: type[BaseModel], where: str) -> dict[str, tuple[str, ...]]:
+    found = {where: tuple(model.model_fields)}
+    for name, info in model.model_fields.items():
+        for part in (info.annotation, *get_args(info.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found |= _keys(part, f"{where}.{name}" if where else name)
+    return found
+
+
+KEYS = _keys(Policy, "")
+"""Valid keys by the way to their mapping."""

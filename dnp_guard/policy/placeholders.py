@@ -1,0 +1,32 @@
+"""Placeholders in policy text: ``${name}`` and nothing else, ``$$`` for a dollar sign."""
+
+from __future__ import annotations
+
+import re
+from string import Template
+
+TEMPLATE = ("title", "definition", "term")
+ALLOWED_TEMPLATE = ("allowed",)
+NEGATIVE = ("found",)
+
+
+class _Placeholders(Template):
+    idpattern = r"(?!)"  # the unbraced form is refused: a policy's dollar signs should be easy to read
+    braceidpattern = r"[A-Za-z_][A-Za-z0-9_.-]*"
+    flags = re.ASCII
+
+
+def placeholders(text: str) -> tuple[str, ...]:
+    """The names of the placeholders in a text, in order and once each; a stray ``$`` counts as the name ``"$"``."""
+    found = [match["braced"] or "$" for match in _Placeholders.pattern.finditer(text) if match["escaped"] is None]
+    return tuple(dict.fromkeys(found))
+
+
+def render(text: str, **values: str) -> str:
+    """Fill the placeholders of a text; what is filled in is not looked at again.
+
+    Args:
+        text: a text whose placeholders are all among ``values``, as a checked policy's are.
+        values: by name.
+    """
+    return _Placeholders(text).substitute(values)

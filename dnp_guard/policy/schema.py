@@ -1,0 +1,49 @@
+"""The JSON Schema of the policy language, for editors: draft-07, made from the models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dnp_guard.policy.model import Policy
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of format 1; what it cannot say, the rules between fields, ``policy check`` does."""
+    made = _tidy(Policy.model_json_schema(ref_template="#/definitions/{model}"))
+    definitions = made.pop("$defs")
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "dnp_guard policy, format 1",
+        **made,
+        "definitions": definitions,
+    }
+
+
+def _tidy(node: Any, *, names: bool = False) -> Any:
+    """Draft-07, without what a policy file does not have.
+
+    Nulls go, since a key without a value is an error, and titles, which only repeat the key; a reference with
+    something beside it goes into ``allOf``, since draft-07 ignores what is beside one.
+
+    Args:
+        node: any part of a schema.
+        names: the keys of this mapping are names and not keywords.
+    """
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if names:
+        return {name: _tidy(part) for name, part in node.items()}
+    made = {
+        key: part if key in {"examples", "default", "enum"} else _tidy(part, names=key in {"properties", "$defs"})
+        for key, part in node.items()
+        if not (key == "title" or (key == "default" and part in (None, "")))
+    }
+    options = [option for option in made.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        del made["anyOf"]
+        made = {**options[0], **made}
+    if "$ref" in made and len(made) > 1:
+        made = {"allOf": [{"$ref": made.pop("$ref")}], **made}
+    return made

@@ -1,0 +1,144 @@
+"""The parts of a policy that are not about one category."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from dnp_guard.policy.fields import Address, Count, Flag, Hold, PolicyModel, Probability, Scale, StepNumber, Text
+from dnp_guard.types import GuidanceMode  # noqa: TC001 (pydantic reads it when it runs)
+
+DEFAULT_STEPS = (0.10, 0.12, 0.14, 0.18, 0.24, 0.32, 0.42, 0.54, 0.68, 0.84)
+DEFAULT_SCALE = 15.0
+DEFAULT_STRENGTH: Literal["severity"] = "severity"
+
+
+class Queries(PolicyModel):
+    """When the vision-language model is asked."""
+
+    steps: tuple[StepNumber, ...] = Field(
+        default=DEFAULT_STEPS,
+        max_length=1_000,
+        description="Steps to ask at, rising: fractions of the run, or whole steps counted from 0 with `of`.",
+        examples=[[0.1, 0.2, 0.4, 0.8]],
+    )
+    of: Count | None = Field(
+        default=None,
+        description="The number of steps that whole numbers in `steps` count within. Omitted: `steps` are fractions.",
+        examples=[50],
+    )
+    final: Flag = Field(default=True, description="Also look at the finished image.", examples=[True])
+    skip_similar: Probability | None = Field(
+        default=None,
+        description="Skip a query when the preview is this similar to the last one asked about. Omitted: never.",
+        examples=[0.95],
+    )
+    deadline_ms: Count | None = Field(
+        default=None,
+        description="How long a step may wait for an answer, in milliseconds. Omitted: it waits for the answer.",
+        examples=[2000],
+    )
+    max_questions: Count = Field(
+        default=2000,
+        description="A generation that would need more questions than this is refused before it starts.",
+        examples=[2000],
+    )
+
+
+class QuestionTemplate(PolicyModel):
+    """How the vision-language model is asked."""
+
+    template: Text = Field(
+        default="Is there ${term} in this image? (${definition})",
+        description="The question for one `look_for` term. Placeholders: ${title}, ${definition}, ${term}.",
+        examples=["Is there ${term} in this image? (${definition})"],
+    )
+    allowed_template: Text = Field(
+        default="Is this ${allowed}?",
+        description="The question for one `allowed` case. Placeholder: ${allowed}.",
+        examples=["Is this ${allowed}?"],
+    )
+    paired: Flag = Field(
+        default=False,
+        description="Also ask the negation of every question, and take the stricter answer.",
+        examples=[False],
+    )
+
+
+class Guidance(PolicyModel):
+    """How a negative enters the guidance."""
+
+    mode: GuidanceMode = Field(
+        default="separate",
+        description="separate: a term of its own after CFG. replace: the words take the unconditional slot. "
+        "orthogonal: the part of the separate term orthogonal to the prompt's.",
+        examples=["separate"],
+    )
+    scale: Scale | None = Field(
+        default=None,
+        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace`, which uses the host's.",
+        examples=[15],
+    )
+    strength: Literal["constant", "severity", "controller"] | None = Field(
+        default=None,
+        description="What the scale is multiplied by; `severity` when omitted. An error in `mode: replace`.",
+        examples=["severity"],
+    )
+    hold: Hold = Field(
+        default=2,
+        description="A negative stays through this many answered queries that no longer see its category; 0 as in the paper.",
+        examples=[2],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("mode") == "replace":
+            return data
+        return {"scale": DEFAULT_SCALE, "strength": DEFAULT_STRENGTH, **data}
+
+
+class Preview(PolicyModel):
+    """How the predicted clean image becomes a picture, and who sees it."""
+
+    method: Literal["auto", "vae", "tiny", "linear"] = Field(
+        default="auto", description="The decoder: the model's own VAE, a tiny one, or a linear map.", examples=["auto"]
+    )
+    user_previews: Literal["withhold", "blur", "allow"] = Field(
+        default="withhold",
+        description="What the host's own previews show meanwhile.",
+        examples=["withhold"],
+    )
+
+
+class Audit(PolicyModel):
+    """What the audit record keeps."""
+
+    required: Flag = Field(
+        default=False,
+        description="A generation whose record cannot be written is a failure of the guard.",
+        examples=[False],
+    )
+    prompt: Literal["hmac", "omit", "plain"] = Field(
+        default="hmac",
+        description="The user's prompt in the record: a keyed digest, nothing, or the text.",
+        examples=["hmac"],
+    )
+    previews: Literal["never", "found", "always"] = Field(
+        default="never",
+        description="Which previews are kept.",
+        examples=["never"],
+    )
+    retention_days: Count = Field(default=90, description="How long records are kept.", examples=[90])
+
+
+class Vlm(PolicyModel):
+    """Which vision-language backends a guard may use with this policy."""
+
+    allow: tuple[Address, ...] = Field(
+        min_length=1,
+        description="`local`, or the address that images may be sent to.",
+        examples=[["local"]],
+    )
