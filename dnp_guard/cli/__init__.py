@@ -35,7 +35,13 @@ _USAGE = 2
 
 def main() -> None:
     """Run ``dnp-guard`` and exit."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except BrokenPipeError:
+        # The reader of a pipe has left; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def run(args: Sequence[str]) -> int:
@@ -60,9 +66,7 @@ def run(args: Sequence[str]) -> int:
             return _USAGE
         return _refuse([_usage(error)], args)
     except BrokenPipeError:
-        # The reader of a pipe has left; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except Exception as error:  # noqa: BLE001 (the edge of the program: nobody is shown a traceback unasked)
         if os.environ.get("DNP_GUARD_TRACEBACK"):
             traceback.print_exc()

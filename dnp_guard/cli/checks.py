@@ -48,7 +48,8 @@ def failed(name: str, code: str, message: str, hint: str, file: str = "") -> Che
 def python() -> Check:
     """The interpreter against the declared range."""
     version = platform.python_version()
-    needed = SpecifierSet(_declared().get("Requires-Python", "") if _declared() else "")
+    declared = _declared()
+    needed = SpecifierSet(declared["Requires-Python"] or "" if declared else "")
     if version not in needed:
         return failed(
             "python", "python-version", f"Python {version} is outside {needed}", f"Use a Python that is {needed}."
@@ -117,6 +118,13 @@ def loading() -> Iterator[Check]:
             yield Check(f"{name} loads", "ok", ", ".join(classes))
 
 
+def hosts() -> Check:
+    """Which pipelines can be steered."""
+    from dnp_guard.hosts.diffusers.families import FAMILIES  # noqa: PLC0415 (imports torch)
+
+    return Check("can be steered", "ok", ", ".join(sorted(name for row in FAMILIES for name in row.pipelines)))
+
+
 def weights() -> Iterator[Check]:
     """Whether the embedded models are there and can be read."""
     from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
@@ -143,9 +151,12 @@ def weights() -> Iterator[Check]:
 
 def policies() -> Iterator[Check]:
     """Whether every shipped policy checks."""
-    from dnp_guard.policy import load_policy  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.policy.loading import load_policy, shipped  # noqa: PLC0415 (needed by this check alone)
 
-    for name in ("default", "glyphs"):
+    names = list(shipped())
+    if not names:
+        yield failed("policies", "policies-missing", "no policy came with the package", "Reinstall the package.")
+    for name in names:
         try:
             policy = load_policy(name)
         except PolicyError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print the one document of ``--json`` on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def problems_of(error: Exception) -> tuple[Problem, ...]:

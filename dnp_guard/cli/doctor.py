@@ -48,8 +48,13 @@ def doctor(
 def _look(audit: Path | None, vlm: str | None) -> Iterator[checks.Check]:
     yield checks.python()
     yield from checks.packages()
-    yield checks.device()
-    yield from checks.loading()
+    torch = checks.device()
+    yield torch
+    if torch.status != "failed":
+        libraries = list(checks.loading())
+        yield from libraries
+        if all(check.status != "failed" for check in libraries):
+            yield checks.hosts()
     yield from checks.weights()
     yield from checks.policies()
     yield checks.plugins()

@@ -1,0 +1,112 @@
+"""Write the reference pages that the code itself knows best: ``python -m docs.generate``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+import pluggy
+import typer
+from prometheus_client import CollectorRegistry
+from typer.cli import get_docs_for_click
+
+from dnp_guard import hookspecs
+from dnp_guard.cli import build
+from dnp_guard.telemetry import Metrics
+
+REFERENCE = Path(__file__).parent / "reference"
+
+_HOOKS = """\
+# Hooks
+
+A plugin implements any of these functions, marked with `dnp_guard.hookimpl`, in a module or a class. It is loaded only
+when a guard is told so: `Guard(…, plugins=["name"])` for an entry point of the group `dnp_guard`, or
+`Guard(…, plugins=[object])`. A plugin may make a decision stricter, never looser; an implementation that raises is
+counted in `dnp_guard_degraded_total{reason="plugin_error"}` and skipped.
+"""
+
+_METRICS = """\
+# Metrics
+
+Prometheus metrics, registered in the `registry` that a guard is given, and in a private one otherwise. No label ever
+holds a prompt, free text or a path.
+
+| metric | kind | labels | what it counts |
+|---|---|---|---|
+"""
+
+
+def hooks() -> str:
+    """The page of the hooks: every one with its exact arguments."""
+    return "\n".join([_HOOKS, *(_hook(name) for name in hook_names())])
+
+
+def hook_names() -> list[str]:
+    """Names of all hooks, in the order of the module."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    return [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name) is not None]
+
+
+def signature(name: str) -> str:
+    """A hook's name, arguments and result, as a plugin author writes them."""
+    return f"{name}{inspect.signature(getattr(hookspecs, name))}".replace("'", "")
+
+
+def _hook(name: str) -> str:
+    specification = getattr(hookspecs, name)
+    options = pluggy.PluginManager(hookspecs.PROJECT).parse_hookspec_opts(hookspecs, name) or {}
+    body = textwrap.indent(inspect.getdoc(specification) or "", "   ")
+    answer = "The first result that is not None is the answer." if options.get("firstresult") else "All are called."
+    return (
+        f"## `{name}`\n\n{answer}\n\n"
+        f"```{{eval-rst}}\n.. py:function:: {signature(name)}\n   :no-index:\n\n{body}\n```\n"
+    )
+
+
+def cli() -> str:
+    """The page of the command line: every command with its options."""
+    command = typer.main.get_command(build())
+    page = get_docs_for_click(
+        obj=command, ctx=typer.Context(command, info_name="dnp-guard"), name="dnp-guard", title="Command line"
+    )
+    page = re.sub(r"^\* `--(install|show)-completion`.*\n", "", page, flags=re.MULTILINE)
+    exits = (
+        "Exit codes: 0 done; 1 the answer is no; 2 usage or unreadable input. Errors are one or two lines on stderr."
+    )
+    return page.replace("\n\n**Usage**", f"\n\n{exits}\n\n**Usage**", 1).rstrip() + "\n"
+
+
+def metrics() -> str:
+    """The page of the metrics: every one with its labels."""
+    rows = [f"| `{name}` | {kind} | {labels} | {what} |" for name, kind, labels, what in metric_rows()]
+    return _METRICS + "\n".join(rows) + "\n"
+
+
+def metric_rows() -> list[tuple[str, str, str, str]]:
+    """Name, kind, labels and help of every metric."""
+    registry = CollectorRegistry()
+    Metrics(registry)
+    rows = []
+    for collector in dict.fromkeys(registry._collector_to_names):  # noqa: SLF001 (its public face hides unused labels)
+        (family,) = collector.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in collector._labelnames)  # noqa: SLF001 (as above)
+        rows.append((name, family.type, labels, family.documentation))
+    return sorted(rows)
+
+
+PAGES = {"hooks.md": hooks, "cli.md": cli, "metrics.md": metrics}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        path = REFERENCE / name
+        path.write_text(page(), encoding="utf-8")
+        print(path.relative_to(REFERENCE.parents[1]))
+
+
+if __name__ == "__main__":
+    main()

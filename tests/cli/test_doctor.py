@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from email.message import Message
+from importlib import metadata
+
+import pytest
+
+from dnp_guard import cli
+from dnp_guard.cli import checks
+
+
+def declare(monkeypatch, **fields):
+    message = Message()
+    for name, values in fields.items():
+        for value in values:
+            message[name.replace("_", "-")] = value
+    monkeypatch.setattr(metadata, "metadata", lambda _: message)
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*args):
+        code = cli.run(["doctor", "--json", *args])
+        return code, json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def test_the_document_has_one_entry_a_check(run):
+    code, document = run()
+    assert set(document) == {"ok", "checks", "errors"}
+    assert code == (0 if document["ok"] else 1)
+    assert {"python", "torch", "plugins", "tracing"} <= {check["name"] for check in document["checks"]}
+
+
+def test_a_failed_check_says_what_and_the_remedy_and_exits_1(run, tmp_path):
+    code, document = run("--audit", str(tmp_path / "absent" / "audit.jsonl"))
+    (error,) = [error for error in document["errors"] if error["code"] == "audit-folder"]
+    assert code == 1
+    assert error["file"].endswith("audit.jsonl")
+    assert error["message"] == "its folder does not exist"
+    assert error["hint"].startswith("mkdir -p ")
+
+
+def test_asking_after_an_audit_log_does_not_create_it(run, tmp_path):
+    run("--audit", str(tmp_path / "audit.jsonl"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_audit_log(tmp_path):
+    assert checks.audit(tmp_path).status == "failed"
+
+
+def test_a_package_that_is_too_old_is_named_with_its_range(monkeypatch):
+    declare(monkeypatch, Requires_Dist=["pluggy>=999"])
+    (check,) = checks.packages()
+    assert check.status == "failed"
+    assert check.found == f"pluggy {metadata.version('pluggy')} is outside >=999"
+    assert check.problems[0].hint == "pip install 'pluggy>=999'"
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    declare(monkeypatch, Requires_Dist=["dnp-guard-no-such-package>=1"])
+    (check,) = checks.packages()
+    assert check.problems[0].code == "package-missing"
+
+
+def test_a_package_of_an_extra_is_not_asked_for(monkeypatch):
+    declare(monkeypatch, Requires_Dist=['dnp-guard-no-such-package>=1; extra == "otel"'])
+    assert list(checks.packages()) == []
+
+
+def test_a_python_outside_the_range_fails(monkeypatch):
+    declare(monkeypatch, Requires_Python=[">=99"])
+    assert checks.python().problems[0].code == "python-version"
+
+
+def test_missing_weights_are_named_by_their_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr("dnp_guard.glyphs.VLM", tmp_path)
+    *_, check = checks.weights()
+    assert (check.problems[0].code, check.problems[0].file) == ("weights-missing", str(tmp_path))
+
+
+def test_damaged_weights_are_named_by_their_file(monkeypatch, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    monkeypatch.setattr("dnp_guard.glyphs.VLM", tmp_path)
+    *_, check = checks.weights()
+    assert (check.problems[0].code, check.problems[0].file) == (
+        "weights-unreadable",
+        str(tmp_path / "model.safetensors"),
+    )
+
+
+def test_an_unknown_backend_is_answered_with_those_there_are():
+    check = checks.vlm("no-such-kind:x")
+    assert check.status == "failed"
+    assert "glyphs" in check.problems[0].hint
+
+
+def test_a_backend_that_cannot_be_built_says_why(tmp_path):
+    check = checks.vlm(f"transformers:{tmp_path / 'absent'}")
+    assert check.problems[0].code == "vlm-unavailable"
+    assert "absent" in check.found
