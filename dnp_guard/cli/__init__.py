@@ -19,7 +19,7 @@ from dnp_guard.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-COMMANDS = ("demo", "generate", "policy", "audit", "doctor")
+COMMANDS = ("policy", "audit", "doctor")
 """A module of this package each: it has a function of its own name, or a group of commands as ``app``."""
 
 _QUIET = {
@@ -61,8 +61,7 @@ def run(args: Sequence[str]) -> int:
     except typer.Abort:
         return 130
     except TyperException as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
-            typer.echo(error.format_message(), err=True)
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it, and has printed the help
             return _USAGE
         return _refuse([_usage(error)], args)
     except BrokenPipeError:

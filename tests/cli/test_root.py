@@ -109,7 +109,7 @@ def test_an_unknown_command_names_the_near_one(capsys):
 
 def test_no_command_at_all_shows_the_help_and_is_a_usage_error(capsys):
     assert cli.run([]) == 2
-    assert "doctor" in capsys.readouterr().err
+    assert "doctor" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

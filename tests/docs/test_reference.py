@@ -24,7 +24,7 @@ def commands(command, path=("dnp-guard",)):
         yield from commands(child, (*path, name))
 
 
-@pytest.mark.parametrize("command", commands(typer.main.get_command(build())))
+@pytest.mark.parametrize("command", list(commands(typer.main.get_command(build()))))
 def test_a_command_is_documented(command):
     assert f"# `{command}`\n" in (REFERENCE / "cli.md").read_text(encoding="utf-8")
 
