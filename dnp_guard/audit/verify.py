@@ -7,19 +7,16 @@ only against a checkpoint kept elsewhere. One line is held in memory at a time.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.canonical import canonical
 from dnp_guard.audit.chain import LONGEST_LINE, ZERO, digest, head_after, parse
-from dnp_guard.audit.lock import locked
+from dnp_guard.audit.lines import read_lines
 from dnp_guard.errors import AuditError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from io import BufferedReader
+    from collections.abc import Iterable, Mapping
 
 MOST_PROBLEMS: Final = 100
 """After so many problems the rest of a log is not read."""
@@ -76,11 +73,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     Raises:
         AuditError: the file cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            return verify_lines(_lines(file), str(path))
-    except OSError as error:
-        raise AuditError(f"{path}: cannot read the audit log: {error.strerror}", hint="Check the path.") from error
+    return verify_lines(read_lines(path), os.fspath(path))
 
 
 def verify_lines(lines: Iterable[bytes], file: str = "") -> Verification:
@@ -145,22 +138,3 @@ def _following(code: str, record: Mapping[str, Any], sealed: str | None, expecte
     # After an edit the next line tells which is the older: the hash that was written here, or the one that fits.
     hashes = frozenset({record["hash"], sealed or record["hash"]})
     return _Expected(after if code in {"not-canonical", "hash-mismatch"} else record["seq"] + 1, hashes)
-
-
-def _lines(file: BufferedReader) -> Iterator[bytes]:
-    left = _end(file.fileno())
-    while left > 0 and (line := file.readline(min(left, LONGEST_LINE + 2))):
-        left -= len(line)
-        yield line
-        while left > 0 and not line.endswith(b"\n"):
-            line = file.readline(min(left, LONGEST_LINE))
-            left -= len(line)
-            if not line:
-                return
-
-
-def _end(descriptor: int) -> int:
-    # Between two writes, so that no line is read before its writer is done with it; a copy may lie where no locks are.
-    with suppress(OSError, AuditError), locked(descriptor, shared=True):
-        return os.fstat(descriptor).st_size
-    return os.fstat(descriptor).st_size

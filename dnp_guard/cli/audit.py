@@ -1,0 +1,99 @@
+"""``dnp-guard audit``: check a log, and show what it says.
+
+A chain without a key finds accidents and partial edits at their line; rewriting to the end or cutting the tail is found
+only against a checkpoint kept elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dnp_guard.audit.show import Generation, Log, generations, overview, timeline
+from dnp_guard.audit.verify import Verification
+from dnp_guard.audit.verify import verify as verify_log
+from dnp_guard.cli.console import print_json, print_problem
+from dnp_guard.errors import AuditError
+
+app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
+
+_PRINTED = 10
+
+File = Annotated[Path, typer.Argument(help="The log.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def verify(file: File, *, json: Json = False) -> None:
+    """Check the chain of a log and name the lines at which something was changed.
+
+    Rewriting to the end or cutting the tail is found only by comparing the head hash with one kept elsewhere.
+    """
+    found = verify_log(file)
+    if json:
+        print_json(_document(found))
+    else:
+        _print(file, found)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def show(
+    file: File,
+    *,
+    request: Annotated[str | None, typer.Option(help="One generation, step by step.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only generations in which it was seen.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Only generations of which an image came to it.")] = None,
+    json: Json = False,
+) -> None:
+    """Show the generations of a log, or one of them step by step."""
+    log = Log(file)
+    found = [
+        each
+        for each in generations(log, category=category, decision=decision)
+        if request is None or each.request == request
+    ]
+    if log.skipped:
+        typer.echo(f"dnp-guard: {file}: {log.skipped} lines are no records; 'audit verify' names them", err=True)
+    if request is not None and not found:
+        raise AuditError(f"{file}: no such generation: {request}", hint="'audit show' without --request lists them.")
+    records = [record for record in log if record.get("request") == request] if request is not None else []
+    if json:
+        rows = [_row(each) | ({"records": records} if request is not None else {}) for each in found]
+        print_json({"ok": True, "generations": rows, "errors": []})
+        return
+    console = Console(highlight=False)
+    console.print(overview(found) if found else "no generations")
+    if request is not None:
+        console.print()
+        console.print(timeline(records))
+
+
+def _row(generation: Generation) -> dict[str, object]:
+    return {"decision": generation.decision, **asdict(generation)}
+
+
+def _document(found: Verification) -> dict[str, object]:
+    return {
+        "ok": found.ok,
+        "records": found.records,
+        "head_hash": found.head_hash,
+        "errors": [asdict(problem) for problem in found.problems],
+    }
+
+
+def _print(file: Path, found: Verification) -> None:
+    for problem in found.problems[:_PRINTED]:
+        print_problem(problem)
+    more = ", the rest with --json" if len(found.problems) > _PRINTED else ""
+    verdict = "unbroken" if found.ok else f"{len(found.problems)} problems{more}"
+    typer.echo(f"{file}: {found.records} records, {verdict}; head hash {found.head_hash}")

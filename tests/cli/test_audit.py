@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dnp_guard.audit.record import build
+from dnp_guard.audit.sinks import JsonlSink
+from dnp_guard.cli import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """A log of two generations."""
+    path = tmp_path / "audit.jsonl"
+    sink = JsonlSink(path)
+    finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+    sink.write(build("query", request="r1", image=0, step=3, steps=30, sigma=7.25, findings=[finding]))
+    sink.write(build("request.finished", request="r1", image=0, decision="steered"))
+    sink.write(build("request.finished", request="r2", image=0, decision="clean"))
+    return path
+
+
+@pytest.fixture
+def edited(log: Path) -> Path:
+    """The same log with its second line edited."""
+    log.write_bytes(log.read_bytes().replace(b"steered", b"blocked"))
+    return log
+
+
+def test_verify_says_that_a_log_is_unbroken(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "verify", str(log)])
+    assert (code, capsys.readouterr().out.split(";")[0]) == (0, f"{log}: 3 records, unbroken")
+
+
+def test_verify_names_the_line_of_an_edit_on_stderr(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "verify", str(edited)])
+    assert (code, f"{edited}:2:0: the record does not have the hash it carries" in capsys.readouterr().err) == (1, True)
+
+
+def test_verify_prints_a_few_of_many_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").write_text("x\n" * 50)
+    run(["audit", "verify", str(tmp_path / "other")])
+    output = capsys.readouterr()
+    assert (len(output.err.splitlines()), "50 problems, the rest with --json" in output.out) == (20, True)
+
+
+def test_verify_prints_one_json_document(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "verify", str(edited), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    (error,) = document.pop("errors")
+    head = json.loads(edited.read_bytes().splitlines()[0])["hash"]
+    assert (code, document) == (1, {"ok": False, "records": 2, "head_hash": head})
+    assert {key: error[key] for key in ("file", "line", "column", "code")} == {
+        "file": str(edited),
+        "line": 2,
+        "column": 0,
+        "code": "hash-mismatch",
+    }
+
+
+@pytest.mark.parametrize("command", ["verify", "show"])
+def test_a_missing_log_is_unreadable_input(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", command, str(tmp_path / "missing.jsonl")])
+    output = capsys.readouterr()
+    assert (code, output.out, len(output.err.splitlines())) == (2, "", 2)
+
+
+def test_show_lists_generations(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "show", str(log)])
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert (code, [row.split()[0] for row in rows]) == (0, ["r1", "r2"])
+
+
+@pytest.mark.parametrize("filters", [["--category", "nudity"], ["--decision", "steered"], ["--request", "r1"]])
+def test_show_filters(filters: list[str], log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["audit", "show", str(log), "--json", *filters])
+    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == ["r1"]
+
+
+def test_show_of_one_generation_is_a_timeline(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["audit", "show", str(log), "--request", "r1"])
+    assert "nudity ███████░ 0.90" in capsys.readouterr().out
+
+
+def test_show_of_one_generation_has_its_records_in_json(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["audit", "show", str(log), "--request", "r1", "--json"])
+    (generation,) = json.loads(capsys.readouterr().out)["generations"]
+    assert [record["event"] for record in generation["records"]] == ["query", "request.finished"]
+
+
+def test_show_of_an_unknown_generation_is_refused(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "show", str(log), "--request", "r7"])
+    assert (code, "no such generation: r7" in capsys.readouterr().err) == (2, True)
+
+
+def test_show_says_that_nothing_matched(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "show", str(log), "--decision", "blocked"])
+    assert (code, capsys.readouterr().out) == (0, "no generations\n")
+
+
+def test_show_points_to_verify_where_a_line_is_no_record(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.write_bytes(log.read_bytes() + b"garbage\n")
+    run(["audit", "show", str(log)])
+    assert "1 lines are no records; 'audit verify' names them" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dnp_guard.audit.sinks import MemorySink
+from dnp_guard.audit.verify import verify_lines
+from dnp_guard.recorder import BACKLOG, Recorder
+from dnp_guard.telemetry import Metrics, Tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Flaky(MemorySink):
+    """A sink that fails while ``broken``."""
+
+    broken = False
+    closed = False
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        if self.broken:
+            raise OSError("no space left on device")
+        super().write(event)
+
+    def close(self) -> None:
+        self.closed = True
+        if self.broken:
+            raise OSError("no space left on device")
+
+
+def recorder(*sinks: MemorySink, **common: object) -> Recorder:
+    return Recorder(sinks, Metrics(), Tracing(), common)
+
+
+def events(sink: MemorySink) -> list[tuple[str, object]]:
+    return [(record["event"], record.get("step", record.get("reason"))) for record in sink.records]
+
+
+def degraded(of: Recorder, reason: str) -> float | None:
+    return of.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": reason})
+
+
+def test_every_sink_gets_the_event_with_the_common_fields() -> None:
+    sinks = MemorySink(), MemorySink()
+    emitted = recorder(*sinks, tenant="t", policy={"name": "p"}).emit("query", step=1, tenant="u")
+    (first,), (second,) = (sink.records for sink in sinks)
+    assert (emitted, first, first["tenant"], first["policy"], first["step"]) == (True, second, "u", {"name": "p"}, 1)
+
+
+def test_without_sinks_nothing_fails() -> None:
+    assert recorder().emit("query")
+
+
+def test_writing_is_timed() -> None:
+    of = recorder(MemorySink())
+    of.emit("query")
+    assert of.metrics.registry.get_sample_value("dnp_guard_overhead_seconds_count", {"stage": "audit"}) == 1
+
+
+def test_a_failing_sink_is_counted_and_the_others_are_written() -> None:
+    flaky, other = Flaky(), MemorySink()
+    flaky.broken = True
+    of = recorder(flaky, other)
+    assert (of.emit("query", step=1), degraded(of, "audit_sink"), events(other)) == (False, 1, [("query", 1)])
+
+
+def test_what_a_sink_missed_is_written_before_the_next_event_with_a_record_of_the_outage() -> None:
+    sink = Flaky()
+    of = recorder(sink)
+    sink.broken = True
+    missed = [of.emit("query", step=step) for step in (1, 2)]
+    sink.broken = False
+    recovered = of.emit("query", step=3)
+    assert (missed, recovered, events(sink)) == (
+        [False, False],
+        True,
+        [("query", 1), ("degraded", "audit_sink"), ("query", 2), ("query", 3)],
+    )
+
+
+def test_the_record_of_an_outage_belongs_to_the_generation_in_which_it_began() -> None:
+    sink = Flaky()
+    of = recorder(sink, request="common", policy={"name": "p"})
+    sink.broken = True
+    of.emit("query", request="r1")
+    sink.broken = False
+    of.close()
+    assert [(record["request"], record["policy"]) for record in sink.records] == [("r1", {"name": "p"})] * 2
+
+
+def test_the_backlog_is_bounded_and_what_is_dropped_is_counted() -> None:
+    sink = Flaky()
+    of = recorder(sink)
+    sink.broken = True
+    for step in range(BACKLOG + 9):
+        of.emit("query", step=step)
+    sink.broken = False
+    of.close()
+    assert (len(sink.records), events(sink)[-1], degraded(of, "audit_dropped")) == (BACKLOG, ("query", BACKLOG + 8), 10)
+
+
+@pytest.mark.parametrize(("event", "field"), [("queried", 1), ("query", object())])
+def test_an_event_that_cannot_be_built_is_counted_and_does_not_raise(event: str, field: object) -> None:
+    sink = MemorySink()
+    of = recorder(sink)
+    assert (of.emit(event, run=field), degraded(of, "audit_record"), sink.records) == (False, 1, [])
+
+
+def test_closing_writes_what_was_missed_and_closes_every_sink() -> None:
+    broken, sound = Flaky(), Flaky()
+    of = recorder(broken, sound)
+    broken.broken = sound.broken = True
+    of.emit("query", step=1)
+    sound.broken = False
+    of.close()
+    assert (sound.closed, events(sound)) == (True, [("query", 1), ("degraded", "audit_sink")])
+
+
+def test_threads_write_one_chain() -> None:
+    sink = MemorySink()
+    of = recorder(sink)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda step: of.emit("query", step=step), range(200)))
+    verification = verify_lines(line + b"\n" for line in sink.lines)
+    assert (verification.ok, verification.records) == (True, 200)
