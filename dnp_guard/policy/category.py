@@ -45,8 +45,8 @@ class CategoryGuidance(PolicyModel):
 class Category(PolicyModel):
     """One thing the policy looks for.
 
-    `blur` and `block` steer too, while the image is denoised, as far as there is a `negative`; without one they only act
-    at the end. Only `steer` needs one.
+    `blur` and `block` steer too while the image is denoised, as far as there is a `negative`; without one they act at
+    the end only. `steer` needs one.
     """
 
     id: Identifier = Field(description="A short name, used in rules, records and metrics.", examples=["nudity"])
@@ -54,7 +54,6 @@ class Category(PolicyModel):
         default="",
         description="Name for people. Omitted: made from the id.",
         examples=["Nudity"],
-        validate_default=False,
     )
     definition: Text = Field(
         default="",

@@ -78,7 +78,7 @@ class Guidance(PolicyModel):
     )
     scale: Scale | None = Field(
         default=None,
-        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace`, which uses the host's.",
+        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace`.",
         examples=[15],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
@@ -88,7 +88,7 @@ class Guidance(PolicyModel):
     )
     hold: Hold = Field(
         default=2,
-        description="A negative stays through this many answered queries that no longer see its category; 0 as in the paper.",
+        description="A negative stays through this many answered queries that no longer see its category.",
         examples=[2],
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
@@ -51,6 +52,9 @@ _EXPECTED = {
 _STAND_IN = {"format": 1, "name": "unnamed", "id": "unnamed-{}"}
 _ROUNDS = 4
 
+MAX_PROBLEMS = 200
+"""More would not help anyone, and take time to explain."""
+
 
 def validate(document: Document) -> Policy:
     """Check a document against the policy models and the rules between their fields.
@@ -69,7 +73,13 @@ def validate(document: Document) -> Policy:
     taken = {(problem.line, problem.column) for problem in problems}
     problems += [problem for problem in more if (problem.line, problem.column) not in taken]
     if problems or policy is None:
-        raise PolicyError(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+        ordered = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+        if len(ordered) > MAX_PROBLEMS:
+            last = replace(
+                ordered[MAX_PROBLEMS], code="more-problems", message="there are more problems from here on.", hint=""
+            )
+            ordered[MAX_PROBLEMS:] = [last]
+        raise PolicyError(ordered)
     return policy
 
 
@@ -80,10 +90,13 @@ def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
         return Policy.model_validate(document.data), []
     except ValidationError as error:
         first = _without_echoes(error.errors(include_url=False))
-    misspelt = {_meant(detail["loc"]) for detail in first if detail["type"] == "extra_forbidden"}
+    shown = first[: MAX_PROBLEMS + 1]
+    if len(first) > MAX_PROBLEMS:
+        first = []  # too broken for the rules between fields
+    misspelt = {_meant(detail["loc"]) for detail in shown if detail["type"] == "extra_forbidden"}
     problems = [
         _field_problem(document, detail)
-        for detail in first
+        for detail in shown
         if detail["type"] != BROKEN_RULES
         and not (detail["type"] == "missing" and detail["loc"] in misspelt | document.unread)
         and (detail["type"] == "missing" or detail["loc"] in document.values)
@@ -123,8 +136,8 @@ def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
     loc = detail["loc"]
     if detail["type"] == "missing" and loc[-1] in _STAND_IN:
         value = _STAND_IN[loc[-1]]
-        container = _get(data, loc[:-1])
-        container[loc[-1]] = value.format(loc[1]) if isinstance(value, str) and len(loc) > 1 else value
+        if isinstance(container := _get(data, loc[:-1]), dict):
+            container[loc[-1]] = value.format(loc[1]) if isinstance(value, str) and len(loc) > 1 else value
         return {loc}
     head, rest = (loc[:2], loc[2:]) if loc[0] == "categories" and len(loc) > 2 else ((), loc)  # noqa: PLR2004
     keys = rest[: next((index for index, part in enumerate(rest) if isinstance(part, int)), len(rest))]
@@ -155,7 +168,10 @@ def _inside(loc: Loc, around: Loc) -> bool:
 
 def _get(data: Any, loc: Loc) -> Any:
     for part in loc:
-        data = data[part] if isinstance(part, int) else data.get(part) if isinstance(data, dict) else None
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list) else None
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
     return data
 
 

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dnp_guard import cli
+from dnp_guard.policy import load_policy, schema, shipped
+
+GOOD = "format: 1\nname: example\ncategories: [{id: star, negative: [star]}]\n"
+BAD = GOOD.replace("}]", ", treshold: 0.5}]")
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*args):
+        code = cli.run(["policy", *map(str, args)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "other.yaml").write_text(GOOD)
+    for name in ("tests", "schema"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "other.yaml").write_text(BAD)
+    return tmp_path
+
+
+def test_a_folder_is_checked_without_its_tests_and_schema(run, folder):
+    code, out, _ = run("check", folder, "--json")
+    document = json.loads(out)
+    assert (code, document["ok"], document["errors"]) == (0, True, [])
+    assert [policy["file"] for policy in document["policies"]] == [
+        str(folder / "good.yaml"),
+        str(folder / "more" / "other.yaml"),
+    ]
+
+
+def test_a_checked_policy_is_listed_with_its_digest(run, folder):
+    _, out, err = run("check", folder / "good.yaml")
+    assert load_policy(folder / "good.yaml").digest[:12] in out
+    assert err == ""
+
+
+def test_a_policy_that_does_not_check_exits_1_with_every_problem(run, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    code, out, _ = run("check", path, "--json")
+    assert code == 1
+    assert json.loads(out) == {
+        "ok": False,
+        "policies": [],
+        "errors": [
+            {
+                "file": str(path),
+                "line": 3,
+                "column": 43,
+                "code": "unknown-key",
+                "message": "unknown key `treshold`.",
+                "hint": "Did you mean `threshold`?",
+            }
+        ],
+    }
+
+
+def test_problems_go_to_stderr_in_two_lines_each(run, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    _, out, err = run("check", path)
+    assert out == ""
+    assert err == f"dnp-guard: {path}:3:43: unknown key `treshold`.\n  Did you mean `threshold`?\n"
+
+
+def test_good_policies_are_listed_beside_bad_ones(run, folder):
+    (folder / "bad.yaml").write_text(BAD)
+    code, out, err = run("check", folder)
+    assert (code, "good.yaml" in out, "bad.yaml" in err) == (1, True, True)
+
+
+def test_a_file_that_is_not_there_exits_2(run, tmp_path):
+    code, out, _ = run("check", tmp_path / "absent.yaml", "--json")
+    assert (code, json.loads(out)["errors"][0]["code"]) == (2, "unreadable")
+
+
+def test_a_folder_without_policies_exits_2(run, tmp_path):
+    code, _, err = run("check", tmp_path)
+    assert (code, "no policy in this folder" in err) == (2, True)
+
+
+def test_no_path_is_a_usage_error(run):
+    assert run("check")[0] == 2
+
+
+def test_schema_prints_the_schema(run):
+    code, out, _ = run("schema")
+    assert (code, json.loads(out)) == (0, schema())
+
+
+def test_the_shipped_schema_is_what_schema_prints(run):
+    committed = shipped()["default"].parent / "schema" / "policy.v1.json"
+    assert run("schema")[1] == committed.read_text(encoding="utf-8")
+
+
+def test_explain_says_questions_words_steps_and_failure(run):
+    code, out, _ = run("explain", "glyphs", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["steps"]["28"] == [3, 4, 6, 7, 8, 10, 11, 14, 17, 20, 22, 25]
+    assert document["questions_per_image"] == {"look": 3, "28": 39, "50": 39}
+    assert document["categories"][0]["questions"] == ["is there a star in this image?"]
+    assert document["categories"][0]["words"] == ["star"]
+    assert "withheld" in document["failure"]
+
+
+def test_explain_of_one_category_leaves_out_the_others(run):
+    document = json.loads(run("explain", "glyphs", "--category", "skull", "--json")[1])
+    assert [category["id"] for category in document["categories"]] == ["skull"]
+
+
+def test_explain_shows_the_exact_questions_to_a_reader(run):
+    _, out, _ = run("explain", "glyphs")
+    assert "is there a bolt in this image?" in out
+    assert "3, 4, 6, 7, 8, 10, 11, 14, 17, 20, 22, 25, the finished image" in out
+
+
+def test_explain_of_an_unknown_category_is_a_usage_error(run):
+    code, _, err = run("explain", "glyphs", "--category", "skul")
+    assert (code, "Did you mean `skull`?" in err) == (2, True)
+
+
+def test_explain_of_an_invalid_policy_exits_2(run, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    code, _, err = run("explain", path)
+    assert (code, "treshold" in err) == (2, True)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from dnp_guard.policy.placeholders import placeholders, render
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("plain", ()),
+        ("${term} and ${Title}, ${term}", ("term", "Title")),
+        ("$$5", ()),
+        ("$5", ("$",)),
+        ("$term", ("$",)),
+        ("${a b}", ("$",)),
+        ("${}", ("$",)),
+        ("${term.__class__}", ("term.__class__",)),
+    ],
+)
+def test_placeholders_are_named_and_stray_dollar_signs_found(text, names):
+    assert placeholders(text) == names
+
+
+def test_what_is_filled_in_is_not_looked_at_again():
+    assert render("${a}", a="${a} $b {0}") == "${a} $b {0}"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import pytest
+from pydantic import TypeAdapter
+
+from dnp_guard.policy import (
+    Audit,
+    Category,
+    CategoryGuidance,
+    Guidance,
+    Policy,
+    Preview,
+    Queries,
+    QuestionTemplate,
+    Rule,
+    Vlm,
+    schema,
+    shipped,
+)
+
+MODELS = [Audit, Category, CategoryGuidance, Guidance, Policy, Preview, Queries, QuestionTemplate, Rule, Vlm]
+
+
+def nodes(node):
+    yield node
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from nodes(part)
+
+
+def test_the_committed_schema_is_what_the_models_say():
+    committed = shipped()["default"].parent / "schema" / "policy.v1.json"
+    text = json.dumps(schema(), ensure_ascii=False, indent=2) + "\n"
+    assert committed.read_text(encoding="utf-8") == text, (
+        "run: dnp-guard policy schema > policies/schema/policy.v1.json"
+    )
+
+
+def test_the_schema_uses_draft_07_keywords_only():
+    keywords = {key for node in nodes(schema()) if isinstance(node, dict) for key in node}
+    assert not keywords & {
+        "prefixItems",
+        "$defs",
+        "unevaluatedProperties",
+        "dependentRequired",
+        "minContains",
+        "$anchor",
+    }
+
+
+def test_every_reference_stands_alone_and_leads_somewhere():
+    made = schema()
+    references = [node for node in nodes(made) if isinstance(node, dict) and "$ref" in node]
+    assert references
+    assert all(list(node) == ["$ref"] for node in references)
+    assert {node["$ref"].removeprefix("#/definitions/") for node in references} == set(made["definitions"])
+
+
+def test_no_key_may_be_null():
+    assert {"type": "null"} not in list(nodes(schema()))
+
+
+def test_unknown_keys_are_errors_in_every_mapping():
+    made = schema()
+    assert all(part["additionalProperties"] is False for part in (made, *made["definitions"].values()))
+
+
+@pytest.mark.parametrize(("model", "key"), [(model, key) for model in MODELS for key in model.model_fields], ids=str)
+def test_a_key_has_a_description_and_a_valid_example(model, key):
+    field = model.model_fields[key]
+    assert field.description.endswith(".")
+    assert field.examples
+    for value in field.examples:
+        TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
