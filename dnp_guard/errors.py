@@ -64,6 +64,10 @@ class AuditError(DnpGuardError):
     """An audit log that cannot be written or read."""
 
 
+class RequestRefused(DnpGuardError):
+    """A generation refused before it starts, because of what was asked for."""
+
+
 class CannotSteer(DnpGuardError):
     """A target, or a call of it, in which no negative can take effect; never a silent no-op.
 

@@ -84,16 +84,21 @@ class Negative:
     """A negative prompt for one image: words of the policy only.
 
     Attributes:
-        text: what the text encoder gets.
+        words: words or phrases, in policy order.
         scale: s of the separate term; None where the words take the unconditional slot at the host's own scale.
         mode: how it enters the guidance.
         categories: ids of the categories it is made from.
     """
 
-    text: str
+    words: tuple[str, ...]
     scale: float | None
     mode: GuidanceMode
     categories: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What the text encoder gets."""
+        return ", ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,8 @@ class Decision:
         waived: findings that an ``allowed`` case excused.
         probabilities: P(category) for every category asked about.
         why: one sentence for a person.
+        would_action: what the action would be if nothing were in shadow; None where nothing is.
+        would_negative: likewise.
     """
 
     action: Action | None
@@ -115,6 +122,8 @@ class Decision:
     waived: tuple[Finding, ...]
     probabilities: Mapping[str, float]
     why: str
+    would_action: Action | None = None
+    would_negative: Negative | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,13 +156,14 @@ def vlm_processor() -> LlavaProcessor:
     )
 
 
-def vlm(processor: LlavaProcessor, *, width: int = 144, vision_layers: int = 5, text_layers: int = 3) -> LlavaForConditionalGeneration:
-    """A tiny LLaVA: CLIP vision tower, linear projector, Llama."""
+def vlm(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
+    """A tiny LLaVA of 1.3 M parameters: CLIP vision tower, projector, Llama."""
+    width = 144
     tokenizer = processor.tokenizer
     vision = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=vision_layers,
+        num_hidden_layers=5,
         num_attention_heads=4,
         image_size=SIZE,
         patch_size=PATCH,
@@ -172,7 +173,7 @@ def vlm(processor: LlavaProcessor, *, width: int = 144, vision_layers: int = 5, 
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=2 * width,
-        num_hidden_layers=text_layers,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=160,

@@ -12,6 +12,7 @@ STAGES = {
     "autoencoder": stages.train_autoencoder,
     "diffusion": stages.train_diffusion,
     "detector": stages.train_detector,
+    "vlm": stages.train_vlm,
 }
 
 

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from dnp_guard.glyphs import models
 from dnp_guard.glyphs.captions import caption
-from dnp_guard.glyphs.train import autoencoder, detector, diffusion
+from dnp_guard.glyphs.train import autoencoder, detector, diffusion, vision_language
 from dnp_guard.glyphs.train.data import draw
 from dnp_guard.glyphs.train.loop import fit
+from dnp_guard.glyphs.train.predictions import predictions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _IMAGES = 48_000
 _WORDINGS = 6
+_PREDICTIONS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,26 @@ def train_detector(shop: Workshop) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
     save_file(half, folder / "model.safetensors")
+
+
+def train_vlm(shop: Workshop) -> None:
+    """Stage 4: predictions of the finished model, then the vision tower, then the whole LLaVA."""
+    data = shop.work / "vlm.data"
+    if not data.exists():
+        n = max(1, round(_PREDICTIONS * shop.scale / 2000)) * 2000
+        predicted, origin = predictions(
+            shop.out / "pipeline", shop.work / "diffusion.data", n, seed=300, processes=shop.processes
+        )
+        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        packed = [vision_language.pack(scene) for scene in scenes]
+        torch.save({"drawn": images, "predicted": predicted, "origin": origin, "scenes": packed}, data)
+    tower, _ = shop.fit(partial(vision_language.See, data), vision_language.SEEING, "vision")
+    (state,) = shop.fit(partial(vision_language.Converse, data, tower), vision_language.TALKING, "vlm")
+    processor = models.vlm_processor()
+    model = models.vlm(processor)
+    model.load_state_dict(state)
+    model.half().save_pretrained(shop.out / "vlm")
+    processor.save_pretrained(shop.out / "vlm")
 
 
 def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

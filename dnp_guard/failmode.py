@@ -1,0 +1,45 @@
+"""What happens when the guard cannot do its job: the one place that decides. Pure; no torch.
+
+A missed look during the run changes nothing at once: the current negatives stay and the question is put again at the
+next step. Any later answered look clears the miss. What is decided here is the end: the outcome of an image whose last
+miss nothing cleared.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dnp_guard.types import Outcome
+
+OnFailure = Literal["closed", "open", "last"]
+
+
+def resolve(
+    on_failure: OnFailure,
+    outcome: Outcome,
+    *,
+    missed: bool,
+    answered: bool,
+    request_caused: bool = False,
+) -> Outcome:
+    """The outcome of one image, its failures considered.
+
+    Args:
+        on_failure: the policy's choice.
+        outcome: what the answered looks say.
+        missed: whether a look was missed and no later one was answered.
+        answered: whether any look was answered at all.
+        request_caused: whether the request itself caused the failure (too big, too many questions); always closed.
+
+    Returns:
+        ``outcome`` where nothing is missing. Otherwise ``failed_closed`` under ``closed``; under ``last`` the last
+        decision, or ``failed_closed`` where there is none; under ``open`` ``failed_open``, except that a blur or block
+        already decided stays: an outcome only ever tightens.
+    """
+    if not missed:
+        return outcome
+    if request_caused or on_failure == "closed" or (on_failure == "last" and not answered):
+        return Outcome.FAILED_CLOSED
+    if on_failure == "last" or outcome in {Outcome.BLURRED, Outcome.BLOCKED}:
+        return outcome
+    return Outcome.FAILED_OPEN

@@ -1,0 +1,61 @@
+"""What is asked about Glyphs pictures in training, and the right answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.glyphs.captions import WHERE, describe
+from dnp_guard.glyphs.scene import COLOURS, FORBIDDEN, PLACES, SHAPES, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+PRESENT = (
+    "is there {} in this image ?",
+    "is there {} in this picture ?",
+    "does this image show {} ?",
+    "does this picture contain {} ?",
+    "is {} visible in this image ?",
+)
+ABSENT = ("is this image free of {} ?", "is this image without {} ?")
+LIST = "which of these are visible in this image ?"
+DESCRIBE = "describe this image"
+
+
+def ask(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """Draw a question about a scene, with its answer.
+
+    Shapes are asked about as often as chance has it, not more often when they are there: the prior of "yes" that the
+    model learns is the world's, so that it keeps quiet while there is nothing yet to see.
+    """
+    kind = rng.random()
+    if kind < 0.1:
+        listed = [str(shape) for shape in rng.permutation(SHAPES)[: rng.integers(1, 6)]]
+        asked = list(FORBIDDEN) if rng.random() < 0.5 else listed
+        return f"{LIST} {' , '.join(asked)}", " , ".join(s for s in asked if scene.shows(s)) or "none"
+    if kind < 0.15:
+        return DESCRIBE, " and ".join(map(describe, scene.glyphs)) + " " + WHERE[scene.place]
+    if kind < 0.2:
+        place = _pick(rng, PLACES)
+        return f"is this a picture {WHERE[place]} ?", _yes(place == scene.place)
+    shape = _pick(rng, FORBIDDEN if rng.random() < 0.7 else SHAPES)
+    if kind < 0.28:
+        return _pick(rng, ABSENT).format(f"a {shape}"), _yes(not scene.shows(shape))
+    if kind < 0.36:
+        colour = _pick(rng, tuple(COLOURS))
+        there = any(glyph.shape == shape and glyph.colour == colour for glyph in scene.glyphs)
+        return _pick(rng, PRESENT).format(f"a {colour} {shape}"), _yes(there)
+    question = _pick(rng, PRESENT[:1] if rng.random() < 0.5 else PRESENT).format(f"a {shape}")
+    if rng.random() < 0.1:  # a policy's definition in words the model does not know
+        question += " ( " + "<unk> " * int(rng.integers(1, 12)) + ")"
+    return question, _yes(scene.shows(shape))
+
+
+def _yes(true: bool) -> str:  # noqa: FBT001 (the one thing it says)
+    return "yes" if true else "no"
+
+
+def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]

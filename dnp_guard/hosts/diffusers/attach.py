@@ -1,0 +1,98 @@
+"""Attach a guard to a pipeline: ``pipe.callback_on_step_end = guard``.
+
+Diffusers reads ``callback_on_step_end`` from the arguments of a call only, and Python looks ``__call__`` up on the class.
+So a data descriptor on ``DiffusionPipeline`` swaps the class of a guarded pipeline for a subclass of the same name whose
+``__call__`` is guarded, and swaps it back for ``None``.
+"""
+
+from __future__ import annotations
+
+from functools import cache, partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from dnp_guard.hosts.diffusers.call import guarded_call
+from dnp_guard.hosts.diffusers.families import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dnp_guard.guard import Guard
+
+ATTRIBUTE = "callback_on_step_end"
+_GUARD = "_dnp_guard"
+
+
+def put_attribute() -> None:
+    """Give every pipeline the attribute, once."""
+    if not isinstance(DiffusionPipeline.__dict__.get(ATTRIBUTE), _Attribute):
+        setattr(DiffusionPipeline, ATTRIBUTE, _Attribute())
+
+
+def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
+    """Guard every later call of a pipeline; the guard that was there before steps aside.
+
+    Returns:
+        A function that puts back what was there before.
+
+    Raises:
+        CannotSteer: the pipeline cannot be steered.
+    """
+    before = guard_of(pipe)
+    _set(pipe, guard)
+    return partial(_set, pipe, before)
+
+
+def guard_of(pipe: DiffusionPipeline) -> Guard | None:
+    """The guard that is attached to a pipeline."""
+    return pipe.__dict__.get(_GUARD)
+
+
+def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
+    before = guard_of(pipe)
+    if before is guard:
+        return
+    if guard is not None:
+        family_of(pipe)
+    target = {"name": "diffusers", "target": type(pipe).__name__}
+    if before is not None:
+        pipe.__class__ = type(pipe).__mro__[1]
+        del pipe.__dict__[_GUARD]
+        before.noted("guard.detached", host=target)
+    if guard is not None:
+        pipe.__dict__[_GUARD] = guard
+        pipe.__class__ = _guarded(type(pipe))
+        guard.noted("guard.attached", host=target)
+
+
+class _Attribute:
+    """``callback_on_step_end`` of a pipeline: the attached guard, or None."""
+
+    def __get__(self, pipe: DiffusionPipeline | None, owner: type) -> Any:
+        return self if pipe is None else guard_of(pipe)
+
+    def __set__(self, pipe: DiffusionPipeline, value: Guard | None) -> None:
+        from dnp_guard.guard import Guard  # noqa: PLC0415 (the guard imports this package)
+
+        if value is not None and not isinstance(value, Guard):
+            raise TypeError(
+                f"callback_on_step_end = {value!r}: diffusers ignores this attribute unless it is a dnp_guard.Guard; "
+                "pass an ordinary callback to the call, pipe(…, callback_on_step_end=…)"
+            )
+        _set(pipe, value)
+
+
+@cache
+def _guarded(kind: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
+    """A subclass of the same name whose call is guarded; one per class."""
+    call = kind.__call__
+
+    @wraps(call)
+    def __call__(self: DiffusionPipeline, *args: Any, **kwargs: Any) -> Any:
+        guard = guard_of(self)
+        plain = partial(call, self)
+        return plain(*args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
+
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), {"__call__": __call__, **names})

@@ -1,0 +1,233 @@
+"""One guarded call: everything is installed for it and removed after it, whatever happens."""
+
+from __future__ import annotations
+
+import inspect
+from contextvars import ContextVar
+from functools import wraps
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from dnp_guard import preview
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.families import family_of
+from dnp_guard.hosts.diffusers.injection import Injection
+from dnp_guard.hosts.diffusers.output import Output
+from dnp_guard.hosts.diffusers.prediction import predict
+from dnp_guard.session import Request
+from dnp_guard.types import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from dnp_guard.guard import Guard
+    from dnp_guard.session import Session
+    from dnp_guard.types import Negative
+
+_RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)
+"""The call that runs in this context; pipelines in other threads may share its denoiser."""
+
+
+class Call:
+    """The guard's part in one call of a pipeline; a session's host.
+
+    Args:
+        guard: the guard.
+        pipe: the pipeline.
+        request: what is generated.
+        users_negatives: the user's own negative prompt for each image.
+        done: sampler steps that ran before this was installed.
+
+    Raises:
+        CannotSteer: no negative can take effect in this call.
+        RequestRefused: the policy does not allow so many questions.
+    """
+
+    def __init__(
+        self, guard: Guard, pipe: Any, request: Request, users_negatives: Sequence[str] | None, *, done: int = 0
+    ) -> None:
+        self.guard = guard
+        self._pipe = pipe
+        self._family = family_of(pipe)
+        mode = guard.policy.guidance.mode
+        if mode == "replace" and users_negatives is None:
+            raise CannotSteer(
+                "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
+                hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
+            )
+        self._users_negatives = users_negatives or [""] * request.images
+        self._embeddings: dict[str, Tensor] = {}
+        self._substeps = done
+        self._seen: Tensor | None = None
+        self.session: Session = guard.start(request)
+        self._injection = Injection(
+            request.images,
+            self._family.embeddings,
+            mode,
+            lambda: _RUNNING.get() is self,
+            lambda error: self.session.missed(None, error),
+        )
+
+    def install(self) -> None:
+        """Wrap ``scheduler.step`` and hook the denoisers."""
+        self._before = _RUNNING.get()
+        _RUNNING.set(self)
+        self._scheduler = self._pipe.scheduler
+        plain = self._scheduler.step
+        signature = inspect.signature(plain)
+
+        @wraps(plain)
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if _RUNNING.get() is self:
+                bound = signature.bind(*args, **kwargs).arguments
+                self._on_step(bound["model_output"], bound["timestep"], bound["sample"])
+            return plain(*args, **kwargs)
+
+        self._plain_step = self._scheduler.__dict__.get("step")
+        self._scheduler.step = step
+        for name in self._family.denoisers:
+            self._injection.install(getattr(self._pipe, name))
+
+    def remove(self) -> None:
+        """Put everything back as it was."""
+        self._injection.remove()
+        if self._plain_step is None:
+            self._scheduler.__dict__.pop("step", None)
+        else:
+            self._scheduler.step = self._plain_step
+        _RUNNING.set(self._before)
+
+    def similarity(self, step: Step) -> list[float]:
+        """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
+        if self._seen is None:
+            return []
+        return torch.cosine_similarity(_coarse(step.prediction), self._seen).tolist()  # type: ignore[no-any-return]
+
+    def previews(self, step: Step) -> list[Image]:
+        """Decode x̂0 with the pipeline's autoencoder."""
+        self._seen = _coarse(step.prediction)
+        return preview.decode(self._pipe.vae, step.prediction)
+
+    def apply(self, negatives: Sequence[Negative | None]) -> None:
+        """Encode the negatives; they count from the next denoiser evaluation on."""
+        texts = {
+            index: self._text(negative, self._users_negatives[index])
+            for index, negative in enumerate(negatives)
+            if negative is not None
+        }
+        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._embeddings]
+        if missing:
+            self._embeddings.update(zip(missing, self._family.encode(self._pipe, missing), strict=True))
+        self._injection.active = {
+            index: (self._embeddings[text], (negatives[index].scale or 0.0))  # type: ignore[union-attr]
+            for index, text in texts.items()
+        }
+
+    def finish(self, previews: Callable[[], list[Image]]) -> Any:
+        """Make the final look and give every image its outcome."""
+        outcomes = self.session.final(previews)
+        self.guard.finished(self.session)
+        return outcomes
+
+    def abandon(self, reason: str) -> None:
+        """Note that the call ended without images."""
+        self.session.abandon(reason)
+        self.guard.finished(self.session)
+
+    @staticmethod
+    def _text(negative: Negative, users: str) -> str:
+        words = negative.text
+        return f"{words}, {users}" if negative.mode == "replace" and users else words
+
+    def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
+        order = getattr(self._scheduler, "order", 1)
+        index, self._substeps = self._substeps // order, self._substeps + 1
+        total = -(-self._pipe.num_timesteps // order)
+        if not self.session.due(index, total):
+            return
+        try:
+            with self.guard.metrics.overhead("predict"):
+                prediction, sigma = predict(self._scheduler, output, timestep, sample)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.session.missed(Step(index, total, None, None), error)
+            return
+        self.session.step(Step(index, total, sigma, prediction), self)
+
+
+def guarded_call(
+    guard: Guard, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run ``call(pipe, *args, **kwargs)`` under a guard.
+
+    Raises:
+        CannotSteer: no negative could take effect in this call.
+        RequestRefused: the policy does not allow so many questions.
+    """
+    if kwargs.get("callback_on_step_end") is guard:
+        kwargs = {**kwargs, "callback_on_step_end": None}
+    try:
+        bound = inspect.signature(call).bind(pipe, *args, **kwargs)
+    except TypeError:
+        return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
+    bound.apply_defaults()
+    wanted = bound.arguments
+    prompts, negatives, images = _batch(wanted)
+    if guard.policy.guidance.mode == "replace" and not wanted["guidance_scale"] > 1:
+        raise CannotSteer(
+            f"guidance mode 'replace' has no unconditional slot at guidance_scale {wanted['guidance_scale']}",
+            hint="Use guidance mode 'separate', or a guidance_scale over 1.",
+        )
+    guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives)
+    guarded.install()
+    try:
+        result = call(pipe, *args, **kwargs)
+    except BaseException as error:
+        guarded.abandon(type(error).__name__)
+        raise
+    finally:
+        guarded.remove()
+    output = Output(result, wanted.get("output_type") or "pil", pipe.vae)
+    return output.delivered(guarded.finish(output.pictures))
+
+
+def _coarse(prediction: Tensor) -> Tensor:
+    return F.avg_pool2d(prediction.float(), 2).flatten(1)
+
+
+def host_of(pipe: Any) -> dict[str, str]:
+    """``host{name, version, target}`` of the record."""
+    return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
+
+
+def _batch(wanted: dict[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
+    """Prompts and negatives, one an image, and the number of images."""
+    prompt, embeds = wanted.get("prompt"), wanted.get("prompt_embeds")
+    each = int(wanted.get("num_images_per_prompt") or 1)
+    texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+    count = len(texts) if texts else (embeds.shape[0] if embeds is not None else 0)
+    negative = wanted.get("negative_prompt")
+    if negative is None and wanted.get("negative_prompt_embeds") is not None:
+        negatives = None
+    else:
+        shared = [negative or ""] * count if negative is None or isinstance(negative, str) else list(negative)
+        negatives = [text for text in shared for _ in range(each)]
+    return tuple(text for text in texts for _ in range(each)), negatives, count * each
+
+
+def _run(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    generator = wanted.get("generator")
+    generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
+    seeds = [each.initial_seed() for each in generators]
+    run = {
+        "seed": seeds[0] if len(seeds) == 1 else seeds or None,
+        "scheduler": type(pipe.scheduler).__name__,
+        "steps": wanted.get("num_inference_steps"),
+        "guidance_scale": wanted.get("guidance_scale"),
+    }
+    return {key: value for key, value in run.items() if value is not None}

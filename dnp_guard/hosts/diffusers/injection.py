@@ -1,0 +1,122 @@
+"""The negative in the denoiser: hooks that live for one call.
+
+``separate`` and ``orthogonal`` add delta to both halves of the batched output, which after classifier-free guidance adds
+exactly delta whatever the scale; the extra evaluation is a call of its own for the images concerned, so that the others
+stay bit-identical. ``replace`` puts the negative into the unconditional half of the input and costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.steering import guidance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
+    from dnp_guard.types import GuidanceMode
+
+
+class Injection:
+    """Steers the images of one call by their negatives.
+
+    Args:
+        images: B, the size of the batch.
+        argument: the denoiser's argument that holds the prompt embeddings.
+        mode: how a negative enters the guidance.
+        enabled: whether the current context is the one whose call this is.
+        failed: hears of an evaluation that raised; the step then goes on unsteered.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        argument: str,
+        mode: GuidanceMode,
+        enabled: Callable[[], bool],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.active: Mapping[int, tuple[Tensor, float]] = {}
+        self.evaluations = 0
+        self._images = images
+        self._argument = argument
+        self._mode = mode
+        self._enabled = enabled
+        self._failed = failed
+        self._inside = False
+        self._handles: list[Any] = []
+
+    def install(self, denoiser: nn.Module) -> None:
+        """Hook a denoiser."""
+        if self._mode == "replace":
+            self._handles.append(denoiser.register_forward_pre_hook(self._before, with_kwargs=True))
+        else:
+            self._handles.append(denoiser.register_forward_hook(self._after, with_kwargs=True))
+
+    def remove(self) -> None:
+        """Take every hook away; safe to call again."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not self.active or not self._enabled():
+            return None
+        embeddings = kwargs[self._argument].clone()
+        for row, (negative, _) in self.active.items():
+            embeddings[row] = negative
+        return args, {**kwargs, self._argument: embeddings}
+
+    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if not self.active or self._inside or not self._enabled():
+            return None
+        try:
+            return _with_first(output, self._steered(module, args, kwargs, output[0]))
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._failed(error)
+            return None
+
+    def _steered(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        rows = torch.tensor(list(self.active), device=output.device)
+        batch = output.shape[0]
+        guided = batch == 2 * self._images
+        inputs = _rows({**kwargs, "args": args}, rows, batch)
+        inputs[self._argument] = torch.stack([negative for negative, _ in self.active.values()])
+        arguments = inputs.pop("args")
+        self._inside = True
+        try:
+            e_n = module(*arguments, **inputs)[0]
+        finally:
+            self._inside = False
+        self.evaluations += len(self.active)
+        scales = torch.tensor([scale for _, scale in self.active.values()], device=output.device, dtype=output.dtype)
+        e_u = output[rows]
+        delta = guidance.separate(e_n, e_u, scales.view(-1, *[1] * (output.ndim - 1)))
+        if self._mode == "orthogonal" and guided:
+            delta = guidance.orthogonal(delta, output[rows + self._images], e_u)
+        steered = output.clone()
+        steered[rows] += delta
+        if guided:
+            steered[rows + self._images] += delta
+        return steered
+
+
+def _rows(value: Any, rows: Tensor, batch: int) -> Any:
+    """The given rows of every tensor of that batch size inside a value."""
+    if isinstance(value, torch.Tensor):
+        return value[rows] if value.ndim and value.shape[0] == batch else value
+    if isinstance(value, dict):
+        return {key: _rows(each, rows, batch) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_rows(each, rows, batch) for each in value)
+    return value
+
+
+def _with_first(output: Any, first: Tensor) -> Any:
+    if isinstance(output, tuple):
+        return (first, *output[1:])
+    output[next(iter(output.keys()))] = first
+    return output

@@ -1,0 +1,34 @@
+"""Which steps are looked at. Pure; no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple[int, ...]:
+    """Turn a policy's ``queries.steps`` into the steps of one run.
+
+    Step k = floor(f n + 1/2), clipped to the run and without repetition.
+
+    Args:
+        steps: fractions of the run, 0…1, or step numbers where ``of`` is given.
+        of: the run length that integer steps refer to; VL-DNP's list is of 50.
+        total: n, the sampler steps this run executes.
+
+    Returns:
+        0-based steps, ascending.
+    """
+    fractions = [step / of for step in steps] if of else steps
+    return tuple(sorted({min(max(math.floor(f * total + 0.5), 0), total - 1) for f in fractions}))
+
+
+def is_due(due: Sequence[int], index: int, answered: int) -> bool:
+    """Whether to look at step ``index`` when the last answered look was at step ``answered`` (-1 for none).
+
+    A due step that went unanswered stays due at the next one, as does one that the host never showed.
+    """
+    return any(answered < step <= index for step in due)

@@ -1,0 +1,33 @@
+"""From findings to the words of a negative prompt. Pure; the words are the policy's, never the model's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.steering.strength import scale_for
+from dnp_guard.types import Negative
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dnp_guard.policy import Policy
+
+
+def negative_for(policy: Policy, active: Mapping[str, Sequence[str]]) -> Negative | None:
+    """The one negative of an image.
+
+    Args:
+        policy: the policy in force.
+        active: ids of the categories to steer away from, each with its found terms.
+
+    Returns:
+        Words in policy order without repetition, at the strongest category's scale; None when nothing is active or
+        the active categories have no words.
+    """
+    categories = [category for category in policy.categories if category.id in active]
+    words = dict.fromkeys(word for category in categories for word in category.words(active[category.id]))
+    if not words:
+        return None
+    scales = [scale for category in categories if (scale := scale_for(policy, category)) is not None]
+    ids = tuple(category.id for category in categories)
+    return Negative(tuple(words), max(scales, default=None), policy.guidance.mode, ids)
