@@ -24,10 +24,14 @@ class BackendContract:
 
     Example::
 
+        @pytest.fixture(scope="module")
+        def mine():
+            return MyBackend()
+
         class TestMine(BackendContract):
-            @pytest.fixture(scope="class")
-            def backend(self):
-                return MyBackend()
+            @pytest.fixture
+            def backend(self, mine):
+                return mine
 
     Attributes:
         questions: put to the backend; give questions that it answers differently.
@@ -48,10 +52,11 @@ class BackendContract:
 
     @pytest.fixture
     def images(self) -> list[Image.Image]:
-        """Three RGB pictures that differ."""
+        """Three RGB pictures that differ, in brightness too."""
         rng = np.random.default_rng(7)
         noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
-        return [noise, Image.new("RGB", (32, 32), (230, 40, 30)), Image.linear_gradient("L").convert("RGB").resize((32, 32))]
+        dusk = Image.linear_gradient("L").resize((32, 32)).point(lambda value: value // 4)
+        return [noise, Image.new("RGB", (32, 32), (230, 40, 30)), dusk.convert("RGB")]
 
     def _ask(self, backend: Backend, images: Sequence[Image.Image], questions: Sequence[str]) -> Probabilities:
         return probabilities(backend.ask(images, questions), len(images), len(questions))

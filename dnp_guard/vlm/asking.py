@@ -94,7 +94,9 @@ class Asker:
         except Exception as error:
             kind = VlmTimeout if isinstance(error, TimeoutError) else VlmError
             message = str(error) or type(error).__name__
-            raise kind(message, hint=f"Raised by {type(self.backend).__name__}.ask as {type(error).__name__}.") from error
+            raise kind(
+                message, hint=f"Raised by {type(self.backend).__name__}.ask as {type(error).__name__}."
+            ) from error
 
     def _within(self, images: Sequence[Image], questions: Sequence[str]) -> Probabilities:
         with self._submitting:

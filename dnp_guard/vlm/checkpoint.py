@@ -55,13 +55,18 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256, in hex, over the ``*.safetensors`` files one after the other by name (``cat *.safetensors | sha256sum``)."""
+    """SHA-256, in hex, over the weight files one after the other by name: ``cat *.safetensors | sha256sum``."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text; those of the Hugging Face libraries run to pages."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _pinned(folder: Path, name: str, revision: str | None) -> str:
@@ -120,6 +125,6 @@ def _snapshot(model: str, revision: str | None, *, allow_download: bool) -> Path
         ) from error
     except Exception as error:
         raise VlmUnavailable(
-            f"{model}: cannot be downloaded: {str(error).strip().splitlines()[0] if str(error).strip() else error!r}",
+            f"{model}: cannot be downloaded: {first_line(error)}",
             hint="Check the id, the revision and the network, or download it first: hf download.",
         ) from error

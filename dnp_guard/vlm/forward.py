@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from PIL.Image import Image
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
@@ -135,7 +136,11 @@ class SharedImage:
         if len(inputs["pixel_values"]) != len(images) or not bool((start == self._start).all()):
             raise ValueError("an image that is read as another number of tokens")
         _, cache = reader.logits(
-            1, input_ids=start, attention_mask=torch.ones_like(start), pixel_values=inputs["pixel_values"], use_cache=True
+            1,
+            input_ids=start,
+            attention_mask=torch.ones_like(start),
+            pixel_values=inputs["pixel_values"],
+            use_cache=True,
         )
         groups = list(_batches(rests, max(1, reader.rows // len(images))))
         # A forward pass writes into the cache it is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +12,15 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.vlm import checkpoint
+from dnp_guard.vlm.checkpoint import first_line
 from dnp_guard.vlm.forward import Reader, SharedImage, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
     from dnp_guard.vlm.checkpoint import Checkpoint
 
@@ -84,7 +87,7 @@ class TransformersBackend:
         self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size))
         # Tokenizers and caches are not made for two threads at once.
         self._turn = threading.Lock()
-        with torch.inference_mode():
+        with torch.inference_mode(), _own_precision(network.device):
             self._shared = self._trial()
 
     @property
@@ -97,7 +100,7 @@ class TransformersBackend:
         if not images or not questions:
             return [[] for _ in images]
         pictures = [image.convert("RGB") for image in images]
-        with self._turn, torch.inference_mode():
+        with self._turn, torch.inference_mode(), _own_precision(self._reader.model.device):
             odds = self._shared(pictures, questions) if self._shared else plain(self._reader, pictures, questions)
         answer: list[list[float]] = odds.sigmoid().tolist()
         return answer
@@ -109,8 +112,8 @@ class TransformersBackend:
             expected = plain(self._reader, pictures, _TRIAL)
         except Exception as error:
             raise VlmUnavailable(
-                f"{self.name}: cannot answer a question about a picture: {_line(error)}",
-                hint="dnp_guard asks models of AutoModelForImageTextToText whose chat template takes an image and a text.",
+                f"{self.name}: cannot answer a question about a picture: {first_line(error)}",
+                hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
             ) from error
         try:
             shared = SharedImage(self._reader, pictures[1])
@@ -121,20 +124,24 @@ class TransformersBackend:
         return shared if torch.allclose(answered, expected, rtol=0, atol=tolerance) else None
 
 
+def _own_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keep a host's autocast, which is in force in its own thread only, from changing the answers."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _load(
-    found: Checkpoint, device: torch.device, dtype: torch.dtype | None
-) -> tuple[PreTrainedModel, ProcessorMixin]:
+def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     try:
         processor = AutoProcessor.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise VlmUnavailable(
-            f"{found.name}: no processor can be made from it: {_line(error)}",
+            f"{found.name}: no processor can be made from it: {first_line(error)}",
             hint="Save the processor beside the model: AutoProcessor.from_pretrained(…).save_pretrained(folder).",
         ) from error
     try:
@@ -148,7 +155,7 @@ def _load(
         )
     except Exception as error:
         raise VlmUnavailable(
-            f"{found.name}: cannot be loaded: {_line(error)}",
+            f"{found.name}: cannot be loaded: {first_line(error)}",
             hint="It must be a model of AutoModelForImageTextToText, whole, and of a kind this transformers knows.",
         ) from error
     if missing := sorted(report["missing_keys"]):
@@ -173,7 +180,7 @@ def _require_chat(processor: ProcessorMixin, name: str) -> None:
         )
 
 
-def _spellings(tokenizer, word: str, name: str) -> tuple[int, ...]:  # noqa: ANN001 (transformers types no tokenizer)
+def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
     """Ids of every token that is the word, in any case and with or without space around it."""
     candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
     found = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
@@ -183,8 +190,3 @@ def _spellings(tokenizer, word: str, name: str) -> tuple[int, ...]:  # noqa: ANN
             hint="Use a model whose vocabulary holds the words yes and no.",
         )
     return found
-
-
-def _line(error: Exception) -> str:
-    """The first line of an error's text; those of transformers run to pages."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -122,7 +122,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise VlmUnavailable(f"{path}: the script cannot be read: {error.strerror}", hint="Name a YAML or JSON file.") from error
+        raise VlmUnavailable(
+            f"{path}: the script cannot be read: {error.strerror}", hint="Name a YAML or JSON file."
+        ) from error
 
 
 def _parse(data: bytes, where: str) -> object:
@@ -151,7 +153,9 @@ def _checked(look: object, where: str) -> Look:
         return look
     if isinstance(look, Mapping) and isinstance(kind := look.get("error"), str):
         if kind not in ERRORS or len(look) != 1:
-            raise VlmUnavailable(f"{where}: unknown error {kind!r}", hint=f"error is one of {', '.join(ERRORS)}, alone.")
+            raise VlmUnavailable(
+                f"{where}: unknown error {kind!r}", hint=f"error is one of {', '.join(ERRORS)}, alone."
+            )
         return ERRORS[kind](f"the script says: {kind}")
     if isinstance(look, Mapping):
         return _checked_terms(look, where)

@@ -31,3 +31,43 @@ def llava_folder(llava: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactor
     for part in llava:
         part.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A tiny LLaVA-NeXT, which reads an image as more or fewer tiles by its shape."""
+    from transformers import (
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessorPil,
+        LlavaNextProcessor,
+    )
+
+    model, processor = llava
+    tiles = [[32, 64], [64, 32], [64, 64]]
+    image_processor = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=tiles
+    )
+    config = LlavaNextConfig(
+        vision_config=model.config.vision_config,
+        text_config=model.config.text_config,
+        image_token_index=model.config.image_token_id,
+        vision_feature_layer=-1,
+        image_grid_pinpoints=tiles,
+        image_seq_length=16,
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        network = LlavaNextForConditionalGeneration(config)
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                weight.mul_(4)
+    return network.eval(), LlavaNextProcessor(
+        image_processor=image_processor,
+        tokenizer=processor.tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=processor.chat_template,
+    )

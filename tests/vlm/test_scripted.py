@@ -73,7 +73,10 @@ def test_new_questions_about_some_pictures_of_a_look_belong_to_that_look() -> No
     ],
 )
 def test_a_question_is_known_by_the_words_it_holds(question: str, expected: float) -> None:
-    assert one(ScriptedBackend({"sign": 0.5, "star": 0.1, "star sign": 0.2, "red star sign": 0.3, "C++": 0.6}), question) == expected
+    assert (
+        one(ScriptedBackend({"sign": 0.5, "star": 0.1, "star sign": 0.2, "red star sign": 0.3, "C++": 0.6}), question)
+        == expected
+    )
 
 
 @given(st.permutations(["gun", "toy gun", "a toy gun", "gun shop"]))
