@@ -64,7 +64,7 @@ class ScriptedBackend:
         self._looks: tuple[Look, ...] = ()
         self._at = -1
         self._images: tuple[Image, ...] = ()
-        self._asked: frozenset[str] = frozenset()
+        self._asked: frozenset[tuple[int, str]] = frozenset()
         self._turn = threading.Lock()
         if isinstance(script, (str, Path)):
             data = _bytes(Path(script))
@@ -100,11 +100,12 @@ class ScriptedBackend:
     def _look(self, images: Sequence[Image], questions: Sequence[str]) -> tuple[Any, list[int]]:
         """The look that a call is answered from, and the places of its images in it."""
         known = {id(image): place for place, image in enumerate(self._images)}
-        if images and self._asked.isdisjoint(questions) and all(id(image) in known for image in images):
-            self._asked |= frozenset(questions)
+        pairs = frozenset((id(image), question) for image in images for question in questions)
+        if images and self._asked.isdisjoint(pairs) and all(id(image) in known for image in images):
+            self._asked |= pairs
             return self._looks[self._at], [known[id(image)] for image in images]
         self._at = min(self._at + 1, len(self._looks) - 1)
-        self._images, self._asked = tuple(images), frozenset(questions)
+        self._images, self._asked = tuple(images), pairs
         return self._looks[self._at], list(range(len(images)))
 
 

@@ -56,6 +56,7 @@ def test_new_questions_about_some_pictures_of_a_look_belong_to_that_look() -> No
     first, second = picture(), picture()
     backend.ask([first, second], ["a star?"])
     assert backend.ask([second], ["Is this a drawing?"]) == [[0.7]]
+    assert backend.ask([first], ["Is this a drawing?"]) == [[0.0]]
     assert backend.ask([first, second], ["a star?"]) == [[0.4], [0.4]]
 
 
