@@ -74,6 +74,7 @@ class Guard:
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         self._plugins = Plugins(_builtin(), plugins, self._plugin_failed)
         backend = self._backend(vlm)
+        self._owned = backend if isinstance(vlm, str) else None
         _refuse_backend(self.policy, backend)
         self._asker = Asker(backend, self.policy.queries.deadline_ms)
         sinks = [self._sink(each) for each in _several(audit)]
@@ -93,8 +94,9 @@ class Guard:
                 "vlm": {"name": info.name, "revision": info.revision},
             },
         )
-        key = prompt_key(next((Path(each) for each in _several(audit) if isinstance(each, str | Path)), None))
-        self._redact = partial(prompt_field, how=self.policy.audit.prompt, key=key)
+        how = self.policy.audit.prompt
+        log = next((Path(each) for each in _several(audit) if isinstance(each, str | Path)), None)
+        self._redact = partial(prompt_field, how=how, key=prompt_key(log) if how == "hmac" else b"")
         self._attached: list[Callable[[], None]] = []
         self._recorder.emit("policy.loaded")
         late.install()
@@ -151,8 +153,10 @@ class Guard:
         self._recorder.emit(event, **values)
 
     def close(self) -> None:
-        """Close the audit sinks and the backend. The guard cannot be used afterwards."""
+        """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
         self._asker.close()
+        if self._owned is not None and hasattr(self._owned, "close"):
+            self._owned.close()
         self._recorder.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What every test runs under: no network, few threads, one terminal width."""
+"""What every test runs under: no network, one thread, one terminal width."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 # Read when the libraries are imported, so they are set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "2"
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # the models are tiny, and threads that wait for each other cost more than they give
+)
 os.environ["COLUMNS"] = "120"
 os.environ["NO_COLOR"] = "1"
 os.environ.pop("DNP_GUARD_AUDIT_KEY", None)

@@ -19,13 +19,14 @@ from dnp_guard.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-COMMANDS = ("policy", "audit", "doctor")
+COMMANDS = ("demo", "generate", "policy", "audit", "doctor")
 """A module of this package each: it has a function of its own name, or a group of commands as ``app``."""
 
 _QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
 """Notices and progress bars of loading a model, which say nothing that a command's own output does not."""

@@ -121,14 +121,14 @@ class Audit(PolicyModel):
         description="A generation whose record cannot be written is a failure of the guard.",
         examples=[False],
     )
-    prompt: Literal["hmac", "omit", "plain"] = Field(
+    prompt: Literal["hmac", "redacted", "plain", "none"] = Field(
         default="hmac",
-        description="The user's prompt in the record: a keyed digest, nothing, or the text.",
+        description="The prompt in the record: a keyed digest, the lengths of its words, the text, or nothing.",
         examples=["hmac"],
     )
-    previews: Literal["never", "found", "always"] = Field(
+    previews: Literal["never", "found"] = Field(
         default="never",
-        description="Which previews are kept.",
+        description="Which previews are kept: none, or blurred ones of findings.",
         examples=["never"],
     )
     retention_days: Count = Field(default=90, description="How long records are kept.", examples=[90])

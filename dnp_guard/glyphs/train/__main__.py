@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 from dnp_guard.glyphs import WEIGHTS
@@ -13,11 +14,12 @@ STAGES = {
     "diffusion": stages.train_diffusion,
     "detector": stages.train_detector,
     "vlm": stages.train_vlm,
+    "measure": stages.measure_all,
 }
 
 
 def main() -> None:
-    """Run the stages that are not done yet."""
+    """Run the stages, each going on where it stopped."""
     parser = argparse.ArgumentParser(prog="python -m dnp_guard.glyphs.train", description=__doc__)
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)")
     parser.add_argument("--work", type=Path, default=Path("build/glyphs"), help="checkpoints; a run that stopped goes on")
@@ -28,7 +30,9 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     shop = stages.Workshop(args.work, args.out, args.processes, args.scale)
     for name in args.stage or STAGES:
+        started = time.monotonic()
         STAGES[name](shop)
+        shop.spent(name, time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,12 +17,16 @@ from dnp_guard.glyphs.captions import caption
 from dnp_guard.glyphs.train import autoencoder, detector, diffusion, vision_language
 from dnp_guard.glyphs.train.data import draw
 from dnp_guard.glyphs.train.loop import fit
+from dnp_guard.glyphs.train.measure import measure, write_card
 from dnp_guard.glyphs.train.predictions import predictions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from transformers import CLIPTokenizer
+
+    from dnp_guard.glyphs.train.loop import Plan, Task
 
 _IMAGES = 48_000
 _WORDINGS = 6
@@ -49,7 +54,18 @@ class Workshop:
         """The GPU when there is one."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def fit(self, make_task, plan, name):  # noqa: ANN001, ANN201
+    def spent(self, stage: str, seconds: float) -> None:
+        """Add to the time a stage has taken, over all runs."""
+        durations = self.durations()
+        durations[stage] = durations.get(stage, 0.0) + seconds
+        (self.work / "durations.json").write_text(json.dumps(durations))
+
+    def durations(self) -> dict[str, float]:
+        """Seconds each stage has taken so far."""
+        path = self.work / "durations.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def fit(self, make_task: Callable[[torch.device], Task], plan: Plan, name: str) -> list[dict[str, torch.Tensor]]:
         """Run one plan at this workshop's scale."""
         plan = replace(plan, samples=int(plan.samples * self.scale))
         return fit(make_task, plan, self.work / f"{name}.pt", self.processes)
@@ -101,6 +117,7 @@ def train_diffusion(shop: Workshop) -> None:
         requires_safety_checker=False,
     )
     pipe.save_pretrained(shop.out / "pipeline", safe_serialization=True)
+    _readable(shop.out)
 
 
 def train_detector(shop: Workshop) -> None:
@@ -115,6 +132,7 @@ def train_detector(shop: Workshop) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
     save_file(half, folder / "model.safetensors")
+    _readable(shop.out)
 
 
 def train_vlm(shop: Workshop) -> None:
@@ -135,6 +153,18 @@ def train_vlm(shop: Workshop) -> None:
     model.load_state_dict(state)
     model.half().save_pretrained(shop.out / "vlm")
     processor.save_pretrained(shop.out / "vlm")
+    _readable(shop.out)
+
+
+def measure_all(shop: Workshop) -> None:
+    """Stage 5: measure what was trained, and write the model card."""
+    write_card(shop.out, measure(shop.out), shop.durations())
+
+
+def _readable(folder: Path) -> None:
+    """Let everyone read the weights: safetensors writes them for the owner alone."""
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

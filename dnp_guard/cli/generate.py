@@ -1,0 +1,120 @@
+"""``dnp-guard generate``: guarded images from any diffusers model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from dnp_guard.cli.console import print_json
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from dnp_guard.types import Report
+
+
+def generate(
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")] = "glyphs",
+    vlm: Annotated[str, typer.Option("--vlm", help="'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")] = "glyphs",
+    policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
+    guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance of the prompt.")] = 5.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is drawn from seed + i.")] = 0,
+    negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="Your own negative prompt.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+) -> None:
+    """Generate guarded images with any diffusers model that can be steered."""
+    # torch and diffusers take seconds to import; --help should not
+    import torch  # noqa: PLC0415
+
+    from dnp_guard.guard import Guard  # noqa: PLC0415
+
+    pipe = _load(model)
+    out.mkdir(parents=True, exist_ok=True)
+    audit = out / "audit.jsonl"
+    generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
+    with Guard(policy, vlm=vlm, audit=audit) as guard, Progress(console=Console(stderr=True), transient=True) as progress:
+        pipe.callback_on_step_end = guard
+        task = progress.add_task("denoising", total=steps)
+
+        def advance(*_: Any) -> dict[str, Any]:
+            progress.advance(task)
+            return {}
+
+        images = pipe(
+            prompt,
+            negative_prompt=[negative_prompt] * len(prompt) if negative_prompt else None,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=generators,
+            callback_on_step_end=advance,
+        ).images
+        report = guard.last
+    assert report is not None  # noqa: S101 (a guarded call always reports)
+    files = [out / f"{seed + index}.png" for index in range(len(prompt))]
+    for image, file in zip(images, files, strict=True):
+        image.save(file)
+    if json:
+        print_json(_document(report, prompt, files, audit))
+    else:
+        _print(report, prompt, files)
+
+
+def _load(model: str) -> Any:
+    if model == "glyphs":
+        from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
+
+        return load_pipeline()
+    import torch  # noqa: PLC0415
+    from diffusers import DiffusionPipeline  # noqa: PLC0415
+
+    gpu = torch.cuda.is_available()
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            model, dtype=torch.float16 if gpu else torch.float32, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise DnpGuardError(
+            f"{model}: no diffusers pipeline could be loaded: {str(error).splitlines()[0]}",
+            hint="Give a folder with a model_index.json and safetensors weights, or an id that is in the hub cache.",
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to("cuda" if gpu else "cpu")
+
+
+def _document(report: Report, prompts: list[str], files: list[Path], audit: Path) -> dict[str, Any]:
+    images = [
+        {
+            "prompt": prompt,
+            "file": str(file),
+            "decision": image.decision,
+            "why": image.why,
+            "negatives": [{"from_step": step, "text": n.text, "scale": n.scale} for step, n in image.negatives],
+            "queries": len(image.looks),
+        }
+        for prompt, file, image in zip(prompts, files, report.images, strict=True)
+    ]
+    return {
+        "request": report.request,
+        "decision": report.decision,
+        "policy": {"name": report.policy, "digest": report.digest},
+        "images": images,
+        "degraded": list(report.degraded),
+        "audit": str(audit),
+    }
+
+
+def _print(report: Report, prompts: list[str], files: list[Path]) -> None:
+    console = Console()
+    for prompt, file, image in zip(prompts, files, report.images, strict=True):
+        console.print(f"{file}  {image.decision}: {image.why}  “{prompt}”", highlight=False)
+        for step, negative in image.negatives:
+            scale = "" if negative.scale is None else f" × {negative.scale:g}"
+            console.print(f"  from step {step}: −{negative.text}{scale}", highlight=False)
+    for reason in report.degraded:
+        console.print(f"  degraded: {reason}", highlight=False)

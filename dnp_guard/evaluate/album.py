@@ -1,0 +1,38 @@
+"""Keep the pictures a guard looks at, for measuring and for contact sheets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.types import Step
+
+
+class Album:
+    """A plugin that keeps every preview of the latest generation, and the finished images before any action.
+
+    Attributes:
+        looks: for each step looked at, one picture an image.
+        final: the finished images as they were steered, before the final look may blur or block them.
+    """
+
+    def __init__(self) -> None:
+        self.looks: dict[int, list[Image]] = {}
+        self.final: list[Image] = []
+        self._request = ""
+
+    @hookimpl
+    def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
+        """Keep what is about to be asked about."""
+        if request != self._request:
+            self._request, self.looks, self.final = request, {}, []
+        if step is None:
+            self.final = list(images)
+        else:
+            self.looks[step.index] = list(images)

@@ -1,0 +1,27 @@
+"""Small policies for tests."""
+
+from dnp_guard.policy import Policy
+
+
+def policy(**changes):
+    """Two categories, star and bolt, looked at after every tenth of the run; ``changes`` are merged by key."""
+    base = {
+        "format": 1,
+        "name": "test",
+        "queries": {"steps": [0.2, 0.4, 0.6, 0.8], "final": True},
+        "question": {"template": "is there ${term} in this image?"},
+        "guidance": {"mode": "separate", "scale": 6, "strength": "constant", "hold": 0},
+        "categories": [star(), bolt()],
+        "audit": {"prompt": "none"},
+    }
+    for key, value in changes.items():
+        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return Policy.model_validate(base)
+
+
+def star(**changes):
+    return {"id": "star", "look_for": ["a star"], "negative": ["star"], "severity": "high", **changes}
+
+
+def bolt(**changes):
+    return {"id": "bolt", "look_for": ["a bolt", "a storm"], "negative": ["bolt", "${found}"], **changes}

@@ -1,0 +1,64 @@
+import pluggy
+import pytest
+
+from dnp_guard.errors import PluginError, VlmUnavailable
+from dnp_guard.hookspecs import PROJECT, hookimpl
+from dnp_guard.plugins import Plugins
+
+
+class Raises:
+    @hookimpl
+    def dnp_guard_degraded(self, reason):
+        raise ZeroDivisionError
+
+
+class Hears:
+    def __init__(self):
+        self.heard = []
+
+    @hookimpl
+    def dnp_guard_degraded(self, reason):
+        self.heard.append(reason)
+
+
+def degraded(plugins):
+    plugins.hook.dnp_guard_degraded(request="r", reason="test", detail={})
+
+
+def test_a_plugin_that_raises_is_counted_and_stops_nothing():
+    errors, hears = [], Hears()
+    degraded(Plugins([], [hears, Raises()], lambda *error: errors.append(error)))
+    assert hears.heard == ["test"]
+    assert [(hook, type(error)) for _, hook, error in errors] == [("dnp_guard_degraded", ZeroDivisionError)]
+
+
+def test_a_hook_wrapper_is_refused():
+    class Wraps:
+        @pluggy.HookimplMarker(PROJECT)(wrapper=True)
+        def dnp_guard_degraded(self):
+            return (yield)
+
+    with pytest.raises(PluginError, match="hook wrapper"):
+        Plugins([], [Wraps()], print)
+
+
+def test_a_name_that_no_package_offers_is_refused():
+    with pytest.raises(PluginError, match="no installed package offers a dnp_guard plugin named 'nothing-like-it'"):
+        Plugins([], ["nothing-like-it"], print)
+
+
+def test_an_error_of_ours_at_construction_is_the_answer():
+    class Unusable:
+        @hookimpl
+        def dnp_guard_vlm(self, spec):
+            raise VlmUnavailable("no such model")
+
+    with pytest.raises(VlmUnavailable, match="no such model"):
+        Plugins([], [Unusable()], print).hook.dnp_guard_vlm(spec="mine:model")
+
+
+def test_guards_share_no_plugins():
+    hears = Hears()
+    Plugins([], [hears], print)
+    degraded(Plugins([], [], print))
+    assert hears.heard == []
