@@ -146,7 +146,7 @@ class TestSteering:
         of = policy(queries={"steps": [3], "of": steps, "final": False}, guidance=replacing)
         with guard([{"star": 0.9}], of).attached(pipe):
             guarded = draw(
-                pipe, [prompt], num_inference_steps=steps, negative_prompt="square", output_type="latent"
+                pipe, [prompt], num_inference_steps=steps, negative_prompt=["square"], output_type="latent"
             )
         halves = [pipe.encode_prompt(text, "cpu", 1, False)[0] for text in ("star, square", prompt)]
 
@@ -158,7 +158,7 @@ class TestSteering:
             [prompt],
             num_inference_steps=steps,
             guidance_scale=g,
-            negative_prompt="square",
+            negative_prompt=["square"],
             output_type="latent",
             callback_on_step_end=switch,
             callback_on_step_end_tensor_inputs=["prompt_embeds"],

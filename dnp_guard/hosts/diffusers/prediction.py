@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SIGMA_SPACE = frozenset(
-    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "LMSDiscreteScheduler"}
+    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"}
 )
 """x = x0 + sigma noise (Karras et al. 2022)."""
 _HALF_LOG_SNR = frozenset(
-    {"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler"}
+    {"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"}
 )
 """Tabulate sigma, yet x = alpha x0 + alpha sigma noise with alpha = (1 + sigma^2)^(-1/2) (Lu et al. 2022)."""
 _ALPHAS = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler"})
