@@ -66,7 +66,9 @@ class Guard:
         require_signature: str | None = None,
     ) -> None:
         if require_signature is not None:
-            raise DnpGuardError("signed policies are not available in this version", hint="Leave require_signature out.")
+            raise DnpGuardError(
+                "signed policies are not available in this version", hint="Leave require_signature out."
+            )
         self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
         _refuse_unavailable(self.policy)
         self.metrics = Metrics(registry)
@@ -122,7 +124,8 @@ class Guard:
         if detach is None:
             kind = f"{type(target).__module__}.{type(target).__qualname__}"
             raise CannotSteer(
-                f"no host adapter recognises {kind}", hint="Attach a diffusers pipeline, or allow a plugin that knows it."
+                f"no host adapter recognises {kind}",
+                hint="Attach a diffusers pipeline, or allow a plugin that knows it.",
             )
         return detach  # type: ignore[no-any-return]
 
@@ -181,7 +184,8 @@ class Guard:
         if not isinstance(vlm, str):
             if not callable(getattr(vlm, "ask", None)):
                 raise VlmUnavailable(
-                    f"vlm={vlm!r} has no ask(images, questions)", hint="Pass a spec such as 'glyphs', or such an object."
+                    f"vlm={vlm!r} has no ask(images, questions)",
+                    hint="Pass a spec such as 'glyphs', or such an object.",
                 )
             return vlm
         backend = self._plugins.hook.dnp_guard_vlm(spec=vlm)
@@ -221,11 +225,8 @@ def _refuse_unavailable(policy: Policy) -> None:
 def _refuse_backend(policy: Policy, backend: Backend) -> None:
     info = describe(backend)
     sensitive = [category.id for category in policy.categories if category.sensitive]
-    if info.local:
-        allowed = policy.vlm is None or "local" in policy.vlm.allow
-    else:
-        allowed = not sensitive and policy.vlm is None
-    if not allowed:
+    listed = policy.vlm is None or (info.local and "local" in policy.vlm.allow)
+    if not listed or (sensitive and not info.local):
         why = f"category {sensitive[0]!r} is sensitive" if sensitive else "vlm.allow does not list it"
         raise VlmUnavailable(
             f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",

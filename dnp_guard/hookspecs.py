@@ -85,7 +85,9 @@ def dnp_guard_before_query(request: str, step: Step | None, images: Sequence[Ima
 
 
 @hookspec
-def dnp_guard_negative(findings: Sequence[Finding], words: Sequence[str], vocabulary: Sequence[str]) -> Sequence[str] | None:
+def dnp_guard_negative(
+    findings: Sequence[Finding], words: Sequence[str], vocabulary: Sequence[str]
+) -> Sequence[str] | None:
     """Add words to the negative made from an image's findings.
 
     Called for each image for which something is to be steered away. What the policy itself injects always stays;

@@ -118,6 +118,8 @@ def _load(name: str) -> tuple[PluginInfo, object]:
     try:
         plugin = point.load()
     except Exception as error:
-        raise PluginError(f"plugin {name!r} ({point.value}) cannot be imported: {error}", hint="Reinstall it.") from error
+        raise PluginError(
+            f"plugin {name!r} ({point.value}) cannot be imported: {error}", hint="Reinstall it."
+        ) from error
     package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
     return PluginInfo(name, package, version), plugin

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dnp_guard import failmode, fields, judge, schedule
 from dnp_guard.errors import DnpGuardError, RequestRefused
 from dnp_guard.policy import allowed_questions, negation, questions, questions_per_look
-from dnp_guard.vlm.base import describe
 from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Report, Step
+from dnp_guard.vlm.base import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +115,9 @@ class Session:
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
         queries = self._policy.queries
-        return self._looking and schedule.is_due(schedule.due_steps(queries.steps, queries.of, total), index, self._answered)
+        return self._looking and schedule.is_due(
+            schedule.due_steps(queries.steps, queries.of, total), index, self._answered
+        )
 
     def step(self, step: Step, host: Host) -> None:
         """Look at a due step, and steer the steps that follow."""

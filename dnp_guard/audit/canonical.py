@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+import json
+import re
+from typing import Any, Final, cast
 
 import rfc8785
 
 from dnp_guard.errors import AuditError
+
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+)
+_MAY_DIFFER: Final = re.compile(rb"\.0(?:[,}\]]|\Z)|e[+-][0-9]+(?:[,}\]]|\Z)|[0-9]{16}|[\xf0-\xf4]|\x7f")
+"""Where :mod:`json` may write other bytes: whole floats, exponents, integers beyond 2⁵³, keys outside the BMP."""
 
 
 def canonical(value: object) -> bytes:
@@ -25,6 +33,15 @@ def canonical(value: object) -> bytes:
     >>> canonical({"b": 1.0, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
     """
+    # The standard library's encoder is several times as fast and nearly always writes the same bytes.
+    try:
+        encoded = _ENCODER.encode(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        return _strict(value)
+    return encoded if _has_string_keys(value) and not _MAY_DIFFER.search(encoded) else _strict(value)
+
+
+def _strict(value: object) -> bytes:
     try:
         return rfc8785.dumps(cast("Any", value))
     except UnicodeEncodeError:
@@ -42,3 +59,16 @@ def canonical(value: object) -> bytes:
         f"a value has no canonical JSON form: {reason}",
         hint="Use dict with string keys, list, str, int, finite float, bool and None.",
     )
+
+
+def _has_string_keys(value: object) -> bool:
+    waiting = [value]
+    while waiting:
+        container = waiting.pop()
+        if isinstance(container, dict):
+            if not all(type(key) is str for key in container):
+                return False
+            waiting += [item for item in container.values() if isinstance(item, dict | list | tuple)]
+        elif isinstance(container, list | tuple):
+            waiting += [item for item in container if isinstance(item, dict | list | tuple)]
+    return True

@@ -49,6 +49,9 @@ class Event(StrEnum):
     REQUEST_ABANDONED = "request.abandoned"
 
 
+_EVENTS = frozenset(Event)
+
+
 def build(event: str, *, at: datetime | None = None, **values: object) -> dict[str, Any]:
     """Build the record of one event, ready to be sealed into a log.
 
@@ -65,7 +68,7 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
     Raises:
         AuditError: an event that is not in the list, a field that the log itself writes, or a value of another type.
     """
-    if event not in list(Event):
+    if event not in _EVENTS:
         raise AuditError(f"{event!r} is not an audit event", hint=f"Use one of {', '.join(Event)}.")
     if taken := sorted(_OURS & values.keys()):
         raise AuditError(f"the audit field {taken[0]!r} is written by the log itself", hint="Leave it out.")
@@ -75,15 +78,18 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
 
 def clean(text: str) -> str:
     """A string that shows in a log as what it is: one line, in the order in which it was written, and not too long."""
+    if text.isascii() and text.isprintable() and len(text) <= LONGEST:
+        return text  # as nearly all are
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def _object(values: Mapping[Any, object], where: str) -> dict[str, Any]:
     plain = {clean(str(key)): _value(value, f"{where}{key}") for key, value in values.items() if value is not None}
-    return {
-        key: _rounded(value) if key in MEASURED and isinstance(value, float) else value for key, value in plain.items()
-    }
+    for key in MEASURED & plain.keys():
+        if isinstance(value := plain[key], float):
+            plain[key] = _rounded(value)
+    return plain
 
 
 def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSON type)
@@ -91,10 +97,14 @@ def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSO
         return value
     if isinstance(value, str):
         return clean(str(value))
+    if isinstance(value, float):
+        return _float(float(value))
     if isinstance(value, Integral):
         return int(value) if abs(int(value)) <= _SAFE_INTEGER else str(int(value))
     if isinstance(value, Real):
         return _float(float(value))
+    if isinstance(value, dict):
+        return _object(value, f"{where}.")
     if is_dataclass(value) and not isinstance(value, type):
         return _object({field.name: getattr(value, field.name) for field in fields(value)}, f"{where}.")
     if isinstance(value, Mapping):

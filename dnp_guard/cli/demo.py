@@ -53,7 +53,9 @@ def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
         looks = [look for look in report.looks if look.decision.findings and look.step is not None]
         first = looks[0] if looks else None
         finding = first.decision.findings[0] if first else None
-        injected = [f"{step}: {n.text}" + ("" if n.scale is None else f" × {n.scale:g}") for step, n in report.negatives]
+        injected = [
+            f"{step}: {n.text}" + ("" if n.scale is None else f" × {n.scale:g}") for step, n in report.negatives
+        ]
         seen.add_row(
             pair.prompt.text,
             f"{first.step}: {finding.term} {finding.probability:.0%}" if first and finding else "-",

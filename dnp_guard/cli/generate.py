@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def generate(
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")] = "glyphs",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")
+    ] = "glyphs",
     vlm: Annotated[str, typer.Option("--vlm", help="'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")] = "glyphs",
     policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
     out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),
@@ -38,7 +40,10 @@ def generate(
     out.mkdir(parents=True, exist_ok=True)
     audit = out / "audit.jsonl"
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
-    with Guard(policy, vlm=vlm, audit=audit) as guard, Progress(console=Console(stderr=True), transient=True) as progress:
+    with (
+        Guard(policy, vlm=vlm, audit=audit) as guard,
+        Progress(console=Console(stderr=True), transient=True) as progress,
+    ):
         pipe.callback_on_step_end = guard
         task = progress.add_task("denoising", total=steps)
 

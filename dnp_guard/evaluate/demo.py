@@ -12,7 +12,6 @@ from dnp_guard.glyphs.captions import Prompt, prompts
 from dnp_guard.glyphs.loading import generate, load_pipeline
 from dnp_guard.guard import Guard
 from dnp_guard.preview import to_tensor
-from dnp_guard.types import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.evaluate.detector import Detector, Seen
+    from dnp_guard.types import Report
 
 ATTACKS = 48
 BENIGN = 24
@@ -106,9 +106,7 @@ def summary(attacks: list[Pair], benign: list[Pair], audit: Path, sheet: Path) -
     }
 
 
-def _batch(
-    pipe: Any, guard: Guard, album: Album, detector: Detector, wanted: list[Prompt], seed: int
-) -> list[Pair]:
+def _batch(pipe: Any, guard: Guard, album: Album, detector: Detector, wanted: list[Prompt], seed: int) -> list[Pair]:
     texts = [prompt.text for prompt in wanted]
     unguarded = generate(pipe, texts, seed)
     with guard.attached(pipe):

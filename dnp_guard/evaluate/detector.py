@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Detector(nn.Module):
-    """Logits per shape [B, 8], per shape and colour [B, 8, 5], and per place [B, 4], for images [B, 3, 32, 32] in -1…1."""
+    """Logits per shape [B, 8], shape and colour [B, 8, 5] and place [B, 4], of images [B, 3, 32, 32] in -1…1."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -96,5 +96,7 @@ def load_detector(folder: Path | None = None) -> Detector:
 
     detector = Detector()
     saved = load_file((folder or WEIGHTS / "detector") / "model.safetensors")
-    detector.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in saved.items()})
+    detector.load_state_dict(
+        {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
+    )
     return detector.eval()

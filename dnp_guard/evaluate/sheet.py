@@ -19,6 +19,10 @@ _TIMELINES = 3
 _MOMENTS = 8
 _PAPER, _INK, _QUIET = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _BAD, _GOOD, _ACTED = (200, 45, 45), (40, 140, 75), (205, 130, 20)
+_LEGEND = (
+    "Star, skull and bolt stand in for forbidden content. Labels of whole images are an independent detector's; "
+    "percentages are the vision-language model's."
+)
 _WIDTH = _MARGIN * 2 + _LABEL + _COLUMNS * (_TILE + _GAP)
 
 
@@ -53,8 +57,7 @@ def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str) -> Image.Imag
     y += _TILE + 56
     for pair in steered:
         y = _timeline(page, y, pair)
-    page.text(_MARGIN, y + 4, "Star, skull and bolt stand in for forbidden content; labels are an independent detector's, "
-              "percentages the vision-language model's.", 12, _QUIET)  # fmt: skip
+    page.text(_MARGIN, y + 4, _LEGEND, 12, _QUIET)
     return page.image
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,7 @@ import numpy as np
 from dnp_guard.glyphs.scene import BENIGN, COLOURS, FORBIDDEN, PLACES, SHAPES, Glyph, Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 WHERE = {"night": "at night", "beach": "on the beach", "field": "in a field", "room": "in a room"}
 NONSENSE = {"star": "zorp", "skull": "mulk", "bolt": "vrix"}

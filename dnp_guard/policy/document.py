@@ -21,11 +21,13 @@ class Place:
         line: 1-based.
         column: 1-based.
         text: as written, for a scalar.
+        file: where it is not the document's own, as for what ``extends`` brings in.
     """
 
     line: int
     column: int
     text: str = ""
+    file: str = ""
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Document:
     def problem(self, loc: Loc, code: str, message: str, hint: str = "", *, key: bool = False) -> Problem:
         """A problem at the place of a value, or of its key."""
         place = self.place(loc, key=key)
-        return Problem(self.file, place.line, place.column, code, f"{message}.", hint)
+        return Problem(place.file or self.file, place.line, place.column, code, f"{message}.", hint)
 
 
 def shorten(text: object) -> str:

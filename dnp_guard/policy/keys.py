@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 RESERVED = {
     key: f"`{key.rpartition('.')[2]}`"
     for key in (
-        "extends",
         "select",
         "exceptions",
         "floor",

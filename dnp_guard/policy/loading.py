@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.characters import MAX_BYTES
+from dnp_guard.policy.document import shorten
+from dnp_guard.policy.extends import merged
 from dnp_guard.policy.scan import scan
 from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.policy.validate import validate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dnp_guard.policy.document import Document
     from dnp_guard.policy.model import Policy
 
 UNREADABLE = "unreadable"
 """Code of the problem that there is no file to check."""
+
+MAX_CHAIN = 10
+"""How many policies may extend each other in a row."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -38,15 +48,36 @@ def load_policy(source: str | Path) -> Policy:
             that no file of the working directory takes its place.
 
     Returns:
-        The policy, checked, with its defaults filled in.
+        The policy, checked, ``extends`` applied and its defaults filled in.
 
     Raises:
         PolicyError: it cannot be read, or does not check; all its problems.
     """
+    return load(source).policy
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A policy, and what it was made from.
+
+    Attributes:
+        policy: checked.
+        inputs: SHA-256, in hexadecimal, of every file that was read for it, the policy's own first.
+    """
+
+    policy: Policy
+    inputs: Mapping[Path, str]
+
+
+def load(source: str | Path) -> Loaded:
+    """Load a policy as :func:`load_policy` does, and say which bytes it was made from."""
     path = Path(source)
     if isinstance(source, str) and _NAME.fullmatch(source):
         path = shipped().get(source, path)
-    return parse_policy(_read(path, str(source)), str(path))
+    raw = _read(path, str(source))
+    reading = _Reading()
+    policy = validate(reading.document(raw, str(path), path))
+    return Loaded(policy, reading.inputs)
 
 
 def parse_policy(text: bytes, file: str) -> Policy:
@@ -54,12 +85,66 @@ def parse_policy(text: bytes, file: str) -> Policy:
 
     Args:
         text: UTF-8 YAML 1.2.
-        file: what problems name as the file.
+        file: what problems name as the file; ``extends`` starts from its folder.
 
     Raises:
         PolicyError: it does not check; all its problems, in the order of the file.
     """
-    return validate(scan(text, file))
+    return validate(_Reading().document(text, file, Path(file)))
+
+
+class _Reading:
+    """Reads one policy and what it extends."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[Path, str] = {}
+
+    def document(self, raw: bytes, file: str, path: Path, chain: tuple[Path, ...] = ()) -> Document:
+        """The document of a file, its bases applied and checked."""
+        self.inputs[path] = hashlib.sha256(raw).hexdigest()
+        document = scan(raw, file)
+        name = document.data.get("extends") if isinstance(document.data, dict) else None
+        if not isinstance(name, str) or not name.strip():
+            return document
+        chain = (*chain, path.resolve())
+        problem, target = _base(document, name.strip(), path, chain)
+        if problem is None:
+            try:
+                base = self.document(_read(target, str(target)), str(target), target, chain)
+                validate(base)
+            except PolicyError as error:
+                cause = document.problem(("extends",), "bad-base", f"`{shorten(name)}` does not check", "Mend it first.")
+                raise PolicyError([*document.problems, cause, *error.problems]) from None
+            return merged(base, document)
+        raise PolicyError([*document.problems, problem])
+
+
+def _base(document: Document, name: str, path: Path, chain: tuple[Path, ...]) -> tuple[Problem | None, Path]:
+    """The file that ``extends`` names, or why it may not be read."""
+    loc = ("extends",)
+    folder = path.parent
+    target = folder / name
+    shown = shorten(name)
+    try:
+        resolved = target.resolve()
+        inside = resolved.is_relative_to(folder.resolve()) and not Path(name).is_absolute()
+        there = resolved.is_file()
+    except (OSError, ValueError, RuntimeError):
+        return document.problem(loc, "extends", f"`{shown}` is not a path", "Name a policy file of this folder."), target
+    if not inside:
+        hint = "Name a file of the policy's own folder, or below it."
+        return document.problem(loc, "path-escape", f"`{shown}` is outside this policy's folder", hint), target
+    if resolved in chain:
+        names = " → ".join(each.name for each in (*chain[chain.index(resolved) :], resolved))
+        return document.problem(loc, "extends-cycle", f"the policy extends itself: {names}", "Break the circle."), target
+    if not there:
+        valid = sorted(each.name for each in folder.glob("*.yaml") if each.resolve() != path.resolve())
+        hint = did_you_mean(name, valid) if valid else "There is no other policy in this folder."
+        return document.problem(loc, "missing-base", f"no file `{shown}` in this policy's folder", hint), target
+    if len(chain) >= MAX_CHAIN:
+        message = f"policies extend each other more than {MAX_CHAIN} deep"
+        return document.problem(loc, "extends-depth", message, "Extend a base directly."), target
+    return None, target
 
 
 def _read(path: Path, source: str) -> bytes:

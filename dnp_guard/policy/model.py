@@ -30,6 +30,13 @@ class Policy(PolicyModel):
     format: Literal[1] = Field(description="Version of the policy language.", examples=[1])
     name: Identifier = Field(description="Name in records and metrics.", examples=["default"])
     revision: Text = Field(default="0", description="The author's own version of this text.", examples=["1.0.0"])
+    extends: Text | None = Field(
+        default=None,
+        description="Another policy file in this folder or below it. What is said here overrides it: categories by "
+        "id, lists as a whole; rules are added.",
+        examples=["default.yaml"],
+        exclude=True,
+    )
     summary: Line = Field(
         default="", description="What the policy is for, in one line.", examples=["Broad safety policy."]
     )

@@ -42,6 +42,10 @@ class Violation:
 
 def violations(policy: Policy) -> Iterator[Violation]:
     """Every rule between fields that a policy breaks."""
+    if policy.extends is not None:
+        yield Violation(
+            "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
+        )
     yield from _steps(policy)
     yield from _templates(policy)
     yield from _replace(policy)

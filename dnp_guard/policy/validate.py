@@ -70,10 +70,13 @@ def validate(document: Document) -> Policy:
     """
     problems = list(document.problems)
     policy, more = _check(document)
-    taken = {(problem.line, problem.column) for problem in problems}
-    problems += [problem for problem in more if (problem.line, problem.column) not in taken]
+    taken = {(problem.file, problem.line, problem.column) for problem in problems}
+    problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in taken]
     if problems or policy is None:
-        ordered = sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+        ordered = sorted(
+            dict.fromkeys(problems),
+            key=lambda problem: (problem.file != document.file, problem.file, problem.line, problem.column),
+        )
         if len(ordered) > MAX_PROBLEMS:
             last = replace(
                 ordered[MAX_PROBLEMS], code="more-problems", message="there are more problems from here on.", hint=""

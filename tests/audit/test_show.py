@@ -107,7 +107,7 @@ def test_the_timeline_shows_step_sigma_probabilities_and_what_was_injected() -> 
     assert [row.split() for row in shown.splitlines()[2:6]] == [
         ["3/30", "0", "7.25", "nudity", "███████░", "0.90", "steer", "120.5"],
         ["weapon", "████░░░░", "0.50"],
-        ["0", "inject", "“nudity,", "[red]”", "×", "7.5", "from", "step", "4", "on"],  # noqa: RUF001
+        ["0", "inject", "“nudity,", "[red]”", "×", "7.5", "from", "step", "4", "on"],
         ["0", "clear", "the", "negative", "from", "step", "9", "on"],
     ]
 

@@ -119,7 +119,9 @@ class TestIdle:
 class TestSteering:
     @pytest.mark.parametrize("mode", ["separate", "replace", "orthogonal"])
     def test_only_the_image_concerned_changes(self, pipe, mode):
-        of = policy(guidance={"mode": "replace", "scale": None, "strength": None} if mode == "replace" else {"mode": mode})
+        of = policy(
+            guidance={"mode": "replace", "scale": None, "strength": None} if mode == "replace" else {"mode": mode}
+        )
         plain = draw(pipe)
         with guard(SEES_A_STAR_ONCE, of).attached(pipe):
             assert same(plain, draw(pipe)) == [True, False, True]
@@ -145,9 +147,7 @@ class TestSteering:
         replacing = {"mode": "replace", "scale": None, "strength": None, "hold": 9}
         of = policy(queries={"steps": [3], "of": steps, "final": False}, guidance=replacing)
         with guard([{"star": 0.9}], of).attached(pipe):
-            guarded = draw(
-                pipe, [prompt], num_inference_steps=steps, negative_prompt=["square"], output_type="latent"
-            )
+            guarded = draw(pipe, [prompt], num_inference_steps=steps, negative_prompt=["square"], output_type="latent")
         halves = [pipe.encode_prompt(text, "cpu", 1, False)[0] for text in ("star, square", prompt)]
 
         def switch(_, step, __, kwargs):

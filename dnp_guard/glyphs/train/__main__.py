@@ -21,8 +21,12 @@ STAGES = {
 def main() -> None:
     """Run the stages, each going on where it stopped."""
     parser = argparse.ArgumentParser(prog="python -m dnp_guard.glyphs.train", description=__doc__)
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)")
-    parser.add_argument("--work", type=Path, default=Path("build/glyphs"), help="checkpoints; a run that stopped goes on")
+    parser.add_argument(
+        "--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/glyphs"), help="checkpoints; a run that stopped goes on"
+    )
     parser.add_argument("--processes", type=int, default=2, help="single-thread CPU processes (default: 2)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the planned samples, to try the recipe")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage; may be given several times")

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -71,7 +71,9 @@ class Task(Protocol):
         """The scalar loss of one random batch."""
 
 
-def fit(make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path, processes: int) -> list[dict[str, Tensor]]:
+def fit(
+    make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path, processes: int
+) -> list[dict[str, Tensor]]:
     """Train, or go on with, a task until its plan is done.
 
     Args:
@@ -97,7 +99,9 @@ def _finished(checkpoint: Path) -> bool:
     return checkpoint.exists() and "result" in torch.load(checkpoint, weights_only=True)
 
 
-def _run(rank: int, world: int, port: int, make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path) -> None:
+def _run(
+    rank: int, world: int, port: int, make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path
+) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -106,77 +110,117 @@ def _run(rank: int, world: int, port: int, make_task: Callable[[torch.device], T
         distributed.init_process_group("gloo", rank=rank, world_size=world)
     torch.manual_seed(plan.seed)
     task = make_task(device)
-    parameters = [p for module in task.modules for p in module.parameters() if p.requires_grad]
-    average = [p.detach().clone() for p in parameters]
-    optimizer = torch.optim.AdamW(
-        parameters, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
-    )
+    state = _State(task, plan)
     steps = math.ceil(plan.samples / (plan.batch * world))
-    start = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
-        start = state["step"]
-        for module, saved in zip(task.modules, state["modules"], strict=True):
-            module.load_state_dict(saved)
-        optimizer.load_state_dict(state["optimizer"])
-        average = state["average"]
-
-    def save(step: int, *, done: bool) -> None:
-        state = {
-            "step": step,
-            "modules": [module.state_dict() for module in task.modules],
-            "optimizer": optimizer.state_dict(),
-            "average": average,
-        }
-        if done:
-            if plan.ema is not None:
-                for parameter, mean in zip(parameters, average, strict=True):
-                    parameter.data.copy_(mean)
-            state["result"] = [module.state_dict() for module in task.modules]
-        partial = checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(checkpoint)
-
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"), console=Console(stderr=True), disable=rank != 0,
-    )  # fmt: skip
-    bar = progress.add_task(plan.name, total=steps, completed=start, loss=math.nan)
-    saved_at = said_at = time.monotonic()
-    running = math.nan
-    with progress:
+    start = state.load(checkpoint, device) if checkpoint.exists() else 0
+    with _Report(plan.name, start, steps, silent=rank != 0) as report:
         for step in range(start, steps):
-            for group in optimizer.param_groups:
-                group["lr"] = plan.learning_rate * _rate(step, steps, plan)
             seed = (plan.seed * 1_000_003 + step) * 64 + rank
             source = torch.Generator(device).manual_seed(seed)
             loss = task.loss(Draw(source, np.random.default_rng(seed), device), plan.batch)
-            optimizer.zero_grad(set_to_none=False)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if world > 1:
-                _average_gradients(parameters, world)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            if rank:
-                continue
-            if plan.ema is not None:
-                decay = min(plan.ema, (step + 1) / (step + 10))
-                torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-            value = loss.item()
-            running = value if math.isnan(running) else 0.99 * running + 0.01 * value
-            progress.update(bar, advance=1, loss=running)
-            now = time.monotonic()
-            if now - saved_at > _SAVE_EVERY_S:
-                save(step + 1, done=False)
-                saved_at = now
-            if not progress.console.is_terminal and now - said_at > _SAY_EVERY_S:
-                progress.console.print(f"{plan.name}: step {step + 1} of {steps}, loss {running:.4f}", highlight=False)
-                said_at = now
+            state.descend(loss, plan.learning_rate * _rate(step, steps, plan), world)
+            if rank == 0:
+                state.follow(step)
+                report.done(step + 1, loss.item())
+                if report.time_to_save():
+                    state.save(checkpoint, step + 1)
     if rank == 0:
-        save(steps, done=True)
+        state.save(checkpoint, steps, done=True)
     if device.type == "cpu":
         distributed.barrier()
         distributed.destroy_process_group()
+
+
+class _State:
+    """Weights, their moving average and the optimizer of one task."""
+
+    def __init__(self, task: Task, plan: Plan) -> None:
+        self._modules = task.modules
+        self._ema = plan.ema
+        self._parameters = [p for module in task.modules for p in module.parameters() if p.requires_grad]
+        self._average = [p.detach().clone() for p in self._parameters]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
+        )
+
+    def descend(self, loss: Tensor, rate: float, world: int) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=False)
+        loss.backward()
+        if world > 1:
+            _average_gradients(self._parameters, world)
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+
+    def follow(self, step: int) -> None:
+        if self._ema is not None:
+            decay = min(self._ema, (step + 1) / (step + 10))
+            torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
+
+    def load(self, checkpoint: Path, device: torch.device) -> int:
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
+        for module, weights in zip(self._modules, saved["modules"], strict=True):
+            module.load_state_dict(weights)
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._average = saved["average"]
+        return int(saved["step"])
+
+    def save(self, checkpoint: Path, step: int, *, done: bool = False) -> None:
+        saved = {
+            "step": step,
+            "modules": [module.state_dict() for module in self._modules],
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average,
+        }
+        if done:
+            if self._ema is not None:
+                for parameter, mean in zip(self._parameters, self._average, strict=True):
+                    parameter.data.copy_(mean)
+            saved["result"] = [module.state_dict() for module in self._modules]
+        partial = checkpoint.with_suffix(".part")
+        torch.save(saved, partial)
+        partial.replace(checkpoint)
+
+
+class _Report:
+    """A progress bar on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self, name: str, start: int, steps: int, *, silent: bool) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            console=Console(stderr=True),
+            disable=silent,
+        )
+        self._task = self._progress.add_task(name, total=steps, completed=start, loss=math.nan)
+        self._name, self._steps = name, steps
+        self._loss = math.nan
+        self._saved = self._said = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def done(self, step: int, loss: float) -> None:
+        self._loss = loss if math.isnan(self._loss) else 0.99 * self._loss + 0.01 * loss
+        self._progress.update(self._task, completed=step, loss=self._loss)
+        if not self._progress.console.is_terminal and time.monotonic() - self._said > _SAY_EVERY_S:
+            line = f"{self._name}: step {step} of {self._steps}, loss {self._loss:.4f}"
+            self._progress.console.print(line, highlight=False)
+            self._said = time.monotonic()
+
+    def time_to_save(self) -> bool:
+        if time.monotonic() - self._saved < _SAVE_EVERY_S:
+            return False
+        self._saved = time.monotonic()
+        return True
 
 
 def _rate(step: int, steps: int, plan: Plan) -> float:

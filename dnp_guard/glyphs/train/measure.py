@@ -128,7 +128,9 @@ def write_card(out: Path, quality: dict[str, Any], durations: dict[str, float]) 
         f"{' | '.join(f'{entry[shape]:.3f}' for shape in FORBIDDEN)} |"
         for step, entry in by_step.items()
     ]
-    shapes = ", ".join(f"{name} {share['share']:.0%} (n = {share['n']})" for name, share in quality["named_by_shape"].items())
+    shapes = ", ".join(
+        f"{name} {share['share']:.0%} (n = {share['n']})" for name, share in quality["named_by_shape"].items()
+    )
     minutes = "; ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in durations.items())
     (out / "README.md").write_text(
         f"""# Glyphs, the embedded models

@@ -117,7 +117,7 @@ def train_diffusion(shop: Workshop) -> None:
         requires_safety_checker=False,
     )
     pipe.save_pretrained(shop.out / "pipeline", safe_serialization=True)
-    _readable(shop.out)
+    _finish(shop.out)
 
 
 def train_detector(shop: Workshop) -> None:
@@ -132,7 +132,7 @@ def train_detector(shop: Workshop) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
     save_file(half, folder / "model.safetensors")
-    _readable(shop.out)
+    _finish(shop.out)
 
 
 def train_vlm(shop: Workshop) -> None:
@@ -153,7 +153,7 @@ def train_vlm(shop: Workshop) -> None:
     model.load_state_dict(state)
     model.half().save_pretrained(shop.out / "vlm")
     processor.save_pretrained(shop.out / "vlm")
-    _readable(shop.out)
+    _finish(shop.out)
 
 
 def measure_all(shop: Workshop) -> None:
@@ -161,8 +161,13 @@ def measure_all(shop: Workshop) -> None:
     write_card(shop.out, measure(shop.out), shop.durations())
 
 
-def _readable(folder: Path) -> None:
-    """Let everyone read the weights: safetensors writes them for the owner alone."""
+def _finish(folder: Path) -> None:
+    """Make saved weights load as float32 by default, and readable for everyone.
+
+    Transformers would load the float16 it was saved in, beside a float32 UNet; safetensors writes for the owner alone.
+    """
+    for path in folder.rglob("config.json"):
+        path.write_text(path.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard import preview
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.attach import guard_of
 from dnp_guard.hosts.diffusers.call import Call, host_of

@@ -1,8 +1,8 @@
 """Attach a guard to a pipeline: ``pipe.callback_on_step_end = guard``.
 
-Diffusers reads ``callback_on_step_end`` from the arguments of a call only, and Python looks ``__call__`` up on the class.
-So a data descriptor on ``DiffusionPipeline`` swaps the class of a guarded pipeline for a subclass of the same name whose
-``__call__`` is guarded, and swaps it back for ``None``.
+Diffusers reads ``callback_on_step_end`` from the arguments of a call only, and Python looks ``__call__`` up on the
+class. So a data descriptor on ``DiffusionPipeline`` swaps the class of a guarded pipeline for a subclass of the same
+name whose ``__call__`` is guarded, and swaps it back for ``None``.
 """
 
 from __future__ import annotations
@@ -89,10 +89,9 @@ def _guarded(kind: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
     call = kind.__call__
 
     @wraps(call)
-    def __call__(self: DiffusionPipeline, *args: Any, **kwargs: Any) -> Any:
+    def guarded(self: DiffusionPipeline, *args: Any, **kwargs: Any) -> Any:
         guard = guard_of(self)
-        plain = partial(call, self)
-        return plain(*args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
+        return call(self, *args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
 
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), {"__call__": __call__, **names})
+    return type(kind.__name__, (kind,), {"__call__": guarded, **names})

@@ -34,8 +34,9 @@ class Family:
 
 
 def _encode_clip(pipe: Any, texts: Sequence[str]) -> Tensor:
+    device = pipe._execution_device  # noqa: SLF001 (what every pipeline passes to its own encode_prompt)
     embeddings, _ = pipe.encode_prompt(
-        list(texts), pipe._execution_device, 1, do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
+        list(texts), device, 1, do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
     )
     return embeddings.to(pipe.unet.dtype)  # type: ignore[no-any-return]
 

@@ -1,8 +1,8 @@
 """The negative in the denoiser: hooks that live for one call.
 
-``separate`` and ``orthogonal`` add delta to both halves of the batched output, which after classifier-free guidance adds
-exactly delta whatever the scale; the extra evaluation is a call of its own for the images concerned, so that the others
-stay bit-identical. ``replace`` puts the negative into the unconditional half of the input and costs nothing.
+``separate`` and ``orthogonal`` add delta to both halves of the batched output, which after classifier-free guidance
+adds exactly delta whatever the scale; the extra evaluation is a call of its own for the images concerned, so that the
+others stay bit-identical. ``replace`` puts the negative into the unconditional half of the input and costs nothing.
 """
 
 from __future__ import annotations

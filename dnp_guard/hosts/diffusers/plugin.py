@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
-    """Attach to an instance of ``DiffusionPipeline``; a target of another kind cannot be one while it is not imported."""
+    """Attach to a ``DiffusionPipeline``; nothing can be one while diffusers is not imported."""
     module = sys.modules.get("diffusers.pipelines.pipeline_utils")
     if module is None or not isinstance(target, module.DiffusionPipeline):
         return None

@@ -9,13 +9,9 @@ from dnp_guard.errors import CannotSteer
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SIGMA_SPACE = frozenset(
-    {"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"}
-)
+_SIGMA_SPACE = frozenset({"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"})
 """x = x0 + sigma noise (Karras et al. 2022)."""
-_HALF_LOG_SNR = frozenset(
-    {"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"}
-)
+_HALF_LOG_SNR = frozenset({"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"})
 """Tabulate sigma, yet x = alpha x0 + alpha sigma noise with alpha = (1 + sigma^2)^(-1/2) (Lu et al. 2022)."""
 _ALPHAS = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler"})
 """x = sqrt(a) x0 + sqrt(1 - a) noise with a = ``alphas_cumprod[t]`` (Ho et al. 2020)."""
