@@ -113,7 +113,9 @@ class _Reading:
                 base = self.document(_read(target, str(target)), str(target), target, chain)
                 validate(base)
             except PolicyError as error:
-                cause = document.problem(("extends",), "bad-base", f"`{shorten(name)}` does not check", "Mend it first.")
+                cause = document.problem(
+                    ("extends",), "bad-base", f"`{shorten(name)}` does not check", "Mend it first."
+                )
                 raise PolicyError([*document.problems, cause, *error.problems]) from None
             return merged(base, document)
         raise PolicyError([*document.problems, problem])
@@ -130,13 +132,17 @@ def _base(document: Document, name: str, path: Path, chain: tuple[Path, ...]) ->
         inside = resolved.is_relative_to(folder.resolve()) and not Path(name).is_absolute()
         there = resolved.is_file()
     except (OSError, ValueError, RuntimeError):
-        return document.problem(loc, "extends", f"`{shown}` is not a path", "Name a policy file of this folder."), target
+        return document.problem(
+            loc, "extends", f"`{shown}` is not a path", "Name a policy file of this folder."
+        ), target
     if not inside:
         hint = "Name a file of the policy's own folder, or below it."
         return document.problem(loc, "path-escape", f"`{shown}` is outside this policy's folder", hint), target
     if resolved in chain:
         names = " → ".join(each.name for each in (*chain[chain.index(resolved) :], resolved))
-        return document.problem(loc, "extends-cycle", f"the policy extends itself: {names}", "Break the circle."), target
+        return document.problem(
+            loc, "extends-cycle", f"the policy extends itself: {names}", "Break the circle."
+        ), target
     if not there:
         valid = sorted(each.name for each in folder.glob("*.yaml") if each.resolve() != path.resolve())
         hint = did_you_mean(name, valid) if valid else "There is no other policy in this folder."

@@ -35,7 +35,6 @@ class Policy(PolicyModel):
         description="Another policy file in this folder or below it. What is said here overrides it: categories by "
         "id, lists as a whole; rules are added.",
         examples=["default.yaml"],
-        exclude=True,
     )
     summary: Line = Field(
         default="", description="What the policy is for, in one line.", examples=["Broad safety policy."]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnp_guard.policy import load_policy, questions, shipped
+from dnp_guard.schedule import due_steps
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -36,3 +37,26 @@ def test_the_glyphs_policy_asks_what_the_embedded_model_was_trained_on():
 
 def test_the_glyphs_policy_injects_the_words_that_the_text_encoder_knows():
     assert load_policy("glyphs").vocabulary() == ("star", "skull", "bolt")
+
+
+def test_the_strict_policy_is_never_milder_than_the_default():
+    default, strict = load_policy("default"), load_policy("strict")
+    assert [category.id for category in strict.categories] == [category.id for category in default.categories]
+    for mild, harsh in zip(default.categories, strict.categories, strict=True):
+        assert harsh.threshold < mild.threshold
+        assert harsh.action.rank >= mild.action.rank
+        assert harsh.still_present.rank >= mild.still_present.rank
+        assert set(harsh.allowed) <= set(mild.allowed)
+
+
+def test_the_shadow_policy_is_the_default_one_recorded_only():
+    default, shadow = load_policy("default"), load_policy("shadow")
+    assert shadow.mode == "shadow"
+    assert shadow.categories == default.categories
+
+
+def test_the_paper_policy_looks_at_the_published_steps_and_names_nine_parts_apart():
+    paper = load_policy("paper-nudity")
+    assert due_steps(paper.queries.steps, paper.queries.of, 50) == (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
+    assert (paper.guidance.scale, paper.guidance.strength, paper.guidance.hold) == (15, "constant", 0)
+    assert len(paper.category("nudity").terms) == 9
