@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final, cast
 
 import rfc8785
@@ -13,8 +12,9 @@ from dnp_guard.errors import AuditError
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
 )
-_MAY_DIFFER: Final = re.compile(rb"\.0(?:[,}\]]|\Z)|e[+-][0-9]+(?:[,}\]]|\Z)|[0-9]{16}|[\xf0-\xf4]|\x7f")
-"""Where :mod:`json` may write other bytes: whole floats, exponents, integers beyond 2⁵³, keys outside the BMP."""
+_OUTSIDE_BMP: Final = 0xF0  # the first byte of four
+_SAFE_INTEGER: Final = 2**53 - 1
+_SMALLEST: Final = 1e-4  # repr() writes an exponent below
 
 
 def canonical(value: object) -> bytes:
@@ -38,7 +38,7 @@ def canonical(value: object) -> bytes:
         encoded = _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError):
         return _strict(value)
-    return encoded if _has_string_keys(value) and not _MAY_DIFFER.search(encoded) else _strict(value)
+    return encoded if _is_same(value, encoded) else _strict(value)
 
 
 def _strict(value: object) -> bytes:
@@ -61,14 +61,26 @@ def _strict(value: object) -> bytes:
     )
 
 
-def _has_string_keys(value: object) -> bool:
+def _is_same(value: object, encoded: bytes) -> bool:  # noqa: C901 (one branch a JSON type)
+    """Whether RFC 8785 asks for what the standard library wrote: no unusual number, and no key outside the BMP."""
+    if not encoded.isascii() and max(encoded) >= _OUTSIDE_BMP:
+        return False
     waiting = [value]
     while waiting:
-        container = waiting.pop()
-        if isinstance(container, dict):
-            if not all(type(key) is str for key in container):
+        item = waiting.pop()
+        kind = type(item)
+        if kind is dict:
+            if not all(type(key) is str for key in cast("dict[Any, Any]", item)):
                 return False
-            waiting += [item for item in container.values() if isinstance(item, dict | list | tuple)]
-        elif isinstance(container, list | tuple):
-            waiting += [item for item in container if isinstance(item, dict | list | tuple)]
+            waiting += [each for each in cast("dict[Any, Any]", item).values() if type(each) is not str]
+        elif kind is list or kind is tuple:
+            waiting += [each for each in cast("list[Any]", item) if type(each) is not str]
+        elif kind is float:
+            if cast("float", item).is_integer() or abs(cast("float", item)) < _SMALLEST:
+                return False
+        elif kind is int:
+            if abs(cast("int", item)) > _SAFE_INTEGER:
+                return False
+        elif item is not None and kind is not bool and kind is not str:
+            return False
     return True

@@ -55,9 +55,12 @@ def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
     Raises:
         AuditError: the body has no canonical form, or the line would be too long.
     """
-    record = {**body, "seq": seq, "prev": prev}
-    sealed = digest(record)
-    line = canonical({**record, "hash": sealed})
+    # The hash stands between the fields that sort before it and those after, so that each is written once.
+    first = {key: value for key, value in body.items() if key < "hash"}
+    before = canonical(first)[:-1] + (b"," if first else b"")
+    after = canonical({**{key: value for key, value in body.items() if key > "hash"}, "seq": seq, "prev": prev})[1:]
+    sealed = hashlib.sha256(before + after).hexdigest()
+    line = b'%b"hash":"%b",%b' % (before, sealed.encode(), after)
     if len(line) > LONGEST_LINE:
         raise AuditError(f"an audit record of {len(line)} bytes", hint=f"At most {LONGEST_LINE} bytes fit into a line.")
     return line, sealed

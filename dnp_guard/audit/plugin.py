@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnp_guard.audit.sinks import JsonlSink
+from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.hookspecs import hookimpl
 
 if TYPE_CHECKING:

@@ -145,7 +145,7 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step", justify="right")
     table.add_column("image", justify="right")
-    table.add_column("σ", justify="right")  # noqa: RUF001 (the paper's symbol)
+    table.add_column("σ", justify="right")
     table.add_column("seen", no_wrap=True)
     table.add_column("then")
     table.add_column("ms", justify="right")
@@ -176,7 +176,7 @@ def _then(record: Mapping[str, Any]) -> str:
         would = str(_object(record, "would").get("decision", ""))
         return ", ".join(filter(None, ["" if decision == "none" else decision, would and f"would {would}"]))
     if event == Event.NEGATIVE_INJECTED:
-        scale = f" × {_number(negative['scale'])}" if "scale" in negative else ""  # noqa: RUF001 (a multiplication)
+        scale = f" × {_number(negative['scale'])}" if "scale" in negative else ""
         return f"inject “{negative.get('text', '')}”{scale} {start}".rstrip()
     if event == Event.NEGATIVE_CLEARED:
         return f"clear the negative {start}".rstrip()

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,18 @@ def test_it_writes_the_serialization_example_of_rfc_8785() -> None:
 @given(st.dictionaries(st.text(characters), scalars))
 def test_the_order_of_keys_never_shows(value: dict[str, object]) -> None:
     assert canonical(dict(reversed(value.items()))) == canonical(value)
+
+
+@given(values)
+def test_the_bytes_are_those_of_the_reference_implementation(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "value", [1.0, -0.0, 1e-4, 9.99e-5, 1e-7, 1e16, 1e21, 5e-324, SAFE, True, [1.5, {"\ue000": 1, "\U0001f600": 2}]]
+)
+def test_unusual_numbers_and_keys_are_written_as_the_reference_implementation_does(value: object) -> None:
+    assert canonical({"a": [value]}) == rfc8785.dumps({"a": [value]})  # type: ignore[dict-item, list-item]
 
 
 @given(values)

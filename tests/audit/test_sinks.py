@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.chain import LONGEST_LINE, parse, seal
+from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sinks import JsonlSink, MemorySink, Sink
+from dnp_guard.audit.sinks import MemorySink, Sink
 from dnp_guard.audit.verify import verify, verify_lines
 from dnp_guard.errors import AuditError
 
@@ -186,7 +187,7 @@ def test_a_record_that_only_fits_in_part_leaves_nothing_in_the_log(full_disk: Pa
 WRITE = """
 import sys
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sinks import JsonlSink
+from dnp_guard.audit.jsonl import JsonlSink
 
 sink, most, padding = JsonlSink(sys.argv[1]), int(sys.argv[2]), "x" * int(sys.argv[3])
 for step in range(most):

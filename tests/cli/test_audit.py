@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sinks import JsonlSink
+from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.cli import run
 
 if TYPE_CHECKING:

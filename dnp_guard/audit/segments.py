@@ -1,0 +1,36 @@
+"""The files of a log: ``audit.jsonl``, which is written, and those it was before it was rotated.
+
+A rotated file is named after the place of its first record: ``audit.jsonl.000000051200``. The chain goes on from one
+to the next.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DIGITS: Final = 12
+
+
+def segment(log: Path, first: int) -> Path:
+    """Where a log's file goes when it is rotated.
+
+    Args:
+        log: the file that is written.
+        first: ``seq`` of its first record.
+    """
+    return log.with_name(f"{log.name}.{first:0{_DIGITS}d}")
+
+
+def segments(log: Path) -> list[Path]:
+    """The rotated files of a log, the oldest first.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    named = re.compile(rf"{re.escape(log.name)}\.([0-9]{{{_DIGITS},}})")
+    found = [(int(match[1]), path) for path in log.parent.iterdir() if (match := named.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from dnp_guard.audit.chain import seal
+from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.record import build
+from dnp_guard.recorder import Recorder
+from dnp_guard.telemetry import Metrics, Tracing
+
+COMMON = {
+    "tenant": "t",
+    "policy": {"name": "default", "revision": "1.0.0", "digest": "a" * 64, "mode": "enforce"},
+    "vlm": {"name": "glyphs", "revision": "b" * 16},
+}
+QUERY = {
+    "request": "f" * 32,
+    "image": 0,
+    "step": 3,
+    "steps": 30,
+    "sigma": 7.123456789,
+    "findings": [{"category": "nudity", "term": "t", "probability": 0.912345678, "threshold": 0.5}] * 2,
+    "decision": "steer",
+    "latency_ms": 120.123456,
+}
+
+
+def test_a_record_is_built(benchmark):
+    assert benchmark(build, "query", **COMMON, **QUERY)["event"] == "query"
+
+
+def test_a_record_is_sealed(benchmark):
+    record = build("query", **COMMON, **QUERY)
+    assert benchmark(seal, record, 3, "0" * 64)[1]
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_record_is_written(benchmark, tmp_path, sync):
+    sink = JsonlSink(tmp_path / "a.jsonl", sync=sync)
+    record = build("query", **COMMON, **QUERY)
+    benchmark.pedantic(sink.write, args=(record,), rounds=500, iterations=1, warmup_rounds=50)
+    assert sink.head.seq == 550
+
+
+def test_an_event_is_recorded(benchmark, tmp_path):
+    """What a record costs a generation: built, sealed, written to a file and timed."""
+    recorder = Recorder([JsonlSink(tmp_path / "a.jsonl")], Metrics(), Tracing(), COMMON)
+    steps = count()
+    benchmark.pedantic(
+        lambda: recorder.emit("query", **{**QUERY, "step": next(steps)}), rounds=500, iterations=1, warmup_rounds=50
+    )
+    recorder.close()
+    assert next(steps) == 550
