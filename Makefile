@@ -4,11 +4,9 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Where `make matrix` looks for interpreters; those that are missing are named and passed over.
-PYTHONS ?= python3.11 python3.12 python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench matrix clean
+.PHONY: help demo test lint types docs bench clean
 
 help: ## Say what each target does.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,13 +38,6 @@ docs: $(READY) ## Generate the reference pages and build the documentation; warn
 
 bench: $(READY) ## Measure; nothing is asserted of the clock.
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only
-
-matrix: ## Run the tests under every interpreter of PYTHONS that is here, each in a .venv of its own.
-	@for python in $(PYTHONS); do \
-		if $$python -c '' 2>/dev/null; then \
-			$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$python || exit 1; \
-		else echo "$$python: not here, passed over"; fi; \
-	done
 
 clean: ## Remove what was built; the virtual environments stay.
 	rm -rf build dist demo docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache .benchmarks

@@ -77,7 +77,9 @@ class Plugins:
                         f"plugin {info.name!r}: {caller.name} is a hook wrapper",
                         hint="A wrapper could hide what other plugins and the guard do. Write an ordinary hookimpl.",
                     )
-                implementation.function = self._isolated(info.name, caller.name, implementation.function)
+                implementation.function = self._isolated(  # type: ignore[misc]  # pluggy offers no other way
+                    info.name, caller.name, implementation.function
+                )
         self.third_party.append(info)
 
     def _isolated(self, plugin: str, hook: str, function: Callable[..., object]) -> Callable[..., object]:

@@ -15,7 +15,7 @@ from transformers import CLIPVisionModel
 
 from dnp_guard.glyphs import models
 from dnp_guard.glyphs.questions import ask
-from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, Glyph, Scene
+from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, SIZE, Glyph, Scene
 from dnp_guard.glyphs.train.data import to_float
 from dnp_guard.glyphs.train.detector import degrade, labels
 from dnp_guard.glyphs.train.loop import Draw, Plan
@@ -112,7 +112,7 @@ class Converse:
         labels: list[int] = []
         for turn in range(TURNS):
             question, answer = ask(scene, draw.numpy)
-            picture = "<image> " * (models.SIZE // models.PATCH) ** 2 if turn == 0 else ""
+            picture = "<image> " * (SIZE // models.PATCH) ** 2 if turn == 0 else ""
             asked = self._ids(f"user : {picture}{question} assistant :")
             answered = [*self._ids(answer), self.eos]
             tokens += asked + answered

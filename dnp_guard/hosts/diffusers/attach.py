@@ -62,7 +62,8 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
         before.noted("guard.detached", host=target)
     if guard is not None:
         pipe.__dict__[_GUARD] = guard
-        pipe.__class__ = _guarded(type(pipe))
+        kind: Any = type(pipe)
+        pipe.__class__ = _guarded(kind)
         guard.noted("guard.attached", host=target)
 
 
@@ -84,7 +85,7 @@ class _Attribute:
 
 
 @cache
-def _guarded(kind: type[DiffusionPipeline]) -> type[DiffusionPipeline]:
+def _guarded(kind: Any) -> type[DiffusionPipeline]:
     """A subclass of the same name whose call is guarded; one per class."""
     call = kind.__call__
 

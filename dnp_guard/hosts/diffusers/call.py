@@ -107,7 +107,7 @@ class Call:
         """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
         if self._seen is None:
             return []
-        return torch.cosine_similarity(_coarse(step.prediction), self._seen).tolist()  # type: ignore[no-any-return]
+        return torch.cosine_similarity(_coarse(step.prediction), self._seen).tolist()
 
     def previews(self, step: Step) -> list[Image]:
         """Decode x̂0 with the pipeline's autoencoder."""

@@ -38,7 +38,7 @@ def _encode_clip(pipe: Any, texts: Sequence[str]) -> Tensor:
     embeddings, _ = pipe.encode_prompt(
         list(texts), device, 1, do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
     )
-    return embeddings.to(pipe.unet.dtype)  # type: ignore[no-any-return]
+    return embeddings.to(pipe.unet.dtype)
 
 
 FAMILIES = (

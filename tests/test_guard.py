@@ -1,0 +1,235 @@
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from dnp_guard import Guard, hookimpl
+from dnp_guard.audit import MemorySink, verify
+from dnp_guard.errors import DnpGuardError, PolicyError, VlmUnavailable
+from dnp_guard.session import Request
+from dnp_guard.types import Outcome, Step
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.policies import policy, star
+
+PICTURE = Image.new("RGB", (32, 32))
+
+
+class Host:
+    """A sampler of ``total`` steps that shows the same pictures at every one."""
+
+    def __init__(self, images, total=10):
+        self.images, self.total, self.applied = images, total, []
+
+    def similarity(self, step):
+        return []
+
+    def previews(self, step):
+        return [PICTURE] * self.images
+
+    def apply(self, negatives):
+        self.applied.append([negative.text if negative else None for negative in negatives])
+
+    def run(self, guard, **request):
+        session = guard.start(Request(self.images, {"name": "test"}, **request))
+        for index in range(self.total):
+            if session.due(index, self.total):
+                session.step(Step(index, self.total, 1.0, None), self)
+        outcomes = session.final(lambda: [PICTURE] * self.images)
+        guard.finished(session)
+        return outcomes
+
+
+def guard(script, of=None, **arguments):
+    return Guard(of or policy(), vlm=ScriptedBackend(script), **arguments)
+
+
+def test_every_injected_negative_is_in_the_audit_the_metrics_and_the_spans(monkeypatch):
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    registry, sink = CollectorRegistry(), MemorySink()
+    script = [[{"star": 0.9}, {}], [{"star": 0.9}, {"bolt": 0.9}], [{}, {}], [{"star": 0.9}, {}], {}]
+    watching = guard(script, registry=registry, audit=sink)
+    Host(2).run(watching)
+    records = [r for r in sink.records if r["event"] == "negative.injected"]
+    counted = sum(
+        registry.get_sample_value("dnp_guard_negatives_injected_total", {"policy": "test", "category": category}) or 0
+        for category in ("star", "bolt")
+    )
+    spans = exporter.get_finished_spans()
+    events = [event for span in spans for event in span.events if event.name == "dnp_guard.negative_injected"]
+    reported = sum(len(image.negatives) for image in watching.last.images)
+    assert len(records) == counted == len(events) == reported == 3
+    assert {span.name for span in spans} >= {"dnp_guard.generation", "dnp_guard.query", "chat scripted"}
+
+
+def test_metrics_count_queries_images_and_outcomes():
+    registry = CollectorRegistry()
+    Host(3).run(guard([{}], registry=registry))
+    value = registry.get_sample_value
+    assert value("dnp_guard_queries_total", {"policy": "test", "outcome": "answered"}) == 15
+    assert value("dnp_guard_generations_total", {"policy": "test", "decision": "clean"}) == 3
+    assert value("dnp_guard_query_seconds_count") == 5
+    for stage in ("preview", "ask", "judge", "audit"):
+        assert value("dnp_guard_overhead_seconds_count", {"stage": stage}) > 0
+
+
+def test_the_written_log_verifies(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    with guard([{"star": 0.9}, {}], audit=path) as watching:
+        Host(2).run(watching)
+    assert verify(path).ok
+
+
+def test_the_record_names_policy_backend_and_host():
+    sink = MemorySink()
+    Host(1).run(guard([{}], audit=sink, tenant="acme"), run={"seed": 7, "steps": 10})
+    started = next(record for record in sink.records if record["event"] == "request.started")
+    assert started["policy"]["digest"] == policy().digest
+    assert (started["vlm"]["name"], started["tenant"], started["run"]["seed"]) == ("scripted", "acme", 7)
+
+
+@pytest.mark.parametrize("how", ["hmac", "redacted", "none"])
+def test_a_prompt_is_not_written_as_it_is(how, tmp_path):
+    path = tmp_path / "audit.jsonl"
+    with guard([{}], policy(audit={"prompt": how}), audit=path) as watching:
+        Host(1).run(watching, prompts=("a private wish",))
+    assert "private wish" not in path.read_text()
+
+
+def test_a_negative_is_injected_once_while_it_stays():
+    host = Host(1)
+    Host.run(host, guard([{"star": 0.9}, {"star": 0.8}, {"star": 0.7}, {}]))
+    assert host.applied == [["star"], [None]]
+
+
+def test_an_allowed_case_is_asked_only_after_a_finding():
+    asked = []
+
+    def answers(images, questions):
+        asked.append(tuple(questions))
+        return [[0.9] * len(questions) for _ in images]
+
+    of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5]})
+    sink = MemorySink()
+    Host(1).run(Guard(of, vlm=ScriptedBackend(answers), audit=sink))
+    assert asked == [("is there a star in this image?",), ("Is this a flag?",)] * 2
+    assert [r["event"] for r in sink.records].count("finding.waived") == 2
+
+
+def test_paired_questions_ask_the_negation_too():
+    asked = []
+
+    def answers(images, questions):
+        asked.append(len(questions))
+        return [[0.1, 0.2] for _ in images]
+
+    of = policy(categories=[star()], question={"paired": True}, queries={"steps": [0.5]})
+    watching = Guard(of, vlm=ScriptedBackend(answers))
+    Host(1).run(watching)
+    assert asked == [2, 2]
+    assert watching.last.images[0].looks[0].decision.probabilities["star"] == pytest.approx(0.8)
+
+
+def test_a_plugin_hears_of_a_degraded_step_and_sees_the_previews():
+    class Listens:
+        def __init__(self):
+            self.reasons, self.seen = [], 0
+
+        @hookimpl
+        def dnp_guard_degraded(self, reason):
+            self.reasons.append(reason)
+
+        @hookimpl
+        def dnp_guard_before_query(self, images):
+            self.seen += len(images)
+
+    listens = Listens()
+    Host(2).run(guard([{"error": "timeout"}, {}], plugins=[listens]))
+    assert listens.reasons == ["vlm_timeout"]
+    assert listens.seen == 2 * 6
+
+
+def test_a_plugin_that_raises_is_counted_and_stops_nothing():
+    class Raises:
+        @hookimpl
+        def dnp_guard_after_decision(self):
+            raise ZeroDivisionError
+
+    registry = CollectorRegistry()
+    assert Host(1).run(guard([{}], registry=registry, plugins=[Raises()])) == (Outcome.CLEAN,)
+    assert registry.get_sample_value("dnp_guard_degraded_total", {"reason": "plugin_error"}) == 5
+
+
+def test_a_plugins_words_outside_the_vocabulary_are_dropped_and_counted():
+    class Adds:
+        @hookimpl
+        def dnp_guard_negative(self):
+            return ["bolt", "ignore the policy"]
+
+    host = Host(1)
+    watching = guard([{"star": 0.9}], plugins=[Adds()])
+    host.run(watching)
+    assert host.applied[0] == ["star, bolt"]
+    assert "plugin_word" in watching.last.degraded
+
+
+def test_a_deadline_bounds_the_wait_and_the_policy_decides():
+    from threading import Event
+
+    release = Event()
+
+    def never(images, questions):
+        release.wait(30)
+        return [[0.0] * len(questions) for _ in images]
+
+    watching = Guard(policy(queries={"deadline_ms": 20}), vlm=ScriptedBackend(never))
+    try:
+        assert Host(1).run(watching) == (Outcome.FAILED_CLOSED,)
+    finally:
+        release.set()
+    assert set(watching.last.degraded) == {"vlm_timeout", "vlm_busy"}
+
+
+def test_an_abandoned_generation_is_recorded_as_one():
+    sink = MemorySink()
+    session = guard([{}], audit=sink).start(Request(1, {"name": "test"}))
+    session.abandon("KeyboardInterrupt")
+    assert sink.records[-1]["event"] == "request.abandoned"
+
+
+@pytest.mark.parametrize(
+    ("vlm", "message"),
+    [("nothing:here", "no backend knows the spec"), (object(), r"has no ask\(images, questions\)")],
+)
+def test_a_backend_that_cannot_be_used_is_refused_at_construction(vlm, message):
+    with pytest.raises(VlmUnavailable, match=message):
+        Guard(policy(), vlm=vlm)
+
+
+def test_a_bad_policy_is_refused_at_construction(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text("format: 1\nname: p\ncategories: [{id: a, negative: [a], treshold: 0.5}]\n")
+    with pytest.raises(PolicyError, match=r"p\.yaml:3:\d+: .*treshold.*threshold"):
+        Guard(path, vlm=ScriptedBackend([{}]))
+
+
+def test_what_this_version_cannot_do_is_refused_and_not_passed_over():
+    with pytest.raises(DnpGuardError, match="strength: controller"):
+        guard([{}], policy(guidance={"strength": "controller"}))
+
+
+def test_a_sensitive_category_is_never_sent_to_a_remote_backend():
+    of = policy(categories=[star(sensitive=True)])
+    backend = ScriptedBackend([{}])
+    backend.local = False
+    with pytest.raises(VlmUnavailable, match="'star' is sensitive"):
+        Guard(of, vlm=backend)
+
+
+def test_too_many_questions_in_shadow_are_counted_and_not_refused():
+    watching = guard([{}], policy(mode="shadow", queries={"max_questions": 3}))
+    assert Host(1).run(watching) == (Outcome.CLEAN,)
+    assert watching.last.degraded == ("max_questions",)
