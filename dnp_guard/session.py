@@ -132,7 +132,7 @@ class Session:
                 with self._overhead("encode"):
                     host.apply(negatives)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self.missed(step, error)
+            self._unanswered(step, error)
             return
         self._answered, self._missed = step.index, False
         for index, negative in enumerate(negatives):
@@ -151,10 +151,13 @@ class Session:
             self._emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma)
 
     def missed(self, step: Step | None, error: Exception) -> None:
-        """Take note of a look that was not answered, or of a negative that the host could not apply."""
+        """Take note of what the host could not do: predict a step, or apply a negative."""
         self._missed = True
-        self._recorder.metrics.queries(self._policy.name, "failed", len(self._images))
         self._degrade(fields.reason(error), step, str(error))
+
+    def _unanswered(self, step: Step | None, error: Exception) -> None:
+        self._recorder.metrics.queries(self._policy.name, "failed", len(self._images))
+        self.missed(step, error)
 
     def final(self, previews: Callable[[], list[Image]]) -> tuple[Outcome, ...]:
         """Look at the finished images, where the policy says so, and settle each image's outcome.
@@ -168,7 +171,7 @@ class Session:
                 self._judge_final(rows, pictures, latency_ms)
                 self._missed = False
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-                self.missed(None, error)
+                self._unanswered(None, error)
         return self._finish()
 
     def abandon(self, reason: str) -> None:

@@ -9,13 +9,14 @@ from dnp_guard.types import Outcome
 _GREY = (128, 128, 128)
 
 
-def deliver(picture: Image.Image, outcome: Outcome) -> Image.Image:
-    """The picture as its outcome allows: itself, blurred beyond recognition, or a grey one of the same size."""
-    if outcome is Outcome.BLURRED:
-        return picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
-    if withheld(outcome):
-        return Image.new("RGB", picture.size, _GREY)
-    return picture
+def blank(size: tuple[int, int]) -> Image.Image:
+    """A grey picture, of width and height in pixels, in place of one that is withheld."""
+    return Image.new("RGB", size, _GREY)
+
+
+def blurred(picture: Image.Image) -> Image.Image:
+    """A picture blurred beyond recognition."""
+    return picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
 def withheld(outcome: Outcome) -> bool:

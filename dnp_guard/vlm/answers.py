@@ -40,7 +40,7 @@ def probabilities(answer: object, images: int, questions: int) -> Probabilities:
     )
 
 
-def _items(value: Any, expected: int, what: str) -> Sequence[Any]:  # noqa: ANN401
+def _items(value: Any, expected: int, what: str) -> Sequence[Any]:
     # NumPy arrays and torch tensors both have tolist(); neither package needs to be imported for it.
     items = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(items, Sequence) or isinstance(items, (str, bytes, bytearray)):
@@ -50,7 +50,7 @@ def _items(value: Any, expected: int, what: str) -> Sequence[Any]:  # noqa: ANN4
     return items
 
 
-def _probability(value: Any, where: str) -> float:  # noqa: ANN401
+def _probability(value: Any, where: str) -> float:
     number = value.item() if hasattr(value, "item") else value
     if not isinstance(number, Real):
         raise VlmBadAnswer(f"{where}: {type(value).__name__} is not a probability", hint=_HINT)

@@ -64,7 +64,7 @@ class Reader:
         )
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
-    def logits(self, keep: int | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:  # noqa: ANN401
+    def logits(self, keep: int | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:
         """Logits [rows, kept positions, vocabulary], and the model's cache.
 
         Args:
@@ -147,7 +147,7 @@ class SharedImage:
         caches = [cache, *(copy.deepcopy(cache) for _ in groups[1:])]
         return torch.cat([self._questions(*pair, len(images)) for pair in zip(groups, caches, strict=True)], dim=1)
 
-    def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:  # noqa: ANN401
+    def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:
         """Log odds [images, rests] from the cache of the images."""
         cache.batch_repeat_interleave(len(rests))
         ids = torch.nn.utils.rnn.pad_sequence(list(rests), batch_first=True).repeat(images, 1)

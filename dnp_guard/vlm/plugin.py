@@ -35,6 +35,18 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
     return None
 
 
+def build(spec: str) -> Backend:
+    """Build a built-in backend.
+
+    Raises:
+        VlmUnavailable: no built-in backend has this kind of spec, or it cannot be built.
+    """
+    backend: Backend | None = dnp_guard_vlm(spec)
+    if backend is None:
+        raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=f"Use {', '.join(KINDS)}.")
+    return backend
+
+
 def _rest(spec: str, rest: str, form: str) -> str:
     if not rest:
         raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")

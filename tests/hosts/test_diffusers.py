@@ -300,6 +300,14 @@ class TestFailure:
         assert broken
         assert watching.last.degraded == ("guard_error",)
 
+    def test_an_output_that_cannot_be_shown_is_withheld_without_being_decoded(self, pipe, monkeypatch):
+        watching = guard()
+        with watching.attached(pipe), monkeypatch.context() as patch:
+            patch.setattr("dnp_guard.hosts.diffusers.output.Output.pictures", lambda _: 1 / 0)
+            images = draw(pipe)
+        assert watching.last.decision is Outcome.FAILED_CLOSED
+        assert np.ptp(images) == 0
+
     def test_an_exception_of_the_pipeline_goes_through_and_leaves_nothing_behind(self, pipe):
         def interrupts(*_):
             raise KeyboardInterrupt

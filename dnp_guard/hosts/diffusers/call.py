@@ -64,6 +64,9 @@ class Call:
         self._users_negatives = users_negatives or [""] * request.images
         self._embeddings: dict[str, Tensor] = {}
         self._substeps = done
+        self._before = _RUNNING.get()
+        self._scheduler = pipe.scheduler
+        self._plain_step = pipe.scheduler.__dict__.get("step")
         self._seen: Tensor | None = None
         self.session: Session = guard.start(request)
         self._injection = Injection(
@@ -76,9 +79,7 @@ class Call:
 
     def install(self) -> None:
         """Wrap ``scheduler.step`` and hook the denoisers."""
-        self._before = _RUNNING.get()
         _RUNNING.set(self)
-        self._scheduler = self._pipe.scheduler
         plain = self._scheduler.step
         signature = inspect.signature(plain)
 
@@ -89,7 +90,6 @@ class Call:
                 self._on_step(bound["model_output"], bound["timestep"], bound["sample"])
             return plain(*args, **kwargs)
 
-        self._plain_step = self._scheduler.__dict__.get("step")
         self._scheduler.step = step
         for name in self._family.denoisers:
             self._injection.install(getattr(self._pipe, name))
@@ -184,15 +184,15 @@ def guarded_call(
             hint="Use guidance mode 'separate', or a guidance_scale over 1.",
         )
     guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives)
-    guarded.install()
     try:
+        guarded.install()
         result = call(pipe, *args, **kwargs)
     except BaseException as error:
         guarded.abandon(type(error).__name__)
         raise
     finally:
         guarded.remove()
-    output = Output(result, wanted.get("output_type") or "pil", pipe.vae)
+    output = Output(result, wanted.get("output_type") or "pil", pipe)
     return output.delivered(guarded.finish(output.pictures))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dnp_guard import preview
-from dnp_guard.hosts.pictures import deliver, withheld
+from dnp_guard.hosts.pictures import blank, blurred, withheld
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ class Output:
     Args:
         result: an output object or, under ``return_dict=False``, a tuple; the images come first.
         kind: the call's ``output_type``: pil, np, pt or latent.
-        vae: the pipeline's autoencoder, for ``latent``.
+        pipe: the pipeline, whose autoencoder is used for ``latent``.
     """
 
-    def __init__(self, result: Any, kind: str, vae: Any) -> None:
+    def __init__(self, result: Any, kind: str, pipe: Any) -> None:
         self._result = result
         self._kind = kind
-        self._vae = vae
+        self._vae = pipe.vae
+        self._factor: int = pipe.vae_scale_factor
         self._images = result[0]
 
     def pictures(self) -> list[Image]:
@@ -44,14 +45,14 @@ class Output:
 
     def delivered(self, outcomes: Sequence[Outcome]) -> Any:
         """The result with every image as its outcome allows; the very same object where all may pass."""
-        if not any(withheld(outcome) or outcome is Outcome.BLURRED for outcome in outcomes):
-            return self._result
-        replaced = {
-            index: deliver(picture, outcome)
-            for index, (picture, outcome) in enumerate(zip(self.pictures(), outcomes, strict=True))
-            if withheld(outcome) or outcome is Outcome.BLURRED
-        }
         flags = [withheld(outcome) for outcome in outcomes]
+        replaced = {index: blank(self._size()) for index, flag in enumerate(flags) if flag}
+        blur = [index for index, outcome in enumerate(outcomes) if outcome is Outcome.BLURRED]
+        if blur:
+            pictures = self.pictures()
+            replaced |= {index: blurred(pictures[index]) for index in blur}
+        if not replaced:
+            return self._result
         images = self._with(replaced)
         if isinstance(self._result, tuple):
             had = self._result[1] if len(self._result) > 1 else None
@@ -60,6 +61,16 @@ class Output:
         if "nsfw_content_detected" in self._result.__dataclass_fields__:
             self._result.nsfw_content_detected = _flagged(self._result.nsfw_content_detected, flags)
         return self._result
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the images in pixels; nothing is decoded, as that may be what failed."""
+        if self._kind == "pil":
+            width, height = self._images[0].size
+            return width, height
+        if self._kind == "latent":
+            return self._images.shape[-1] * self._factor, self._images.shape[-2] * self._factor
+        rows, columns = (1, 2) if self._kind == "np" else (2, 3)
+        return self._images.shape[columns], self._images.shape[rows]
 
     def _with(self, replaced: dict[int, Image]) -> Any:
         if self._kind == "pil":

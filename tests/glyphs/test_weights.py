@@ -1,0 +1,38 @@
+import json
+import stat
+
+import pytest
+from diffusers import StableDiffusionPipeline
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
+from dnp_guard.glyphs import PIPELINE, VLM, WEIGHTS
+
+pytestmark = pytest.mark.models
+
+
+def test_the_weights_are_safetensors_of_at_most_15_megabytes_in_all():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15_000_000
+    assert {path.suffix for path in files if path.stat().st_size > 100_000} == {".safetensors"}
+
+
+def test_everyone_may_read_the_weights():
+    assert all(path.stat().st_mode & stat.S_IROTH for path in WEIGHTS.rglob("*.safetensors"))
+
+
+def test_the_text_to_image_model_loads_the_ordinary_way():
+    pipe = StableDiffusionPipeline.from_pretrained(PIPELINE, safety_checker=None)
+    assert pipe("a red circle at night", num_inference_steps=2).images[0].size == (32, 32)
+
+
+def test_the_vision_language_model_loads_the_ordinary_way():
+    assert type(AutoModelForImageTextToText.from_pretrained(VLM)) is LlavaForConditionalGeneration
+    assert AutoProcessor.from_pretrained(VLM).tokenizer.padding_side == "left"
+
+
+def test_the_model_card_says_what_was_measured():
+    quality = json.loads((WEIGHTS / "quality.json").read_text())
+    card = (WEIGHTS / "README.md").read_text()
+    for name in ("named_as_asked", "alias_draws_its_glyph", "benign_shows_a_forbidden_glyph"):
+        assert f"{quality[name]['share']:.1%}" in card
+        assert quality[name]["n"] >= 400
