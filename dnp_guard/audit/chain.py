@@ -85,12 +85,59 @@ def parse(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def head_after(record: Mapping[str, Any]) -> Head | None:
-    """What follows a record, or None where it is not an audit record."""
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What stands in a log in the place of records that were purged.
+
+    Attributes:
+        first: ``seq`` of the first of them.
+        last: ``seq`` of the last.
+        prev: hash of the record before.
+        head: hash of the last, which the record after carries as its ``prev``.
+        time: when they were purged.
+    """
+
+    first: int
+    last: int
+    prev: str
+    head: str
+    time: str
+
+    def line(self) -> tuple[bytes, str]:
+        """Its line, without its newline, and its hash."""
+        place = {"first": self.first, "last": self.last, "prev": self.prev, "head": self.head}
+        record = {"v": FORMAT, "time": self.time, "tombstone": place}
+        sealed = digest(record)
+        return canonical({**record, "hash": sealed}), sealed
+
+
+def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
+    """The tombstone that a line's object is, or None where it is another."""
     match record:
-        case {"v": int(version), "seq": int(seq), "prev": str(), "hash": str(sealed), "event": str(), "time": str()}:
-            return Head(seq + 1, sealed) if version == FORMAT else None
+        case {
+            "v": int(version),
+            "time": str(time),
+            "hash": str(),
+            "tombstone": {"first": int(first), "last": int(last), "prev": str(prev), "head": str(head)},
+        }:
+            return Tombstone(first, last, prev, head, time) if version == FORMAT and first <= last else None
     return None
+
+
+def is_record(record: Mapping[str, Any]) -> bool:
+    """Whether a line's object is an audit record of this format."""
+    match record:
+        case {"v": int(version), "seq": int(), "prev": str(), "hash": str(), "event": str(), "time": str()}:
+            return version == FORMAT
+    return False
+
+
+def head_after(record: Mapping[str, Any]) -> Head | None:
+    """What follows a record or a tombstone, or None where it is neither."""
+    if is_record(record):
+        return Head(record["seq"] + 1, record["hash"])
+    buried = tombstone(record)
+    return Head(buried.last + 1, buried.head) if buried is not None else None
 
 
 def _number(digits: str) -> int | float:

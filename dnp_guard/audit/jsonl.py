@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal
+from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal, tombstone
 from dnp_guard.audit.lock import locked
 from dnp_guard.audit.segments import segment, segments
 from dnp_guard.errors import AuditError
@@ -238,9 +238,11 @@ def _beginning(descriptor: int) -> tuple[int, datetime | None]:
     """Place and time of a file's first record."""
     line, _, _ = os.pread(descriptor, LONGEST_LINE, 0).partition(b"\n")
     record = parse(line) or {}
+    buried = tombstone(record)
     try:
-        return int(record.get("first", record.get("seq", 0))), datetime.fromisoformat(str(record.get("time")))
-    except ValueError:
+        first = buried.first if buried is not None else int(record["seq"])
+        return first, datetime.fromisoformat(str(record.get("time")))
+    except (KeyError, TypeError, ValueError):
         return 0, None
 
 

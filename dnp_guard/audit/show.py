@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from dnp_guard.audit.chain import head_after, parse
+from dnp_guard.audit.chain import is_record, parse, tombstone
 from dnp_guard.audit.lines import read_lines
 from dnp_guard.audit.record import Event
 from dnp_guard.types import Outcome
@@ -50,11 +50,11 @@ class Log:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.skipped = 0
         for line in read_lines(self.path):
-            record = parse(line)
-            if record is not None and head_after(record) is not None:
+            record = parse(line.data) or {}
+            if is_record(record):
                 yield record
             else:
-                self.skipped += 1
+                self.skipped += tombstone(record) is None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dnp_guard.audit.repair import repair as repair_log
 from dnp_guard.audit.show import Generation, Log, generations, overview, timeline
 from dnp_guard.audit.verify import Verification
 from dnp_guard.audit.verify import verify as verify_log
@@ -33,17 +34,31 @@ def _group() -> None:
 
 
 @app.command()
-def verify(file: File, *, json: Json = False) -> None:
-    """Check the chain of a log and name the lines at which something was changed.
+def verify(
+    file: File,
+    *,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the last line was torn by a crash and nothing else is wrong, copy what is whole to this file.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check the chain of a log, its rotated files included, and name the lines at which something was changed.
 
     Rewriting to the end or cutting the tail is found only by comparing the head hash with one kept elsewhere.
     """
     found = verify_log(file)
+    copied = repair_log(file, repair) if repair is not None and (found.torn or found.ok) else None
     if json:
         print_json(_document(found))
     else:
         _print(file, found)
-    raise typer.Exit(0 if found.ok else 1)
+        if copied is not None:
+            typer.echo(f"{repair}: {copied} whole lines")
+    raise typer.Exit(0 if found.ok or copied is not None else 1)
 
 
 @app.command()
@@ -86,6 +101,7 @@ def _document(found: Verification) -> dict[str, object]:
     return {
         "ok": found.ok,
         "records": found.records,
+        "purged": found.purged,
         "head_hash": found.head_hash,
         "errors": [asdict(problem) for problem in found.problems],
     }
@@ -96,4 +112,5 @@ def _print(file: Path, found: Verification) -> None:
         print_problem(problem)
     more = ", the rest with --json" if len(found.problems) > _PRINTED else ""
     verdict = "unbroken" if found.ok else f"{len(found.problems)} problems{more}"
-    typer.echo(f"{file}: {found.records} records, {verdict}; head hash {found.head_hash}")
+    purged = f", {found.purged} more purged" if found.purged else ""
+    typer.echo(f"{file}: {found.records} records{purged}, {verdict}; head hash {found.head_hash}")

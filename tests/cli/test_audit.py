@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dnp_guard.audit.record import build
 from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.record import build
 from dnp_guard.cli import run
 
 if TYPE_CHECKING:
@@ -54,13 +54,34 @@ def test_verify_prints_one_json_document(edited: Path, capsys: pytest.CaptureFix
     document = json.loads(capsys.readouterr().out)
     (error,) = document.pop("errors")
     head = json.loads(edited.read_bytes().splitlines()[0])["hash"]
-    assert (code, document) == (1, {"ok": False, "records": 2, "head_hash": head})
+    assert (code, document) == (1, {"ok": False, "records": 2, "purged": 0, "head_hash": head})
     assert {key: error[key] for key in ("file", "line", "column", "code")} == {
         "file": str(edited),
         "line": 2,
         "column": 0,
         "code": "hash-mismatch",
     }
+
+
+def test_a_torn_log_is_repaired_into_a_separate_file(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-9])
+    repaired = log.with_name("repaired.jsonl")
+    code = run(["audit", "verify", str(log), "--repair", str(repaired)])
+    assert (code, log.read_bytes(), repaired.read_bytes()) == (0, whole[:-9], b"".join(whole.splitlines(True)[:2]))
+    assert ("ends before its newline" in capsys.readouterr().err, run(["audit", "verify", str(repaired)])) == (True, 0)
+
+
+def test_a_log_that_was_tampered_with_is_not_repaired(edited: Path) -> None:
+    edited.write_bytes(edited.read_bytes()[:-9])
+    code = run(["audit", "verify", str(edited), "--repair", str(edited.with_name("repaired.jsonl"))])
+    assert (code, edited.with_name("repaired.jsonl").exists()) == (1, False)
+
+
+def test_a_repair_never_writes_over_a_file(log: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("kept")
+    code = run(["audit", "verify", str(log), "--repair", str(tmp_path / "there")])
+    assert (code, (tmp_path / "there").read_text()) == (2, "kept")
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])

@@ -1,0 +1,260 @@
+"""What a log is after its writer, its disk or its clock has failed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import resource
+import shutil
+import signal
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+
+from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.record import build
+from dnp_guard.audit.show import Log
+from dnp_guard.audit.sinks import MemorySink
+from dnp_guard.audit.verify import verify
+from dnp_guard.errors import AuditError
+
+KILLS = 200
+NOBODY = 65534
+CALLS = [
+    (os, "open"),
+    (os, "fstat"),
+    (os, "stat"),
+    (os, "pread"),
+    (os, "write"),
+    (os, "ftruncate"),
+    (os, "fdatasync"),
+    (os, "fsync"),
+    (os, "rename"),
+    (os, "close"),
+    (fcntl, "flock"),
+]
+
+
+class Injected(OSError):
+    """A failure made for a test."""
+
+
+@contextmanager
+def failing_at(number, *, half=False):
+    """Let the numbered I/O call fail: before it does anything, or in the middle of a write."""
+    calls = count(1)
+    hit = []
+
+    def wrap(module, name, real):
+        def call(*args, **kwargs):
+            if next(calls) != number:
+                return real(*args, **kwargs)
+            hit.append(name)
+            if half and name == "write":
+                real(args[0], args[1][: len(args[1]) // 2])
+            raise Injected(errno.EIO, "injected", "")
+
+        return call
+
+    with ExitStack() as stack:
+        for module, name in CALLS:
+            real = getattr(module, name)
+            stack.callback(setattr, module, name, real)
+            setattr(module, name, wrap(module, name, real))
+        yield hit
+
+
+def torn_log(path):
+    """A log of three records, the last of them torn."""
+    memory = MemorySink()
+    for step in range(3):
+        memory.write(build("query", step=step))
+    path.write_bytes(b"\n".join(memory.lines)[:-20])
+
+
+def written_with(path, written):
+    sink = JsonlSink(path, rotate_bytes=400, sync=True)
+    for step in range(100, 106):
+        sink.write(build("query", step=step))
+        written.append(step)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_after_a_failure_at_any_io_call_the_log_verifies_and_the_next_run_appends(tmp_path, half):
+    tried = []
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / "a.jsonl"
+        torn_log(path)
+        written = []
+        with failing_at(number, half=half) as hit, suppress(AuditError, Injected):
+            written_with(path, written)
+        if not hit:
+            break
+        tried += hit
+        JsonlSink(path).write(build("query", step=999))
+        steps = [record["step"] for record in Log(path)]
+        found = verify(path)
+        assert (found.problems, [step for step in [0, 1, *written] if step not in steps], steps[-1]) == ((), [], 999)
+        shutil.rmtree(folder)
+    assert len(tried) > 50
+    assert set(tried) >= {"open", "fstat", "stat", "pread", "write", "ftruncate", "fdatasync", "rename", "flock"}
+
+
+def die_within_a_write(at):
+    """Kill this process in the middle of its write number ``at``."""
+    real, writes = os.write, count()
+
+    def write(descriptor, data):
+        if next(writes) == at[0]:
+            real(descriptor, data[: at[1] % len(data)])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(descriptor, data)
+
+    return write, real
+
+
+def child(path, first, pipe, at):
+    """Write records, and say after each that it was acknowledged; until killed."""
+    sink = JsonlSink(path, rotate_bytes=60_000)
+    write, real = die_within_a_write(at) if at else (os.write, os.write)
+    os.write = write
+    for step in range(first, first + 5000):
+        sink.write(build("query", step=step, reason="x" * (step % 7 * 300)))
+        real(pipe, b"%d\n" % step)
+    os._exit(0)
+
+
+def killed(path, first, chance):
+    """Fork a writer, kill it at a random point, and give the records it has acknowledged."""
+    reading, writing = os.pipe()
+    by_itself = chance.random() < 0.5
+    at = (chance.randrange(40), chance.randrange(5000)) if by_itself else None
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            os.close(reading)
+            child(path, first, writing, at)
+        os._exit(1)
+    os.close(writing)
+    acknowledged = b""
+    stop_after = chance.randrange(150)
+    while block := os.read(reading, chance.randrange(1, 64)):
+        acknowledged += block
+        if not by_itself and len(acknowledged) > stop_after:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    os.close(reading)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return [int(line) for line in acknowledged.split(b"\n")[:-1]]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys):
+    chance = random.Random(20)
+    path = tmp_path / "a.jsonl"
+    acknowledged, torn = [], 0
+    for kill in range(KILLS):
+        acknowledged += killed(path, kill * 10_000, chance)
+        if kill % 20 == 0:
+            found = verify(path)
+            assert found.ok or found.torn
+        torn += path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    JsonlSink(path).write(build("query", step=-1))
+    found = verify(path)
+    steps = {record["step"] for record in Log(path)}
+    lost = set(acknowledged) - steps
+    with capsys.disabled():
+        print(  # noqa: T201 (the count is what this test is for)
+            f"\nkill points tried: {KILLS} ({torn} within a line), records acknowledged: {len(acknowledged)}, "
+            f"acknowledged records lost: {len(lost)}"
+        )
+    assert (found.problems, lost, -1 in steps, torn > 0) == ((), set(), True, True)
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A log on a disk that has room for 100 bytes more, and how to make room."""
+    path = tmp_path / "a.jsonl"
+    JsonlSink(path).write(build("query", step=0))
+    limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+    yield path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, action)
+
+
+def test_a_full_disk_tears_nothing_and_the_same_sink_goes_on_when_there_is_room(full_disk):
+    path, make_room = full_disk
+    sink = JsonlSink(path)
+    for step in (1, 2):
+        with pytest.raises(AuditError):
+            sink.write(build("query", step=step))
+    make_room()
+    sink.write(build("query", step=3))
+    assert (verify(path).ok, [record["step"] for record in Log(path)]) == (True, [0, 3])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_file_that_became_read_only_is_refused_and_later_goes_on(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    path = folder / "a.jsonl"
+    JsonlSink(path).write(build("query", step=0))
+    path.chmod(0o444)
+    assert as_nobody(path) == "refused"
+    path.chmod(0o600)
+    JsonlSink(path).write(build("query", step=1))
+    assert (verify(path).ok, verify(path).records) == (True, 2)
+
+
+def as_nobody(path):
+    """What happens to a user without rights who writes; root may write everything."""
+    for folder in (path.parent, *path.parents[1:4]):
+        folder.chmod(0o755)
+    pid = os.fork()
+    if pid == 0:
+        code = 2
+        with suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            try:
+                JsonlSink(path).write(build("query", step=9))
+                code = 0
+            except AuditError:
+                code = 1
+        os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return {0: "written", 1: "refused"}.get(os.waitstatus_to_exitcode(status))
+
+
+def test_a_removed_folder_fails_each_record_until_it_is_back(tmp_path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    sink = JsonlSink(folder / "a.jsonl")
+    sink.write(build("query", step=0))
+    shutil.rmtree(folder)
+    for step in (1, 2):
+        with pytest.raises(AuditError, match="does not exist"):
+            sink.write(build("query", step=step))
+    folder.mkdir()
+    sink.write(build("query", step=3))
+    assert (verify(sink.path).ok, [record["step"] for record in Log(sink.path)]) == (True, [3])
+
+
+def test_a_clock_that_goes_backwards_breaks_nothing(tmp_path):
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    times = [now, now + timedelta(hours=1), now - timedelta(days=3), now - timedelta(days=2), now + timedelta(hours=5)]
+    clock = iter(times)
+    sink = JsonlSink(tmp_path / "a.jsonl", rotate_hours=2, clock=lambda: now_is)
+    for step, now_is in enumerate(clock):
+        sink.write(build("query", at=now_is, step=step))
+    assert (verify(sink.path).ok, [record["step"] for record in Log(sink.path)]) == (True, [0, 1, 2, 3, 4])
