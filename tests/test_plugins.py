@@ -1,3 +1,5 @@
+import sys
+
 import pluggy
 import pytest
 
@@ -62,3 +64,32 @@ def test_guards_share_no_plugins():
     Plugins([], [hears], print)
     degraded(Plugins([], [], print))
     assert hears.heard == []
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A distribution with one plugin, as pip would leave it."""
+    (tmp_path / "neighbours_plugin.py").write_text(
+        "from dnp_guard import hookimpl\n\nheard = []\n\n\n"
+        "@hookimpl\ndef dnp_guard_degraded(reason):\n    heard.append(reason)\n"
+    )
+    info = tmp_path / "neighbours_plugin-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: neighbours-plugin\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[dnp_guard]\nneighbour = neighbours_plugin\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "neighbour"
+    sys.modules.pop("neighbours_plugin", None)
+
+
+def test_an_installed_plugin_is_not_even_imported_unless_it_is_named(installed):
+    degraded(Plugins([], [], print))
+    assert "neighbours_plugin" not in sys.modules
+
+
+def test_a_named_plugin_is_loaded_and_its_distribution_known(installed):
+    plugins = Plugins([], [installed], print)
+    degraded(plugins)
+    assert sys.modules["neighbours_plugin"].heard == ["test"]
+    (info,) = plugins.third_party
+    assert (info.name, info.distribution, info.version) == ("neighbour", "neighbours-plugin", "1.2")
