@@ -99,8 +99,8 @@ class Guard:
         how = self.policy.audit.prompt
         log = next((Path(each) for each in _several(audit) if isinstance(each, str | Path)), None)
         self._redact = partial(prompt_field, how=how, key=prompt_key(log) if how == "hmac" else b"")
-        self._attached: list[Callable[[], None]] = []
-        self._recorder.emit("policy.loaded")
+        loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
+        self._recorder.emit("policy.loaded", reason=f"plugins: {', '.join(loaded)}" if loaded else None)
         late.install()
 
     @property
