@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+"""The option that every command with a document has."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""``dnp-guard policy``: check policies, see what they ask and inject, print their schema."""
+"""``dnp-guard policy``: check policies, see what they ask and inject, print their schema; and its other commands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from dnp_guard.cli.console import print_json, print_problem
+from dnp_guard.cli.console import AsJson, print_json, print_problem
+from dnp_guard.cli.policy_test import test
 from dnp_guard.errors import PolicyError, Problem
-from dnp_guard.policy import Category, Policy, allowed_questions, load_policy, questions, questions_per_look
+from dnp_guard.policy import (
+    Category,
+    Policy,
+    allowed_questions,
+    load_policy,
+    questions,
+    questions_per_look,
+    schema_of_tests,
+)
 from dnp_guard.policy import schema as policy_schema
 from dnp_guard.policy.loading import UNREADABLE
 from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.schedule import due_steps
 
-app = typer.Typer(help="Check policies, and see what they ask and inject.", no_args_is_help=True)
+app = typer.Typer(help="Write, check, test, compare and roll out policies.", no_args_is_help=True)
 
 NOT_POLICIES = {"tests", "schema"}
 """Folders beside policies that hold other YAML."""
@@ -34,7 +43,7 @@ ON_FAILURE = {
     "last": "The last decision stands; without one, the image is withheld.",
 }
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+app.command()(test)
 
 
 @app.command()
@@ -67,9 +76,9 @@ def check(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of the policy language, for editors."""
-    print_json(policy_schema())
+def schema(*, tests: Annotated[bool, typer.Option("--tests", help="Of files of tests.")] = False) -> None:
+    """Print the JSON Schema of the policy language, or of its tests, for editors."""
+    print_json(schema_of_tests() if tests else policy_schema())
 
 
 @app.command()

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 NOT_INHERITED = frozenset({"format", "name", "revision", "summary", "extends", "select", "exceptions", "floor"})
 """Keys at the top that speak of one file alone."""
 
-TOGETHER = {("queries",): {"steps": ("of",)}, ("guidance",): {"mode": ("scale", "strength")}}
+TOGETHER: dict[Loc, dict[str, tuple[str, ...]]] = {
+    ("queries",): {"steps": ("of",)},
+    ("guidance",): {"mode": ("scale", "strength")},
+}
 """Keys that are not inherited where another, which gives them their meaning, is set anew."""
 
 

@@ -74,7 +74,7 @@ def load(source: str | Path) -> Loaded:
     path = Path(source)
     if isinstance(source, str) and _NAME.fullmatch(source):
         path = shipped().get(source, path)
-    raw = _read(path, str(source))
+    raw = read_file(path, str(source))
     reading = _Reading()
     policy = validate(reading.document(raw, str(path), path))
     return Loaded(policy, reading.inputs)
@@ -110,7 +110,7 @@ class _Reading:
         problem, target = _base(document, name.strip(), path, chain)
         if problem is None:
             try:
-                base = self.document(_read(target, str(target)), str(target), target, chain)
+                base = self.document(read_file(target, str(target)), str(target), target, chain)
                 validate(base)
             except PolicyError as error:
                 cause = document.problem(
@@ -153,7 +153,16 @@ def _base(document: Document, name: str, path: Path, chain: tuple[Path, ...]) ->
     return None, target
 
 
-def _read(path: Path, source: str) -> bytes:
+def read_file(path: Path, source: str) -> bytes:
+    """The bytes of a file, of a file that is too large no more than shows that it is.
+
+    Args:
+        path: of the file.
+        source: what problems name as the file.
+
+    Raises:
+        PolicyError: there is no such file, or it cannot be read.
+    """
     try:
         if path.is_file():
             with path.open("rb") as file:

@@ -1,19 +1,32 @@
-"""The JSON Schema of the policy language, for editors: draft-07, made from the models."""
+"""The JSON Schemas of policies and of their tests, for editors: draft-07, made from the models."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.model import Policy
+from dnp_guard.policy.testfile import TestFile
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of format 1; what it cannot say, the rules between fields, ``policy check`` does."""
-    made = _tidy(Policy.model_json_schema(ref_template="#/definitions/{model}"))
+    return _schema(Policy, "dnp_guard policy, format 1")
+
+
+def schema_of_tests() -> dict[str, Any]:
+    """The JSON Schema of a file of tests, format 1."""
+    return _schema(TestFile, "dnp_guard policy tests, format 1")
+
+
+def _schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    made = _tidy(model.model_json_schema(ref_template="#/definitions/{model}"))
     definitions = made.pop("$defs")
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "dnp_guard policy, format 1",
+        "title": title,
         **made,
         "definitions": definitions,
     }

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.document import shorten
 from dnp_guard.policy.fields import IN_WORDS
-from dnp_guard.policy.keys import RESERVED, key_hint, keys_at, pattern
+from dnp_guard.policy.keys import RESERVED, Keys, key_hint, keys_at, keys_of, pattern
 from dnp_guard.policy.model import BROKEN_RULES, Policy
 from dnp_guard.policy.suggest import nearest
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.document import Document
     from dnp_guard.policy.rules import Loc, Violation
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _CODES = {
     "missing": "missing-key",
@@ -84,6 +86,28 @@ def validate(document: Document) -> Policy:
             ordered[MAX_PROBLEMS:] = [last]
         raise PolicyError(ordered)
     return policy
+
+
+def read_as(model: type[ModelT], document: Document) -> ModelT:
+    """Check a document against a model that has no rules between its fields, as a file of tests.
+
+    Raises:
+        PolicyError: all problems of the document, in the order of the file.
+    """
+    problems, made = list(document.problems), None
+    if not isinstance(document.data, dict):
+        problems.append(document.problem((), "wrong-type", "the file is keys and values", "Begin with `format: 1`."))
+    else:
+        try:
+            made = model.model_validate(document.data)
+        except ValidationError as error:
+            keys = keys_of(model)
+            problems += [
+                _field_problem(document, detail, keys) for detail in _without_echoes(error.errors(include_url=False))
+            ]
+    if problems or made is None:
+        raise PolicyError(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+    return made
 
 
 def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
@@ -183,14 +207,14 @@ def _overlap(one: Loc, other: Loc) -> bool:
     return one[:length] == other[:length]
 
 
-def _field_problem(document: Document, detail: ErrorDetails) -> Problem:
+def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None = None) -> Problem:
     loc, kind, value = detail["loc"], detail["type"], detail.get("input")
     if kind == "missing":
         return document.problem(loc[:-1], "missing-key", f"`{loc[-1]}` is missing", f"Add `{loc[-1]}:`.")
     if kind == "extra_forbidden":
-        if reserved := RESERVED.get(pattern(loc)):
+        if keys is None and (reserved := RESERVED.get(pattern(loc))):
             return _reserved(document, loc, reserved)
-        return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc), key=True)
+        return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
     if pattern(loc) == "categories.threshold" and isinstance(value, dict | list):
         return _reserved(document, loc, "a threshold by step range")
     key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")
@@ -222,7 +246,7 @@ def _shown(document: Document, loc: Loc, value: object) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, dict):
         return "a mapping"
-    text = shorten(document.values[loc].text)
+    text = shorten(document.place(loc).text)
     return f"`{text}`" if text else "an empty text"
 
 

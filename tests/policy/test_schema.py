@@ -8,20 +8,40 @@ from pydantic import TypeAdapter
 
 from dnp_guard.policy import (
     Audit,
+    Case,
     Category,
     CategoryGuidance,
+    Expect,
     Guidance,
     Policy,
     Preview,
     Queries,
     QuestionTemplate,
     Rule,
+    Steering,
+    TestFile,
     Vlm,
     schema,
+    schema_of_tests,
     shipped,
 )
 
-MODELS = [Audit, Category, CategoryGuidance, Guidance, Policy, Preview, Queries, QuestionTemplate, Rule, Vlm]
+MODELS = [
+    Audit,
+    Case,
+    Category,
+    CategoryGuidance,
+    Expect,
+    Guidance,
+    Policy,
+    Preview,
+    Queries,
+    QuestionTemplate,
+    Rule,
+    Steering,
+    TestFile,
+    Vlm,
+]
 
 
 def nodes(node):
@@ -38,8 +58,9 @@ def test_the_committed_schema_is_what_the_models_say():
     )
 
 
-def test_the_schema_uses_draft_07_keywords_only():
-    keywords = {key for node in nodes(schema()) if isinstance(node, dict) for key in node}
+@pytest.mark.parametrize("made", [schema(), schema_of_tests()])
+def test_the_schema_uses_draft_07_keywords_only(made):
+    keywords = {key for node in nodes(made) if isinstance(node, dict) for key in node}
     assert not keywords & {
         "prefixItems",
         "$defs",
