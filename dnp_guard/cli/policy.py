@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
+from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_test import test
+from dnp_guard.cli.policy_write import init, upgrade
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy import (
     Category,
@@ -43,7 +45,10 @@ ON_FAILURE = {
     "last": "The last decision stands; without one, the image is withheld.",
 }
 
+app.command()(init)
 app.command()(test)
+app.command()(diff)
+app.command(name="migrate")(upgrade)
 
 
 @app.command()

@@ -1,0 +1,79 @@
+"""``dnp-guard policy diff``: what another policy would change, in sentences, and for recorded generations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dnp_guard.audit.lines import read_lines
+from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.policy import load_policy
+from dnp_guard.policy.diff import Direction, changes
+from dnp_guard.rehearsal.replay import replay
+
+if TYPE_CHECKING:
+    from dnp_guard.policy import Policy
+    from dnp_guard.policy.diff import Change
+    from dnp_guard.rehearsal.replay import Replay
+
+_SHOWN = 50
+"""Differing images that are listed for a person; --json lists all."""
+
+
+def diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="A policy file, or the name of a shipped policy.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The policy to compare with it.")],
+    *,
+    audit: Annotated[Path | None, typer.Option(help="An audit log made under A, to judge anew under B.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what changes for whom from policy A to policy B."""
+    one, other = load_policy(before), load_policy(after)
+    found = changes(one, other)
+    replayed = replay(one, other, (line.data for line in read_lines(audit))) if audit is not None else None
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "before": {"name": one.name, "revision": one.revision, "digest": one.digest},
+                "after": {"name": other.name, "revision": other.revision, "digest": other.digest},
+                "changes": [asdict(change) for change in found],
+                "replay": asdict(replayed) if replayed else None,
+                "errors": [],
+            }
+        )
+        return
+    typer.echo("\n".join(sentences(one, other, found)))
+    if replayed:
+        typer.echo("\n".join(_replayed(replayed)))
+
+
+def sentences(before: Policy, after: Policy, found: tuple[Change, ...]) -> list[str]:
+    """The changes as lines of text, one a category."""
+    head = f"From {before.name} {before.revision} to {after.name} {after.revision}:"
+    if not found:
+        return [f"{head} nothing that is asked, injected or decided changes."]
+    lines = [head]
+    for subject in dict.fromkeys(change.subject for change in found):
+        said = "; ".join(change.sentence for change in found if change.subject == subject)
+        lines.append(f"  {subject or 'policy'}: {said}.")
+    count = {way: sum(change.direction is way for change in found) for way in Direction}
+    unclear = f", {count[Direction.UNCLEAR]} that only the model can tell" if count[Direction.UNCLEAR] else ""
+    lines.append(f"{count[Direction.STRICTER]} stricter, {count[Direction.MILDER]} milder{unclear}.")
+    return lines
+
+
+def _replayed(result: Replay) -> list[str]:
+    count = f"Of {result.images} recorded images, {len(result.differing)} would have gone differently"
+    lines = [f"{count}; {result.comparable} are comparable to the end."]
+    lines += [f"  {each}" for each in result.differing[:_SHOWN]]
+    if len(result.differing) > _SHOWN:
+        lines.append(f"  and {len(result.differing) - _SHOWN} more; --json lists all.")
+    if result.unseen:
+        lines.append(f"There may be more: the record does not hold what B would find of {', '.join(result.unseen)}.")
+    if result.left_out:
+        lines.append(f"{result.left_out} images are left out: another policy, unfinished, or a sensitive finding.")
+    return lines

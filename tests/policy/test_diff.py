@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+
+from dnp_guard.policy.diff import Direction, changes, milder
+from tests.policies import bolt, policy, star
+
+
+def said(**changed):
+    return [(str(change), change.direction) for change in changes(policy(), policy(**changed))]
+
+
+def of_star(**changed):
+    return said(categories=[star(**changed), bolt()])
+
+
+def test_a_policy_does_not_differ_from_itself():
+    assert changes(policy(), policy()) == ()
+
+
+def test_a_lower_threshold_steers_more_images():
+    assert of_star(threshold=0.4, final_threshold=0.5) == [
+        ("star: threshold 0.5 → 0.4: more images steered", Direction.STRICTER)
+    ]
+
+
+def test_a_harder_action_is_named_with_both_ends():
+    assert of_star(action="block") == [("star: action steer → block", Direction.STRICTER)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "direction"),
+    [
+        ({"threshold": 0.6, "final_threshold": 0.5}, "milder"),
+        ({"final_threshold": 0.4}, "stricter"),
+        ({"severity": "low"}, "milder"),
+        ({"action": "monitor"}, "milder"),
+        ({"still_present": "blur"}, "milder"),
+        ({"mode": "shadow"}, "milder"),
+        ({"allowed": ["a badge"]}, "milder"),
+        ({"look_for": ["a star", "a nova"]}, "stricter"),
+        ({"negative": ["star", "nova"]}, "stricter"),
+        ({"guidance": {"scale": 9}}, "stricter"),
+        ({"guidance": {"scale": 3}}, "milder"),
+    ],
+)
+def test_a_change_of_a_category_has_its_direction(changed, direction):
+    assert [each for _, each in of_star(**changed)] == [direction]
+
+
+@pytest.mark.parametrize(
+    ("changed", "direction"),
+    [
+        ({"mode": "shadow"}, "milder"),
+        ({"on_failure": "open"}, "milder"),
+        ({"queries": {"steps": [0.2, 0.4, 0.6, 0.8, 0.9]}}, "stricter"),
+        ({"queries": {"steps": [0.2, 0.4]}}, "milder"),
+        ({"queries": {"steps": [0.3, 0.4]}}, "unclear"),
+        ({"queries": {"skip_similar": 0.9}}, "milder"),
+        ({"queries": {"deadline_ms": 10}}, "neither"),
+        ({"queries": {"max_questions": 10}}, "stricter"),
+        ({"question": {"paired": True}}, "stricter"),
+        ({"guidance": {"scale": 5}}, "milder"),
+        ({"guidance": {"hold": 1}}, "stricter"),
+        ({"guidance": {"strength": "severity"}}, "milder"),
+        ({"guidance": {"mode": "orthogonal"}}, "unclear"),
+        ({"rules": [{"all": ["star", "bolt"], "action": "block"}]}, "stricter"),
+        ({"vlm": {"allow": ["local"]}}, "stricter"),
+        ({"audit": {"required": True}}, "stricter"),
+        ({"categories": [star()]}, "milder"),
+        ({"categories": [star(), bolt(), star(id="nova")]}, "stricter"),
+    ],
+)
+def test_a_change_of_the_policy_has_its_direction(changed, direction):
+    assert [each for _, each in said(**changed)] == [direction]
+
+
+def test_a_question_worded_anew_is_for_the_model_to_tell():
+    template = "Do you see ${term}?"
+    assert said(question={"template": template}) == [
+        ("star: the questions are worded differently", Direction.UNCLEAR),
+        ("bolt: the questions are worded differently", Direction.UNCLEAR),
+    ]
+
+
+def test_whole_steps_and_the_same_fractions_do_not_differ():
+    assert said(queries={"of": 10, "steps": [2, 4, 6, 8]}) == []
+
+
+def test_the_name_and_the_revision_change_nothing():
+    assert said(name="other", revision="9", summary="Else.") == []
+
+
+def test_what_may_let_more_through_is_told_apart():
+    after = policy(guidance={"hold": 1}, on_failure="last", question={"template": "See ${term}?"})
+    assert [change.key for change in milder(policy(), after)] == ["on_failure", "question", "question"]

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from dnp_guard.errors import PolicyError
+from dnp_guard.policy import parse_policy
+from dnp_guard.policy.migrate import migrate
+
+FORMAT_0 = b"""\
+format: 0
+name: old
+schedule: [0.2, 0.4]
+terms: {star: [a star, a nova]}
+"""
+
+
+def from_0(data):
+    """Format 0, an example: a schedule at the top, and categories as terms by id."""
+    terms = data.pop("terms")
+    return {
+        "name": data["name"],
+        "queries": {"steps": data["schedule"]},
+        "categories": [{"id": name, "look_for": terms[name], "negative": ["${found}"]} for name in terms],
+    }
+
+
+def test_an_older_policy_is_brought_up_to_a_policy_that_checks():
+    policy = parse_policy(migrate(FORMAT_0, "old.yaml", {0: from_0}), "old.yaml")
+    assert (policy.format, policy.name, policy.queries.steps) == (1, "old", (0.2, 0.4))
+    assert policy.category("star").terms == ("a star", "a nova")
+
+
+def test_upgrades_follow_one_another():
+    steps = {-1: lambda data: {**data, "schedule": [0.5]}, 0: from_0}
+    policy = parse_policy(migrate(FORMAT_0.replace(b"format: 0", b"format: -1"), "old.yaml", steps), "old.yaml")
+    assert policy.queries.steps == (0.5,)
+
+
+def test_a_policy_of_the_present_format_stays_as_it_is(minimal):
+    assert migrate(minimal.encode(), "p.yaml") is None
+
+
+@pytest.mark.parametrize("text", ["format: 7\n", "format: true\n", "name: a\n", "format: one\n"])
+def test_a_format_that_no_upgrade_begins_with_is_reported_at_its_place(text):
+    with pytest.raises(PolicyError) as caught:
+        migrate(text.encode(), "p.yaml", {0: from_0})
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.code) == (1, "unknown-format")
+
+
+def test_a_file_with_aliases_is_refused_before_it_is_upgraded():
+    with pytest.raises(PolicyError, match="alias"):
+        migrate(b"format: 0\na: &x 1\nb: *x\n", "p.yaml", {0: from_0})
