@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard.audit import prompt_field, prompt_key
+from dnp_guard.audit import prompt_field, prompt_key, spool_folder
 from dnp_guard.errors import CannotSteer, DnpGuardError, VlmUnavailable
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
@@ -17,6 +17,7 @@ from dnp_guard.policy import Policy, load_policy
 from dnp_guard.recorder import Recorder
 from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
+from dnp_guard.vlm.address import allowed
 from dnp_guard.vlm.asking import Asker
 from dnp_guard.vlm.base import describe
 
@@ -40,8 +41,10 @@ class Guard:
 
     Args:
         policy: a path, a shipped name such as ``"default"``, or a :class:`Policy`.
-        vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
-        audit: a path for the JSONL record, a sink, or several; None to keep none.
+        vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
+            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
+        audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
+            ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
         tenant: written to every record.
         plugins: names of installed plugins that may load (entry-point group ``dnp_guard``), or plugin objects.
         registry: where the Prometheus metrics are registered; a registry of its own otherwise.
@@ -95,9 +98,11 @@ class Guard:
                 },
                 "vlm": {"name": info.name, "revision": info.revision},
             },
+            spool=spool_folder(),
+            required=self.policy.audit.required,
         )
         how = self.policy.audit.prompt
-        log = next((Path(each) for each in _several(audit) if isinstance(each, str | Path)), None)
+        log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
         self._redact = partial(prompt_field, how=how, key=prompt_key(log) if how == "hmac" else b"")
         loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
         self._recorder.emit("policy.loaded", reason=f"plugins: {', '.join(loaded)}" if loaded else None)
@@ -154,6 +159,7 @@ class Guard:
     def noted(self, event: str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
         self._recorder.emit(event, **values)
+        self._recorder.settle()
 
     def close(self) -> None:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
@@ -192,7 +198,8 @@ class Guard:
         if backend is None:
             raise VlmUnavailable(
                 f"no backend knows the spec {vlm!r}",
-                hint="Use glyphs, transformers:ID_OR_FOLDER or scripted:FILE, or allow a plugin that knows it.",
+                hint="Use glyphs, transformers:ID_OR_FOLDER, openai:MODEL@URL, systemone:MODEL@URL, decisions:MODEL@URL "
+                "or scripted:FILE, or allow a plugin that knows it.",
             )
         return backend  # type: ignore[no-any-return]
 
@@ -225,12 +232,21 @@ def _refuse_unavailable(policy: Policy) -> None:
 def _refuse_backend(policy: Policy, backend: Backend) -> None:
     info = describe(backend)
     sensitive = [category.id for category in policy.categories if category.sensitive]
-    listed = policy.vlm is None or (info.local and "local" in policy.vlm.allow)
+    listed = policy.vlm is None or (
+        all(allowed(address, policy.vlm.allow) for address in info.addresses)
+        if info.addresses
+        else info.local and "local" in policy.vlm.allow
+    )
     if not listed or (sensitive and not info.local):
         why = f"category {sensitive[0]!r} is sensitive" if sensitive else "vlm.allow does not list it"
         raise VlmUnavailable(
             f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",
             hint="Use a backend that the policy allows.",
+        )
+    if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
+        raise VlmUnavailable(
+            f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
+            hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
         )
 
 

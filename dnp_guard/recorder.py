@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from threading import Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit.outlet import Outlet
 from dnp_guard.audit.record import Event, build
+from dnp_guard.audit.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from dnp_guard.audit.sinks import Sink
     from dnp_guard.telemetry import Metrics, Tracing
 
-BACKLOG: Final = 1000
-"""Events kept in memory for a sink that fails; the oldest go first."""
+STEP_WAIT: Final = 0.005
+"""Seconds of each second that a generation may spend waiting for sinks."""
+
+REQUIRED_WAIT: Final = 5.0
+"""Seconds that it may wait for one record where the policy says ``audit.required``."""
+
+SETTLE_WAIT: Final = 1.0
+"""Seconds to wait for the sinks when a generation is over."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
@@ -24,26 +33,40 @@ _log = logging.getLogger("dnp_guard.audit")
 class Recorder:
     """The record of one guard.
 
-    A sink that fails is counted as ``degraded`` with the reason ``audit_sink``. What it missed is kept and written
-    before its next event, followed by a ``degraded`` record; what no longer fits is counted as ``audit_dropped``.
+    Each sink is written to by a thread of its own. A sink that fails is counted as ``degraded`` with the reason
+    ``audit_sink``; what it missed is spooled to disk and written before its next event, followed by a ``degraded``
+    record. What cannot be kept is counted as ``audit_dropped``.
 
     Args:
         sinks: each gets every event.
         metrics: of the guard.
         tracing: of the guard.
         common: fields of every record, such as ``policy`` and ``vlm``.
+        spool: folder for what sinks miss; in memory where there is none.
+        required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
 
     Attributes:
         metrics: of the guard.
         tracing: of the guard.
     """
 
-    def __init__(self, sinks: Sequence[Sink], metrics: Metrics, tracing: Tracing, common: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        metrics: Metrics,
+        tracing: Tracing,
+        common: Mapping[str, Any],
+        *,
+        spool: Path | None = None,
+        required: bool = False,
+    ) -> None:
         self.metrics = metrics
         self.tracing = tracing
         self._common = dict(common)
-        self._outlets = [_Outlet(sink) for sink in sinks]
+        self._required = required
+        self._outlets = [Outlet(sink, Spool(spool, _name(sink)), metrics.degraded, self._outage) for sink in sinks]
         self._lock = Lock()
+        self._second, self._waited = 0.0, 0.0
 
     def emit(self, event: str, **fields: Any) -> bool:
         """Record an event.
@@ -53,63 +76,52 @@ class Recorder:
             fields: of the record; they go before the common ones. None is left out.
 
         Returns:
-            Whether every sink holds this event and all before it.
+            Whether every sink holds this event and all before it, as far as could be waited for.
         """
-        with self._lock, self.metrics.overhead("audit"):
+        with self.metrics.overhead("audit"):
             try:
                 record = build(event, **{**self._common, **fields})
             except Exception as error:  # noqa: BLE001 (a mistake in the program must not cost a generation)
                 _log.warning("an audit record of %r cannot be built: %s", event, error)
                 self.metrics.degraded("audit_record")
                 return False
-            written = [self._put(outlet, record) for outlet in self._outlets]
-            return all(written)
+            with self._lock:
+                numbers = [outlet.put(record) for outlet in self._outlets]
+            held = [self._wait(outlet, number) for outlet, number in zip(self._outlets, numbers, strict=True)]
+            return all(held)
+
+    def settle(self, seconds: float = SETTLE_WAIT) -> bool:
+        """Wait until every sink holds every event so far; not for a sink that hangs.
+
+        Args:
+            seconds: at most, a sink.
+
+        Returns:
+            Whether they do.
+        """
+        held = [outlet.settle(seconds) for outlet in self._outlets]
+        return all(held)
 
     def close(self) -> None:
         """Try once more to write what sinks have missed, and close them."""
-        with self._lock:
-            for outlet in self._outlets:
-                try:
-                    outlet.flush()
-                    outlet.sink.close()
-                except Exception as error:  # noqa: BLE001 (a sink may raise anything)
-                    _log.warning("an audit sink was closed with %d events unwritten: %s", len(outlet.missed), error)
+        for outlet in self._outlets:
+            outlet.close(REQUIRED_WAIT)
 
-    def _put(self, outlet: _Outlet, record: Mapping[str, Any]) -> bool:
-        try:
-            outlet.flush()
-            outlet.sink.write(record)
-        except Exception as error:  # noqa: BLE001 (a sink may raise anything)
-            self.metrics.degraded("audit_sink")
-            waiting = [record]
-            if not outlet.missed:
-                _log.warning("an audit sink failed, and its events wait for the next: %s", error)
-                waiting.append(self._outage(record))
-            for _ in range(outlet.keep(waiting)):
-                self.metrics.degraded("audit_dropped")
-            return False
-        return True
+    def _wait(self, outlet: Outlet, number: int) -> bool:
+        if self._required:
+            return outlet.wait(number, REQUIRED_WAIT)
+        start = monotonic()
+        if start - self._second >= 1:
+            self._second, self._waited = start, 0.0
+        held = outlet.wait(number, STEP_WAIT - self._waited)
+        self._waited += monotonic() - start
+        return held
 
     def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
         return build(Event.DEGRADED, **{**self._common, "request": record.get("request"), "reason": "audit_sink"})
 
 
-class _Outlet:
-    """A sink, and what it has missed."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.missed: deque[Mapping[str, Any]] = deque()
-
-    def flush(self) -> None:
-        while self.missed:
-            self.sink.write(self.missed[0])
-            self.missed.popleft()
-
-    def keep(self, records: Sequence[Mapping[str, Any]]) -> int:
-        """Keep records for later; how many did not fit."""
-        self.missed.extend(records)
-        dropped = max(0, len(self.missed) - BACKLOG)
-        for _ in range(dropped):
-            self.missed.popleft()
-        return dropped
+def _name(sink: Sink) -> str:
+    path = getattr(sink, "path", None)
+    kind = f"{type(sink).__module__}.{type(sink).__qualname__}"
+    return f"{kind} {path.absolute()}" if path is not None else kind

@@ -327,6 +327,7 @@ class Session:
         )
         self.report = Report(self.id, self._policy.name, self._policy.digest, images, tuple(self._degraded))
         self._span.end(self.report.decision)
+        self._recorder.settle()
 
     def _degrade(self, reason: str, step: Step | None, detail: str) -> None:
         self._degraded.append(reason)

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import os
+import stat
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.sinks import MemorySink
-from dnp_guard.audit.verify import verify_lines
-from dnp_guard.recorder import BACKLOG, Recorder
+from dnp_guard.audit.spool import BACKLOG
+from dnp_guard.audit.verify import verify, verify_lines
+from dnp_guard.recorder import Recorder
 from dnp_guard.telemetry import Metrics, Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 class Flaky(MemorySink):
@@ -32,7 +39,7 @@ class Flaky(MemorySink):
 
 
 def recorder(*sinks: MemorySink, **common: object) -> Recorder:
-    return Recorder(sinks, Metrics(), Tracing(), common)
+    return Recorder(sinks, Metrics(), Tracing(), common, required=True)
 
 
 def events(sink: MemorySink) -> list[tuple[str, object]]:
@@ -126,3 +133,104 @@ def test_threads_write_one_chain() -> None:
         list(pool.map(lambda step: of.emit("query", step=step), range(200)))
     verification = verify_lines(line + b"\n" for line in sink.lines)
     assert (verification.ok, verification.records) == (True, 200)
+
+
+class Hanging(MemorySink):
+    """A sink that does not return until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = Event()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        self.go.wait()
+        super().write(event)
+
+
+def test_a_sink_that_hangs_blocks_no_step() -> None:
+    sink = Hanging()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    start = monotonic()
+    emitted = [of.emit("query", step=step) for step in range(100)]
+    waited = monotonic() - start
+    sink.go.set()
+    of.close()
+    assert (any(emitted), waited < 0.5, len(sink.records)) == (False, True, 100)
+
+
+def test_nobody_waits_for_a_sink_that_has_been_found_to_hang() -> None:
+    sink = Hanging()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    of.emit("query")
+    settled = of.settle(0.5)
+    start = monotonic()
+    again = of.settle(60)
+    waited = monotonic() - start
+    sink.go.set()
+    of.close()
+    assert (settled, again, waited < 30) == (False, False, True)
+
+
+def test_when_settled_every_sink_holds_everything() -> None:
+    sink = MemorySink()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    for step in range(300):
+        of.emit("query", step=step)
+    assert (of.settle(60), len(sink.records)) == (True, 300)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        broken = Flaky()
+        broken.broken = True
+        Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    (kept,) = tmp_path.iterdir()
+    mode = stat.S_IMODE(kept.stat().st_mode)
+    sound = Flaky()
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    assert (mode, events(sound), list(tmp_path.iterdir())) == (
+        0o600,
+        [("query", 1), ("degraded", "audit_sink"), ("query", 2)],
+        [],
+    )
+
+
+def test_what_waits_for_another_process_is_left_to_it(tmp_path: Path) -> None:
+    broken, sound = Flaky(), Flaky()
+    broken.broken = True
+    first, second = (
+        Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path, required=True) for sink in (broken, sound)
+    )
+    first.emit("query", step=1)
+    third = Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True)
+    third.emit("query", step=2)
+    second.emit("query", step=3)
+    assert events(sound) == [("query", 2), ("query", 3)]
+
+
+def test_a_spool_that_cannot_be_written_keeps_what_was_missed_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sink = Flaky()
+    sink.broken = True
+    of = Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path / "file" / "spool", required=True)
+    of.emit("query", step=1)
+    sink.broken = False
+    of.emit("query", step=2)
+    assert events(sink) == [("query", 1), ("degraded", "audit_sink"), ("query", 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_goes_on_recording(tmp_path: Path) -> None:
+    of = recorder(JsonlSink(tmp_path / "a.jsonl"))  # type: ignore[arg-type]
+    of.emit("query", step=1)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if of.emit("query", step=2) else 1)
+    _, status = os.waitpid(pid, 0)
+    of.emit("query", step=3)
+    of.close()
+    assert (os.waitstatus_to_exitcode(status), verify(tmp_path / "a.jsonl").records) == (0, 3)

@@ -7,6 +7,7 @@ edits at their line; rewriting to the end or cutting the tail is found only agai
 from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.redact import prompt_field, prompt_key
 from dnp_guard.audit.sinks import MemorySink, Sink
+from dnp_guard.audit.spool import spool_folder
 from dnp_guard.audit.verify import Verification, verify
 
-__all__ = ["JsonlSink", "MemorySink", "Sink", "Verification", "prompt_field", "prompt_key", "verify"]
+__all__ = ["JsonlSink", "MemorySink", "Sink", "Verification", "prompt_field", "prompt_key", "spool_folder", "verify"]

@@ -1,18 +1,78 @@
-"""The built-in plugin that opens audit sinks: a path is a JSONL log."""
+"""The built-in plugin that opens audit sinks: a path is a JSONL log; other kinds have a prefix."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.sqlite import SqliteSink
+from dnp_guard.audit.streams import OtelSink, StreamSink
+from dnp_guard.errors import AuditError
 from dnp_guard.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dnp_guard.audit.sinks import Sink
 
 
 @hookimpl(trylast=True)
 def dnp_guard_audit_sink(spec: str) -> Sink | None:
-    """Open a JSONL log at the path that no other plugin took for a spec of its own."""
-    return JsonlSink(Path(spec))
+    """Open ``jsonl:PATH``, ``sqlite:PATH``, ``stdout:``, ``otel:``, or a JSONL log at any other path."""
+    kind, colon, rest = spec.partition(":")
+    if not colon or kind not in _KINDS:
+        return JsonlSink(Path(spec))
+    place, _, query = rest.partition("?")
+    return _KINDS[kind](place, dict(parse_qsl(query, keep_blank_values=True)), spec)
+
+
+def _jsonl(place: str, options: dict[str, str], spec: str) -> Sink:
+    known = {"rotate_bytes": int, "rotate_hours": float, "sync": _switch}
+    return JsonlSink(_path(place, spec), **_options(options, known, spec))  # type: ignore[arg-type]
+
+
+def _sqlite(place: str, options: dict[str, str], spec: str) -> Sink:
+    return SqliteSink(_path(place, spec), **_options(options, {"sync": _switch}, spec))  # type: ignore[arg-type]
+
+
+def _stdout(place: str, options: dict[str, str], spec: str) -> Sink:
+    _options(options | ({place: ""} if place else {}), {}, spec)
+    return StreamSink()
+
+
+def _otel(place: str, options: dict[str, str], spec: str) -> Sink:
+    _options(options | ({place: ""} if place else {}), {}, spec)
+    return OtelSink()
+
+
+_KINDS: Final[dict[str, Callable[[str, dict[str, str], str], Sink]]] = {
+    "jsonl": _jsonl,
+    "sqlite": _sqlite,
+    "stdout": _stdout,
+    "otel": _otel,
+}
+
+
+def _path(place: str, spec: str) -> Path:
+    if not place:
+        raise AuditError(f"the audit sink {spec!r} names no file", hint="Write it as kind:PATH.")
+    return Path(place)
+
+
+def _options(given: dict[str, str], known: dict[str, Callable[[str], object]], spec: str) -> dict[str, object]:
+    if unknown := sorted(given.keys() - known.keys()):
+        raise AuditError(
+            f"the audit sink {spec!r} has no option {unknown[0]!r}", hint=f"It has {', '.join(known) or 'none'}."
+        )
+    try:
+        return {name: known[name](value) for name, value in given.items()}
+    except ValueError as error:
+        raise AuditError(f"the audit sink {spec!r}: {error}", hint="Give a number; sync=1 or sync=0.") from error
+
+
+def _switch(value: str) -> bool:
+    if value not in {"0", "1"}:
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return value == "1"

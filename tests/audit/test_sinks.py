@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import resource
@@ -14,8 +15,11 @@ import pytest
 
 from dnp_guard.audit.chain import LONGEST_LINE, parse, seal
 from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.lines import read_lines
 from dnp_guard.audit.record import build
 from dnp_guard.audit.sinks import MemorySink, Sink
+from dnp_guard.audit.sqlite import SqliteSink
+from dnp_guard.audit.streams import StreamSink
 from dnp_guard.audit.verify import verify, verify_lines
 from dnp_guard.errors import AuditError
 
@@ -28,12 +32,17 @@ if TYPE_CHECKING:
 needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
 
-@pytest.fixture(params=["memory", "jsonl"])
+@pytest.fixture(params=["memory", "jsonl", "sqlite", "stream"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
     """A sink of each kind, and its lines."""
     if request.param == "memory":
         memory = MemorySink()
         return memory, lambda: list(memory.lines)
+    if request.param == "sqlite":
+        return SqliteSink(tmp_path / "a.db"), lambda: [line.data[:-1] for line in read_lines(tmp_path / "a.db")]
+    if request.param == "stream":
+        stream = io.BytesIO()
+        return StreamSink(stream), lambda: stream.getvalue().splitlines()
     return JsonlSink(tmp_path / "a.jsonl"), lambda: (tmp_path / "a.jsonl").read_bytes().splitlines()
 
 
@@ -186,6 +195,7 @@ def test_a_record_that_only_fits_in_part_leaves_nothing_in_the_log(full_disk: Pa
 
 WRITE = """
 import sys
+from dnp_guard.audit.lines import read_lines
 from dnp_guard.audit.record import build
 from dnp_guard.audit.jsonl import JsonlSink
 

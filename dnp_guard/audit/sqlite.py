@@ -1,0 +1,141 @@
+"""The log in a SQLite database, in write-ahead mode: the same lines and the same chain, one row a record."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.chain import ZERO, seal
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+APPLICATION: Final = 0x646E7067
+"""SQLite's ``application_id`` of a log, "dnpg"."""
+
+_WAIT = 5.0
+
+
+class SqliteSink:
+    """A log in a SQLite database, shared by any number of threads and processes of one machine.
+
+    Args:
+        path: the database; made where it is missing, readable by its owner only.
+        sync: wait for the disk at each record, so that a power cut loses none.
+
+    Raises:
+        AuditError: it cannot be opened, or is another kind of database.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, sync: bool = False) -> None:
+        self.path = Path(path)
+        self._sync = sync
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._inherited: list[sqlite3.Connection] = []
+        self._connection: sqlite3.Connection | None = None
+        with self._lock:
+            self._open()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append an event in one transaction.
+
+        Raises:
+            AuditError: the record is not in the database.
+        """
+        self._leave_parent()
+        with self._lock:
+            database = self._open()
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                last = database.execute("SELECT next, head FROM record ORDER BY seq DESC LIMIT 1").fetchone()
+                seq, prev = last or (0, ZERO)
+                line, sealed = seal(event, seq, prev)
+                database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", (seq, seq + 1, sealed, line))
+                database.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._drop()
+                raise _failed(self.path, error) from error
+            except BaseException:
+                self._drop()
+                raise
+
+    def close(self) -> None:
+        """Close the database; a later record opens it again."""
+        self._leave_parent()
+        with self._lock:
+            self._drop()
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None or not self.path.exists():
+            self._drop()
+            self._connection = connect(self.path, sync=self._sync)
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+    def _leave_parent(self) -> None:
+        # A connection must not cross a fork, and closing the parent's here would be using it.
+        if self._pid != os.getpid():
+            self._pid, self._lock = os.getpid(), Lock()
+            if self._connection is not None:
+                self._inherited.append(self._connection)
+            self._connection = None
+
+
+def connect(path: Path, *, sync: bool = False) -> sqlite3.Connection:
+    """Open the database of a log, made where it is missing.
+
+    Args:
+        path: of the database.
+        sync: wait for the disk at each transaction.
+
+    Raises:
+        AuditError: it cannot be opened, or is another kind of database.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        database = sqlite3.connect(path, timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise _failed(path, error) from error
+    try:
+        _prepare(database, path, sync=sync)
+    except sqlite3.Error as error:
+        database.close()
+        raise _failed(path, error) from error
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path, *, sync: bool) -> None:
+    (kind,) = database.execute("PRAGMA application_id").fetchone()
+    if kind != APPLICATION:
+        tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if kind or tables:
+            raise AuditError(f"{path} is another kind of database", hint="It was left untouched. Give another path.")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(
+            "CREATE TABLE IF NOT EXISTS record "
+            "(seq INTEGER PRIMARY KEY, next INTEGER NOT NULL, head TEXT NOT NULL, line BLOB NOT NULL)"
+        )
+        database.execute(f"PRAGMA application_id = {APPLICATION}")
+    database.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+
+
+def _failed(path: Path, error: Exception) -> AuditError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return AuditError(
+        f"{path}: cannot write the audit log: {reason}",
+        hint="Let this user write the database and its folder, and check that the disk has room.",
+    )

@@ -1,0 +1,85 @@
+"""Sinks that hand records on: to standard output, and to OpenTelemetry logs. Each process has a chain of its own."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
+
+from dnp_guard._version import __version__
+from dnp_guard.audit.chain import ZERO, seal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import BinaryIO
+
+    from opentelemetry._logs import LoggerProvider
+
+LOGGER: Final = "dnp_guard.audit"
+REQUEST: Final = "dnp_guard.request"
+SEQ: Final = "dnp_guard.audit.seq"
+HASH: Final = "dnp_guard.audit.hash"
+
+
+class StreamSink:
+    """A log on a stream, one line a record, from the first record of this sink on.
+
+    Args:
+        stream: standard output where it is not given.
+    """
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream
+        self._seq, self._prev = 0, ZERO
+        self._lock = Lock()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Write an event and flush the stream."""
+        with self._lock:
+            line, sealed = seal(event, self._seq, self._prev)
+            stream = self._stream or sys.stdout.buffer
+            stream.write(line + b"\n")
+            stream.flush()
+            self._seq, self._prev = self._seq + 1, sealed
+
+    def close(self) -> None:
+        """Do nothing: the stream is not this sink's."""
+
+
+class OtelSink:
+    """Events as OpenTelemetry log records: the body is the sealed line, the event's name ``dnp_guard.<event>``.
+
+    Without an SDK they go nowhere. What the exporter loses is not noticed here: keep a log in a file as well.
+
+    Args:
+        provider: OpenTelemetry's global one where it is not given.
+    """
+
+    def __init__(self, provider: LoggerProvider | None = None) -> None:
+        self._logger = get_logger(LOGGER, __version__, provider)
+        self._seq, self._prev = 0, ZERO
+        self._lock = Lock()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Emit an event."""
+        with self._lock:
+            line, sealed = seal(event, self._seq, self._prev)
+            attributes: dict[str, str | int] = {SEQ: self._seq, HASH: sealed}
+            if request := event.get("request"):
+                attributes[REQUEST] = str(request)
+            self._logger.emit(
+                LogRecord(
+                    timestamp=int(datetime.fromisoformat(event["time"]).timestamp() * 1e9),
+                    severity_number=SeverityNumber.WARN if event["event"] == "degraded" else SeverityNumber.INFO,
+                    body=line.decode(),
+                    attributes=attributes,
+                    event_name=f"dnp_guard.{event['event']}",
+                )
+            )
+            self._seq, self._prev = self._seq + 1, sealed
+
+    def close(self) -> None:
+        """Do nothing: the provider is not this sink's."""
