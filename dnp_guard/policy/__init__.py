@@ -2,10 +2,13 @@
 
 from dnp_guard.policy.category import Category, CategoryGuidance, Rule, Severity
 from dnp_guard.policy.loading import load_policy, parse_policy, shipped
+from dnp_guard.policy.merge import strictest
 from dnp_guard.policy.model import Policy
 from dnp_guard.policy.questions import allowed_questions, negation, questions, questions_per_look
+from dnp_guard.policy.rollout import Excepted, Floor, PolicyException, Select
 from dnp_guard.policy.schema import schema, schema_of_tests
 from dnp_guard.policy.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.store import Store, as_store, load_store
 from dnp_guard.policy.testfile import Case, Expect, PolicyTests, Steering, TestFile, load_tests
 
 __all__ = [
@@ -13,20 +16,27 @@ __all__ = [
     "Case",
     "Category",
     "CategoryGuidance",
+    "Excepted",
     "Expect",
+    "Floor",
     "Guidance",
     "Policy",
+    "PolicyException",
     "PolicyTests",
     "Preview",
     "Queries",
     "QuestionTemplate",
     "Rule",
+    "Select",
     "Severity",
     "Steering",
+    "Store",
     "TestFile",
     "Vlm",
     "allowed_questions",
+    "as_store",
     "load_policy",
+    "load_store",
     "load_tests",
     "negation",
     "parse_policy",
@@ -35,4 +45,5 @@ __all__ = [
     "schema",
     "schema_of_tests",
     "shipped",
+    "strictest",
 ]

@@ -66,6 +66,7 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
         *_queries(before, after),
         *_guidance(before, after),
         *_rules(before, after),
+        *_rollout(before, after),
         *_categories(before, after),
     )
 
@@ -144,6 +145,28 @@ def _queries(before: Policy, after: Policy) -> Iterator[Change]:
             "every question is also asked the other way round" if after.question.paired else "questions are asked once"
         )
         yield Change("", "question.paired", then, _turn(before.question.paired, after.question.paired))
+    if before.question.answer != after.question.answer:
+        direction = Direction.MILDER if after.question.answer == "text" else Direction.STRICTER
+        then = "a backend that only says yes or no is accepted" if after.question.answer == "text" else ""
+        yield _change("", "question.answer", before.question.answer, after.question.answer, then, direction)
+
+
+def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
+    if before.select != after.select:
+        yield Change("", "select", "it is for others than before", Direction.UNCLEAR)
+    for exception in after.exceptions or ():
+        if exception not in (before.exceptions or ()):
+            who = exception.tenant or "everyone"
+            sentence = f"an exception for {who} until {exception.until:%Y-%m-%d %H:%M} UTC: {exception.reason}"
+            yield Change(exception.category, "exceptions", sentence, Direction.MILDER)
+    for exception in before.exceptions or ():
+        if exception not in (after.exceptions or ()):
+            yield Change(exception.category, "exceptions", "an exception is withdrawn", Direction.STRICTER)
+    was, now = (frozenset(each.floor.locked) if each.floor else frozenset() for each in (before, after))
+    if removed := sorted(was - now):
+        yield Change("", "floor", f"no longer locked: {', '.join(removed)}", Direction.MILDER)
+    if added := sorted(now - was):
+        yield Change("", "floor", f"now locked: {', '.join(added)}", Direction.STRICTER)
 
 
 def _guidance(before: Policy, after: Policy) -> Iterator[Change]:

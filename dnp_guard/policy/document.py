@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import Problem
 
 if TYPE_CHECKING:
+    from dnp_guard.policy.model import Policy
     from dnp_guard.policy.rules import Loc
 
 MAX_SHOWN = 60
@@ -40,6 +41,7 @@ class Document:
         keys: place of each key, by the way to it.
         values: place of each value, by the way to it.
         problems: what is wrong with the file as such.
+        bound: policies that this one extends, each with the categories of it that may not be loosened.
         unread: ways to values that were left out of ``data`` because of a problem.
     """
 
@@ -49,6 +51,7 @@ class Document:
     values: dict[Loc, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unread: set[Loc] = field(default_factory=set)
+    bound: list[tuple[Policy, tuple[str, ...]]] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
         """Where a value (or its key) begins, or the nearest thing around it that is in the file."""

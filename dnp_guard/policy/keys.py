@@ -19,13 +19,9 @@ Keys = Mapping[str, tuple[str, ...]]
 RESERVED = {
     key: f"`{key.rpartition('.')[2]}`"
     for key in (
-        "select",
-        "exceptions",
-        "floor",
         "queries.wait",
         "queries.budget_ms",
         "queries.skip_probe",
-        "question.answer",
         "guidance.reuse",
         "guidance.mask",
         "categories.queries",

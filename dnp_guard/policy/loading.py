@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.characters import MAX_BYTES
+from dnp_guard.policy.diff import milder
 from dnp_guard.policy.document import shorten
 from dnp_guard.policy.extends import merged
 from dnp_guard.policy.scan import scan
@@ -19,8 +20,10 @@ from dnp_guard.policy.validate import validate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dnp_guard.policy.diff import Change
     from dnp_guard.policy.document import Document
     from dnp_guard.policy.model import Policy
+    from dnp_guard.policy.rules import Loc
 
 UNREADABLE = "unreadable"
 """Code of the problem that there is no file to check."""
@@ -63,10 +66,12 @@ class Loaded:
     Attributes:
         policy: checked.
         inputs: SHA-256, in hexadecimal, of every file that was read for it, the policy's own first.
+        document: the places of its parts.
     """
 
     policy: Policy
     inputs: Mapping[Path, str]
+    document: Document
 
 
 def load(source: str | Path) -> Loaded:
@@ -76,8 +81,8 @@ def load(source: str | Path) -> Loaded:
         path = shipped().get(source, path)
     raw = read_file(path, str(source))
     reading = _Reading()
-    policy = validate(reading.document(raw, str(path), path))
-    return Loaded(policy, reading.inputs)
+    document = reading.document(raw, str(path), path)
+    return Loaded(_checked(document), reading.inputs, document)
 
 
 def parse_policy(text: bytes, file: str) -> Policy:
@@ -90,7 +95,29 @@ def parse_policy(text: bytes, file: str) -> Policy:
     Raises:
         PolicyError: it does not check; all its problems, in the order of the file.
     """
-    return validate(_Reading().document(text, file, Path(file)))
+    return _checked(_Reading().document(text, file, Path(file)))
+
+
+def _checked(document: Document) -> Policy:
+    """The policy of a document; what it extends has not been loosened where that is locked."""
+    policy = validate(document)
+    if problems := [
+        document.problem(
+            _place_of(policy, change), "locked", f"locked by `{base.name}`: {change.sentence}", "Leave it out."
+        )
+        for base, locked in document.bound
+        if locked
+        for change in milder(base, policy)
+        if change.subject in {*locked, ""}
+    ]:
+        raise PolicyError(problems)
+    return policy
+
+
+def _place_of(policy: Policy, change: Change) -> Loc:
+    key = tuple(change.key.split("."))
+    ids = [category.id for category in policy.categories]
+    return ("categories", ids.index(change.subject), *key) if change.subject in ids else key
 
 
 class _Reading:
@@ -111,13 +138,15 @@ class _Reading:
         if problem is None:
             try:
                 base = self.document(read_file(target, str(target)), str(target), target, chain)
-                validate(base)
+                checked = _checked(base)
             except PolicyError as error:
                 cause = document.problem(
                     ("extends",), "bad-base", f"`{shorten(name)}` does not check", "Mend it first."
                 )
                 raise PolicyError([*document.problems, cause, *error.problems]) from None
-            return merged(base, document)
+            made = merged(base, document)
+            made.bound = [*base.bound, *([(checked, checked.floor.locked)] if checked.floor else [])]
+            return made
         raise PolicyError([*document.problems, problem])
 
 

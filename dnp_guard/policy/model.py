@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from dnp_guard.audit.canonical import canonical
 from dnp_guard.policy.category import Category, Rule
 from dnp_guard.policy.fields import Identifier, Line, PolicyModel, Text
+from dnp_guard.policy.rollout import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.rules import violations
 from dnp_guard.policy.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.types import Action
@@ -76,6 +77,32 @@ class Policy(PolicyModel):
     audit: Audit = Field(default_factory=Audit, description="What the record keeps.", examples=[{"retention_days": 90}])
     vlm: Vlm | None = Field(
         default=None, description="Which backends may be used. Omitted: any.", examples=[{"allow": ["local"]}]
+    )
+
+    select: Select | None = Field(
+        default=None, description="In a store: for whom it is. Omitted: for everyone.", examples=[{"tenants": ["acme"]}]
+    )
+    exceptions: tuple[PolicyException, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="What is set otherwise for a while.",
+        examples=[
+            [
+                {
+                    "category": "nudity",
+                    "set": {"threshold": 0.8},
+                    "until": "2027-01-31T00:00:00Z",
+                    "reason": "An exhibition.",
+                    "approved_by": "Head of policy",
+                }
+            ]
+        ],
+    )
+    floor: Floor | None = Field(
+        default=None,
+        description="For a base that others may only tighten: `floor.yaml` of a store, above all.",
+        examples=[{"locked": ["self_harm"]}],
     )
 
     @model_validator(mode="before")

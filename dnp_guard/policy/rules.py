@@ -57,6 +57,26 @@ def violations(policy: Policy) -> Iterator[Violation]:
         if category.sensitive:
             yield from _sensitive(policy, category, at)
     yield from _rules(policy)
+    yield from _rollout(policy)
+
+
+def _rollout(policy: Policy) -> Iterator[Violation]:
+    by_id = {category.id: category for category in policy.categories}
+    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
+    locked = policy.floor.locked if policy.floor else ()
+    named = [(("floor", "locked", index), name) for index, name in enumerate(locked)]
+    named += [
+        (("exceptions", index, "category"), exception.category)
+        for index, exception in enumerate(policy.exceptions or ())
+    ]
+    for loc, name in named:
+        if name not in by_id:
+            hint = did_you_mean(name, list(by_id), "`{}`")
+            yield Violation("unknown-category", loc, f"no category `{name}`", hint, ids)
+        elif loc[0] == "exceptions" and (by_id[name].sensitive or name in locked):
+            kind = "sensitive" if by_id[name].sensitive else "locked"
+            message = f"nothing of the {kind} category `{name}` may be excepted"
+            yield Violation("exception", loc, message, "Delete the exception.", ids)
 
 
 def _steps(policy: Policy) -> Iterator[Violation]:

@@ -65,6 +65,12 @@ class QuestionTemplate(PolicyModel):
         description="Also ask the negation of every question, and take the stricter answer.",
         examples=[False],
     )
+    answer: Literal["probabilities", "text"] = Field(
+        default="probabilities",
+        description="`text` also accepts a backend that says yes or no and gives no probability; under "
+        "`mode: enforce` such a backend is refused otherwise.",
+        examples=["probabilities"],
+    )
 
 
 class Guidance(PolicyModel):

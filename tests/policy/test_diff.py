@@ -94,3 +94,29 @@ def test_the_name_and_the_revision_change_nothing():
 def test_what_may_let_more_through_is_told_apart():
     after = policy(guidance={"hold": 1}, on_failure="last", question={"template": "See ${term}?"})
     assert [change.key for change in milder(policy(), after)] == ["on_failure", "question", "question"]
+
+
+EXCEPTION = {
+    "category": "star",
+    "tenant": "acme",
+    "set": {"threshold": 0.9},
+    "until": "2027-01-02T00:00:00Z",
+    "reason": "A trial.",
+    "approved_by": "A. Person",
+}
+
+
+def test_an_exception_says_for_whom_until_when_and_why():
+    assert said(exceptions=[EXCEPTION]) == [
+        ("star: an exception for acme until 2027-01-02 00:00 UTC: A trial.", Direction.MILDER)
+    ]
+    assert [c.direction for c in changes(policy(exceptions=[EXCEPTION]), policy())] == [Direction.STRICTER]
+
+
+def test_a_lock_that_goes_is_milder():
+    assert said(floor={"locked": ["star"]}) == [("policy: now locked: star", Direction.STRICTER)]
+    assert milder(policy(floor={"locked": ["star"]}), policy())
+
+
+def test_being_for_others_is_not_for_the_policies_to_tell():
+    assert said(select={"regions": ["eu"]}) == [("policy: it is for others than before", Direction.UNCLEAR)]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnp_guard.policy import strictest
+from dnp_guard.policy.diff import Direction, changes
+from tests.policies import bolt, policy, star
+
+ACTIONS = ["monitor", "steer", "blur", "block"]
+
+
+@st.composite
+def policies(draw):
+    of_star = star(
+        threshold=draw(st.sampled_from([0.2, 0.5, 0.8])),
+        final_threshold=draw(st.sampled_from([0.3, 0.6])),
+        allowed_threshold=draw(st.sampled_from([0.7, 0.9])),
+        action=draw(st.sampled_from(ACTIONS)),
+        still_present=draw(st.sampled_from(["monitor", "blur", "block"])),
+        severity=draw(st.sampled_from(["low", "medium", "high"])),
+        allowed=draw(st.lists(st.sampled_from(["a badge", "a flag"]), unique=True)),
+        look_for=draw(st.lists(st.sampled_from(["a star", "a nova"]), min_size=1, unique=True)),
+    )
+    return policy(
+        categories=draw(st.sampled_from([[of_star], [of_star, bolt()], [bolt(), of_star]])),
+        on_failure=draw(st.sampled_from(["open", "last", "closed"])),
+        queries={
+            "steps": draw(st.sampled_from([[0.2], [0.2, 0.4], [0.5]])),
+            "final": True,
+            **draw(st.sampled_from([{}, {"skip_similar": 0.9}])),
+        },
+        guidance={"scale": draw(st.sampled_from([3, 6])), "hold": draw(st.sampled_from([0, 2]))},
+        rules=draw(st.sampled_from([[], [{"all": ["star"], "action": "block"}]])),
+    )
+
+
+@given(policies(), policies())
+def test_the_strictest_of_two_is_never_milder_than_either(one, other):
+    both = strictest(one, other)
+    for each in (one, other):
+        found = [str(change) for change in changes(each, both) if change.direction is Direction.MILDER]
+        assert found == []
+
+
+@given(policies())
+def test_a_policy_with_itself_is_itself(one):
+    assert strictest(one, one).digest == one.digest
+
+
+@given(policies(), policies())
+def test_order_does_not_change_what_is_decided(one, other):
+    here, there = strictest(one, other), strictest(other, one)
+    assert [c for c in changes(here, there) if c.direction is not Direction.NEITHER] == []
+
+
+def test_a_policy_in_shadow_adds_nothing_to_one_that_is_enforced():
+    shadow = policy(mode="shadow", categories=[star(threshold=0.1)])
+    assert strictest(policy(), shadow).digest == policy().digest
+    assert strictest(shadow, policy()).mode == "enforce"
+
+
+def test_a_category_in_shadow_gives_way_to_the_same_one_enforced():
+    one = policy(categories=[star(mode="shadow", threshold=0.1)])
+    merged = strictest(one, policy(categories=[star(threshold=0.6)]))
+    assert (merged.category("star").mode, merged.category("star").threshold) == ("enforce", 0.6)
+
+
+def test_a_sensitive_category_stays_sensitive():
+    sensitive = policy(categories=[star(sensitive=True, action="block", still_present="block")])
+    merged = strictest(policy(categories=[star(allowed=["a badge"])], audit={"prompt": "plain"}), sensitive)
+    assert merged.category("star").sensitive
+    assert merged.category("star").allowed == ()
+    assert merged.audit.prompt == "none"
+
+
+def test_whole_steps_and_fractions_are_looked_at_together():
+    merged = strictest(policy(queries={"of": 10, "steps": [2, 4]}), policy(queries={"steps": [0.4, 0.9]}))
+    assert (merged.queries.steps, merged.queries.of) == ((0.2, 0.4, 0.9), None)
+
+
+def test_only_backends_that_both_allow_are_allowed():
+    merged = strictest(policy(vlm={"allow": ["local", "http://a"]}), policy(vlm={"allow": ["local"]}))
+    assert merged.vlm.allow == ("local",)
+
+
+@pytest.mark.parametrize("mode", ["separate", "replace"])
+def test_the_kind_of_guidance_is_the_first_ones(mode):
+    own = {"mode": "replace", "scale": None, "strength": None} if mode == "replace" else {}
+    merged = strictest(policy(guidance=own), policy(categories=[star(), bolt(guidance={"scale": 9})]))
+    assert merged.guidance.mode == mode
