@@ -87,14 +87,14 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
     if before.mode != after.mode:
         now = "images are steered, blurred and blocked" if after.mode == "enforce" else "nothing is altered or refused"
         yield _change("", "mode", before.mode, after.mode, now, _turn(after.mode == "shadow", before.mode == "shadow"))
-    old, new = before.on_failure, after.on_failure
-    if old != new:
+    if before.on_failure != after.on_failure:
         then = {
             "closed": "an image that the guard could not watch is withheld",
             "open": "an image that the guard could not watch passes",
             "last": "an image that the guard could not watch to the end is as last decided",
-        }[new]
-        yield _change("", "on_failure", old, new, then, _turn(ON_FAILURE.index(old), ON_FAILURE.index(new)))
+        }[after.on_failure]
+        direction = _turn(ON_FAILURE.index(before.on_failure), ON_FAILURE.index(after.on_failure))
+        yield _change("", "on_failure", before.on_failure, after.on_failure, then, direction)
     if before.audit.required != after.audit.required:
         then = "an image without a record is withheld" if after.audit.required else "an image passes without a record"
         yield Change("", "audit.required", then, _turn(before.audit.required, after.audit.required))
@@ -107,10 +107,10 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
         if was != now:
             yield _change("", f"preview.{key}", was, now, "", Direction.UNCLEAR)
     if before.vlm != after.vlm:
-        was, now = (set(each.vlm.allow) if each.vlm else None for each in (before, after))
-        narrower = now is not None and (was is None or now < was)
+        old, new = (set(each.vlm.allow) if each.vlm else None for each in (before, after))
+        narrower = new is not None and (old is None or new < old)
         direction = Direction.STRICTER if narrower else Direction.MILDER
-        yield Change("", "vlm.allow", f"may use {', '.join(sorted(now)) if now else 'any backend'}", direction)
+        yield Change("", "vlm.allow", f"may use {', '.join(sorted(new)) if new else 'any backend'}", direction)
 
 
 def _queries(before: Policy, after: Policy) -> Iterator[Change]:

@@ -108,7 +108,7 @@ def _checked(document: Document) -> Policy:
         for base, locked in document.bound
         if locked
         for change in milder(base, policy)
-        if change.subject in {*locked, ""}
+        if change.subject in {*locked, ""} and change.key not in {"floor", "select"}
     ]:
         raise PolicyError(problems)
     return policy

@@ -64,7 +64,7 @@ def _rollout(policy: Policy) -> Iterator[Violation]:
     by_id = {category.id: category for category in policy.categories}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
     locked = policy.floor.locked if policy.floor else ()
-    named = [(("floor", "locked", index), name) for index, name in enumerate(locked)]
+    named: list[tuple[Loc, str]] = [(("floor", "locked", index), name) for index, name in enumerate(locked)]
     named += [
         (("exceptions", index, "category"), exception.category)
         for index, exception in enumerate(policy.exceptions or ())

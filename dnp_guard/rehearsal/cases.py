@@ -80,7 +80,7 @@ def _run(tests: PolicyTests, case: Case, line: int, view: Viewer) -> Ran:
 
 
 def _answer(look: Look) -> Answer | None:
-    return None if look == MISSED else answers(look)  # type: ignore[arg-type]
+    return None if look == MISSED else answers(look)
 
 
 def _differences(policy: Policy, course: Course, expect: Expect) -> Iterable[Difference]:

@@ -55,7 +55,9 @@ def _points(policy: Policy, category: Category) -> Iterator[tuple[Point, str]]:
 def _touched(policy: Policy, ran: Ran) -> Iterator[Point]:
     looks = [(look, decision, False) for look, decision in zip(_given(ran), ran.course.decisions, strict=True)]
     for look, decision, final in [*looks, (_final(ran), ran.course.final, True)]:
-        for category in policy.categories if decision is not None else ():
+        if decision is None:
+            continue
+        for category in policy.categories:
             yield from _sides(category, look, decision, final=final)
 
 
