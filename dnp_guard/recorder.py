@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit.checkpointed import CheckpointedSink
 from dnp_guard.audit.outlet import Outlet
 from dnp_guard.audit.record import Event, build
 from dnp_guard.audit.spool import Spool
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from dnp_guard.audit.checkpoint import Checkpoint
     from dnp_guard.audit.sinks import Sink
     from dnp_guard.telemetry import Metrics, Tracing
 
@@ -65,6 +68,9 @@ class Recorder:
         self._common = dict(common)
         self._required = required
         self._outlets = [Outlet(sink, Spool(spool, _name(sink)), metrics.degraded, self._outage) for sink in sinks]
+        for sink in sinks:
+            if isinstance(sink, CheckpointedSink):
+                sink.observe = self._checkpointed
         self._lock = Lock()
         self._second, self._waited = 0.0, 0.0
 
@@ -116,6 +122,12 @@ class Recorder:
         held = outlet.wait(number, STEP_WAIT - self._waited)
         self._waited += monotonic() - start
         return held
+
+    def _checkpointed(self, written: Checkpoint | None) -> None:
+        if written is None:
+            self.metrics.degraded("audit_checkpoint")
+        else:
+            self.metrics.checkpoint(datetime.fromisoformat(written.time).timestamp())
 
     def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
         return build(Event.DEGRADED, **{**self._common, "request": record.get("request"), "reason": "audit_sink"})

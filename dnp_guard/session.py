@@ -178,6 +178,7 @@ class Session:
         """Close the session of a generation that ended without finished images."""
         if self.report is None:
             self._emit("request.abandoned", reason=reason)
+            self._recorder.metrics.session(self._policy.name, "abandoned")
             self._close([Outcome.FAILED_CLOSED for _ in self._images])
 
     def _refuse_too_many(self) -> None:
@@ -251,6 +252,9 @@ class Session:
             with self._overhead("judge"):
                 decision = judge.judge_final(self._policy, found, probabilities, waived)
             image.final = self._tightened(index, None, decision)
+            steered = {category for _, negative in image.negatives for category in negative.categories}
+            for category in steered & {finding.category for finding in image.final.findings}:
+                self._recorder.metrics.still_present(self._policy.name, category)
             self._looked(index, None, image.final, latency_ms)
 
     def _tightened(self, index: int, step: Step | None, decision: Decision) -> Decision:
@@ -315,6 +319,8 @@ class Session:
         if self._policy.audit.required and not self._recorded and self._policy.mode != "shadow":
             self._degrade("audit_required", None, "a record could not be written")
             outcomes = [Outcome.FAILED_CLOSED for _ in outcomes]
+        end = "finished" if any(image.looks for image in self._images) else "unasked"
+        self._recorder.metrics.session(self._policy.name, end)
         self._close(outcomes)
         return tuple(outcomes)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
+from dnp_guard.audit.checkpoint import ORIGIN, read_signer
+from dnp_guard.audit.checkpointed import EVERY, CheckpointedSink
 from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.sqlite import SqliteSink
 from dnp_guard.audit.streams import OtelSink, StreamSink
@@ -15,6 +17,7 @@ from dnp_guard.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dnp_guard.audit.checkpointed import Kept
     from dnp_guard.audit.sinks import Sink
 
 
@@ -29,16 +32,33 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
 
 
 def _jsonl(place: str, options: dict[str, str], spec: str) -> Sink:
-    known = {"rotate_bytes": int, "rotate_hours": float, "sync": _switch}
-    return JsonlSink(_path(place, spec), **_options(options, known, spec))  # type: ignore[arg-type]
+    known = {"rotate_bytes": int, "rotate_hours": float, "sync": _switch, **_CHECKPOINTS}
+    return _checkpointed(JsonlSink, place, _options(options, known, spec), spec)
 
 
 def _sqlite(place: str, options: dict[str, str], spec: str) -> Sink:
-    return SqliteSink(_path(place, spec), **_options(options, {"sync": _switch}, spec))  # type: ignore[arg-type]
+    return _checkpointed(SqliteSink, place, _options(options, {"sync": _switch, **_CHECKPOINTS}, spec), spec)
+
+
+def _checkpointed(kind: Callable[..., Kept], place: str, options: dict[str, Any], spec: str) -> Sink:
+    asked = {name: options.pop(name) for name in _CHECKPOINTS if name in options}
+    sink = kind(_path(place, spec), **options)
+    if not asked:
+        return sink
+    if "checkpoints" not in asked:
+        raise AuditError(f"the audit sink {spec!r} names no file for checkpoints", hint="Add checkpoints=FILE.")
+    to, key = asked["checkpoints"], asked.get("checkpoint_key")
+    return CheckpointedSink(
+        sink,
+        to,
+        read_signer(key) if key else None,
+        origin=asked.get("checkpoint_origin", ORIGIN),
+        every=asked.get("checkpoint_seconds", EVERY),
+    )
 
 
 def _stdout(place: str, options: dict[str, str], spec: str) -> Sink:
-    _options(options | ({place: ""} if place else {}), {}, spec)
+    _options(options | ({place: ""} if place else {}), {}, spec)  # what follows the colon is no option either
     return StreamSink()
 
 
@@ -47,6 +67,12 @@ def _otel(place: str, options: dict[str, str], spec: str) -> Sink:
     return OtelSink()
 
 
+_CHECKPOINTS: Final[dict[str, Callable[[str], object]]] = {
+    "checkpoints": str,
+    "checkpoint_key": str,
+    "checkpoint_origin": str,
+    "checkpoint_seconds": float,
+}
 _KINDS: Final[dict[str, Callable[[str, dict[str, str], str], Sink]]] = {
     "jsonl": _jsonl,
     "sqlite": _sqlite,
@@ -61,7 +87,7 @@ def _path(place: str, spec: str) -> Path:
     return Path(place)
 
 
-def _options(given: dict[str, str], known: dict[str, Callable[[str], object]], spec: str) -> dict[str, object]:
+def _options(given: dict[str, str], known: dict[str, Callable[[str], object]], spec: str) -> dict[str, Any]:
     if unknown := sorted(given.keys() - known.keys()):
         raise AuditError(
             f"the audit sink {spec!r} has no option {unknown[0]!r}", hint=f"It has {', '.join(known) or 'none'}."

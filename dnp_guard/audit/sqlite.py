@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.audit.chain import ZERO, seal
+from dnp_guard.audit.chain import Head, seal
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 APPLICATION: Final = 0x646E7067
 """SQLite's ``application_id`` of a log, "dnpg"."""
 
+_LAST = "SELECT next, head FROM record ORDER BY seq DESC LIMIT 1"
 _WAIT = 5.0
 
 
@@ -42,6 +43,22 @@ class SqliteSink:
         with self._lock:
             self._open()
 
+    @property
+    def head(self) -> Head:
+        """Where the log ends now.
+
+        Raises:
+            AuditError: the database cannot be read.
+        """
+        self._leave_parent()
+        with self._lock:
+            try:
+                last = self._open().execute(_LAST).fetchone()
+            except sqlite3.Error as error:
+                self._drop()
+                raise _failed(self.path, error) from error
+        return Head(*last) if last else Head()
+
     def write(self, event: Mapping[str, Any]) -> None:
         """Append an event in one transaction.
 
@@ -53,10 +70,10 @@ class SqliteSink:
             database = self._open()
             try:
                 database.execute("BEGIN IMMEDIATE")
-                last = database.execute("SELECT next, head FROM record ORDER BY seq DESC LIMIT 1").fetchone()
-                seq, prev = last or (0, ZERO)
-                line, sealed = seal(event, seq, prev)
-                database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", (seq, seq + 1, sealed, line))
+                last = database.execute(_LAST).fetchone()
+                head = Head(*last) if last else Head()
+                line, sealed = seal(event, head.seq, head.prev)
+                database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", (head.seq, head.seq + 1, sealed, line))
                 database.execute("COMMIT")
             except sqlite3.Error as error:
                 self._drop()

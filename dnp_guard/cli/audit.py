@@ -7,12 +7,14 @@ only against a checkpoint kept elsewhere.
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
 from dnp_guard.audit.repair import repair as repair_log
 from dnp_guard.audit.show import Generation, Log, generations, overview, timeline
 from dnp_guard.audit.verify import Verification
@@ -44,13 +46,22 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoints of the log, kept elsewhere.", show_default=False)
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="The verifier key, name+id+key, that has to have signed them.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check the chain of a log, its rotated files included, and name the lines at which something was changed.
 
-    Rewriting to the end or cutting the tail is found only by comparing the head hash with one kept elsewhere.
+    Rewriting to the end or cutting the tail is found only against a checkpoint that was kept elsewhere.
     """
-    found = verify_log(file)
+    if key is not None and checkpoint is None:
+        raise AuditError("--key says who signed the checkpoints", hint="Add --checkpoint FILE.")
+    found = verify_log(file, read_notes(checkpoint, key) if checkpoint is not None else ())
     copied = repair_log(file, repair) if repair is not None and (found.torn or found.ok) else None
     if json:
         print_json(_document(found))
@@ -59,6 +70,44 @@ def verify(
         if copied is not None:
             typer.echo(f"{repair}: {copied} whole lines")
     raise typer.Exit(0 if found.ok or copied is not None else 1)
+
+
+@app.command()
+def checkpoint(
+    file: File,
+    *,
+    to: Annotated[Path | None, typer.Option(help="Append it to this file instead.", show_default=False)] = None,
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign it with this key, made by 'audit key'.", show_default=False)
+    ] = None,
+    origin: Annotated[str, typer.Option(help="The log's name.")] = ORIGIN,
+) -> None:
+    """Print how many records a log has and what its head is, in the C2SP checkpoint form.
+
+    Keep it where whoever may change the log cannot reach it.
+    """
+    found = verify_log(file)
+    if not found.ok:
+        _print(file, found)
+        raise typer.Exit(1)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    made = Checkpoint(origin, found.records + found.purged, found.head_hash, now)
+    text = note(made, read_signer(sign) if sign is not None else None)
+    if to is None:
+        typer.echo(text, nl=False)
+        return
+    with to.open("a", encoding="utf-8") as notes:
+        notes.write(text)
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Where the key is written.", show_default=False)],
+    *,
+    name: Annotated[str, typer.Option(help="Of the key in signatures.")] = "dnp-guard",
+) -> None:
+    """Make an Ed25519 key that signs checkpoints, and print the verifier key."""
+    typer.echo(make_key(file, name).public)
 
 
 @app.command()

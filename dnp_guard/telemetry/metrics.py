@@ -79,6 +79,21 @@ class Metrics:
         self._of.show(name, revision, digest, mode)
 
     @harmless
+    def session(self, policy: str, end: str) -> None:
+        """Count a generation by how it ended, one of :data:`dnp_guard.telemetry.names.ENDS`."""
+        self._of.sessions.labels(policy, end).inc()
+
+    @harmless
+    def still_present(self, policy: str, category: str) -> None:
+        """Count an image that was steered away from a category and shows it at the final look."""
+        self._of.still_present.labels(policy, category).inc()
+
+    @harmless
+    def checkpoint(self, timestamp: float) -> None:
+        """Show when the latest checkpoint of an audit log was written, in seconds since 1970."""
+        self._of.checkpoint.set(timestamp)
+
+    @harmless
     def reload(self, result: str) -> None:
         """Count a reload of the policy by its result."""
         self._of.reloads.labels(result).inc()
@@ -113,7 +128,28 @@ class _Collectors:
                 buckets=names.OVERHEAD_BUCKETS,
                 registry=registry,
             )
-            self.info = Gauge(names.POLICY_INFO, "The policy in force.", names.INFO, registry=registry)
+            self.info = Gauge(
+                names.POLICY_INFO,
+                "The policy in force.",
+                names.INFO,
+                registry=registry,
+                multiprocess_mode="livemax",
+            )
+            self.sessions = Counter(
+                names.SESSIONS, "Generations ended.", [names.POLICY, names.RESULT], registry=registry
+            )
+            self.still_present = Counter(
+                names.STILL_PRESENT,
+                "Images steered away from a category and showing it at the final look.",
+                [names.POLICY, names.CATEGORY],
+                registry=registry,
+            )
+            self.checkpoint = Gauge(
+                names.CHECKPOINT,
+                "When the latest audit checkpoint was written; 0 for never.",
+                registry=registry,
+                multiprocess_mode="max",
+            )
             self.reloads = Counter(names.POLICY_RELOADS, "Reloads of the policy.", [names.RESULT], registry=registry)
         except ValueError as error:
             raise DnpGuardError(
@@ -126,6 +162,7 @@ class _Collectors:
         labels = (name, revision, digest, mode)
         with _registering:
             if (before := self._shown.get(name)) not in {None, labels}:
+                self.info.labels(*before or ()).set(0)  # all that a process among several can do
                 self.info.remove(*before or ())
             self._shown[name] = labels
             self.info.labels(*labels).set(1)

@@ -15,6 +15,9 @@ GENERATIONS: Final = "dnp_guard_generations_total"
 DEGRADED: Final = "dnp_guard_degraded_total"
 OVERHEAD: Final = "dnp_guard_overhead_seconds"
 POLICY_INFO: Final = "dnp_guard_policy_info"
+SESSIONS: Final = "dnp_guard_sessions_total"
+STILL_PRESENT: Final = "dnp_guard_still_present_total"
+CHECKPOINT: Final = "dnp_guard_checkpoint_timestamp_seconds"
 POLICY_RELOADS: Final = "dnp_guard_policy_reloads_total"
 
 POLICY: Final = "policy"
@@ -25,6 +28,9 @@ REASON: Final = "reason"
 STAGE: Final = "stage"
 RESULT: Final = "result"
 INFO: Final = ("name", "revision", "digest", "mode")
+
+ENDS: Final = ("finished", "unasked", "abandoned")
+"""How a session ends; ``unasked`` is finished without one answered query."""
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
 STAGES: Final = ("predict", "preview", "ask", "judge", "encode", "evaluate", "audit")

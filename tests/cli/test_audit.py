@@ -128,3 +128,21 @@ def test_show_points_to_verify_where_a_line_is_no_record(log: Path, capsys: pyte
     log.write_bytes(log.read_bytes() + b"garbage\n")
     run(["audit", "show", str(log)])
     assert "1 lines are no records; 'audit verify' names them" in capsys.readouterr().err
+
+
+def test_a_checkpoint_made_on_the_command_line_finds_a_cut_tail(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["audit", "key", str(tmp_path / "key"), "--name", "me"])
+    public = capsys.readouterr().out.strip()
+    run(["audit", "checkpoint", str(log), "--sign", str(tmp_path / "key"), "--to", str(tmp_path / "notes")])
+    check = ["audit", "verify", str(log), "--checkpoint", str(tmp_path / "notes"), "--key", public]
+    whole = run(check)
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:2]))
+    assert (whole, run(check)) == (0, 1)
+    assert f"{log}:2:0: the log ends after 2 records; a checkpoint has 3" in capsys.readouterr().err
+
+
+def test_no_checkpoint_is_made_of_a_log_that_does_not_verify(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "checkpoint", str(edited)])
+    assert (code, "\n\n" in capsys.readouterr().out) == (1, False)
