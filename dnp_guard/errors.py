@@ -114,3 +114,9 @@ class VlmUnavailable(VlmError):
     """A backend that cannot be built: an unknown spec, a folder without weights, a missing package."""
 
     reason = "vlm_unavailable"
+
+
+class VlmCircuitOpen(VlmError):
+    """Every endpoint of the backend failed too often and is left alone for a while."""
+
+    reason = "vlm_circuit_open"

@@ -17,8 +17,10 @@ from dnp_guard.policy import Policy, load_policy
 from dnp_guard.recorder import Recorder
 from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
+from dnp_guard.vlm.address import allowed
 from dnp_guard.vlm.asking import Asker
 from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.plugin import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +42,8 @@ class Guard:
 
     Args:
         policy: a path, a shipped name such as ``"default"``, or a :class:`Policy`.
-        vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
+        vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
+            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
         audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
         tenant: written to every record.
@@ -196,7 +199,7 @@ class Guard:
         if backend is None:
             raise VlmUnavailable(
                 f"no backend knows the spec {vlm!r}",
-                hint="Use glyphs, transformers:ID_OR_FOLDER or scripted:FILE, or allow a plugin that knows it.",
+                hint=f"Use {', '.join(KINDS)}, or allow a plugin that knows another.",
             )
         return backend  # type: ignore[no-any-return]
 
@@ -229,12 +232,21 @@ def _refuse_unavailable(policy: Policy) -> None:
 def _refuse_backend(policy: Policy, backend: Backend) -> None:
     info = describe(backend)
     sensitive = [category.id for category in policy.categories if category.sensitive]
-    listed = policy.vlm is None or (info.local and "local" in policy.vlm.allow)
+    listed = policy.vlm is None or (
+        all(allowed(address, policy.vlm.allow) for address in info.addresses)
+        if info.addresses
+        else info.local and "local" in policy.vlm.allow
+    )
     if not listed or (sensitive and not info.local):
         why = f"category {sensitive[0]!r} is sensitive" if sensitive else "vlm.allow does not list it"
         raise VlmUnavailable(
             f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",
             hint="Use a backend that the policy allows.",
+        )
+    if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
+        raise VlmUnavailable(
+            f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
+            hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
         )
 
 

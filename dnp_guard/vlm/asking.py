@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
 from dnp_guard.vlm.answers import Probabilities, probabilities
+from dnp_guard.vlm.deadline import within
 from dnp_guard.vlm.worker import Worker
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Asker:
             ) from error
 
     def _within(self, images: Sequence[Image], questions: Sequence[str]) -> Probabilities:
-        with self._submitting:
+        with self._submitting, within(self.deadline_ms):
             if self._late is not None and not self._late.done():
                 raise VlmBusy(
                     "the vision-language model is still computing an answer that came too late",

@@ -16,7 +16,9 @@ class Backend(Protocol):
     """Answers yes/no questions about images, in probabilities.
 
     An implementation may also have ``name`` and ``revision`` (strings, written to the audit record; the class name and
-    ``"unknown"`` otherwise), ``local`` (False when images leave the machine; True otherwise) and ``close()``.
+    ``"unknown"`` otherwise), ``local`` (False when images leave the machine; True otherwise), ``addresses`` (the base
+    URLs that images go to), ``answers`` (``"text"`` where yes and no are all it can say, and no probability between;
+    ``"probabilities"`` otherwise) and ``close()``.
     """
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
@@ -45,17 +47,23 @@ class BackendInfo:
         name: of the model.
         revision: of its weights.
         local: whether images stay on this machine.
+        addresses: the base URLs that images go to.
+        answers: ``"probabilities"`` or ``"text"``.
     """
 
     name: str
     revision: str
     local: bool
+    addresses: tuple[str, ...] = ()
+    answers: str = "probabilities"
 
 
 def describe(backend: Backend) -> BackendInfo:
-    """Read a backend's optional ``name``, ``revision`` and ``local``, with the defaults of :class:`Backend`."""
+    """Read a backend's optional attributes, with the defaults of :class:`Backend`."""
     return BackendInfo(
         name=str(getattr(backend, "name", "") or type(backend).__name__),
         revision=str(getattr(backend, "revision", "") or "unknown"),
         local=bool(getattr(backend, "local", True)),
+        addresses=tuple(map(str, getattr(backend, "addresses", ()))),
+        answers=str(getattr(backend, "answers", "probabilities")),
     )

@@ -34,7 +34,7 @@ def test_the_embedded_model_is_named_glyphs(llava_folder: Path, monkeypatch: pyt
     assert getattr(build("glyphs"), "name", None) == "glyphs"
 
 
-@pytest.mark.parametrize("spec", ["other:thing", "", "glyphs:x", "openai:m@http://localhost"])
+@pytest.mark.parametrize("spec", ["other:thing", "", "glyphs:x", "claude:m@http://localhost"])
 def test_another_kind_is_left_to_other_plugins(spec: str) -> None:
     assert build(spec) is None
 
@@ -47,7 +47,7 @@ def test_a_kind_without_a_model_is_unavailable(spec: str) -> None:
 
 def test_every_kind_that_messages_list_is_of_this_plugin() -> None:
     kinds = {kind.partition(":")[0] for kind in plugin.KINDS}
-    assert kinds == {"glyphs", "transformers", "scripted"}
+    assert kinds == {"glyphs", "transformers", "openai", "systemone", "decisions", "scripted"}
 
 
 def test_importing_the_room_and_a_script_needs_no_torch(tmp_path: Path) -> None:

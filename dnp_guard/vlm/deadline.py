@@ -1,0 +1,33 @@
+"""How long an answer is waited for, known to whoever works on it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ENDS: ContextVar[float | None] = ContextVar("dnp_guard.vlm.deadline", default=None)
+
+_MARGIN = 0.95
+"""A backend that can give up gives up a little before the caller stops waiting, so that nothing is left running."""
+
+
+@contextmanager
+def within(milliseconds: int | None) -> Iterator[None]:
+    """Tell the calls inside when their caller stops waiting; None where it waits for the answer."""
+    ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
+    token = _ENDS.set(ends)
+    try:
+        yield
+    finally:
+        _ENDS.reset(token)
+
+
+def remaining(most: float) -> float:
+    """Seconds left to answer in, at least 0 and at most ``most``."""
+    ends = _ENDS.get()
+    return most if ends is None else min(most, max(0.0, ends - time.monotonic()))

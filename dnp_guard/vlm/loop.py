@@ -1,0 +1,84 @@
+"""An event loop in a thread of its own, with the HTTP connections that live on it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+_JOIN_S = 1.0
+
+
+class Loop:
+    """Runs coroutines for callers in other threads.
+
+    Args:
+        concurrency: requests at once, and connections kept for reuse.
+
+    Attributes:
+        slots: one for each request at once.
+        client: the connections. No redirect is followed; neither proxies nor certificates come from the environment.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self.slots = asyncio.Semaphore(concurrency)
+        limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        self.client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
+        self._loop = asyncio.new_event_loop()
+        # The thread holds the loop and the client alone, so a Loop that is dropped without close() ends it too.
+        self._thread = threading.Thread(
+            target=_serve, args=(self._loop, self.client), name="dnp-guard-http", daemon=True
+        )
+        self._stop = weakref.finalize(self, _stop, self._loop)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    def run(self, work: Callable[[Loop], Coroutine[Any, Any, Any]], seconds: float) -> Any:
+        """Run a coroutine and wait for it.
+
+        Args:
+            work: makes the coroutine, which is to end within the time by itself.
+            seconds: the time.
+
+        Raises:
+            TimeoutError: it did not end, because the loop is being closed.
+        """
+        running = asyncio.run_coroutine_threadsafe(work(self), self._loop)
+        try:
+            return running.result(seconds + _JOIN_S)
+        finally:
+            running.cancel()
+
+    def close(self) -> None:
+        """Cancel what runs, close the connections and end the thread."""
+        self._stop()
+        self._thread.join(_JOIN_S)
+
+
+def _serve(loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(client.aclose())
+    finally:
+        loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it has ended by itself
+        loop.call_soon_threadsafe(loop.stop)

@@ -1,0 +1,26 @@
+"""A picture as text: a JPEG in base64, the only form in which one leaves the process."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+QUALITY = 90
+
+
+def jpeg(image: Image, *, longest: int = 1024) -> str:
+    """A JPEG in base64, without metadata, made smaller where a side is longer than ``longest`` pixels."""
+    picture = image.convert("RGB")
+    picture.thumbnail((longest, longest))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def data_url(image: Image) -> str:
+    """The same as a ``data:`` URL."""
+    return f"data:image/jpeg;base64,{jpeg(image)}"

@@ -1,0 +1,137 @@
+"""What becomes of a generation whose vision-language server goes wrong; writes ``build/fault-table.md``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from dnp_guard import Guard
+from dnp_guard.audit import MemorySink
+from dnp_guard.session import Request
+from dnp_guard.types import Outcome, Step
+from dnp_guard.vlm.decisions import SystemOneBackend
+from tests.policies import policy
+from tests.vlm import fault_server as faults
+
+TABLE = Path(__file__).parents[2] / "build" / "fault-table.md"
+DEADLINE_MS = 400
+PICTURE = Image.new("RGB", (32, 32))
+
+EXPECTED = {"closed": Outcome.FAILED_CLOSED, "open": Outcome.FAILED_OPEN, "last": Outcome.FAILED_CLOSED}
+
+
+CASES = {"refused": (None, "vlm_error"), **faults.FAULTS}
+
+
+AFTER_THE_FIRST = dict.fromkeys(("429, Retry-After in time", "429, Retry-After too late"), "vlm_circuit_open")
+"""A server that asks for a pause is left alone until it is over."""
+
+
+class Host:
+    """A sampler of two steps, both looked at where the first look fails; notes how long each look takes."""
+
+    def __init__(self):
+        self.waits = []
+
+    def similarity(self, step):
+        return []
+
+    def previews(self, step):
+        return [PICTURE]
+
+    def apply(self, negatives):
+        pass
+
+    def run(self, guard):
+        session = guard.start(Request(1, {"name": "test"}))
+        for index in range(2):
+            if session.due(index, 2):
+                started = time.perf_counter()
+                session.step(Step(index, 2, 1.0, None), self)
+                self.waits.append((time.perf_counter() - started) * 1000)
+        return session.final(lambda: [PICTURE])
+
+
+@pytest.fixture(scope="module")
+def table():
+    rows = []
+    yield rows
+    TABLE.parent.mkdir(exist_ok=True)
+    head = ("fault", "on_failure", "outcome", f"slowest look, ms (deadline {DEADLINE_MS})", "`degraded` records")
+    lines = [head, ["---"] * len(head), *rows]
+    TABLE.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+
+
+def guarded(server, on_failure, registry, sink):
+    of = policy(on_failure=on_failure, queries={"steps": [0.0], "final": False, "deadline_ms": DEADLINE_MS})
+    backend = SystemOneBackend("m", [server.url])
+    return Guard(of, vlm=backend, registry=registry, audit=sink), backend
+
+
+def counted(registry, reason):
+    return registry.get_sample_value("dnp_guard_degraded_total", {"reason": reason}) or 0
+
+
+@pytest.mark.parametrize("on_failure", EXPECTED)
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failure, table):
+    registry, sink, host = CollectorRegistry(), MemorySink(), Host()
+    fault, reason = CASES[name]
+    with faults.running() as server:
+        guard, backend = guarded(server, on_failure, registry, sink)
+        if fault is None:
+            server.close()
+        server.fault = fault
+        (outcome,) = host.run(guard)
+        guard.close()
+        backend.close()
+    records = [record["reason"] for record in sink.records if record["event"] == "degraded"]
+    finished = [record["decision"] for record in sink.records if record["event"] == "request.finished"]
+    table.append(
+        (
+            name,
+            on_failure,
+            outcome,
+            f"{max(host.waits):.0f}",
+            " · ".join(dict.fromkeys(" ".join(each.split())[:90] for each in records)),
+        )
+    )
+    assert outcome == EXPECTED[on_failure] == finished[0]
+    assert [record.partition(":")[0] for record in records] == [reason, AFTER_THE_FIRST.get(name, reason)]
+    assert sum(counted(registry, each) for each in {reason, "vlm_circuit_open"}) == 2
+    assert registry.get_sample_value("dnp_guard_queries_total", {"policy": "test", "outcome": "failed"}) == 2
+    assert max(host.waits) <= DEADLINE_MS * 1.1
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("dnp-guard")]
+
+
+def test_a_server_that_recovers_clears_the_miss():
+    registry, sink = CollectorRegistry(), MemorySink()
+
+    def once(server, connection, body):
+        server.fault = None
+        faults.status("404 Not Found")(server, connection, body)
+
+    with faults.running() as server:
+        guard, backend = guarded(server, "closed", registry, sink)
+        server.fault = once
+        assert Host().run(guard) == (Outcome.CLEAN,)
+        guard.close()
+        backend.close()
+
+
+def test_a_decision_stands_where_the_policy_says_last_and_the_server_fails_later():
+    with faults.running() as server:
+        backend = SystemOneBackend("m", [server.url])
+        of = policy(on_failure="last", queries={"steps": [0.0], "deadline_ms": DEADLINE_MS})
+        guard = Guard(of, vlm=backend)
+        session = guard.start(Request(1, {"name": "test"}))
+        session.step(Step(0, 2, 1.0, None), Host())
+        server.fault = faults.status("404 Not Found")
+        assert session.final(lambda: [PICTURE]) == (Outcome.CLEAN,)
+        guard.close()
+        backend.close()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
+from dnp_guard.testing import BackendContract
+from dnp_guard.vlm.chat import ChatBackend, from_json, from_logprobs, from_text
+from tests.vlm import fault_server as faults
+
+
+@pytest.fixture
+def server():
+    with faults.running() as started:
+        yield started
+
+
+@pytest.fixture
+def picture():
+    return Image.new("RGB", (40, 20), (200, 30, 30))
+
+
+def saying(text: str, logprobs: object = None):
+    choice = {"message": {"content": text}, "logprobs": logprobs}
+    return faults.replied(json.dumps({"choices": [choice]}).encode())
+
+
+def only_when(key: str, then, otherwise):
+    """A server that honours one key of the request, and answers in another way without it."""
+
+    def fault(server, connection, body):
+        (then if key in json.loads(body) else otherwise)(server, connection, body)
+
+    return fault
+
+
+@pytest.fixture
+def backend(server):
+    made = ChatBackend("m", [server.url])
+    yield made
+    made.close()
+
+
+class TestContract(BackendContract):
+    @pytest.fixture
+    def backend(self, backend):
+        return backend
+
+
+def test_log_probabilities_are_used_where_the_server_gives_them(server, backend, picture):
+    assert (backend.mode, backend.answers) == ("logprobs", "probabilities")
+    assert backend.ask([picture], ["a?"])[0][0] == pytest.approx(0.25)
+
+
+def test_a_schema_is_used_where_the_server_honours_it(server, picture):
+    server.fault = only_when("response_format", saying('{"answer": "yes"}'), saying("Yes."))
+    backend = ChatBackend("m", [server.url])
+    assert (backend.mode, backend.answers, backend.ask([picture], ["a?"])) == ("structured", "text", [[1.0]])
+    backend.close()
+
+
+def test_text_is_read_where_the_server_does_neither(server, picture):
+    server.fault = saying("No, there is none.")
+    backend = ChatBackend("m", [server.url])
+    assert (backend.mode, backend.answers, backend.ask([picture], ["a?"])) == ("text", "text", [[0.0]])
+    backend.close()
+
+
+def test_a_server_that_refuses_an_option_is_asked_without_it(server):
+    server.fault = only_when("logprobs", faults.status("400 Bad Request"), saying("yes"))
+    backend = ChatBackend("m", [server.url])
+    assert backend.mode == "text"
+    backend.close()
+
+
+def test_a_server_that_says_neither_is_unavailable(server):
+    server.fault = saying("I cannot help with that.")
+    with pytest.raises(VlmUnavailable, match="neither"):
+        ChatBackend("m", [server.url])
+
+
+def test_every_question_about_every_picture_is_a_request_of_its_own(server, backend, picture):
+    server.requests.clear()
+    backend.ask([picture] * 2, ["a?", "b?", "c?"])
+    asked = [json.loads(request)["messages"][0]["content"] for request in server.requests]
+    assert [[part["type"] for part in content] for content in asked] == [["image_url", "text"]] * 6
+    assert all(content[0]["image_url"]["url"].startswith("data:image/jpeg;base64,") for content in asked)
+
+
+def tops(**words):
+    listed = [{"token": token, "logprob": math.log(p)} for token, p in words.items()]
+    return {"logprobs": {"content": [{"top_logprobs": listed}]}}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"Yes": 0.3, " no": 0.1}, 0.75),
+        ({"yes": 0.2, " Yes": 0.2, "YES": 0.2, "No": 0.2, "maybe": 0.2}, 0.75),
+        ({"yes": 0.4}, 1.0),
+        ({"no": 0.4, "nobody": 0.4}, 0.0),
+    ],
+)
+def test_every_spelling_of_the_two_words_counts(words, expected):
+    assert from_logprobs(tops(**words)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {},
+        {"logprobs": None},
+        {"logprobs": {"content": []}},
+        tops(maybe=0.9),
+        {"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": float("nan")}]}]}},
+        {"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": 0.7}]}]}},
+        {"logprobs": {"content": [{"top_logprobs": [{"token": "yes", "logprob": "0"}]}]}},
+    ],
+)
+def test_log_probabilities_that_are_none_are_no_answer(choice):
+    with pytest.raises(VlmBadAnswer):
+        from_logprobs(choice)
+
+
+def said(content: object) -> dict:
+    return {"message": {"content": content}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("yes", 1.0), ("Yes.", 1.0), (" **No**", 0.0), ("no no no no", 0.0), ("No, it is a ring", 0.0)],
+)
+def test_a_text_that_begins_with_one_of_the_words_is_read(text, expected):
+    assert from_text(said(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "yes and no", "Answer: yes", "nothing", None, 3, ["yes"]])
+def test_any_other_text_is_no_answer(text):
+    with pytest.raises(VlmBadAnswer):
+        from_text(said(text))
+
+
+@pytest.mark.parametrize("text", ["yes", '{"answer": "maybe"}', '{"answer": true}', "[]", '{"answer": ["yes"]}'])
+def test_a_json_of_another_schema_is_no_answer(text):
+    with pytest.raises(VlmBadAnswer):
+        from_json(said(text))
+
+
+@pytest.mark.parametrize(
+    "name", ["500", "404", "200 with HTML", "wrong JSON", "another JSON", "truncated", "50 MB body"]
+)
+def test_a_fault_is_an_error_of_ours(server, backend, picture, name):
+    server.fault, reason = faults.FAULTS[name]
+    with pytest.raises(VlmError) as raised:
+        backend.ask([picture], ["a?"])
+    assert raised.value.reason == reason
