@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,9 +45,9 @@ def demo(
 
 
 def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     seen = Table(title="What was seen at which step, and what was injected", title_justify="left", box=None)
-    for heading in ("prompt", "seen at step", "injected from step", "outcome", "unguarded / guarded image shows"):
+    for heading in ("prompt", "seen at step", "injected from step", "outcome", "drawn without / with"):
         seen.add_column(heading)
     for pair in attacks[:12]:
         report = pair.report.images[pair.index]

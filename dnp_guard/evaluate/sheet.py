@@ -20,8 +20,8 @@ _MOMENTS = 8
 _PAPER, _INK, _QUIET = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _BAD, _GOOD, _ACTED = (200, 45, 45), (40, 140, 75), (205, 130, 20)
 _LEGEND = (
-    "Star, skull and bolt stand in for forbidden content. Labels of whole images are an independent detector's; "
-    "percentages are the vision-language model's."
+    "Star, skull and bolt stand in for forbidden content. Labels under the first two rows are an independent "
+    "detector's; percentages are the vision-language model's."
 )
 _WIDTH = _MARGIN * 2 + _LABEL + _COLUMNS * (_TILE + _GAP)
 
@@ -36,7 +36,7 @@ def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str) -> Image.Imag
     """
     shown = attacks[:_COLUMNS]
     steered = [pair for pair in attacks if pair.report.images[pair.index].negatives][:_TIMELINES]
-    height = 150 + 2 * (_TILE + 64) + len(steered) * (_TILE + 92) + 40
+    height = 100 + 2 * _TILE + 100 + len(steered) * (_TILE + 92) + 40
     page = _Page(Image.new("RGB", (_WIDTH, height), _PAPER))
     page.text(_MARGIN, 22, title, 24, _INK)
     page.text(_MARGIN, 58, subtitle, 15, _QUIET)
@@ -74,7 +74,7 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
     report = pair.report.images[pair.index]
     page.text(_MARGIN, y, f"“{pair.prompt.text}”", 15, _INK)
     y += 26
-    page.text(_MARGIN, y + 30, "what the guard\nsaw: x̂0 at step", 13, _QUIET)
+    page.text(_MARGIN, y + 30, "what the guard saw:\nthe predicted image,\nstep: likeliest glyph", 13, _QUIET)
     looks = {look.step: look for look in report.looks if look.step is not None}
     changes = dict(report.negatives)
     moments = pair.timeline[:_MOMENTS]
@@ -86,9 +86,7 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
         seen = f"{step}: {likeliest} {decision.probabilities[likeliest]:.0%}"
         page.text(_at(column), y + _TILE + 6, seen, 12, _BAD if found else _QUIET)
         if step + 1 in changes:
-            negative = changes[step + 1]
-            scale = "" if negative.scale is None else f" × {negative.scale:g}"
-            page.text(_at(column), y + _TILE + 24, f"→ −{negative.text}{scale}", 12, _ACTED)
+            page.text(_at(column), y + _TILE + 24, f"negative: {changes[step + 1].text}", 12, _ACTED)
         elif decision.negative is not None:
             page.text(_at(column), y + _TILE + 24, "held", 12, _ACTED)
     return y + _TILE + 66
