@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -71,3 +78,42 @@ def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
         image_token="<image>",
         chat_template=processor.chat_template,
     )
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The embedded model under a real ``transformers serve``: its name there, and the base URL."""
+    from dnp_guard import glyphs
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve"]
+    options = [str(glyphs.VLM), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    cache = tmp_path_factory.mktemp("hub")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "PYTHONUNBUFFERED": "1"}
+    log = cache / "serve.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, *options], env=environment, cwd=cache, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        _wait_for(port, server, log)
+        yield str(glyphs.VLM), f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
+    ends = time.monotonic() + 180
+    while time.monotonic() < ends:
+        assert server.poll() is None, log.read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            # It says nothing that could be waited for.
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(0.2)
+        else:
+            return
+    raise AssertionError(f"not ready in 180 s: {log.read_text()}")
