@@ -10,7 +10,13 @@ from dnp_guard.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from dnp_guard.policy import Policy
     from dnp_guard.types import Decision, Finding, Look, Negative, Step
+
+
+def policy(of: Policy) -> dict[str, Any]:
+    """``policy{name, revision, digest, mode}``."""
+    return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
 def findings(found: Iterable[Finding]) -> list[dict[str, Any]] | None:

@@ -5,31 +5,43 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from dnp_guard import fields, override
 from dnp_guard.audit import prompt_field, prompt_key, spool_folder
-from dnp_guard.errors import CannotSteer, DnpGuardError, VlmUnavailable
+from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, VlmUnavailable
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
+from dnp_guard.policy.signing import verifier
 from dnp_guard.recorder import Recorder
+from dnp_guard.rehearsal.detection import looking_at
+from dnp_guard.rollout import Narrowing, Rollout
 from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
 from dnp_guard.vlm.address import allowed
 from dnp_guard.vlm.asking import Asker
 from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.plugin import KINDS
+from dnp_guard.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.override import Override
+    from dnp_guard.policy import Store
+    from dnp_guard.rehearsal.course import Answer
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Backend
+
+_REASONS = 5
+"""Problems of a rejected policy that are recorded."""
 
 
 class Guard:
@@ -41,15 +53,17 @@ class Guard:
     and mends what a call that raised left behind only at the next call.
 
     Args:
-        policy: a path, a shipped name such as ``"default"``, or a :class:`Policy`.
+        policy: the path of a policy or of a folder of them, a shipped name such as ``"default"``, a :class:`Policy`,
+            or a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
             ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
         audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
-        tenant: written to every record.
+        tenant: whom it serves: selects from a store, and is written to every record.
         plugins: names of installed plugins that may load (entry-point group ``dnp_guard``), or plugin objects.
         registry: where the Prometheus metrics are registered; a registry of its own otherwise.
-        require_signature: reserved for signed policies.
+        require_signature: the public key, in base64, that policies must be signed with; unsigned, altered, expired or
+            rolled-back ones are refused.
 
     Raises:
         PolicyError: the policy does not check.
@@ -60,7 +74,7 @@ class Guard:
 
     def __init__(
         self,
-        policy: str | Path | Policy,
+        policy: str | Path | Policy | Store,
         *,
         vlm: str | Backend,
         audit: str | Path | Sink | Sequence[str | Path | Sink] | None = None,
@@ -69,20 +83,23 @@ class Guard:
         registry: CollectorRegistry | None = None,
         require_signature: str | None = None,
     ) -> None:
-        if require_signature is not None:
-            raise DnpGuardError(
-                "signed policies are not available in this version", hint="Leave require_signature out."
-            )
-        self.policy = policy if isinstance(policy, Policy) else load_policy(policy)
-        _refuse_unavailable(self.policy)
+        self._asker: Asker | None = None
+        self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
+        self._rollout = Rollout(
+            policy, tenant, admit=self._admit, view=self._view, verify=verifier(require_signature, tenant)
+        )
+        self._source = policy
+        self._override: Override | None = None
+        self._watch: Watch | None = None
+        self._askers: dict[int | None, Asker] = {}
         self.metrics = Metrics(registry)
-        self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         self._plugins = Plugins(_builtin(), plugins, self._plugin_failed)
         backend = self._backend(vlm)
         self._owned = backend if isinstance(vlm, str) else None
-        _refuse_backend(self.policy, backend)
-        self._asker = Asker(backend, self.policy.queries.deadline_ms)
+        self._asker = self._asker_for(backend, self.policy)
+        for each in self._rollout.store.all:
+            self._admit(each)
         sinks = [self._sink(each) for each in _several(audit)]
         info = describe(backend)
         self._recorder = Recorder(
@@ -91,23 +108,92 @@ class Guard:
             Tracing(),
             {
                 "tenant": tenant,
-                "policy": {
-                    "name": self.policy.name,
-                    "revision": self.policy.revision,
-                    "digest": self.policy.digest,
-                    "mode": self.policy.mode,
-                },
+                "policy": fields.policy(self.policy),
                 "vlm": {"name": info.name, "revision": info.revision},
             },
             spool=spool_folder(),
             required=self.policy.audit.required,
         )
-        how = self.policy.audit.prompt
-        log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
-        self._redact = partial(prompt_field, how=how, key=prompt_key(log) if how == "hmac" else b"")
+        self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
+        self._prompt_key: bytes | None = None
+        self._redact(self.policy)
         loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
+        self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
         self.noted("policy.loaded", reason=f"plugins: {', '.join(loaded)}" if loaded else None)
         late.install()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force for a generation that starts now in this context."""
+        return self._rollout.current(self._narrowing.get())
+
+    @contextmanager
+    def tightened(
+        self,
+        policy: str | Path | Policy | None = None,
+        *,
+        region: str | None = None,
+        surface: str | None = None,
+    ) -> Iterator[Self]:
+        """Generations that start inside a ``with`` block of this context get more than the policy asks for, never less.
+
+        Args:
+            policy: merged into the one in force, the strictest of each.
+            region: of these calls, to select from a store.
+            surface: likewise.
+
+        Raises:
+            PolicyError: the policy does not check, or nothing is for this region and surface.
+        """
+        before = self._narrowing.get() or Narrowing()
+        more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
+        narrowing = Narrowing((*before.policies, *more), region or before.region, surface or before.surface)
+        self._admit(self._rollout.current(narrowing))
+        token = self._narrowing.set(narrowing)
+        try:
+            yield self
+        finally:
+            self._narrowing.reset(token)
+
+    def reload(self) -> bool:
+        """Read the policy again, and put it in force if it checks, passes its tests, and is no milder unapproved.
+
+        What is not put in force is recorded as ``policy.rejected``, and what was in force stays. Generations that run
+        keep the policy that they started with.
+
+        Returns:
+            Whether another policy is in force now.
+        """
+        try:
+            changed = self._rollout.reload()
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a new policy, the old one stays)
+            self.metrics.reload("rejected")
+            said = error.problems if isinstance(error, PolicyError) else (error,)
+            self.noted("policy.rejected", reason="; ".join(str(each).replace("\n", " ") for each in said[:_REASONS]))
+            return False
+        if changed:
+            policy = self.policy
+            self.metrics.reload("loaded")
+            self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
+            self.noted("policy.loaded")
+        return changed
+
+    def watch(self, every: float = 2.0) -> None:
+        """Reload the policy when its file or folder changes, until the guard is closed.
+
+        Args:
+            every: seconds between looks.
+
+        Raises:
+            DnpGuardError: the policy was not given as a path.
+        """
+        if not isinstance(self._source, str | Path):
+            raise DnpGuardError(
+                "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
+            )
+        if self._watch is None:
+            self._watch = Watch(self._rollout.path, self.reload, every)
+            self._watch.start()
 
     @property
     def last(self) -> Report | None:
@@ -144,13 +230,19 @@ class Guard:
         finally:
             detach()
 
-    def start(self, request: Request) -> Session:
+    def start(self, request: Request, policy: Policy | None = None) -> Session:
         """Begin a session for one generation; for host adapters.
+
+        Args:
+            request: what is generated.
+            policy: what :attr:`policy` was when the adapter looked; it may have been reloaded since.
 
         Raises:
             RequestRefused: the request needs more questions than the policy allows.
         """
-        runtime = Runtime(self.policy, self._asker, self._plugins, self._recorder, self._redact)
+        policy = self._overridden(policy or self.policy)
+        asker = self._asker_for(self._backend_in_use, policy)
+        runtime = Runtime(policy, asker, self._plugins, self._recorder, self._redact(policy))
         return Session(runtime, request)
 
     def finished(self, session: Session) -> None:
@@ -159,12 +251,15 @@ class Guard:
 
     def noted(self, event: str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
-        self._recorder.emit(event, **values)
+        self._recorder.emit(event, **{"policy": fields.policy(self.policy), **values})
         self._recorder.settle()
 
     def close(self) -> None:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
-        self._asker.close()
+        if self._watch is not None:
+            self._watch.close()
+        for asker in self._askers.values():
+            asker.close()
         if self._owned is not None and hasattr(self._owned, "close"):
             self._owned.close()
         self._recorder.close()
@@ -186,6 +281,39 @@ class Guard:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied pipeline shares its guard
+
+    def _asker_for(self, backend: Backend, policy: Policy) -> Asker:
+        """The one asker of each deadline, so that a running generation keeps its own."""
+        deadline = policy.queries.deadline_ms
+        if deadline not in self._askers:
+            self._askers[deadline] = Asker(backend, deadline)
+        return self._askers[deadline]
+
+    @property
+    def _backend_in_use(self) -> Backend:
+        return next(iter(self._askers.values())).backend
+
+    def _admit(self, policy: Policy) -> None:
+        _refuse_unavailable(policy)
+        if self._asker is not None:
+            _refuse_backend(policy, self._asker.backend)
+
+    def _view(self, spec: str, path: Path) -> Answer:
+        """Look at the image of a policy's test with the guard's own backend, whichever the test names."""
+        return looking_at(path, self._backend_in_use)
+
+    def _redact(self, policy: Policy) -> Callable[[str], Mapping[str, Any]]:
+        how = policy.audit.prompt
+        if how == "hmac" and self._prompt_key is None:
+            self._prompt_key = prompt_key(self._log)
+        return partial(prompt_field, how=how, key=self._prompt_key or b"")
+
+    def _overridden(self, policy: Policy) -> Policy:
+        found = override.in_force(override.path(), datetime.now(UTC))
+        if found != self._override:
+            self._override, before = found, self._override
+            self.noted("override", reason=str(found) if found else f"ended: {before}")
+        return override.overridden(policy, found)
 
     def _backend(self, vlm: str | Backend) -> Backend:
         if not isinstance(vlm, str):

@@ -93,6 +93,7 @@ class Session:
         self.id = uuid.uuid4().hex
         self.report: Report | None = None
         self._policy = runtime.policy
+        self._in_force = fields.policy(runtime.policy)
         self._asker = runtime.asker
         self._model = describe(runtime.asker.backend).name
         self._hook = runtime.plugins.hook
@@ -285,7 +286,8 @@ class Session:
             self._emit("negative.cleared", image=index, step=step.index, applied_step=step.index + 1)
             return
         image.negatives.append((step.index + 1, negative))
-        found = image.last.findings if image.last is not None else ()
+        seen = image.last.findings if image.last is not None else ()
+        found = [finding for finding in seen if finding.category in negative.categories]
         self._emit(
             "negative.injected",
             image=index,
@@ -296,8 +298,8 @@ class Session:
             findings=fields.findings(found),
             negative=fields.negative(negative) | {"effective": True},
         )
-        for category in negative.categories:
-            self._recorder.metrics.negative(self._policy.name, category)
+        # One count a record: under the category that was seen first, or else under the first that is held.
+        self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])
         self._span.injected(index, step.index + 1, negative.categories, negative.scale)
 
     def _finish(self, *, request_caused: bool = False) -> tuple[Outcome, ...]:
@@ -344,4 +346,5 @@ class Session:
         self._hook.dnp_guard_degraded(request=self.id, reason=reason, detail={"step": at, "detail": detail})
 
     def _emit(self, event: str, **values: object) -> None:
-        self._recorded = self._recorder.emit(event, request=self.id, **values) and self._recorded
+        record = {"request": self.id, "policy": self._in_force, **values}
+        self._recorded = self._recorder.emit(event, **record) and self._recorded

@@ -36,6 +36,11 @@ class Store:
     inputs: Mapping[Path, str] = field(default_factory=dict)
     sources: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def all(self) -> tuple[Policy, ...]:
+        """Every policy, the floor too."""
+        return (*self.policies, *([self.floor] if self.floor else []))
+
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
     ) -> tuple[Policy, datetime | None]:

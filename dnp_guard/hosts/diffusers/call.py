@@ -55,7 +55,8 @@ class Call:
         self.guard = guard
         self._pipe = pipe
         self._family = family_of(pipe)
-        mode = guard.policy.guidance.mode
+        policy = guard.policy
+        mode = policy.guidance.mode
         if mode == "replace" and users_negatives is None:
             raise CannotSteer(
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
@@ -68,7 +69,7 @@ class Call:
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
         self._seen: Tensor | None = None
-        self.session: Session = guard.start(request)
+        self.session: Session = guard.start(request, policy)
         self._injection = Injection(
             request.images,
             self._family.embeddings,

@@ -1,0 +1,81 @@
+"""Watches a policy file or a folder of policies, and says when it has changed and come to rest."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+_ENDINGS = (".yaml", ".json")
+
+
+def look(path: Path) -> Mapping[Path, tuple[int, int]]:
+    """Time and size of everything that a policy may be made from: the files of its folder, and of folders in it."""
+    folder = path if path.is_dir() else path.parent
+    found = {}
+    for file in folder.rglob("*"):
+        if file.suffix in _ENDINGS:
+            try:
+                stat = file.stat()
+            except OSError:
+                continue  # gone since it was listed
+            found[file] = (stat.st_mtime_ns, stat.st_size)
+    return found
+
+
+class Watch:
+    """Calls something when files have changed and then stayed as they are for one look.
+
+    A file that is being written is not read half: a change counts only once two looks in a row see the same.
+
+    Args:
+        path: a policy file, or a folder of them.
+        changed: called from the thread of the watch; it must not raise.
+        every: seconds between looks. Where watchfiles is installed, the system says earlier when to look.
+    """
+
+    def __init__(self, path: Path, changed: Callable[[], object], every: float) -> None:
+        self._path, self._changed, self._every = path, changed, every
+        self._acted = self._seen = look(path)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def check(self) -> bool:
+        """Look once; whether something had changed and come to rest, and was acted on."""
+        before, self._seen = self._seen, look(self._path)
+        if self._seen != before or self._seen == self._acted:
+            return False
+        self._acted = self._seen
+        self._changed()
+        return True
+
+    def _run(self) -> None:
+        for _ in self._ticks():
+            self.check()
+
+    def _ticks(self) -> Iterator[object]:
+        """One each time that it is time to look, until the watch is closed."""
+        try:
+            import watchfiles  # noqa: PLC0415 (an extra)
+        except ImportError:
+            while not self._stop.wait(self._every):
+                yield None
+            return
+        folder = self._path if self._path.is_dir() else self._path.parent
+        patience = max(1, int(self._every * 1000))
+        yield from watchfiles.watch(
+            folder, stop_event=self._stop, rust_timeout=patience, yield_on_timeout=True, raise_interrupt=False
+        )
