@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.policy_diff import diff
+from dnp_guard.cli.policy_sign import sign, verify
 from dnp_guard.cli.policy_test import test
 from dnp_guard.cli.policy_write import init, upgrade
 from dnp_guard.errors import PolicyError, Problem
@@ -49,6 +50,8 @@ app.command()(init)
 app.command()(test)
 app.command()(diff)
 app.command(name="migrate")(upgrade)
+app.command()(sign)
+app.command()(verify)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dnp_guard import rollout
 from dnp_guard.audit.lines import read_lines
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.policy import load_policy
@@ -28,11 +29,19 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="B", help="The policy to compare with it.")],
     *,
     audit: Annotated[Path | None, typer.Option(help="An audit log made under A, to judge anew under B.")] = None,
+    approve: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Approve B, milder or not, in a file beside it, for a reload.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --approve: why.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Say what changes for whom from policy A to policy B."""
+    if approve is not None and not (approve.strip() and reason.strip() and Path(after).is_file()):
+        raise typer.BadParameter("--approve takes a name, a --reason, and B as a file.")
     one, other = load_policy(before), load_policy(after)
     found = changes(one, other)
+    if approve is not None:
+        rollout.approve(Path(after), other, by=approve, reason=reason)
     replayed = replay(one, other, (line.data for line in read_lines(audit))) if audit is not None else None
     if as_json:
         print_json(

@@ -6,6 +6,7 @@ import pytest
 
 from dnp_guard import cli
 from dnp_guard.policy import load_policy, schema, shipped
+from dnp_guard.schedule import due_steps
 
 GOOD = "format: 1\nname: example\ncategories: [{id: star, negative: [star]}]\n"
 BAD = GOOD.replace("}]", ", treshold: 0.5}]")
@@ -111,8 +112,9 @@ def test_explain_says_questions_words_steps_and_failure(run):
     code, out, _ = run("explain", "glyphs", "--json")
     document = json.loads(out)
     assert code == 0
-    assert document["steps"]["28"] == [3, 4, 6, 7, 8, 10, 11, 14, 17, 20, 22, 25]
-    assert document["questions_per_image"] == {"look": 3, "28": 39, "50": 39}
+    assert document["steps"]["28"] == list(due_steps(load_policy("glyphs").queries.steps, None, 28))
+    looks = len(document["steps"]["28"]) + 1
+    assert document["questions_per_image"] == {"look": 3, "28": 3 * looks, "50": 3 * looks}
     assert document["categories"][0]["questions"] == ["is there a star in this image?"]
     assert document["categories"][0]["words"] == ["star"]
     assert "withheld" in document["failure"]
@@ -126,7 +128,8 @@ def test_explain_of_one_category_leaves_out_the_others(run):
 def test_explain_shows_the_exact_questions_to_a_reader(run):
     _, out, _ = run("explain", "glyphs")
     assert "is there a bolt in this image?" in out
-    assert "3, 4, 6, 7, 8, 10, 11, 14, 17, 20, 22, 25, the finished image" in out
+    due = due_steps(load_policy("glyphs").queries.steps, None, 28)
+    assert f"looks at {', '.join(map(str, due))}, the finished image" in out
 
 
 def test_explain_of_an_unknown_category_is_a_usage_error(run):

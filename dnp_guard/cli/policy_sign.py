@@ -1,0 +1,76 @@
+"""``dnp-guard policy sign`` and ``policy verify``: signatures over everything that a policy is made from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnp_guard.cli.console import AsJson, print_json, print_problem
+from dnp_guard.errors import DnpGuardError, PolicyError
+from dnp_guard.policy import as_store, signing
+
+
+def sign(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file, or a folder of policies.")],
+    *,
+    key: Annotated[Path, typer.Option(help="The file of the private key; written anew with --new-key.")],
+    serial: Annotated[int, typer.Option(min=1, help="Higher than that of every issue before.")] = 1,
+    expires: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day, in UTC, on which the signature ends.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="For this tenant alone.")] = "",
+    new_key: Annotated[bool, typer.Option("--new-key", help="Make a key pair; print the public one.")] = False,
+) -> None:
+    """Sign a policy or a folder of them; the signature lies beside it. Roll back by signing the old text anew."""
+    if expires is None:
+        raise typer.BadParameter("say when the signature ends: --expires 2027-12-31.")
+    store = as_store(path)
+    if new_key:
+        _write_key(key)
+    file = signing.sign(path, store, _key(key), serial=serial, expires=expires.replace(tzinfo=UTC), tenant=tenant)
+    typer.echo(f"wrote {file}")
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file, or a folder of policies.")],
+    *,
+    key: Annotated[str, typer.Option(help="The public key, in base64, or a file of it.")],
+    tenant: Annotated[str | None, typer.Option(help="Whom it is to serve.")] = None,
+    lowest: Annotated[int, typer.Option(help="The lowest serial that is taken.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Check the signature of a policy or a folder of them. Exits 1 when it is refused."""
+    store = as_store(path)
+    text = Path(key).read_text(encoding="utf-8") if Path(key).is_file() else key
+    try:
+        manifest = signing.verify(path, store, text, tenant=tenant, lowest=lowest)
+    except PolicyError as error:
+        if as_json:
+            print_json({"ok": False, "manifest": None, "errors": [asdict(problem) for problem in error.problems]})
+        for problem in error.problems:
+            print_problem(problem)
+        raise typer.Exit(1) from None
+    if as_json:
+        print_json({"ok": True, "manifest": asdict(manifest), "errors": []})
+    else:
+        typer.echo(f"ok: {manifest.name}, serial {manifest.serial}, until {manifest.expires}")
+
+
+def _write_key(path: Path) -> None:
+    private, public = signing.new_key()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise DnpGuardError(f"{path} is already there", hint="Leave --new-key out to sign with it.") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(private + "\n")
+    typer.echo(f"public key: {public}")
+
+
+def _key(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
