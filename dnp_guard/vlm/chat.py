@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.vlm.picture import data_url
 from dnp_guard.vlm.remote import TRIAL_QUESTION, RemoteBackend, member, trial_picture
+from dnp_guard.vlm.spoken import yes_or_no
 from dnp_guard.vlm.transport import Refused
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ _ASKED: dict[Mode, dict[str, Any]] = {
     },
     "text": {"max_tokens": 8},
 }
-_WORD = re.compile(r"[^\W\d_]+")
 
 
 class ChatBackend(RemoteBackend):
@@ -154,11 +153,7 @@ def from_text(choice: Any) -> float:
     Raises:
         VlmBadAnswer: it is anything else.
     """
-    words = _WORD.findall(member(choice, str, "message", "content").lower())
-    said = {"yes", "no"} & set(words)
-    if len(said) != 1 or words[0] not in said:
-        raise VlmBadAnswer('the answer is neither "yes" nor "no"', hint=_HINT)
-    return float(words[0] == "yes")
+    return yes_or_no(member(choice, str, "message", "content"))
 
 
 _ROUNDING = 1e-6

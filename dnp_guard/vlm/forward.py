@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from dnp_guard.vlm.forms import PLAIN
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from PIL.Image import Image
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+
+    from dnp_guard.vlm.forms import Form
 
 T = TypeVar("T")
 
@@ -35,6 +39,7 @@ class Reader:
         yes: ids of every token that spells "yes".
         no: ids of every token that spells "no".
         rows: the most image-question pairs that one forward pass takes.
+        form: how a question is put.
     """
 
     model: PreTrainedModel
@@ -42,12 +47,14 @@ class Reader:
     yes: tuple[int, ...]
     no: tuple[int, ...]
     rows: int
+    form: Form = PLAIN
 
     def prompt(self, question: str) -> str:
-        """The chat template with one user message, the image before the question."""
-        content = [{"type": "image"}, {"type": "text", "text": question}]
+        """The chat template with one user message, the image before the question, and the answer's beginning."""
+        content = [{"type": "image"}, {"type": "text", "text": self.form.ask(question)}]
         conversation = [{"role": "user", "content": content}]
-        return str(self.processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False))
+        asked = self.processor.apply_chat_template(conversation, add_generation_prompt=self.form.turn, tokenize=False)
+        return f"{asked}{self.form.start}"
 
     def encode(self, pairs: Sequence[tuple[Image, str]]) -> BatchFeature:
         """Model inputs of (image, prompt) pairs, padded on the left."""
@@ -62,6 +69,7 @@ class Reader:
             add_special_tokens=not (bos and prompts[0].startswith(bos)),
             return_tensors="pt",
         )
+        inputs.pop("labels", None)  # PaliGemma's, for training
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
     def logits(self, keep: int | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:

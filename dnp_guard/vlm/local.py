@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Gemma3Processor,
+    ShieldGemma2ForImageClassification,
+)
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.vlm import checkpoint
 from dnp_guard.vlm.checkpoint import first_line
+from dnp_guard.vlm.forms import PLAIN
 from dnp_guard.vlm.forward import Reader, SharedImage, plain
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
     from dnp_guard.vlm.checkpoint import Checkpoint
+    from dnp_guard.vlm.forms import Form
 
 _TRIAL = ("Is this a picture?", "Is there a red circle in this image? (A circle that is red.)")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -47,6 +55,7 @@ class TransformersBackend:
         revision: a commit, tag or branch of the hub; for a folder, the SHA-256 that its weights must have.
         batch_size: the most image-question pairs in one forward pass; lower it where memory runs out.
         allow_download: let the hub fill the cache.
+        form: how the model is asked, and which words are its yes and no.
 
     Attributes:
         name: as recorded.
@@ -70,6 +79,7 @@ class TransformersBackend:
         revision: str | None = None,
         batch_size: int = 32,
         allow_download: bool = False,
+        form: Form = PLAIN,
     ) -> None:
         if isinstance(model, tuple):
             network, processor = model
@@ -79,15 +89,16 @@ class TransformersBackend:
         else:
             found = checkpoint.find(model, revision=revision, allow_download=allow_download)
             network, processor = _load(found, torch.device(device) if device is not None else _best_device(), dtype)
+        network, processor = _unwrapped(network, processor)
         config = network.config
         self.name = name or (found.name if found else config.name_or_path or type(network).__name__)
         self.revision = found.revision if found else getattr(config, "_commit_hash", None) or "unknown"
         _require_chat(processor, self.name)
-        yes, no = (_spellings(processor.tokenizer, word, self.name) for word in ("yes", "no"))
-        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size))
+        yes, no = _answers(processor.tokenizer, form, self.name)
+        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form)
         # Tokenizers and caches are not made for two threads at once.
         self._turn = threading.Lock()
-        with torch.inference_mode(), _own_precision(network.device):
+        with torch.inference_mode(), own_precision(network.device):
             self._shared = self._trial()
 
     @property
@@ -100,7 +111,7 @@ class TransformersBackend:
         if not images or not questions:
             return [[] for _ in images]
         pictures = [image.convert("RGB") for image in images]
-        with self._turn, torch.inference_mode(), _own_precision(self._reader.model.device):
+        with self._turn, torch.inference_mode(), own_precision(self._reader.model.device):
             odds = self._shared(pictures, questions) if self._shared else plain(self._reader, pictures, questions)
         answer: list[list[float]] = odds.sigmoid().tolist()
         return answer
@@ -124,7 +135,7 @@ class TransformersBackend:
         return shared if torch.allclose(answered, expected, rtol=0, atol=tolerance) else None
 
 
-def _own_precision(device: torch.device) -> AbstractContextManager[object]:
+def own_precision(device: torch.device) -> AbstractContextManager[object]:
     """Keep a host's autocast, which is in force in its own thread only, from changing the answers."""
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
@@ -145,7 +156,7 @@ def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) ->
             hint="Save the processor beside the model: AutoProcessor.from_pretrained(…).save_pretrained(folder).",
         ) from error
     try:
-        network, report = AutoModelForImageTextToText.from_pretrained(
+        network, report = _class(found).from_pretrained(
             found.folder,
             dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
             trust_remote_code=False,
@@ -166,6 +177,24 @@ def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) ->
     return network.to(device), processor
 
 
+def _class(found: Checkpoint) -> Any:
+    """ShieldGemma 2 is filed under image classification, and answers like the others."""
+    kind = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False).model_type
+    return ShieldGemma2ForImageClassification if kind == "shieldgemma2" else AutoModelForImageTextToText
+
+
+def _unwrapped(network: PreTrainedModel, processor: ProcessorMixin) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model that answers inside ShieldGemma 2, with a processor that takes a prompt."""
+    if not isinstance(network, ShieldGemma2ForImageClassification):
+        return network, processor
+    return network.model, Gemma3Processor(
+        processor.image_processor,
+        processor.tokenizer,
+        chat_template=processor.chat_template,
+        image_seq_length=processor.image_seq_length,
+    )
+
+
 def _require_chat(processor: ProcessorMixin, name: str) -> None:
     lacking = [part for part in ("image_processor", "tokenizer") if getattr(processor, part, None) is None]
     if lacking:
@@ -178,6 +207,25 @@ def _require_chat(processor: ProcessorMixin, name: str) -> None:
             f"{name}: its processor has no chat template, so a question cannot be put to it",
             hint="Use an instruction-tuned checkpoint, or set processor.chat_template and save it.",
         )
+
+
+def _answers(tokenizer: PreTrainedTokenizerBase, form: Form, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of the tokens that say yes, and of those that say no."""
+    if form.whole:
+        return _spellings(tokenizer, form.yes, name), _spellings(tokenizer, form.no, name)
+    yes, no = (_first_tokens(tokenizer, word) for word in (form.yes, form.no))
+    if yes & no:
+        raise VlmUnavailable(
+            f"{name}: {form.yes!r} and {form.no!r} begin with the same token: one forward pass cannot tell them apart",
+            hint="Use a model that was trained for this form.",
+        )
+    return tuple(sorted(yes)), tuple(sorted(no))
+
+
+def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
+    spellings = (space + each for space in ("", " ") for each in (word, word.capitalize()))
+    ids = (tokenizer.encode(spelling, add_special_tokens=False) for spelling in spellings)
+    return {each[0] for each in ids if each} - {tokenizer.unk_token_id}
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 KINDS = (
     "glyphs",
     "transformers:ID_OR_FOLDER",
+    "transformers-text:ID_OR_FOLDER",
+    "shieldgemma2:ID_OR_FOLDER",
+    "llavaguard:ID_OR_FOLDER",
+    "llamaguard:ID_OR_FOLDER",
     "openai:MODEL@URL",
     "systemone:MODEL@URL",
     "decisions:MODEL@URL",
@@ -25,30 +29,43 @@ KINDS = (
 def dnp_guard_vlm(spec: str) -> Backend | None:
     """Build a built-in backend; torch is imported only for one that needs it."""
     kind, _, rest = spec.partition(":")
-    match kind:
-        case "glyphs" if not rest:
-            from dnp_guard import glyphs  # noqa: PLC0415
-            from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+    if kind == "glyphs":
+        return _glyphs() if not rest else None
+    if kind not in {known.partition(":")[0] for known in KINDS}:
+        return None
+    if kind in {"openai", "systemone", "decisions"}:
+        return _remote(kind, *target(rest, f"{kind}:MODEL@URL"))
+    return _local(kind, _rest(spec, rest, next(known for known in KINDS if known.startswith(f"{kind}:"))))
 
-            return TransformersBackend(glyphs.VLM, name="glyphs")
-        case "transformers":
-            from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
 
-            return TransformersBackend(_rest(spec, rest, "transformers:ID_OR_FOLDER"))
-        case "scripted":
-            from dnp_guard.vlm.scripted import ScriptedBackend  # noqa: PLC0415
+def _glyphs() -> Backend:
+    from dnp_guard import glyphs  # noqa: PLC0415
+    from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
 
-            return ScriptedBackend(_rest(spec, rest, "scripted:FILE"))
-        case "openai":
-            from dnp_guard.vlm.chat import ChatBackend  # noqa: PLC0415
+    return TransformersBackend(glyphs.VLM, name="glyphs")
 
-            return ChatBackend(*target(rest, "openai:MODEL@URL"))
-        case "systemone" | "decisions":
-            from dnp_guard.vlm import decisions  # noqa: PLC0415
 
-            made = decisions.SystemOneBackend if kind == "systemone" else decisions.DecisionsBackend
-            return made(*target(rest, f"{kind}:MODEL@URL"))
-    return None
+def _remote(kind: str, model: str, urls: tuple[str, ...]) -> Backend:
+    from dnp_guard.vlm import chat, decisions  # noqa: PLC0415
+
+    if kind == "openai":
+        return chat.ChatBackend(model, urls)
+    return (decisions.SystemOneBackend if kind == "systemone" else decisions.DecisionsBackend)(model, urls)
+
+
+def _local(kind: str, model: str) -> Backend:
+    if kind == "scripted":
+        from dnp_guard.vlm.scripted import ScriptedBackend  # noqa: PLC0415
+
+        return ScriptedBackend(model)
+    if kind == "transformers-text":
+        from dnp_guard.vlm.generated import TextBackend  # noqa: PLC0415
+
+        return TextBackend(model)
+    from dnp_guard.vlm.forms import BY_KIND, PLAIN  # noqa: PLC0415
+    from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+
+    return TransformersBackend(model, form=BY_KIND.get(kind, PLAIN))
 
 
 def build(spec: str) -> Backend:

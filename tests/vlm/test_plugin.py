@@ -9,7 +9,7 @@ import pytest
 from dnp_guard import glyphs
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.plugins import Plugins
-from dnp_guard.vlm import ScriptedBackend, plugin
+from dnp_guard.vlm import ScriptedBackend, forms, plugin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,10 @@ def test_a_kind_without_a_model_is_unavailable(spec: str) -> None:
 
 def test_every_kind_that_messages_list_is_of_this_plugin() -> None:
     kinds = {kind.partition(":")[0] for kind in plugin.KINDS}
-    assert kinds == {"glyphs", "transformers", "openai", "systemone", "decisions", "scripted"}
+    assert kinds == {
+        *["glyphs", "transformers", "transformers-text", "openai", "systemone", "decisions", "scripted"],
+        *forms.BY_KIND,
+    }
 
 
 def test_importing_the_room_and_a_script_needs_no_torch(tmp_path: Path) -> None:
