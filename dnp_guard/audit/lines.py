@@ -61,6 +61,12 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
         raise AuditError(f"{path}: cannot read the audit log: {reason}", hint="Check the path.") from error
 
 
+def is_database(path: Path) -> bool:
+    """Whether a log is a SQLite database."""
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
 def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
     left, number = _end(file.fileno()), 0
     while left > 0 and (line := file.readline(min(left, LONGEST_LINE + 2))):

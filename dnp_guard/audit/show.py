@@ -65,6 +65,7 @@ class Generation:
         request: its id.
         time: of its first record.
         policy: name and revision.
+        tenant: for whom it was; "" where there is none.
         decisions: the outcome of each image, or what else ended the generation.
         categories: ids of what was seen, in order.
         queries: answered looks, one an image.
@@ -75,6 +76,7 @@ class Generation:
     request: str
     time: str
     policy: str
+    tenant: str = ""
     decisions: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     queries: int = 0
@@ -100,29 +102,57 @@ class Generation:
         self.categories += [category for category in _probabilities(record) if category not in self.categories]
 
 
-def generations(
-    records: Iterable[Mapping[str, Any]], *, category: str | None = None, decision: str | None = None
-) -> list[Generation]:
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which generations to show; what is None does not count.
+
+    Attributes:
+        category: that was seen.
+        decision: that an image came to; also ``abandoned`` and ``unfinished``.
+        policy: its name, alone or with its revision.
+        tenant: for whom it was.
+        since: time from which on it began, as records write time.
+        until: time before which it began.
+    """
+
+    category: str | None = None
+    decision: str | None = None
+    policy: str | None = None
+    tenant: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def takes(self, generation: Generation) -> bool:
+        """Whether a generation is to be shown."""
+        return (
+            (self.category is None or self.category in generation.categories)
+            and (self.decision is None or self.decision in (generation.decisions or [UNFINISHED]))
+            and (self.policy is None or self.policy in {generation.policy, generation.policy.partition(" ")[0]})
+            and (self.tenant is None or self.tenant == generation.tenant)
+            and (self.since is None or self.since <= generation.time)
+            and (self.until is None or generation.time < self.until)
+        )
+
+
+def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[Generation]:
     """The generations of a log, in the order in which they began.
 
     Args:
         records: of the log.
-        category: only those in which it was seen.
-        decision: only those of which an image came to it; also ``abandoned`` and ``unfinished``.
+        wanted: which of them; all where it is not given.
     """
     found: dict[str, Generation] = {}
     for record in records:
         if (request := record.get("request")) is None:
             continue
-        policy = _object(record, "policy")
-        name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
-        found.setdefault(str(request), Generation(str(request), record["time"], name)).add(record)
-    return [
-        each
-        for each in found.values()
-        if (category is None or category in each.categories)
-        and (decision is None or decision in (each.decisions or [UNFINISHED]))
-    ]
+        generation = found.get(str(request))
+        if generation is None:
+            policy = _object(record, "policy")
+            name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
+            generation = Generation(str(request), record["time"], name, str(record.get("tenant", "")))
+            found[generation.request] = generation
+        generation.add(record)
+    return [each for each in found.values() if wanted is None or wanted.takes(each)]
 
 
 def overview(rows: Iterable[Generation]) -> Table:
@@ -138,6 +168,15 @@ def overview(rows: Iterable[Generation]) -> Table:
         counts = [str(each.queries), str(each.negatives), str(each.degraded)]
         table.add_row(Text(each.request), began, Text(each.policy), outcome, seen, *counts)
     return table
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """One record in one line, for a log that is followed."""
+    seen = " ".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
+    where = " ".join(filter(None, [str(record.get("request", ""))[:8], _image(record), _step(record)]))
+    then = _then(record)
+    event = "" if then.startswith(record["event"]) else record["event"]
+    return "  ".join(filter(None, [record["time"][11:23], where, event, seen, then]))
 
 
 def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
@@ -160,6 +199,10 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
             Text(_number(record.get("latency_ms"))),
         )
     return table
+
+
+def _image(record: Mapping[str, Any]) -> str:
+    return f"image {record['image']}" if "image" in record else ""
 
 
 def _step(record: Mapping[str, Any]) -> str:

@@ -9,22 +9,30 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
+from dnp_guard.audit.follow import follow as follow_log
 from dnp_guard.audit.repair import repair as repair_log
-from dnp_guard.audit.show import Generation, Log, generations, overview, timeline
+from dnp_guard.audit.show import Filter, Generation, Log, generations, line, overview, timeline
+from dnp_guard.audit.times import moment
 from dnp_guard.audit.verify import Verification
 from dnp_guard.audit.verify import verify as verify_log
+from dnp_guard.cli.audit_keep import hold, purge
+from dnp_guard.cli.audit_report import export, report
 from dnp_guard.cli.console import print_json, print_problem
 from dnp_guard.errors import AuditError
 
 app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
+for command in (report, export, hold, purge):
+    app.command()(command)
 
 _PRINTED = 10
+_POLL = 0.2
 
 File = Annotated[Path, typer.Argument(help="The log.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -117,15 +125,22 @@ def show(
     request: Annotated[str | None, typer.Option(help="One generation, step by step.")] = None,
     category: Annotated[str | None, typer.Option(help="Only generations in which it was seen.")] = None,
     decision: Annotated[str | None, typer.Option(help="Only generations of which an image came to it.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Only generations under it; a name, or name and revision.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only generations of this tenant.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print records as they are written, until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
     """Show the generations of a log, or one of them step by step."""
+    wanted = Filter(
+        category, decision, policy, tenant, moment(since) if since else None, moment(until) if until else None
+    )
+    if follow:
+        _follow(file, request, wanted, json=json)
+        return
     log = Log(file)
-    found = [
-        each
-        for each in generations(log, category=category, decision=decision)
-        if request is None or each.request == request
-    ]
+    found = [each for each in generations(log, wanted) if request is None or each.request == request]
     if log.skipped:
         typer.echo(f"dnp-guard: {file}: {log.skipped} lines are no records; 'audit verify' names them", err=True)
     if request is not None and not found:
@@ -140,6 +155,25 @@ def show(
     if request is not None:
         console.print()
         console.print(timeline(records))
+
+
+def _follow(file: Path, request: str | None, wanted: Filter, *, json: bool) -> None:
+    if json or wanted.category or wanted.decision or wanted.since or wanted.until:
+        raise AuditError(
+            "--follow shows records, not whole generations", hint="Use it with --request, --policy or --tenant alone."
+        )
+    try:
+        for record in follow_log(file, wait=_wait):
+            one = generations([record], wanted)
+            if (one or not record.get("request")) and request in {None, record.get("request")}:
+                typer.echo(line(record))
+    except KeyboardInterrupt:
+        return
+
+
+def _wait() -> bool:
+    sleep(_POLL)
+    return True
 
 
 def _row(generation: Generation) -> dict[str, object]:

@@ -51,7 +51,7 @@ class Metrics:
 
     @harmless
     def negative(self, policy: str, category: str) -> None:
-        """Count a negative injected into one image because of one category."""
+        """Count a negative injected into one image, under the first category it is made from."""
         self._of.negatives.labels(policy, category).inc()
 
     @harmless
@@ -113,7 +113,7 @@ class _Collectors:
                 names.QUERY_SECONDS, "Time to an answer.", buckets=names.QUERY_BUCKETS, registry=registry
             )
             self.negatives = Counter(
-                names.NEGATIVES, "Negatives injected.", [names.POLICY, names.CATEGORY], registry=registry
+                names.NEGATIVES, "Negatives injected, under the first category seen.", [names.POLICY, names.CATEGORY], registry=registry
             )
             self.generations = Counter(
                 names.GENERATIONS, "Images finished.", [names.POLICY, names.DECISION], registry=registry

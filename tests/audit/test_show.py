@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Log, generations, overview, timeline
+from dnp_guard.audit.show import Filter, Log, generations, line, overview, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ RECORDS = [
     build("request.finished", request="r1", image=0, decision="steered"),
     build("request.finished", request="r1", image=1, decision="clean"),
     build("request.finished", request="r2", image=0, decision="clean"),
-    build("request.started", request="r3", policy=POLICY),
+    build("request.started", request="r3", policy=POLICY, tenant="acme"),
     build("request.abandoned", request="r4", policy=POLICY),
 ]
 
@@ -64,7 +64,7 @@ def text(table: Table) -> str:
 
 
 def requests(**filters: str) -> list[str]:
-    return [each.request for each in generations(RECORDS, **filters)]
+    return [each.request for each in generations(RECORDS, Filter(**filters))]
 
 
 def test_a_generation_sums_up_its_records() -> None:
@@ -91,6 +91,12 @@ def test_a_generation_without_an_outcome_says_why() -> None:
         ({"decision": "clean"}, ["r1", "r2"]),
         ({"decision": "unfinished"}, ["r3"]),
         ({"category": "nudity", "decision": "blocked"}, []),
+        ({"policy": "default"}, ["r1", "r2", "r3", "r4"]),
+        ({"policy": "default 1.0.0"}, ["r1", "r2", "r3", "r4"]),
+        ({"policy": "def"}, []),
+        ({"tenant": "acme"}, ["r3"]),
+        ({"since": "2000-01-01"}, ["r1", "r2", "r3", "r4"]),
+        ({"until": "2000-01-01"}, []),
     ],
 )
 def test_generations_are_filtered_by_what_was_seen_and_decided(filters: dict[str, str], found: list[str]) -> None:
@@ -119,6 +125,15 @@ def test_the_timeline_names_the_final_look_and_the_outcome() -> None:
         ["degraded:", "vlm_timeout"],
         ["0", "request.finished:", "steered"],
     ]
+
+
+def test_a_record_of_a_followed_log_is_one_line() -> None:
+    shown = [line(record)[14:] for record in RECORDS]
+    assert (shown[2], shown[3]) == (
+        "r1 image 0 3/30  query  nudity ███████░ 0.90 weapon ████░░░░ 0.50  steer",
+        "r1 image 0  negative.injected  inject “nudity, [red]” × 7.5 from step 4 on",
+    )
+    assert not any("\n" in each for each in shown)
 
 
 def test_what_a_shadow_policy_would_do_is_shown() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,3 +148,84 @@ def test_a_checkpoint_made_on_the_command_line_finds_a_cut_tail(
 def test_no_checkpoint_is_made_of_a_log_that_does_not_verify(edited: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["audit", "checkpoint", str(edited)])
     assert (code, "\n\n" in capsys.readouterr().out) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (["--policy", "strict"], ["old"]),
+        (["--tenant", "acme"], ["new"]),
+        (["--since", "2026-02-01"], ["new"]),
+        (["--until", "2026-02-01"], ["old"]),
+        (["--since", "1m"], []),
+    ],
+)
+def test_show_filters_by_policy_tenant_and_time(
+    filters: list[str], found: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    old, new = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    sink.write(build("request.started", at=old, request="old", policy={"name": "strict", "revision": "2"}))
+    sink.write(build("request.started", at=new, request="new", policy={"name": "default"}, tenant="acme"))
+    run(["audit", "show", str(tmp_path / "log"), "--json", *filters])
+    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == found
+
+
+def test_show_follows_a_log(log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sink, turns = JsonlSink(log), iter([True, False])
+
+    def wait() -> bool:
+        sink.write(build("query", request="r3", image=0, step=3))
+        sink.write(build("query", request="r4", image=0, step=3))
+        return next(turns)
+
+    monkeypatch.setattr("dnp_guard.cli.audit._wait", wait)
+    run(["audit", "show", str(log), "--follow", "--request", "r3"])
+    assert [row.split("  ")[1] for row in capsys.readouterr().out.splitlines()] == ["r3 image 0 3"]
+
+
+@pytest.mark.parametrize("name", ["r.html", "r.md"])
+def test_a_report_is_written(name: str, log: Path, tmp_path: Path) -> None:
+    code = run(["audit", "report", str(log), "--out", str(tmp_path / name), "--verify"])
+    page = (tmp_path / name).read_text(encoding="utf-8")
+    assert (code, page.startswith("<!doctype html>"), "The chain of the log is unbroken" in page) == (
+        0,
+        name == "r.html",
+        True,
+    )
+
+
+def test_a_report_is_one_json_document(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["audit", "report", str(log), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["images"], document["decisions"]) == (True, 2, {"clean": 1, "steered": 1})
+
+
+def test_an_export_is_csv_by_default(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["audit", "export", str(log)])
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_an_export_to_parquet_needs_a_file(log: Path) -> None:
+    assert run(["audit", "export", str(log), "--format", "parquet"]) == 2
+
+
+def test_a_purge_keeps_what_is_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    for request in ("r1", "r2"):
+        sink.write(build("query", at=datetime(2020, 1, 1, tzinfo=UTC), request=request))
+    held = run(["audit", "hold", str(tmp_path / "log"), "r1", "--why", "a complaint"])
+    purged = run(["audit", "purge", str(tmp_path / "log"), "--older-than", "90d"])
+    assert (held, purged, run(["audit", "verify", str(tmp_path / "log")])) == (0, 0, 0)
+    assert re.search("1 records older than .*; 1 older ones are held", capsys.readouterr().out)
+
+
+def test_a_purge_never_removes_what_the_policy_retains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    sink.write(build("query", at=datetime.now(UTC) - timedelta(days=30), request="r1"))
+    run(["audit", "purge", str(tmp_path / "log"), "--older-than", "1d", "--policy", "default"])
+    assert ": 0 records older than" in capsys.readouterr().out
+
+
+def test_a_purge_without_a_period_is_refused(log: Path) -> None:
+    assert run(["audit", "purge", str(log)]) == 2

@@ -1,0 +1,90 @@
+"""Small plots as SVG, for a page that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
+"""One a category, and again from the first."""
+
+_WIDTH, _HEIGHT = 720, 180
+_LEFT, _BOTTOM, _TOP = 44, 24, 10
+
+
+def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> Markup:
+    """Bars over time, each made of one part a series.
+
+    Args:
+        slots: label and counts of each bar.
+        series: names of the parts, from the bottom up.
+    """
+    most = max((sum(counts.values()) for _, counts in slots), default=0) or 1
+    scale = (_HEIGHT - _BOTTOM - _TOP) / most
+    step = (_WIDTH - _LEFT) / max(len(slots), 12)
+    parts = [_axis(most, scale)]
+    for place, (label, counts) in enumerate(slots):
+        x, y = _LEFT + place * step, float(_HEIGHT - _BOTTOM)
+        for number, name in enumerate(series):
+            if not (count := counts.get(name, 0)):
+                continue
+            height = count * scale
+            y -= height
+            parts.append(
+                Markup(
+                    '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"><title>{}</title></rect>'
+                ).format(x + 1, y, max(step - 2, 1), height, COLOURS[number % len(COLOURS)], f"{label} {name}: {count}")
+            )
+        if place % max(1, len(slots) // 6) == 0:
+            parts.append(
+                Markup('<text x="{:.1f}" y="{}" class="tick">{}</text>').format(x + 1, _HEIGHT - 8, _short(label))
+            )
+    return _svg(parts, _HEIGHT, "Negatives injected over time, by category")
+
+
+def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
+    """Horizontal bars with their names and counts.
+
+    Args:
+        counts: from the top down.
+        title: what they are, for those who do not see them.
+    """
+    most = max((count for _, count in counts), default=0) or 1
+    parts = []
+    for place, (name, count) in enumerate(counts):
+        y, width = place * 22, count / most * (_WIDTH - 260)
+        parts.append(
+            Markup(
+                '<text x="150" y="{}" text-anchor="end">{}</text>'
+                '<rect x="158" y="{}" width="{:.1f}" height="14" fill="{}"/><text x="{:.1f}" y="{}">{:,}</text>'
+            ).format(y + 15, name, y + 4, width, COLOURS[0], 164 + width, y + 15, count)
+        )
+    return _svg(parts, 22 * max(len(counts), 1), title)
+
+
+def _axis(most: int, scale: float) -> Markup:
+    base = _HEIGHT - _BOTTOM
+    lines = [Markup('<line x1="{0}" y1="{1}" x2="{2}" y2="{1}" class="axis"/>').format(_LEFT, base, _WIDTH)]
+    for value in sorted({most, most // 2} - {0}):
+        y = base - value * scale
+        lines.append(
+            Markup(
+                '<line x1="{0}" y1="{1:.1f}" x2="{2}" y2="{1:.1f}" class="grid"/>'
+                '<text x="{3}" y="{4:.1f}" text-anchor="end" class="tick">{5:,}</text>'
+            ).format(_LEFT, y, _WIDTH, _LEFT - 6, y + 4, value)
+        )
+    return Markup("").join(lines)
+
+
+def _short(label: str) -> str:
+    return f"{label[5:10]} {label[11:]}h" if len(label) == len("2026-01-01T00") else label
+
+
+def _svg(parts: Sequence[Markup], height: int, title: str) -> Markup:
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, height, title, Markup("").join(parts)
+    )

@@ -1,0 +1,218 @@
+"""What a log says of a period, counted in one pass and in memory that does not grow with the log. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.record import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+HELD: Final = "held"
+"""Stands for the category of a negative for which nothing was seen at its step."""
+
+_OPEN = 20_000
+_STEPS = 40  # bins of a tenfold latency: the percentiles are right to 6 %
+_SLOTS = 60
+
+
+@dataclass(slots=True)
+class PolicyUse:
+    """How often one revision of a policy was in force, and what came of it.
+
+    Attributes:
+        name: of the policy.
+        revision: of the policy.
+        digest: of the policy.
+        mode: ``enforce`` or ``shadow``.
+        first: time of its first record.
+        last: time of its last.
+        generations: begun under it.
+        steered: images into which a negative was injected.
+        still_present: of these, those that show at the final look what they were steered away from.
+    """
+
+    name: str
+    revision: str
+    digest: str
+    mode: str
+    first: str
+    last: str
+    generations: int = 0
+    steered: int = 0
+    still_present: int = 0
+
+    @property
+    def share(self) -> float:
+        """Part of the steered images that show it still."""
+        return self.still_present / self.steered if self.steered else 0.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a period.
+
+    Attributes:
+        first: time of the first record; "" for none.
+        last: time of the last.
+        records: all of them.
+        generations: begun.
+        abandoned: of them, ended without images.
+        images: finished.
+        queries: answered, one an image.
+        skipped: steps at which nothing new was to be seen, one an image.
+        injections: negatives injected, one an image and change.
+        waived: findings that an allowed case excused.
+        by_category: injections by category.
+        over_time: injections by day or hour, and in it by category.
+        decisions: finished images by outcome.
+        degraded: times the guard could not do its job, by reason.
+        latencies: answers by logarithm of their latency.
+        policies: in force, by digest and mode.
+        unasked: finished generations without an answered query.
+    """
+
+    first: str = ""
+    last: str = ""
+    records: int = 0
+    generations: int = 0
+    abandoned: int = 0
+    images: int = 0
+    queries: int = 0
+    skipped: int = 0
+    injections: int = 0
+    waived: int = 0
+    unasked: int = 0
+    by_category: Counter[str] = field(default_factory=Counter)
+    over_time: dict[str, Counter[str]] = field(default_factory=dict)
+    decisions: Counter[str] = field(default_factory=Counter)
+    degraded: Counter[str] = field(default_factory=Counter)
+    latencies: Counter[int] = field(default_factory=Counter)
+    policies: dict[tuple[str, ...], PolicyUse] = field(default_factory=dict)
+    _open: OrderedDict[str, _Open] = field(default_factory=OrderedDict)
+
+    def percentile(self, share: float) -> float | None:
+        """The latency in milliseconds that a share of the answers did not exceed; None for no answers."""
+        left = share * self.latencies.total()
+        for place in sorted(self.latencies):
+            left -= self.latencies[place]
+            if left <= 0:
+                return float(10 ** ((place + 0.5) / _STEPS))
+        return None
+
+    def timeline(self) -> list[tuple[str, Counter[str]]]:
+        """Injections by hour, or by day or month where a period is long, in order."""
+        for digits in (13, 10, 7):
+            slots: dict[str, Counter[str]] = {}
+            for hour, counted in self.over_time.items():
+                slots.setdefault(hour[:digits], Counter()).update(counted)
+            if len(slots) <= _SLOTS:
+                break
+        return sorted(slots.items())
+
+    def add(self, record: Mapping[str, Any]) -> None:  # noqa: C901 (one branch an event)
+        """Take one record into account."""
+        event, time, request = record["event"], record["time"], str(record.get("request", ""))
+        self.first = min(self.first or time, time)
+        self.last = max(self.last, time)
+        self.records += 1
+        policy = self._policy(record, time)
+        if event == Event.REQUEST_STARTED:
+            self.generations += 1
+            if policy is not None:
+                policy.generations += 1
+            self._open[request] = _Open()
+            if len(self._open) > _OPEN:
+                self._open.popitem(last=False)
+        elif event == Event.QUERY:
+            self._query(record, self._open.get(request), policy)
+        elif event == Event.QUERY_SKIPPED:
+            self.skipped += 1
+        elif event == Event.NEGATIVE_INJECTED:
+            self._injected(record, self._open.get(request), policy)
+        elif event == Event.FINDING_WAIVED:
+            self.waived += len(_findings(record))
+        elif event == Event.DEGRADED:
+            self.degraded[str(record.get("reason", "")).partition(":")[0]] += 1
+        elif event == Event.REQUEST_FINISHED:
+            self.images += 1
+            self.decisions[str(record.get("decision", ""))] += 1
+            opened = self._open.pop(request, None)
+            self.unasked += opened is not None and not opened.asked
+        elif event == Event.REQUEST_ABANDONED:
+            self.abandoned += 1
+            self._open.pop(request, None)
+
+    def _policy(self, record: Mapping[str, Any], time: str) -> PolicyUse | None:
+        policy = record.get("policy")
+        if not isinstance(policy, dict):
+            return None
+        key = tuple(str(policy.get(name, "")) for name in ("name", "revision", "digest", "mode"))
+        use = self.policies.get(key)
+        if use is None:
+            use = self.policies[key] = PolicyUse(*key, time, time)
+        use.last = max(use.last, time)
+        return use
+
+    def _query(self, record: Mapping[str, Any], opened: _Open | None, policy: PolicyUse | None) -> None:
+        self.queries += 1
+        latency = record.get("latency_ms")
+        if isinstance(latency, int | float) and latency > 0:
+            self.latencies[math.floor(math.log10(latency) * _STEPS)] += 1
+        if opened is None:
+            return
+        opened.asked = True
+        steered = opened.steered.get(record.get("image", 0), frozenset())
+        if policy is not None and "step" not in record and steered & set(_categories(record)):
+            policy.still_present += 1
+
+    def _injected(self, record: Mapping[str, Any], opened: _Open | None, policy: PolicyUse | None) -> None:
+        self.injections += 1
+        categories = list(_categories(record))
+        leading = categories[0] if categories else HELD
+        self.by_category[leading] += 1
+        self.over_time.setdefault(record["time"][:13], Counter())[leading] += 1
+        if opened is None:
+            return
+        image = record.get("image", 0)
+        if policy is not None and image not in opened.steered:
+            policy.steered += 1
+        opened.steered[image] = opened.steered.get(image, frozenset()) | set(categories)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A generation that has begun and not ended."""
+
+    asked: bool = False
+    steered: dict[object, frozenset[str]] = field(default_factory=dict)
+
+
+def summarise(records: Iterable[Mapping[str, Any]], since: str = "", until: str = "") -> Summary:
+    """Count a period of a log.
+
+    Args:
+        records: of the log.
+        since: time of the first record that counts; "" for all.
+        until: time from which on records count no more; "" for never.
+    """
+    summary = Summary()
+    for record in records:
+        if since <= record["time"] and (not until or record["time"] < until):
+            summary.add(record)
+    return summary
+
+
+def _findings(record: Mapping[str, Any]) -> list[Any]:
+    findings = record.get("findings")
+    return findings if isinstance(findings, list) else []
+
+
+def _categories(record: Mapping[str, Any]) -> Iterator[str]:
+    for finding in _findings(record):
+        if isinstance(finding, dict):
+            yield str(finding.get("category", ""))

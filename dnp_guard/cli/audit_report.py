@@ -1,0 +1,103 @@
+"""``dnp-guard audit report`` and ``audit export``: a period of the log for people, and for other programs."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from dnp_guard.audit.export import to_csv, to_dsa, to_parquet
+from dnp_guard.audit.show import Log
+from dnp_guard.audit.summary import summarise
+from dnp_guard.audit.times import moment
+from dnp_guard.audit.verify import verify
+from dnp_guard.cli.console import print_json
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
+_Out = Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.", show_default=False)]
+_Since = Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")]
+_Until = Annotated[str | None, typer.Option(help="Only before then.")]
+
+
+class Page(StrEnum):
+    """A form of the report."""
+
+    HTML = "html"
+    MARKDOWN = "markdown"
+
+
+class Table(StrEnum):
+    """A form of the export."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    DSA = "dsa"
+
+
+def report(
+    file: _File,
+    *,
+    form: Annotated[
+        Page | None, typer.Option("--format", help="By default that of --out's name, or else Markdown.")
+    ] = None,
+    out: _Out = None,
+    since: _Since = None,
+    until: _Until = None,
+    check: Annotated[bool, typer.Option("--verify", help="Check the chain too, and say so on the page.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Sum up a period of a log: what was generated, seen, injected and decided, under which policies."""
+    from dnp_guard.audit.report import document, html, markdown  # noqa: PLC0415 (Jinja2 takes time to import)
+
+    first, last = (moment(since) if since else ""), (moment(until) if until else "")
+    summary = summarise(Log(file), first, last)
+    if json:
+        print_json({"ok": True, **document(summary), "errors": []})
+        return
+    named = Page.HTML if out is not None and out.suffix.lower() in {".html", ".htm"} else Page.MARKDOWN
+    page = html if (form or named) is Page.HTML else markdown
+    with _written(out) as target:
+        target.write(page(summary, file.name, verify(file) if check else None))
+
+
+def export(
+    file: _File,
+    *,
+    form: Annotated[
+        Table, typer.Option("--format", help="dsa: fields of the DSA Transparency Database, a row an image withheld.")
+    ] = Table.CSV,
+    out: _Out = None,
+    since: _Since = None,
+    until: _Until = None,
+) -> None:
+    """Write the records of a log for other programs, one row a record."""
+    first, last = (moment(since) if since else ""), (moment(until) if until else "")
+    records = _between(Log(file), first, last)
+    if form is Table.PARQUET:
+        if out is None:
+            raise AuditError("Parquet goes to a file", hint="Add --out FILE.")
+        to_parquet(records, out)
+        return
+    with _written(out) as target:
+        (to_dsa if form is Table.DSA else to_csv)(records, target)
+
+
+def _between(log: Log, first: str, last: str) -> Iterator[dict[str, Any]]:
+    return (record for record in log if first <= record["time"] and (not last or record["time"] < last))
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    with out.open("w", encoding="utf-8", newline="") as target:
+        yield target

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyarrow import parquet
+
+from dnp_guard.audit.export import COLUMNS, DSA_COLUMNS, flat, to_csv, to_dsa, to_parquet
+from dnp_guard.audit.record import build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FINDING = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+POLICY = {"name": "default", "revision": "1.0.0", "digest": "d", "mode": "enforce"}
+
+
+def generation(decision: str) -> list[dict[str, Any]]:
+    common = {"request": "r1", "image": 0, "policy": POLICY}
+    return [
+        build("query", **common, step=3, sigma=7.25, findings=[FINDING], latency_ms=10.0),
+        build("query", **common, findings=[FINDING], latency_ms=10.0),
+        build("request.finished", **common, decision=decision),
+    ]
+
+
+def rows(write: Any, records: list[dict[str, Any]]) -> list[dict[str, str]]:
+    file = io.StringIO()
+    write(records, file)
+    return list(csv.DictReader(io.StringIO(file.getvalue())))
+
+
+def test_a_record_is_one_row_of_csv() -> None:
+    first, *_ = rows(to_csv, generation("clean"))
+    assert (first["event"], first["policy.name"], first["sigma"], json.loads(first["findings"])) == (
+        "query",
+        "default",
+        "7.25",
+        [FINDING],
+    )
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_no_text_is_a_formula(text: str) -> None:
+    (row,) = rows(to_csv, [build("degraded", reason=text)])
+    assert row["reason"] == f"'{text}"
+
+
+def test_parquet_has_the_same_rows_with_types(tmp_path: Path) -> None:
+    records = generation("clean")
+    written = to_parquet(records, tmp_path / "a.parquet")
+    read = parquet.read_table(tmp_path / "a.parquet")
+    assert (written, read.column_names, read.to_pylist()[0]["sigma"], read.to_pylist()[0]["step"]) == (
+        3,
+        list(COLUMNS),
+        7.25,
+        3,
+    )
+
+
+def test_parquet_of_strange_records_is_written(tmp_path: Path) -> None:
+    records = [build("query", step="x", sigma="Infinity", tenant=3, findings="none")]
+    to_parquet(records, tmp_path / "a.parquet")
+    (row,) = parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert (row["step"], row["sigma"], row["tenant"]) == (None, None, "3")
+
+
+@pytest.mark.parametrize(
+    ("decision", "visibility"),
+    [
+        ("blocked", ["DECISION_VISIBILITY_CONTENT_DISABLED"]),
+        ("blurred", ["DECISION_VISIBILITY_CONTENT_INTERACTION_RESTRICTED"]),
+        ("steered", []),
+        ("clean", []),
+        ("failed_closed", []),
+    ],
+)
+def test_a_statement_of_reasons_is_made_for_what_was_withheld_for_its_content(
+    decision: str, visibility: list[str]
+) -> None:
+    assert [row["decision_visibility"] for row in rows(to_dsa, generation(decision))] == visibility
+
+
+def test_a_statement_names_the_policy_and_the_category() -> None:
+    (row,) = rows(to_dsa, generation("blocked"))
+    assert (tuple(row), row["puid"], row["incompatible_content_ground"]) == (
+        DSA_COLUMNS,
+        "r1-0",
+        "policy default 1.0.0",
+    )
+    assert row["incompatible_content_explanation"].endswith("nudity.")
+
+
+def test_what_a_record_does_not_have_is_empty() -> None:
+    assert set(flat({"event": "query", "policy": 3}).values()) == {"query", None}

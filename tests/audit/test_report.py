@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from dnp_guard.audit.record import build
+from dnp_guard.audit.report import html, markdown
+from dnp_guard.audit.summary import Summary, summarise
+from dnp_guard.audit.verify import Verification
+
+EVIL = "<script>alert(1)</script>|x"
+
+
+def summary(name: str = "default") -> Summary:
+    policy = {"name": name, "revision": "1", "digest": "d" * 64, "mode": "enforce"}
+    finding = {"category": name, "term": "t", "probability": 0.9, "threshold": 0.5}
+    common = {"request": "r1", "policy": policy, "image": 0}
+    return summarise(
+        [
+            build("request.started", **common),
+            build("query", **common, step=3, findings=[finding], latency_ms=123.4),
+            build("negative.injected", **common, findings=[finding]),
+            build("query", **common, findings=[finding], latency_ms=130.1),
+            build("degraded", **common, reason=f"{name}: x"),
+            build("request.finished", **common, decision="blocked"),
+        ]
+    )
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and whether they close as they open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.append(tag)
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: object) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def tags(page: str) -> Tags:
+    parser = Tags()
+    parser.feed(page)
+    return parser
+
+
+@pytest.mark.parametrize("of", [summary(), Summary()])
+def test_the_page_is_well_formed(of: Summary) -> None:
+    found = tags(html(of, "audit.jsonl"))
+    assert (found.wrong, found.open) == ([], [])
+
+
+def test_the_page_loads_nothing_and_runs_nothing() -> None:
+    page = html(summary(), "audit.jsonl")
+    assert (re.findall(r"(?:src|href)=|url\(|@import", page), "script" in tags(page).seen) == ([], False)
+
+
+def test_text_from_the_log_is_never_markup() -> None:
+    assert "<script" not in html(summary(EVIL), EVIL) + markdown(summary(EVIL), EVIL)
+
+
+@pytest.mark.parametrize("page", [html, markdown])
+@pytest.mark.parametrize("what", ["default 1", "blocked", "dddddddddddd", "100.0 %", "ms", "enforce"])
+def test_the_report_says_what_happened(page, what: str) -> None:  # type: ignore[no-untyped-def]
+    assert what in page(summary(), "audit.jsonl")
+
+
+def test_the_plot_has_a_bar_for_each_category() -> None:
+    assert "default: 1</title>" in html(summary(), "audit.jsonl")
+
+
+@pytest.mark.parametrize("page", [html, markdown])
+def test_a_log_that_does_not_verify_is_said_to(page) -> None:  # type: ignore[no-untyped-def]
+    broken = Verification(ok=False, records=3, problems=(), head_hash="0" * 64)
+    assert "does not verify" in page(summary(), "audit.jsonl", broken)
+
+
+def test_every_markdown_table_has_as_many_cells_in_each_row() -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", markdown(summary(EVIL), "audit.jsonl"), flags=re.MULTILINE)
+    widths = [{len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()} for table in tables]
+    assert (len(tables) >= 7, all(len(width) == 1 for width in widths)) == (True, True)

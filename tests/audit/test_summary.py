@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dnp_guard.audit.record import build
+from dnp_guard.audit.summary import Summary, summarise
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+POLICY = {"name": "default", "revision": "1", "digest": "d", "mode": "enforce"}
+
+
+def found(*categories: str) -> list[dict[str, Any]]:
+    return [{"category": name, "term": "t", "probability": 0.9, "threshold": 0.5} for name in categories]
+
+
+def event(name: str, hours: float = 0, **fields: Any) -> dict[str, Any]:
+    return build(name, at=START + timedelta(hours=hours), policy=POLICY, **fields)
+
+
+def generation(request: str, *, seen: tuple[str, ...] = (), final: tuple[str, ...] = (), hours: float = 0) -> list[Any]:
+    injected = [event("negative.injected", hours, request=request, image=0, findings=found(*seen))] if seen else []
+    return [
+        event("request.started", hours, request=request),
+        event("query", hours, request=request, image=0, step=3, findings=found(*seen) or None, latency_ms=10.0),
+        *injected,
+        event("query", hours, request=request, image=0, findings=found(*final) or None, latency_ms=100.0),
+        event("request.finished", hours, request=request, image=0, decision="blocked" if final else "clean"),
+    ]
+
+
+def test_it_counts_what_happened() -> None:
+    of = summarise([*generation("r1", seen=("nudity", "weapon")), *generation("r2"), event("degraded", reason="a: b")])
+    assert (of.generations, of.images, of.queries, of.injections, of.decisions, of.degraded) == (
+        2,
+        2,
+        4,
+        1,
+        {"clean": 2},
+        {"a": 1},
+    )
+
+
+def test_a_negative_counts_once_under_the_first_category() -> None:
+    of = summarise([*generation("r1", seen=("nudity", "weapon")), event("negative.injected", request="r1", image=0)])
+    assert (of.by_category, of.by_category.total()) == ({"nudity": 1, "held": 1}, of.injections)
+
+
+@pytest.mark.parametrize(("final", "still"), [(("nudity",), 1), (("weapon",), 0), ((), 0)])
+def test_what_was_steered_away_from_and_shows_at_the_end_is_still_present(final: tuple[str, ...], still: int) -> None:
+    (use,) = summarise(generation("r1", seen=("nudity",), final=final)).policies.values()
+    assert (use.generations, use.steered, use.still_present) == (1, 1, still)
+
+
+def test_a_category_that_was_never_steered_is_not_still_present() -> None:
+    (use,) = summarise(generation("r1", final=("nudity",))).policies.values()
+    assert (use.steered, use.still_present) == (0, 0)
+
+
+def test_percentiles_are_right_to_a_few_percent() -> None:
+    of = summarise([event("query", request="r", latency_ms=float(value)) for value in range(1, 1001)])
+    assert [of.percentile(share) for share in (0.5, 0.99)] == [
+        pytest.approx(500, rel=0.06),
+        pytest.approx(990, rel=0.06),
+    ]
+
+
+def test_without_answers_there_is_no_percentile() -> None:
+    assert Summary().percentile(0.5) is None
+
+
+@pytest.mark.parametrize(("days", "label"), [(1, "2026-01-01T00"), (40, "2026-01-01"), (400, "2026-01")])
+def test_the_timeline_is_by_hour_day_or_month(days: int, label: str) -> None:
+    hours = [24 * day + hour for day in range(days) for hour in (0, 1)]
+    slots = summarise(record for hour in hours for record in generation(str(hour), seen=("a",), hours=hour)).timeline()
+    assert (slots[0][0], sum(counts.total() for _, counts in slots), len(slots) <= 60) == (label, 2 * days, True)
+
+
+def test_only_the_period_counts() -> None:
+    records = [event("query", hours, request="r", latency_ms=1.0) for hours in range(5)]
+    assert summarise(records, "2026-01-01T01:00:00.000Z", "2026-01-01T03:00:00.000Z").queries == 2
+
+
+def test_a_generation_without_an_answer_is_unasked() -> None:
+    records = [event("request.started", request="r"), event("request.finished", request="r", image=0, decision="clean")]
+    assert summarise([*records, *generation("r2")]).unasked == 1
+
+
+def test_unended_generations_do_not_pile_up() -> None:
+    of = summarise(event("request.started", request=str(number)) for number in range(20_100))
+    assert (of.generations, len(of._open)) == (20_100, 20_000)
