@@ -101,7 +101,7 @@ def judge(
         policy: the policy in force.
         history: what this function returned at the image's last look; ``History()`` at first.
         findings: from :func:`find`.
-        probabilities: P(category), from :func:`find`.
+        probabilities: P(category), from :func:`find`, of the categories that this look asked about.
         waived: from :func:`waive`.
 
     Returns:
@@ -110,9 +110,9 @@ def judge(
     kept = tuple(finding for finding in findings if finding not in waived)
     seen = _terms(kept)
     held = {
-        category: replace(before, unseen=before.unseen + 1)
+        category: replace(before, unseen=before.unseen + 1) if category in probabilities else before
         for category, before in history.held.items()
-        if category not in seen and before.unseen < policy.guidance.hold
+        if category not in seen and (category not in probabilities or before.unseen < policy.guidance.hold)
     }
     actions = _actions(policy, seen)
     held |= {category: Held(terms) for category, terms in seen.items() if actions[category] is not Action.MONITOR}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dnp_guard.policy import Policy
+
 
 def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple[int, ...]:
     """Turn a policy's ``queries.steps`` into the steps of one run.
@@ -24,6 +26,15 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
     """
     fractions = [step / of for step in steps] if of else steps
     return tuple(sorted({min(max(math.floor(f * total + 0.5), 0), total - 1) for f in fractions}))
+
+
+def due_by_category(policy: Policy, total: int) -> dict[str, tuple[int, ...]]:
+    """The steps of one run at which each category is looked for: its own, or the policy's."""
+    common = due_steps(policy.queries.steps, policy.queries.of, total)
+    return {
+        category.id: due_steps(category.queries.steps, category.queries.of, total) if category.queries else common
+        for category in policy.categories
+    }
 
 
 def is_due(due: Sequence[int], index: int, answered: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dnp_guard import failmode, fields, judge, schedule
 from dnp_guard.errors import DnpGuardError, RequestRefused
-from dnp_guard.policy import allowed_questions, negation, questions, questions_per_look
+from dnp_guard.policy import allowed_questions, negation, questions, questions_per_image
 from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Report, Step
 from dnp_guard.vlm.base import describe
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dnp_guard.plugins import Plugins
     from dnp_guard.policy import Policy
     from dnp_guard.recorder import Recorder
-    from dnp_guard.types import Finding
+    from dnp_guard.types import Finding, Question
     from dnp_guard.vlm.asking import Asker
 
 
@@ -115,10 +115,18 @@ class Session:
 
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
-        queries = self._policy.queries
-        return self._looking and schedule.is_due(
-            schedule.due_steps(queries.steps, queries.of, total), index, self._answered
+        return self._looking and any(
+            schedule.is_due(steps, index, self._answered)
+            for steps in schedule.due_by_category(self._policy, total).values()
         )
+
+    def _asked(self, step: Step | None) -> tuple[Question, ...]:
+        """The questions of a look: those of the categories that are due, or all."""
+        if step is None or step.total is None:
+            return self._questions
+        due = schedule.due_by_category(self._policy, step.total)
+        asked = [each for each in self._questions if schedule.is_due(due[each.category], step.index, self._answered)]
+        return tuple(asked) or self._questions
 
     def step(self, step: Step, host: Host) -> None:
         """Look at a due step, and steer the steps that follow."""
@@ -183,8 +191,7 @@ class Session:
             self._close([Outcome.FAILED_CLOSED for _ in self._images])
 
     def _refuse_too_many(self) -> None:
-        looks = len(self._policy.queries.steps) + self._policy.queries.final
-        needed = len(self._images) * questions_per_look(self._policy) * looks
+        needed = len(self._images) * questions_per_image(self._policy)
         if needed <= self._policy.queries.max_questions:
             return
         self._missed, self._looking = True, False
@@ -208,8 +215,9 @@ class Session:
             raise DnpGuardError(message, hint="This is a bug of the host adapter.")
         self._hook.dnp_guard_before_query(request=self.id, step=step, images=tuple(pictures))
         at = step.index if step is not None else None
-        count = len(self._questions)
-        asked = [*self._questions, *(map(negation, self._questions) if self._policy.question.paired else ())]
+        questions = self._asked(step)
+        count = len(questions)
+        asked = [*questions, *(map(negation, questions) if self._policy.question.paired else ())]
         with self._overhead("ask"), self._span.query(at, len(pictures), len(asked), self._model):
             answers = self._asker.ask(pictures, [question.text for question in asked])
         self._recorder.metrics.queries(self._policy.name, "answered", len(pictures))
@@ -234,9 +242,9 @@ class Session:
     def _judge(
         self, step: Step, rows: Sequence[Sequence[float]], pictures: list[Image], latency_ms: float
     ) -> list[Negative | None]:
-        decided = []
+        decided, asked = [], self._asked(step)
         for index, (image, row) in enumerate(zip(self._images, rows, strict=True)):
-            found, probabilities = judge.find(self._policy, self._questions, row)
+            found, probabilities = judge.find(self._policy, asked, row)
             waived = self._waived(pictures[index], found)
             with self._overhead("judge"):
                 decision, history = judge.judge(self._policy, image.history, found, probabilities, waived)

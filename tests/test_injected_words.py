@@ -97,3 +97,28 @@ def test_a_term_that_is_part_of_another_is_told_apart_from_it():
     with Guard(parts, vlm=Says([[[0.9, 0.1]]])) as guard:
         guard.start(Request(images=1, host={})).step(Step(0, 2, None, None), host)
     assert [negative.words for negative in host.negatives] == [("male chest",)]
+
+
+class Asked:
+    def __init__(self):
+        self.questions = []
+
+    def ask(self, images, questions):
+        self.questions.append([question.partition(" there ")[2] for question in questions])
+        return [[0.0] * len(questions) for _ in images]
+
+
+def test_a_category_with_steps_of_its_own_is_asked_about_at_those_alone():
+    of = policy(categories=[star(queries={"steps": [0.5]}), bolt(look_for=["a bolt"])], queries={"steps": [0.2, 0.8]})
+    asked = Asked()
+    with Guard(of, vlm=asked) as guard:
+        session = guard.start(Request(images=1, host={}))
+        due = [
+            index
+            for index in range(10)
+            if session.due(index, 10) and not session.step(Step(index, 10, None, None), Host())
+        ]
+        session.final(lambda: [object()])
+    assert due == [2, 5, 8]
+    star_is, bolt_is = "a star in this image?", "a bolt in this image?"
+    assert asked.questions == [[bolt_is], [star_is], [bolt_is], [star_is, bolt_is]]

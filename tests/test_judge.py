@@ -182,3 +182,13 @@ def test_whatever_is_answered_only_words_of_the_policy_are_injected(rows, hold):
         decision, history = judge(of, history, findings, probabilities)
         words = decision.negative.words if decision.negative else ()
         assert set(words) <= set(of.vocabulary())
+
+
+def test_a_look_that_does_not_ask_about_a_category_neither_sees_nor_misses_it():
+    held = policy(guidance={"hold": 0})
+    _, history = look(held, a_star=0.9)
+    for_bolt = [question for question in questions(held) if question.category == "bolt"]
+    findings, probabilities = find(held, for_bolt, [0.0, 0.0])
+    decision, history = judge(held, history, findings, probabilities)
+    assert decision.negative.words == ("star",)
+    assert look(held, history)[0].negative is None

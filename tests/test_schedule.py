@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.schedule import due_steps, is_due
+from dnp_guard.schedule import due_by_category, due_steps, is_due
+from tests.policies import bolt, policy, star
 
 PAPER = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
 
@@ -38,3 +39,8 @@ def test_an_unanswered_step_stays_due_at_the_next():
 
 def test_nothing_is_due_before_the_first_step():
     assert not is_due((2, 5), 1, answered=-1)
+
+
+def test_a_category_with_steps_of_its_own_is_looked_for_at_those():
+    of = policy(categories=[star(queries={"of": 50, "steps": [5, 25]}), bolt()])
+    assert due_by_category(of, 10) == {"star": (1, 5), "bolt": (2, 4, 6, 8)}

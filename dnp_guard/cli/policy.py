@@ -30,7 +30,7 @@ from dnp_guard.policy import (
 from dnp_guard.policy import schema as policy_schema
 from dnp_guard.policy.loading import UNREADABLE
 from dnp_guard.policy.suggest import did_you_mean
-from dnp_guard.schedule import due_steps
+from dnp_guard.schedule import due_by_category
 
 app = typer.Typer(help="Write, check, test, compare and roll out policies.", no_args_is_help=True)
 
@@ -132,7 +132,10 @@ def _summary(policy: Policy) -> dict[str, Any]:
 
 def _explanation(policy: Policy, only: str | None) -> dict[str, Any]:
     queries = policy.queries
-    steps = {str(total): list(due_steps(queries.steps, queries.of, total)) for total in RUN_LENGTHS}
+    steps = {
+        str(total): sorted({step for due in due_by_category(policy, total).values() for step in due})
+        for total in RUN_LENGTHS
+    }
     a_look = questions_per_look(policy)
     chosen = [category for category in policy.categories if only in {None, category.id}]
     return {
@@ -143,12 +146,19 @@ def _explanation(policy: Policy, only: str | None) -> dict[str, Any]:
         "steps": steps,
         "questions_per_image": {
             "look": a_look,
-            **{total: a_look * (len(due) + queries.final) for total, due in steps.items()},
+            **{str(total): questions_in(policy, total) for total in RUN_LENGTHS},
         },
         "categories": [_category(policy, category) for category in chosen],
         "rules": [rule.model_dump(mode="json") for rule in policy.rules if only is None or only in rule.all],
         "errors": [],
     }
+
+
+def questions_in(policy: Policy, total: int) -> int:
+    """How many questions one image takes in a run of so many steps, before any finding."""
+    due = due_by_category(policy, total)
+    asked = sum(len(category.terms) * (len(due[category.id]) + policy.queries.final) for category in policy.categories)
+    return asked * (2 if policy.question.paired else 1)
 
 
 def _category(policy: Policy, category: Category) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from dnp_guard.policy.category import Category, CategoryGuidance, Rule, Severity
 from dnp_guard.policy.loading import load_policy, parse_policy, shipped
 from dnp_guard.policy.merge import strictest
 from dnp_guard.policy.model import Policy
-from dnp_guard.policy.questions import allowed_questions, negation, questions, questions_per_look
+from dnp_guard.policy.questions import allowed_questions, negation, questions, questions_per_image, questions_per_look
 from dnp_guard.policy.rollout import Excepted, Floor, PolicyException, Select
 from dnp_guard.policy.schema import schema, schema_of_tests
-from dnp_guard.policy.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.settings import Audit, CategoryQueries, Guidance, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.policy.store import Store, as_store, load_store
 from dnp_guard.policy.testfile import Case, Expect, PolicyTests, Steering, TestFile, load_tests
 
@@ -16,6 +16,7 @@ __all__ = [
     "Case",
     "Category",
     "CategoryGuidance",
+    "CategoryQueries",
     "Excepted",
     "Expect",
     "Floor",
@@ -41,6 +42,7 @@ __all__ = [
     "negation",
     "parse_policy",
     "questions",
+    "questions_per_image",
     "questions_per_look",
     "schema",
     "schema_of_tests",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from dnp_guard.policy.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.placeholders import placeholders, render
+from dnp_guard.policy.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.types import Action
 
 AnyAction = Literal[Action.MONITOR, Action.STEER, Action.BLUR, Action.BLOCK]
@@ -113,6 +114,11 @@ class Category(PolicyModel):
         default="enforce",
         description="`shadow` records what this category would do, and does nothing.",
         examples=["shadow"],
+    )
+    queries: CategoryQueries | None = Field(
+        default=None,
+        description="When this category is asked about. Omitted: at the policy's steps.",
+        examples=[{"steps": [0.1, 0.5]}],
     )
     guidance: CategoryGuidance | None = Field(
         default=None, description="This category's own guidance. Omitted: the policy's.", examples=[{"scale": 20}]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.category import Category
     from dnp_guard.policy.model import Policy
+    from dnp_guard.policy.settings import CategoryQueries, Queries
 
 
 class Direction(StrEnum):
@@ -113,18 +114,21 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
         yield Change("", "vlm.allow", f"may use {', '.join(sorted(new)) if new else 'any backend'}", direction)
 
 
+def _looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
+    old, new = (frozenset(step / each.of if each.of else step for step in each.steps) for each in (was, now))
+    if old == new:
+        return
+    more = len(new) - len(old)
+    count = f"{abs(more)} {'more' if more > 0 else 'fewer'} looks while the image is made" if more else "other looks"
+    direction = Direction.STRICTER if new > old else Direction.MILDER if new < old else Direction.UNCLEAR
+    if direction is Direction.UNCLEAR and more:
+        count += ", at other steps"
+    yield Change(subject, "queries.steps", count, direction)
+
+
 def _queries(before: Policy, after: Policy) -> Iterator[Change]:
     was, now = before.queries, after.queries
-    old, new = (frozenset(step / each.of if each.of else step for step in each.steps) for each in (was, now))
-    if old != new:
-        more = len(new) - len(old)
-        count = (
-            f"{abs(more)} {'more' if more > 0 else 'fewer'} looks while the image is made" if more else "other looks"
-        )
-        direction = Direction.STRICTER if new > old else Direction.MILDER if new < old else Direction.UNCLEAR
-        if direction is Direction.UNCLEAR and more > 0:
-            count += ", at other steps"
-        yield Change("", "queries.steps", count, direction)
+    yield from _looks("", was, now)
     if was.final != now.final:
         then = "the finished image is looked at" if now.final else "the finished image is not looked at any more"
         yield Change("", "queries.final", then, _turn(was.final, now.final))
@@ -242,10 +246,7 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
         ranks = [_SEVERITIES.index(Severity(each)) for each in (was.severity, now.severity)]
         then = "" if after.guidance.strength != "severity" else f"steered {'harder' if ranks[1] > ranks[0] else 'less'}"
         yield _change(name, "severity", was.severity, now.severity, then, _turn(*ranks))
-    scales = [each.guidance.scale if each.guidance else None for each in (was, now)]
-    if scales[0] != scales[1]:
-        old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
-        yield _change(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", _turn(old, new))
+    yield from _own(before, after, was, now)
     if was.mode != now.mode:
         then = "recorded only" if now.mode == "shadow" else "acted on"
         yield _change(name, "mode", was.mode, now.mode, then, _turn(was.mode == "enforce", now.mode == "enforce"))
@@ -256,6 +257,17 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
     yield from _lists(name, "allowed", was.allowed, now.allowed, "excuses", gain=Direction.MILDER)
     yield from _lists(name, "negative", was.negative, now.negative, "injects", gain=Direction.STRICTER)
     yield from _wording(before, after, now)
+
+
+def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
+    """Changes of what a category may have of its own in place of the policy's."""
+    name = now.id
+    if was.queries != now.queries:
+        yield from _looks(name, was.queries or before.queries, now.queries or after.queries)
+    scales = [each.guidance.scale if each.guidance else None for each in (was, now)]
+    if scales[0] != scales[1]:
+        old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
+        yield _change(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", _turn(old, new))
 
 
 def _lists(

@@ -24,7 +24,6 @@ RESERVED = {
         "queries.skip_probe",
         "guidance.reuse",
         "guidance.mask",
-        "categories.queries",
         "categories.calibration",
     )
 }

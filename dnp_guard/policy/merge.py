@@ -56,7 +56,7 @@ def _both(a: Policy, b: Policy) -> Policy:
             "method": a.preview.method,
             "user_previews": max(a.preview.user_previews, b.preview.user_previews, key=_PREVIEWS.index),
         },
-        "categories": [_dump(each, mode) for each in _categories(a, b)],
+        "categories": [_dump(each, mode) | _own_steps(a, b, each.id) for each in _categories(a, b)],
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
         "audit": {
             "required": a.audit.required or b.audit.required,
@@ -127,6 +127,18 @@ def _category(a: Category, b: Category) -> Category:
     if scales:
         data["guidance"] = {"scale": max(scales)}
     return type(a).model_validate(data)
+
+
+def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
+    """The steps at which either policy looks for a category that has steps of its own in one of them."""
+    having = [(each, category) for each in (a, b) for category in each.categories if category.id == name]
+    if all(category.queries is None for _, category in having):
+        return {}
+    used = [category.queries or each.queries for each, category in having]
+    if all((each.steps, each.of) == (used[0].steps, used[0].of) for each in used):
+        steps: Any = list(used[0].steps)
+        return {"queries": {"steps": steps} | ({"of": used[0].of} if used[0].of else {})}
+    return {"queries": {"steps": sorted({step / each.of if each.of else step for each in used for step in each.steps})}}
 
 
 def _dump(category: Category, mode: str) -> dict[str, Any]:

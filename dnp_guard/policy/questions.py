@@ -42,6 +42,15 @@ def negation(question: Question) -> Question:
     )
 
 
+def questions_per_image(policy: Policy) -> int:
+    """The most questions that one image takes in a whole run, before any finding."""
+    count = sum(
+        len(category.terms) * (len((category.queries or policy.queries).steps) + policy.queries.final)
+        for category in policy.categories
+    )
+    return count * (2 if policy.question.paired else 1)
+
+
 def questions_per_look(policy: Policy) -> int:
     """How many questions one look at one image takes, before any finding."""
     return len(questions(policy)) * (2 if policy.question.paired else 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.category import Category
     from dnp_guard.policy.model import Policy
+    from dnp_guard.policy.settings import CategoryQueries, Queries
 
 Loc = tuple[str | int, ...]
 """The way to a value from the top of a policy: keys and positions in lists."""
@@ -80,13 +81,26 @@ def _rollout(policy: Policy) -> Iterator[Violation]:
 
 
 def _steps(policy: Policy) -> Iterator[Violation]:
-    steps, of = policy.queries.steps, policy.queries.of
-    at: Loc = ("queries", "steps")
-    also: tuple[Loc, ...] = (("queries", "of"),)
-    if not steps and not policy.queries.final:
+    if not policy.queries.steps and not policy.queries.final:
+        at: Loc = ("queries", "steps")
         yield Violation(
             "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
         )
+    yield from _rising(policy.queries, ("queries",))
+    for index, category in enumerate(policy.categories):
+        if category.queries is None:
+            continue
+        loc: Loc = ("categories", index, "queries")
+        yield from _rising(category.queries, loc)
+        if not policy.queries.final:
+            message = "steps of a category's own need the final look, and `queries` has `final: false`"
+            yield Violation("own-steps-without-final", loc, message, "Leave them out.", (("queries", "final"),))
+
+
+def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violation]:
+    steps, of = queries.steps, queries.of
+    at: Loc = (*where, "steps")
+    also: tuple[Loc, ...] = ((*where, "of"),)
     for index, step in enumerate(steps):
         if of is None and step > 1:
             yield Violation(

@@ -15,6 +15,21 @@ DEFAULT_SCALE = 15.0
 DEFAULT_STRENGTH: Literal["severity"] = "severity"
 
 
+class CategoryQueries(PolicyModel):
+    """A category's own steps."""
+
+    steps: tuple[StepNumber, ...] = Field(
+        max_length=1_000,
+        description="Steps to ask about this category at, in place of the policy's.",
+        examples=[[0.1, 0.5]],
+    )
+    of: Count | None = Field(
+        default=None,
+        description="The number of steps that whole numbers in `steps` count within. Omitted: `steps` are fractions.",
+        examples=[50],
+    )
+
+
 class Queries(PolicyModel):
     """When the vision-language model is asked."""
 

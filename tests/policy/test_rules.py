@@ -130,3 +130,14 @@ KEPT = {
 @pytest.mark.parametrize("text", KEPT.values(), ids=list(KEPT))
 def test_what_keeps_the_rules_is_accepted(parse, text):
     assert parse(text).category("a").id == "a"
+
+
+def test_a_categorys_own_steps_follow_the_same_rules(problems):
+    text = "format: 1\nname: a\ncategories:\n  - {id: a, negative: [a], queries: {steps: [0.5, 0.2]}}\n"
+    assert problems(text) == [(4, 51, "step-order")]
+
+
+def test_a_categorys_own_steps_need_the_final_look(problems):
+    text = "format: 1\nname: a\nqueries: {final: false}\n"
+    text += "categories:\n  - {id: a, negative: [a], queries: {steps: [0.5]}}\n"
+    assert problems(text) == [(5, 37, "own-steps-without-final")]
