@@ -178,25 +178,26 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
     assert (found.problems, lost, -1 in steps, torn > 0) == ((), set(), True, True)
 
 
-@pytest.fixture
-def full_disk(tmp_path):
-    """A log on a disk that has room for 100 bytes more, and how to make room."""
-    path = tmp_path / "a.jsonl"
-    JsonlSink(path).write(build("query", step=0))
+@contextmanager
+def full_disk(path):
+    """A disk that has room for 100 bytes more; inside the block alone, as the limit is the whole process's."""
     limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
-    yield path, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, action)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, action)
 
 
-def test_a_full_disk_tears_nothing_and_the_same_sink_goes_on_when_there_is_room(full_disk):
-    path, make_room = full_disk
+def test_a_full_disk_tears_nothing_and_the_same_sink_goes_on_when_there_is_room(tmp_path):
+    path = tmp_path / "a.jsonl"
+    JsonlSink(path).write(build("query", step=0))
     sink = JsonlSink(path)
-    for step in (1, 2):
-        with pytest.raises(AuditError):
-            sink.write(build("query", step=step))
-    make_room()
+    with full_disk(path):
+        for step in (1, 2):
+            with pytest.raises(AuditError):
+                sink.write(build("query", step=step))
     sink.write(build("query", step=3))
     assert (verify(path).ok, [record["step"] for record in Log(path)]) == (True, [0, 3])
 
