@@ -74,11 +74,12 @@ class Recorder:
         self._lock = Lock()
         self._second, self._waited = 0.0, 0.0
 
-    def emit(self, event: str, **fields: Any) -> bool:
+    def emit(self, event: str, *, required: bool | None = None, **fields: Any) -> bool:
         """Record an event.
 
         Args:
             event: one of :class:`dnp_guard.audit.record.Event`.
+            required: wait for it; as the recorder was made where it is not given.
             fields: of the record; they go before the common ones. None is left out.
 
         Returns:
@@ -93,7 +94,8 @@ class Recorder:
                 return False
             with self._lock:
                 numbers = [outlet.put(record) for outlet in self._outlets]
-            held = [self._wait(outlet, number) for outlet, number in zip(self._outlets, numbers, strict=True)]
+            wait = self._wait_required if (self._required if required is None else required) else self._wait
+            held = [wait(outlet, number) for outlet, number in zip(self._outlets, numbers, strict=True)]
             return all(held)
 
     def settle(self, seconds: float = SETTLE_WAIT) -> bool:
@@ -113,9 +115,11 @@ class Recorder:
         for outlet in self._outlets:
             outlet.close(REQUIRED_WAIT)
 
+    @staticmethod
+    def _wait_required(outlet: Outlet, number: int) -> bool:
+        return outlet.wait(number, REQUIRED_WAIT)
+
     def _wait(self, outlet: Outlet, number: int) -> bool:
-        if self._required:
-            return outlet.wait(number, REQUIRED_WAIT)
         start = monotonic()
         if start - self._second >= 1:
             self._second, self._waited = start, 0.0

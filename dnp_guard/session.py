@@ -355,4 +355,5 @@ class Session:
 
     def _emit(self, event: str, **values: object) -> None:
         record = {"request": self.id, "policy": self._in_force, **values}
-        self._recorded = self._recorder.emit(event, **record) and self._recorded
+        written = self._recorder.emit(event, required=self._policy.audit.required, **record)
+        self._recorded = written and self._recorded

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pluggy
 import typer
@@ -13,10 +15,12 @@ from prometheus_client import CollectorRegistry
 from typer.cli import get_docs_for_click
 
 from dnp_guard import hookspecs
+from dnp_guard.audit import schema as audit_schema
 from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
 
 REFERENCE = Path(__file__).parent / "reference"
+AUDIT_SCHEMA = Path(audit_schema.__file__).parent / "audit.v1.json"
 
 _HOOKS = """\
 # Hooks
@@ -26,6 +30,36 @@ when a guard is told so: `Guard(…, plugins=["name"])` for an entry point of th
 `Guard(…, plugins=[object])`. A plugin may make a decision stricter, never looser; an implementation that raises is
 counted in `dnp_guard_degraded_total{reason="plugin_error"}` and skipped.
 """
+
+_AUDIT = """\
+# Audit records
+
+Format 1: one JSON object a line, the line being exactly its RFC 8785 bytes. Absent fields are left out. Numbers that
+JSON cannot hold are the strings `NaN`, `Infinity` and `-Infinity`; integers beyond ±(2⁵³−1) are strings of digits. The
+JSON Schema is `dnp_guard/audit/audit.v1.json`, which `dnp-guard audit schema` prints.
+
+## Events
+
+Every record has `v`, `seq`, `time`, `event`, `prev` and `hash`.
+
+| event | what happened | it has at least |
+|---|---|---|
+{events}
+
+## Fields
+
+| field | kind | what it says |
+|---|---|---|
+{fields}
+
+## Tombstones
+
+In the place of purged records stands `{{"v", "time", "tombstone": {{first, last, prev, head}}, "hash"}}`: the places of
+the first and the last of them, the hash before and the hash of the last. A later `checkpoint` record names it in
+`purged`.
+"""
+
+_FEW = 8
 
 _METRICS = """\
 # Metrics
@@ -97,11 +131,38 @@ def metric_rows() -> list[tuple[str, str, str, str]]:
     return sorted(rows)
 
 
-PAGES = {"hooks.md": hooks, "cli.md": cli, "metrics.md": metrics}
+def audit() -> str:
+    """The page of the audit records: every event and every field."""
+    events = [
+        f"| `{event}` | {meaning} | {', '.join(f'`{name}`' for name in required)} |"
+        for event, (meaning, required) in audit_schema.EVENTS.items()
+    ]
+    fields = [
+        f"| `{name}{_parts(shape)}` | {_kind(shape)} | {meaning} |"
+        for name, (shape, meaning) in audit_schema.FIELDS.items()
+    ]
+    return _AUDIT.format(events="\n".join(events), fields="\n".join(fields))
+
+
+def _parts(shape: dict[str, Any]) -> str:
+    inner = shape.get("items", shape).get("properties", {})
+    return f"{'[]' if 'items' in shape else ''}{{{', '.join(inner)}}}" if inner else ""
+
+
+def _kind(shape: dict[str, Any]) -> str:
+    if "enum" in shape:
+        return ", ".join(f"`{value}`" for value in shape["enum"]) if len(shape["enum"]) < _FEW else "one of a list"
+    if "anyOf" in shape:
+        return _kind(shape["anyOf"][0])
+    return f"`{shape['const']}`" if "const" in shape else str(shape["type"])
+
+
+PAGES = {"audit.md": audit, "hooks.md": hooks, "cli.md": cli, "metrics.md": metrics}
 
 
 def main() -> None:
     """Write every page."""
+    AUDIT_SCHEMA.write_text(json.dumps(audit_schema.schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, page in PAGES.items():
         path = REFERENCE / name
         path.write_text(page(), encoding="utf-8")

@@ -14,6 +14,7 @@ COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 44, 24, 10
+_LABEL = 70
 
 
 def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> Markup:
@@ -40,8 +41,11 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
                 ).format(x + 1, y, max(step - 2, 1), height, COLOURS[number % len(COLOURS)], f"{label} {name}: {count}")
             )
         if place % max(1, len(slots) // 6) == 0:
+            anchor, at = ("end", x + step) if x > _WIDTH - _LABEL else ("start", x + 1)
             parts.append(
-                Markup('<text x="{:.1f}" y="{}" class="tick">{}</text>').format(x + 1, _HEIGHT - 8, _short(label))
+                Markup('<text x="{:.1f}" y="{}" text-anchor="{}" class="tick">{}</text>').format(
+                    at, _HEIGHT - 8, anchor, _short(label)
+                )
             )
     return _svg(parts, _HEIGHT, "Negatives injected over time, by category")
 

@@ -84,7 +84,7 @@ def held(path: Path) -> set[str]:
     """Ids of the requests that are held."""
     found: set[str] = set()
     for record in _records(path):
-        if record["event"] == Event.OVERRIDE:
+        if record["event"] == Event.OVERRIDE and "request" in record:
             kind = str(record.get("reason", "")).partition(":")[0]
             if kind == HOLD:
                 found.add(str(record.get("request")))

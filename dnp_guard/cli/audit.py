@@ -18,6 +18,7 @@ from rich.console import Console
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
 from dnp_guard.audit.follow import follow as follow_log
 from dnp_guard.audit.repair import repair as repair_log
+from dnp_guard.audit.schema import schema as record_schema
 from dnp_guard.audit.show import Filter, Generation, Log, generations, line, overview, timeline
 from dnp_guard.audit.times import moment
 from dnp_guard.audit.verify import Verification
@@ -116,6 +117,12 @@ def key(
 ) -> None:
     """Make an Ed25519 key that signs checkpoints, and print the verifier key."""
     typer.echo(make_key(file, name).public)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a record."""
+    print_json(record_schema())
 
 
 @app.command()

@@ -229,3 +229,8 @@ def test_a_purge_never_removes_what_the_policy_retains(tmp_path: Path, capsys: p
 
 def test_a_purge_without_a_period_is_refused(log: Path) -> None:
     assert run(["audit", "purge", str(log)]) == 2
+
+
+def test_the_schema_of_a_record_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "schema"])
+    assert (code, json.loads(capsys.readouterr().out)["title"]) == (0, "dnp_guard audit record, format 1")

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import ast
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jsonschema
+import pytest
+from PIL import Image
+
+from dnp_guard import Guard
+from dnp_guard.audit import JsonlSink, MemorySink
+from dnp_guard.audit.chain import parse
+from dnp_guard.audit.checkpointed import CheckpointedSink
+from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.record import Event, build
+from dnp_guard.audit.retention import hold, purge
+from dnp_guard.audit.schema import EVENTS, FIELDS, schema
+from dnp_guard.errors import RequestRefused
+from dnp_guard.session import Request
+from dnp_guard.types import Step
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.policies import policy, star
+
+PACKAGE = Path(__file__).parents[2] / "dnp_guard"
+PICTURE = Image.new("RGB", (8, 8))
+CHECK = jsonschema.Draft202012Validator(schema())
+
+
+class Host:
+    """A sampler of ten steps, whose prediction stops changing."""
+
+    def similarity(self, step):
+        return [0.99, 0.99] if step.index == 4 else [0.1, 0.1]
+
+    def previews(self, step):
+        if step.index == 6:
+            raise RuntimeError("no preview")
+        return [PICTURE] * 2
+
+    def apply(self, negatives):
+        pass
+
+
+def run(sink, of, script, **request):
+    with Guard(of, vlm=ScriptedBackend(script), audit=sink, tenant="t") as guard:
+        session = guard.start(Request(2, {"name": "test", "version": "1", "target": "Fake"}, **request))
+        for index in range(10):
+            if session.due(index, 10):
+                session.step(Step(index, 10, 7.25, None), Host())
+        session.final(lambda: [PICTURE] * 2)
+        abandoned = guard.start(Request(1, {"name": "test"}))
+        abandoned.abandon("interrupted")
+        guard.noted("guard.attached", host={"name": "diffusers", "target": "Pipeline"})
+        guard.noted("guard.detached", host={"name": "diffusers", "target": "Pipeline"})
+        guard.noted("policy.rejected", reason="it does not check")
+
+
+def refused(sink):
+    with (
+        Guard(policy(queries={"max_questions": 1}), vlm=ScriptedBackend([{}]), audit=sink) as guard,
+        pytest.raises(RequestRefused),
+    ):
+        guard.start(Request(2, {"name": "test"}))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """What the code writes where everything there is happens."""
+    memory, folder = MemorySink(), tmp_path_factory.mktemp("log")
+    seen = [[{"star": 0.9}, {"a storm": 0.9}], [{}, {}], {}]
+    run(memory, policy(), seen, prompts=("a", "b"), run={"seed": [1, 2], "steps": 10, "size": [32, 32]})
+    run(memory, policy(mode="shadow", audit={"prompt": "hmac"}), seen, prompts=("a",), run={"seed": 2**60})
+    run(memory, policy(queries={"skip_similar": 0.9}), [{}])
+    run(memory, policy(categories=[star(allowed=["a drawing"])]), [{"star": 0.9, "a drawing": 0.9}])
+    refused(memory)
+    path = folder / "log"
+    sink = CheckpointedSink(JsonlSink(path), folder / "elsewhere", every=1e6)
+    for request in ("r1", "r2"):
+        sink.write(build("request.started", at=datetime(2020, 1, 1, tzinfo=UTC), request=request, host={"name": "x"}))
+    hold(path, "r1")
+    sink.close()
+    written = [parse(line.data) for line in read_lines(path)]
+    purge(path, "2021-01-01T00:00:00.000Z")
+    after = [parse(line.data) for line in read_lines(path)]
+    return [*memory.records, *written, *(record for record in after if "tombstone" not in record)]
+
+
+def test_every_record_is_valid(records):
+    wrong = ((record["event"], error) for record in records for error in CHECK.iter_errors(record))
+    problems = {f"{event}: {error.json_path} {error.message}" for event, error in wrong}
+    assert problems == set()
+
+
+def test_every_event_that_the_code_writes_is_among_them(records):
+    assert {record["event"] for record in records} == emitted()
+
+
+def emitted():
+    """Names of events that stand in the code as text or as members of the enumeration."""
+    found, names = set(), {str(event) for event in Event}
+    for path in PACKAGE.rglob("*.py"):
+        if path.parts[-2:] in {("audit", "record.py"), ("audit", "schema.py"), ("audit", "summary.py")}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in SENDERS:
+                found |= {_name(argument) for argument in node.args[:1]} & names
+    return found
+
+
+SENDERS = {"emit", "_emit", "noted", "build"}
+
+
+def _name(argument):
+    if isinstance(argument, ast.Attribute) and isinstance(argument.value, ast.Name) and argument.value.id == "Event":
+        return str(Event[argument.attr])
+    return argument.value if isinstance(argument, ast.Constant) else None
+
+
+def test_every_event_is_described():
+    assert set(EVENTS) == set(Event)
+
+
+def test_what_an_event_requires_is_a_field():
+    assert {name for _, required in EVENTS.values() for name in required} <= set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"event": "unheard.of"},
+        {"time": "2026-01-01 00:00"},
+        {"colour": "red"},
+        {"findings": [{"category": "nudity"}]},
+        {"prev": "0"},
+        {"image": None},
+    ],
+)
+def test_another_record_is_not_valid(records, change):
+    query = next(record for record in records if record["event"] == "query")
+    changed = {key: value for key, value in {**query, **change}.items() if value is not None}
+    assert (CHECK.is_valid(query), CHECK.is_valid(changed)) == (True, False)
+
+
+def test_the_committed_schema_is_the_generated_one():
+    committed = json.loads((PACKAGE / "audit" / "audit.v1.json").read_text(encoding="utf-8"))
+    assert committed == schema(), "run: make docs"
+
+
+def test_the_schema_is_a_schema():
+    jsonschema.Draft202012Validator.check_schema(schema())
