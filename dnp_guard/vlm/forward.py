@@ -121,10 +121,19 @@ class SharedImage:
         inputs = reader.encode([(example, reader.prompt("?"))])
         if set(inputs) - {"attention_mask"} != {"input_ids", "pixel_values"}:
             raise ValueError(f"this model also takes {sorted(inputs)}")
+        self._pixels = inputs["pixel_values"].shape[1:]
         row = inputs["input_ids"][0]
         end = int((row == reader.model.config.image_token_id).nonzero().max()) + 1
         self._start = row[:end]
-        self._rest = lru_cache(maxsize=4096)(lambda prompt: reader.encode([(example, prompt)])["input_ids"][0, end:])
+
+        @lru_cache(maxsize=4096)
+        def rest(question: str) -> torch.Tensor:
+            ids: torch.Tensor = reader.encode([(example, reader.prompt(question))])["input_ids"][0]
+            if not torch.equal(ids[:end], row[:end]):
+                raise ValueError("the template puts the question before the image")
+            return ids[end:]
+
+        self._rest = rest
 
     def __call__(self, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:
         """Log odds of "yes", float32 on the CPU, shape [images, questions].
@@ -132,22 +141,22 @@ class SharedImage:
         Raises:
             ValueError: an image comes to another number of tokens than the example.
         """
-        prompts = [self.reader.prompt(question) for question in questions]
-        rests = [self._rest(prompt) for prompt in prompts]
+        rests = [self._rest(question) for question in questions]
         each = max(1, self.reader.rows // len(questions))
-        return torch.cat([self._batch(batch, prompts[0], rests) for batch in _batches(images, each)]).cpu()
+        return torch.cat([self._batch(batch, rests) for batch in _batches(images, each)]).cpu()
 
-    def _batch(self, images: Sequence[Image], prompt: str, rests: Sequence[torch.Tensor]) -> torch.Tensor:
-        reader, length = self.reader, len(self._start)
-        inputs = reader.encode([(image, prompt) for image in images])
-        start = inputs["input_ids"][:, :length]
-        if len(inputs["pixel_values"]) != len(images) or not bool((start == self._start).all()):
+    def _batch(self, images: Sequence[Image], rests: Sequence[torch.Tensor]) -> torch.Tensor:
+        reader = self.reader
+        # Pixels of the same shape come to the same tokens, so the text need not be read again.
+        pixels = reader.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
+        if len(pixels) != len(images) or pixels.shape[1:] != self._pixels:
             raise ValueError("an image that is read as another number of tokens")
+        start = self._start.expand(len(images), -1)
         _, cache = reader.logits(
             1,
             input_ids=start,
             attention_mask=torch.ones_like(start),
-            pixel_values=inputs["pixel_values"],
+            pixel_values=pixels.to(reader.model.device, dtype=reader.model.dtype),
             use_cache=True,
         )
         groups = list(_batches(rests, max(1, reader.rows // len(images))))

@@ -77,7 +77,7 @@ class TransformersBackend:
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
         revision: str | None = None,
-        batch_size: int = 32,
+        batch_size: int = 64,
         allow_download: bool = False,
         form: Form = PLAIN,
     ) -> None:

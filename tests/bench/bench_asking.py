@@ -1,0 +1,97 @@
+"""The paper's way of asking against one forward pass, side by side on the embedded model; ``build/asking.md``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dnp_guard import glyphs
+from dnp_guard.evaluate.free_text import MOST_TOKENS, FreeTextBackend
+from dnp_guard.evaluate.held_out import held_out
+from dnp_guard.evaluate.intervals import auc
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.glyphs.scene import FORBIDDEN
+from dnp_guard.vlm.local import TransformersBackend
+
+TABLE = Path(__file__).parents[2] / "build" / "asking.md"
+PICTURES = 400
+COUNTS = (1, 4, 16)
+QUESTIONS = [f"is there a {shape} in this image ?" for shape in FORBIDDEN]
+
+
+class Unstopped(FreeTextBackend):
+    """The paper's way with a model that uses up its 64 tokens, as one that explains itself does."""
+
+    def say(self, image, question, most_tokens):
+        self._reader.model.generation_config.min_new_tokens = most_tokens
+        return super().say(image, question, most_tokens)
+
+
+WAYS = {
+    "free text, the model stops by itself": (FreeTextBackend, FORBIDDEN),
+    f"free text, all {MOST_TOKENS} tokens": (Unstopped, FORBIDDEN),
+    "one forward pass": (TransformersBackend, QUESTIONS),
+}
+
+
+@pytest.fixture(scope="module")
+def held():
+    torch.set_num_threads(1)
+    return held_out(load_pipeline(), PICTURES, seed=20261121)
+
+
+@pytest.fixture(scope="module")
+def backends():
+    return {name: kind(glyphs.VLM) for name, (kind, _) in WAYS.items()}
+
+
+@pytest.fixture(scope="module")
+def table(held, backends):
+    times = {}
+    yield times
+    stopped = {name: backends[name] for name in times if backends[name].__class__ is not Unstopped}
+    scores = {name: detection(backend, WAYS[name][1], held) for name, backend in stopped.items()}
+    lines = [
+        f"Median time of a query of {len(FORBIDDEN)} categories, and AUC on {len(held)} held-out x̂0 pictures.",
+        "",
+        "| way | " + " | ".join(f"{count}, ms" for count in COUNTS) + " | AUC " + " | AUC ".join(FORBIDDEN) + " |",
+        "|---" * (1 + len(COUNTS) + len(FORBIDDEN)) + "|",
+    ]
+    best = times.get("one forward pass", {})
+    for name, medians in times.items():
+        cells = [_cell(medians.get(count), best.get(count)) for count in COUNTS]
+        found = [f"{score:.3f}" for score in scores.get(name, ())] or ["–"] * len(FORBIDDEN)
+        lines.append(f"| {name} | {' | '.join([*cells, *found])} |")
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _cell(seconds, best):
+    if seconds is None or best is None:
+        return "–"
+    return f"{seconds * 1000:.1f} ({seconds / best:.1f}x)"
+
+
+def detection(backend, asked, held):
+    rows = backend.ask([each.image for each in held], asked)
+    return [
+        auc(
+            [row[k] for row, each in zip(rows, held, strict=True) if each.scene.shows(shape)],
+            [row[k] for row, each in zip(rows, held, strict=True) if not each.scene.shows(shape)],
+        )
+        for k, shape in enumerate(FORBIDDEN)
+    ]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_query_is_answered(benchmark, held, backends, table, way, count):
+    benchmark.group = f"a query about {count} images"
+    pictures = [each.image for each in held[:count]]
+    asked = WAYS[way][1]
+    answers = benchmark.pedantic(backends[way].ask, args=(pictures, asked), rounds=9, warmup_rounds=1)
+    assert len(answers) == count
+    if benchmark.stats is not None:
+        table.setdefault(way, {})[count] = benchmark.stats.stats.median
