@@ -1,0 +1,91 @@
+"""A backend in a package of its own, installed as users install it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnp_guard import Guard
+from dnp_guard.errors import PluginError, VlmUnavailable
+from dnp_guard.testing import BackendContract
+from tests.policies import policy
+
+PACKAGE = Path(__file__).parent / "brightness"
+FILES = "src/dnp_guard_brightness"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The package, installed by pip into a folder of its own on ``sys.path``."""
+    folder = tmp_path_factory.mktemp("site")
+    wheel = folder / "wheel"
+    wheel.mkdir()
+    _build(wheel)
+    (built,) = wheel.glob("*.whl")
+    target = folder / "packages"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run(
+        [*command, "--disable-pip-version-check", str(built)], check=True, env=os.environ | {"PIP_NO_INPUT": "1"}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(target)
+        yield target
+
+
+def _build(wheel: Path) -> None:
+    """Write the wheel that the package's ``pyproject.toml`` describes; a build backend would be fetched."""
+    import tomllib
+    import zipfile
+
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    name = project["name"].replace("-", "_")
+    info = f"{name}-{project['version']}.dist-info"
+    points = project["entry-points"]["dnp_guard"]
+    meta = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    members = {
+        f"{info}/METADATA": meta,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[dnp_guard]\n" + "".join(f"{key} = {at}\n" for key, at in points.items()),
+    }
+    sources = sorted((PACKAGE / FILES).glob("*.py"))
+    members |= {f"dnp_guard_brightness/{path.name}": path.read_text() for path in sources}
+    members[f"{info}/RECORD"] = "".join(f"{member},,\n" for member in (*members, f"{info}/RECORD"))
+    with zipfile.ZipFile(wheel / f"{name}-{project['version']}-py3-none-any.whl", "w") as archive:
+        for member, text in members.items():
+            archive.writestr(member, text)
+
+
+def test_it_is_found_by_its_entry_point_when_it_is_allowed(installed):
+    with Guard(policy(), vlm="brightness:0.1", plugins=["brightness"]) as guard:
+        backend = guard._asker.backend
+        assert (type(backend).__name__, backend.floor) == ("Brightness", 0.1)
+        (info,) = guard._plugins.third_party
+        assert (info.name, info.distribution, info.version) == ("brightness", "dnp-guard-brightness", "1.0.0")
+
+
+def test_it_is_not_loaded_unless_it_is_allowed(installed):
+    sys.modules.pop("dnp_guard_brightness", None)
+    with pytest.raises(VlmUnavailable, match="no backend knows the spec"):
+        Guard(policy(), vlm="brightness:0.1")
+    assert "dnp_guard_brightness" not in sys.modules
+
+
+def test_it_is_unknown_where_it_is_not_installed():
+    with pytest.raises(PluginError, match="no installed package offers"):
+        Guard(policy(), vlm="brightness:0.1", plugins=["not-there"])
+
+
+def test_its_own_refusal_reaches_the_user(installed):
+    with pytest.raises(VlmUnavailable, match="no number"):
+        Guard(policy(), vlm="brightness:much", plugins=["brightness"])
+
+
+class TestContract(BackendContract):
+    @pytest.fixture
+    def backend(self, installed):
+        with Guard(policy(), vlm="brightness:0.0", plugins=["brightness"]) as guard:
+            return guard._asker.backend
