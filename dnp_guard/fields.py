@@ -9,6 +9,7 @@ from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from dnp_guard.policy import Policy
     from dnp_guard.types import Decision, Finding, Look, Negative, Step
@@ -19,26 +20,31 @@ def policy(of: Policy) -> dict[str, Any]:
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
-def findings(found: Iterable[Finding]) -> list[dict[str, Any]] | None:
-    """``findings[{category, term, probability, threshold}]``; None for none."""
-    return [
-        {
-            "category": finding.category,
-            "term": finding.term,
-            "probability": finding.probability,
-            "threshold": finding.threshold,
-        }
-        for finding in found
-    ] or None
+def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[dict[str, Any]] | None:
+    """``findings[{category, term, probability, threshold}]``; None for none.
+
+    Args:
+        found: in one image.
+        sensitive: categories of which nothing is written but that they were found.
+    """
+    facts: list[dict[str, Any]] = []
+    for finding in found:
+        fact: dict[str, Any] = {"category": finding.category}
+        if finding.category not in sensitive:
+            fact |= {"term": finding.term, "probability": finding.probability, "threshold": finding.threshold}
+        if fact not in facts:
+            facts.append(fact)
+    return facts or None
 
 
-def negative(value: Negative) -> dict[str, Any]:
-    """``negative{text, scale, mode}``."""
+def negative(value: Negative, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+    """``negative{text, scale, mode}``, without its words where it is made from a sensitive category."""
     scale = {} if value.scale is None else {"scale": value.scale}
-    return {"text": value.text, "mode": value.mode, **scale}
+    text = {} if not sensitive.isdisjoint(value.categories) else {"text": value.text}
+    return {**text, "mode": value.mode, **scale}
 
 
-def look(step: Step | None, decision: Decision) -> dict[str, Any]:
+def look(step: Step | None, decision: Decision, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """Fields of a ``query`` record; ``would`` where something is in shadow."""
     would = {
         "decision": decision.would_action,
@@ -49,7 +55,7 @@ def look(step: Step | None, decision: Decision) -> dict[str, Any]:
         "step": step.index if step is not None else None,
         "steps": step.total if step is not None else None,
         "sigma": step.sigma if step is not None else None,
-        "findings": findings(decision.findings),
+        "findings": findings(decision.findings, sensitive),
         "decision": decision.action or "none",
         "would": {key: value for key, value in would.items() if value is not None} or None,
     }

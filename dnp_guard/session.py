@@ -105,6 +105,7 @@ class Session:
         self._missed = False
         self._looking = True
         self._recorded = True
+        self._sensitive = frozenset(category.id for category in runtime.policy.categories if category.sensitive)
         self._degraded: list[str] = []
         self._span = runtime.recorder.tracing.generation(
             self.id, self._policy.name, self._policy.digest, request.images
@@ -281,9 +282,10 @@ class Session:
     def _looked(self, index: int, step: Step | None, decision: Decision, latency_ms: float) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
         self._images[index].looks.append(Look(at, sigma, decision, latency_ms))
-        self._emit("query", image=index, **fields.look(step, decision), latency_ms=latency_ms)
+        self._emit("query", image=index, **fields.look(step, decision, self._sensitive), latency_ms=latency_ms)
         if decision.waived:
-            self._emit("finding.waived", image=index, step=at, findings=fields.findings(decision.waived))
+            waived = fields.findings(decision.waived, self._sensitive)
+            self._emit("finding.waived", image=index, step=at, findings=waived)
 
     def _change(self, index: int, step: Step, negative: Negative | None) -> None:
         image = self._images[index]
@@ -303,8 +305,8 @@ class Session:
             applied_step=step.index + 1,
             steps=step.total,
             sigma=step.sigma,
-            findings=fields.findings(found),
-            negative=fields.negative(negative) | {"effective": True},
+            findings=fields.findings(found, self._sensitive),
+            negative=fields.negative(negative, self._sensitive) | {"effective": True},
         )
         # One count a record: under the category that was seen first, or else under the first that is held.
         self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])

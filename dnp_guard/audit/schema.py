@@ -28,7 +28,7 @@ def _one_or_more(schema: dict[str, Any]) -> dict[str, Any]:
 
 _FINDING: Final = _object(
     {"category": _TEXT, "term": _TEXT, "probability": _NUMBER, "threshold": _NUMBER},
-    ("category", "term", "probability", "threshold"),
+    ("category",),
 )
 
 FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
@@ -69,7 +69,7 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "applied_step": (_COUNT, "First step that a negative applies to, or applies to no more."),
     "steps": (_COUNT, "Sampler steps of the run."),
     "sigma": (_NUMBER, "Noise level at the step."),
-    "findings": ({"type": "array", "items": _FINDING}, "What was seen at or over its threshold."),
+    "findings": ({"type": "array", "items": _FINDING}, "What was seen at or over its threshold; of a sensitive category, nothing but that it was."),
     "decision": (
         {"enum": ["none", *map(str, Action), *map(str, Outcome)]},
         "What is called for at a look; what became of the image at the end.",
@@ -86,9 +86,9 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
                 "mode": {"enum": ["separate", "replace", "orthogonal"]},
                 "effective": {"type": "boolean"},
             },
-            ("text",),
+            ("mode",),
         ),
-        "What the image is steered away from.",
+        "What the image is steered away from; without `text` where that would tell of a sensitive category.",
     ),
     "latency_ms": (_NUMBER, "Time to the answer."),
     "reason": (_TEXT, "Why, in a few words."),
