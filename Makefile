@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench clean
+.PHONY: help demo test lint types docs bench fuzz clean
 
 help: ## Say what each target does.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ docs: $(READY) ## Generate the reference pages and build the documentation; warn
 
 bench: $(READY) ## Measure; nothing is asserted of the clock.
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only
+
+fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
+	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/
+	$(BIN)/python tests/fuzz/fuzz_policy.py -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 build/fuzz
 
 clean: ## Remove what was built; the virtual environments stay.
 	rm -rf build dist demo docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache .benchmarks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +28,9 @@ from dnp_guard.policy import (
     schema_of_tests,
 )
 from dnp_guard.policy import schema as policy_schema
-from dnp_guard.policy.loading import UNREADABLE
+from dnp_guard.policy.lint import warnings
+from dnp_guard.policy.loading import UNREADABLE, load
+from dnp_guard.policy.store import exception_problems
 from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.schedule import due_by_category
 
@@ -63,20 +65,33 @@ def check(
     """Check policies; every problem at its line and column. Exits 1 when one does not check."""
     policies: dict[str, Policy] = {}
     problems: list[Problem] = []
+    doubts: list[Problem] = []
     for path in paths:
         files = _files(path)
         if not files:
             problems.append(Problem(path, 0, 0, UNREADABLE, "no policy in this folder.", "Policies end in .yaml."))
         for file in files:
             try:
-                policies[file] = load_policy(file)
+                loaded = load(file)
+                policies[file] = loaded.policy
+                problems += exception_problems(loaded)
+                doubts += warnings(loaded)
             except PolicyError as error:
                 problems += error.problems
     if as_json:
         checked = [{"file": file, **_summary(policy)} for file, policy in policies.items()]
-        print_json({"ok": not problems, "policies": checked, "errors": [asdict(problem) for problem in problems]})
+        print_json(
+            {
+                "ok": not problems,
+                "policies": checked,
+                "warnings": [asdict(doubt) for doubt in doubts],
+                "errors": [asdict(problem) for problem in problems],
+            }
+        )
     else:
         _print_checked(policies)
+        for doubt in doubts:
+            print_problem(replace(doubt, message=f"warning: {doubt.message}"))
         for problem in problems:
             print_problem(problem)
     if problems:

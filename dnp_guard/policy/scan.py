@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from dnp_guard.policy.rules import Loc
 
 MAX_DEPTH = 20
+MAX_NODES = 12_000
+"""Keys and values; five hundred categories have fewer, and reading more takes longer than anyone should wait."""
+
 _CORE = frozenset({"null", "bool", "int", "float"})
 _LOST = "\0"
 """Stands for a key that cannot be kept, so that what belongs to it is read and dropped; no real key can be this one."""
@@ -100,6 +103,7 @@ class _Reader:
         self.document = Document(file)
         self.documents = 0
         self.line = 1
+        self._nodes = 0
         self._open: list[_Open] = []
         self._resolver, self._constructor = yaml.resolver, yaml.constructor
 
@@ -126,6 +130,10 @@ class _Reader:
             raise PolicyError(self.document.problems)
 
     def _node(self, event: NodeEvent, place: Place) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._problem(place, "too-large", f"more than {MAX_NODES} keys and values", "Split the policy.")
+            raise PolicyError(self.document.problems)
         if isinstance(event, AliasEvent):
             self._problem(place, "alias", f"alias `*{event.anchor}`", "Write the value out.")
         elif event.anchor:

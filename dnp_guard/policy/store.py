@@ -80,10 +80,10 @@ class Store:
             for exception in policy.exceptions or ()
             if exception.applies(tenant, at)
         ]
-        return strictest(*(with_exceptions(policy, tenant, at) for policy in chosen)), min(ends, default=None)
+        return strictest(*(withexception_problems(policy, tenant, at) for policy in chosen)), min(ends, default=None)
 
 
-def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
+def withexception_problems(policy: Policy, tenant: str | None, at: datetime) -> Policy:
     """The policy as it is for a tenant at a time: exceptions applied, and nothing left that is about its roll-out."""
     if (policy.select, policy.exceptions, policy.floor) == (None, None, None):
         return policy
@@ -113,7 +113,7 @@ def as_store(source: str | Path | Policy | Store) -> Store:
     if Path(source).is_dir():
         return load_store(Path(source))
     loaded = load(source)
-    if problems := _exceptions(loaded):
+    if problems := exception_problems(loaded):
         raise PolicyError(problems)
     return Store((loaded.policy,), None, loaded.inputs, {loaded.policy.name: next(iter(loaded.inputs))})
 
@@ -129,7 +129,7 @@ def load_store(folder: Path) -> Store:
     for path in sorted(folder.glob("*.yaml")):
         try:
             loaded[path] = load(path)
-            problems += _exceptions(loaded[path])
+            problems += exception_problems(loaded[path])
         except PolicyError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     by_name: dict[str, Path] = {}
@@ -147,14 +147,14 @@ def load_store(folder: Path) -> Store:
     return Store(policies, floor, inputs, by_name)
 
 
-def _exceptions(loaded: Loaded) -> list[Problem]:
+def exception_problems(loaded: Loaded) -> list[Problem]:
     """Exceptions that would leave no valid policy."""
     problems: list[Problem] = []
     policy = loaded.policy
     for index, exception in enumerate(policy.exceptions or ()):
         alone = policy.model_copy(update={"exceptions": (exception,)})
         try:
-            with_exceptions(alone, exception.tenant, datetime.min.replace(tzinfo=exception.until.tzinfo))
+            withexception_problems(alone, exception.tenant, datetime.min.replace(tzinfo=exception.until.tzinfo))
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"]
             problems.append(

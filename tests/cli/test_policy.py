@@ -57,6 +57,7 @@ def test_a_policy_that_does_not_check_exits_1_with_every_problem(run, tmp_path):
     assert json.loads(out) == {
         "ok": False,
         "policies": [],
+        "warnings": [],
         "errors": [
             {
                 "file": str(path),
@@ -142,3 +143,17 @@ def test_explain_of_an_invalid_policy_exits_2(run, tmp_path):
     path.write_text(BAD)
     code, _, err = run("explain", path)
     assert (code, "treshold" in err) == (2, True)
+
+
+def test_a_negative_longer_than_a_text_encoder_reads_is_a_warning_with_the_count(run, tmp_path):
+    path = tmp_path / "long.yaml"
+    path.write_text(GOOD.replace("[star]", f"[{', '.join(f'word{n}' for n in range(40))}]"))
+    code, _, err = run("check", path)
+    assert (code, f"{path}:3:35: warning: with everything found, the negative has about 79 tokens" in err) == (0, True)
+    (warning,) = json.loads(run("check", path, "--json")[1])["warnings"]
+    assert (warning["code"], warning["line"], warning["column"]) == ("long-negative", 3, 35)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_policy_raises_no_warning(run, name):
+    assert json.loads(run("check", shipped()[name], "--json")[1])["warnings"] == []

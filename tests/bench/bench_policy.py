@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from dnp_guard.policy import load_policy, load_tests, shipped
+from dnp_guard.rehearsal.cases import run_tests
+
+
+def test_the_default_policy_is_loaded(benchmark):
+    assert benchmark(load_policy, "default").name == "default"
+
+
+def test_a_policy_that_extends_another_is_loaded(benchmark):
+    assert benchmark(load_policy, "strict").name == "strict"
+
+
+def test_the_tests_of_the_default_policy_are_run(benchmark):
+    tests = load_tests(shipped()["default"].parent / "tests" / "default.test.yaml")
+    assert all(ran.passed for ran in benchmark(run_tests, tests, None))

@@ -1,0 +1,23 @@
+"""``make fuzz``: bytes that atheris makes up, led by what they reach, are a policy or a ``PolicyError``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+import atheris
+
+with atheris.instrument_imports(include=["dnp_guard.policy", "ruamel.yaml"]):
+    from dnp_guard.errors import PolicyError
+    from dnp_guard.policy import parse_policy
+
+
+def one_input(raw: bytes) -> None:
+    """Read what atheris made up; any other exception is a finding."""
+    with contextlib.suppress(PolicyError):
+        parse_policy(raw, "fuzz.yaml")
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
