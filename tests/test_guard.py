@@ -190,6 +190,7 @@ def test_a_deadline_bounds_the_wait_and_the_policy_decides():
         assert Host(1).run(watching) == (Outcome.FAILED_CLOSED,)
     finally:
         release.set()
+        watching.close()
     assert set(watching.last.degraded) == {"vlm_timeout", "vlm_busy"}
 
 

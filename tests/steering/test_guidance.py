@@ -13,7 +13,7 @@ def randoms(seed, n):
 @given(st.integers(0, 1000), st.floats(0, 20), st.floats(0, 20))
 def test_delta_on_both_halves_is_the_papers_equation_at_any_scale(seed, g, s):
     e_u, e_c, e_n = randoms(seed, 3)
-    delta = separate(e_n, e_u, torch.tensor(s))
+    delta = separate(e_n, e_u, torch.tensor(s, dtype=torch.float64))
     expected = e_u + g * (e_c - e_u) - s * (e_n - e_u)
     torch.testing.assert_close(classifier_free(e_u + delta, e_c + delta, g), expected, rtol=0, atol=1e-9)
 
