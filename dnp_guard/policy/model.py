@@ -65,7 +65,8 @@ class Policy(PolicyModel):
     categories: tuple[Category, ...] = Field(
         min_length=1,
         max_length=1_000,
-        description="What is looked for, in the order of precedence between equals.",
+        description="What is looked for, in the order of precedence between equals. Needed, unless `extends` "
+        "brings them.",
         examples=[[{"id": "nudity", "negative": ["nudity"]}]],
     )
     rules: tuple[Rule, ...] = Field(

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of format 1; what it cannot say, the rules between fields, ``policy check`` does."""
-    return _schema(Policy, "dnp_guard policy, format 1")
+    made = _schema(Policy, "dnp_guard policy, format 1")
+    needed = [key for key in made.pop("required") if key != "categories"]
+    return {**made, "required": needed, "anyOf": [{"required": ["categories"]}, {"required": ["extends"]}]}
 
 
 def schema_of_tests() -> dict[str, Any]:

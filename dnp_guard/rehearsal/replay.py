@@ -127,7 +127,8 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
         return
     found = record.get("findings", [])
     track.found |= {finding["category"] for finding in found}
-    answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in found})
+    told = [finding for finding in found if "term" in finding]  # of a sensitive category it is not
+    answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in told})
     if "step" in record:
         track.looks.append((record["step"], answer))
     else:

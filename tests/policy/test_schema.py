@@ -4,6 +4,7 @@ import json
 from typing import Annotated
 
 import pytest
+from jsonschema import Draft7Validator
 from pydantic import TypeAdapter
 
 from dnp_guard.policy import (
@@ -30,6 +31,7 @@ from dnp_guard.policy import (
     schema_of_tests,
     shipped,
 )
+from dnp_guard.policy.scan import scan
 
 MODELS = [
     Audit,
@@ -105,3 +107,21 @@ def test_a_key_has_a_description_and_a_valid_example(model, key):
     assert field.examples
     for value in field.examples:
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
+
+
+@pytest.mark.parametrize("made", [schema(), schema_of_tests()])
+def test_the_schema_is_a_json_schema_of_draft_07(made):
+    Draft7Validator.check_schema(made)
+
+
+@pytest.mark.parametrize("path", shipped().values(), ids=lambda path: path.stem)
+def test_an_editor_finds_nothing_wrong_with_a_shipped_policy_and_its_tests(path):
+    tests = path.parent / "tests" / f"{path.stem}.test.yaml"
+    for file, made in ((path, schema()), (tests, schema_of_tests())):
+        said = [e.message for e in Draft7Validator(made).iter_errors(scan(file.read_bytes(), file.name).data)]
+        assert said == []
+
+
+def test_an_editor_finds_a_misspelt_key():
+    wrong = {"format": 1, "name": "a", "categories": [{"id": "a", "treshold": 0.5}]}
+    assert [error.validator for error in Draft7Validator(schema()).iter_errors(wrong)] == ["additionalProperties"]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from dnp_guard import DnpGuardError, Guard, PolicyError
+from dnp_guard.audit import MemorySink
+from dnp_guard.session import Request
+from tests.policies import bolt, policy, star
+
+POLICY = """\
+format: 1
+name: p
+mode: shadow
+categories: [{id: star, look_for: [a star], negative: [star], threshold: 0.5}]
+"""
+
+
+class Silent:
+    def ask(self, images, questions):
+        return [[0.0] * len(questions) for _ in images]
+
+
+class Told(MemorySink):
+    """Says when something of the policy was recorded after the guard was made."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = threading.Event()
+
+    def write(self, event):
+        super().write(event)
+        if event["event"].startswith("policy.") and len(self.records) > 1:
+            self.heard.set()
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "p.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def test_a_watched_policy_is_put_in_force_when_its_file_changes(path):
+    sink = Told()
+    with Guard(path, vlm=Silent(), audit=sink) as guard:
+        guard.watch(every=0.01)
+        path.write_text(POLICY.replace("0.5", "0.25"))
+        assert sink.heard.wait(30)
+        assert guard.policy.category("star").threshold == 0.25
+    assert sink.records[-1]["policy"]["digest"] == guard.policy.digest
+
+
+def test_a_watched_policy_that_breaks_is_rejected_with_its_place(path):
+    sink = Told()
+    with Guard(path, vlm=Silent(), audit=sink) as guard:
+        guard.watch(every=0.01)
+        path.write_text(POLICY.replace("threshold", "treshold"))
+        assert sink.heard.wait(30)
+        assert guard.policy.category("star").threshold == 0.5
+    rejected = sink.records[-1]
+    assert rejected["event"] == "policy.rejected"
+    assert "p.yaml:4:63: unknown key `treshold`. Did you mean `threshold`?" in rejected["reason"]
+
+
+def test_a_running_generation_keeps_its_policy(path):
+    sink = MemorySink()
+    with Guard(path, vlm=Silent(), audit=sink) as guard:
+        before = guard.policy.digest
+        session = guard.start(Request(images=1, host={}))
+        path.write_text(POLICY.replace("0.5", "0.25"))
+        assert guard.reload()
+        session.final(lambda: [object()])
+        assert session.report.digest == before != guard.policy.digest
+
+
+def test_a_policy_given_as_a_value_cannot_be_watched():
+    with Guard(policy(), vlm=Silent()) as guard, pytest.raises(DnpGuardError, match="cannot be watched"):
+        guard.watch()
+
+
+def test_a_folder_of_policies_is_a_store(path):
+    path.with_name("acme.yaml").write_text(POLICY.replace("name: p", "name: acme\nselect: {tenants: [acme]}"))
+    with Guard(path.parent, vlm=Silent(), tenant="acme") as guard:
+        assert guard.policy.name == "acme"
+
+
+def test_nobody_is_served_whom_no_policy_is_for(path):
+    path.write_text(POLICY + "select: {tenants: [acme]}\n")
+    with pytest.raises(PolicyError, match="no policy for tenant 'other'"):
+        Guard(path.parent, vlm=Silent(), tenant="other")
+
+
+def test_a_tightened_block_ends_and_nests():
+    harsh, harsher = (policy(categories=[star(threshold=each), bolt()]) for each in (0.3, 0.1))
+    seen = []
+    with Guard(policy(), vlm=Silent()) as guard:
+        with guard.tightened(harsh):
+            with guard.tightened(harsher):
+                seen.append(guard.policy.category("star").threshold)
+            seen.append(guard.policy.category("star").threshold)
+        seen.append(guard.policy.category("star").threshold)
+    assert seen == [0.1, 0.3, 0.5]
+
+
+def test_another_thread_is_not_tightened_by_this_ones_block():
+    found = []
+    with Guard(policy(), vlm=Silent()) as guard, guard.tightened(policy(categories=[star(threshold=0.1), bolt()])):
+        thread = threading.Thread(target=lambda: found.append(guard.policy.category("star").threshold))
+        thread.start()
+        thread.join()
+    assert found == [0.5]
