@@ -23,8 +23,8 @@ from dnp_guard.rollout import Narrowing, Rollout
 from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
 from dnp_guard.vlm.address import allowed
-from dnp_guard.vlm.asking import Asker
 from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.opinions import Opinions
 from dnp_guard.vlm.plugin import KINDS
 from dnp_guard.watch import Watch
 
@@ -57,6 +57,7 @@ class Guard:
             or a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
             ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
+        second_opinion: another backend, asked beside the first; what either sees is seen.
         audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
         tenant: whom it serves: selects from a store, and is written to every record.
@@ -77,13 +78,15 @@ class Guard:
         policy: str | Path | Policy | Store,
         *,
         vlm: str | Backend,
+        second_opinion: str | Backend | None = None,
         audit: str | Path | Sink | Sequence[str | Path | Sink] | None = None,
         tenant: str | None = None,
         plugins: Iterable[str | object] = (),
         registry: CollectorRegistry | None = None,
         require_signature: str | None = None,
     ) -> None:
-        self._asker: Asker | None = None
+        self._asker: Opinions | None = None
+        self._second: Backend | None = None
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
         self._rollout = Rollout(
             policy, tenant, admit=self._admit, view=self._view, verify=verifier(require_signature, tenant)
@@ -91,17 +94,19 @@ class Guard:
         self._source = policy
         self._override: Override | None = None
         self._watch: Watch | None = None
-        self._askers: dict[int | None, Asker] = {}
+        self._askers: dict[int | None, Opinions] = {}
         self.metrics = Metrics(registry)
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         self._plugins = Plugins(_builtin(), plugins, self._plugin_failed)
         backend = self._backend(vlm)
-        self._owned = backend if isinstance(vlm, str) else None
+        self._second = self._backend(second_opinion) if second_opinion is not None else None
+        given = ((backend, vlm), (self._second, second_opinion))
+        self._owned = [made for made, spec in given if isinstance(spec, str) and made is not None]
         self._asker = self._asker_for(backend, self.policy)
         for each in self._rollout.store.all:
             self._admit(each)
         sinks = [self._sink(each) for each in _several(audit)]
-        info = describe(backend)
+        asked = [describe(each) for each in (backend, self._second) if each is not None]
         self._recorder = Recorder(
             sinks,
             self.metrics,
@@ -109,7 +114,10 @@ class Guard:
             {
                 "tenant": tenant,
                 "policy": fields.policy(self.policy),
-                "vlm": {"name": info.name, "revision": info.revision},
+                "vlm": {
+                    "name": " + ".join(info.name for info in asked),
+                    "revision": " + ".join(info.revision for info in asked),
+                },
             },
             spool=spool_folder(),
             required=self.policy.audit.required,
@@ -260,8 +268,9 @@ class Guard:
             self._watch.close()
         for asker in self._askers.values():
             asker.close()
-        if self._owned is not None and hasattr(self._owned, "close"):
-            self._owned.close()
+        for backend in self._owned:
+            if hasattr(backend, "close"):
+                backend.close()
         self._recorder.close()
 
     def __enter__(self) -> Self:
@@ -282,11 +291,11 @@ class Guard:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied pipeline shares its guard
 
-    def _asker_for(self, backend: Backend, policy: Policy) -> Asker:
+    def _asker_for(self, backend: Backend, policy: Policy) -> Opinions:
         """The one asker of each deadline, so that a running generation keeps its own."""
         deadline = policy.queries.deadline_ms
         if deadline not in self._askers:
-            self._askers[deadline] = Asker(backend, deadline)
+            self._askers[deadline] = Opinions(backend, self._second, deadline)
         return self._askers[deadline]
 
     @property
@@ -297,6 +306,8 @@ class Guard:
         _refuse_unavailable(policy)
         if self._asker is not None:
             _refuse_backend(policy, self._asker.backend)
+        if self._second is not None:
+            _refuse_backend(policy, self._second)
 
     def _view(self, spec: str, path: Path) -> Answer:
         """Look at the image of a policy's test with the guard's own backend, whichever the test names."""

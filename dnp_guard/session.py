@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
     from dnp_guard.recorder import Recorder
     from dnp_guard.types import Finding, Question
-    from dnp_guard.vlm.asking import Asker
+    from dnp_guard.vlm.opinions import Opinions
 
 
 class Host(Protocol):
@@ -42,7 +42,7 @@ class Runtime:
     """What a session works with; it keeps these to its end, whatever is reloaded meanwhile."""
 
     policy: Policy
-    asker: Asker
+    asker: Opinions
     plugins: Plugins
     recorder: Recorder
     redact: Callable[[str], Mapping[str, Any]]
@@ -220,7 +220,9 @@ class Session:
         count = len(questions)
         asked = [*questions, *(map(negation, questions) if self._policy.question.paired else ())]
         with self._overhead("ask"), self._span.query(at, len(pictures), len(asked), self._model):
-            answers = self._asker.ask(pictures, [question.text for question in asked])
+            answers = self._asker.ask(
+                pictures, [question.text for question in asked], loosening=range(count, len(asked))
+            )
         self._recorder.metrics.queries(self._policy.name, "answered", len(pictures))
         self._recorder.metrics.query_seconds(answers.latency_ms / 1000)
         rows = answers.probabilities
@@ -234,7 +236,8 @@ class Session:
         asked = [question for category in categories for question in allowed_questions(self._policy, category)]
         if not asked:
             return ()
-        (row,) = self._asker.ask([picture], [question.text for question in asked]).probabilities
+        texts = [question.text for question in asked]
+        (row,) = self._asker.ask([picture], texts, loosening=range(len(texts))).probabilities
         allowed: dict[str, float] = {}
         for question, probability in zip(asked, row, strict=True):
             allowed[question.category] = max(probability, allowed.get(question.category, 0.0))

@@ -51,10 +51,20 @@ class Reader:
 
     def prompt(self, question: str) -> str:
         """The chat template with one user message, the image before the question, and the answer's beginning."""
-        content = [{"type": "image"}, {"type": "text", "text": self.form.ask(question)}]
+        content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
         asked = self.processor.apply_chat_template(conversation, add_generation_prompt=self.form.turn, tokenize=False)
         return f"{asked}{self.form.start}"
+
+    def _harmless(self, question: str) -> str:
+        """The question without the model's control tokens, which could end the user's turn or begin another image."""
+        tokenizer = self.processor.tokenizer
+        added = {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
+        control = sorted((token for token in added if not token.isalnum() and token.strip()), key=len, reverse=True)
+        while any(token in question for token in control):
+            for token in control:
+                question = question.replace(token, " ")
+        return question
 
     def encode(self, pairs: Sequence[tuple[Image, str]]) -> BatchFeature:
         """Model inputs of (image, prompt) pairs, padded on the left."""

@@ -77,6 +77,15 @@ def test_the_answer_of_a_form_begins_where_its_word_is_expected():
     assert backend._reader.prompt("a star?").endswith('assistant :{\n"rating": "')
 
 
+@pytest.mark.parametrize("token", ["<image>", "</s>", "<s>", "<im<image>age>"])
+def test_control_tokens_in_a_question_are_only_text_that_is_left_out(token):
+    reader = TransformersBackend(architectures.build("idefics3"))._reader
+    prompt = reader.prompt(f"is there {token} a star ?")
+    assert prompt.count("<image>") == 1
+    assert "</s>" not in prompt
+    assert prompt.endswith("a star ? assistant :")
+
+
 def test_words_that_begin_with_the_same_token_are_refused():
     same = forms.Form("${question}", "star", "star", whole=False)
     with pytest.raises(VlmUnavailable, match="same token"):

@@ -1,0 +1,69 @@
+"""One backend's answers, or two backends' with the stricter of the two taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.vlm.asking import Answers, Asker
+from dnp_guard.vlm.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.vlm.answers import Probabilities
+    from dnp_guard.vlm.base import Backend
+
+
+class Opinions:
+    """Asks the guard's backend, and a second one beside it where there is one.
+
+    What either sees is seen. Where one of them does not answer, the question is not answered: a second opinion that can
+    be silenced would be none.
+
+    Args:
+        backend: who is asked.
+        second: who is asked too, at the same time.
+        deadline_ms: how long an answer may take; None to wait for it.
+    """
+
+    def __init__(self, backend: Backend, second: Backend | None = None, deadline_ms: int | None = None) -> None:
+        self.backend = backend
+        self._first = Asker(backend, deadline_ms)
+        self._second = Asker(second, deadline_ms) if second is not None else None
+        self._worker = Worker()
+
+    def ask(self, images: Sequence[Image], questions: Sequence[str], *, loosening: Collection[int] = ()) -> Answers:
+        """Put every question about every image; see :meth:`~dnp_guard.vlm.asking.Asker.ask`.
+
+        Args:
+            images: RGB pictures.
+            questions: rendered from the policy.
+            loosening: which questions, by position, make a verdict milder by "yes"; of two answers to these, the lower
+                one counts, and of two answers to any other the higher one.
+        """
+        second = self._second
+        if second is None:
+            return self._first.ask(images, questions)
+        other = self._worker.submit(lambda: second.ask(images, questions))
+        first = self._first.ask(images, questions)
+        also = other.result()
+        return Answers(
+            strictest(first.probabilities, also.probabilities, loosening), max(first.latency_ms, also.latency_ms)
+        )
+
+    def close(self) -> None:
+        """Ask no more, and end the threads."""
+        self._first.close()
+        if self._second is not None:
+            self._second.close()
+        self._worker.close(wait=False)
+
+
+def strictest(first: Probabilities, second: Probabilities, loosening: Collection[int] = ()) -> Probabilities:
+    """The stricter of two answers to each question: the lower one where "yes" makes a verdict milder."""
+    return tuple(
+        tuple((min if k in loosening else max)(pair) for k, pair in enumerate(zip(*rows, strict=True)))
+        for rows in zip(first, second, strict=True)
+    )
