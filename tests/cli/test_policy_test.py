@@ -81,6 +81,7 @@ def test_images_without_a_model_are_a_usage_error(run, folder):
     assert run(folder, "--images", folder)[0] == 2
 
 
+@pytest.mark.models
 def test_the_shipped_policies_pass_their_tests(run):
     code, out, _ = run(shipped()["default"].parent, "--json")
     document = json.loads(out)
