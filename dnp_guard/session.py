@@ -286,6 +286,11 @@ class Session:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
         self._images[index].looks.append(Look(at, sigma, decision, latency_ms))
         self._emit("query", image=index, **fields.look(step, decision, self._sensitive), latency_ms=latency_ms)
+        if step is None:
+            for category, probability in decision.probabilities.items():
+                told = None if category in self._sensitive else probability
+                found = any(finding.category == category for finding in decision.findings)
+                self._span.evaluated(index, category, told, found=found)
         if decision.waived:
             waived = fields.findings(decision.waived, self._sensitive)
             self._emit("finding.waived", image=index, step=at, findings=waived)

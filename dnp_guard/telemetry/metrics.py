@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.telemetry import names
 from dnp_guard.telemetry.harmless import harmless
+from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,8 +76,21 @@ class Metrics:
 
     @harmless
     def policy_info(self, name: str, revision: str, digest: str, mode: str) -> None:
-        """Show the policy in force; what was shown of an earlier revision of the same name goes."""
+        """Show the policy in force; what was shown of an earlier revision of the same name goes.
+
+        What may be counted under it begins at 0, so that the first failure too is an increase.
+        """
         self._of.show(name, revision, digest, mode)
+        for outcome in Outcome:
+            self._of.generations.labels(name, outcome)
+        for outcome in names.OUTCOMES:
+            self._of.queries.labels(name, outcome)
+        for end in names.ENDS:
+            self._of.sessions.labels(name, end)
+        for reason in names.AUDIT_REASONS:
+            self._of.degraded.labels(reason)
+        for result in names.RELOADS:
+            self._of.reloads.labels(result)
 
     @harmless
     def session(self, policy: str, end: str) -> None:
@@ -113,7 +127,10 @@ class _Collectors:
                 names.QUERY_SECONDS, "Time to an answer.", buckets=names.QUERY_BUCKETS, registry=registry
             )
             self.negatives = Counter(
-                names.NEGATIVES, "Negatives injected, under the first category seen.", [names.POLICY, names.CATEGORY], registry=registry
+                names.NEGATIVES,
+                "Negatives injected, under the first category seen.",
+                [names.POLICY, names.CATEGORY],
+                registry=registry,
             )
             self.generations = Counter(
                 names.GENERATIONS, "Images finished.", [names.POLICY, names.DECISION], registry=registry

@@ -33,10 +33,14 @@ ENDS: Final = ("finished", "unasked", "abandoned")
 """How a session ends; ``unasked`` is finished without one answered query."""
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
+RELOADS: Final = ("loaded", "rejected")
+AUDIT_REASONS: Final = ("audit_sink", "audit_dropped", "audit_record", "audit_required", "audit_checkpoint")
+"""Why the record is not whole, or a checkpoint of it not written."""
+
 STAGES: Final = ("predict", "preview", "ask", "judge", "encode", "evaluate", "audit")
 
 QUERY_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
-"""Seconds, those of OpenTelemetry's ``gen_ai.client.operation.duration``: 0.01 … 81.92."""
+"""Seconds, those of OpenTelemetry's ``gen_ai.client.inference.duration``: 0.01 … 81.92."""
 
 OVERHEAD_BUCKETS: Final = tuple(0.0001 * 4**power for power in range(10))
 """Seconds, 0.1 ms … 26 s: from a decision to a slow model."""
@@ -64,5 +68,10 @@ GENAI_PROVIDER: Final = "gen_ai.provider.name"
 GENAI_MODEL: Final = "gen_ai.request.model"
 GENAI_PROMPT_NAME: Final = "gen_ai.prompt.name"
 GENAI_PROMPT_VERSION: Final = "gen_ai.prompt.version"
+GENAI_DURATION: Final = "gen_ai.client.inference.duration"
+GENAI_EVALUATION: Final = "gen_ai.evaluation.result"
+GENAI_EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+GENAI_SCORE: Final = "gen_ai.evaluation.score.value"
+GENAI_LABEL: Final = "gen_ai.evaluation.score.label"
 ERROR_TYPE: Final = "error.type"
 CHAT: Final = "chat"

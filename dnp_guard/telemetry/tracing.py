@@ -1,4 +1,4 @@
-"""Spans, over the OpenTelemetry API alone: without an SDK they cost microseconds and go nowhere.
+"""Spans and the GenAI metric, over the OpenTelemetry API alone: without an SDK they cost microseconds and go nowhere.
 
 ``dnp_guard.generation`` holds a ``dnp_guard.query`` for each look, and that the GenAI client span of the ask.
 """
@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING
 
-from opentelemetry import context, trace
+from opentelemetry import context, metrics, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from dnp_guard._version import __version__
@@ -17,10 +18,11 @@ from dnp_guard.telemetry import names
 from dnp_guard.telemetry.harmless import harmless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextvars import Token
 
     from opentelemetry.context import Context
+    from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
 
@@ -29,10 +31,19 @@ class Tracing:
 
     Args:
         tracer_provider: OpenTelemetry's global one where it is not given.
+        meter_provider: likewise.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+    ) -> None:
         self._tracer = trace.get_tracer(names.TRACER, __version__, tracer_provider)
+        self._duration = metrics.get_meter(names.TRACER, __version__, meter_provider).create_histogram(
+            names.GENAI_DURATION,
+            unit="s",
+            description="Time to an answer of the vision-language model.",
+            explicit_bucket_boundaries_advisory=names.QUERY_BUCKETS,
+        )
 
     def generation(self, request: str, policy: str, digest: str, images: int) -> GenerationSpan:
         """Open the span of one generation, a child of the current span; end it with its ``end``.
@@ -43,14 +54,17 @@ class Tracing:
             digest: its digest.
             images: in the batch.
         """
-        return GenerationSpan(self._tracer, request, policy, digest, images)
+        return GenerationSpan(self._tracer, self._duration, request, policy, digest, images)
 
 
 class GenerationSpan:
     """The span of one generation. It is not made the current span, as a generation begins and ends in callbacks."""
 
-    def __init__(self, tracer: Tracer, request: str, policy: str, digest: str, images: int) -> None:
+    def __init__(
+        self, tracer: Tracer, duration: Histogram, request: str, policy: str, digest: str, images: int
+    ) -> None:
         self._tracer = tracer
+        self._duration = duration
         self._prompt = {names.GENAI_PROMPT_NAME: policy, names.GENAI_PROMPT_VERSION: digest}
         self._span = self._start(request, policy, digest, images) or trace.INVALID_SPAN
 
@@ -68,13 +82,17 @@ class GenerationSpan:
             provider: GenAI name of who serves it.
         """
         opened = self._open(step, images, questions, model, provider)
+        attributes = {names.GENAI_OPERATION: names.CHAT, names.GENAI_PROVIDER: provider, names.GENAI_MODEL: model}
+        start = perf_counter()
         try:
             yield
         except BaseException as error:
+            attributes[names.ERROR_TYPE] = _kind(error)
             if opened is not None:
                 opened.fail(error)
             raise
         finally:
+            self._measure(perf_counter() - start, attributes)
             if opened is not None:
                 opened.close()
 
@@ -91,6 +109,25 @@ class GenerationSpan:
         self._span.add_event(names.NEGATIVE_INJECTED, attributes)
 
     @harmless
+    def evaluated(self, image: int, category: str, probability: float | None, *, found: bool) -> None:
+        """Add the GenAI event of a finished image's evaluation for one category.
+
+        Args:
+            image: index in the batch.
+            category: its id.
+            probability: None where it is not to be told.
+            found: whether it counts as seen.
+        """
+        attributes: dict[str, int | float | str] = {
+            names.IMAGE_ATTRIBUTE: image,
+            names.GENAI_EVALUATION_NAME: category,
+            names.GENAI_LABEL: "found" if found else "not_found",
+        }
+        if probability is not None:
+            attributes[names.GENAI_SCORE] = probability
+        self._span.add_event(names.GENAI_EVALUATION, attributes)
+
+    @harmless
     def degraded(self, reason: str) -> None:
         """Add the event of the guard not having done its job."""
         self._span.add_event(names.DEGRADED_EVENT, {names.REASON_ATTRIBUTE: reason})
@@ -100,6 +137,10 @@ class GenerationSpan:
         """End the span with what became of the generation."""
         self._span.set_attribute(names.DECISION_ATTRIBUTE, str(decision))
         self._span.end()
+
+    @harmless
+    def _measure(self, seconds: float, attributes: Mapping[str, str]) -> None:
+        self._duration.record(seconds, attributes)
 
     @harmless
     def _start(self, request: str, policy: str, digest: str, images: int) -> Span:
@@ -142,10 +183,8 @@ class _Ask:
 
     @harmless
     def fail(self, error: BaseException) -> None:
-        # Not the exception's text, which may hold an address or a path.
-        kind = error.reason if isinstance(error, VlmError) else type(error).__qualname__
         for span in self._spans:
-            span.set_attribute(names.ERROR_TYPE, kind)
+            span.set_attribute(names.ERROR_TYPE, _kind(error))
             span.set_status(Status(StatusCode.ERROR))
 
     @harmless
@@ -153,3 +192,8 @@ class _Ask:
         context.detach(self._token)
         for span in self._spans:
             span.end()
+
+
+def _kind(error: BaseException) -> str:
+    # Not the exception's text, which may hold an address or a path.
+    return error.reason if isinstance(error, VlmError) else type(error).__qualname__

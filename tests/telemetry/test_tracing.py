@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from dnp_guard.errors import VlmTimeout
-from dnp_guard.telemetry import Tracing
+from dnp_guard.telemetry import Tracing, names
 
 
 class Spans:
@@ -131,6 +133,43 @@ def test_a_degraded_step_is_an_event_with_its_reason(spans: Spans) -> None:
     assert [dict(event.attributes or {}) for event in spans["dnp_guard.generation"].events] == [
         {"dnp_guard.reason": "vlm_busy"}
     ]
+
+
+def test_the_evaluation_of_a_finished_image_is_the_genai_event(spans: Spans) -> None:
+    spans.generation.evaluated(1, "nudity", 0.75, found=True)
+    spans.generation.evaluated(1, "minor", None, found=False)
+    spans.generation.end("blocked")
+    assert [(event.name, dict(event.attributes or {})) for event in spans["dnp_guard.generation"].events] == [
+        (
+            "gen_ai.evaluation.result",
+            {
+                "dnp_guard.image": 1,
+                "gen_ai.evaluation.name": "nudity",
+                "gen_ai.evaluation.score.label": "found",
+                "gen_ai.evaluation.score.value": 0.75,
+            },
+        ),
+        (
+            "gen_ai.evaluation.result",
+            {"dnp_guard.image": 1, "gen_ai.evaluation.name": "minor", "gen_ai.evaluation.score.label": "not_found"},
+        ),
+    ]
+
+
+def test_the_time_to_an_answer_is_the_genai_metric() -> None:
+    reader = InMemoryMetricReader()
+    generation = Tracing(meter_provider=MeterProvider([reader])).generation("r1", "default", "abc", 1)
+    with generation.query(3, 1, 1, "smol"):
+        pass
+    with pytest.raises(VlmTimeout), generation.query(4, 1, 1, "smol"):
+        raise VlmTimeout("late")
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    points = list(metric.data.data_points)
+    assert (metric.name, metric.unit) == ("gen_ai.client.inference.duration", "s")
+    assert [(point.attributes or {}).get("error.type") for point in points] == [None, "vlm_timeout"]
+    assert points[0].explicit_bounds == names.QUERY_BUCKETS  # type: ignore[union-attr]
 
 
 class Broken(SpanProcessor):
