@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
 from dnp_guard.vlm.answers import Probabilities, probabilities
 from dnp_guard.vlm.deadline import within
+from dnp_guard.vlm.sharing import Batcher
 from dnp_guard.vlm.worker import Worker
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class Asker:
     A forward pass that is running cannot be cancelled, so a deadline bounds the *waiting*: the call runs on one worker
     thread, and past the deadline it is left to itself. Until it returns, further questions are refused at once.
 
+    A backend that says ``batches = True`` gets the images of several generations that ask the same at the same time in
+    one call.
+
     Args:
         backend: who answers.
         deadline_ms: how long :meth:`ask` may take; None to wait for the answer, in the caller's own thread.
@@ -50,6 +54,7 @@ class Asker:
         self.backend = backend
         self.deadline_ms = deadline_ms
         self._worker = Worker()
+        self._batcher = Batcher(self._now, self._worker) if getattr(backend, "batches", False) else None
         self._submitting = threading.Lock()
         self._late: Future[Probabilities] | None = None
 
@@ -74,10 +79,13 @@ class Asker:
         if not images or not questions:
             return Answers(((),) * len(images), 0.0)
         if self._worker.closed:
-            raise VlmError("the guard is closed and asks no more", hint="Make a new Guard, or ask before close().")
+            raise _closed()
         images, questions = tuple(images), tuple(questions)
         started = time.perf_counter()
-        answered = self._now(images, questions) if self.deadline_ms is None else self._within(images, questions)
+        if self.deadline_ms is None and self._batcher is None:
+            answered = self._now(images, questions)
+        else:
+            answered = self._within(images, questions)
         return Answers(answered, (time.perf_counter() - started) * 1000)
 
     def close(self) -> None:
@@ -107,8 +115,13 @@ class Asker:
                     hint="Raise queries.deadline_ms, or ask fewer questions.",
                 )
             self._late = None
-            call = self._worker.submit(lambda: self._now(images, questions))
-        if not wait([call], (self.deadline_ms or 0) / 1000).done:
+            if self._batcher is not None:
+                call = self._batcher.submit(images, questions)
+            else:
+                call = self._worker.submit(lambda: self._now(images, questions))
+        if self._worker.closed and call.cancel():
+            raise _closed()  # closed while this was queued, behind the end of the line
+        if not wait([call], None if self.deadline_ms is None else self.deadline_ms / 1000).done:
             # A call that still waits behind another generation's is taken back; a running one is left to itself.
             if not call.cancel():
                 with self._submitting:
@@ -118,3 +131,7 @@ class Asker:
                 hint="Raise queries.deadline_ms, ask fewer questions, or use a faster model.",
             )
         return call.result()
+
+
+def _closed() -> VlmError:
+    return VlmError("the guard is closed and asks no more", hint="Make a new Guard, or ask before close().")

@@ -18,7 +18,8 @@ class Backend(Protocol):
     An implementation may also have ``name`` and ``revision`` (strings, written to the audit record; the class name and
     ``"unknown"`` otherwise), ``local`` (False when images leave the machine; True otherwise), ``addresses`` (the base
     URLs that images go to), ``answers`` (``"text"`` where yes and no are all it can say, and no probability between;
-    ``"probabilities"`` otherwise) and ``close()``.
+    ``"probabilities"`` otherwise), ``batches`` (True where one call about many images takes less time than many calls)
+    and ``close()``.
     """
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:

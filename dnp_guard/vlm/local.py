@@ -68,6 +68,7 @@ class TransformersBackend:
     """
 
     local = True
+    batches = True
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dnp_guard.evaluate.held_out import held_out
 from dnp_guard.evaluate.intervals import auc
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.glyphs.scene import FORBIDDEN
+from dnp_guard.vlm import Asker
 from dnp_guard.vlm.local import TransformersBackend
 
 TABLE = Path(__file__).parents[2] / "build" / "asking.md"
@@ -95,3 +97,24 @@ def test_a_query_is_answered(benchmark, held, backends, table, way, count):
     assert len(answers) == count
     if benchmark.stats is not None:
         table.setdefault(way, {})[count] = benchmark.stats.stats.median
+
+
+GENERATIONS = 4
+
+
+class Alone(TransformersBackend):
+    batches = False
+
+
+@pytest.mark.benchmark(group=f"{GENERATIONS} generations that ask at once, 5 queries of one image each")
+@pytest.mark.parametrize("kind", [Alone, TransformersBackend], ids=["one call each", "sharing calls"])
+def test_generations_ask_at_once(benchmark, held, kind):
+    asker = Asker(kind(glyphs.VLM), deadline_ms=60_000)
+
+    def generation(number):
+        return [asker.ask([held[number].image], QUESTIONS) for _ in range(5)]
+
+    with ThreadPoolExecutor(GENERATIONS) as pool:
+        answers = benchmark.pedantic(lambda: list(pool.map(generation, range(GENERATIONS))), rounds=9, warmup_rounds=1)
+    asker.close()
+    assert len(answers) == GENERATIONS
