@@ -80,6 +80,7 @@ class Rollout:
         self._check(store)
         self._now = _InForce(store)
         self.current()
+        self._take(store)
 
     @property
     def store(self) -> Store:
@@ -135,12 +136,16 @@ class Rollout:
             raise PolicyError(problems)
         candidate = _InForce(store)
         self._selected(candidate, None, None)
+        self._take(store)
         self._now = candidate
         return True
 
     def _check(self, store: Store) -> None:
         for policy in store.all:
             self._admit(policy)
+
+    def _take(self, store: Store) -> None:
+        # Last, so that the serial of a policy that is rejected for something else is not kept.
         if self._verify:
             self._verify(self._place(store), store)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from hypothesis import settings
 
@@ -16,7 +17,9 @@ os.environ["COLUMNS"] = "120"
 os.environ["NO_COLOR"] = "1"
 os.environ.pop("DNP_GUARD_AUDIT_KEY", None)
 os.environ.pop("DNP_GUARD_TRACEBACK", None)
-os.environ["DNP_GUARD_OVERRIDE"] = os.devnull  # none of whoever runs the tests
+os.environ.pop("DNP_GUARD_OVERRIDE", None)
+os.environ.pop("DNP_GUARD_SERIALS", None)
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-tests-")  # nothing of whoever runs the tests
 
 # No test asserts the clock: a busy machine is slow, not wrong.
 settings.register_profile("dnp_guard", deadline=None)

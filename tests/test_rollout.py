@@ -155,6 +155,15 @@ def test_a_policy_that_the_guard_cannot_do_is_rejected(path):
     assert of.current().guidance.mode == "separate"
 
 
+def test_a_signature_is_asked_for_last_so_that_no_serial_is_used_up_by_a_rejected_policy(path, rejected):
+    asked = []
+    of = rollout(path, verify=lambda place, store: asked.append(place))
+    edit(path, "threshold: 0.5", "threshold: 0.5, action: block")
+    edit(path.parent / "tests" / "p.test.yaml", "0.9}]", "0.3}]")
+    assert rejected(of) == ["case-failed"]
+    assert asked == [path]
+
+
 def test_a_call_can_only_tighten():
     of = rollout(policy(categories=[star(threshold=0.5)]))
     mild, harsh = (policy(categories=[star(threshold=each)]) for each in (0.9, 0.2))

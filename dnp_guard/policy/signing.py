@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.audit.canonical import canonical
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
+from dnp_guard.policy import serials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,21 +122,27 @@ def verify(
         raise _refused(file, "expired", f"expired at {manifest.expires}.", "Sign it again, with a higher serial.")
     if manifest.tenant and manifest.tenant != tenant:
         raise _refused(file, "other-tenant", f"signed for tenant {manifest.tenant!r} alone.", "Sign it for this one.")
-    if manifest.serial < lowest:
-        message = f"serial {manifest.serial} is lower than {lowest}, which was in force."
-        raise _refused(file, "rolled-back", message, "To roll back, sign the old text with a higher serial.")
+    _not_rolled_back(file, manifest, lowest)
     return manifest
 
 
+def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
+    if manifest.serial < lowest:
+        message = f"serial {manifest.serial} is lower than {lowest}, which was in force."
+        raise _refused(file, "rolled-back", message, "To roll back, sign the old text with a higher serial.")
+
+
 def verifier(key: str | None, tenant: str | None) -> Callable[[Path, Store], None] | None:
-    """A check that takes no lower serial than it has taken before; None without a key."""
+    """A check that takes no lower serial than was taken on this machine before; None without a key."""
     if key is None:
         return None
-    highest = 0
+    kept = serials.path()
 
     def check(source: Path, store: Store) -> None:
-        nonlocal highest
-        highest = verify(source, store, key, tenant=tenant, lowest=highest).serial
+        manifest = verify(source, store, key, tenant=tenant)
+        named = serials.key_of(key, manifest.name, manifest.tenant)
+        _not_rolled_back(place(source), manifest, serials.highest(kept, named))
+        serials.keep(kept, named, manifest.serial)
 
     return check
 

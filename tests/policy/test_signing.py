@@ -13,6 +13,13 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 PRIVATE, PUBLIC = new_key()
 
 
+@pytest.fixture(autouse=True)
+def kept(tmp_path, monkeypatch):
+    kept = tmp_path / "state" / "serials.json"
+    monkeypatch.setenv("DNP_GUARD_SERIALS", str(kept))
+    return kept
+
+
 @pytest.fixture
 def path(tmp_path):
     (tmp_path / "base.yaml").write_text("format: 1\nname: base\ncategories: [{id: star, negative: [star]}]\n")
@@ -91,12 +98,27 @@ def test_a_signature_for_another_tenant_is_refused(path):
 
 
 def test_a_lower_serial_than_was_in_force_is_refused(path):
-    check = verifier(PUBLIC, None)
     signed(path, serial=5)
-    check(path, as_store(path))
+    verifier(PUBLIC, None)(path, as_store(path))
     signed(path, serial=4)
     with pytest.raises(PolicyError, match="serial 4 is lower than 5"):
-        check(path, as_store(path))
+        verifier(PUBLIC, None)(path, as_store(path))
+
+
+def test_serials_of_different_policies_and_keys_are_apart(path):
+    signed(path, serial=5)
+    verifier(PUBLIC, None)(path, as_store(path))
+    other = path.with_name("base.yaml")
+    signed(other, serial=1)
+    verifier(PUBLIC, None)(other, as_store(other))
+
+
+def test_where_serials_cannot_be_read_nothing_is_taken(path, kept):
+    signed(path)
+    kept.parent.mkdir()
+    kept.write_text("not json")
+    with pytest.raises(DnpGuardError, match="cannot be read"):
+        verifier(PUBLIC, None)(path, as_store(path))
 
 
 def test_a_key_that_is_none_is_an_error(path):

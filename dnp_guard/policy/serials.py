@@ -1,0 +1,67 @@
+"""The highest serial of each signed policy that was in force on this machine, so that a restart does not forget it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dnp_guard.errors import DnpGuardError
+
+_VARIABLE = "DNP_GUARD_SERIALS"
+
+
+def path() -> Path:
+    """Where serials are kept: ``$DNP_GUARD_SERIALS``, or a file among the user's state."""
+    if named := os.environ.get(_VARIABLE):
+        return Path(named)
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "dnp-guard" / "serials.json"
+
+
+def key_of(public: str, name: str, tenant: str) -> str:
+    """What a serial is kept under: the public key, the policy's name and the tenant."""
+    return hashlib.sha256(f"{public.strip()}\0{name}\0{tenant}".encode()).hexdigest()
+
+
+def highest(file: Path, key: str) -> int:
+    """The highest serial kept; 0 where there is none.
+
+    Raises:
+        DnpGuardError: the file is there and cannot be read, so that nobody can tell.
+    """
+    return _read(file).get(key, 0)
+
+
+def keep(file: Path, key: str, serial: int) -> None:
+    """Keep a serial, where it is higher than what is kept.
+
+    Raises:
+        DnpGuardError: it cannot be kept.
+    """
+    kept = _read(file)
+    if serial <= kept.get(key, 0):
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            json.dump({**kept, key: serial}, out)
+        Path(name).replace(file)
+    except OSError as error:
+        hint = f"Make {file.parent} writable, or name another file in {_VARIABLE}."
+        raise DnpGuardError(f"{file}: the serial of a policy cannot be kept: {error.strerror}", hint=hint) from error
+
+
+def _read(file: Path) -> dict[str, int]:
+    try:
+        kept: Any = json.loads(file.read_bytes())
+        return {str(key): int(serial) for key, serial in kept.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        hint = "Restore the file; without it, an older policy could come back."
+        raise DnpGuardError(f"{file}: the serials of signed policies cannot be read", hint=hint) from error
