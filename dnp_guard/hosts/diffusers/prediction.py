@@ -1,21 +1,171 @@
-"""The clean image predicted at a step, x̂0 (``pred_original_sample``), from the guided model output."""
+"""The clean image predicted at a step, x̂0 (``pred_original_sample``), from the guided model output.
+
+Data: ``SPACES`` says how a scheduler class mixes image and noise, x = alpha x0 + sigma noise; ``KINDS`` says what a
+model of a ``prediction_type`` answers. ``predict`` looks both up. Nothing is read from a scheduler's output: several
+schedulers return something else there (TCD, DEIS, the noise-predicting DPM solvers).
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dnp_guard.errors import CannotSteer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
-_SIGMA_SPACE = frozenset({"EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"})
-"""x = x0 + sigma noise (Karras et al. 2022)."""
-_HALF_LOG_SNR = frozenset({"DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler"})
-"""Tabulate sigma, yet x = alpha x0 + alpha sigma noise with alpha = (1 + sigma^2)^(-1/2) (Lu et al. 2022)."""
-_ALPHAS = frozenset({"DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LCMScheduler", "TCDScheduler"})
-"""x = sqrt(a) x0 + sqrt(1 - a) noise with a = ``alphas_cumprod[t]`` (Ho et al. 2020)."""
-_KINDS = frozenset({"epsilon", "v_prediction", "sample"})
+
+def cumulative(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """With alpha = sqrt(a), sigma = sqrt(1 - a) with a = ``alphas_cumprod[t]`` (Ho et al., arXiv 2006.11239, eq. 4)."""
+    product = float(scheduler.alphas_cumprod[int(timestep)])
+    return product**0.5, (1 - product) ** 0.5
+
+
+def cosine(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """The same with a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
+    t = torch.as_tensor(timestep, dtype=torch.float32).flatten()[:1]
+    product = float(scheduler._alpha_cumprod(t, t.device))  # noqa: SLF001 (its schedule has no other name)
+    return product**0.5, (1 - product) ** 0.5
+
+
+def exploding(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """With alpha = 1 and sigma from the table (Karras et al., arXiv 2206.00364)."""
+    return 1.0, _level(scheduler, timestep)
+
+
+def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """The table holds sigma / alpha with alpha^2 + sigma^2 = 1 (Lu et al., arXiv 2211.01095), or flow sigmas."""
+    if _flows(scheduler):
+        return flow(scheduler, timestep)
+    level = _level(scheduler, timestep)
+    alpha = (level**2 + 1) ** -0.5
+    return alpha, level * alpha
+
+
+def flow(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """With alpha = 1 - sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747)."""
+    sigma = _level(scheduler, timestep)
+    return 1 - sigma, sigma
+
+
+def trigonometric(_: Any, timestep: Any) -> tuple[float, float]:
+    """With alpha = cos t, sigma = sin t (Lu and Song, arXiv 2410.11081)."""
+    t = float(torch.as_tensor(timestep).flatten()[0])
+    return math.cos(t), math.sin(t)
+
+
+def from_noise(x: Tensor, eps: Tensor, alpha: float, sigma: float) -> Tensor:
+    """x0 = (x - sigma eps) / alpha (Ho et al., arXiv 2006.11239, eq. 15 with alpha and sigma)."""
+    return (x - sigma * eps) / alpha
+
+
+def from_velocity(x: Tensor, v: Tensor, alpha: float, sigma: float) -> Tensor:
+    """x0 = alpha x - sigma v (Salimans and Ho, arXiv 2202.00512, app. D), where alpha^2 + sigma^2 = 1; scaled so."""
+    norm = math.hypot(alpha, sigma)
+    return (alpha * x / norm - sigma * v) / norm
+
+
+def from_sample(_x: Tensor, x0: Tensor, _alpha: float, _sigma: float) -> Tensor:
+    """The model answers x0 itself."""
+    return x0
+
+
+def from_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
+    """x0 = x - sigma v with v = noise - x0 (Liu et al., arXiv 2209.03003)."""
+    return x - sigma * v
+
+
+def from_preconditioned(
+    x: Tensor, output: Tensor, sigma: float, sigma_data: float, *, velocity: bool = False
+) -> Tensor:
+    """x0 = c_skip x + c_out F (Karras et al., arXiv 2206.00364, eq. 7); c_out changes sign for a velocity."""
+    scale = math.hypot(sigma, sigma_data)
+    c_skip, c_out = (sigma_data / scale) ** 2, sigma * sigma_data / scale
+    return c_skip * x + (-c_out if velocity else c_out) * output
+
+
+KINDS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
+    "epsilon": from_noise,
+    "v_prediction": from_velocity,
+    "sample": from_sample,
+    "original_sample": from_sample,
+    "flow_prediction": from_flow,
+    "trigflow": from_velocity,
+}
+"""What a model answers, by ``prediction_type``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    space: Callable[[Any, Any], tuple[float, float]]
+    """Scheduler and timestep to alpha and sigma."""
+    kinds: tuple[str, ...]
+    """Allowed values of ``prediction_type``; where a scheduler has none, the one it implies."""
+    preconditioned: bool = False
+
+
+_NOISE = ("epsilon", "v_prediction", "sample", "original_sample")
+
+SPACES: dict[str, _Row] = {
+    **dict.fromkeys(
+        (
+            "CogVideoXDDIMScheduler",
+            "CogVideoXDPMScheduler",
+            "DDIMParallelScheduler",
+            "DDIMScheduler",
+            "DDPMParallelScheduler",
+            "DDPMScheduler",
+            "LCMScheduler",
+            "PNDMScheduler",
+            "TCDScheduler",
+        ),
+        _Row(cumulative, _NOISE),
+    ),
+    **dict.fromkeys(
+        (
+            "DPMSolverSDEScheduler",
+            "EulerAncestralDiscreteScheduler",
+            "EulerDiscreteScheduler",
+            "HeunDiscreteScheduler",
+            "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+            "LMSDiscreteScheduler",
+        ),
+        _Row(exploding, _NOISE),
+    ),
+    **dict.fromkeys(
+        (
+            "DEISMultistepScheduler",
+            "DPMSolverMultistepScheduler",
+            "DPMSolverSinglestepScheduler",
+            "SASolverScheduler",
+            "UniPCMultistepScheduler",
+        ),
+        _Row(preserving, (*_NOISE, "flow_prediction")),
+    ),
+    **dict.fromkeys(
+        (
+            "FlowMatchEulerDiscreteScheduler",
+            "FlowMatchHeunDiscreteScheduler",
+            "FlowMatchLCMScheduler",
+            "LTXEulerAncestralRFScheduler",
+        ),
+        _Row(flow, ("flow_prediction",)),
+    ),
+    **dict.fromkeys(
+        ("CosineDPMSolverMultistepScheduler", "EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"),
+        _Row(exploding, ("epsilon", "v_prediction"), preconditioned=True),
+    ),
+    "DDPMWuerstchenScheduler": _Row(cosine, ("epsilon",)),
+    "SCMScheduler": _Row(trigonometric, ("trigflow",)),
+}
+"""How a scheduler class mixes image and noise. The class is looked up by its exact name: a subclass may differ."""
 
 
 def check(scheduler: Any) -> None:
@@ -24,46 +174,70 @@ def check(scheduler: Any) -> None:
     Raises:
         CannotSteer: they are not.
     """
-    name, kind = type(scheduler).__name__, scheduler.config.get("prediction_type", "epsilon")
-    if name not in _SIGMA_SPACE | _HALF_LOG_SNR | _ALPHAS:
-        known = ", ".join(sorted(_SIGMA_SPACE | _HALF_LOG_SNR | _ALPHAS))
-        raise CannotSteer(f"the prediction of a {name} is not known", hint=f"Use one of {known}.")
-    if kind not in _KINDS:
-        raise CannotSteer(f"prediction_type {kind!r} is not known", hint=f"Use one of {', '.join(sorted(_KINDS))}.")
+    name = type(scheduler).__name__
+    if name not in SPACES:
+        raise CannotSteer(f"the prediction of a {name} is not known", hint=f"Use one of {', '.join(sorted(SPACES))}.")
+    kind, known = _kind(scheduler), SPACES[name].kinds
+    if kind not in known:
+        raise CannotSteer(f"prediction_type {kind!r} is not known of a {name}", hint=f"Use one of {', '.join(known)}.")
+    # A flow prediction needs flow sigmas, and no other kind is defined on them: at the first step alpha is 0.
+    if SPACES[name].space is preserving and _flows(scheduler) != (kind == "flow_prediction"):
+        raise CannotSteer(
+            f"prediction_type {kind!r} with use_flow_sigmas={_flows(scheduler)} has no prediction of the clean image",
+            hint="Use prediction_type='flow_prediction' together with use_flow_sigmas=True, or neither.",
+        )
 
 
-def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor, float]:
+def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor, float | None]:
     """Predict the clean latents of one step, before ``scheduler.step`` is called.
-
-    With x = alpha x0 + sigma noise: x0 = (x - sigma eps) / alpha for a noise prediction, x0 = alpha x - sigma v for a
-    v-prediction (Salimans and Ho 2022). Where alpha^2 + sigma^2 is not 1, x and v are first rescaled so that it is.
 
     Args:
         scheduler: as the pipeline holds it, timesteps set.
-        output: the guided model output, [B, ...].
+        output: the guided model output, [B, ...]; learned variances behind the channels of x_t are left out.
         timestep: of this step.
         sample: x_t, [B, ...].
 
     Returns:
-        x̂0, [B, ...], and the noise level sigma / alpha.
+        x̂0, [B, ...], at least float32, and the noise level in the scheduler's own terms: sigma for flows, sigma / alpha
+        otherwise, None where there is only noise.
     """
-    name = type(scheduler).__name__
-    if name in _ALPHAS:
-        product = float(scheduler.alphas_cumprod[int(timestep)])
-        alpha, sigma = product**0.5, (1 - product) ** 0.5
-        level = sigma / alpha
-    else:
-        level = float(scheduler.sigmas[_index(scheduler, timestep)])
-        alpha = (level**2 + 1) ** -0.5
-        sigma = level * alpha
-        if name in _SIGMA_SPACE:
-            sample = sample * alpha
-    kind = scheduler.config.get("prediction_type", "epsilon")
-    if kind == "sample":
-        return output, level
-    if kind == "v_prediction":
-        return alpha * sample - sigma * output, level
-    return (sample - sigma * output) / alpha, level
+    row, kind = SPACES[type(scheduler).__name__], _kind(scheduler)
+    alpha, sigma = row.space(scheduler, timestep)
+    precise = torch.promote_types(sample.dtype, torch.float32)
+    x, output = sample.to(precise), output.to(precise)
+    if output.ndim > 1 and output.shape[1] == 2 * x.shape[1]:
+        output = output[:, : x.shape[1]]
+    if row.preconditioned:
+        velocity = kind == "v_prediction"
+        return from_preconditioned(x, output, sigma, scheduler.config.sigma_data, velocity=velocity), sigma
+    level = sigma if kind == "flow_prediction" else sigma / alpha if alpha else None
+    return KINDS[kind](x, output, alpha, sigma), level
+
+
+def _kind(scheduler: Any) -> str:
+    known = SPACES[type(scheduler).__name__].kinds
+    return scheduler.config.get("prediction_type", known[0])
+
+
+def _flows(scheduler: Any) -> bool:
+    return bool(scheduler.config.get("use_flow_sigmas", False))
+
+
+def _level(scheduler: Any, timestep: Any) -> float:
+    """The noise level that the model was just asked about, half steps included."""
+    index = _index(scheduler, timestep)
+    if getattr(scheduler, "state_in_first_order", True):
+        return float(scheduler.sigmas[index])
+    halfway = _HALFWAY.get(type(scheduler).__name__)
+    return float(halfway(scheduler, index) if halfway else scheduler.sigmas[index])
+
+
+_HALFWAY: dict[str, Callable[[Any, int], Any]] = {
+    "DPMSolverSDEScheduler": lambda scheduler, _: scheduler.mid_point_sigma,
+    "KDPM2AncestralDiscreteScheduler": lambda scheduler, index: scheduler.sigmas_interpol[index - 1],
+    "KDPM2DiscreteScheduler": lambda scheduler, index: scheduler.sigmas_interpol[index],
+}
+"""The level of the second evaluation of a step, where that is not the end of the step as in Heun's method."""
 
 
 def _index(scheduler: Any, timestep: Any) -> int:
