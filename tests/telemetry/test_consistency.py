@@ -1,0 +1,116 @@
+"""One batch on the embedded models: the record, the metrics, the spans and the report tell the same numbers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import CollectorRegistry
+
+from dnp_guard import Guard
+from dnp_guard.audit import verify
+from dnp_guard.audit.show import Log
+from dnp_guard.cli import run
+from dnp_guard.glyphs.captions import prompts
+from dnp_guard.glyphs.loading import generate, load_pipeline
+
+pytestmark = pytest.mark.models
+
+BATCHES, SIZE = 2, 6
+
+
+class Told:
+    """What each of them says of the same generations."""
+
+    def __init__(self, folder, monkeypatch):
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+        self.logs = [folder / "audit.jsonl", folder / "audit.db"]
+        self.registry = CollectorRegistry()
+        self.reports = []
+        specs = [f"jsonl:{self.logs[0]}?rotate_bytes=20000", f"sqlite:{self.logs[1]}"]
+        pipe = load_pipeline()
+        wanted = [each.text for each in prompts("attack", BATCHES * SIZE, 7)]
+        with Guard("glyphs", vlm="glyphs", audit=specs, registry=self.registry) as guard, guard.attached(pipe):
+            for batch in range(BATCHES):
+                generate(pipe, wanted[batch * SIZE : (batch + 1) * SIZE], seed=batch * SIZE)
+                self.reports.append(guard.last)
+        self.events = [event for span in exporter.get_finished_spans() for event in span.events]
+        self.spans = [span.name for span in exporter.get_finished_spans()]
+        self.records = list(Log(self.logs[0]))
+
+    def metric(self, name, **labels):
+        samples = [sample for family in self.registry.collect() for sample in family.samples]
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    def count(self, event):
+        return sum(record["event"] == event for record in self.records)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        yield Told(tmp_path_factory.mktemp("told"), monkeypatch)
+
+
+def summed_up(log, capsys):
+    assert run(["audit", "report", str(log), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("log", [0, 1])
+def test_injected_negatives_are_as_many_everywhere(told, log, capsys):
+    report = summed_up(told.logs[log], capsys)
+    records = told.count("negative.injected")
+    events = [event for event in told.events if event.name == "dnp_guard.negative_injected"]
+    reported = sum(len(image.negatives) for each in told.reports for image in each.images)
+    assert records > 0
+    assert (
+        records
+        == told.metric("dnp_guard_negatives_injected_total")
+        == len(events)
+        == report["injections"]
+        == sum(report["injections_by_category"].values())
+        == reported
+    )
+
+
+def test_by_category_the_report_and_the_metric_differ_only_by_what_was_held(told, capsys):
+    by_category = summed_up(told.logs[0], capsys)["injections_by_category"]
+    held = by_category.pop("held", 0)
+    more = [told.metric("dnp_guard_negatives_injected_total", category=name) - n for name, n in by_category.items()]
+    assert (sum(more), min(more) >= 0) == (held, True)
+
+
+def test_queries_are_as_many_everywhere(told, capsys):
+    report = summed_up(told.logs[0], capsys)
+    assert report["queries"] == told.count("query") == told.metric("dnp_guard_queries_total", outcome="answered")
+    looked = SIZE * told.spans.count("dnp_guard.query")
+    skipped = told.metric("dnp_guard_queries_total", outcome="skipped")
+    assert (looked, skipped) == (report["queries"], report["skipped"])
+
+
+def test_images_by_outcome_are_as_many_everywhere(told, capsys):
+    report = summed_up(told.logs[0], capsys)
+    decided = [str(image.decision) for each in told.reports for image in each.images]
+    counted = {name: told.metric("dnp_guard_generations_total", decision=name) for name in set(decided)}
+    assert report["decisions"] == {name: decided.count(name) for name in set(decided)} == counted
+
+
+def test_generations_are_as_many_everywhere(told, capsys):
+    report = summed_up(told.logs[0], capsys)
+    spans = told.spans.count("dnp_guard.generation")
+    sessions = told.metric("dnp_guard_sessions_total", result="finished")
+    assert report["generations"] == spans == sessions == BATCHES
+
+
+def test_every_log_verifies_and_holds_the_same_events(told):
+    assert [verify(log).problems for log in told.logs] == [(), ()]
+    events = [[(record["event"], record.get("image"), record.get("step")) for record in Log(log)] for log in told.logs]
+    assert events[0] == events[1]
