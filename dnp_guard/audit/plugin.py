@@ -32,7 +32,12 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
 
 
 def _jsonl(place: str, options: dict[str, str], spec: str) -> Sink:
-    known = {"rotate_bytes": int, "rotate_hours": float, "sync": _switch, **_CHECKPOINTS}
+    known: dict[str, Callable[[str], object]] = {
+        "rotate_bytes": int,
+        "rotate_hours": float,
+        "sync": _switch,
+        **_CHECKPOINTS,
+    }
     return _checkpointed(JsonlSink, place, _options(options, known, spec), spec)
 
 
@@ -67,6 +72,7 @@ def _otel(place: str, options: dict[str, str], spec: str) -> Sink:
     return OtelSink()
 
 
+_ROTATION: Final[dict[str, Callable[[str], object]]] = {"rotate_bytes": int, "rotate_hours": float}
 _CHECKPOINTS: Final[dict[str, Callable[[str], object]]] = {
     "checkpoints": str,
     "checkpoint_key": str,

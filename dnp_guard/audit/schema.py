@@ -69,7 +69,10 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "applied_step": (_COUNT, "First step that a negative applies to, or applies to no more."),
     "steps": (_COUNT, "Sampler steps of the run."),
     "sigma": (_NUMBER, "Noise level at the step."),
-    "findings": ({"type": "array", "items": _FINDING}, "What was seen at or over its threshold; of a sensitive category, nothing but that it was."),
+    "findings": (
+        {"type": "array", "items": _FINDING},
+        "What was seen at or over its threshold; of a sensitive category, nothing but that it was.",
+    ),
     "decision": (
         {"enum": ["none", *map(str, Action), *map(str, Outcome)]},
         "What is called for at a look; what became of the image at the end.",

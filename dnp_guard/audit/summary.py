@@ -154,7 +154,8 @@ class Summary:
         key = tuple(str(policy.get(name, "")) for name in ("name", "revision", "digest", "mode"))
         use = self.policies.get(key)
         if use is None:
-            use = self.policies[key] = PolicyUse(*key, time, time)
+            name, revision, digest, mode = key
+            use = self.policies[key] = PolicyUse(name, revision, digest, mode, time, time)
         use.last = max(use.last, time)
         return use
 

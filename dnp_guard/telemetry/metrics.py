@@ -81,8 +81,8 @@ class Metrics:
         What may be counted under it begins at 0, so that the first failure too is an increase.
         """
         self._of.show(name, revision, digest, mode)
-        for outcome in Outcome:
-            self._of.generations.labels(name, outcome)
+        for decision in Outcome:
+            self._of.generations.labels(name, decision)
         for outcome in names.OUTCOMES:
             self._of.queries.labels(name, outcome)
         for end in names.ENDS:

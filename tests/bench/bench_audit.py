@@ -3,10 +3,15 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from dnp_guard import Guard
+from dnp_guard.audit import verify
 from dnp_guard.audit.chain import seal
 from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.record import build
+from dnp_guard.glyphs.captions import prompts
+from dnp_guard.glyphs.loading import generate, load_pipeline
 from dnp_guard.recorder import Recorder
 from dnp_guard.telemetry import Metrics, Tracing
 
@@ -53,3 +58,20 @@ def test_an_event_is_recorded(benchmark, tmp_path):
     )
     recorder.close()
     assert next(steps) == 550
+
+
+def test_the_record_of_a_generation(benchmark, tmp_path, capsys):
+    """What the record costs of a guarded generation's time, waiting for the sink included."""
+    pipe = load_pipeline()
+    texts = [prompt.text for prompt in prompts("attack", 4, 7)]
+    registry = CollectorRegistry()
+    with Guard("glyphs", vlm="glyphs", audit=tmp_path / "a.jsonl", registry=registry) as guard, guard.attached(pipe):
+        benchmark.pedantic(generate, args=(pipe, texts, 7), rounds=3, warmup_rounds=1)
+    spent = registry.get_sample_value("dnp_guard_overhead_seconds_sum", {"stage": "audit"})
+    records = registry.get_sample_value("dnp_guard_overhead_seconds_count", {"stage": "audit"})
+    took = 4 * benchmark.stats.stats.mean
+    benchmark.extra_info |= {"share_percent": 100 * spent / took, "us_per_record": 1e6 * spent / records}
+    with capsys.disabled():
+        share = f"{spent / took:.2%} of a generation's time, {1e6 * spent / records:.0f} µs a record"
+        print(f"\nthe record takes {share}")  # noqa: T201 (what a bench is for)
+    assert verify(tmp_path / "a.jsonl").ok
