@@ -58,7 +58,8 @@ class Store:
             The policy, and when an exception in it ends; None where none does.
 
         Raises:
-            PolicyError: no policy matches, and there is no floor.
+            PolicyError: no policy matches, and there is no floor; or those that match leave nothing, as two that allow
+                no backend in common.
         """
         chosen = [
             policy
@@ -80,10 +81,16 @@ class Store:
             for exception in policy.exceptions or ()
             if exception.applies(tenant, at)
         ]
-        return strictest(*(withexception_problems(policy, tenant, at) for policy in chosen)), min(ends, default=None)
+        try:
+            return strictest(*(with_exceptions(policy, tenant, at) for policy in chosen)), min(ends, default=None)
+        except ValidationError as error:
+            names = ", ".join(f"`{policy.name}`" for policy in chosen)
+            said = error.errors(include_url=False)[0]["msg"]
+            message = f"policies {names} cannot be in force together: {said}."
+            raise PolicyError([Problem("", 0, 0, "no-merge", message, "Change one of them.")]) from None
 
 
-def withexception_problems(policy: Policy, tenant: str | None, at: datetime) -> Policy:
+def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
     """The policy as it is for a tenant at a time: exceptions applied, and nothing left that is about its roll-out."""
     if (policy.select, policy.exceptions, policy.floor) == (None, None, None):
         return policy
@@ -154,7 +161,7 @@ def exception_problems(loaded: Loaded) -> list[Problem]:
     for index, exception in enumerate(policy.exceptions or ()):
         alone = policy.model_copy(update={"exceptions": (exception,)})
         try:
-            withexception_problems(alone, exception.tenant, datetime.min.replace(tzinfo=exception.until.tzinfo))
+            with_exceptions(alone, exception.tenant, datetime.min.replace(tzinfo=exception.until.tzinfo))
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"]
             problems.append(

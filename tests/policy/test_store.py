@@ -169,3 +169,9 @@ def test_a_policy_with_roll_out_keys_reads_back_the_same(write):
 def test_a_file_and_a_shipped_name_are_stores_of_one(write):
     assert as_store(write("a") / "a.yaml").policies[0].name == "a"
     assert as_store("default").policies == (load_policy("default"),)
+
+
+def test_policies_that_leave_no_backend_in_common_cannot_be_in_force_together():
+    store = Store((policy(name="a", vlm={"allow": ["local"]}), policy(name="b", vlm={"allow": ["http://x"]})))
+    with pytest.raises(PolicyError, match="policies `a`, `b` cannot be in force together"):
+        store.select(at=NOW)
