@@ -264,9 +264,8 @@ def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterato
     name = now.id
     if was.queries != now.queries:
         yield from _looks(name, was.queries or before.queries, now.queries or after.queries)
-    scales = [each.guidance.scale if each.guidance else None for each in (was, now)]
-    if scales[0] != scales[1]:
-        old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
+    old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
+    if (was.guidance or now.guidance) and old != new:
         yield _change(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", _turn(old, new))
 
 

@@ -42,7 +42,6 @@ def _both(a: Policy, b: Policy) -> Policy:
     if a.mode != b.mode:
         enforced = a if a.mode == "enforce" else b
         return enforced.model_copy(update={"name": a.name}) if enforced is b else a
-    mode = a.guidance.mode
     data: dict[str, Any] = a.resolved() | {
         "on_failure": max(a.on_failure, b.on_failure, key=ON_FAILURE.index),
         "queries": _queries(a.queries, b.queries),
@@ -56,7 +55,9 @@ def _both(a: Policy, b: Policy) -> Policy:
             "method": a.preview.method,
             "user_previews": max(a.preview.user_previews, b.preview.user_previews, key=_PREVIEWS.index),
         },
-        "categories": [_dump(each, mode) | _own_steps(a, b, each.id) for each in _categories(a, b)],
+        "categories": [
+            _dump(each) | _own_steps(a, b, each.id) | _own_scale(a, b, each.id) for each in _categories(a, b)
+        ],
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
         "audit": {
             "required": a.audit.required or b.audit.required,
@@ -107,7 +108,6 @@ def _categories(a: Policy, b: Policy) -> Iterable[Category]:
 def _category(a: Category, b: Category) -> Category:
     if a.mode != b.mode:
         return a if a.mode == "enforce" else b
-    scales = [each.guidance.scale for each in (a, b) if each.guidance]
     ends = [Action(each.still_present) for each in (a, b) if each.still_present]
     data = a.model_dump(mode="json", exclude_none=True) | {
         "look_for": list(dict.fromkeys((*a.look_for, *b.look_for))) if a.terms != b.terms else list(a.look_for),
@@ -124,8 +124,6 @@ def _category(a: Category, b: Category) -> Category:
         data["look_for"] = list(dict.fromkeys((*a.terms, *b.terms)))
     if ends:
         data["still_present"] = Action.strictest(*ends)
-    if scales:
-        data["guidance"] = {"scale": max(scales)}
     return type(a).model_validate(data)
 
 
@@ -141,11 +139,16 @@ def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
     return {"queries": {"steps": sorted({step / each.of if each.of else step for each in used for step in each.steps})}}
 
 
-def _dump(category: Category, mode: str) -> dict[str, Any]:
-    data = category.model_dump(mode="json", exclude_none=True)
-    if mode == "replace":
-        data.pop("guidance", None)
-    return data
+def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
+    """The scale of a category that has one of its own in either policy: the higher that either uses."""
+    having = [each for each in (a, b) if any(category.id == name for category in each.categories)]
+    if a.guidance.mode == "replace" or all(each.category(name).guidance is None for each in having):
+        return {}
+    return {"guidance": {"scale": max(scale for each in having if (scale := each.scale(name)) is not None)}}
+
+
+def _dump(category: Category) -> dict[str, Any]:
+    return category.model_dump(mode="json", exclude_none=True, exclude={"guidance", "queries"})
 
 
 def _none_is_most(a: float | None, b: float | None) -> float | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dnp_guard.errors import PolicyError
-from dnp_guard.policy import Policy, parse_policy, shipped
+from dnp_guard.policy import Policy, load_tests, parse_policy, shipped
 
 TEXTS = [path.read_text(encoding="utf-8") for path in shipped().values()]
 TOKENS = [
@@ -116,3 +116,20 @@ def test_a_file_made_to_cost_time_is_refused_within_a_second(name):
     started = time.process_time()
     assert read(BOMBS[name]) is None
     assert time.process_time() - started < 1
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_file_of_tests_is_read_or_refused(data, tmp_path):
+    text = (shipped()["glyphs"].parent / "tests" / "glyphs.test.yaml").read_text(encoding="utf-8")
+    text = text.replace("../glyphs.yaml", str(shipped()["glyphs"]))
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, min(len(text), start + 40)))
+    text = text[:start] + data.draw(st.sampled_from(TOKENS) | st.text(max_size=8)) + text[end:]
+    file = tmp_path / "fuzz.test.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        cases = load_tests(file).cases
+    except PolicyError as error:
+        cases = error.problems
+    assert cases

@@ -21,6 +21,8 @@ def policies(draw):
         still_present=draw(st.sampled_from(["monitor", "blur", "block"])),
         severity=draw(st.sampled_from(["low", "medium", "high"])),
         allowed=draw(st.lists(st.sampled_from(["a badge", "a flag"]), unique=True)),
+        **draw(st.sampled_from([{}, {"guidance": {"scale": 5}}])),
+        **draw(st.sampled_from([{}, {"queries": {"steps": [0.2]}}, {"queries": {"of": 10, "steps": [3]}}])),
         look_for=draw(st.lists(st.sampled_from(["a star", "a nova"]), min_size=1, unique=True)),
     )
     return policy(
