@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
+from pathlib import Path
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,6 @@ from dnp_guard.audit.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from dnp_guard.audit.checkpoint import Checkpoint
     from dnp_guard.audit.sinks import Sink
@@ -45,7 +45,7 @@ class Recorder:
         metrics: of the guard.
         tracing: of the guard.
         common: fields of every record, such as ``policy`` and ``vlm``.
-        spool: folder for what sinks miss; in memory where there is none.
+        spool: folder for what sinks with a ``path`` or a ``name`` miss; in memory for others, or where there is none.
         required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
 
     Attributes:
@@ -67,7 +67,7 @@ class Recorder:
         self.tracing = tracing
         self._common = dict(common)
         self._required = required
-        self._outlets = [Outlet(sink, Spool(spool, _name(sink)), metrics.degraded, self._outage) for sink in sinks]
+        self._outlets = [Outlet(sink, _spool(spool, sink), metrics.degraded, self._outage) for sink in sinks]
         for sink in sinks:
             if isinstance(sink, CheckpointedSink):
                 sink.observe = self._checkpointed
@@ -137,7 +137,9 @@ class Recorder:
         return build(Event.DEGRADED, **{**self._common, "request": record.get("request"), "reason": "audit_sink"})
 
 
-def _name(sink: Sink) -> str:
-    path = getattr(sink, "path", None)
+def _spool(folder: Path | None, sink: Sink) -> Spool:
+    # What is left on disk goes to the next sink of the same name: one without a name could be anybody's.
+    place = getattr(sink, "path", None) or getattr(sink, "name", None)
     kind = f"{type(sink).__module__}.{type(sink).__qualname__}"
-    return f"{kind} {path.absolute()}" if path is not None else kind
+    where = place.absolute() if isinstance(place, Path) else place
+    return Spool(folder if place is not None else None, f"{kind} {where}")

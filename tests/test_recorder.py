@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class Flaky(MemorySink):
     """A sink that fails while ``broken``."""
 
+    name = "flaky"
     broken = False
     closed = False
 
@@ -197,6 +198,17 @@ def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None
         [("query", 1), ("degraded", "audit_sink"), ("query", 2)],
         [],
     )
+
+
+def test_what_a_sink_without_a_name_missed_goes_to_no_other(tmp_path: Path) -> None:
+    class Nameless(Flaky):
+        name = None  # type: ignore[assignment]
+
+    broken, sound = Nameless(), Nameless()
+    broken.broken = True
+    Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    assert (events(sound), list(tmp_path.iterdir())) == ([("query", 2)], [])
 
 
 def test_what_waits_for_another_process_is_left_to_it(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ PICTURE = Image.new("RGB", (8, 8))
 class Failing(MemorySink):
     """A sink that takes ``room`` events and no more."""
 
+    name = "failing"
+
     def __init__(self, room):
         super().__init__()
         self.room = room
