@@ -1,0 +1,134 @@
+"""``dnp-guard vlm``: what a vision-language backend's answers are worth."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dnp_guard.cli.console import AsJson, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dnp_guard.evaluate.calibration import Calibration
+    from dnp_guard.evaluate.labelled import Labelled
+    from dnp_guard.policy import Policy
+    from dnp_guard.vlm.base import Backend
+
+app = typer.Typer(help="Measure vision-language backends.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def calibrate(
+    *,
+    vlm: Annotated[str, typer.Option(help="The backend, such as 'glyphs'.")],
+    policy: Annotated[str, typer.Option(help="The policy whose questions are put.")] = "glyphs",
+    images: Annotated[Path | None, typer.Option(help="A folder of pictures.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A CSV file: file, a column of 1 and 0 for each category, progress.")
+    ] = None,
+    held_out: Annotated[
+        int | None, typer.Option(min=50, help="Instead: this many x̂0 pictures of the embedded model.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, max=1, help="The false positive rate that is wanted.")] = 0.01,
+    ranges: Annotated[str, typer.Option(help="Where ranges of progress end, with commas.")] = "1",
+    out: Annotated[Path, typer.Option(help="The file to write; the plot goes beside it.")] = Path("calibration.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Measure each category: AUC, calibration error, and the threshold for a wanted false positive rate."""
+    from dnp_guard.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (a command that does not measure needs none)
+    from dnp_guard.policy.loading import load_policy  # noqa: PLC0415
+    from dnp_guard.vlm.base import describe  # noqa: PLC0415
+    from dnp_guard.vlm.plugin import build  # noqa: PLC0415
+
+    if (images is None) != (labels is None) or (images is None) == (held_out is None):
+        raise typer.BadParameter("Give --images with --labels, or --held-out.")
+    ends = _ends(ranges)
+    rules = load_policy(policy)
+    pictures = _pictures(rules, images, labels, held_out)
+    backend = build(vlm)
+    found = _measure(rules, backend, pictures, rate, ends)
+    info = describe(backend)
+    document = {
+        "format": 1,
+        "vlm": {"name": info.name, "revision": info.revision},
+        "policy": {"name": rules.name, "revision": rules.revision},
+        "false_positive_rate": rate,
+        "categories": {name: [_plain(each) for each in ranges_] for name, ranges_ in found.items()},
+    }
+    out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    plot = out.with_suffix(".svg")
+    plot.write_text(draw_roc(f"{info.name} {info.revision}, policy {rules.name}", found), encoding="utf-8")
+    if as_json:
+        print_json({"ok": True, "file": str(out), "plot": str(plot), "errors": [], **document})
+        return
+    for name, each in ((name, each) for name, ranges_ in found.items() for each in ranges_):
+        typer.echo(
+            f"{name}, {each.begin:g} to {each.end:g}: n {each.n} ({each.positives} positive), AUC {each.auc:.3f}, "
+            f"threshold {each.threshold:.2f} finds {each.detected:.1%}, calibration error {each.error:.3f}"
+        )
+    typer.echo(f"Wrote {out} and {plot}")
+
+
+def _ends(text: str) -> list[float]:
+    try:
+        ends = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--ranges {text!r}: write numbers such as 0.3,0.6,1.") from error
+    if ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
+        raise typer.BadParameter(f"--ranges {text!r}: they rise from over 0 and end at 1.")
+    return ends
+
+
+def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out: int | None) -> list[Labelled]:
+    from dnp_guard.evaluate import labelled  # noqa: PLC0415 (reads pictures)
+
+    names = [category.id for category in policy.categories if not category.sensitive]
+    if images is not None and labels is not None:
+        return labelled.read_labelled(images, labels, names)
+    from dnp_guard.evaluate.held_out import held_out as draw  # noqa: PLC0415 (imports torch)
+    from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
+
+    drawn = draw(load_pipeline(), held_out or 0, seed=7)
+    return [
+        labelled.Labelled(each.image, {name: each.scene.shows(name) for name in names}, each.progress) for each in drawn
+    ]
+
+
+def _measure(
+    policy: Policy, backend: Backend, pictures: Sequence[Labelled], rate: float, ends: Sequence[float]
+) -> Mapping[str, list[Calibration]]:
+    from dnp_guard.evaluate.calibration import calibrate as measure  # noqa: PLC0415
+    from dnp_guard.judge import find  # noqa: PLC0415
+    from dnp_guard.policy import questions  # noqa: PLC0415
+    from dnp_guard.vlm.opinions import Opinions  # noqa: PLC0415
+
+    asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]
+    rows = Opinions(backend).ask([each.image for each in pictures], [each.text for each in asked]).probabilities
+    scores = [find(policy, asked, row)[1] for row in rows]
+    found: dict[str, list[Calibration]] = {}
+    for name in dict.fromkeys(each.category for each in asked):
+        for begin, end in zip([0.0, *ends], ends, strict=False):
+            chosen = [i for i, each in enumerate(pictures) if begin <= each.progress < end or each.progress == end == 1]
+            labels = [pictures[i].shows[name] for i in chosen]
+            found.setdefault(name, []).append(measure([scores[i][name] for i in chosen], labels, rate, (begin, end)))
+    return found
+
+
+def _plain(each: Calibration) -> dict[str, Any]:
+    """Numbers that are none are null; the curve thinned to what a plot shows."""
+    values = {
+        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(each).items()
+    }
+    step = max(1, len(each.roc) // 200)
+    return values | {"roc": [[round(x, 4), round(y, 4)] for x, y in each.roc[::step]]}
