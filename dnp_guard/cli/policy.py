@@ -186,6 +186,9 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
         "action": category.action,
         "still_present": category.still_present,
         "scale": policy.scale(category.id),
+        "own_steps": {str(total): list(due_by_category(policy, total)[category.id]) for total in RUN_LENGTHS}
+        if category.queries
+        else None,
         "questions": [question.text for question in questions(policy) if question.category == category.id],
         "allowed_questions": [question.text for question in allowed_questions(policy, category.id)],
         "words": list(category.words(category.terms)),
@@ -231,6 +234,8 @@ def _category_table(category: dict[str, Any]) -> Padding:
     shadow = " (shadow: recorded only)" if category["mode"] == "shadow" else ""
     table.add_row("does", Text(f"{category['action']}{then}{shadow}"))
     table.add_row("severity", Text(f"{category['severity']}, seen from probability {category['threshold']}"))
+    for total, due in (category["own_steps"] or {}).items():
+        table.add_row(f"{total} steps", Text(f"asked about at {', '.join(map(str, due))} alone, and at the end"))
     table.add_row("asks", Text("\n".join(category["questions"])))
     if category["allowed_questions"]:
         table.add_row("excused by", Text("\n".join(category["allowed_questions"])))

@@ -157,3 +157,10 @@ def test_a_negative_longer_than_a_text_encoder_reads_is_a_warning_with_the_count
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_policy_raises_no_warning(run, name):
     assert json.loads(run("check", shipped()[name], "--json")[1])["warnings"] == []
+
+
+def test_explain_says_when_a_category_with_steps_of_its_own_is_asked_about(run, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(GOOD.replace("[star]", "[star], queries: {of: 50, steps: [5, 25]}"))
+    assert "asked about at 5, 25 alone, and at the end" in run("explain", path)[1]
+    assert json.loads(run("explain", path, "--json")[1])["questions_per_image"]["50"] == 3
