@@ -45,17 +45,18 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
     try:
         with ExitStack() as stack:
             # Opened before the others are listed: if it is rotated meanwhile it is among them, and read once.
-            last = stack.enter_context(Path(path).open("rb"))
-            if last.read(len(_SQLITE)) == _SQLITE:
+            last = _opened(Path(path), stack)
+            if last is not None and last.read(len(_SQLITE)) == _SQLITE:
                 yield from _rows(Path(path))
                 return
-            last.seek(0)
             for segment in segments(Path(path)):
-                if os.path.samestat(segment.stat(), os.fstat(last.fileno())):
+                if last is not None and os.path.samestat(segment.stat(), os.fstat(last.fileno())):
                     continue
                 with segment.open("rb") as file:
                     yield from _lines(file, os.fspath(segment))
-            yield from _lines(last, os.fspath(path))
+            if last is not None:
+                last.seek(0)
+                yield from _lines(last, os.fspath(path))
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise AuditError(f"{path}: cannot read the audit log: {reason}", hint="Check the path.") from error
@@ -63,8 +64,19 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
 
 def is_database(path: Path) -> bool:
     """Whether a log is a SQLite database."""
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE
+    with ExitStack() as stack:
+        file = _opened(path, stack)
+        return file is not None and file.read(len(_SQLITE)) == _SQLITE
+
+
+def _opened(path: Path, stack: ExitStack) -> BinaryIO | None:
+    """The file that is written; None between two, when one was rotated and the next is not made yet."""
+    try:
+        return stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        if not segments(path):
+            raise
+        return None
 
 
 def _lines(file: BinaryIO, name: str) -> Iterator[Line]:

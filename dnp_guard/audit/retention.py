@@ -55,7 +55,7 @@ def open_log(path: Path) -> JsonlSink | SqliteSink:
     Raises:
         AuditError: it is not there, or is no audit log.
     """
-    if not path.is_file():
+    if not path.is_file() and not (path.parent.is_dir() and segments(path)):
         raise AuditError(f"{path}: there is no such log", hint="Check the path.")
     return SqliteSink(path) if is_database(path) else JsonlSink(path)
 
@@ -227,7 +227,7 @@ def _remove_fragments(path: Path, before: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if is_database(path) else [*segments(path), path]
+    return [path] if is_database(path) else [file for file in (*segments(path), path) if file.exists()]
 
 
 def _data(file: Path, log: Path) -> Iterator[bytes]:

@@ -54,6 +54,14 @@ def test_a_new_sink_goes_on_where_a_rotation_has_left_no_file(rotated: Path) -> 
     assert (verify(rotated).problems, verify(rotated).records, last["step"]) == ((), 13, 0)
 
 
+def test_a_log_whose_next_file_is_not_made_yet_is_read(rotated: Path) -> None:
+    before = len(list(Log(rotated)))
+    (first,) = [record["seq"] for record in list(Log(rotated))[-1:]]
+    count = len(rotated.read_bytes().splitlines())
+    rotated.rename(rotated.with_name(f"a.jsonl.{first - count + 1:012d}"))
+    assert (verify(rotated).problems, len(list(Log(rotated)))) == ((), before)
+
+
 def test_an_edit_in_a_rotated_file_is_named_with_the_file(rotated: Path) -> None:
     first = segments(rotated)[0]
     first.write_bytes(first.read_bytes().replace(b'"step":1,', b'"step":7,'))

@@ -19,10 +19,12 @@ from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.record import build
 from dnp_guard.audit.show import Log
 from dnp_guard.audit.sinks import MemorySink
+from dnp_guard.audit.sqlite import SqliteSink
 from dnp_guard.audit.verify import verify
 from dnp_guard.errors import AuditError
 
 KILLS = 200
+DATABASE_KILLS = 40
 NOBODY = 65534
 CALLS = [
     (os, "open"),
@@ -119,9 +121,9 @@ def die_within_a_write(at):
     return write, real
 
 
-def child(path, first, pipe, at):
+def child(opened, first, pipe, at):
     """Write records, and say after each that it was acknowledged; until killed."""
-    sink = JsonlSink(path, rotate_bytes=60_000)
+    sink = opened()
     write, real = die_within_a_write(at) if at else (os.write, os.write)
     os.write = write
     for step in range(first, first + 5000):
@@ -130,16 +132,16 @@ def child(path, first, pipe, at):
     os._exit(0)
 
 
-def killed(path, first, chance):
+def killed(opened, first, chance, *, within=True):
     """Fork a writer, kill it at a random point, and give the records it has acknowledged."""
     reading, writing = os.pipe()
-    by_itself = chance.random() < 0.5
+    by_itself = within and chance.random() < 0.5
     at = (chance.randrange(40), chance.randrange(5000)) if by_itself else None
     pid = os.fork()
     if pid == 0:
         with suppress(BaseException):
             os.close(reading)
-            child(path, first, writing, at)
+            child(opened, first, writing, at)
         os._exit(1)
     os.close(writing)
     acknowledged = b""
@@ -161,7 +163,7 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
     path = tmp_path / "a.jsonl"
     acknowledged, torn = [], 0
     for kill in range(KILLS):
-        acknowledged += killed(path, kill * 10_000, chance)
+        acknowledged += killed(lambda: JsonlSink(path, rotate_bytes=60_000), kill * 10_000, chance)
         if kill % 20 == 0:
             found = verify(path)
             assert found.ok or found.torn
@@ -259,3 +261,20 @@ def test_a_clock_that_goes_backwards_breaks_nothing(tmp_path):
     for step, now_is in enumerate(clock):
         sink.write(build("query", at=now_is, step=step))
     assert (verify(sink.path).ok, [record["step"] for record in Log(sink.path)]) == (True, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_no_acknowledged_record_of_a_database_is_lost_to_a_kill(tmp_path, capsys):
+    chance, path, acknowledged = random.Random(21), tmp_path / "a.db", []
+    for kill in range(DATABASE_KILLS):
+        acknowledged += killed(lambda: SqliteSink(path), kill * 10_000, chance, within=False)
+        assert verify(path).ok
+    SqliteSink(path).write(build("query", step=-1))
+    steps = {record["step"] for record in Log(path)}
+    lost = set(acknowledged) - steps
+    with capsys.disabled():
+        print(  # noqa: T201 (as above)
+            f"\nkill points tried: {DATABASE_KILLS} (database), records acknowledged: {len(acknowledged)}, "
+            f"acknowledged records lost: {len(lost)}"
+        )
+    assert (verify(path).problems, lost, -1 in steps) == ((), set(), True)
