@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dnp_guard.types import Report
+
 
 class DnpGuardError(Exception):
     """The root of every error this package raises on purpose.
@@ -65,7 +67,15 @@ class AuditError(DnpGuardError):
 
 
 class RequestRefused(DnpGuardError):
-    """A generation refused before it starts, because of what was asked for."""
+    """A generation refused before it starts, because of what was asked for.
+
+    Attributes:
+        report: what the record says of it.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 class CannotSteer(DnpGuardError):
@@ -120,3 +130,9 @@ class VlmCircuitOpen(VlmError):
     """Every endpoint of the backend failed too often and is left alone for a while."""
 
     reason = "vlm_circuit_open"
+
+
+class VlmChanged(VlmError):
+    """The server answers as another model, or another revision, than it did when the guard was made."""
+
+    reason = "vlm_changed"

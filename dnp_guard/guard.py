@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dnp_guard import fields, override
 from dnp_guard.audit import prompt_field, prompt_key, spool_folder
-from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, VlmUnavailable
+from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
@@ -251,7 +251,11 @@ class Guard:
         policy = self._overridden(policy or self.policy)
         asker = self._asker_for(self._backend_in_use, policy)
         runtime = Runtime(policy, asker, self._plugins, self._recorder, self._redact(policy))
-        return Session(runtime, request)
+        try:
+            return Session(runtime, request)
+        except RequestRefused as error:
+            self._last.set(error.report)
+            raise
 
     def finished(self, session: Session) -> None:
         """Keep a session's report as :attr:`last`; for host adapters."""
@@ -295,7 +299,8 @@ class Guard:
         """The one asker of each deadline, so that a running generation keeps its own."""
         deadline = policy.queries.deadline_ms
         if deadline not in self._askers:
-            self._askers[deadline] = Opinions(backend, self._second, deadline)
+            # Two threads may come here at once; the first one's counts.
+            self._askers.setdefault(deadline, Opinions(backend, self._second, deadline))
         return self._askers[deadline]
 
     @property

@@ -27,10 +27,12 @@ class Held:
     Attributes:
         terms: the terms found when it was last seen.
         unseen: answered looks since then that did not see it.
+        real: whether it is steered away from; False where it only would be, were nothing in shadow.
     """
 
     terms: tuple[str, ...]
     unseen: int = 0
+    real: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,14 @@ def judge(
         for category, before in history.held.items()
         if category not in seen and (category not in probabilities or before.unseen < policy.guidance.hold)
     }
-    actions = _actions(policy, seen)
-    held |= {category: Held(terms) for category, terms in seen.items() if actions[category] is not Action.MONITOR}
-    enforced = {category: action for category, action in actions.items() if not policy.shadow(category)}
+    actions, enforced = _actions(policy, seen), _actions(policy, _out_of_shadow(policy, seen))
+    held |= {
+        category: Held(terms, real=enforced.get(category, Action.MONITOR) is not Action.MONITOR)
+        for category, terms in seen.items()
+        if actions[category] is not Action.MONITOR
+    }
     active = {category: state.terms for category, state in held.items()}
-    real = {category: terms for category, terms in active.items() if not policy.shadow(category)}
+    real = {category: state.terms for category, state in held.items() if state.real}
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
         negative=negative_for(policy, real),
@@ -145,7 +150,10 @@ def judge_final(
         category: _at_the_end(policy.category(category), action)
         for category, action in _actions(policy, _terms(kept)).items()
     }
-    enforced = {category: action for category, action in actions.items() if not policy.shadow(category)}
+    enforced = {
+        category: _at_the_end(policy.category(category), action)
+        for category, action in _actions(policy, _out_of_shadow(policy, _terms(kept))).items()
+    }
     decision = Decision(
         action=_strictest(enforced.values()),
         negative=None,
@@ -206,6 +214,10 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
     for finding in findings:
         terms[finding.category] = (*terms.get(finding.category, ()), finding.term)
     return terms
+
+
+def _out_of_shadow(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {category: terms for category, terms in seen.items() if not policy.shadow(category)}
 
 
 def _actions(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, Action]:

@@ -66,7 +66,7 @@ class Plugins:
 
     def _add(self, item: str | object) -> None:
         info, plugin = _load(item) if isinstance(item, str) else (PluginInfo(type(item).__name__, "", ""), item)
-        self._manager.register(plugin, name=info.name if isinstance(item, str) else None)
+        self._register(plugin, info.name, named=isinstance(item, str))
         for caller in self._manager.get_hookcallers(plugin) or ():
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is not plugin:
@@ -81,6 +81,18 @@ class Plugins:
                     info.name, caller.name, implementation.function
                 )
         self.third_party.append(info)
+
+    def _register(self, plugin: object, name: str, *, named: bool) -> None:
+        try:
+            self._manager.register(plugin, name=name if named else None)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            message = " ".join(str(error).split())
+            raise PluginError(
+                f"plugin {name!r} does not fit: {message}", hint="Compare its hooks with those documented."
+            ) from error
+        if not self._manager.get_hookcallers(plugin):
+            raise PluginError(f"plugin {name!r} implements no hook", hint="Mark its functions with dnp_guard.hookimpl.")
 
     def _isolated(self, plugin: str, hook: str, function: Callable[..., object]) -> Callable[..., object]:
         @wraps(function)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
+from dnp_guard.errors import DnpGuardError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,14 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
 
     Returns:
         B pictures, RGB.
+
+    Raises:
+        DnpGuardError: a latent is not a number; its picture would be black, and look clean.
     """
+    if not latents.isfinite().all():
+        raise DnpGuardError(
+            "the prediction is not finite", hint="Half precision may overflow: use bfloat16 or float32."
+        )
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     unscaled = (latents / vae.config.scaling_factor + shift).to(device=vae.device, dtype=vae.dtype)
     return to_pictures(vae.decode(unscaled, return_dict=False)[0] / 2 + 0.5)

@@ -78,6 +78,19 @@ class _Image:
     negatives: list[tuple[int, Negative]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """A look that was answered."""
+
+    questions: Sequence[Question]
+    rows: Sequence[Sequence[float]]
+    pictures: list[Image]
+    latency_ms: float
+
+
+_ACTIONS = tuple(Action)
+
+
 class Session:
     """The guard's loop over one generation.
 
@@ -101,6 +114,9 @@ class Session:
         self._overhead = runtime.recorder.metrics.overhead
         self._questions = questions(runtime.policy)
         self._images = [_Image() for _ in range(request.images)]
+        self._enforces = any(not self._policy.shadow(category.id) for category in self._policy.categories)
+        self._compared: frozenset[str] = frozenset()
+        self._total: int | None = None
         self._answered = -1
         self._missed = False
         self._looking = True
@@ -116,6 +132,7 @@ class Session:
 
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
+        self._total = total
         return self._looking and any(
             schedule.is_due(steps, index, self._answered)
             for steps in schedule.due_by_category(self._policy, total).values()
@@ -131,27 +148,40 @@ class Session:
 
     def step(self, step: Step, host: Host) -> None:
         """Look at a due step, and steer the steps that follow."""
+        asked = self._asked(step)
         try:
-            if self._skips(host.similarity(step)):
+            if self._skips(asked, host.similarity(step)):
                 self._skip(step)
                 return
-            rows, pictures, latency_ms = self._look(step, lambda: host.previews(step))
-            negatives = self._judge(step, rows, pictures, latency_ms)
-            changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
+            look = self._look(step, asked, lambda: host.previews(step))
+            decided = self._judge(step, look)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._unanswered(step, error)
+            return
+        for index, (decision, _) in enumerate(decided):
+            self._looked(index, step, decision, look.latency_ms)
+        negatives = [decision.negative for decision, _ in decided]
+        changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
+        try:
             if any(changed):
                 with self._overhead("encode"):
                     host.apply(negatives)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._unanswered(step, error)
+            self.missed(step, error)
             return
         self._answered, self._missed = step.index, False
-        for index, negative in enumerate(negatives):
+        self._compared = frozenset(question.category for question in asked)
+        for index, (image, (decision, history)) in enumerate(zip(self._images, decided, strict=True)):
+            image.last, image.history = decision, history
             if changed[index]:
-                self._change(index, step, negative)
+                self._change(index, step, decision)
 
-    def _skips(self, similarity: Sequence[float]) -> bool:
+    def _skips(self, asked: Sequence[Question], similarity: Sequence[float]) -> bool:
+        """Whether the step shows nothing new to any category that is due at it."""
         gate = self._policy.queries.skip_similar
-        return gate is not None and not self._missed and bool(similarity) and min(similarity) >= gate
+        if gate is None or self._missed or not similarity:
+            return False
+        return min(similarity) >= gate and {question.category for question in asked} <= self._compared
 
     def _skip(self, step: Step) -> None:
         """Let every image's last verdict stand for a step that shows nothing new."""
@@ -177,8 +207,7 @@ class Session:
         """
         if self._policy.queries.final and self._looking:
             try:
-                rows, pictures, latency_ms = self._look(None, previews)
-                self._judge_final(rows, pictures, latency_ms)
+                self._judge_final(self._look(None, self._questions, previews))
                 self._missed = False
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._unanswered(None, error)
@@ -197,26 +226,26 @@ class Session:
             return
         self._missed, self._looking = True, False
         self._degrade("max_questions", None, f"{needed} questions")
-        if self._policy.mode == "shadow":
+        if not self._enforces:
             return
         self._finish(request_caused=True)
         raise RequestRefused(
             f"{len(self._images)} images may need {needed} questions; policy {self._policy.name!r} allows "
             f"{self._policy.queries.max_questions} (queries.max_questions)",
             hint="Generate fewer images in one call, or raise the limit in the policy.",
+            report=self.report,
         )
 
-    def _look(
-        self, step: Step | None, decode: Callable[[], list[Image]]
-    ) -> tuple[Sequence[Sequence[float]], list[Image], float]:
+    def _look(self, step: Step | None, questions: Sequence[Question], decode: Callable[[], list[Image]]) -> _Answered:
         with self._overhead("preview"):
             pictures = decode()
         if len(pictures) != len(self._images):
             message = f"the host showed {len(pictures)} pictures of {len(self._images)} images"
             raise DnpGuardError(message, hint="This is a bug of the host adapter.")
-        self._hook.dnp_guard_before_query(request=self.id, step=step, images=tuple(pictures))
+        if self._hook.dnp_guard_before_query.get_hookimpls():
+            shown = tuple(picture.copy() for picture in pictures)  # a plugin may draw on what it is shown
+            self._hook.dnp_guard_before_query(request=self.id, step=step, images=shown)
         at = step.index if step is not None else None
-        questions = self._asked(step)
         count = len(questions)
         asked = [*questions, *(map(negation, questions) if self._policy.question.paired else ())]
         with self._overhead("ask"), self._span.query(at, len(pictures), len(asked), self._model):
@@ -228,47 +257,52 @@ class Session:
         rows = answers.probabilities
         if self._policy.question.paired:
             rows = tuple(judge.stricter(row[:count], row[count:]) for row in rows)
-        return rows, pictures, answers.latency_ms
+        return _Answered(questions, rows, pictures, answers.latency_ms)
 
-    def _waived(self, picture: Image, found: Sequence[Finding]) -> tuple[Finding, ...]:
-        """Ask the ``allowed`` questions of what was found in one image."""
-        categories = dict.fromkeys(finding.category for finding in found)
+    def _waived(
+        self, step: Step | None, pictures: Sequence[Image], found: Sequence[Sequence[Finding]]
+    ) -> list[tuple[Finding, ...]]:
+        """Ask the ``allowed`` questions of what was found, of all images at once; unanswered, nothing is waived."""
+        categories = dict.fromkeys(finding.category for findings in found for finding in findings)
         asked = [question for category in categories for question in allowed_questions(self._policy, category)]
-        if not asked:
-            return ()
+        concerned = [index for index, findings in enumerate(found) if findings] if asked else []
+        waived: list[tuple[Finding, ...]] = [() for _ in found]
+        if not concerned:
+            return waived
         texts = [question.text for question in asked]
-        (row,) = self._asker.ask([picture], texts, loosening=range(len(texts))).probabilities
-        allowed: dict[str, float] = {}
-        for question, probability in zip(asked, row, strict=True):
-            allowed[question.category] = max(probability, allowed.get(question.category, 0.0))
-        return judge.waive(self._policy, found, allowed)
+        try:
+            answers = self._asker.ask([pictures[index] for index in concerned], texts, loosening=range(len(texts)))
+        except Exception as error:  # noqa: BLE001 (a finding stands until it is excused)
+            self._degrade(fields.reason(error), step, f"an allowed case could not be asked about: {error}")
+            return waived
+        for index, row in zip(concerned, answers.probabilities, strict=True):
+            allowed: dict[str, float] = {}
+            for question, probability in zip(asked, row, strict=True):
+                allowed[question.category] = max(probability, allowed.get(question.category, 0.0))
+            waived[index] = judge.waive(self._policy, found[index], allowed)
+        return waived
 
-    def _judge(
-        self, step: Step, rows: Sequence[Sequence[float]], pictures: list[Image], latency_ms: float
-    ) -> list[Negative | None]:
-        decided, asked = [], self._asked(step)
-        for index, (image, row) in enumerate(zip(self._images, rows, strict=True)):
-            found, probabilities = judge.find(self._policy, asked, row)
-            waived = self._waived(pictures[index], found)
+    def _judge(self, step: Step, look: _Answered) -> list[tuple[Decision, judge.History]]:
+        seen = [judge.find(self._policy, look.questions, row) for row in look.rows]
+        waived = self._waived(step, look.pictures, [found for found, _ in seen])
+        decided = []
+        for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):
             with self._overhead("judge"):
-                decision, history = judge.judge(self._policy, image.history, found, probabilities, waived)
+                decision, history = judge.judge(self._policy, image.history, found, probabilities, waived[index])
             decided.append((self._tightened(index, step, decision), history))
-        for index, (decision, history) in enumerate(decided):
-            self._images[index].last, self._images[index].history = decision, history
-            self._looked(index, step, decision, latency_ms)
-        return [decision.negative for decision, _ in decided]
+        return decided
 
-    def _judge_final(self, rows: Sequence[Sequence[float]], pictures: list[Image], latency_ms: float) -> None:
-        for index, (image, row) in enumerate(zip(self._images, rows, strict=True)):
-            found, probabilities = judge.find(self._policy, self._questions, row, final=True)
-            waived = self._waived(pictures[index], found)
+    def _judge_final(self, look: _Answered) -> None:
+        seen = [judge.find(self._policy, look.questions, row, final=True) for row in look.rows]
+        waived = self._waived(None, look.pictures, [found for found, _ in seen])
+        for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):
             with self._overhead("judge"):
-                decision = judge.judge_final(self._policy, found, probabilities, waived)
+                decision = judge.judge_final(self._policy, found, probabilities, waived[index])
             image.final = self._tightened(index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
             for category in steered & {finding.category for finding in image.final.findings}:
                 self._recorder.metrics.still_present(self._policy.name, category)
-            self._looked(index, None, image.final, latency_ms)
+            self._looked(index, None, image.final, look.latency_ms)
 
     def _tightened(self, index: int, step: Step | None, decision: Decision) -> Decision:
         """The decision after the plugins: more of the policy's words, or a stricter action."""
@@ -276,11 +310,15 @@ class Session:
             offers = self._hook.dnp_guard_negative(
                 findings=decision.findings, words=decision.negative.words, vocabulary=self._policy.vocabulary()
             )
-            decision, refused = judge.with_words(self._policy, decision, [word for offer in offers for word in offer])
+            words = [word for offer in offers for word in (offer if isinstance(offer, list | tuple) else [offer])]
+            decision, refused = judge.with_words(self._policy, decision, words)
             for _ in refused:
                 self._degrade("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
         actions = self._hook.dnp_guard_after_decision(request=self.id, image=index, step=step, decision=decision)
-        return judge.with_actions(decision, [Action(action) for action in actions])
+        known = [Action(action) for action in actions if action in _ACTIONS]
+        if len(known) < len(actions):
+            self._degrade("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}")
+        return judge.with_actions(decision, known)
 
     def _looked(self, index: int, step: Step | None, decision: Decision, latency_ms: float) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
@@ -295,17 +333,16 @@ class Session:
             waived = fields.findings(decision.waived, self._sensitive)
             self._emit("finding.waived", image=index, step=at, findings=waived)
 
-    def _change(self, index: int, step: Step, negative: Negative | None) -> None:
-        image = self._images[index]
+    def _change(self, index: int, step: Step, decision: Decision) -> None:
+        image, negative = self._images[index], decision.negative
         image.negative = negative
-        if step.total is None or step.index + 1 >= step.total:
+        if step.total is not None and step.index + 1 >= step.total:
             return
         if negative is None:
             self._emit("negative.cleared", image=index, step=step.index, applied_step=step.index + 1)
             return
         image.negatives.append((step.index + 1, negative))
-        seen = image.last.findings if image.last is not None else ()
-        found = [finding for finding in seen if finding.category in negative.categories]
+        found = [finding for finding in decision.findings if finding.category in negative.categories]
         self._emit(
             "negative.injected",
             image=index,
@@ -322,6 +359,7 @@ class Session:
 
     def _finish(self, *, request_caused: bool = False) -> tuple[Outcome, ...]:
         final = self._policy.queries.final
+        self._notice_what_never_ran()
         outcomes = []
         for image in self._images:
             looked = image.final if final and image.final is not None else image.last
@@ -333,16 +371,32 @@ class Session:
                 answered=bool(image.looks),
                 request_caused=request_caused,
             )
-            outcomes.append(Outcome.CLEAN if self._policy.mode == "shadow" else outcome)
+            outcomes.append(outcome if self._enforces else Outcome.CLEAN)
+        outcomes = self._withheld_unrecorded(outcomes)
         for index, outcome in enumerate(outcomes):
             self._emit("request.finished", image=index, decision=outcome)
-        if self._policy.audit.required and not self._recorded and self._policy.mode != "shadow":
-            self._degrade("audit_required", None, "a record could not be written")
-            outcomes = [Outcome.FAILED_CLOSED for _ in outcomes]
+        outcomes = self._withheld_unrecorded(outcomes)  # the last records may be the ones that fail
         end = "finished" if any(image.looks for image in self._images) else "unasked"
         self._recorder.metrics.session(self._policy.name, end)
         self._close(outcomes)
         return tuple(outcomes)
+
+    def _notice_what_never_ran(self) -> None:
+        """Count a run that ended before its last due step as a miss, where no final look makes up for it."""
+        if self._policy.queries.final or not self._looking or not self._policy.queries.steps:
+            return
+        last = self._total - 1 if self._total is not None else 0
+        if self._total is None or self.due(last, self._total):
+            self._missed = True
+            self._degrade("never_looked", None, "the run ended before its last due step was looked at")
+
+    def _withheld_unrecorded(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Fail closed where the policy requires records and one could not be written."""
+        if self._recorded or not (self._policy.audit.required and self._enforces):
+            return outcomes
+        if "audit_required" not in self._degraded:
+            self._degrade("audit_required", None, "a record could not be written")
+        return [Outcome.FAILED_CLOSED for _ in outcomes]
 
     def _close(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:

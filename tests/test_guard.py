@@ -5,7 +5,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from dnp_guard import Guard, hookimpl
+from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
 from dnp_guard.errors import DnpGuardError, PolicyError, VlmUnavailable
 from dnp_guard.session import Request
@@ -174,6 +174,89 @@ def test_a_plugins_words_outside_the_vocabulary_are_dropped_and_counted():
     host.run(watching)
     assert host.applied[0] == ["star, bolt"]
     assert "plugin_word" in watching.last.degraded
+
+
+def test_a_plugins_junk_does_not_loosen_a_decision():
+    class Junk:
+        @hookimpl
+        def dnp_guard_after_decision(self):
+            return "banana"
+
+    of = policy(on_failure="open", queries={"steps": [0.5]})
+    watching = guard([{"star": 0.99}], of, plugins=[Junk()])
+    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+    assert "plugin_error" in watching.last.degraded
+
+
+def test_what_a_plugin_draws_on_a_preview_is_not_what_is_asked_about():
+    class Paints:
+        @hookimpl
+        def dnp_guard_before_query(self, images):
+            for image in images:
+                image.paste((255, 255, 255), (0, 0, 32, 32))
+
+    def dark(images, questions):
+        return [[0.9 if image.getpixel((0, 0)) == (0, 0, 0) else 0.0] * len(questions) for image in images]
+
+    watching = Guard(policy(), vlm=ScriptedBackend(dark), plugins=[Paints()])
+    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+
+
+def test_a_finding_stands_when_its_excuse_cannot_be_asked_about():
+    def answers(images, questions):
+        if questions[0].startswith("Is this"):
+            raise TimeoutError
+        return [[0.99] * len(questions) for _ in images]
+
+    of = policy(categories=[star(allowed=["a flag"])], on_failure="open")
+    watching = Guard(of, vlm=ScriptedBackend(answers))
+    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+
+
+def test_excuses_of_several_images_are_asked_about_at_once():
+    calls = []
+
+    def answers(images, questions):
+        calls.append((len(images), questions[0]))
+        return [[0.9] * len(questions) for _ in images]
+
+    of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5], "final": False})
+    Host(3).run(Guard(of, vlm=ScriptedBackend(answers)))
+    assert calls == [(3, "is there a star in this image?"), (3, "Is this a flag?")]
+
+
+def test_a_run_that_ended_before_its_last_look_is_a_miss_without_a_final_one():
+    watching = guard([{}], policy(queries={"final": False}))
+    session = watching.start(Request(1, {"name": "test"}))
+    host = Host(1)
+    session.due(0, 10)
+    for index in (2, 4):
+        session.step(Step(index, 10, 1.0, None), host)
+    assert session.final(lambda: [PICTURE]) == (Outcome.FAILED_CLOSED,)
+    assert session.report.degraded == ("never_looked",)
+
+
+def test_a_negative_that_cannot_be_applied_counts_no_look_twice():
+    registry = CollectorRegistry()
+
+    class Broken(Host):
+        def apply(self, negatives):
+            raise RuntimeError("encoder")
+
+    Broken(1).run(guard([{"star": 0.9}], registry=registry))
+    assert registry.get_sample_value("dnp_guard_queries_total", {"policy": "test", "outcome": "failed"}) == 0
+
+
+def test_a_refused_request_has_a_report_of_its_own():
+    watching = guard([{}], policy(queries={"max_questions": 3}))
+    with pytest.raises(RequestRefused):
+        watching.start(Request(1, {"name": "test"}))
+    assert watching.last.decision is Outcome.FAILED_CLOSED
+
+
+def test_categories_that_are_all_in_shadow_withhold_nothing_on_failure():
+    of = policy(categories=[star(mode="shadow")])
+    assert Host(1).run(guard([{"error": "timeout"}], of)) == (Outcome.CLEAN,)
 
 
 def test_a_deadline_bounds_the_wait_and_the_policy_decides():

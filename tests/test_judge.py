@@ -99,6 +99,13 @@ def test_a_category_in_shadow_appears_only_in_would():
     assert not history.found
 
 
+def test_a_category_in_shadow_triggers_no_rule():
+    of = policy(categories=[star(mode="shadow"), bolt()], rules=[{"all": ["star", "bolt"], "action": "block"}])
+    decision, _ = look(of, a_star=0.9, a_bolt=0.9)
+    assert (decision.action, decision.would_action) == (Action.STEER, Action.BLOCK)
+    assert final(of, a_star=0.9, a_bolt=0.1).action is None
+
+
 def test_a_policy_in_shadow_does_nothing_and_says_what_it_would():
     decision, _ = look(policy(mode="shadow"), a_star=0.9)
     assert decision.negative is None

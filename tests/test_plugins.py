@@ -93,3 +93,28 @@ def test_a_named_plugin_is_loaded_and_its_distribution_known(installed):
     assert sys.modules["neighbours_plugin"].heard == ["test"]
     (info,) = plugins.third_party
     assert (info.name, info.distribution, info.version) == ("neighbour", "neighbours-plugin", "1.2")
+
+
+def test_a_misspelt_hook_is_refused_and_not_ignored():
+    class Misspelt:
+        @hookimpl
+        def dnp_guard_after_decission(self):
+            return "block"
+
+    with pytest.raises(PluginError, match="dnp_guard_after_decission"):
+        Plugins([], [Misspelt()], print)
+
+
+def test_a_wrong_argument_is_refused_as_an_error_of_ours():
+    class Wrong:
+        @hookimpl
+        def dnp_guard_degraded(self, cause):
+            pass
+
+    with pytest.raises(PluginError, match="cause"):
+        Plugins([], [Wrong()], print)
+
+
+def test_a_plugin_without_a_hook_is_refused():
+    with pytest.raises(PluginError, match="implements no hook"):
+        Plugins([], [object()], print)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,8 +35,9 @@ def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
 
 def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:
     """The part of delta orthogonal to the positive direction e_c - e_u, per image (Perp-Neg, arXiv 2304.04968)."""
-    direction = (e_c - e_u).flatten(1)
-    flat = delta.flatten(1)
+    wide = torch.promote_types(delta.dtype, torch.float32)  # sums of squares overflow half precision
+    direction = (e_c - e_u).flatten(1).to(wide)
+    flat = delta.flatten(1).to(wide)
     length = direction.square().sum(1, keepdim=True).clamp_min(1e-12)
     along = (flat * direction).sum(1, keepdim=True) / length
-    return (flat - along * direction).view_as(delta)
+    return (flat - along * direction).view_as(delta).to(delta.dtype)
