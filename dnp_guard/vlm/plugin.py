@@ -47,10 +47,10 @@ def _glyphs() -> Backend:
 
 def _remote(kind: str, model: str, urls: tuple[str, ...]) -> Backend:
     from dnp_guard.vlm import chat, decisions  # noqa: PLC0415
+    from dnp_guard.vlm.canary import watched  # noqa: PLC0415
 
-    if kind == "openai":
-        return chat.ChatBackend(model, urls)
-    return (decisions.SystemOneBackend if kind == "systemone" else decisions.DecisionsBackend)(model, urls)
+    kinds = {"systemone": decisions.SystemOneBackend, "decisions": decisions.DecisionsBackend}
+    return watched(chat.ChatBackend(model, urls) if kind == "openai" else kinds[kind](model, urls))
 
 
 def _local(kind: str, model: str) -> Backend:

@@ -1,0 +1,111 @@
+"""Notice when a server begins to answer as another model would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageDraw
+
+from dnp_guard.errors import VlmChanged, VlmError
+from dnp_guard.vlm.answers import probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from dnp_guard.vlm.answers import Probabilities
+    from dnp_guard.vlm.base import Backend
+
+EVERY_S = 3600.0
+TOLERANCE = 0.1
+"""How far a probability may wander; batching and hardware move it a little."""
+QUESTIONS = ("Is there a red circle in this image?", "Is there a star in this image?")
+
+
+class Watched:
+    """A backend whose answers to a few fixed pictures must stay what they were when it was made.
+
+    They are asked about again every hour, and before the first question after one that failed, as a server that comes
+    back may be another. Once they differ, or the server says that it is of another revision, every question fails with
+    :class:`~dnp_guard.errors.VlmChanged` until they are as they were; a guard that is made anew takes them as they are.
+
+    Args:
+        backend: who is watched; its attributes are this one's.
+        every_s: seconds between two looks.
+        clock: of seconds that do not go back.
+
+    Raises:
+        VlmError: the pictures cannot be asked about at first.
+    """
+
+    def __init__(self, backend: Any, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._backend = backend
+        self._every = every_s
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._pictures = canaries()
+        self._expected = self._answers()
+        self._revision = str(getattr(backend, "revision", ""))
+        self._due = clock() + every_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Ask the backend, after the pictures where it is time; see :class:`~dnp_guard.vlm.base.Backend`.
+
+        Raises:
+            VlmChanged: the answers are not those of the model that was there at first.
+            VlmError: the backend does not answer.
+        """
+        with self._turn:
+            if self._clock() >= self._due:
+                self._look()
+                self._due = self._clock() + self._every
+        try:
+            answered: Sequence[Sequence[float]] = self._backend.ask(images, questions)
+            self._same_revision()
+        except VlmError:
+            self._due = self._clock()
+            raise
+        return answered
+
+    def _look(self) -> None:
+        answers = self._answers()
+        for picture, (expected, found) in enumerate(zip(self._expected, answers, strict=True)):
+            for question, (was, now) in enumerate(zip(expected, found, strict=True)):
+                if abs(was - now) > TOLERANCE:
+                    raise VlmChanged(
+                        f"canary {picture}, question {question}: answered {now:.2f} where it was {was:.2f}",
+                        hint="Make a new guard where the change is meant; measure the new model before.",
+                    )
+        self._same_revision()
+
+    def _same_revision(self) -> None:
+        revision = str(getattr(self._backend, "revision", ""))
+        if revision != self._revision:
+            raise VlmChanged(
+                f"the server says that it is {revision!r} now, and was {self._revision!r}",
+                hint="Make a new guard where the change is meant; measure the new model before.",
+            )
+
+    def _answers(self) -> Probabilities:
+        return probabilities(self._backend.ask(self._pictures, QUESTIONS), len(self._pictures), len(QUESTIONS))
+
+
+def watched(backend: Backend) -> Watched:
+    """Watch a backend, and close it where it cannot be."""
+    try:
+        return Watched(backend)
+    except VlmError:
+        if hasattr(backend, "close"):
+            backend.close()
+        raise
+
+
+def canaries() -> tuple[Image.Image, ...]:
+    """Three pictures: a red circle, a grey ramp, and nothing."""
+    circle = Image.new("RGB", (64, 64), (240, 240, 240))
+    ImageDraw.Draw(circle).ellipse((12, 12, 52, 52), fill=(210, 30, 30))
+    return circle, Image.linear_gradient("L").resize((64, 64)).convert("RGB"), Image.new("RGB", (64, 64))
