@@ -115,7 +115,7 @@ def _document(report: Report, prompts: list[str], files: list[Path], audit: Path
 
 
 def _print(report: Report, prompts: list[str], files: list[Path]) -> None:
-    console = Console()
+    console = Console(markup=False)
     for prompt, file, image in zip(prompts, files, report.images, strict=True):
         console.print(f"{file}  {image.decision}: {image.why}  “{prompt}”", highlight=False)
         for step, negative in image.negatives:

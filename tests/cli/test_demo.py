@@ -62,6 +62,11 @@ def test_generate_writes_images_and_says_what_happened(tmp_path, capsys):
     assert all((tmp_path / name).exists() for name in ("5.png", "6.png", "audit.jsonl"))
 
 
+def test_a_prompt_with_brackets_is_printed_as_it_is(tmp_path, capsys):
+    assert run(["generate", "-p", "a wish [/b] at night", "--out", str(tmp_path), "--steps", "4"]) == 0
+    assert "[/b]" in capsys.readouterr().out
+
+
 def test_generate_from_a_folder_without_a_pipeline_says_what_to_give(tmp_path, capsys):
     assert run(["generate", "-p", "a", "--model", str(tmp_path), "--out", str(tmp_path)]) == 2
     assert "model_index.json" in capsys.readouterr().err
