@@ -63,7 +63,7 @@ class Call:
                 hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
             )
         self._users_negatives = users_negatives or [""] * request.images
-        self._embeddings: dict[str, Tensor] = {}
+        self._encoded: dict[str, dict[str, Tensor]] = {}
         self._substeps = done
         self._before = _RUNNING.get()
         self._scheduler = pipe.scheduler
@@ -72,10 +72,10 @@ class Call:
         self.session: Session = guard.start(request, policy)
         self._injection = Injection(
             request.images,
-            self._family.embeddings,
             mode,
             lambda: _RUNNING.get() is self,
             lambda error: self.session.missed(None, error),
+            lambda: _rescaling_scale(pipe),
         )
 
     def install(self) -> None:
@@ -122,11 +122,13 @@ class Call:
             for index, negative in enumerate(negatives)
             if negative is not None
         }
-        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._embeddings]
+        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._encoded]
         if missing:
-            self._embeddings.update(zip(missing, self._family.encode(self._pipe, missing), strict=True))
+            encoded = self._family.encode(self._pipe, missing)
+            for row, text in enumerate(missing):
+                self._encoded[text] = {name: value[row] for name, value in encoded.items()}
         self._injection.active = {
-            index: (self._embeddings[text], (negatives[index].scale or 0.0))  # type: ignore[union-attr]
+            index: (self._encoded[text], (negatives[index].scale or 0.0))  # type: ignore[union-attr]
             for index, text in texts.items()
         }
 
@@ -149,7 +151,7 @@ class Call:
     def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         order = getattr(self._scheduler, "order", 1)
         index, self._substeps = self._substeps // order, self._substeps + 1
-        total = -(-self._pipe.num_timesteps // order)
+        total = -(-_timesteps(self._pipe) // order)
         if not self.session.due(index, total):
             return
         try:
@@ -178,6 +180,9 @@ def guarded_call(
         return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
     bound.apply_defaults()
     wanted = bound.arguments
+    for name in family_of(pipe).refused:
+        if wanted.get(name) is not None:
+            raise CannotSteer(f"{type(pipe).__name__} cannot be steered with {name}", hint=f"Leave out {name}.")
     prompts, negatives, images = _batch(wanted)
     if guard.policy.guidance.mode == "replace" and not wanted["guidance_scale"] > 1:
         raise CannotSteer(
@@ -195,6 +200,15 @@ def guarded_call(
         guarded.remove()
     output = Output(result, wanted.get("output_type") or "pil", pipe)
     return output.delivered(guarded.finish(output.pictures))
+
+
+def _timesteps(pipe: Any) -> int:
+    known: int | None = getattr(pipe, "num_timesteps", None)
+    return len(pipe.scheduler.timesteps) if known is None else known
+
+
+def _rescaling_scale(pipe: Any) -> float | None:
+    return pipe.guidance_scale if getattr(pipe, "guidance_rescale", 0.0) > 0 else None
 
 
 def _coarse(prediction: Tensor) -> Tensor:

@@ -20,33 +20,36 @@ if TYPE_CHECKING:
 
     from dnp_guard.types import GuidanceMode
 
+    Conditioning = Mapping[str, Tensor]
+    """The denoiser's arguments that make up one negative; a dot in a name leads into a dictionary."""
+
 
 class Injection:
     """Steers the images of one call by their negatives.
 
     Args:
         images: B, the size of the batch.
-        argument: the denoiser's argument that holds the prompt embeddings.
         mode: how a negative enters the guidance.
         enabled: whether the current context is the one whose call this is.
         failed: hears of an evaluation that raised; the step then goes on unsteered.
+        rescaled: the guidance scale where the host rescales what it guided by the conditional half, otherwise None.
     """
 
     def __init__(
         self,
         images: int,
-        argument: str,
         mode: GuidanceMode,
         enabled: Callable[[], bool],
         failed: Callable[[Exception], None],
+        rescaled: Callable[[], float | None] = lambda: None,
     ) -> None:
-        self.active: Mapping[int, tuple[Tensor, float]] = {}
+        self.active: Mapping[int, tuple[Conditioning, float]] = {}
         self.evaluations = 0
         self._images = images
-        self._argument = argument
         self._mode = mode
         self._enabled = enabled
         self._failed = failed
+        self._rescaled = rescaled
         self._inside = False
         self._handles: list[Any] = []
 
@@ -65,10 +68,21 @@ class Injection:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self.active or not self._enabled():
             return None
-        embeddings = kwargs[self._argument].clone()
-        for row, (negative, _) in self.active.items():
-            embeddings[row] = negative
-        return args, {**kwargs, self._argument: embeddings}
+        try:
+            rows = torch.tensor(list(self.active))
+            for name, negative in self._negatives().items():
+                value = _at(kwargs, name).clone()
+                value[rows.to(value.device)] = negative.to(value)
+                kwargs = _with(kwargs, name, value)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._failed(error)
+            return None
+        return args, kwargs
+
+    def _negatives(self) -> dict[str, Tensor]:
+        """The arguments that make up the negatives of the images concerned, one row an image."""
+        each = [conditioning for conditioning, _ in self.active.values()]
+        return {name: torch.stack([conditioning[name] for conditioning in each]) for name in each[0]}
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not self.active or self._inside or not self._enabled():
@@ -84,7 +98,8 @@ class Injection:
         batch = output.shape[0]
         guided = batch == 2 * self._images
         inputs = _rows({**kwargs, "args": args}, rows, batch)
-        inputs[self._argument] = torch.stack([negative for negative, _ in self.active.values()])
+        for name, negative in self._negatives().items():
+            inputs = _with(inputs, name, negative.to(_at(inputs, name)))
         arguments = inputs.pop("args")
         self._inside = True
         try:
@@ -98,6 +113,10 @@ class Injection:
         if self._mode == "orthogonal" and guided:
             delta = guidance.orthogonal(delta, output[rows + self._images], e_u)
         steered = output.clone()
+        scale = self._rescaled() if guided else None
+        if scale is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
+            steered[rows] += delta / (1 - scale)
+            return steered
         steered[rows] += delta
         if guided:
             steered[rows + self._images] += delta
@@ -113,6 +132,19 @@ def _rows(value: Any, rows: Tensor, batch: int) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_rows(each, rows, batch) for each in value)
     return value
+
+
+def _at(arguments: Mapping[str, Any], name: str) -> Any:
+    value: Any = arguments
+    for part in name.split("."):
+        value = value[part]
+    return value
+
+
+def _with(arguments: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The arguments with one of them, perhaps inside a dictionary, replaced."""
+    first, _, rest = name.partition(".")
+    return {**arguments, first: _with(arguments[first], rest, value) if rest else value}
 
 
 def _with_first(output: Any, first: Tensor) -> Any:

@@ -1,0 +1,70 @@
+import pytest
+
+from dnp_guard import CannotSteer, Guard
+from dnp_guard.audit import MemorySink
+from dnp_guard.hosts.diffusers.families import FAMILIES, family_of
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.tiny import CALLS, draw, footprint, tiny
+from tests.policies import policy
+
+pytestmark = pytest.mark.models
+
+REPLACE = {"mode": "replace", "scale": None, "strength": None}
+SEES_A_STAR_ONCE = [[{}, {}, {}], [{}, {"star": 0.9}, {}], {"star": 0.0}]
+
+
+@pytest.fixture(params=CALLS)
+def pipe(request):
+    """Each class in turn; whatever a test leaves behind is a failure of that test."""
+    made = tiny(request.param)
+    made.callback_on_step_end = None
+    draw(made, num_inference_steps=1)  # diffusers keeps the arguments of its latest call on the pipeline
+    before = footprint(made)
+    yield made
+    assert footprint(made) == before
+
+
+def guard(script, of=None, **arguments):
+    return Guard(of or policy(guidance={"hold": 9}), vlm=ScriptedBackend(script), **arguments)
+
+
+def same(first, other):
+    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
+
+
+@pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
+def test_only_the_image_concerned_changes_and_one_injection_is_recorded(pipe, mode):
+    plain, sink = draw(pipe), MemorySink()
+    of = policy(guidance=(REPLACE if mode == "replace" else {"mode": mode}) | {"hold": 9})
+    with guard(SEES_A_STAR_ONCE, of, audit=sink).attached(pipe):
+        steered = draw(pipe)
+    assert same(plain, steered) == [True, False, True]
+    injected = [record for record in sink.records if record["event"] == "negative.injected"]
+    assert [(record["image"], record["applied_step"]) for record in injected] == [(1, 4)]
+    assert not [record for record in sink.records if record["event"] == "degraded"]
+
+
+def test_a_guard_that_finds_nothing_leaves_every_bit(pipe):
+    plain = draw(pipe)
+    with guard([{"star": 0.0}]).attached(pipe):
+        assert same(plain, draw(pipe)) == [True, True, True]
+
+
+def test_every_class_of_every_row_is_measured():
+    assert set(CALLS) == {name for family in FAMILIES for name in family.pipelines}
+
+
+def test_an_argument_under_which_branches_mix_is_refused_before_the_call():
+    pipe = tiny("StableDiffusion3Pipeline")
+    with guard([{}]).attached(pipe), pytest.raises(CannotSteer, match="cannot be steered with skip_guidance_layers"):
+        draw(pipe, skip_guidance_layers=[0])
+
+
+def test_a_pipeline_without_its_encoder_is_refused():
+    pipe = tiny("StableDiffusionXLPipeline")
+    encoder, pipe.text_encoder_2 = pipe.text_encoder_2, None
+    try:
+        with pytest.raises(CannotSteer, match="has no text_encoder_2"):
+            family_of(pipe)
+    finally:
+        pipe.text_encoder_2 = encoder

@@ -1,0 +1,84 @@
+"""``separate`` against VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u)."""
+
+import pytest
+import torch
+
+from dnp_guard import Guard
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.tiny import tiny
+from tests.policies import policy
+
+pytestmark = pytest.mark.models
+
+PROMPT, STEPS, G, S = "a red circle", 10, 5.0, 6.0
+
+
+@pytest.mark.parametrize(
+    ("name", "rescale"),
+    [
+        ("StableDiffusionPipeline", 0.0),
+        ("StableDiffusionPipeline", 0.7),
+        ("StableDiffusionXLPipeline", 0.0),
+        ("StableDiffusionXLPipeline", 0.7),
+        ("StableDiffusion3Pipeline", 0.0),
+    ],
+)
+def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
+    pipe = tiny(name)
+    of = policy(queries={"steps": [3], "of": STEPS, "final": False}, guidance={"hold": 9, "scale": S})
+    more = {"guidance_rescale": rescale} if rescale else {}
+    wanted = {"num_inference_steps": STEPS, "guidance_scale": G, "height": 32, "width": 32, "output_type": "latent"}
+    with Guard(of, vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
+        guarded = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
+    plain = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
+    expected = three_branches(pipe, start=4, rescale=rescale)
+    close = 1e-5 * expected.abs().max().item()
+    torch.testing.assert_close(guarded, expected, rtol=0, atol=close)
+    assert (guarded - plain).abs().max() > 20 * close
+
+
+@torch.no_grad()
+def three_branches(pipe, start, rescale):
+    denoise = {"StableDiffusion3Pipeline": sd3, "StableDiffusionXLPipeline": sdxl}.get(type(pipe).__name__, sd)(pipe)
+    pipe.scheduler.set_timesteps(STEPS)
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    x = x * getattr(pipe.scheduler, "init_noise_sigma", 1.0)
+    for k, t in enumerate(pipe.scheduler.timesteps):
+        e_u, e_c = denoise(x, t, ""), denoise(x, t, PROMPT)
+        guided = e_u + G * (e_c - e_u)
+        if k >= start:
+            guided = guided - S * (denoise(x, t, "star") - e_u)
+        if rescale:  # Lin et al., arXiv 2305.08891, eq. 15 and 16
+            guided = rescale * guided * e_c.std() / guided.std() + (1 - rescale) * guided
+        x = pipe.scheduler.step(guided, t, x, return_dict=False)[0]
+    return x
+
+
+def sd(pipe):
+    def denoise(x, t, text):
+        return pipe.unet(x, t, encoder_hidden_states=pipe.encode_prompt(text, "cpu", 1, False)[0]).sample
+
+    return denoise
+
+
+def sdxl(pipe):
+    ids = torch.tensor([[32.0, 32, 0, 0, 32, 32]])
+
+    def denoise(x, t, text):
+        embeddings, _, pooled, _ = pipe.encode_prompt(text, device="cpu", do_classifier_free_guidance=False)
+        if not text:  # as the pipeline does under force_zeros_for_empty_prompt
+            embeddings, pooled = torch.zeros_like(embeddings), torch.zeros_like(pooled)
+        added = {"text_embeds": pooled, "time_ids": ids}
+        return pipe.unet(x, t, encoder_hidden_states=embeddings, added_cond_kwargs=added).sample
+
+    return denoise
+
+
+def sd3(pipe):
+    def denoise(x, t, text):
+        embeddings, _, pooled, _ = pipe.encode_prompt(text, None, None, "cpu", do_classifier_free_guidance=False)
+        return pipe.transformer(
+            hidden_states=x, timestep=t.expand(1), encoder_hidden_states=embeddings, pooled_projections=pooled
+        ).sample
+
+    return denoise
