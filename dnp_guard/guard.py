@@ -200,7 +200,7 @@ class Guard:
                 "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
             )
         if self._watch is None:
-            self._watch = Watch(self._rollout.path, self.reload, every)
+            self._watch = Watch(self._rollout.path, self.reload, every, lambda: self._rollout.store.inputs)
             self._watch.start()
 
     @property
@@ -263,7 +263,8 @@ class Guard:
 
     def noted(self, event: str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
-        self._recorder.emit(event, **{"policy": fields.policy(self.policy), **values})
+        record: dict[str, Any] = {"policy": fields.policy(self.policy), **values}
+        self._recorder.emit(event, **record)
         self._recorder.settle()
 
     def close(self) -> None:

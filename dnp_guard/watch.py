@@ -6,17 +6,21 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _ENDINGS = (".yaml", ".json")
 
 
-def look(path: Path) -> Mapping[Path, tuple[int, int]]:
-    """Time and size of everything that a policy may be made from: the files of its folder, and of folders in it."""
+def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, tuple[int, int]]:
+    """Time and size of everything that a policy may be made from, or that decides on it.
+
+    That is what lies in its folder and in the folder of its tests, and what it was last made from. Other folders below
+    are not looked into: a policy may lie at the top of a large tree.
+    """
     folder = path if path.is_dir() else path.parent
     found = {}
-    for file in folder.rglob("*"):
+    for file in {*folder.glob("*"), *(folder / "tests").glob("*"), *inputs}:
         if file.suffix in _ENDINGS:
             try:
                 stat = file.stat()
@@ -34,12 +38,15 @@ class Watch:
     Args:
         path: a policy file, or a folder of them.
         changed: called from the thread of the watch; it must not raise.
+        inputs: says what the policy was last made from, such as bases in folders below.
         every: seconds between looks. Where watchfiles is installed, the system says earlier when to look.
     """
 
-    def __init__(self, path: Path, changed: Callable[[], object], every: float) -> None:
-        self._path, self._changed, self._every = path, changed, every
-        self._acted = self._seen = look(path)
+    def __init__(
+        self, path: Path, changed: Callable[[], object], every: float, inputs: Callable[[], Iterable[Path]] = tuple
+    ) -> None:
+        self._path, self._changed, self._every, self._inputs = path, changed, every, inputs
+        self._acted = self._seen = look(path, inputs())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
 
@@ -55,7 +62,7 @@ class Watch:
 
     def check(self) -> bool:
         """Look once; whether something had changed and come to rest, and was acted on."""
-        before, self._seen = self._seen, look(self._path)
+        before, self._seen = self._seen, look(self._path, self._inputs())
         if self._seen != before or self._seen == self._acted:
             return False
         self._acted = self._seen
@@ -77,5 +84,10 @@ class Watch:
         folder = self._path if self._path.is_dir() else self._path.parent
         patience = max(1, int(self._every * 1000))
         yield from watchfiles.watch(
-            folder, stop_event=self._stop, rust_timeout=patience, yield_on_timeout=True, raise_interrupt=False
+            folder,
+            stop_event=self._stop,
+            rust_timeout=patience,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            recursive=False,
         )

@@ -58,6 +58,14 @@ def test_tests_and_bases_beside_the_policy_are_watched_too(path):
     assert {each.name for each in look(path)} == {"p.yaml", "p.test.yaml"}
 
 
+def test_folders_below_are_left_alone_but_for_what_the_policy_was_made_from(path):
+    below = path.parent / "below"
+    below.mkdir()
+    for name in ("base.yaml", "other.yaml"):
+        (below / name).write_text("")
+    assert set(look(path, [below / "base.yaml"])) == {path, below / "base.yaml"}
+
+
 @pytest.mark.parametrize("poll", [True, False])
 def test_a_started_watch_sees_a_change_and_ends_when_closed(path, poll, monkeypatch):
     if poll:
