@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 from dnp_guard.policy import Policy, Store, as_store, load_tests, strictest
 from dnp_guard.policy.diff import milder
+from dnp_guard.policy.store import is_folder
 from dnp_guard.policy.testfile import ENDING
 from dnp_guard.rehearsal.cases import run_tests
 
@@ -98,7 +99,7 @@ class Rollout:
 
     def _place(self, store: Store) -> Path:
         if not isinstance(self._source, Policy | Store):
-            return Path(self._source) if Path(self._source).is_dir() else next(iter(store.inputs))
+            return Path(self._source) if is_folder(self._source) else next(iter(store.inputs))
         raise DnpGuardError("these policies come from no file", hint="Pass the path of a file or folder.")
 
     def current(self, narrowing: Narrowing | None = None) -> Policy:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from dnp_guard.errors import PolicyError, Problem
-from dnp_guard.policy.loading import Loaded, load
+from dnp_guard.policy.loading import Loaded, load, shipped
 from dnp_guard.policy.merge import strictest
 from dnp_guard.policy.model import Policy
 
@@ -117,12 +117,17 @@ def as_store(source: str | Path | Policy | Store) -> Store:
         return source
     if isinstance(source, Policy):
         return Store((source,))
-    if Path(source).is_dir():
+    if is_folder(source):
         return load_store(Path(source))
     loaded = load(source)
     if problems := exception_problems(loaded):
         raise PolicyError(problems)
     return Store((loaded.policy,), None, loaded.inputs, {loaded.policy.name: next(iter(loaded.inputs))})
+
+
+def is_folder(source: str | Path) -> bool:
+    """Whether a source is a folder of policies; a shipped name is none, whatever lies in the working directory."""
+    return not (isinstance(source, str) and source in shipped()) and Path(source).is_dir()
 
 
 def load_store(folder: Path) -> Store:

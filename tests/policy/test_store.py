@@ -166,6 +166,12 @@ def test_a_policy_with_roll_out_keys_reads_back_the_same(write):
     assert type(of).model_validate(of.resolved()) == of
 
 
+def test_no_folder_of_the_working_directory_takes_the_place_of_a_shipped_name(tmp_path, monkeypatch):
+    (tmp_path / "default").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert as_store("default").policies == (load_policy("default"),)
+
+
 def test_a_file_and_a_shipped_name_are_stores_of_one(write):
     assert as_store(write("a") / "a.yaml").policies[0].name == "a"
     assert as_store("default").policies == (load_policy("default"),)
