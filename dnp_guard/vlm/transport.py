@@ -131,11 +131,12 @@ class Transport:
             VlmError: anything else that went wrong.
         """
         contents = [json.dumps(body, allow_nan=False).encode() for body in bodies]
+        running = self._running()  # the first time, reading the certificates takes a moment
         seconds = remaining(self._timeout)
         if seconds <= 0:
             raise self._late(seconds)
         try:
-            answers: list[Any] = self._running().run(lambda loop: self._all(loop, path, contents, seconds), seconds)
+            answers: list[Any] = running.run(lambda loop: self._all(loop, path, contents, seconds), seconds)
         except ExceptionGroup as group:
             error = _first(group)
             raise self._late(seconds) if isinstance(error, TimeoutError) else error from None

@@ -195,11 +195,12 @@ def test_a_query_of_many_requests_that_all_fail_is_one_failure(server, transport
 
 @pytest.mark.parametrize("fault", [faults.slow_loris, faults.slow_body, faults.silence, faults.endless])
 def test_a_server_that_never_ends_costs_no_more_than_the_deadline(server, transport, fault):
+    transport.post("/x", [BODY])
     server.fault = fault
     started = time.monotonic()
-    with within(300), pytest.raises(VlmTimeout):
+    with within(500), pytest.raises(VlmTimeout):
         transport.post("/x", [BODY])
-    assert 0.2 < time.monotonic() - started < 0.33
+    assert 0.4 < time.monotonic() - started < 0.55
 
 
 def test_a_deadline_that_has_passed_asks_nobody(server, transport):
