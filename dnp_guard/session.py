@@ -383,7 +383,7 @@ class Session:
 
     def _notice_what_never_ran(self) -> None:
         """Count a run that ended before its last due step as a miss, where no final look makes up for it."""
-        if self._policy.queries.final or not self._looking or not self._policy.queries.steps:
+        if self._policy.queries.final or self._missed or not self._policy.queries.steps:
             return
         last = self._total - 1 if self._total is not None else 0
         if self._total is None or self.due(last, self._total):
