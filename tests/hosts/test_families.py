@@ -68,3 +68,39 @@ def test_a_pipeline_without_its_encoder_is_refused():
             family_of(pipe)
     finally:
         pipe.text_encoder_2 = encoder
+
+
+def test_distilled_guidance_is_steered_by_the_extra_branch_alone():
+    pipe = tiny("FluxPipeline")
+    alone = {"true_cfg_scale": 1.0, "negative_prompt": None}
+    plain = draw(pipe, **alone)
+    with guard(SEES_A_STAR_ONCE).attached(pipe):
+        assert same(plain, draw(pipe, **alone)) == [True, False, True]
+
+
+@pytest.mark.parametrize("alone", [{"true_cfg_scale": 1.0}, {"negative_prompt": None}])
+def test_replace_without_true_guidance_is_refused(alone):
+    pipe = tiny("FluxPipeline")
+    with (
+        guard([{}], policy(guidance=REPLACE)).attached(pipe),
+        pytest.raises(CannotSteer, match="no unconditional slot at true_cfg_scale"),
+    ):
+        draw(pipe, **alone)
+
+
+def test_packed_latents_cannot_be_asked_for():
+    pipe = tiny("FluxPipeline")
+    with guard([{}]).attached(pipe), pytest.raises(CannotSteer, match="output_type 'latent'"):
+        draw(pipe, output_type="latent")
+
+
+def test_the_call_argument_is_refused_where_it_does_not_tell_the_size():
+    with pytest.raises(CannotSteer, match="does not tell enough"):
+        draw(tiny("FluxPipeline"), callback_on_step_end=guard([{}]))
+
+
+def test_embeddings_of_the_callers_own_length_are_replaced():
+    pipe, sink = tiny("PixArtSigmaPipeline"), MemorySink()
+    with guard(SEES_A_STAR_ONCE, policy(guidance=REPLACE | {"hold": 9}), audit=sink).attached(pipe):
+        draw(pipe, max_sequence_length=12)
+    assert "degraded" not in {record["event"] for record in sink.records}

@@ -21,6 +21,7 @@ PROMPT, STEPS, G, S = "a red circle", 10, 5.0, 6.0
         ("StableDiffusionXLPipeline", 0.0),
         ("StableDiffusionXLPipeline", 0.7),
         ("StableDiffusion3Pipeline", 0.0),
+        ("FluxPipeline", 0.0),
     ],
 )
 def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
@@ -28,6 +29,8 @@ def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
     of = policy(queries={"steps": [3], "of": STEPS, "final": False}, guidance={"hold": 9, "scale": S})
     more = {"guidance_rescale": rescale} if rescale else {}
     wanted = {"num_inference_steps": STEPS, "guidance_scale": G, "height": 32, "width": 32, "output_type": "latent"}
+    if name == "FluxPipeline":
+        wanted |= {"true_cfg_scale": G, "negative_prompt": "", "max_sequence_length": 16, "output_type": "pt"}
     with Guard(of, vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
         guarded = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
     plain = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
@@ -39,9 +42,12 @@ def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
 
 @torch.no_grad()
 def three_branches(pipe, start, rescale):
-    denoise = {"StableDiffusion3Pipeline": sd3, "StableDiffusionXLPipeline": sdxl}.get(type(pipe).__name__, sd)(pipe)
+    denoise = DENOISE[type(pipe).__name__](pipe)
     pipe.scheduler.set_timesteps(STEPS)
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    if denoise.__name__ == "packed":
+        x = pipe._pack_latents(x, 1, 4, 16, 16)
+        pipe.scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1 / STEPS, STEPS).tolist())
     x = x * getattr(pipe.scheduler, "init_noise_sigma", 1.0)
     for k, t in enumerate(pipe.scheduler.timesteps):
         e_u, e_c = denoise(x, t, ""), denoise(x, t, PROMPT)
@@ -51,6 +57,10 @@ def three_branches(pipe, start, rescale):
         if rescale:  # Lin et al., arXiv 2305.08891, eq. 15 and 16
             guided = rescale * guided * e_c.std() / guided.std() + (1 - rescale) * guided
         x = pipe.scheduler.step(guided, t, x, return_dict=False)[0]
+    if denoise.__name__ == "packed":
+        x = pipe._unpack_latents(x, 32, 32, pipe.vae_scale_factor)
+        x = pipe.vae.decode(x / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor).sample
+        return (x / 2 + 0.5).clamp(0, 1)
     return x
 
 
@@ -82,3 +92,29 @@ def sd3(pipe):
         ).sample
 
     return denoise
+
+
+def flux(pipe):
+    ids = pipe._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
+
+    def packed(x, t, text):
+        embeddings, pooled, text_ids = pipe.encode_prompt(text, device="cpu", max_sequence_length=16)
+        return pipe.transformer(
+            hidden_states=x,
+            timestep=t.expand(1) / 1000,
+            guidance=torch.tensor([G]),
+            pooled_projections=pooled,
+            encoder_hidden_states=embeddings,
+            txt_ids=text_ids,
+            img_ids=ids,
+        ).sample
+
+    return packed
+
+
+DENOISE = {
+    "StableDiffusionPipeline": sd,
+    "StableDiffusionXLPipeline": sdxl,
+    "StableDiffusion3Pipeline": sd3,
+    "FluxPipeline": flux,
+}

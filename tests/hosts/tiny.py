@@ -11,6 +11,7 @@ from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -42,6 +43,7 @@ CALLS = {
     "StableDiffusionXLInpaintPipeline": MASKED,
     "StableDiffusion3Pipeline": {},
     "PixArtSigmaPipeline": {"use_resolution_binning": False, "clean_caption": False},
+    "FluxPipeline": {"true_cfg_scale": 4.0, "negative_prompt": ["", "", ""], "max_sequence_length": 16},
     "SanaPipeline": {"use_resolution_binning": False, "clean_caption": False},
 }
 
@@ -83,6 +85,8 @@ def _components(name):
         return _sdxl()
     if name.startswith("StableDiffusion"):
         return _sd(controlnet="ControlNet" in name)
+    if name.startswith("Flux"):
+        return _flux()
     return _pixart() if name.startswith("PixArt") else _sana()
 
 
@@ -132,6 +136,20 @@ def _sd3():
         "tokenizer_2": _tokenizer(),
         "tokenizer_3": None,
         "transformer": SD3Transformer2DModel(**sizes, **heads, joint_attention_dim=64, pooled_projection_dim=64),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    }
+
+
+def _flux():
+    sizes = {"in_channels": 16, "num_layers": 1, "num_single_layers": 1, "axes_dims_rope": (4, 4, 8)}
+    heads = {"attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 32, "pooled_projection_dim": 32}
+    return {
+        "vae": _vae(shift_factor=0.1),
+        "text_encoder": CLIPTextModel(_clip()),
+        "tokenizer": _tokenizer(),
+        "text_encoder_2": T5EncoderModel(_t5()),
+        "tokenizer_2": _words(),
+        "transformer": FluxTransformer2DModel(**sizes, **heads, guidance_embeds=True),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
     }
 

@@ -21,7 +21,7 @@ from dnp_guard.session import Request
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from PIL.Image import Image
     from torch import Tensor
@@ -42,6 +42,7 @@ class Call:
         pipe: the pipeline.
         request: what is generated.
         users_negatives: the user's own negative prompt for each image.
+        wanted: the arguments of the call, where they are known.
         done: sampler steps that ran before this was installed.
 
     Raises:
@@ -50,11 +51,24 @@ class Call:
     """
 
     def __init__(
-        self, guard: Guard, pipe: Any, request: Request, users_negatives: Sequence[str] | None, *, done: int = 0
+        self,
+        guard: Guard,
+        pipe: Any,
+        request: Request,
+        users_negatives: Sequence[str] | None,
+        wanted: Mapping[str, Any] | None = None,
+        *,
+        done: int = 0,
     ) -> None:
         self.guard = guard
         self._pipe = pipe
         self._family = family_of(pipe)
+        if wanted is None and self._family.needs_arguments:
+            raise CannotSteer(
+                f"the call argument does not tell enough of a call of {type(pipe).__name__}",
+                hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
+            )
+        self._wanted = wanted or {}
         policy = guard.policy
         mode = policy.guidance.mode
         if mode == "replace" and users_negatives is None:
@@ -76,6 +90,7 @@ class Call:
             lambda: _RUNNING.get() is self,
             lambda error: self.session.missed(None, error),
             lambda: _rescaling_scale(pipe),
+            batched=self._family.batched,
         )
 
     def install(self) -> None:
@@ -87,8 +102,11 @@ class Call:
         @wraps(plain)
         def step(*args: Any, **kwargs: Any) -> Any:
             if _RUNNING.get() is self:
-                bound = signature.bind(*args, **kwargs).arguments
-                self._on_step(bound["model_output"], bound["timestep"], bound["sample"])
+                bound = signature.bind(*args, **kwargs)
+                given = bound.arguments
+                given["model_output"] = self._injection.guided(given["model_output"])
+                self._on_step(given["model_output"], given["timestep"], given["sample"])
+                return plain(*bound.args, **bound.kwargs)
             return plain(*args, **kwargs)
 
         self._scheduler.step = step
@@ -113,7 +131,8 @@ class Call:
     def previews(self, step: Step) -> list[Image]:
         """Decode x̂0 with the pipeline's autoencoder."""
         self._seen = _coarse(step.prediction)
-        return preview.decode(self._pipe.vae, step.prediction)
+        unpacked = self._family.unpack(self._pipe, step.prediction, self._wanted)
+        return preview.decode(self._pipe.vae, unpacked)
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""
@@ -124,7 +143,7 @@ class Call:
         }
         missing = [text for text in dict.fromkeys(texts.values()) if text not in self._encoded]
         if missing:
-            encoded = self._family.encode(self._pipe, missing)
+            encoded = self._family.encode(self._pipe, missing, self._wanted)
             for row, text in enumerate(missing):
                 self._encoded[text] = {name: value[row] for name, value in encoded.items()}
         self._injection.active = {
@@ -180,16 +199,12 @@ def guarded_call(
         return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
     bound.apply_defaults()
     wanted = bound.arguments
-    for name in family_of(pipe).refused:
-        if wanted.get(name) is not None:
-            raise CannotSteer(f"{type(pipe).__name__} cannot be steered with {name}", hint=f"Leave out {name}.")
+    family = family_of(pipe)
+    family.check(pipe, wanted)
     prompts, negatives, images = _batch(wanted)
-    if guard.policy.guidance.mode == "replace" and not wanted["guidance_scale"] > 1:
-        raise CannotSteer(
-            f"guidance mode 'replace' has no unconditional slot at guidance_scale {wanted['guidance_scale']}",
-            hint="Use guidance mode 'separate', or a guidance_scale over 1.",
-        )
-    guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives)
+    if guard.policy.guidance.mode == "replace":
+        family.check_unconditional(wanted)
+    guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives, wanted)
     try:
         guarded.install()
         result = call(pipe, *args, **kwargs)

@@ -22,44 +22,113 @@ class Family:
         name: for people.
         pipelines: names of the classes it covers, exactly.
         denoisers: names of the components that are hooked.
-        encode: pipeline and texts to the denoiser's arguments that make up a negative, each [len(texts), ...]. A dot in
-            the name of an argument leads into a dictionary.
+        encode: pipeline, texts and the arguments of the call to the denoiser's arguments that make up a negative, each
+            [len(texts), ...]. A dot in the name of an argument leads into a dictionary.
         components: what else the pipeline must have.
+        batched: whether one evaluation holds both branches, the unconditional half first; otherwise each branch is an
+            evaluation of its own, the unconditional last.
+        scale: the argument of a call that is the scale of classifier-free guidance.
+        implied: whether a call without a negative prompt has the empty one.
+        unpack: pipeline, latents and the arguments of the call to latents as the autoencoder takes them.
+        needs_arguments: whether a call cannot be guarded without knowing its arguments.
         refused: arguments of a call under which the branches cannot be told apart.
+        output_types: what a call may be asked for.
     """
 
     name: str
     pipelines: frozenset[str]
     denoisers: tuple[str, ...]
-    encode: Callable[[Any, Sequence[str]], Mapping[str, Tensor]]
+    encode: Callable[[Any, Sequence[str], Mapping[str, Any]], Mapping[str, Tensor]]
     components: tuple[str, ...] = ("vae", "text_encoder", "scheduler")
+    batched: bool = True
+    scale: str = "guidance_scale"
+    implied: bool = True
+    unpack: Callable[[Any, Tensor, Mapping[str, Any]], Tensor] = lambda _pipe, latents, _wanted: latents
+    needs_arguments: bool = False
     refused: tuple[str, ...] = ()
+    output_types: tuple[str, ...] = ("pil", "np", "pt", "latent")
+
+    def check(self, pipe: Any, wanted: Mapping[str, Any]) -> None:
+        """See that a call can be steered.
+
+        Raises:
+            CannotSteer: an argument stands in the way.
+        """
+        for name in self.refused:
+            if wanted.get(name) is not None:
+                raise CannotSteer(f"{type(pipe).__name__} cannot be steered with {name}", hint=f"Leave out {name}.")
+        kind = wanted.get("output_type") or "pil"
+        if kind not in self.output_types:
+            raise CannotSteer(
+                f"{type(pipe).__name__} cannot be guarded with output_type {kind!r}",
+                hint=f"Use one of {', '.join(self.output_types)}.",
+            )
+
+    def check_unconditional(self, wanted: Mapping[str, Any]) -> None:
+        """See that a call has an unconditional slot.
+
+        Raises:
+            CannotSteer: it has none.
+        """
+        scale = wanted[self.scale]
+        if not scale > 1 or not (self.implied or wanted.get("negative_prompt") is not None):
+            raise CannotSteer(
+                f"guidance mode 'replace' has no unconditional slot at {self.scale} {scale}"
+                + ("" if self.implied else " without a negative_prompt"),
+                hint=f"Use guidance mode 'separate', or a {self.scale} over 1"
+                + ("." if self.implied else " with a negative_prompt, which may be empty."),
+            )
 
 
-def _clip(pipe: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+def _clip(pipe: Any, texts: Sequence[str], _wanted: Mapping[str, Any]) -> dict[str, Tensor]:
     embeddings, _ = pipe.encode_prompt(
         list(texts), _device(pipe), 1, do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
     )
     return {"encoder_hidden_states": embeddings}
 
 
-def _two_clips(pipe: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+def _two_clips(pipe: Any, texts: Sequence[str], _wanted: Mapping[str, Any]) -> dict[str, Tensor]:
     embeddings, _, pooled, _ = pipe.encode_prompt(
         list(texts), device=_device(pipe), do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
     )
     return {"encoder_hidden_states": embeddings, "added_cond_kwargs.text_embeds": pooled}
 
 
-def _three_encoders(pipe: Any, texts: Sequence[str]) -> dict[str, Tensor]:
+def _three_encoders(pipe: Any, texts: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
     embeddings, _, pooled, _ = pipe.encode_prompt(
-        list(texts), None, None, device=_device(pipe), do_classifier_free_guidance=False, clip_skip=pipe.clip_skip
+        list(texts),
+        None,
+        None,
+        device=_device(pipe),
+        do_classifier_free_guidance=False,
+        clip_skip=pipe.clip_skip,
+        **_length(wanted),
     )
     return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
 
 
-def _masked(pipe: Any, texts: Sequence[str]) -> dict[str, Tensor]:
-    embeddings, mask, _, _ = pipe.encode_prompt(list(texts), do_classifier_free_guidance=False, device=_device(pipe))
+def _masked(pipe: Any, texts: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
+    embeddings, mask, _, _ = pipe.encode_prompt(
+        list(texts), do_classifier_free_guidance=False, device=_device(pipe), **_length(wanted)
+    )
     return {"encoder_hidden_states": embeddings, "encoder_attention_mask": mask}
+
+
+def _pooled(pipe: Any, texts: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Tensor]:
+    embeddings, pooled, _ = pipe.encode_prompt(list(texts), device=_device(pipe), **_length(wanted))
+    return {"encoder_hidden_states": embeddings, "pooled_projections": pooled}
+
+
+def _length(wanted: Mapping[str, Any]) -> dict[str, int]:
+    """The call's own length of embeddings: a negative in its unconditional slot has to be as long."""
+    return {key: wanted[key] for key in ("max_sequence_length",) if key in wanted}
+
+
+def _from_patches(pipe: Any, latents: Tensor, wanted: Mapping[str, Any]) -> Tensor:
+    default = pipe.default_sample_size * pipe.vae_scale_factor
+    height, width = wanted.get("height") or default, wanted.get("width") or default
+    unpacked: Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)  # noqa: SLF001 (as it does)
+    return unpacked
 
 
 def _device(pipe: Any) -> Any:
@@ -103,6 +172,19 @@ FAMILIES = (
         pipelines=frozenset({"PixArtSigmaPipeline", "SanaPipeline"}),
         denoisers=("transformer",),
         encode=_masked,
+    ),
+    Family(
+        name="Flux",
+        pipelines=frozenset({"FluxPipeline"}),
+        denoisers=("transformer",),
+        encode=_pooled,
+        components=("vae", "text_encoder", "text_encoder_2", "scheduler"),
+        batched=False,
+        scale="true_cfg_scale",
+        implied=False,
+        unpack=_from_patches,
+        needs_arguments=True,
+        output_types=("pil", "np", "pt"),
     ),
 )
 

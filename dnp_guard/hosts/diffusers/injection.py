@@ -1,7 +1,8 @@
 """The negative in the denoiser: hooks that live for one call.
 
 ``separate`` and ``orthogonal`` add delta to both halves of the batched output, which after classifier-free guidance
-adds exactly delta whatever the scale; the extra evaluation is a call of its own for the images concerned, so that the
+adds exactly delta whatever the scale; where each branch is an evaluation of its own, delta is added to the guided
+output that the scheduler is given. The extra evaluation is a call of its own for the images concerned, so that the
 others stay bit-identical. ``replace`` puts the negative into the unconditional half of the input and costs nothing.
 """
 
@@ -33,6 +34,8 @@ class Injection:
         enabled: whether the current context is the one whose call this is.
         failed: hears of an evaluation that raised; the step then goes on unsteered.
         rescaled: the guidance scale where the host rescales what it guided by the conditional half, otherwise None.
+        batched: whether one evaluation holds both branches, the unconditional half first; otherwise each branch is an
+            evaluation of its own, the unconditional last.
     """
 
     def __init__(
@@ -42,11 +45,16 @@ class Injection:
         enabled: Callable[[], bool],
         failed: Callable[[Exception], None],
         rescaled: Callable[[], float | None] = lambda: None,
+        *,
+        batched: bool = True,
     ) -> None:
         self.active: Mapping[int, tuple[Conditioning, float]] = {}
         self.evaluations = 0
         self._images = images
         self._mode = mode
+        self._batched = batched
+        self._since_step = 0
+        self._evaluated: list[tuple[nn.Module, tuple[Any, ...], dict[str, Any], Tensor]] = []
         self._enabled = enabled
         self._failed = failed
         self._rescaled = rescaled
@@ -68,6 +76,9 @@ class Injection:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not self.active or not self._enabled():
             return None
+        self._since_step += 1
+        if not self._batched and self._since_step == 1:  # the user's prompt
+            return None
         try:
             rows = torch.tensor(list(self.active))
             for name, negative in self._negatives().items():
@@ -87,17 +98,50 @@ class Injection:
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not self.active or self._inside or not self._enabled():
             return None
+        if not self._batched:
+            self._evaluated.append((module, args, kwargs, output[0]))
+            return None
         try:
             return _with_first(output, self._steered(module, args, kwargs, output[0]))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
             return None
 
+    def guided(self, output: Tensor) -> Tensor:
+        """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
+        evaluated, self._evaluated, self._since_step = self._evaluated, [], 0
+        if not self.active or not evaluated:
+            return output
+        try:
+            e_c = evaluated[0][-1] if len(evaluated) > 1 else None
+            rows, delta = self._delta(*evaluated[-1], e_c)
+            steered = output.clone()
+            steered[rows] += delta.to(output)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._failed(error)
+            return output
+        return steered
+
     def _steered(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        guided = output.shape[0] == 2 * self._images
+        e_c = output[self._images :] if guided else None
+        rows, delta = self._delta(module, args, kwargs, output, e_c)
+        steered = output.clone()
+        scale = self._rescaled() if guided else None
+        if scale is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
+            steered[rows] += delta / (1 - scale)
+            return steered
+        steered[rows] += delta
+        if guided:
+            steered[rows + self._images] += delta
+        return steered
+
+    def _delta(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor, e_c: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the negatives of the images concerned; their rows, and what is to be added to each."""
         rows = torch.tensor(list(self.active), device=output.device)
-        batch = output.shape[0]
-        guided = batch == 2 * self._images
-        inputs = _rows({**kwargs, "args": args}, rows, batch)
+        inputs = _rows({**kwargs, "args": args}, rows, output.shape[0])
         for name, negative in self._negatives().items():
             inputs = _with(inputs, name, negative.to(_at(inputs, name)))
         arguments = inputs.pop("args")
@@ -110,17 +154,9 @@ class Injection:
         scales = torch.tensor([scale for _, scale in self.active.values()], device=output.device, dtype=output.dtype)
         e_u = output[rows]
         delta = guidance.separate(e_n, e_u, scales.view(-1, *[1] * (output.ndim - 1)))
-        if self._mode == "orthogonal" and guided:
-            delta = guidance.orthogonal(delta, output[rows + self._images], e_u)
-        steered = output.clone()
-        scale = self._rescaled() if guided else None
-        if scale is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
-            steered[rows] += delta / (1 - scale)
-            return steered
-        steered[rows] += delta
-        if guided:
-            steered[rows + self._images] += delta
-        return steered
+        if self._mode == "orthogonal" and e_c is not None:
+            delta = guidance.orthogonal(delta, e_c[rows], e_u)
+        return rows, delta
 
 
 def _rows(value: Any, rows: Tensor, batch: int) -> Any:
