@@ -1,4 +1,5 @@
 import copy
+import pickle
 import threading
 
 import numpy as np
@@ -85,6 +86,19 @@ class TestAttaching:
     def test_a_copied_pipeline_is_guarded_by_the_same_guard(self, pipe):
         pipe.callback_on_step_end = attached = guard()
         assert copy.copy(pipe).callback_on_step_end is attached
+
+    def test_a_deep_copy_is_guarded_by_the_same_guard_on_parts_of_its_own(self, pipe):
+        pipe.callback_on_step_end = attached = guard()
+        copied = copy.deepcopy(pipe)
+        assert copied.callback_on_step_end is attached
+        assert copied.unet is not pipe.unet
+
+    def test_a_pickled_pipeline_loads_without_the_guard_and_says_so(self, pipe):
+        pipe.callback_on_step_end = guard()
+        with pytest.warns(UserWarning, match="the pickled StableDiffusionPipeline is not guarded"):
+            loaded = pickle.loads(pickle.dumps(pipe))  # noqa: S301 (its own)
+        assert type(loaded) is StableDiffusionPipeline
+        assert loaded.callback_on_step_end is None
 
     def test_a_callback_of_the_caller_still_runs(self, pipe):
         steps = []

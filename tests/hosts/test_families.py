@@ -1,4 +1,5 @@
 import pytest
+from diffusers import AutoPipelineForImage2Image, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.audit import MemorySink
@@ -104,3 +105,24 @@ def test_embeddings_of_the_callers_own_length_are_replaced():
     with guard(SEES_A_STAR_ONCE, policy(guidance=REPLACE | {"hold": 9}), audit=sink).attached(pipe):
         draw(pipe, max_sequence_length=12)
     assert "degraded" not in {record["event"] for record in sink.records}
+
+
+MADE_OF_THE_SAME_PARTS = {
+    "from_pipe": StableDiffusionImg2ImgPipeline.from_pipe,
+    "auto from_pipe": AutoPipelineForImage2Image.from_pipe,
+    "components": lambda pipe: StableDiffusionPipeline(**pipe.components, requires_safety_checker=False),
+}
+
+
+@pytest.mark.parametrize("made", MADE_OF_THE_SAME_PARTS)
+def test_a_pipeline_of_a_guarded_ones_parts_warns_that_it_is_not_guarded(made):
+    pipe = tiny("StableDiffusionPipeline")
+    with guard([{}]).attached(pipe), pytest.warns(UserWarning, match="is not guarded itself"):
+        assert MADE_OF_THE_SAME_PARTS[made](pipe).callback_on_step_end is None
+
+
+def test_a_pipeline_of_the_parts_of_one_that_was_let_go_does_not_warn():
+    pipe = tiny("StableDiffusionPipeline")
+    with guard([{}]).attached(pipe):
+        pass
+    assert MADE_OF_THE_SAME_PARTS["components"](pipe).callback_on_step_end is None

@@ -7,8 +7,11 @@ name whose ``__call__`` is guarded, and swaps it back for ``None``.
 
 from __future__ import annotations
 
+import copy
+import warnings
 from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
@@ -22,12 +25,36 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "callback_on_step_end"
 _GUARD = "_dnp_guard"
+_GUARDED: WeakSet[Any] = WeakSet()
+"""Every guarded pipeline: another one that is made of the same parts is not guarded, and says so."""
 
 
 def put_attribute() -> None:
-    """Give every pipeline the attribute, once."""
-    if not isinstance(DiffusionPipeline.__dict__.get(ATTRIBUTE), _Attribute):
-        setattr(DiffusionPipeline, ATTRIBUTE, _Attribute())
+    """Give every pipeline the attribute, and an ear for parts that it shares with a guarded one, once."""
+    if isinstance(DiffusionPipeline.__dict__.get(ATTRIBUTE), _Attribute):
+        return
+    setattr(DiffusionPipeline, ATTRIBUTE, _Attribute())
+    plain = DiffusionPipeline.register_modules
+
+    @wraps(plain)
+    def register_modules(self: DiffusionPipeline, **modules: Any) -> None:
+        plain(self, **modules)
+        _warn_of_shared(self, modules)
+
+    DiffusionPipeline.register_modules = register_modules
+
+
+def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
+    """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
+    for guarded in _GUARDED:
+        names = family_of(guarded).denoisers
+        if guarded is not pipe and any(modules.get(name) is getattr(guarded, name) for name in names):
+            warnings.warn(
+                f"this {type(pipe).__name__} is made of the parts of a guarded {type(guarded).__name__} and is not "
+                "guarded itself: set its callback_on_step_end to the guard",
+                stacklevel=4,
+            )
+            return
 
 
 def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
@@ -59,11 +86,13 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
     if before is not None:
         pipe.__class__ = type(pipe).__mro__[1]
         del pipe.__dict__[_GUARD]
+        _GUARDED.discard(pipe)
         before.noted("guard.detached", host=target)
     if guard is not None:
         pipe.__dict__[_GUARD] = guard
         kind: Any = type(pipe)
         pipe.__class__ = _guarded(kind)
+        _GUARDED.add(pipe)
         guard.noted("guard.attached", host=target)
 
 
@@ -94,5 +123,24 @@ def _guarded(kind: Any) -> type[DiffusionPipeline]:
         guard = guard_of(self)
         return call(self, *args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
 
+    def copied(self: DiffusionPipeline) -> DiffusionPipeline:
+        return _made_of(type(self), self.__dict__)
+
+    def deep_copied(self: DiffusionPipeline, memo: dict[int, Any]) -> DiffusionPipeline:
+        memo[id(guard_of(self))] = guard_of(self)  # the copy is watched by the same guard
+        return _made_of(type(self), {key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()})
+
+    def reduced(self: DiffusionPipeline, _protocol: int) -> Any:
+        warnings.warn(f"the pickled {kind.__name__} is not guarded: attach a guard where it is loaded", stacklevel=2)
+        return object.__new__, (kind,), {key: each for key, each in self.__dict__.items() if key != _GUARD}
+
+    copying = {"__copy__": copied, "__deepcopy__": deep_copied, "__reduce_ex__": reduced}
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), {"__call__": guarded, **names})
+    return type(kind.__name__, (kind,), {"__call__": guarded, **copying, **names})
+
+
+def _made_of(kind: Any, attributes: dict[str, Any]) -> DiffusionPipeline:
+    made: DiffusionPipeline = kind.__new__(kind)
+    made.__dict__.update(attributes)
+    _GUARDED.add(made)
+    return made
