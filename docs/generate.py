@@ -18,6 +18,7 @@ from dnp_guard import hookspecs
 from dnp_guard.audit import schema as audit_schema
 from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
+from docs.pipelines import pipelines
 from docs.policy_keys import policy
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -158,7 +159,14 @@ def _kind(shape: dict[str, Any]) -> str:
     return f"`{shape['const']}`" if "const" in shape else str(shape["type"])
 
 
-PAGES = {"audit.md": audit, "hooks.md": hooks, "cli.md": cli, "metrics.md": metrics, "policy.md": policy}
+PAGES = {
+    "audit.md": audit,
+    "hooks.md": hooks,
+    "cli.md": cli,
+    "metrics.md": metrics,
+    "pipelines.md": pipelines,
+    "policy.md": policy,
+}
 
 
 def main() -> None:

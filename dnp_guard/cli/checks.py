@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from dnp_guard.errors import DnpGuardError, PolicyError, Problem
+from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +123,21 @@ def hosts() -> Check:
     from dnp_guard.hosts.diffusers.families import FAMILIES  # noqa: PLC0415 (imports torch)
 
     return Check("can be steered", "ok", ", ".join(sorted(name for row in FAMILIES for name in row.pipelines)))
+
+
+def model(folder: Path) -> Check:
+    """Which row of the table of pipelines applies to a pipeline in a folder; its weights are not loaded."""
+    from dnp_guard.hosts.diffusers.saved import family_in  # noqa: PLC0415 (imports torch)
+
+    name = "pipeline"
+    try:
+        kind, family = family_in(folder)
+    except CannotSteer as error:
+        return failed(name, "cannot-steer", error.message, error.hint, str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "Name a folder that holds the model_index.json of a diffusers pipeline."
+        return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
+    return Check(name, "ok", f"{kind} is steered as {family.name}, through its {', '.join(family.denoisers)}")
 
 
 def weights() -> Iterator[Check]:

@@ -23,11 +23,14 @@ _STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
 def doctor(
     *,
     audit: Annotated[Path | None, typer.Option(help="Also ask whether an audit log can be written here.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Also ask whether the diffusers pipeline in this folder can be steered.")
+    ] = None,
     vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Say what is installed, what would fail, why, and the remedy. Exits 1 when something would fail."""
-    found = list(_look(audit, vlm))
+    found = list(_look(audit, model, vlm))
     problems = [problem for check in found for problem in check.problems]
     if as_json:
         print_json(
@@ -45,7 +48,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _look(audit: Path | None, vlm: str | None) -> Iterator[checks.Check]:
+def _look(audit: Path | None, model: Path | None, vlm: str | None) -> Iterator[checks.Check]:
     yield checks.python()
     yield from checks.packages()
     torch = checks.device()
@@ -61,6 +64,8 @@ def _look(audit: Path | None, vlm: str | None) -> Iterator[checks.Check]:
     yield checks.tracing()
     if audit:
         yield checks.audit(audit)
+    if model:
+        yield checks.model(model)
     if vlm:
         yield checks.vlm(vlm)
 

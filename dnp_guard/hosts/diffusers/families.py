@@ -9,7 +9,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers import prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from torch import Tensor
 
@@ -196,12 +196,36 @@ def family_of(pipe: Any) -> Family:
         CannotSteer: no row covers its class, a component is missing, or its scheduler's prediction is not known.
     """
     name = type(pipe).__name__
+    parts = {part for part in _parts(row_of(name)) if getattr(pipe, part, None) is not None}
+    return complete(name, parts, getattr(pipe, "scheduler", None))
+
+
+def row_of(name: str) -> Family:
+    """The row that covers a class.
+
+    Raises:
+        CannotSteer: none does.
+    """
     family = next((each for each in FAMILIES if name in each.pipelines), None)
     if family is None:
         known = ", ".join(sorted(each for row in FAMILIES for each in row.pipelines))
         raise CannotSteer(f"{name} is not a pipeline this version can steer", hint=f"It steers {known}.")
-    for component in (*family.denoisers, *family.components):
-        if getattr(pipe, component, None) is None:
-            raise CannotSteer(f"{name} has no {component}", hint=f"Load the pipeline with its {component}.")
-    prediction.check(pipe.scheduler)
     return family
+
+
+def complete(name: str, parts: Container[str], scheduler: Any) -> Family:
+    """The row that covers a class which has these parts and this scheduler.
+
+    Raises:
+        CannotSteer: no row covers the class, a part is missing, or its scheduler's prediction is not known.
+    """
+    family = row_of(name)
+    for part in _parts(family):
+        if part not in parts:
+            raise CannotSteer(f"{name} has no {part}", hint=f"Load the pipeline with its {part}.")
+    prediction.check(scheduler)
+    return family
+
+
+def _parts(family: Family) -> tuple[str, ...]:
+    return (*family.denoisers, *family.components)
