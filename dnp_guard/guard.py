@@ -263,8 +263,9 @@ class Guard:
 
     def noted(self, event: str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
-        record: dict[str, Any] = {"policy": fields.policy(self.policy), **values}
-        self._recorder.emit(event, **record)
+        policy = self.policy
+        record: dict[str, Any] = {"policy": fields.policy(policy), **values}
+        self._recorder.emit(event, required=policy.audit.required, **record)
         self._recorder.settle()
 
     def close(self) -> None:
@@ -357,7 +358,8 @@ class Guard:
         self.metrics.degraded("plugin_error")
         recorder = getattr(self, "_recorder", None)
         if recorder is not None:
-            recorder.emit("degraded", reason=f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}")
+            policy, said = self.policy, f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
+            recorder.emit("degraded", required=policy.audit.required, policy=fields.policy(policy), reason=said)
 
 
 def _refuse_unavailable(policy: Policy) -> None:

@@ -134,7 +134,8 @@ class Recorder:
             self.metrics.checkpoint(datetime.fromisoformat(written.time).timestamp())
 
     def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        return build(Event.DEGRADED, **{**self._common, "request": record.get("request"), "reason": "audit_sink"})
+        of = {key: record[key] for key in ("request", "policy") if key in record}
+        return build(Event.DEGRADED, **{**self._common, **of, "reason": "audit_sink"})
 
 
 def _spool(folder: Path | None, sink: Sink) -> Spool:

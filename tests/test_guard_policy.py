@@ -6,6 +6,8 @@ import pytest
 
 from dnp_guard import DnpGuardError, Guard, PolicyError
 from dnp_guard.audit import MemorySink
+from dnp_guard.audit.outlet import Outlet
+from dnp_guard.recorder import REQUIRED_WAIT
 from dnp_guard.session import Request
 from tests.policies import bolt, policy, star
 
@@ -73,6 +75,22 @@ def test_a_running_generation_keeps_its_policy(path):
         assert guard.reload()
         session.final(lambda: [object()])
         assert session.report.digest == before != guard.policy.digest
+
+
+def test_after_a_reload_records_are_waited_for_as_the_new_policy_says(path, monkeypatch):
+    waited = []
+    wait = Outlet.wait
+    monkeypatch.setattr(Outlet, "wait", lambda self, number, most: waited.append(most) or wait(self, number, most))
+    with Guard(path, vlm=Silent(), audit=MemorySink()) as guard:
+        path.write_text(POLICY + "audit: {required: true}\n")
+        assert (guard.reload(), max(waited) < REQUIRED_WAIT) == (True, False)
+        waited.clear()
+        guard.noted("guard.attached", host={})
+        guard.start(Request(images=1, host={}))
+        assert waited.count(REQUIRED_WAIT) == 2
+        path.write_text(POLICY)
+        waited.clear()
+        assert (guard.reload(), REQUIRED_WAIT in waited) == (True, False)
 
 
 def test_a_policy_given_as_a_value_cannot_be_watched():
