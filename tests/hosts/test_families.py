@@ -126,3 +126,12 @@ def test_a_pipeline_of_the_parts_of_one_that_was_let_go_does_not_warn():
     with guard([{}]).attached(pipe):
         pass
     assert MADE_OF_THE_SAME_PARTS["components"](pipe).callback_on_step_end is None
+
+
+def test_replace_does_not_drop_a_second_negative_prompt():
+    pipe = tiny("StableDiffusionXLPipeline")
+    with (
+        guard([{}], policy(guidance=REPLACE)).attached(pipe),
+        pytest.raises(CannotSteer, match="would drop negative_prompt_2"),
+    ):
+        draw(pipe, negative_prompt=["blue"] * 3, negative_prompt_2=["red"] * 3)

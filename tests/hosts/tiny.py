@@ -31,19 +31,25 @@ from transformers import (
 
 from dnp_guard.glyphs.loading import load_pipeline
 
-PICTURE = {"image": torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32), "strength": 1.0}
-MASKED = {**PICTURE, "mask_image": torch.ones(1, 1, 32, 32)}
+PICTURE = {"image": torch.linspace(0, 1, 3 * 32 * 32).view(1, 3, 32, 32).repeat(3, 1, 1, 1), "strength": 1.0}
+MASKED = {**PICTURE, "mask_image": torch.ones(3, 1, 32, 32)}
+TRUE_GUIDANCE = {"true_cfg_scale": 4.0, "negative_prompt": ["", "", ""], "max_sequence_length": 16}
 CALLS = {
     "StableDiffusionPipeline": {},
     "StableDiffusionImg2ImgPipeline": PICTURE,
     "StableDiffusionInpaintPipeline": MASKED,
     "StableDiffusionControlNetPipeline": {"image": PICTURE["image"]},
+    "StableDiffusionControlNetImg2ImgPipeline": {**PICTURE, "control_image": PICTURE["image"]},
+    "StableDiffusionControlNetInpaintPipeline": {**MASKED, "control_image": PICTURE["image"]},
+    "StableDiffusionXLControlNetPipeline": {"image": PICTURE["image"]},
     "StableDiffusionXLPipeline": {},
     "StableDiffusionXLImg2ImgPipeline": PICTURE,
     "StableDiffusionXLInpaintPipeline": MASKED,
     "StableDiffusion3Pipeline": {},
+    "StableDiffusion3Img2ImgPipeline": PICTURE,
     "PixArtSigmaPipeline": {"use_resolution_binning": False, "clean_caption": False},
-    "FluxPipeline": {"true_cfg_scale": 4.0, "negative_prompt": ["", "", ""], "max_sequence_length": 16},
+    "FluxPipeline": TRUE_GUIDANCE,
+    "FluxImg2ImgPipeline": {**PICTURE, **TRUE_GUIDANCE},
     "SanaPipeline": {"use_resolution_binning": False, "clean_caption": False},
 }
 
@@ -65,7 +71,7 @@ def draw(pipe, **arguments):
     """Three images from fixed seeds, as latents or float arrays."""
     wanted = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
     wanted |= CALLS[type(pipe).__name__] | arguments
-    if "ControlNet" not in type(pipe).__name__ and "image" in wanted and "mask_image" not in wanted:
+    if type(pipe).__name__ in {"StableDiffusionImg2ImgPipeline", "StableDiffusionXLImg2ImgPipeline"}:
         wanted = {key: value for key, value in wanted.items() if key not in {"height", "width"}}
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     return pipe(["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
@@ -82,7 +88,7 @@ def _components(name):
     if name.startswith("StableDiffusion3"):
         return _sd3()
     if name.startswith("StableDiffusionXL"):
-        return _sdxl()
+        return _sdxl(controlnet="ControlNet" in name)
     if name.startswith("StableDiffusion"):
         return _sd(controlnet="ControlNet" in name)
     if name.startswith("Flux"):
@@ -91,18 +97,13 @@ def _components(name):
 
 
 def _sd(*, controlnet):
-    more = (
-        {"controlnet": ControlNetModel.from_unet(_unet(), conditioning_embedding_out_channels=(8, 8))}
-        if controlnet
-        else {}
-    )
-    if controlnet:
-        torch.nn.init.normal_(more["controlnet"].controlnet_mid_block.weight)
+    unet = _unet()
+    more = {"controlnet": _controlnet(unet)} if controlnet else {}
     return {
         "vae": _vae(),
         "text_encoder": CLIPTextModel(_clip()),
         "tokenizer": _tokenizer(),
-        "unet": _unet(),
+        "unet": unet,
         "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
         "safety_checker": None,
         "feature_extractor": None,
@@ -111,16 +112,18 @@ def _sd(*, controlnet):
     }
 
 
-def _sdxl():
+def _sdxl(*, controlnet):
     projected = {"projection_class_embeddings_input_dim": 32 + 6 * 8, "addition_time_embed_dim": 8}
+    unet = _unet(cross_attention_dim=64, addition_embed_type="text_time", **projected)
     return {
         "vae": _vae(),
         "text_encoder": CLIPTextModel(_clip()),
         "text_encoder_2": CLIPTextModelWithProjection(_clip()),
         "tokenizer": _tokenizer(),
         "tokenizer_2": _tokenizer(),
-        "unet": _unet(cross_attention_dim=64, addition_embed_type="text_time", **projected),
+        "unet": unet,
         "scheduler": DDIMScheduler(clip_sample=False, steps_offset=1),
+        **({"controlnet": _controlnet(unet)} if controlnet else {}),
     }
 
 
@@ -238,6 +241,12 @@ def _unet(**settings):
         if "attn2" in name:  # random weights hardly listen to a prompt
             weights.data *= 4
     return unet
+
+
+def _controlnet(unet):
+    made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8))
+    torch.nn.init.normal_(made.controlnet_mid_block.weight)  # zero until trained
+    return made
 
 
 def _tokenizer():

@@ -70,6 +70,11 @@ class Family:
         Raises:
             CannotSteer: it has none.
         """
+        for name in ("negative_prompt_2", "negative_prompt_3"):
+            if wanted.get(name):
+                raise CannotSteer(
+                    f"guidance mode 'replace' would drop {name}", hint=f"Use guidance mode 'separate', or no {name}."
+                )
         scale = wanted[self.scale]
         if not scale > 1 or not (self.implied or wanted.get("negative_prompt") is not None):
             raise CannotSteer(
@@ -140,6 +145,8 @@ FAMILIES = (
         name="Stable Diffusion 1 and 2",
         pipelines=frozenset(
             {
+                "StableDiffusionControlNetImg2ImgPipeline",
+                "StableDiffusionControlNetInpaintPipeline",
                 "StableDiffusionControlNetPipeline",
                 "StableDiffusionImg2ImgPipeline",
                 "StableDiffusionInpaintPipeline",
@@ -152,7 +159,12 @@ FAMILIES = (
     Family(
         name="Stable Diffusion XL",
         pipelines=frozenset(
-            {"StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline", "StableDiffusionXLPipeline"}
+            {
+                "StableDiffusionXLControlNetPipeline",
+                "StableDiffusionXLImg2ImgPipeline",
+                "StableDiffusionXLInpaintPipeline",
+                "StableDiffusionXLPipeline",
+            }
         ),
         denoisers=("unet",),
         encode=_two_clips,
@@ -161,7 +173,7 @@ FAMILIES = (
     ),
     Family(
         name="Stable Diffusion 3",
-        pipelines=frozenset({"StableDiffusion3Pipeline"}),
+        pipelines=frozenset({"StableDiffusion3Img2ImgPipeline", "StableDiffusion3Pipeline"}),
         denoisers=("transformer",),
         encode=_three_encoders,
         components=("vae", "text_encoder", "text_encoder_2", "scheduler"),
@@ -175,7 +187,7 @@ FAMILIES = (
     ),
     Family(
         name="Flux",
-        pipelines=frozenset({"FluxPipeline"}),
+        pipelines=frozenset({"FluxImg2ImgPipeline", "FluxPipeline"}),
         denoisers=("transformer",),
         encode=_pooled,
         components=("vae", "text_encoder", "text_encoder_2", "scheduler"),
