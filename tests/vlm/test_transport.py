@@ -210,10 +210,11 @@ def test_a_deadline_that_has_passed_asks_nobody(server, transport):
 
 
 def test_the_thread_ends_with_close(server):
+    before = set(threading.enumerate())
     transport = Transport([server.url])
     transport.post("/x", [BODY])
     transport.close()
-    assert "dnp-guard-http" not in {thread.name for thread in threading.enumerate()}
+    assert "dnp-guard-http" not in {thread.name for thread in set(threading.enumerate()) - before}
     with pytest.raises(VlmError, match="closed"):
         transport.post("/x", [BODY])
 
