@@ -127,7 +127,8 @@ class Guard:
         self._redact(self.policy)
         loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
         self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
-        self.noted("policy.loaded", reason=f"plugins: {', '.join(loaded)}" if loaded else None)
+        plugged = f"plugins: {', '.join(loaded)}" if loaded else None
+        self.noted("policy.loaded", loaded=self._rollout.origin, reason=plugged)
         late.install()
 
     @property
@@ -183,7 +184,7 @@ class Guard:
             policy = self.policy
             self.metrics.reload("loaded")
             self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
-            self.noted("policy.loaded")
+            self.noted("policy.loaded", loaded=self._rollout.origin)
         return changed
 
     def watch(self, every: float = 2.0) -> None:

@@ -6,7 +6,7 @@ What is in force is swapped as a whole, by one assignment; a generation keeps wh
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from dnp_guard.policy.testfile import ENDING
 from dnp_guard.rehearsal.cases import run_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from dnp_guard.policy.signing import Signed
     from dnp_guard.rehearsal.cases import Viewer
 
 APPROVAL = ".approval.json"
@@ -43,10 +44,36 @@ class Narrowing:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where what is in force came from: ``loaded{…}`` of the record.
+
+    Attributes:
+        before: digest of the policy that was in force before; None at first.
+        source: the path or the shipped name; None of a policy given as a value.
+        signer: the public key, in base64, whose signature was asked for and fits.
+        serial: of the signature.
+        author: who wrote it, as the signature says.
+        approver: who approved what has changed, where somebody did.
+        reason: why they did.
+        loosened: whether it lets more through than what was before, or may; None at first.
+    """
+
+    before: str | None = None
+    source: str | None = None
+    signer: str | None = None
+    serial: int | None = None
+    author: str | None = None
+    approver: str | None = None
+    reason: str | None = None
+    loosened: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _InForce:
-    """A store, and what has been selected from it so far, each with the time at which it ends."""
+    """A store, where it came from, and what has been selected from it so far, each with the time at which it ends."""
 
     store: Store
+    origin: Origin
     selected: dict[tuple[str | None, str | None], tuple[Policy, datetime | None]] = field(default_factory=dict)
 
 
@@ -72,21 +99,26 @@ class Rollout:
         *,
         admit: Callable[[Policy], None],
         view: Viewer,
-        verify: Callable[[Path, Store], None] | None = None,
+        verify: Callable[[Path, Store], Signed | None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source, self._tenant = source, tenant
         self._admit, self._view, self._verify, self._clock = admit, view, verify, clock
         store = as_store(source)
         self._check(store)
-        self._now = _InForce(store)
+        self._now = _InForce(store, Origin())
         self.current()
-        self._take(store)
+        self._now = replace(self._now, origin=self._origin(None, store, self._take(store)))
 
     @property
     def store(self) -> Store:
         """The policies to select from."""
         return self._now.store
+
+    @property
+    def origin(self) -> Origin:
+        """Where they came from."""
+        return self._now.origin
 
     @property
     def path(self) -> Path:
@@ -135,20 +167,31 @@ class Rollout:
         problems = [*_untested(store, self._view), *([] if self._verify else _unapproved(self.store, store))]
         if problems:
             raise PolicyError(problems)
-        candidate = _InForce(store)
+        candidate = _InForce(store, Origin())
         self._selected(candidate, None, None)
-        self._take(store)
-        self._now = candidate
+        self._now = replace(candidate, origin=self._origin(self.store, store, self._take(store)))
         return True
 
     def _check(self, store: Store) -> None:
         for policy in store.all:
             self._admit(policy)
 
-    def _take(self, store: Store) -> None:
+    def _take(self, store: Store) -> Signed | None:
         # Last, so that the serial of a policy that is rejected for something else is not kept.
-        if self._verify:
-            self._verify(self._place(store), store)
+        return self._verify(self._place(store), store) if self._verify else None
+
+    def _origin(self, before: Store | None, after: Store, signed: Signed | None) -> Origin:
+        approvals = _approvals(before, after)
+        return Origin(
+            before=self.current().digest if before is not None else None,
+            source=None if isinstance(self._source, Policy | Store) else str(self._source),
+            signer=signed.signer if signed else None,
+            serial=signed.serial if signed else None,
+            author=signed.author if signed else None,
+            approver=_joined(each["approved_by"] for each in approvals),
+            reason=_joined(each.get("reason") for each in approvals),
+            loosened=_loosened(before, after) if before is not None else None,
+        )
 
     def _selected(self, from_: _InForce, region: str | None, surface: str | None) -> Policy:
         now = self._clock()
@@ -208,13 +251,35 @@ def _unapproved(before: Store, after: Store) -> Iterator[Problem]:
             yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
 
 
+def _loosened(before: Store, after: Store) -> bool:
+    now = _all(after)
+    return any(name not in now or milder(policy, now[name]) for name, policy in _all(before).items())
+
+
+def _approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
+    """What approves the policies that have changed."""
+    was = _all(before) if before is not None else {}
+    changed = [each for each in after.all if each.name not in was or was[each.name].digest != each.digest]
+    found = (_approval(after.sources[each.name], each) for each in changed if each.name in after.sources)
+    return [each for each in found if each is not None]
+
+
+def _joined(texts: Iterable[object]) -> str | None:
+    return "; ".join(dict.fromkeys(str(each) for each in texts if each)) or None
+
+
 def approved(source: Path, policy: Policy) -> bool:
     """Whether the file beside a policy approves exactly this policy."""
+    return _approval(source, policy) is not None
+
+
+def _approval(source: Path, policy: Policy) -> dict[str, Any] | None:
     try:
         approval: Any = json.loads((source.parent / f"{source.stem}{APPROVAL}").read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(approval, dict) and approval.get("digest") == policy.digest and bool(approval.get("approved_by"))
+        return None
+    fits = isinstance(approval, dict) and approval.get("digest") == policy.digest and approval.get("approved_by")
+    return approval if fits else None
 
 
 def approve(source: Path, policy: Policy, *, by: str, reason: str) -> Path:

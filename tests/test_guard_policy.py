@@ -51,7 +51,11 @@ def test_a_watched_policy_is_put_in_force_when_its_file_changes(path):
         path.write_text(POLICY.replace("0.5", "0.25"))
         assert sink.heard.wait(30)
         assert guard.policy.category("star").threshold == 0.25
-    assert sink.records[-1]["policy"]["digest"] == guard.policy.digest
+    first, last = sink.records[0], sink.records[-1]
+    assert (first["event"], first["loaded"]) == ("policy.loaded", {"source": str(path)})
+    assert last["policy"]["digest"] == guard.policy.digest
+    before = first["policy"]["digest"]
+    assert last["loaded"] == {"before": before, "source": str(path), "loosened": False}
 
 
 def test_a_watched_policy_that_breaks_is_rejected_with_its_place(path):

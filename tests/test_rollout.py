@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dnp_guard.errors import DnpGuardError, PolicyError
-from dnp_guard.policy import Store, load_policy
-from dnp_guard.rollout import Narrowing, Rollout, approve
+from dnp_guard.policy import Store, as_store, load_policy
+from dnp_guard.policy.signing import new_key, sign, verifier
+from dnp_guard.rollout import Narrowing, Origin, Rollout, approve
 from tests.policies import bolt, policy, star
 
 POLICY = """\
@@ -162,6 +163,65 @@ def test_a_signature_is_asked_for_last_so_that_no_serial_is_used_up_by_a_rejecte
     edit(path.parent / "tests" / "p.test.yaml", "0.9}]", "0.3}]")
     assert rejected(of) == ["case-failed"]
     assert asked == [path]
+
+
+def test_at_first_nothing_was_before(path):
+    assert rollout(path).origin == Origin(source=str(path))
+
+
+def test_a_policy_given_as_a_value_has_no_source():
+    assert rollout(policy()).origin == Origin()
+
+
+def test_a_reload_that_tightens_has_loosened_nothing(path):
+    of = rollout(path)
+    before = of.current().digest
+    edit(path, "0.5", "0.4")
+    assert of.reload()
+    assert of.origin == Origin(before=before, source=str(path), loosened=False)
+
+
+def test_an_approved_loosening_names_its_approver_and_why(path):
+    of = rollout(path)
+    before = of.current().digest
+    edit(path, "0.5", "0.6")
+    approve(path, load_policy(path), by="A. Person", reason="Too many false alarms.")
+    assert of.reload()
+    assert of.origin == Origin(
+        before=before, source=str(path), approver="A. Person", reason="Too many false alarms.", loosened=True
+    )
+
+
+def test_a_rejected_policy_leaves_the_origin_of_what_stays(path, rejected):
+    of = rollout(path)
+    origin = of.origin
+    edit(path, "0.5", "0.6")
+    assert (rejected(of), of.origin is origin) == (["unapproved"], True)
+
+
+def test_the_approval_of_a_policy_that_has_not_changed_is_not_told_again(path):
+    other = path.with_name("q.yaml")
+    other.write_text(POLICY.replace("name: p", "name: q"))
+    (path.parent / "tests" / "q.test.yaml").write_text(TESTS.replace("/p.", "/q."))
+    approve(path, load_policy(path), by="A. Person", reason="r")
+    of = rollout(path.parent)
+    first = of.origin.approver
+    edit(other, "0.5", "0.4")
+    assert (of.reload(), first, of.origin.approver) == (True, "A. Person", None)
+
+
+def test_a_signed_policy_names_its_signer_serial_and_author(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_SERIALS", str(tmp_path / "serials.json"))
+    private, public = new_key()
+    ends = datetime(2100, 1, 1, tzinfo=UTC)
+    sign(path, as_store(path), private, serial=3, expires=ends, author="B. Writer")
+    of = rollout(path, verify=verifier(public, None))
+    assert of.origin == Origin(source=str(path), signer=public, serial=3, author="B. Writer")
+    before = of.current().digest
+    edit(path, "0.5", "0.6")
+    sign(path, as_store(path), private, serial=4, expires=ends)
+    assert of.reload()
+    assert of.origin == Origin(before=before, source=str(path), signer=public, serial=4, loosened=True)
 
 
 def test_a_call_can_only_tighten():

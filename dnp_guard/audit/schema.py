@@ -45,6 +45,21 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         _object({"name": _TEXT, "revision": _TEXT, "digest": _TEXT, "mode": {"enum": ["enforce", "shadow"]}}),
         "The policy in force.",
     ),
+    "loaded": (
+        _object(
+            {
+                "before": _HASH,
+                "source": _TEXT,
+                "signer": _TEXT,
+                "serial": _COUNT,
+                "author": _TEXT,
+                "approver": _TEXT,
+                "reason": _TEXT,
+                "loosened": {"type": "boolean"},
+            }
+        ),
+        "Where the policy came from; `loosened`: it lets more through than the one `before`, or may.",
+    ),
     "host": (_object({"name": _TEXT, "version": _TEXT, "target": _TEXT}), "The image generator."),
     "vlm": (_object({"name": _TEXT, "revision": _TEXT}), "The vision-language model."),
     "run": (

@@ -24,6 +24,7 @@ def sign(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day, in UTC, on which the signature ends.")
     ] = None,
     tenant: Annotated[str, typer.Option(help="For this tenant alone.")] = "",
+    author: Annotated[str, typer.Option(help="Who wrote it, for the record of whoever loads it.")] = "",
     new_key: Annotated[bool, typer.Option("--new-key", help="Make a key pair; print the public one.")] = False,
 ) -> None:
     """Sign a policy or a folder of them; the signature lies beside it. Roll back by signing the old text anew."""
@@ -32,7 +33,8 @@ def sign(
     store = as_store(path)
     if new_key:
         _write_key(key)
-    file = signing.sign(path, store, _key(key), serial=serial, expires=expires.replace(tzinfo=UTC), tenant=tenant)
+    ends = expires.replace(tzinfo=UTC)
+    file = signing.sign(path, store, _key(key), serial=serial, expires=ends, tenant=tenant, author=author)
     typer.echo(f"wrote {file}")
 
 

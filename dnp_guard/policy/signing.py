@@ -39,6 +39,7 @@ class Manifest:
         serial: grows with every issue. Rolling back is issuing the old text under a higher one.
         expires: when it ends, in UTC.
         files: SHA-256, in hexadecimal, of every file, by its path from where the signature lies.
+        author: who wrote it; empty where that is not said.
     """
 
     name: str
@@ -46,6 +47,22 @@ class Manifest:
     serial: int
     expires: str
     files: Mapping[str, str]
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a signature that was taken says.
+
+    Attributes:
+        signer: the public key, in base64.
+        serial: of the issue.
+        author: who wrote it; None where the signature does not say.
+    """
+
+    signer: str
+    serial: int
+    author: str | None
 
 
 def place(source: Path) -> Path:
@@ -59,7 +76,9 @@ def new_key() -> tuple[str, str]:
     return _text(bytes(key)), _text(bytes(key.verify_key))
 
 
-def sign(source: Path, store: Store, key: str, *, serial: int, expires: datetime, tenant: str = "") -> Path:
+def sign(
+    source: Path, store: Store, key: str, *, serial: int, expires: datetime, tenant: str = "", author: str = ""
+) -> Path:
     """Sign a policy or a store.
 
     Args:
@@ -69,6 +88,7 @@ def sign(source: Path, store: Store, key: str, *, serial: int, expires: datetime
         serial: higher than that of every issue before.
         expires: when the signature ends.
         tenant: for whom it is; empty for everyone.
+        author: who wrote it; empty to leave that out.
 
     Returns:
         The file that holds the signature.
@@ -78,7 +98,9 @@ def sign(source: Path, store: Store, key: str, *, serial: int, expires: datetime
     """
     signing: SigningKey = _nacl().SigningKey(_bytes(key))
     ends = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    manifest = asdict(Manifest(_name(source), tenant, serial, ends, _files(source, store)))
+    manifest = asdict(Manifest(_name(source), tenant, serial, ends, _files(source, store), author))
+    if not author:
+        del manifest["author"]  # a version that knows no authors takes it then
     document = {"manifest": manifest, "signature": _text(signing.sign(_signed(manifest)).signature)}
     file = place(source)
     file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -132,17 +154,18 @@ def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
         raise _refused(file, "rolled-back", message, "To roll back, sign the old text with a higher serial.")
 
 
-def verifier(key: str | None, tenant: str | None) -> Callable[[Path, Store], None] | None:
+def verifier(key: str | None, tenant: str | None) -> Callable[[Path, Store], Signed] | None:
     """A check that takes no lower serial than was taken on this machine before; None without a key."""
     if key is None:
         return None
     kept = serials.path()
 
-    def check(source: Path, store: Store) -> None:
+    def check(source: Path, store: Store) -> Signed:
         manifest = verify(source, store, key, tenant=tenant)
         named = serials.key_of(key, manifest.name, manifest.tenant)
         _not_rolled_back(place(source), manifest, serials.highest(kept, named))
         serials.keep(kept, named, manifest.serial)
+        return Signed(key.strip(), manifest.serial, manifest.author or None)
 
     return check
 

@@ -18,6 +18,7 @@ from dnp_guard.audit.record import Event, build
 from dnp_guard.audit.retention import hold, purge
 from dnp_guard.audit.schema import EVENTS, FIELDS, schema
 from dnp_guard.errors import RequestRefused
+from dnp_guard.rollout import Origin
 from dnp_guard.session import Request
 from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -25,6 +26,7 @@ from tests.policies import policy, star
 
 PACKAGE = Path(__file__).parents[2] / "dnp_guard"
 PICTURE = Image.new("RGB", (8, 8))
+EVERYTHING = Origin("0" * 64, "p.yaml", "key=", 3, "a", "b", "c", loosened=True)
 CHECK = jsonschema.Draft202012Validator(schema())
 
 
@@ -77,6 +79,7 @@ def records(tmp_path_factory):
     secret = star(sensitive=True, look_for=["a hidden star"], severity="critical", negative=["hidden"])
     run(memory, policy(categories=[secret]), [{"a hidden star": 0.9}])
     refused(memory)
+    memory.write(build("policy.loaded", policy={"name": "p"}, loaded=EVERYTHING))
     path = folder / "log"
     sink = CheckpointedSink(JsonlSink(path), folder / "elsewhere", every=1e6)
     for request in ("r1", "r2"):

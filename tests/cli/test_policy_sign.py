@@ -45,6 +45,13 @@ def test_what_was_signed_verifies(run, path, public):
     assert (code, document["ok"], document["manifest"]["serial"]) == (0, True, 3)
 
 
+def test_the_author_is_part_of_what_is_signed(run, path, public):
+    key = path.with_name("key")
+    run("policy", "sign", path, "--key", key, "--author", "B. Writer", "--expires", "2100-01-01")
+    _, out, _ = run("policy", "verify", path, "--key", public, "--json")
+    assert json.loads(out)["manifest"]["author"] == "B. Writer"
+
+
 def test_what_was_altered_exits_1(run, path, public):
     path.write_text(POLICY.replace("0.5", "0.9"))
     code, out, err = run("policy", "verify", path, "--key", public, "--json")
