@@ -16,7 +16,7 @@ from weakref import WeakSet
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from dnp_guard.hosts.diffusers.call import guarded_call
-from dnp_guard.hosts.diffusers.families import family_of
+from dnp_guard.hosts.diffusers.families import family_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,8 @@ def put_attribute() -> None:
 
 def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
     """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
-    for guarded in _GUARDED:
-        names = family_of(guarded).denoisers
+    for guarded in list(_GUARDED):
+        names = row_of(type(guarded).__name__).denoisers
         if guarded is not pipe and any(modules.get(name) is getattr(guarded, name) for name in names):
             warnings.warn(
                 f"this {type(pipe).__name__} is made of the parts of a guarded {type(guarded).__name__} and is not "
