@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from dnp_guard.policy.thresholds import at
 from dnp_guard.steering.negatives import negative_for
 from dnp_guard.types import Action, Decision, Finding, Outcome
 
@@ -45,7 +46,12 @@ class History:
 
 
 def find(
-    policy: Policy, questions: Sequence[Question], row: Sequence[float], *, final: bool = False
+    policy: Policy,
+    questions: Sequence[Question],
+    row: Sequence[float],
+    *,
+    final: bool = False,
+    progress: float | None = None,
 ) -> tuple[tuple[Finding, ...], Mapping[str, float]]:
     """Compare one image's answers with the thresholds.
 
@@ -54,6 +60,7 @@ def find(
         questions: the questions asked, several for a category.
         row: the probability of yes for each.
         final: compare with ``final_threshold`` instead of ``threshold``.
+        progress: the fraction of the run, for thresholds by range of steps; None where it is not known: the lowest.
 
     Returns:
         The terms at or over their threshold, in policy order, and P(category), the maximum over its terms.
@@ -62,7 +69,7 @@ def find(
     highest: dict[str, float] = {}
     for question, probability in zip(questions, row, strict=True):
         category = policy.category(question.category)
-        threshold = category.final_threshold if final else category.threshold
+        threshold = category.final_threshold if final else at(category.threshold, progress)
         highest[category.id] = max(probability, highest.get(category.id, 0.0))
         if probability >= threshold:
             findings.append(Finding(category.id, question.term, probability, threshold))

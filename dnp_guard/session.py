@@ -283,7 +283,8 @@ class Session:
         return waived
 
     def _judge(self, step: Step, look: _Answered) -> list[tuple[Decision, judge.History]]:
-        seen = [judge.find(self._policy, look.questions, row) for row in look.rows]
+        progress = step.index / step.total if step.total else None
+        seen = [judge.find(self._policy, look.questions, row, progress=progress) for row in look.rows]
         waived = self._waived(step, look.pictures, [found for found, _ in seen])
         decided = []
         for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):

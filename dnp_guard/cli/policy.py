@@ -182,7 +182,7 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
         "title": category.title,
         "mode": "shadow" if policy.shadow(category.id) else "enforce",
         "severity": category.severity,
-        "threshold": category.threshold,
+        "threshold": category.model_dump(mode="json")["threshold"],
         "action": category.action,
         "still_present": category.still_present,
         "scale": policy.scale(category.id),
@@ -228,12 +228,18 @@ def _print_explanation(document: dict[str, Any]) -> None:
     Console().print(Group(*parts))
 
 
+def _in_words(threshold: float | list[dict[str, float]]) -> str:
+    if not isinstance(threshold, list):
+        return str(threshold)
+    return ", ".join(f"{each['value']:g} ({each['from']:g} to {each['to']:g} of the run)" for each in threshold)
+
+
 def _category_table(category: dict[str, Any]) -> Padding:
     table = Table(box=None, show_header=False, pad_edge=False)
     then = f", {category['still_present']} if the finished image shows it" if category["still_present"] else ""
     shadow = " (shadow: recorded only)" if category["mode"] == "shadow" else ""
     table.add_row("does", Text(f"{category['action']}{then}{shadow}"))
-    table.add_row("severity", Text(f"{category['severity']}, seen from probability {category['threshold']}"))
+    table.add_row("severity", Text(f"{category['severity']}, seen from probability {_in_words(category['threshold'])}"))
     for total, due in (category["own_steps"] or {}).items():
         table.add_row(f"{total} steps", Text(f"asked about at {', '.join(map(str, due))} alone, and at the end"))
     table.add_row("asks", Text("\n".join(category["questions"])))

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from dnp_guard.policy.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.placeholders import placeholders, render
 from dnp_guard.policy.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
+from dnp_guard.policy.thresholds import StepRange, Threshold
 from dnp_guard.types import Action
 
 AnyAction = Literal[Action.MONITOR, Action.STEER, Action.BLUR, Action.BLOCK]
@@ -35,6 +36,16 @@ class Severity(StrEnum):
 def _default_in_words(schema: dict[str, Any]) -> None:
     """Take out a default that depends on other keys; the description says it."""
     del schema["default"]
+
+
+def _at_the_end(threshold: Any) -> Any:
+    """The last range's value of a threshold that is not checked yet; the default of one that has none."""
+    if not isinstance(threshold, list | tuple):
+        return threshold
+    last = threshold[-1] if threshold else None
+    if isinstance(last, StepRange):
+        return last.value
+    return last.get("value", DEFAULT_THRESHOLD) if isinstance(last, Mapping) else DEFAULT_THRESHOLD
 
 
 class CategoryGuidance(PolicyModel):
@@ -79,8 +90,11 @@ class Category(PolicyModel):
         description="The only words that may be injected. ${found} stands for each term that was seen.",
         examples=[["nudity", "${found}"]],
     )
-    threshold: Probability = Field(
-        default=DEFAULT_THRESHOLD, description="Probability at or over which a term counts as seen.", examples=[0.5]
+    threshold: Threshold = Field(
+        default=DEFAULT_THRESHOLD,
+        description="Probability at or over which a term counts as seen; or a list of such for ranges of the run, from "
+        "0 to 1: `[{from: 0, to: 0.3, value: 0.7}, {from: 0.3, to: 1, value: 0.5}]`.",
+        examples=[0.5],
     )
     allowed_threshold: Probability = Field(
         default=0.8, description="Probability at or over which an `allowed` case excuses a finding.", examples=[0.8]
@@ -102,7 +116,7 @@ class Category(PolicyModel):
     )
     final_threshold: Probability = Field(
         default=DEFAULT_THRESHOLD,
-        description="The threshold of the final look. Omitted: as `threshold`.",
+        description="The threshold of the final look. Omitted: as `threshold`, its last range's.",
         examples=[0.5],
     )
     sensitive: Flag = Field(
@@ -136,7 +150,7 @@ class Category(PolicyModel):
         defaults = {
             "title": title,
             "definition": title,
-            "final_threshold": data.get("threshold", DEFAULT_THRESHOLD),
+            "final_threshold": _at_the_end(data.get("threshold", DEFAULT_THRESHOLD)),
             "action": Action.BLOCK if data.get("sensitive") is True else Action.STEER,
         }
         return {**defaults, **data}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.category import Severity
 from dnp_guard.policy.questions import questions
+from dnp_guard.policy.thresholds import falls, in_words
 from dnp_guard.types import Action
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _categories(before: Policy, after: Policy) -> Iterator[Change]:
             yield Change(name, "id", "no longer looked for", Direction.MILDER)
     for name, category in new.items():
         if name not in old:
-            sentence = f"looked for anew, {_done(category.action)} from {_number(category.threshold)} on"
+            sentence = f"looked for anew, {_done(category.action)} from {in_words(category.threshold)} on"
             yield Change(name, "id", sentence, Direction.STRICTER)
         elif old[name] != category or before.question != after.question:
             yield from _category(before, after, old[name], category)
@@ -224,10 +225,9 @@ def category_changes(before: Policy, after: Policy, name: str) -> tuple[Change, 
 
 
 def _category(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
-    name, done = now.id, _done(now.action)
+    name = now.id
     if was.threshold != now.threshold:
-        more = "more" if now.threshold < was.threshold else "fewer"
-        yield _moved(name, "threshold", was.threshold, now.threshold, f"{more} images {done}", lower_is_stricter=True)
+        yield _threshold(was, now)
     if was.final_threshold != now.final_threshold and after.queries.final:
         more = "more" if now.final_threshold < was.final_threshold else "fewer"
         end = _done(now.still_present or Action.BLOCK)
@@ -257,6 +257,15 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
     yield from _lists(name, "allowed", was.allowed, now.allowed, "excuses", gain=Direction.MILDER)
     yield from _lists(name, "negative", was.negative, now.negative, "injects", gain=Direction.STRICTER)
     yield from _wording(before, after, now)
+
+
+def _threshold(was: Category, now: Category) -> Change:
+    lower, higher = falls(was.threshold, now.threshold), falls(now.threshold, was.threshold)
+    sentence = f"threshold {in_words(was.threshold)} → {in_words(now.threshold)}"
+    if lower == higher:  # lower in one range, higher in another; or the same, written otherwise
+        return Change(now.id, "threshold", sentence, Direction.UNCLEAR if lower else Direction.NEITHER)
+    then = f"{'more' if lower else 'fewer'} images {_done(now.action)}"
+    return Change(now.id, "threshold", f"{sentence}: {then}", Direction.STRICTER if lower else Direction.MILDER)
 
 
 def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.policy.category import Severity
 from dnp_guard.policy.diff import ON_FAILURE
 from dnp_guard.policy.model import Policy
+from dnp_guard.policy.thresholds import lowest
 from dnp_guard.types import Action
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _category(a: Category, b: Category) -> Category:
         "look_for": list(dict.fromkeys((*a.look_for, *b.look_for))) if a.terms != b.terms else list(a.look_for),
         "allowed": [case for case in a.allowed if case in b.allowed],
         "negative": list(dict.fromkeys((*a.negative, *b.negative))),
-        "threshold": min(a.threshold, b.threshold),
+        "threshold": lowest(a.threshold, b.threshold),
         "final_threshold": min(a.final_threshold, b.final_threshold),
         "allowed_threshold": max(a.allowed_threshold, b.allowed_threshold),
         "severity": max(Severity(a.severity), Severity(b.severity), key=_SEVERITIES.index),

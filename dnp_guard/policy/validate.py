@@ -215,8 +215,6 @@ def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None =
         if keys is None and (reserved := RESERVED.get(pattern(loc))):
             return _reserved(document, loc, reserved)
         return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
-    if pattern(loc) == "categories.threshold" and isinstance(value, dict | list):
-        return _reserved(document, loc, "a threshold by step range")
     key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")
     expected, hint = _expected(detail)
     message = f"{_shown(document, loc, value)} does not fit {key}: expected {expected}"

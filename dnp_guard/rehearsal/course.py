@@ -50,17 +50,17 @@ def run(policy: Policy, looks: Sequence[Answer | None], final: Answer | None) ->
 
     Args:
         policy: the policy in force.
-        looks: in order; None for one that is missed.
+        looks: in order, at the policy's steps; None for one that is missed.
         final: of the finished image; None where it is missed. Not looked at where the policy has no final look.
     """
     history, missed, steered = judge.History(), False, False
     decisions: list[Decision | None] = []
-    for look in looks:
+    for number, look in enumerate(looks):
         missed = look is None
         if look is None:
             decisions.append(None)
             continue
-        found, probabilities, waived = _seen(policy, look, final=False)
+        found, probabilities, waived = _seen(policy, look, final=False, progress=_progress(policy, number))
         decision, history = judge.judge(policy, history, found, probabilities, waived)
         steered = steered or decision.negative is not None
         decisions.append(decision)
@@ -79,11 +79,17 @@ def run(policy: Policy, looks: Sequence[Answer | None], final: Answer | None) ->
     return Course(course.decisions, course.final, Outcome.CLEAN if policy.mode == "shadow" else outcome)
 
 
+def _progress(policy: Policy, look: int) -> float | None:
+    """How far the run has come at the policy's nth step; not known past the last."""
+    steps, of = policy.queries.steps, policy.queries.of
+    return steps[look] / (of or 1) if look < len(steps) else None
+
+
 def _seen(
-    policy: Policy, look: Answer, *, final: bool
+    policy: Policy, look: Answer, *, final: bool, progress: float | None = None
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
     asked = questions(policy)
-    found, probabilities = judge.find(policy, asked, look(asked), final=final)
+    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=progress)
     allowed: dict[str, float] = {}
     for category in dict.fromkeys(finding.category for finding in found):
         if cases := allowed_questions(policy, category):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dnp_guard.policy.thresholds import in_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -40,9 +42,9 @@ Point = tuple[str, str]
 
 
 def _points(policy: Policy, category: Category) -> Iterator[tuple[Point, str]]:
-    name = category.id
-    yield (name, "threshold over"), f"{name}: nothing at or over its threshold {category.threshold}"
-    yield (name, "threshold under"), f"{name}: nothing under its threshold {category.threshold}"
+    name, limit = category.id, in_words(category.threshold)
+    yield (name, "threshold over"), f"{name}: nothing at or over its threshold {limit}"
+    yield (name, "threshold under"), f"{name}: nothing under its threshold {limit}"
     if policy.queries.final:
         yield (name, "final over"), f"{name}: nothing at or over {category.final_threshold} in the finished image"
         yield (name, "final under"), f"{name}: nothing under {category.final_threshold} in the finished image"
@@ -62,15 +64,15 @@ def _touched(policy: Policy, ran: Ran) -> Iterator[Point]:
 
 
 def _sides(category: Category, look: Mapping[str, float] | None, decision: Decision, *, final: bool) -> Iterator[Point]:
-    threshold, kind = (category.final_threshold, "final") if final else (category.threshold, "threshold")
-    highest = decision.probabilities.get(category.id, 0.0)
-    if highest >= threshold:
+    kind = "final" if final else "threshold"
+    found = any(finding.category == category.id for finding in (*decision.findings, *decision.waived))
+    if found:
         yield category.id, f"{kind} over"
     elif look is None or any(term in look for term in category.terms):
         yield category.id, f"{kind} under"
     if any(finding.category == category.id for finding in decision.waived):
         yield category.id, "allowed over"
-    elif highest >= threshold and look is not None and any(case in look for case in category.allowed):
+    elif found and look is not None and any(case in look for case in category.allowed):
         yield category.id, "allowed under"
     if any(finding.category == category.id for finding in decision.findings) and not final:
         yield category.id, "action"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy import questions
+from dnp_guard.policy.thresholds import falls
 from dnp_guard.rehearsal.course import run
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _unseen(before: Policy, after: Policy) -> tuple[str, ...]:
         category.id
         for category in after.categories
         if category.id in anew
-        or category.threshold < old[category.id].threshold
+        or falls(old[category.id].threshold, category.threshold)
         or category.final_threshold < old[category.id].final_threshold
         or set(old[category.id].allowed) - set(category.allowed)
         or (category.allowed and category.allowed_threshold > old[category.id].allowed_threshold)

@@ -104,8 +104,22 @@ def test_a_reserved_key_is_refused_and_called_reserved(minimal, the_problem, key
     assert f"`{name}`" in problem.message
 
 
-def test_a_threshold_by_step_range_is_called_reserved(minimal, the_problem):
-    assert the_problem(minimal.replace("id: star", "id: star, threshold: {0.1: 0.5}")).code == "reserved-key"
+@pytest.mark.parametrize(
+    ("threshold", "code"),
+    [
+        ("{0.1: 0.5}", "wrong-type"),
+        ("[]", "wrong-type"),
+        ("[{from: 0, to: 0.5, value: 0.5}]", "wrong-type"),
+        ("[{from: 0.1, to: 1, value: 0.5}]", "wrong-type"),
+        ("[{from: 0, to: 0.5, value: 0.5}, {from: 0.6, to: 1, value: 0.5}]", "wrong-type"),
+        ("[{from: 0, to: 1, value: 1.5}]", "out-of-range"),
+        ("[{from: 0, to: 1}]", "missing-key"),
+        ("[{from: 0, to: 1, value: 0.5, at: 1}]", "unknown-key"),
+    ],
+)
+def test_a_threshold_by_step_range_covers_the_run(minimal, the_problem, threshold, code):
+    problem = the_problem(minimal.replace("id: star", f"id: star, threshold: {threshold}"))
+    assert (problem.code, problem.line) == (code, 4)
 
 
 @pytest.mark.parametrize(
