@@ -37,6 +37,11 @@ def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()
     return facts or None
 
 
+def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
+    """Whether a decision is about an image that shows something sensitive."""
+    return any(finding.category in sensitive for finding in (*decision.findings, *decision.waived))
+
+
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """``negative{text, scale, mode}``, without its words where it is made from a sensitive category."""
     scale = {} if value.scale is None else {"scale": value.scale}

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dnp_guard import fields, override
-from dnp_guard.audit import prompt_field, prompt_key, spool_folder
+from dnp_guard.audit import previews, prompt_field, prompt_key, spool_folder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
+from dnp_guard.policy.calibrated import measured_on_another
 from dnp_guard.policy.signing import verifier
 from dnp_guard.recorder import Recorder
 from dnp_guard.rehearsal.detection import looking_at
@@ -106,6 +107,7 @@ class Guard:
         for each in self._rollout.store.all:
             self._admit(each)
         sinks = [self._sink(each) for each in _several(audit)]
+        self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
         asked = [describe(each) for each in (backend, self._second) if each is not None]
         self._recorder = Recorder(
             sinks,
@@ -120,15 +122,16 @@ class Guard:
                 },
             },
             spool=spool_folder(),
+            previews=previews.folder(self._log) if self._log is not None else None,
             required=self.policy.audit.required,
         )
-        self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
         self._prompt_key: bytes | None = None
         self._redact(self.policy)
         loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
         self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
         plugged = f"plugins: {', '.join(loaded)}" if loaded else None
         self.noted("policy.loaded", loaded=self._rollout.origin, reason=plugged)
+        self._warn_uncalibrated()
         late.install()
 
     @property
@@ -156,6 +159,8 @@ class Guard:
         """
         before = self._narrowing.get() or Narrowing()
         more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
+        for each in more:
+            self._admit(each)
         narrowing = Narrowing((*before.policies, *more), region or before.region, surface or before.surface)
         self._admit(self._rollout.current(narrowing))
         token = self._narrowing.set(narrowing)
@@ -185,6 +190,7 @@ class Guard:
             self.metrics.reload("loaded")
             self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
             self.noted("policy.loaded", loaded=self._rollout.origin)
+            self._warn_uncalibrated()
         return changed
 
     def watch(self, every: float = 2.0) -> None:
@@ -314,8 +320,16 @@ class Guard:
         _refuse_unavailable(policy)
         if self._asker is not None:
             _refuse_backend(policy, self._asker.backend)
+            _refuse_uncalibrated(policy, self._asker.backend)
         if self._second is not None:
             _refuse_backend(policy, self._second)
+
+    def _warn_uncalibrated(self) -> None:
+        """Record which categories in shadow have thresholds that were measured on another model."""
+        info = describe(self._backend_in_use)
+        for category in measured_on_another(self.policy, info.name, info.revision):
+            self.metrics.degraded("vlm_uncalibrated")
+            self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
 
     def _view(self, spec: str, path: Path) -> Answer:
         """Look at the image of a policy's test with the guard's own backend, whichever the test names."""
@@ -368,7 +382,6 @@ def _refuse_unavailable(policy: Policy) -> None:
     asked = {
         "guidance.strength: controller": policy.guidance.strength == "controller",
         f"preview.method: {policy.preview.method}": policy.preview.method in {"tiny", "linear"},
-        f"audit.previews: {policy.audit.previews}": policy.audit.previews != "never",
     }
     for key, used in asked.items():
         if used:
@@ -396,6 +409,17 @@ def _refuse_backend(policy: Policy, backend: Backend) -> None:
             f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
             hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
         )
+
+
+def _refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
+    info = describe(backend)
+    for category in measured_on_another(policy, info.name, info.revision):
+        if not policy.shadow(category.id):
+            raise VlmUnavailable(
+                f"policy {policy.name!r}: the thresholds of {category.id!r} were measured on {category.calibration}, "
+                f"and the backend is {info.name} {info.revision}",
+                hint="Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`.",
+            )
 
 
 def _builtin() -> tuple[object, ...]:

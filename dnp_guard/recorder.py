@@ -9,13 +9,17 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.checkpointed import CheckpointedSink
 from dnp_guard.audit.outlet import Outlet
 from dnp_guard.audit.record import Event, build
 from dnp_guard.audit.spool import Spool
+from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from PIL.Image import Image
 
     from dnp_guard.audit.checkpoint import Checkpoint
     from dnp_guard.audit.sinks import Sink
@@ -46,6 +50,7 @@ class Recorder:
         tracing: of the guard.
         common: fields of every record, such as ``policy`` and ``vlm``.
         spool: folder for what sinks with a ``path`` or a ``name`` miss; in memory for others, or where there is none.
+        previews: folder for previews of findings; None where there is no log beside which it could be.
         required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
 
     Attributes:
@@ -61,12 +66,14 @@ class Recorder:
         common: Mapping[str, Any],
         *,
         spool: Path | None = None,
+        previews: Path | None = None,
         required: bool = False,
     ) -> None:
         self.metrics = metrics
         self.tracing = tracing
         self._common = dict(common)
         self._required = required
+        self._previews = previews
         self._outlets = [Outlet(sink, _spool(spool, sink), metrics.degraded, self._outage) for sink in sinks]
         for sink in sinks:
             if isinstance(sink, CheckpointedSink):
@@ -98,6 +105,35 @@ class Recorder:
             held = [wait(outlet, number) for outlet, number in zip(self._outlets, numbers, strict=True)]
             return all(held)
 
+    def keep(self, request: str, image: int, step: int | None, picture: Image) -> dict[str, str] | None:
+        """Keep the preview of a finding, small and blurred.
+
+        Args:
+            request: id of the generation.
+            image: index in the batch.
+            step: None for the final look.
+            picture: RGB.
+
+        Returns:
+            ``preview{file, sha256}`` of the record; None where it could not be kept, which is counted as ``degraded``
+            with the reason ``audit_preview``.
+        """
+        with self.metrics.overhead("audit"):
+            try:
+                return previews.keep(_beside(self._previews), request, image, step, picture)
+            except Exception as error:  # noqa: BLE001 (a preview must not cost a generation)
+                self._unkept(error)
+                return None
+
+    def forget(self, request: str, image: int) -> None:
+        """Remove the previews of one image; what cannot be removed is counted as ``keep`` does."""
+        if self._previews is None:
+            return
+        try:
+            previews.forget(self._previews, request, image)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._unkept(error)
+
     def settle(self, seconds: float = SETTLE_WAIT) -> bool:
         """Wait until every sink holds every event so far; not for a sink that hangs.
 
@@ -127,6 +163,10 @@ class Recorder:
         self._waited += monotonic() - start
         return held
 
+    def _unkept(self, error: Exception) -> None:
+        _log.warning("the preview of a finding: %s", error)
+        self.metrics.degraded("audit_preview")
+
     def _checkpointed(self, written: Checkpoint | None) -> None:
         if written is None:
             self.metrics.degraded("audit_checkpoint")
@@ -136,6 +176,12 @@ class Recorder:
     def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
         of = {key: record[key] for key in ("request", "policy") if key in record}
         return build(Event.DEGRADED, **{**self._common, **of, "reason": "audit_sink"})
+
+
+def _beside(folder: Path | None) -> Path:
+    if folder is None:
+        raise AuditError("no log in a file beside which it could lie", hint="Add one: audit='audit.jsonl'.")
+    return folder
 
 
 def _spool(folder: Path | None, sink: Sink) -> Spool:

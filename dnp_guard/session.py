@@ -73,6 +73,7 @@ class _Image:
     history: judge.History = field(default_factory=judge.History)
     last: Decision | None = None
     final: Decision | None = None
+    secret: bool = False
     negative: Negative | None = None
     looks: list[Look] = field(default_factory=list)
     negatives: list[tuple[int, Negative]] = field(default_factory=list)
@@ -159,7 +160,7 @@ class Session:
             self._unanswered(step, error)
             return
         for index, (decision, _) in enumerate(decided):
-            self._looked(index, step, decision, look.latency_ms)
+            self._looked(index, step, decision, look)
         negatives = [decision.negative for decision, _ in decided]
         changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
         try:
@@ -303,7 +304,7 @@ class Session:
             steered = {category for _, negative in image.negatives for category in negative.categories}
             for category in steered & {finding.category for finding in image.final.findings}:
                 self._recorder.metrics.still_present(self._policy.name, category)
-            self._looked(index, None, image.final, look.latency_ms)
+            self._looked(index, None, image.final, look)
 
     def _tightened(self, index: int, step: Step | None, decision: Decision) -> Decision:
         """The decision after the plugins: more of the policy's words, or a stricter action."""
@@ -321,10 +322,12 @@ class Session:
             self._degrade("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}")
         return judge.with_actions(decision, known)
 
-    def _looked(self, index: int, step: Step | None, decision: Decision, latency_ms: float) -> None:
+    def _looked(self, index: int, step: Step | None, decision: Decision, look: _Answered) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
-        self._images[index].looks.append(Look(at, sigma, decision, latency_ms))
-        self._emit("query", image=index, **fields.look(step, decision, self._sensitive), latency_ms=latency_ms)
+        self._images[index].looks.append(Look(at, sigma, decision, look.latency_ms))
+        seen = fields.look(step, decision, self._sensitive)
+        preview = self._kept(index, at, decision, look.pictures[index])
+        self._emit("query", image=index, **seen, latency_ms=look.latency_ms, preview=preview)
         if step is None:
             for category, probability in decision.probabilities.items():
                 told = None if category in self._sensitive else probability
@@ -333,6 +336,19 @@ class Session:
         if decision.waived:
             waived = fields.findings(decision.waived, self._sensitive)
             self._emit("finding.waived", image=index, step=at, findings=waived)
+
+    def _kept(self, index: int, at: int | None, decision: Decision, picture: Image) -> Mapping[str, str] | None:
+        """Keep the preview of a finding where the policy does; none of an image that shows something sensitive."""
+        if self._policy.audit.previews == "never":
+            return None
+        image = self._images[index]
+        if not image.secret and fields.tells(decision, self._sensitive):
+            image.secret = True
+            self._recorder.forget(self.id, index)
+        # A look that did not ask about all that is sensitive does not know that nothing of it is there.
+        if image.secret or not decision.findings or not decision.probabilities.keys() >= self._sensitive:
+            return None
+        return self._recorder.keep(self.id, index, at, picture)
 
     def _change(self, index: int, step: Step, decision: Decision) -> None:
         image, negative = self._images[index], decision.negative

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
 from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.lines import is_database, read_lines
@@ -94,14 +95,15 @@ def held(path: Path) -> set[str]:
 
 
 def purge(path: Path, before: str) -> Purged:
-    """Remove the records before a time, except those of requests that are held.
+    """Remove the records before a time and the previews that they name, except those of requests that are held.
 
     Args:
         path: the log; other processes may go on writing it.
         before: as records write time.
 
     Raises:
-        AuditError: the log does not verify, or cannot be written. Nothing was removed then.
+        AuditError: the log does not verify, or cannot be written. Nothing was removed then. Or a preview cannot be
+            removed; the next purge tries it again.
     """
     found = verify(path)
     if not found.ok:
@@ -122,6 +124,8 @@ def purge(path: Path, before: str) -> Purged:
             for file in _files(path):
                 _rewrite_file(file, path, again)
             _remove_fragments(path, before)
+    oldest = datetime.fromisoformat(before).timestamp()
+    previews.purge(previews.folder(path), gone=plan.gone, staying=plan.staying, held=plan.held, before=oldest)
     return Purged(plan.removed, plan.kept, len(plan.hashes))
 
 
@@ -136,6 +140,10 @@ class _Plan:
     removed: int = 0
     kept: int = 0
     hashes: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    """Previews that purged records name."""
+    staying: set[str] = field(default_factory=set)
+    """Previews that the others name."""
 
     def lines(self, parsed: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[tuple[bytes, Tombstone | None]]:
         """The lines of one file as they are to be, with the tombstone that a line is."""
@@ -143,6 +151,8 @@ class _Plan:
         dug = 0
         for line, record in parsed:
             buried = tombstone(record) or self._bury(record)
+            if name := previews.named(record):
+                (self.staying if buried is None else self.gone).add(name)
             if buried is None:
                 yield from self._close(grave, dug)
                 grave, dug = None, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dnp_guard.audit.previews import NAME
 from dnp_guard.audit.record import FORMAT, LONGEST, Event
 from dnp_guard.types import Action, Outcome
 
@@ -107,6 +108,10 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
             ("mode",),
         ),
         "What the image is steered away from; without `text` where that would tell of a sensitive category.",
+    ),
+    "preview": (
+        _object({"file": {"type": "string", "pattern": NAME}, "sha256": _HASH}, ("file", "sha256")),
+        "The blurred preview of a finding, in the folder beside the log.",
     ),
     "latency_ms": (_NUMBER, "Time to the answer."),
     "reason": (_TEXT, "Why, in a few words."),

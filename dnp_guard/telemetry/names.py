@@ -34,8 +34,15 @@ ENDS: Final = ("finished", "unasked", "abandoned")
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
 RELOADS: Final = ("loaded", "rejected")
-AUDIT_REASONS: Final = ("audit_sink", "audit_dropped", "audit_record", "audit_required", "audit_checkpoint")
-"""Why the record is not whole, or a checkpoint of it not written."""
+AUDIT_REASONS: Final = (
+    "audit_sink",
+    "audit_dropped",
+    "audit_record",
+    "audit_required",
+    "audit_checkpoint",
+    "audit_preview",
+)
+"""Why the record is not whole, or a checkpoint or a preview of it not written."""
 
 STAGES: Final = ("predict", "preview", "ask", "judge", "encode", "evaluate", "audit")
 

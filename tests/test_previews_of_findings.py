@@ -1,0 +1,111 @@
+"""What a guard keeps of the pictures that it looked at."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+from PIL import Image
+
+from dnp_guard import Guard
+from dnp_guard.audit import MemorySink
+from dnp_guard.audit.chain import parse
+from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.previews import folder
+from dnp_guard.audit.schema import schema
+from dnp_guard.session import Request
+from dnp_guard.types import Step
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.policies import bolt, policy, star
+
+PICTURE = Image.new("RGB", (96, 96), "red")
+HIDDEN = {"severity": "critical", "sensitive": True, "action": "block", "still_present": "block", "negative": []}
+CHECK = jsonschema.Draft202012Validator(schema())
+
+
+class Host:
+    def similarity(self, step):
+        return []
+
+    def previews(self, step):
+        return [PICTURE] * 2
+
+    def apply(self, negatives):
+        pass
+
+
+def generate(of, script, audit):
+    """The names of a run's kept previews without its request, and the guard's count of those that were not kept."""
+    with Guard(of, vlm=ScriptedBackend(script), audit=audit) as guard:
+        session = guard.start(Request(2, {"name": "test"}))
+        for index in range(10):
+            if session.due(index, 10):
+                session.step(Step(index, 10, 1.0, None), Host())
+        session.final(lambda: [PICTURE] * 2)
+        return guard.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": "audit_preview"})
+
+
+def kept(log):
+    place = folder(log)
+    return sorted(path.name.partition("-")[2] for path in place.iterdir()) if place.exists() else []
+
+
+def found(**changes):
+    return policy(audit={"previews": "found"}, **changes)
+
+
+SEEN = [[{"star": 0.9}, {}], [{}, {"a storm": 0.9}], {}, {}, [{"star": 0.9}, {}]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "sqlite"])
+def test_previews_are_kept_of_findings_alone_and_named_by_their_record(tmp_path, kind):
+    log = tmp_path / "log"
+    missed = generate(found(), SEEN, f"{kind}:{log}")
+    records = [parse(line.data) for line in read_lines(log)]
+    named = [record["preview"]["file"].partition("-")[2] for record in records if "preview" in record]
+    assert (missed, kept(log)) == (0, ["0-2.png", "0-final.png", "1-4.png"])
+    assert named == ["0-2.png", "1-4.png", "0-final.png"]
+    assert {record["event"] for record in records if "preview" in record} == {"query"}
+    assert [error.message for record in records for error in CHECK.iter_errors(record)] == []
+
+
+def test_nothing_is_kept_where_the_policy_says_never(tmp_path):
+    generate(policy(audit={"previews": "never"}), SEEN, tmp_path / "log")
+    assert not folder(tmp_path / "log").exists()
+
+
+def test_what_was_excused_is_no_finding(tmp_path):
+    excused = found(categories=[star(allowed=["a drawing"])])
+    generate(excused, [{"star": 0.9, "a drawing": 0.9}], tmp_path / "log")
+    assert kept(tmp_path / "log") == []
+
+
+def test_nothing_is_kept_of_an_image_from_the_look_at_which_something_sensitive_is_seen(tmp_path):
+    of = found(categories=[star(), bolt(**HIDDEN)])
+    generate(of, [[{"star": 0.9, "a bolt": 0.9}, {"star": 0.9}], {"star": 0.9}], tmp_path / "log")
+    assert kept(tmp_path / "log") == ["1-2.png", "1-4.png", "1-6.png", "1-8.png", "1-final.png"]
+
+
+def test_what_was_kept_of_an_image_is_removed_when_something_sensitive_is_seen_in_it(tmp_path):
+    of = found(categories=[star(), bolt(**HIDDEN)])
+    looks = [{"star": 0.9}, [{"a bolt": 0.9}, {}], {}, {}, {}]
+    generate(of, looks, tmp_path / "log")
+    assert kept(tmp_path / "log") == ["1-2.png"]
+
+
+def test_a_look_that_did_not_ask_about_something_sensitive_keeps_nothing(tmp_path):
+    of = found(categories=[star(), bolt(**HIDDEN, queries={"steps": [0.4]})])
+    generate(of, [{"star": 0.9}], tmp_path / "log")
+    assert kept(tmp_path / "log") == ["0-4.png", "0-final.png", "1-4.png", "1-final.png"]
+
+
+def test_what_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
+    log = tmp_path / "log"
+    folder(log).write_text("in the way")
+    missed = generate(found(), SEEN, log)
+    records = [parse(line.data) for line in read_lines(log)]
+    ends = [record["event"] for record in records if record["event"] == "request.finished"]
+    assert (missed, len(ends), [record for record in records if "preview" in record]) == (3, 2, [])
+
+
+def test_without_a_log_in_a_file_a_preview_is_counted_as_not_kept():
+    assert generate(found(), SEEN, MemorySink()) == 3
