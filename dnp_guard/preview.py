@@ -32,15 +32,16 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
             "the prediction is not finite", hint="Half precision may overflow: use bfloat16 or float32."
         )
     shift = getattr(vae.config, "shift_factor", None) or 0.0
-    unscaled = (latents / vae.config.scaling_factor + shift).to(device=vae.device, dtype=vae.dtype)
+    # Not the autoencoder's own device: under offload it is moved to the latents' when it is called.
+    unscaled = (latents / vae.config.scaling_factor + shift).to(vae.dtype)
     return to_pictures(vae.decode(unscaled, return_dict=False)[0] / 2 + 0.5)
 
 
 @torch.no_grad()
-def encode(vae: Any, picture: Image.Image) -> Tensor:
-    """Encode a picture into latents as the sampler holds them, [1, C, H, W]; draws no noise."""
+def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
+    """Encode a picture into latents as the sampler holds them, [1, C, H, W] on a device; draws no noise."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
-    pixels = (to_tensor([picture]) * 2 - 1).to(device=vae.device, dtype=vae.dtype)
+    pixels = (to_tensor([picture]) * 2 - 1).to(device=device, dtype=vae.dtype)
     encoded = vae.encode(pixels)
     latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
     return (latents - shift) * vae.config.scaling_factor

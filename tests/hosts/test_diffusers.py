@@ -5,10 +5,11 @@ import threading
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffusionPipeline
 
 from dnp_guard import CannotSteer, Guard, Outcome, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink
+from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.conftest import STEPS, draw, footprint
 from tests.policies import bolt, policy, star
@@ -198,6 +199,21 @@ class TestSteering:
         with guard(SEES_A_STAR_ONCE).attached(pipe):
             assert same(plain, three()) == [True, False, True]
 
+    def test_the_sub_steps_of_a_heun_step_are_steered_alike_from_the_next_step_on(self, pipe, monkeypatch):
+        plain_scheduler, evaluated = pipe.scheduler, []
+        pipe.scheduler = HeunDiscreteScheduler.from_config(plain_scheduler.config)
+        steered = Injection._steered
+        monkeypatch.setattr(
+            Injection, "_steered", lambda self, *a: evaluated.append(pipe.scheduler.step_index) or steered(self, *a)
+        )
+        try:
+            with guard(SEES_A_STAR_ONCE).attached(pipe) as watching:
+                draw(pipe)
+        finally:
+            pipe.scheduler = plain_scheduler
+        (applied, _), *_ = watching.last.images[1].negatives
+        assert evaluated[0] == 2 * applied
+
     def test_another_scheduler_is_steered_too(self, pipe):
         plain_scheduler = pipe.scheduler
         pipe.scheduler = EulerDiscreteScheduler.from_config(plain_scheduler.config)
@@ -378,6 +394,19 @@ class TestCallArgument:
         assert footprint(pipe) != before
         draw(pipe, callback_on_step_end=watching)
         assert footprint(pipe) == before
+
+    def test_what_a_call_that_raised_left_behind_does_not_steer_the_next(self, pipe):
+        plain, watching = draw(pipe), guard([{"star": 0.9}])
+
+        def raises_late(*arguments):
+            watching(*arguments)
+            if arguments[1] == 4:
+                raise RuntimeError("stop")
+            return {}
+
+        with pytest.raises(RuntimeError, match="stop"):
+            draw(pipe, callback_on_step_end=raises_late)
+        assert same(plain, draw(pipe)) == [True, True, True]
 
     def test_with_the_same_guard_attached_it_counts_once(self, pipe):
         pipe.callback_on_step_end = watching = guard()

@@ -14,6 +14,14 @@ assert "diffusers" not in sys.modules and "torch" not in sys.modules
 assert find_spec("diffusers.pipelines.pipeline_utils")
 from diffusers import DiffusionPipeline
 assert "callback_on_step_end" in DiffusionPipeline.__dict__
+from diffusers import ModularPipeline
+from dnp_guard import CannotSteer
+try:
+    object.__new__(ModularPipeline).callback_on_step_end = guard
+except CannotSteer as error:
+    assert "modular" in error.reason
+else:
+    raise AssertionError
 assert not any(type(finder).__module__.startswith("dnp_guard") for finder in sys.meta_path)
 """
 

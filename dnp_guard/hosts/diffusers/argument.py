@@ -6,6 +6,7 @@ the user's negative, makes the final look at the last latents, and replaces thos
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
@@ -43,6 +44,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
         call = Call(guard, pipe, Request(latents.shape[0], host_of(pipe)), None, done=step + 1)
         pipe.__dict__[_CALL] = call
         call.install()
+        _end_at_the_next_call(pipe, call)
     if step < pipe.num_timesteps - 1:
         return {}
     _end(pipe, call)
@@ -52,7 +54,20 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
     return {} if delivered is latents else {"latents": delivered}
 
 
+def _end_at_the_next_call(pipe: Any, call: Call) -> None:
+    """Clean up before the next call samples, should this one raise: whatever it is, it sets the timesteps first."""
+    plain = pipe.scheduler.set_timesteps
+
+    @wraps(plain)
+    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+        _end(pipe, call).abandon("the call ended early")
+        return plain(*args, **kwargs)
+
+    pipe.scheduler.set_timesteps = set_timesteps
+
+
 def _end(pipe: Any, call: Call) -> Call:
     del pipe.__dict__[_CALL]
+    pipe.scheduler.__dict__.pop("set_timesteps", None)
     call.remove()
     return call

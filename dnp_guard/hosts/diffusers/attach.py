@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.call import guarded_call
 from dnp_guard.hosts.diffusers.families import family_of, row_of
 
@@ -94,6 +95,27 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
         pipe.__class__ = _guarded(kind)
         _GUARDED.add(pipe)
         guard.noted("guard.attached", host=target)
+
+
+def put_refusal() -> None:
+    """Let modular pipelines refuse a guard, rather than take it for an attribute of their own."""
+    from diffusers.modular_pipelines.modular_pipeline import ModularPipeline  # noqa: PLC0415 (only where it is used)
+
+    setattr(ModularPipeline, ATTRIBUTE, _Refusal())
+
+
+class _Refusal:
+    """``callback_on_step_end`` of a pipeline that has no steps of its own to look at."""
+
+    def __get__(self, pipe: Any, owner: type) -> Any:
+        return self if pipe is None else None
+
+    def __set__(self, pipe: Any, value: object) -> None:
+        if value is not None:
+            raise CannotSteer(
+                f"{type(pipe).__name__} is a modular pipeline, which this version cannot steer",
+                hint="Use the ordinary pipeline of the same model.",
+            )
 
 
 class _Attribute:

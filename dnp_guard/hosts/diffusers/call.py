@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.guard import Guard
+    from dnp_guard.hosts.diffusers.injection import Conditioning
     from dnp_guard.session import Session
     from dnp_guard.types import Negative
 
@@ -71,7 +72,7 @@ class Call:
         self._wanted = wanted or {}
         policy = guard.policy
         mode = policy.guidance.mode
-        if mode == "replace" and users_negatives is None:
+        if mode == "replace" and users_negatives is None and policy.mode != "shadow":
             raise CannotSteer(
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
@@ -79,6 +80,7 @@ class Call:
         self._users_negatives = users_negatives or [""] * request.images
         self._encoded: dict[str, dict[str, Tensor]] = {}
         self._substeps = done
+        self._next: dict[int, tuple[Conditioning, float]] | None = None
         self._before = _RUNNING.get()
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
@@ -146,7 +148,7 @@ class Call:
             encoded = self._family.encode(self._pipe, missing, self._wanted)
             for row, text in enumerate(missing):
                 self._encoded[text] = {name: value[row] for name, value in encoded.items()}
-        self._injection.active = {
+        self._next = {
             index: (self._encoded[text], (negatives[index].scale or 0.0))  # type: ignore[union-attr]
             for index, text in texts.items()
         }
@@ -169,8 +171,14 @@ class Call:
 
     def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         order = getattr(self._scheduler, "order", 1)
-        index, self._substeps = self._substeps // order, self._substeps + 1
-        total = -(-_timesteps(self._pipe) // order)
+        index, substep = divmod(self._substeps, order)
+        self._substeps += 1
+        if substep == 0:
+            self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
+        if substep == order - 1 and self._next is not None:  # the sub-steps of a step are steered alike
+            self._injection.active, self._next = self._next, None
+
+    def _look(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
         if not self.session.due(index, total):
             return
         try:
@@ -202,7 +210,7 @@ def guarded_call(
     family = family_of(pipe)
     family.check(pipe, wanted)
     prompts, negatives, images = _batch(wanted)
-    if guard.policy.guidance.mode == "replace":
+    if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         family.check_unconditional(wanted)
     guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives, wanted)
     try:

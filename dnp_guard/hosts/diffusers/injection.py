@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dnp_guard.errors import CannotSteer
 from dnp_guard.steering import guidance
 
 if TYPE_CHECKING:
@@ -83,12 +84,17 @@ class Injection:
             rows = torch.tensor(list(self.active))
             for name, negative in self._negatives().items():
                 value = _at(kwargs, name).clone()
+                self._expect_halves(value)
                 value[rows.to(value.device)] = negative.to(value)
                 kwargs = _with(kwargs, name, value)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
             return None
         return args, kwargs
+
+    def _expect_halves(self, value: Tensor) -> None:
+        if self._batched and value.shape[0] != 2 * self._images:
+            raise CannotSteer("the denoiser ran without an unconditional half", hint="Use mode 'separate'.")
 
     def _negatives(self) -> dict[str, Tensor]:
         """The arguments that make up the negatives of the images concerned, one row an image."""

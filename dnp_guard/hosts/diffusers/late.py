@@ -12,24 +12,33 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_MODULE = "diffusers.pipelines.pipeline_utils"
+_MODULES = {
+    "diffusers.pipelines.pipeline_utils": "put_attribute",
+    "diffusers.modular_pipelines.modular_pipeline": "put_refusal",
+}
+"""Where a pipeline class is defined, and what of ``attach`` is run once it is."""
 
 
 def install() -> None:
     """Make ``pipe.callback_on_step_end = guard`` work for every pipeline, without importing diffusers."""
-    if _MODULE in sys.modules:
-        _put_attribute()
-    elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    waiting = {finder.module for finder in sys.meta_path if isinstance(finder, _Finder)}
+    for module in _MODULES:
+        if module in sys.modules:
+            _put(module)
+        elif module not in waiting:
+            sys.meta_path.insert(0, _Finder(module))
 
 
 class _Finder(MetaPathFinder):
     """Finds one module the ordinary way, and runs one function after it was loaded."""
 
+    def __init__(self, module: str) -> None:
+        self.module = module
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _MODULE:
+        if fullname != self.module:
             return None
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
@@ -50,10 +59,10 @@ class _Loader(Loader):
         module.__loader__ = self._loader
         if self._finder in sys.meta_path:  # once loaded it is needed no more; an import that failed comes again
             sys.meta_path.remove(self._finder)
-        _put_attribute()
+        _put(self._finder.module)
 
 
-def _put_attribute() -> None:
-    from dnp_guard.hosts.diffusers.attach import put_attribute  # noqa: PLC0415 (imports diffusers)
+def _put(module: str) -> None:
+    from dnp_guard.hosts.diffusers import attach  # noqa: PLC0415 (imports diffusers)
 
-    put_attribute()
+    getattr(attach, _MODULES[module])()

@@ -28,10 +28,12 @@ class Output:
 
     def __init__(self, result: Any, kind: str, pipe: Any) -> None:
         self._result = result
-        self._kind = kind
         self._vae = pipe.vae
         self._factor: int = pipe.vae_scale_factor
         self._images = result[0]
+        # What came back decides: diffusers gives arrays for an output_type that it does not know.
+        forms = {list: "pil", np.ndarray: "np"}
+        self._kind = forms.get(type(self._images), "latent" if kind == "latent" else "pt")
 
     def pictures(self) -> list[Image]:
         """The images as RGB pictures."""
@@ -82,7 +84,7 @@ class Output:
             elif self._kind == "pt":
                 images[index] = preview.to_tensor([picture])[0].to(images)
             else:
-                images[index] = preview.encode(self._vae, picture)[0].to(images)
+                images[index] = preview.encode(self._vae, picture, images.device)[0].to(images)
         return images
 
 
