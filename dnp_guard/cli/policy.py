@@ -182,6 +182,7 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
         "title": category.title,
         "mode": "shadow" if policy.shadow(category.id) else "enforce",
         "severity": category.severity,
+        "calibration": category.calibration.model_dump(mode="json") if category.calibration else None,
         "threshold": category.model_dump(mode="json")["threshold"],
         "action": category.action,
         "still_present": category.still_present,
@@ -240,6 +241,8 @@ def _category_table(category: dict[str, Any]) -> Padding:
     shadow = " (shadow: recorded only)" if category["mode"] == "shadow" else ""
     table.add_row("does", Text(f"{category['action']}{then}{shadow}"))
     table.add_row("severity", Text(f"{category['severity']}, seen from probability {_in_words(category['threshold'])}"))
+    if on := category["calibration"]:
+        table.add_row("measured on", Text(f"{on['vlm']} {on['vlm_revision']}, in {on['file']}"))
     for total, due in (category["own_steps"] or {}).items():
         table.add_row(f"{total} steps", Text(f"asked about at {', '.join(map(str, due))} alone, and at the end"))
     table.add_row("asks", Text("\n".join(category["questions"])))

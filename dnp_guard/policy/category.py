@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from dnp_guard.policy.calibrated import Calibration  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.placeholders import placeholders, render
 from dnp_guard.policy.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
@@ -95,6 +96,12 @@ class Category(PolicyModel):
         description="Probability at or over which a term counts as seen; or a list of such for ranges of the run, from "
         "0 to 1: `[{from: 0, to: 0.3, value: 0.7}, {from: 0.3, to: 1, value: 0.5}]`.",
         examples=[0.5],
+    )
+    calibration: Calibration = Field(
+        default=None,
+        description="A file of `dnp-guard vlm calibrate`, in this folder or below it. It gives the `threshold`, where "
+        "none is written beside it, and only the model that it was measured on may be asked.",
+        examples=["calibration.json"],
     )
     allowed_threshold: Probability = Field(
         default=0.8, description="Probability at or over which an `allowed` case excuses a finding.", examples=[0.8]

@@ -228,6 +228,9 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
     name = now.id
     if was.threshold != now.threshold:
         yield _threshold(was, now)
+    if was.calibration != now.calibration:
+        then = f"measured on {now.calibration}" if now.calibration else "asks any model, measured or not"
+        yield Change(name, "calibration", then, Direction.NEITHER)
     if was.final_threshold != now.final_threshold and after.queries.final:
         more = "more" if now.final_threshold < was.final_threshold else "fewer"
         end = _done(now.still_present or Action.BLOCK)

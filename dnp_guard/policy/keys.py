@@ -24,7 +24,6 @@ RESERVED = {
         "queries.skip_probe",
         "guidance.reuse",
         "guidance.mask",
-        "categories.calibration",
     )
 }
 """Keys that belong to format 1 and that this version does not know yet, and how to speak of them."""

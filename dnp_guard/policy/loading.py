@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.policy import calibrated
 from dnp_guard.policy.characters import MAX_BYTES
 from dnp_guard.policy.diff import milder
 from dnp_guard.policy.document import shorten
@@ -130,6 +131,7 @@ class _Reading:
         """The document of a file, its bases applied and checked."""
         self.inputs[path] = hashlib.sha256(raw).hexdigest()
         document = scan(raw, file)
+        self.inputs |= calibrated.apply(document, path.parent)
         name = document.data.get("extends") if isinstance(document.data, dict) else None
         if not isinstance(name, str) or not name.strip():
             return document

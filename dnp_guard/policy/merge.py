@@ -123,6 +123,8 @@ def _category(a: Category, b: Category) -> Category:
     }
     if a.terms != b.terms and not (a.look_for and b.look_for):
         data["look_for"] = list(dict.fromkeys((*a.terms, *b.terms)))
+    if a.calibration is None and b.calibration is not None:
+        data["calibration"] = b.calibration.model_dump(mode="json")
     if ends:
         data["still_present"] = Action.strictest(*ends)
     return type(a).model_validate(data)

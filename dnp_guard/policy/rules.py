@@ -246,6 +246,9 @@ def _actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]
 
 
 def _sensitive(policy: Policy, category: Category, at: Loc) -> Iterator[Violation]:
+    if category.calibration is not None:
+        message = f"sensitive category `{category.id}` is not calibrated on"
+        yield Violation("sensitive", (*at, "calibration"), message, "Leave it out.", ((*at, "sensitive"),))
     wrong: list[tuple[bool, Loc, str]] = [
         (category.action is not Action.BLOCK, (*at, "action"), "action: block"),
         (category.still_present is not Action.BLOCK, (*at, "still_present"), "still_present: block"),

@@ -34,6 +34,7 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
         "final_threshold": 0.5,
         "sensitive": False,
         "mode": "enforce",
+        "calibration": None,
         "queries": None,
         "guidance": None,
     }

@@ -105,6 +105,9 @@ def test_a_key_has_a_description_and_a_valid_example(model, key):
     field = model.model_fields[key]
     assert field.description.endswith(".")
     assert field.examples
+    if key == "calibration":  # the name of a file, which is read before the model is made
+        assert Draft7Validator(schema()["definitions"]["Category"]["properties"][key]).is_valid(field.examples[0])
+        return
     for value in field.examples:
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
 
