@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw
@@ -12,7 +13,7 @@ from dnp_guard.errors import VlmChanged, VlmError
 from dnp_guard.vlm.answers import probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from dnp_guard.vlm.answers import Probabilities
     from dnp_guard.vlm.base import Backend
@@ -21,6 +22,37 @@ EVERY_S = 3600.0
 TOLERANCE = 0.1
 """How far a probability may wander; batching and hardware move it a little."""
 QUESTIONS = ("Is there a red circle in this image?", "Is there a star in this image?")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Pictures with known answers.
+
+    Attributes:
+        pictures: RGB.
+        questions: put about each.
+        categories: of each question; of several the highest probability counts.
+        shows: for each picture, whether it shows each category.
+        thresholds: from which probability on a category counts as seen.
+    """
+
+    pictures: tuple[Image.Image, ...]
+    questions: tuple[str, ...]
+    categories: tuple[str, ...]
+    shows: tuple[Mapping[str, bool], ...]
+    thresholds: Mapping[str, float]
+
+    def wrong(self, answers: Probabilities) -> str | None:
+        """What the first wrong answer is; None where all are right."""
+        for picture, (row, shows) in enumerate(zip(answers, self.shows, strict=True)):
+            highest: dict[str, float] = {}
+            for category, probability in zip(self.categories, row, strict=True):
+                highest[category] = max(probability, highest.get(category, 0.0))
+            for category, probability in highest.items():
+                if (probability >= self.thresholds[category]) != shows[category]:
+                    what = "does" if shows[category] else "does not"
+                    return f"canary {picture} {what} show {category!r}, and the answer was {probability:.2f}"
+        return None
 
 
 class Watched:
@@ -32,19 +64,28 @@ class Watched:
 
     Args:
         backend: who is watched; its attributes are this one's.
+        known: pictures with known answers, in place of the few fixed ones; a wrong answer is a change too.
         every_s: seconds between two looks.
         clock: of seconds that do not go back.
 
     Raises:
-        VlmError: the pictures cannot be asked about at first.
+        VlmError: the pictures cannot be asked about at first, or an answer to a known one is wrong.
     """
 
-    def __init__(self, backend: Any, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        *,
+        known: Known | None = None,
+        every_s: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._backend = backend
         self._every = every_s
         self._clock = clock
         self._turn = threading.Lock()
-        self._pictures = canaries()
+        self._known = known
+        self._pictures, self._asked = (known.pictures, known.questions) if known else (canaries(), QUESTIONS)
         self._expected = self._answers()
         self._revision = str(getattr(backend, "revision", ""))
         self._due = clock() + every_s
@@ -91,7 +132,11 @@ class Watched:
             )
 
     def _answers(self) -> Probabilities:
-        return probabilities(self._backend.ask(self._pictures, QUESTIONS), len(self._pictures), len(QUESTIONS))
+        said = self._backend.ask(self._pictures, self._asked)
+        answers = probabilities(said, len(self._pictures), len(self._asked))
+        if self._known is not None and (wrong := self._known.wrong(answers)):
+            raise VlmChanged(wrong, hint="Measure the model with `dnp-guard vlm calibrate` before it is trusted.")
+        return answers
 
 
 def watched(backend: Backend) -> Watched:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+from PIL import Image
+
+from dnp_guard.errors import VlmChanged
+from dnp_guard.evaluate.known import read_known
+from dnp_guard.vlm.canary import Watched
+from tests.policies import policy
+
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+class Brightness:
+    """Sees a star in what is bright, unless it is ``dull``, and never a bolt."""
+
+    dull = False
+
+    def ask(self, images, questions):
+        seen = [0.0 if self.dull else image.getpixel((0, 0))[0] / 255 for image in images]
+        return [[p if "a star" in question else 0.0 for question in questions] for p in seen]
+
+
+@pytest.fixture
+def known(tmp_path):
+    for name, colour in (("white", WHITE), ("black", BLACK)):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("file,star,bolt\nwhite.png,1,0\nblack.png,0,0\n")
+    return read_known(tmp_path, tmp_path / "labels.csv", policy())
+
+
+def test_a_model_that_is_right_about_known_pictures_is_taken(known):
+    assert Watched(Brightness(), known=known).ask([known.pictures[0]], ["is there a star ?"]) == [[1.0]]
+
+
+def test_a_model_that_is_wrong_about_one_is_refused_at_first(known):
+    backend = Brightness()
+    backend.dull = True
+    with pytest.raises(VlmChanged, match=r"canary 0 does show 'star', and the answer was 0\.00"):
+        Watched(backend, known=known)
+
+
+def test_a_model_that_becomes_wrong_is_noticed_within_the_hour(known):
+    backend, now = Brightness(), [0.0]
+    watched = Watched(backend, known=known, clock=lambda: now[0])
+    now[0], backend.dull = 3600.0, True
+    with pytest.raises(VlmChanged):
+        watched.ask([known.pictures[0]], ["is there a star ?"])
