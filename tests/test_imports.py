@@ -24,6 +24,7 @@ def heavy_after(statement: str) -> list[str]:
         "dnp_guard.cli",
         "dnp_guard.errors",
         "dnp_guard.failmode",
+        "dnp_guard.guard",
         "dnp_guard.hookspecs",
         "dnp_guard.judge",
         "dnp_guard.plugins",
