@@ -6,7 +6,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("statement", ["pass", "import dnp_guard", "from dnp_guard import Guard", "import dnp_guard.cli"])
+@pytest.mark.parametrize(
+    "statement", ["pass", "import dnp_guard", "from dnp_guard import Guard", "import dnp_guard.cli"]
+)
 def test_a_fresh_interpreter_runs(benchmark, statement):
     """What an import costs is the difference from ``pass``."""
     done = benchmark.pedantic(
