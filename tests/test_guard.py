@@ -11,7 +11,7 @@ from dnp_guard.errors import DnpGuardError, PolicyError, VlmUnavailable
 from dnp_guard.session import Request
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.policies import policy, star
+from tests.policies import bolt, policy, star
 
 PICTURE = Image.new("RGB", (32, 32))
 
@@ -317,3 +317,15 @@ def test_too_many_questions_in_shadow_are_counted_and_not_refused():
     watching = guard([{}], policy(mode="shadow", queries={"max_questions": 3}))
     assert Host(1).run(watching) == (Outcome.CLEAN,)
     assert watching.last.degraded == ("max_questions",)
+
+
+def test_a_similar_step_is_not_skipped_for_a_category_that_the_last_look_did_not_ask_about():
+    class Still(Host):
+        def similarity(self, step):
+            return [1.0] * self.images
+
+    late = bolt(queries={"steps": [0.7]})
+    of = policy(categories=[star(queries={"steps": [0.5]}), late], queries={"skip_similar": 0.9})
+    host = Still(1)
+    Still.run(host, guard([{"bolt": 0.9}], of))
+    assert host.applied == [["bolt, a bolt"]]

@@ -199,6 +199,20 @@ class TestSteering:
         with guard(SEES_A_STAR_ONCE).attached(pipe):
             assert same(plain, three()) == [True, False, True]
 
+    def test_replace_never_overwrites_the_prompt_of_a_run_without_an_unconditional_half(self, pipe, monkeypatch):
+        monkeypatch.setattr(type(pipe), "do_classifier_free_guidance", property(lambda _: False))
+        of = policy(guidance={"mode": "replace", "scale": None, "strength": None})
+        plain = draw(pipe)
+        with guard(SEES_A_STAR_ONCE, of).attached(pipe) as watching:
+            assert same(plain, draw(pipe)) == [True, True, True]
+        assert "guard_error" in watching.last.degraded
+
+    def test_replace_in_shadow_refuses_no_call(self, pipe):
+        replacing = {"mode": "replace", "scale": None, "strength": None}
+        plain = draw(pipe, guidance_scale=1.0)
+        with guard([{"star": 0.9}], policy(mode="shadow", guidance=replacing)).attached(pipe):
+            assert same(plain, draw(pipe, guidance_scale=1.0)) == [True, True, True]
+
     def test_the_sub_steps_of_a_heun_step_are_steered_alike_from_the_next_step_on(self, pipe, monkeypatch):
         plain_scheduler, evaluated = pipe.scheduler, []
         pipe.scheduler = HeunDiscreteScheduler.from_config(plain_scheduler.config)
@@ -266,6 +280,10 @@ class TestFinalLook:
         with guard(self.FOUND_AT_THE_END).attached(pipe):
             blocked = np.asarray(draw(pipe, output_type=kind)[1])
         assert np.ptp(blocked) == 0
+
+    def test_an_output_type_that_diffusers_does_not_know_is_refused_before_the_call(self, pipe):
+        with guard(self.FOUND_AT_THE_END).attached(pipe), pytest.raises(CannotSteer, match="output_type 'numpy'"):
+            draw(pipe, output_type="numpy")
 
     def test_blocked_latents_decode_to_grey(self, pipe):
         with guard(self.FOUND_AT_THE_END).attached(pipe):

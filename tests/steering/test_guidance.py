@@ -34,3 +34,9 @@ def test_a_delta_along_the_prompt_vanishes():
 def test_without_a_direction_nothing_is_taken_away():
     e_u, delta = randoms(1, 2)
     torch.testing.assert_close(orthogonal(delta, e_u, e_u), delta)
+
+
+def test_the_orthogonal_part_stays_finite_in_half_precision():
+    e_u, delta = (tensor.half() for tensor in randoms(2, 2))
+    assert orthogonal(delta, e_u, e_u).isfinite().all()
+    assert orthogonal(delta, e_u + 200, e_u).isfinite().all()
