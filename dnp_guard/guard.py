@@ -66,6 +66,8 @@ class Guard:
         registry: where the Prometheus metrics are registered; a registry of its own otherwise.
         require_signature: the public key, in base64, that policies must be signed with; unsigned, altered, expired or
             rolled-back ones are refused.
+        preview_vae: an ``AutoencoderTiny``, or the folder of one, that decodes looks where the policy's
+            ``preview.method`` is ``tiny`` or ``auto``.
 
     Raises:
         PolicyError: the policy does not check.
@@ -85,7 +87,9 @@ class Guard:
         plugins: Iterable[str | object] = (),
         registry: CollectorRegistry | None = None,
         require_signature: str | None = None,
+        preview_vae: Any = None,
     ) -> None:
+        self.preview_vae = preview_vae
         self._asker: Opinions | None = None
         self._second: Backend | None = None
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
@@ -317,7 +321,6 @@ class Guard:
         return next(iter(self._askers.values())).backend
 
     def _admit(self, policy: Policy) -> None:
-        _refuse_unavailable(policy)
         if self._asker is not None:
             _refuse_backend(policy, self._asker.backend)
             _refuse_uncalibrated(policy, self._asker.backend)
@@ -375,19 +378,6 @@ class Guard:
         if recorder is not None:
             policy, said = self.policy, f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
             recorder.emit("degraded", required=policy.audit.required, policy=fields.policy(policy), reason=said)
-
-
-def _refuse_unavailable(policy: Policy) -> None:
-    """Refuse what the policy language has and this version does not do yet, rather than pass over it."""
-    asked = {
-        "guidance.strength: controller": policy.guidance.strength == "controller",
-        f"preview.method: {policy.preview.method}": policy.preview.method in {"tiny", "linear"},
-    }
-    for key, used in asked.items():
-        if used:
-            raise DnpGuardError(
-                f"policy {policy.name!r} uses {key}, which is not available in this version", hint="Leave the key out."
-            )
 
 
 def _refuse_backend(policy: Policy, backend: Backend) -> None:

@@ -19,6 +19,8 @@ os.environ.pop("DNP_GUARD_AUDIT_KEY", None)
 os.environ.pop("DNP_GUARD_TRACEBACK", None)
 os.environ.pop("DNP_GUARD_OVERRIDE", None)
 os.environ.pop("DNP_GUARD_SERIALS", None)
+os.environ.pop("DNP_GUARD_CACHE", None)
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-cache-")
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-tests-")  # nothing of whoever runs the tests
 
 # No test asserts the clock: a busy machine is slow, not wrong.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from dnp_guard import preview
 from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
@@ -72,6 +72,7 @@ class Call:
         self._wanted = wanted or {}
         policy = guard.policy
         mode = policy.guidance.mode
+        self._decode = decoder(pipe, policy.preview.method, guard.preview_vae)
         if mode == "replace" and users_negatives is None and policy.mode != "shadow":
             raise CannotSteer(
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
@@ -131,10 +132,9 @@ class Call:
         return torch.cosine_similarity(_coarse(step.prediction), self._seen).tolist()
 
     def previews(self, step: Step) -> list[Image]:
-        """Decode x̂0 with the pipeline's autoencoder."""
+        """Decode x̂0, as the policy says."""
         self._seen = _coarse(step.prediction)
-        unpacked = self._family.unpack(self._pipe, step.prediction, self._wanted)
-        return preview.decode(self._pipe.vae, unpacked)
+        return self._decode(self._family.unpack(self._pipe, step.prediction, self._wanted))
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""

@@ -1,0 +1,99 @@
+"""How the looks at a pipeline's predictions are decoded, as ``preview.method`` says."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from diffusers import AutoencoderTiny
+
+from dnp_guard import preview
+from dnp_guard.errors import CannotSteer
+from dnp_guard.preview.autoencoder import unscaled
+from dnp_guard.preview.kept import linear_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from PIL.Image import Image
+    from torch import Tensor
+
+    Decode = Callable[[Tensor], list[Image]]
+
+BESIDE: Final = ("vae_tiny", "tiny_vae", "taesd")
+"""Folders of a model in which a tiny autoencoder is looked for."""
+
+
+def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
+    """What turns latents as the sampler holds them, [B, C, H, W], into pictures.
+
+    Args:
+        pipe: the pipeline.
+        method: ``vae`` is the pipeline's own autoencoder at no more than 64 latents a side; ``tiny`` one that is given
+            or lies beside the model; ``linear`` a map fitted to the pipeline's own; ``auto`` a tiny one where there is
+            one, otherwise the pipeline's own.
+        given: an AutoencoderTiny, or the folder of one.
+
+    Raises:
+        CannotSteer: there is no tiny autoencoder, or it is of other latents.
+    """
+    if method == "linear":
+        return lambda latents: linear_map(pipe.vae, latents.device).decode(unscaled(pipe.vae, preview.reduced(latents)))
+    tiny = _tiny(pipe, given) if method in {"tiny", "auto"} else None
+    if method == "tiny" and tiny is None:
+        raise CannotSteer(
+            "the policy's preview.method is 'tiny', and there is no AutoencoderTiny",
+            hint=f"Pass Guard(preview_vae=FOLDER), or put one into {BESIDE[0]}/ in the model's folder.",
+        )
+    vae = pipe.vae if tiny is None else tiny
+    return lambda latents: preview.decode(_on(vae, latents.device), preview.reduced(latents))
+
+
+def _tiny(pipe: Any, given: Any) -> Any:
+    """The tiny autoencoder of a pipeline, or the folder of one; None where there is none."""
+    if given is None and isinstance(pipe.vae, AutoencoderTiny):
+        return pipe.vae
+    if isinstance(given, str | Path):
+        found: Any = Path(given)
+        if not _holds_one(found):
+            raise CannotSteer(f"{given} holds no autoencoder", hint="Name a folder that save_pretrained wrote.")
+    elif given is not None:
+        found = given
+    else:
+        folders = (Path(pipe.name_or_path or "") / name for name in BESIDE)
+        found = next(filter(_holds_one, folders), None) if pipe.name_or_path else None
+    if found is not None and (theirs := _channels(found)) != (ours := _channels(pipe.vae)):
+        raise CannotSteer(
+            f"the tiny autoencoder takes {theirs} latent channels, and {type(pipe).__name__} has {ours}",
+            hint="Use the one made for this model.",
+        )
+    return found
+
+
+def _holds_one(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def _on(vae: Any, device: torch.device) -> Any:
+    """The autoencoder where its latents are; a pipeline's own moves by itself, or under offload must not be moved."""
+    return _loaded(vae, str(device)) if isinstance(vae, Path) else vae
+
+
+@cache
+def _loaded(folder: Path, device: str) -> Any:
+    try:
+        tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise CannotSteer(
+            f"{folder}: the tiny autoencoder cannot be loaded: {str(error).splitlines()[0]}",
+            hint="Save it again with safetensors, or remove the folder.",
+        ) from error
+    return tiny.eval().to(device)
+
+
+def _channels(vae: Any) -> int | None:
+    config = AutoencoderTiny.load_config(vae) if isinstance(vae, Path) else vae.config
+    channels: int | None = config.get("latent_channels")
+    return channels
