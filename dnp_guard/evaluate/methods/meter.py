@@ -1,0 +1,53 @@
+"""Count what the denoiser really evaluates, image by image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+
+class Meter:
+    """Counts the rows that pass through a denoiser inside a ``with`` block.
+
+    A call with two rows an image or more is the sampler's own. A smaller one is an extra evaluation of some of the
+    images, which are told by their latents.
+
+    Args:
+        denoiser: whose calls are counted.
+        images: B, the size of the batch.
+
+    Attributes:
+        evaluations: of each image.
+    """
+
+    def __init__(self, denoiser: nn.Module, images: int) -> None:
+        self.evaluations = [0] * images
+        self._denoiser = denoiser
+        self._latents: Sequence[Tensor] = ()
+        self._handle: Any = None
+
+    def __enter__(self) -> Self:
+        self._handle = self._denoiser.register_forward_pre_hook(self._count, with_kwargs=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sample = args[0] if args else kwargs["sample"]
+        images = len(self.evaluations)
+        if len(sample) >= 2 * images:
+            self._latents = sample[:images].detach().unbind()
+            for row in range(len(sample)):
+                self.evaluations[row % images] += 1
+            return
+        unclaimed = set(range(images))  # two images of one seed have the same latents
+        for row in sample:
+            same = [at for at, latents in enumerate(self._latents) if at in unclaimed and row.equal(latents)]
+            image = same[0] if same else min(unclaimed)
+            unclaimed.discard(image)
+            self.evaluations[image] += 1
