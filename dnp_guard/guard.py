@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dnp_guard.override import Override
     from dnp_guard.policy import Store
     from dnp_guard.rehearsal.course import Answer
+    from dnp_guard.session import State
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Backend
 
@@ -249,21 +250,23 @@ class Guard:
         finally:
             detach()
 
-    def start(self, request: Request, policy: Policy | None = None) -> Session:
+    def start(self, request: Request, policy: Policy | None = None, state: State | None = None) -> Session:
         """Begin a session for one generation; for host adapters.
 
         Args:
             request: what is generated.
             policy: what :attr:`policy` was when the adapter looked; it may have been reloaded since.
+            state: of a session that another process began under this policy, to go on with.
 
         Raises:
             RequestRefused: the request needs more questions than the policy allows.
         """
-        policy = self._overridden(policy or self.policy)
+        policy = policy or self.policy
+        policy = self._overridden(policy) if state is None else policy
         asker = self._asker_for(self._backend_in_use, policy)
         runtime = Runtime(policy, asker, self._plugins, self._recorder, self._redact(policy))
         try:
-            return Session(runtime, request)
+            return Session(runtime, request, state)
         except RequestRefused as error:
             self._last.set(error.report)
             raise
@@ -278,6 +281,10 @@ class Guard:
         record: dict[str, Any] = {"policy": fields.policy(policy), **values}
         self._recorder.emit(event, required=policy.audit.required, **record)
         self._recorder.settle()
+
+    def settle(self) -> bool:
+        """Wait until every audit sink holds every record so far, but not for one that hangs; whether they do."""
+        return self._recorder.settle()
 
     def close(self) -> None:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.policy import Policy
+    from dnp_guard.types import Step
+
+TICKS: Final = 1000
+"""Parts of a run whose steps are not known: its progress is counted in these."""
 
 
 def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple[int, ...]:
@@ -43,3 +47,15 @@ def is_due(due: Sequence[int], index: int, answered: int) -> bool:
     A due step that went unanswered stays due at the next one, as does one that the host never showed.
     """
     return any(answered < step <= index for step in due)
+
+
+def place(step: Step) -> tuple[int, int | None]:
+    """A step's number and the steps of the run; of :data:`TICKS` where only the progress is known."""
+    if step.total is None and step.progress is not None:
+        return tick(step.progress), TICKS
+    return step.index, step.total
+
+
+def tick(progress: float) -> int:
+    """The place, of :data:`TICKS`, that a run has reached."""
+    return min(math.floor(progress * TICKS + 0.5), TICKS - 1)

@@ -80,6 +80,33 @@ class _Image:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """What a session remembers between two calls of its host: enough to go on in another process.
+
+    Attributes:
+        id: of the session.
+        images: what is known of each image.
+        total: steps of the run, once a host has said it.
+        answered: the last step that was answered; -1 for none.
+        missed: whether a look was missed and no later one was answered.
+        looking: whether it looks at all.
+        recorded: whether every record was written.
+        compared: categories that the last look asked about.
+        degraded: reasons for which the guard could not do its job at some step.
+    """
+
+    id: str
+    images: tuple[_Image, ...]
+    total: int | None
+    answered: int
+    missed: bool
+    looking: bool
+    recorded: bool
+    compared: frozenset[str]
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Answered:
     """A look that was answered."""
 
@@ -98,13 +125,14 @@ class Session:
     Args:
         runtime: policy, backend, plugins and recorder in force.
         request: what is generated.
+        state: :attr:`state` of a session that another process began, to go on with; policy and request are that one's.
 
     Raises:
         RequestRefused: it could need more than ``queries.max_questions``; recorded as ``failed_closed``.
     """
 
-    def __init__(self, runtime: Runtime, request: Request) -> None:
-        self.id = uuid.uuid4().hex
+    def __init__(self, runtime: Runtime, request: Request, state: State | None = None) -> None:
+        self.id = state.id if state is not None else uuid.uuid4().hex
         self.report: Report | None = None
         self._policy = runtime.policy
         self._in_force = fields.policy(runtime.policy)
@@ -127,9 +155,47 @@ class Session:
         self._span = runtime.recorder.tracing.generation(
             self.id, self._policy.name, self._policy.digest, request.images
         )
+        if state is not None:
+            self._go_on(state)
+            return
         prompts = [dict(runtime.redact(prompt)) for prompt in request.prompts]
         self._emit("request.started", host=request.host, run=request.run or None, prompt=fields.prompt(prompts))
         self._refuse_too_many()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that it began with, and keeps."""
+        return self._policy
+
+    @property
+    def negatives(self) -> tuple[Negative | None, ...]:
+        """What each image is steered away from now."""
+        return tuple(image.negative for image in self._images)
+
+    @property
+    def missed_last(self) -> bool:
+        """Whether the last look was not answered; it stays due."""
+        return self._missed
+
+    @property
+    def state(self) -> State:
+        """What it remembers."""
+        return State(
+            self.id,
+            tuple(self._images),
+            self._total,
+            self._answered,
+            self._missed,
+            self._looking,
+            self._recorded,
+            self._compared,
+            tuple(self._degraded),
+        )
+
+    def _go_on(self, state: State) -> None:
+        self._images, self._total, self._answered = list(state.images), state.total, state.answered
+        self._missed, self._looking, self._recorded = state.missed, state.looking, state.recorded
+        self._compared, self._degraded = state.compared, list(state.degraded)
 
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
@@ -141,10 +207,11 @@ class Session:
 
     def _asked(self, step: Step | None) -> tuple[Question, ...]:
         """The questions of a look: those of the categories that are due, or all."""
-        if step is None or step.total is None:
+        at, total = schedule.place(step) if step is not None else (0, None)
+        if total is None:
             return self._questions
-        due = schedule.due_by_category(self._policy, step.total)
-        asked = [each for each in self._questions if schedule.is_due(due[each.category], step.index, self._answered)]
+        due = schedule.due_by_category(self._policy, total)
+        asked = [each for each in self._questions if schedule.is_due(due[each.category], at, self._answered)]
         return tuple(asked) or self._questions
 
     def step(self, step: Step, host: Host) -> None:
@@ -170,7 +237,7 @@ class Session:
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.missed(step, error)
             return
-        self._answered, self._missed = step.index, False
+        self._answered, self._missed = schedule.place(step)[0], False
         self._compared = frozenset(question.category for question in asked)
         for index, (image, (decision, history)) in enumerate(zip(self._images, decided, strict=True)):
             image.last, image.history = decision, history
@@ -186,7 +253,7 @@ class Session:
 
     def _skip(self, step: Step) -> None:
         """Let every image's last verdict stand for a step that shows nothing new."""
-        self._answered = step.index
+        self._answered = schedule.place(step)[0]
         self._recorder.metrics.queries(self._policy.name, "skipped", len(self._images))
         for index in range(len(self._images)):
             self._emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma)
@@ -200,12 +267,17 @@ class Session:
         self._recorder.metrics.queries(self._policy.name, "failed", len(self._images))
         self.missed(step, error)
 
-    def final(self, previews: Callable[[], list[Image]]) -> tuple[Outcome, ...]:
+    def final(self, previews: Callable[[], list[Image]], *, unasked: str = "") -> tuple[Outcome, ...]:
         """Look at the finished images, where the policy says so, and settle each image's outcome.
 
         Args:
             previews: gives the finished images, RGB, in the order of the batch.
+            unasked: which due look the host never asked for; its images are then withheld, whatever they show.
         """
+        if unasked:
+            self._missed = True
+            self._degrade("query_missing", None, unasked)
+            return self._finish(request_caused=True)
         if self._policy.queries.final and self._looking:
             try:
                 self._judge_final(self._look(None, self._questions, previews))
@@ -284,7 +356,8 @@ class Session:
         return waived
 
     def _judge(self, step: Step, look: _Answered) -> list[tuple[Decision, judge.History]]:
-        progress = step.index / step.total if step.total else None
+        at, total = schedule.place(step)
+        progress = at / total if total else None
         seen = [judge.find(self._policy, look.questions, row, progress=progress) for row in look.rows]
         waived = self._waived(step, look.pictures, [found for found, _ in seen])
         decided = []
@@ -358,7 +431,8 @@ class Session:
         if negative is None:
             self._emit("negative.cleared", image=index, step=step.index, applied_step=step.index + 1)
             return
-        image.negatives.append((step.index + 1, negative))
+        if step.effective:
+            image.negatives.append((step.index + 1, negative))
         found = [finding for finding in decision.findings if finding.category in negative.categories]
         self._emit(
             "negative.injected",
@@ -368,8 +442,11 @@ class Session:
             steps=step.total,
             sigma=step.sigma,
             findings=fields.findings(found, self._sensitive),
-            negative=fields.negative(negative, self._sensitive) | {"effective": True},
+            negative=fields.negative(negative, self._sensitive) | {"effective": step.effective},
         )
+        if not step.effective:
+            self._degrade("not_effective", step, "the host cannot steer at the steps that follow")
+            return
         # One count a record: under the category that was seen first, or else under the first that is held.
         self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])
         self._span.injected(index, step.index + 1, negative.categories, negative.scale)

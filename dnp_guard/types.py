@@ -135,12 +135,16 @@ class Step:
         total: steps this run executes; None where the sampler does not know.
         sigma: the noise level of x_t in the host's own parameterisation; None where it has none.
         prediction: the clean image predicted at this step, x̂0 = ``pred_original_sample``, latents [B, C, H, W].
+        progress: the part of the run that is done, 0…1; where ``total`` is None it says when a look is due.
+        effective: whether a negative can take effect at the steps that follow.
     """
 
     index: int
     total: int | None
     sigma: float | None
     prediction: Any
+    progress: float | None = None
+    effective: bool = True
 
 
 @dataclass(frozen=True, slots=True)
