@@ -1,0 +1,55 @@
+"""How a kind of pipeline is steered: data, one row a family. A row names only classes that the tests have run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers import prediction
+from dnp_guard.hosts.diffusers.families import flux, stable_diffusion, transformers
+from dnp_guard.hosts.diffusers.families.row import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ["FAMILIES", "Family", "complete", "family_of", "row_of"]
+
+FAMILIES: tuple[Family, ...] = (*stable_diffusion.ROWS, *transformers.ROWS, *flux.ROWS)
+
+
+def family_of(pipe: Any) -> Family:
+    """The family of a pipeline.
+
+    Raises:
+        CannotSteer: no row covers its class, a component is missing, or its scheduler's prediction is not known.
+    """
+    name = type(pipe).__name__
+    parts = {part for part in row_of(name).parts() if getattr(pipe, part, None) is not None}
+    return complete(name, parts, getattr(pipe, "scheduler", None))
+
+
+def row_of(name: str) -> Family:
+    """The row that covers a class.
+
+    Raises:
+        CannotSteer: none does.
+    """
+    family = next((each for each in FAMILIES if name in each.pipelines), None)
+    if family is None:
+        known = ", ".join(sorted(each for row in FAMILIES for each in row.pipelines))
+        raise CannotSteer(f"{name} is not a pipeline this version can steer", hint=f"It steers {known}.")
+    return family
+
+
+def complete(name: str, parts: Container[str], scheduler: Any) -> Family:
+    """The row that covers a class which has these parts and this scheduler.
+
+    Raises:
+        CannotSteer: no row covers the class, a part is missing, or its scheduler's prediction is not known.
+    """
+    family = row_of(name)
+    for part in family.parts():
+        if part not in parts:
+            raise CannotSteer(f"{name} has no {part}", hint=f"Load the pipeline with its {part}.")
+    prediction.check(scheduler)
+    return family

@@ -1,0 +1,29 @@
+"""Latents as the sampler holds them to latents as the autoencoder takes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def from_patches(pipe: Any, latents: Tensor, wanted: Mapping[str, Any]) -> Tensor:
+    """Unpack patches of 2 x 2 latents, [B, rows * columns, 4 C], to [B, C, H, W] or, of one frame, [B, C, 1, H, W]."""
+    default = pipe.default_sample_size * pipe.vae_scale_factor
+    height, width = wanted.get("height") or default, wanted.get("width") or default
+    rows, columns = grid(latents.shape[1], height, width)
+    step = 2 * pipe.vae_scale_factor
+    unpacked: Tensor = pipe._unpack_latents(latents, rows * step, columns * step, pipe.vae_scale_factor)  # noqa: SLF001 (as it does)
+    return unpacked
+
+
+def grid(patches: int, height: int, width: int) -> tuple[int, int]:
+    """The rows and columns of an image of that many patches whose sides are nearest to that ratio.
+
+    A pipeline may round the size it is asked for, or take it from a picture.
+    """
+    pairs = [(rows, patches // rows) for rows in range(1, patches + 1) if patches % rows == 0]
+    return min(pairs, key=lambda pair: max(pair[0] * width, pair[1] * height) / min(pair[0] * width, pair[1] * height))
