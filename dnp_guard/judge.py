@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dnp_guard.policy.thresholds import at
+from dnp_guard.steering import strength
 from dnp_guard.steering.negatives import negative_for
 from dnp_guard.types import Action, Decision, Finding, Outcome
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dnp_guard.policy import Category, Policy
+    from dnp_guard.steering.strength import Push
     from dnp_guard.types import Question
 
 
@@ -29,11 +31,13 @@ class Held:
         terms: the terms found when it was last seen.
         unseen: answered looks since then that did not see it.
         real: whether it is steered away from; False where it only would be, were nothing in shadow.
+        push: how hard, under ``strength: controller``.
     """
 
     terms: tuple[str, ...]
     unseen: int = 0
     real: bool = True
+    push: Push | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ def judge(
     findings: Sequence[Finding],
     probabilities: Mapping[str, float],
     waived: Sequence[Finding] = (),
+    *,
+    progress: float | None = None,
 ) -> tuple[Decision, History]:
     """Decide for one image after an answered look during the run.
 
@@ -112,6 +118,7 @@ def judge(
         findings: from :func:`find`.
         probabilities: P(category), from :func:`find`, of the categories that this look asked about.
         waived: from :func:`waive`.
+        progress: the part of the run that is done; None where it is not known.
 
     Returns:
         The decision, and the history for the next look. A category in shadow appears only in ``would``.
@@ -119,21 +126,26 @@ def judge(
     kept = tuple(finding for finding in findings if finding not in waived)
     seen = _terms(kept)
     held = {
-        category: replace(before, unseen=before.unseen + 1) if category in probabilities else before
+        category: _unseen(before, progress) if category in probabilities else before
         for category, before in history.held.items()
         if category not in seen and (category not in probabilities or before.unseen < policy.guidance.hold)
     }
     actions, enforced = _actions(policy, seen), _actions(policy, _out_of_shadow(policy, seen))
     held |= {
-        category: Held(terms, real=enforced.get(category, Action.MONITOR) is not Action.MONITOR)
+        category: Held(
+            terms,
+            real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
+            push=_push(policy, history, category, kept, progress),
+        )
         for category, terms in seen.items()
         if actions[category] is not Action.MONITOR
     }
     active = {category: state.terms for category, state in held.items()}
     real = {category: state.terms for category, state in held.items() if state.real}
+    pushes = {category: state.push for category, state in held.items() if state.push is not None}
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
-        negative=negative_for(policy, real),
+        negative=negative_for(policy, real, pushes),
         findings=kept,
         waived=tuple(waived),
         probabilities=probabilities,
@@ -143,7 +155,7 @@ def judge(
         decision = replace(
             decision,
             would_action=_strictest([*actions.values(), *(Action.STEER for _ in active)]),
-            would_negative=negative_for(policy, active),
+            would_negative=negative_for(policy, active, pushes),
         )
     return decision, History(MappingProxyType(held), history.found | enforced.keys())
 
@@ -221,6 +233,22 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
     for finding in findings:
         terms[finding.category] = (*terms.get(finding.category, ()), finding.term)
     return terms
+
+
+def _push(
+    policy: Policy, history: History, category: str, kept: Iterable[Finding], progress: float | None
+) -> Push | None:
+    if policy.guidance.strength != "controller":
+        return None
+    likeliest = max((each for each in kept if each.category == category), key=lambda each: each.probability)
+    before = history.held[category].push if category in history.held else None
+    weight = policy.category(category).severity.weight
+    return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
+
+
+def _unseen(before: Held, progress: float | None) -> Held:
+    push = strength.gone(before.push, progress) if before.push is not None else None
+    return replace(before, unseen=before.unseen + 1, push=push)
 
 
 def _out_of_shadow(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dnp_guard import failmode, fields, judge, schedule
 from dnp_guard.errors import DnpGuardError, RequestRefused
@@ -78,6 +78,11 @@ class _Image:
     looks: list[Look] = field(default_factory=list)
     negatives: list[tuple[int, Negative]] = field(default_factory=list)
 
+    @property
+    def acted_on(self) -> bool:
+        """Whether something was seen at the last look, or is still held, that is more than recorded."""
+        return self.last is not None and self.last.action not in {None, Action.MONITOR}
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -117,6 +122,7 @@ class _Answered:
 
 
 _ACTIONS = tuple(Action)
+UserPreviews = Literal["withhold", "blur", "allow"]
 
 
 class Session:
@@ -176,6 +182,15 @@ class Session:
     def missed_last(self) -> bool:
         """Whether the last look was not answered; it stays due."""
         return self._missed
+
+    @property
+    def user_previews(self) -> tuple[UserPreviews, ...]:
+        """What of each image a host may show its user now: all of one in which nothing is found that is acted on."""
+        how = self._policy.preview.user_previews
+        blind = self._missed and self._enforces and self._policy.on_failure != "open"
+        if self._sensitive:
+            how = "withhold"
+        return tuple(how if blind or image.acted_on else "allow" for image in self._images)
 
     @property
     def state(self) -> State:
@@ -363,7 +378,9 @@ class Session:
         decided = []
         for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):
             with self._overhead("judge"):
-                decision, history = judge.judge(self._policy, image.history, found, probabilities, waived[index])
+                decision, history = judge.judge(
+                    self._policy, image.history, found, probabilities, waived[index], progress=progress
+                )
             decided.append((self._tightened(index, step, decision), history))
         return decided
 

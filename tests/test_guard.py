@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
-from dnp_guard.errors import DnpGuardError, PolicyError, VlmUnavailable
+from dnp_guard.errors import PolicyError, VlmUnavailable
 from dnp_guard.session import Request
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -298,11 +298,6 @@ def test_a_bad_policy_is_refused_at_construction(tmp_path):
     path.write_text("format: 1\nname: p\ncategories: [{id: a, negative: [a], treshold: 0.5}]\n")
     with pytest.raises(PolicyError, match=r"p\.yaml:3:\d+: .*treshold.*threshold"):
         Guard(path, vlm=ScriptedBackend([{}]))
-
-
-def test_what_this_version_cannot_do_is_refused_and_not_passed_over():
-    with pytest.raises(DnpGuardError, match="strength: controller"):
-        guard([{}], policy(guidance={"strength": "controller"}))
 
 
 def test_a_sensitive_category_is_never_sent_to_a_remote_backend():

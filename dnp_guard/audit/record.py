@@ -88,7 +88,7 @@ def _object(values: Mapping[Any, object], where: str) -> dict[str, Any]:
     plain = {clean(str(key)): _value(value, f"{where}{key}") for key, value in values.items() if value is not None}
     for key in MEASURED & plain.keys():
         if isinstance(value := plain[key], float):
-            plain[key] = _rounded(value)
+            plain[key] = measured(value)
     return plain
 
 
@@ -123,5 +123,6 @@ def _float(value: float) -> float | str:
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
-def _rounded(value: float) -> float:
+def measured(value: float) -> float:
+    """A measurement as a record holds it, with six significant decimals."""
     return float(f"{value:.6g}")

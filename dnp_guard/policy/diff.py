@@ -58,6 +58,11 @@ _DONE = {
     Action.BLUR: "blurred",
     Action.BLOCK: "blocked",
 }
+_FOLLOWS = {
+    "constant": "the scale is the same throughout",
+    "severity": "the scale follows severity",
+    "controller": "the scale follows what the looks see, and how it fades",
+}
 _SEVERITIES = list(Severity)
 
 
@@ -182,12 +187,12 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
         then = "images are steered harder" if now.scale > was.scale else "images are steered less"
         yield _change("", "guidance.scale", was.scale, now.scale, then, _turn(was.scale, now.scale))
     if was.strength is not None and now.strength is not None and was.strength != now.strength:
-        direction = {"constant": Direction.STRICTER, "severity": Direction.MILDER}.get(now.strength, Direction.UNCLEAR)
-        then = (
-            "the scale no longer depends on severity"
-            if now.strength == "constant"
-            else f"the scale follows {now.strength}"
-        )
+        # No strength goes over the scale, which is what `constant` pushes with throughout.
+        if "constant" in {was.strength, now.strength}:
+            direction = _turn(was.strength == "constant", now.strength == "constant")
+        else:
+            direction = Direction.UNCLEAR
+        then = _FOLLOWS[now.strength]
         yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
     if was.hold != now.hold:
         then = f"a negative stays {'longer' if now.hold > was.hold else 'shorter'} after its category is gone"
@@ -247,7 +252,10 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
             yield _change(name, key, old, new, then, _turn(*ranks))
     if was.severity != now.severity:
         ranks = [_SEVERITIES.index(Severity(each)) for each in (was.severity, now.severity)]
-        then = "" if after.guidance.strength != "severity" else f"steered {'harder' if ranks[1] > ranks[0] else 'less'}"
+        harder = "harder" if ranks[1] > ranks[0] else "less"
+        then = {"severity": f"steered {harder}", "controller": f"steered {harder} at first"}.get(
+            after.guidance.strength or "", ""
+        )
         yield _change(name, "severity", was.severity, now.severity, then, _turn(*ranks))
     yield from _own(before, after, was, now)
     if was.mode != now.mode:

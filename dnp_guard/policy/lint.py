@@ -24,6 +24,14 @@ def tokens(text: str) -> int:
 
 def warnings(loaded: Loaded) -> Iterator[Problem]:
     """What an author should look at again."""
+    guidance = loaded.policy.guidance
+    if guidance.strength == "controller" and guidance.hold == 0:
+        yield loaded.document.problem(
+            ("guidance", "strength"),
+            "controller-without-hold",
+            "with `hold: 0` a negative goes at the first look that no longer sees its category, and nothing eases",
+            "Write `hold: 1` or more.",
+        )
     for index, category in enumerate(loaded.policy.categories):
         longest = tokens(", ".join(category.words(category.terms)))
         if longest > WINDOW:

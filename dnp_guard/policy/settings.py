@@ -104,7 +104,9 @@ class Guidance(PolicyModel):
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
-        description="What the scale is multiplied by; `severity` when omitted. An error in `mode: replace`.",
+        description="What the scale depends on; `severity` when omitted. `constant`: nothing. `severity`: a quarter of it "
+        "for a low severity to all of it for a critical one. `controller`: severity, how sure a look is, and whether "
+        "what is seen fades; never over the scale. An error in `mode: replace`.",
         examples=["severity"],
     )
     hold: Hold = Field(

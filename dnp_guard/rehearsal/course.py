@@ -60,8 +60,9 @@ def run(policy: Policy, looks: Sequence[Answer | None], final: Answer | None) ->
         if look is None:
             decisions.append(None)
             continue
-        found, probabilities, waived = _seen(policy, look, final=False, progress=_progress(policy, number))
-        decision, history = judge.judge(policy, history, found, probabilities, waived)
+        progress = _progress(policy, number)
+        found, probabilities, waived = _seen(policy, look, final=False, progress=progress)
+        decision, history = judge.judge(policy, history, found, probabilities, waived, progress=progress)
         steered = steered or decision.negative is not None
         decisions.append(decision)
     at_the_end = None

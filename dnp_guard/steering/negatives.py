@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dnp_guard.steering.strength import scale_for
@@ -11,14 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dnp_guard.policy import Policy
+    from dnp_guard.steering.strength import Push
 
 
-def negative_for(policy: Policy, active: Mapping[str, Sequence[str]]) -> Negative | None:
+def negative_for(
+    policy: Policy, active: Mapping[str, Sequence[str]], pushes: Mapping[str, Push] = MappingProxyType({})
+) -> Negative | None:
     """The one negative of an image.
 
     Args:
         policy: the policy in force.
         active: ids of the categories to steer away from, each with its found terms.
+        pushes: how the controller pushes them, under ``strength: controller``.
 
     Returns:
         Words in policy order without repetition, at the strongest category's scale; None when nothing is active or
@@ -28,6 +33,7 @@ def negative_for(policy: Policy, active: Mapping[str, Sequence[str]]) -> Negativ
     words = dict.fromkeys(word for category in categories for word in category.words(active[category.id]))
     if not words:
         return None
-    scales = [scale for category in categories if (scale := scale_for(policy, category)) is not None]
+    wanted = (scale_for(policy, category, pushes.get(category.id)) for category in categories)
+    scales = [scale for scale in wanted if scale is not None]
     ids = tuple(category.id for category in categories)
     return Negative(tuple(words), max(scales, default=None), policy.guidance.mode, ids)

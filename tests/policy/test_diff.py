@@ -63,6 +63,7 @@ def test_a_change_of_a_category_has_its_direction(changed, direction):
         ({"guidance": {"scale": 5}}, "milder"),
         ({"guidance": {"hold": 1}}, "stricter"),
         ({"guidance": {"strength": "severity"}}, "milder"),
+        ({"guidance": {"strength": "controller"}}, "milder"),
         ({"guidance": {"mode": "orthogonal"}}, "unclear"),
         ({"rules": [{"all": ["star", "bolt"], "action": "block"}]}, "stricter"),
         ({"vlm": {"allow": ["local"]}}, "stricter"),
