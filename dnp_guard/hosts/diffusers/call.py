@@ -17,7 +17,9 @@ from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
+from dnp_guard.hosts.diffusers.shown import covering, covering_latents
 from dnp_guard.session import Request
+from dnp_guard.steering.branch import Term
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
@@ -213,6 +215,11 @@ def guarded_call(
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         family.check_unconditional(wanted)
     guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives, wanted)
+    for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):
+        if (own := kwargs.get(name)) is not None:
+            if hasattr(own, "tensor_inputs"):  # diffusers reads it of its own callback objects only
+                kwargs = {**kwargs, "callback_on_step_end_tensor_inputs": own.tensor_inputs}
+            kwargs = {**kwargs, name: cover(own, lambda: guarded.session.user_previews)}
     try:
         guarded.install()
         result = call(pipe, *args, **kwargs)
