@@ -1,0 +1,43 @@
+"""Pipelines of random weights, a few thousand parameters each, and how each class is called for three images."""
+
+import inspect
+from functools import cache
+
+import diffusers
+import torch
+
+from tests.hosts.tiny import flux, stable_diffusion, transformers
+
+PIPELINES = {**stable_diffusion.PIPELINES, **transformers.PIPELINES, **flux.PIPELINES}
+CALLS = {name: call for name, (_, call) in PIPELINES.items()}
+
+
+@cache
+def tiny(name):
+    """A pipeline of a class, with weights drawn from a fixed seed."""
+    torch.manual_seed(0)
+    kind = getattr(diffusers, name)
+    made, _ = PIPELINES[name]
+    pipe = kind(**made())
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def draw(pipe, **arguments):
+    """Three images from fixed seeds, as latents or float arrays."""
+    wanted = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    wanted = {key: value for key, value in wanted.items() if key in accepted}
+    wanted |= CALLS[type(pipe).__name__] | arguments
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    return pipe(["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
+
+
+def footprint(pipe):
+    """Everything a guard could leave on a pipeline and its parts."""
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks), sorted(part.__dict__)) for part in parts]
+    return type(pipe), sorted(pipe.__dict__), hooks, sorted(set(pipe.scheduler.__dict__) & {"step"})
