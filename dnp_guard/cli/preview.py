@@ -1,0 +1,72 @@
+"""``dnp-guard preview``: how predictions become the pictures that are asked about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.errors import DnpGuardError
+
+app = typer.Typer(help="Prepare how predictions are decoded.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def fit(
+    *,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="'glyphs', the folder of a pipeline, or a hub id that is cached.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Fit the linear map of `preview.method: linear` to a model's autoencoder, keep it, and say how far off it is."""
+    import torch  # noqa: PLC0415 (--help should not wait for it)
+
+    from dnp_guard.preview.kept import file_of, linear_map  # noqa: PLC0415
+
+    vae = _autoencoder(model)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    fitted = linear_map(vae.to(device), device)
+    file = file_of(vae)
+    if as_json:
+        print_json(
+            {
+                "autoencoder": type(vae).__name__,
+                "file": str(file),
+                "kept": file.exists(),
+                "rmse255": fitted.error,
+                "rmse255_of_one_colour": fitted.constant,
+                "pixels_a_latent": fitted.patch,
+            }
+        )
+        return
+    typer.echo(f"{file}" if file.exists() else f"{file} could not be written; the map is fitted again when it is used")
+    typer.echo(
+        f"on drawn pictures that it was not fitted to, {fitted.error:.1f} of 255 (root mean square) from what "
+        f"{type(vae).__name__} decodes; the best single colour is {fitted.constant:.1f} off"
+    )
+
+
+def _autoencoder(model: str) -> Any:
+    from diffusers import AutoModel  # noqa: PLC0415 (--help should not wait for it)
+
+    from dnp_guard.glyphs import PIPELINE  # noqa: PLC0415
+
+    folder = PIPELINE if model == "glyphs" else Path(model)
+    try:
+        vae = AutoModel.from_pretrained(
+            str(folder) if folder.is_dir() else model, subfolder="vae", use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise DnpGuardError(
+            f"{model}: no autoencoder could be loaded: {str(error).splitlines()[0]}",
+            hint="Give the folder of a pipeline with vae/ in it, or an id that is in the hub cache.",
+        ) from error
+    return vae.eval()
