@@ -116,25 +116,30 @@ class SharedImage:
     """Reads each image once for all questions, from the key-value cache of the row's part up to the image's end.
 
     The rest of the row, which differs between questions, is padded on the right: what comes after a token cannot
-    change it, so no position or mask is touched.
+    change it, so no position or mask is touched. What stands before the image, such as a system prompt, is the same in
+    every query, and is read once for all.
 
     Args:
         reader: the model.
         example: any image; every image must come to as many tokens as this one.
+        prefix: whether to keep the cache of what stands before the image.
 
     Raises:
         ValueError: the model's inputs are more than one row of tokens and one block of pixels an image.
     """
 
-    def __init__(self, reader: Reader, example: Image) -> None:
+    def __init__(self, reader: Reader, example: Image, *, prefix: bool = True) -> None:
         self.reader = reader
         inputs = reader.encode([(example, reader.prompt("?"))])
         if set(inputs) - {"attention_mask"} != {"input_ids", "pixel_values"}:
             raise ValueError(f"this model also takes {sorted(inputs)}")
         self._pixels = inputs["pixel_values"].shape[1:]
         row = inputs["input_ids"][0]
-        end = int((row == reader.model.config.image_token_id).nonzero().max()) + 1
+        image = (row == reader.model.config.image_token_id).nonzero()
+        end = int(image.max()) + 1
         self._start = row[:end]
+        self._known = int(image.min()) if prefix else 0
+        self._prefix = self._read(row[None, : self._known]) if self._known else None
 
         @lru_cache(maxsize=4096)
         def rest(question: str) -> torch.Tensor:
@@ -162,17 +167,23 @@ class SharedImage:
         if len(pixels) != len(images) or pixels.shape[1:] != self._pixels:
             raise ValueError("an image that is read as another number of tokens")
         start = self._start.expand(len(images), -1)
-        _, cache = reader.logits(
-            1,
-            input_ids=start,
-            attention_mask=torch.ones_like(start),
-            pixel_values=pixels.to(reader.model.device, dtype=reader.model.dtype),
-            use_cache=True,
-        )
+        cache = self._read(start[:, self._known :], pixel_values=pixels.to(reader.model.device, reader.model.dtype))
         groups = list(_batches(rests, max(1, reader.rows // len(images))))
         # A forward pass writes into the cache it is given.
         caches = [cache, *(copy.deepcopy(cache) for _ in groups[1:])]
         return torch.cat([self._questions(*pair, len(images)) for pair in zip(groups, caches, strict=True)], dim=1)
+
+    def _read(self, tokens: torch.Tensor, **pixels: torch.Tensor) -> Any:
+        """The cache after some tokens of a row, what stands before the image read already where it is kept."""
+        known: dict[str, Any] = {}
+        if pixels and self._prefix is not None:
+            known["past_key_values"] = copy.deepcopy(self._prefix)
+            known["past_key_values"].batch_repeat_interleave(len(tokens))
+        mask = torch.ones(len(tokens), tokens.shape[1] + (self._known if known else 0), dtype=torch.long)
+        _, cache = self.reader.logits(
+            1, input_ids=tokens, attention_mask=mask.to(tokens.device), use_cache=True, **known, **pixels
+        )
+        return cache
 
     def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:
         """Log odds [images, rests] from the cache of the images."""

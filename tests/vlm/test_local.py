@@ -128,6 +128,30 @@ def test_sharing_the_image_changes_no_answer_at_any_batch_size(llava: tuple[Any,
     torch.testing.assert_close(shared, expected, rtol=0, atol=1e-4)
 
 
+def test_what_stands_before_the_image_is_read_once_for_all_queries(llava: tuple[Any, Any]) -> None:
+    model, processor = llava
+    told = copy.copy(processor)
+    told.chat_template = f"{'look at this picture well . ' * 6}{processor.chat_template}"
+    read: list[int] = []
+    backend = TransformersBackend((model, told))
+    assert backend.shares_images
+    hook = model.register_forward_pre_hook(
+        lambda _, __, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    try:
+        answers = backend.ask(pictures(2), QUESTIONS)
+    finally:
+        hook.remove()
+    whole = Reader(model, told, yes=backend._reader.yes, no=backend._reader.no, rows=64)
+    row = whole.encode([(pictures(1)[0], whole.prompt(QUESTIONS[0]))])["input_ids"][0]
+    before = int((row == model.config.image_token_id).nonzero().min())
+    assert before > 20
+    assert max(read) <= len(row) - before
+    with torch.inference_mode():
+        expected = plain(whole, [picture.convert("RGB") for picture in pictures(2)], QUESTIONS).sigmoid()
+    torch.testing.assert_close(torch.tensor(answers), expected, rtol=0, atol=1e-4)
+
+
 def test_each_image_is_read_once_for_all_questions(backend: TransformersBackend, llava: tuple[Any, Any]) -> None:
     seen: list[int] = []
     tower = llava[0].model.vision_tower

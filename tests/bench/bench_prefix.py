@@ -1,0 +1,38 @@
+"""A query with what stands before the image read anew, and read once for all: `make bench`, group "prefix"."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from dnp_guard import glyphs
+from dnp_guard.evaluate.held_out import held_out
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.vlm.forward import SharedImage
+from dnp_guard.vlm.local import TransformersBackend
+
+WORDS = 40
+QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull", "bolt")]
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """The embedded model, told 40 words before every image, as a system prompt would."""
+    torch.set_num_threads(1)
+    reader = TransformersBackend(glyphs.VLM)._reader
+    told = copy.copy(reader.processor)
+    told.chat_template = "is there a star in this image ? " * (WORDS // 8) + reader.processor.chat_template
+    return replace(reader, processor=told)
+
+
+@pytest.mark.benchmark(group="prefix")
+@pytest.mark.parametrize("prefix", [False, True], ids=["read anew", "read once"])
+def test_a_query_with_forty_words_before_each_image(benchmark, reader, prefix):
+    images = [each.image for each in held_out(load_pipeline(), 4, seed=3)]
+    with torch.inference_mode():
+        shared = SharedImage(reader, Image.new("RGB", images[0].size), prefix=prefix)
+        benchmark.pedantic(shared, args=(images, QUESTIONS), warmup_rounds=5, rounds=100)
