@@ -104,6 +104,7 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
                 "scale": _NUMBER,
                 "mode": {"enum": ["separate", "replace", "orthogonal"]},
                 "effective": {"type": "boolean"},
+                "parts": {"type": "array", "items": _object({"text": _TEXT, "scale": _NUMBER}, ("text", "scale"))},
             },
             ("mode",),
         ),

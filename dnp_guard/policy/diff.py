@@ -194,6 +194,20 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
             direction = Direction.UNCLEAR
         then = _FOLLOWS[now.strength]
         yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
+    if was.combine != now.combine:
+        then = "several categories are steered away from in another way"
+        yield _change("", "guidance.combine", was.combine, now.combine, then, Direction.UNCLEAR)
+    shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
+    if shares[0] != shares[1]:
+        then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
+        yield _change("", "guidance.mask", was.mask, now.mask, then, _turn(*shares))
+    every = [each or 1 for each in (was.reuse, now.reuse)]
+    if every[0] != every[1]:
+        then = f"the negative is evaluated {'less' if every[1] > every[0] else 'more'} often"
+        yield _change("", "guidance.reuse", was.reuse, now.reuse, then, _turn(*(-each for each in every)))
+    if bool(was.batched) != bool(now.batched):
+        then = f"the negatives are evaluated {'in the batch of the host' if now.batched else 'by themselves'}"
+        yield Change("", "guidance.batched", then, Direction.NEITHER)
     if was.hold != now.hold:
         then = f"a negative stays {'longer' if now.hold > was.hold else 'shorter'} after its category is gone"
         yield _change("", "guidance.hold", was.hold, now.hold, then, _turn(was.hold, now.hold))

@@ -22,8 +22,6 @@ RESERVED = {
         "queries.wait",
         "queries.budget_ms",
         "queries.skip_probe",
-        "guidance.reuse",
-        "guidance.mask",
     )
 }
 """Keys that belong to format 1 and that this version does not know yet, and how to speak of them."""

@@ -95,7 +95,11 @@ def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
     if a.mode != "replace":
         merged["scale"] = max(each for each in (a.scale, b.scale) if each is not None)
         merged["strength"] = a.strength if b.strength in {a.strength, None} else "constant"
-    return merged
+        merged["mask"] = _none_is_most(a.mask, b.mask)
+        merged["reuse"] = None if a.reuse is None or b.reuse is None else min(a.reuse, b.reuse)
+        merged["batched"] = a.batched
+    merged["combine"] = a.combine
+    return {key: value for key, value in merged.items() if value is not None}
 
 
 def _categories(a: Policy, b: Policy) -> Iterable[Category]:

@@ -168,6 +168,14 @@ def _replace(policy: Policy) -> Iterator[Violation]:
             yield Violation(
                 "replace-with-scale", ("guidance", key), f"`{key}` has no meaning in `mode: replace`", hint, also
             )
+    hint_branch = "`mode: replace` evaluates no negative of its own. Leave it out, or use `mode: separate`."
+    for key in ("mask", "reuse", "batched"):
+        if getattr(policy.guidance, key) is not None:
+            message = f"`{key}` has no meaning in `mode: replace`"
+            yield Violation("replace-without-branch", ("guidance", key), message, hint_branch, also)
+    if policy.guidance.combine == "sum":
+        message = "`combine: sum` has no meaning in `mode: replace`"
+        yield Violation("replace-without-branch", ("guidance", "combine"), message, hint_branch, also)
     for index, category in enumerate(policy.categories):
         if category.guidance is not None:
             loc = ("categories", index, "guidance", "scale")

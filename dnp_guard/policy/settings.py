@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dnp_guard.policy.fields import Address, Count, Flag, Hold, PolicyModel, Probability, Scale, StepNumber, Text
+from dnp_guard.policy.fields import Address, Count, Flag, Hold, PolicyModel, Probability, Scale, Share, StepNumber, Text
 from dnp_guard.types import GuidanceMode  # noqa: TC001 (pydantic reads it when it runs)
 
 DEFAULT_STEPS = (0.10, 0.12, 0.14, 0.18, 0.24, 0.32, 0.42, 0.54, 0.68, 0.84)
@@ -104,15 +104,40 @@ class Guidance(PolicyModel):
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
-        description="What the scale depends on; `severity` when omitted. `constant`: nothing. `severity`: a quarter of it "
-        "for a low severity to all of it for a critical one. `controller`: severity, how sure a look is, and whether "
-        "what is seen fades; never over the scale. An error in `mode: replace`.",
+        description="What the scale depends on; `severity` when omitted. `constant`: nothing. `severity`: a quarter of "
+        "it for a low severity to all of it for a critical one. `controller`: severity, how sure a look is, and "
+        "whether what is seen fades; never over the scale. An error in `mode: replace`.",
         examples=["severity"],
     )
     hold: Hold = Field(
         default=2,
         description="A negative stays through this many answered queries that no longer see its category.",
         examples=[2],
+    )
+
+    combine: Literal["join", "strongest", "sum"] | None = Field(
+        default=None,
+        description="Several categories at once: `join` makes one negative of all their words, `strongest` takes the "
+        "likeliest alone, `sum` adds a term for each. `join` when omitted.",
+        examples=["join"],
+    )
+    mask: Share | None = Field(
+        default=None,
+        description="Steer only where the negative differs most from the unconditional: this share of the picture. "
+        "Omitted: everywhere. An error in `mode: replace`.",
+        examples=[0.5],
+    )
+    reuse: Count | None = Field(
+        default=None,
+        description="Evaluate the negative at every k-th step only, and use what it gave for the steps between. "
+        "Omitted: at every step. An error in `mode: replace`.",
+        examples=[2],
+    )
+    batched: Flag | None = Field(
+        default=None,
+        description="Evaluate the negatives together with the host's own batch, where it evaluates both branches at "
+        "once: cheaper, but the other images of the batch are no longer bit-identical. An error in `mode: replace`.",
+        examples=[True],
     )
 
     @model_validator(mode="before")

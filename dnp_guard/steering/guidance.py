@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_PACKED = 3
+"""Dimensions of latents that are packed into a sequence of positions."""
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
@@ -30,7 +34,35 @@ def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
         e_u: [B, ...].
         s: scales, broadcastable to [B, ...].
     """
-    return -s * (e_n - e_u)
+    return push(e_n - e_u, s)
+
+
+def push(d: Tensor, s: Tensor) -> Tensor:
+    """-s d: the separate term from a difference d = e_n - e_u that is known."""
+    return -s * d
+
+
+def within(delta: Tensor, d: Tensor, share: float) -> Tensor:
+    """The part of delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
+
+    SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
+    counts by the length of d over its channels, averaged with its neighbours.
+
+    Args:
+        delta: [B, C, ..., h, w], or packed [B, positions, C].
+        d: likewise.
+        share: of the positions, 0 to 1; at least one is left.
+    """
+    wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
+    packed = d.ndim == _PACKED
+    length = torch.linalg.vector_norm(d.to(wide), dim=2 if packed else 1, keepdim=True)
+    if not packed:
+        planes = length.reshape(-1, 1, *length.shape[-2:])
+        length = F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).view_as(length)
+    flat = length.flatten(1)
+    kept = max(1, round(share * flat.shape[1]))
+    least = flat.topk(kept, dim=1).values[:, -1]
+    return delta * (length >= least.view(-1, *[1] * (length.ndim - 1))).to(delta.dtype)
 
 
 def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.injection import Conditioning
     from dnp_guard.session import Session
-    from dnp_guard.types import Negative
+    from dnp_guard.types import GuidanceMode, Negative
 
 _RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)
 """The call that runs in this context; pipelines in other threads may share its denoiser."""
@@ -81,9 +81,9 @@ class Call:
                 hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
             )
         self._users_negatives = users_negatives or [""] * request.images
-        self._encoded: dict[str, dict[str, Tensor]] = {}
+        self._encoded: dict[str, Conditioning] = {}
         self._substeps = done
-        self._next: dict[int, tuple[Conditioning, float]] | None = None
+        self._next: dict[int, tuple[Term, ...]] | None = None
         self._before = _RUNNING.get()
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
@@ -91,7 +91,7 @@ class Call:
         self.session: Session = guard.start(request, policy)
         self._injection = Injection(
             request.images,
-            mode,
+            policy.guidance,
             lambda: _RUNNING.get() is self,
             lambda error: self.session.missed(None, error),
             lambda: _rescaling_scale(pipe),
@@ -141,18 +141,23 @@ class Call:
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""
         texts = {
-            index: self._text(negative, self._users_negatives[index])
+            index: [self._text(part.text, negative.mode, self._users_negatives[index]) for part in negative.terms]
             for index, negative in enumerate(negatives)
             if negative is not None
         }
-        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._encoded]
+        every = dict.fromkeys(text for each in texts.values() for text in each)
+        missing = [text for text in every if text not in self._encoded]
         if missing:
             encoded = self._family.encode(self._pipe, missing, self._wanted)
             for row, text in enumerate(missing):
                 self._encoded[text] = {name: value[row] for name, value in encoded.items()}
         self._next = {
-            index: (self._encoded[text], (negatives[index].scale or 0.0))  # type: ignore[union-attr]
-            for index, text in texts.items()
+            index: tuple(
+                Term(text, self._encoded[text], part.scale)
+                for text, part in zip(texts[index], negative.terms, strict=True)
+            )
+            for index, negative in enumerate(negatives)
+            if negative is not None
         }
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
@@ -167,9 +172,8 @@ class Call:
         self.guard.finished(self.session)
 
     @staticmethod
-    def _text(negative: Negative, users: str) -> str:
-        words = negative.text
-        return f"{words}, {users}" if negative.mode == "replace" and users else words
+    def _text(words: str, mode: GuidanceMode, users: str) -> str:
+        return f"{words}, {users}" if mode == "replace" and users else words
 
     def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         order = getattr(self._scheduler, "order", 1)
