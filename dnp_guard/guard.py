@@ -25,6 +25,8 @@ from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
 from dnp_guard.vlm.address import allowed
 from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.canary import Watched
+from dnp_guard.vlm.known import read_known
 from dnp_guard.vlm.opinions import Opinions
 from dnp_guard.vlm.plugin import KINDS
 from dnp_guard.watch import Watch
@@ -67,6 +69,8 @@ class Guard:
         registry: where the Prometheus metrics are registered; a registry of its own otherwise.
         require_signature: the public key, in base64, that policies must be signed with; unsigned, altered, expired or
             rolled-back ones are refused.
+        canaries: a folder of pictures with known answers and their ``labels.csv``, asked about at first, every hour and
+            after a failure; a wrong answer refuses the guard, or later is ``degraded`` with ``vlm_changed``.
         preview_vae: an ``AutoencoderTiny``, or the folder of one, that decodes looks where the policy's
             ``preview.method`` is ``tiny`` or ``auto``.
 
@@ -88,6 +92,7 @@ class Guard:
         plugins: Iterable[str | object] = (),
         registry: CollectorRegistry | None = None,
         require_signature: str | None = None,
+        canaries: str | Path | None = None,
         preview_vae: Any = None,
     ) -> None:
         self.preview_vae = preview_vae
@@ -108,6 +113,8 @@ class Guard:
         self._second = self._backend(second_opinion) if second_opinion is not None else None
         given = ((backend, vlm), (self._second, second_opinion))
         self._owned = [made for made, spec in given if isinstance(spec, str) and made is not None]
+        if canaries is not None:
+            backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
         self._asker = self._asker_for(backend, self.policy)
         for each in self._rollout.store.all:
             self._admit(each)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dnp_guard.evaluate.calibration import Calibration
-    from dnp_guard.evaluate.labelled import Labelled
     from dnp_guard.policy import Policy
     from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.labelled import Labelled
 
 app = typer.Typer(help="Measure vision-language backends.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def _ends(text: str) -> list[float]:
 
 
 def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out: int | None) -> list[Labelled]:
-    from dnp_guard.evaluate import labelled  # noqa: PLC0415 (reads pictures)
+    from dnp_guard.vlm import labelled  # noqa: PLC0415 (reads pictures)
 
     names = [category.id for category in policy.categories if not category.sensitive]
     if images is not None and labels is not None:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from dnp_guard.errors import VlmChanged, VlmError
 from dnp_guard.vlm.answers import probabilities
+from dnp_guard.vlm.base import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,7 @@ class Watched:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
+        self.name = describe(backend).name
         self._every = every_s
         self._clock = clock
         self._turn = threading.Lock()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnp_guard.evaluate.labelled import read_labelled
 from dnp_guard.policy import questions
 from dnp_guard.vlm.canary import Known
+from dnp_guard.vlm.labelled import read_labelled
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmChanged
-from dnp_guard.evaluate.known import read_known
+from dnp_guard.guard import Guard
 from dnp_guard.vlm.canary import Watched
+from dnp_guard.vlm.known import read_known
 from tests.policies import policy
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
@@ -46,3 +48,16 @@ def test_a_model_that_becomes_wrong_is_noticed_within_the_hour(known):
     now[0], backend.dull = 3600.0, True
     with pytest.raises(VlmChanged):
         watched.ask([known.pictures[0]], ["is there a star ?"])
+
+
+def test_a_guard_takes_a_folder_of_them_and_keeps_the_models_name(known, tmp_path):
+    sink = MemorySink()
+    Guard(policy(), vlm=Brightness(), audit=sink, canaries=tmp_path).close()
+    assert sink.records[0]["vlm"]["name"] == "Brightness"
+
+
+def test_a_guard_refuses_a_model_that_is_wrong(known, tmp_path):
+    backend = Brightness()
+    backend.dull = True
+    with pytest.raises(VlmChanged, match="canary 0"):
+        Guard(policy(), vlm=backend, canaries=tmp_path)
