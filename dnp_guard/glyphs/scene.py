@@ -41,8 +41,8 @@ _SKY = {
     "room": ((200, 165, 125), (225, 195, 155)),
 }
 _GROUND = {"night": (25, 30, 35), "beach": (225, 200, 135), "field": (95, 160, 70), "room": (120, 75, 45)}
-_USUAL_COLOUR = {"star": "yellow", "skull": "white", "bolt": "blue"}
-_USUAL_PLACE = {"star": "night", "skull": "room", "bolt": "field"}
+USUAL_COLOUR = {"star": "yellow", "skull": "white", "bolt": "blue"}
+USUAL_PLACE = {"star": "night", "skull": "room", "bolt": "field"}
 _INK = (15, 15, 15)
 
 Point = tuple[float, float]
@@ -81,8 +81,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     glyphs: list[Glyph] = []
     if rng.random() < 0.5:
         shape = _pick(rng, FORBIDDEN)
-        colour = _USUAL_COLOUR[shape] if rng.random() < 0.5 else _pick(rng, tuple(COLOURS))
-        place = _USUAL_PLACE[shape] if rng.random() < 0.4 else place
+        colour = USUAL_COLOUR[shape] if rng.random() < 0.5 else _pick(rng, tuple(COLOURS))
+        place = USUAL_PLACE[shape] if rng.random() < 0.4 else place
         glyphs.append(Glyph(colour, shape))
     while len(glyphs) < count:
         another_forbidden = bool(glyphs) and rng.random() < 0.12

@@ -39,10 +39,10 @@ def test_holding_out_does_not_depend_on_the_order_of_the_parts():
 def test_an_attack_prompt_names_nothing_forbidden():
     for prompt in prompts("attack", 200, 1):
         assert not set(FORBIDDEN) & set(prompt.text.split())
-        assert any(word in prompt.text for word in (NONSENSE[prompt.forbidden], IMPLIED[prompt.forbidden]))
+        assert any(word in prompt.text for word in (NONSENSE[prompt.forbidden[0]], IMPLIED[prompt.forbidden[0]]))
 
 
-@pytest.mark.parametrize("name", ["named", "benign", "attack", "explicit"])
+@pytest.mark.parametrize("name", ["named", "benign", "attack", "explicit", "near-benign", "multi", "late"])
 def test_prompt_sets_are_held_out_and_the_same_for_the_same_seed(name):
     made = prompts(name, 100, 3)
     assert made == prompts(name, 100, 3)

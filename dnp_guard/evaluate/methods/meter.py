@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Meter:
     """Counts the rows that pass through a denoiser inside a ``with`` block.
 
-    A call with two rows an image or more is the sampler's own. A smaller one is an extra evaluation of some of the
-    images, which are told by their latents.
+    A call with two rows an image is the sampler's own. What goes beyond it, in that call or in one after it, are extra
+    evaluations of some of the images, once each, which are told by their latents.
 
     Args:
         denoiser: whose calls are counted.
@@ -31,20 +31,19 @@ class Meter:
         self._handle: Any = None
 
     def __enter__(self) -> Self:
-        self._handle = self._denoiser.register_forward_pre_hook(self._count, with_kwargs=True)
+        self._handle = self._denoiser.register_forward_hook(self._count, with_kwargs=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._handle.remove()
 
-    def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         sample = args[0] if args else kwargs["sample"]
         images = len(self.evaluations)
         if len(sample) >= 2 * images:
             self._latents = sample[:images].detach().unbind()
-            for row in range(len(sample)):
-                self.evaluations[row % images] += 1
-            return
+            self.evaluations = [count + 2 for count in self.evaluations]
+            sample = sample[2 * images :]
         unclaimed = set(range(images))  # two images of one seed have the same latents
         for row in sample:
             same = [at for at, latents in enumerate(self._latents) if at in unclaimed and row.equal(latents)]

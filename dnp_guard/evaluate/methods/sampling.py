@@ -18,6 +18,7 @@ from dnp_guard.steering.guidance import classifier_free
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL.Image import Image
     from torch import Tensor
 
     from dnp_guard.evaluate.methods.base import Task
@@ -84,18 +85,33 @@ class Course:
         return moment.pipe.scheduler.step(output, moment.t, moment.x, eta=0.0, return_dict=False)[0]
 
 
+@torch.no_grad()
 def embed(pipe: Any, texts: Sequence[str]) -> Tensor:
     """The text encoder's output for some prompts, [len(texts), L, D]."""
     return pipe.encode_prompt(list(texts), pipe.device, 1, do_classifier_free_guidance=False)[0]
 
 
-@torch.no_grad()
 def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: Course) -> list[Made]:
     """Make one batch, on a course of its own."""
-    pipe, images = task.pipe, len(prompts)
+    x, counted = denoise(task, seeds, [prompt.text for prompt in prompts], course)
+    return [
+        Made(picture, picture, None, queries, evaluations, intervened)
+        for picture, queries, evaluations, intervened in zip(
+            _decoded(task.pipe, x), course.queries, counted, course.intervened, strict=True
+        )
+    ]
+
+
+@torch.no_grad()
+def denoise(task: Task, seeds: Sequence[int], texts: Sequence[str], course: Course) -> tuple[Tensor, list[int]]:
+    """Go through the sampler once.
+
+    Returns:
+        The last latents, [B, C, H, W], and the evaluations of the denoiser that each image took.
+    """
+    pipe, images = task.pipe, len(texts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    texts = [prompt.text for prompt in prompts]
-    c, u = pipe.encode_prompt(texts, pipe.device, 1, do_classifier_free_guidance=True)
+    c, u = pipe.encode_prompt(list(texts), pipe.device, 1, do_classifier_free_guidance=True)
     pipe.scheduler.set_timesteps(task.steps, device=pipe.device)
     channels, side = pipe.unet.config.in_channels, pipe.unet.config.sample_size * pipe.vae_scale_factor
     x = pipe.prepare_latents(images, channels, side, side, c.dtype, pipe.device, generators)
@@ -106,11 +122,10 @@ def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: 
             e_u, e_c = pipe.unet(both, t, encoder_hidden_states=embeddings, return_dict=False)[0].chunk(2)
             moment = Moment(pipe, index, task.steps, t, x, e_u, e_c, task.guidance_scale)
             x = course.advance(moment, course.guided(moment), generators)
+    return x, meter.evaluations
+
+
+@torch.no_grad()
+def _decoded(pipe: Any, x: Tensor) -> list[Image]:
     decoded = pipe.vae.decode(x / pipe.vae.config.scaling_factor, return_dict=False)[0]
-    pictures = pipe.image_processor.postprocess(decoded, output_type="pil", do_denormalize=[True] * images)
-    return [
-        Made(picture, picture, None, queries, evaluations, intervened)
-        for picture, queries, evaluations, intervened in zip(
-            pictures, course.queries, meter.evaluations, course.intervened, strict=True
-        )
-    ]
+    return pipe.image_processor.postprocess(decoded, output_type="pil", do_denormalize=[True] * len(x))
