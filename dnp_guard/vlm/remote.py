@@ -12,6 +12,8 @@ from dnp_guard.vlm.transport import Transport
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dnp_guard.vlm.breaker import State
+
 TRIAL_QUESTION = "Is there a circle in this image?"
 
 
@@ -36,6 +38,10 @@ class RemoteBackend:
         self._transport = Transport(urls, **options)
         self.local = self._transport.local
         self.addresses = self._transport.addresses
+
+    def states(self) -> dict[str, State]:
+        """Each base URL with the state of its breaker."""
+        return self._transport.states()
 
     def close(self) -> None:
         """Close the connections and end their thread."""

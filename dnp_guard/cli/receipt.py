@@ -1,0 +1,89 @@
+"""``dnp-guard receipt``: whether what is delivered is what the guard let pass."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dnp_guard.cli.console import AsJson, print_json, print_problem, problems_of
+from dnp_guard.errors import Problem
+from dnp_guard.server import receipts
+
+app = typer.Typer(help="Signed decisions about finished images.", no_args_is_help=True)
+
+
+@app.command()
+def verify(
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="The receipt, a file of it, or - for stdin.")],
+    *,
+    key: Annotated[str, typer.Option(help="The public key, in base64, or a file of it.")],
+    image: Annotated[Path | None, typer.Option(help="The image that is to be delivered.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that an image may be delivered. Exits 1 unless the receipt is signed, in time, of it, and says pass."""
+    text = sys.stdin.read() if receipt == "-" else _text(receipt)
+    claims: dict[str, Any] | None = None
+    try:
+        claims = receipts.read(text, _text(key))
+        problems = tuple(_objections(claims, image))
+    except receipts.ReceiptRefused as error:
+        problems = problems_of(error)
+    if as_json:
+        print_json({"ok": not problems, "receipt": claims, "errors": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            print_problem(problem)
+    if problems:
+        raise typer.Exit(1)
+    if not as_json and claims is not None:
+        typer.echo(f"ok: {claims['decision']}, until {datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+
+@app.command()
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.")],
+) -> None:
+    """Make a key for `dnp-guard serve --receipt-key`, and print the public one."""
+    typer.echo(receipts.new_key(file))
+
+
+def _text(given: str) -> str:
+    # A receipt is longer than a name may be, and asking the system about it would fail.
+    if len(given) < _LONGEST_NAME and Path(given).is_file():
+        return Path(given).read_text(encoding="utf-8")
+    return given
+
+
+_LONGEST_NAME = 255
+
+
+def _objections(claims: dict[str, Any], image: Path | None) -> list[Problem]:
+    found = []
+    if claims["exp"] <= time.time():
+        found.append(
+            _objection("expired", f"it ended at {datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%dT%H:%M:%SZ}")
+        )
+    if claims["action"] != "pass":
+        found.append(_objection("withheld", f"it says {claims['action']}: {claims['decision']}"))
+    if image is not None and _digest(image) != claims["picture"]:
+        found.append(_objection("other-image", "it is for another image", str(image)))
+    return found
+
+
+def _objection(code: str, message: str, file: str = "") -> Problem:
+    return Problem(file, 0, 0, code, message, "Do not deliver the image.")
+
+
+def _digest(image: Path) -> str:
+    from PIL import Image  # noqa: PLC0415 (needed with --image alone)
+
+    from dnp_guard.server.pictures import digest  # noqa: PLC0415 (as above)
+
+    with Image.open(image) as opened:
+        return digest(opened)

@@ -1,0 +1,89 @@
+"""``dnp-guard serve``: the guard as a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dnp_guard.errors import DnpGuardError
+
+
+def serve(
+    policy: Annotated[str, typer.Option("--policy", help="A policy file, a folder of them, or a shipped name.")],
+    vlm: Annotated[str, typer.Option("--vlm", help="The backend, such as glyphs or systemone:MODEL@URL.")],
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8777,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Tokens, as `dnp-guard token add` makes them; without, this machine alone.")
+    ] = None,
+    audit: Annotated[list[str] | None, typer.Option(help="Where records go; may be given several times.")] = None,
+    receipt_key: Annotated[Path | None, typer.Option(help="Key that receipts are signed with.")] = None,
+    receipt_seconds: Annotated[int, typer.Option(min=1, help="How long a receipt counts.")] = 86_400,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    tls_clients: Annotated[
+        Path | None, typer.Option(help="Authorities whose certificates clients have to show, PEM.")
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Serve other machines without TLS: it ends before this.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; they share sessions.")] = 1,
+    store: Annotated[
+        str | None, typer.Option(help="Keep sessions over a restart: sqlite:PATH or redis://HOST.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Reload the policy when it changes.")] = False,
+    require_signature: Annotated[
+        str | None, typer.Option(help="The public key, in base64, that policies have to be signed with.")
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 16 << 20,
+    max_images: Annotated[int, typer.Option(min=1, help="Images of a session.")] = 16,
+    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions, a token.")] = 256,
+    max_questions: Annotated[int, typer.Option(min=1, help="Questions that a session may need.")] = 20_000,
+    rate: Annotated[int, typer.Option(min=1, help="Requests a minute, a token.")] = 12_000,
+    idle_seconds: Annotated[float, typer.Option(min=1, help="A session that hears nothing so long expires.")] = 600,
+    threads: Annotated[int, typer.Option(min=1, help="Requests worked on at once, a worker.")] = 64,
+    grace_seconds: Annotated[int, typer.Option(min=0, help="What requests in flight have to end.")] = 30,
+) -> None:
+    """Serve the guard to hosts that cannot import it; the protocol is in the documentation."""
+    try:
+        from dnp_guard.server import run  # noqa: PLC0415 (an extra)
+        from dnp_guard.server.settings import Limits, Settings  # noqa: PLC0415
+    except ImportError as error:
+        raise DnpGuardError(f"serving needs {error.name}", hint="pip install 'dnp-guard[server]'") from error
+    settings = Settings(
+        policy=policy,
+        vlm=vlm,
+        audit=tuple(audit or ()),
+        token_file=token_file,
+        receipt_key=receipt_key,
+        receipt_s=receipt_seconds,
+        store=store or "sqlite::memory:",
+        keep=store is not None,
+        threads=threads,
+        watch=watch,
+        require_signature=require_signature,
+        limits=Limits(
+            body=max_body,
+            pixels=max_pixels,
+            images=max_images,
+            sessions=max_sessions,
+            questions=max_questions,
+            rate=rate,
+            idle_s=idle_seconds,
+        ),
+    )
+    address = run.Address(host, port, tls_cert, tls_key, tls_clients)
+    run.check(address, settings, plain_http=plain_http)
+    code = run.run(
+        address,
+        settings,
+        workers=workers,
+        grace_s=grace_seconds,
+        started=lambda url: typer.echo(f"serving {policy} with {vlm} at {url}"),
+    )
+    if code:
+        raise typer.Exit(code)

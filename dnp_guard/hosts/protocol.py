@@ -1,0 +1,149 @@
+"""What goes between a host and the guard service, version 1; both halves read it here.
+
+An unknown key is an error: a misspelt request to be stricter must not be lost.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dnp_guard.types import GuidanceMode, Outcome
+
+VERSION: Final = 1
+LARGEST: Final = 1_000_000
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Line = Annotated[str, Field(max_length=200)]
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Host(_Message):
+    """Who asks: ``host{name, version, target}`` of the record."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = Field(description="Of the host.", examples=["a1111"])
+    version: Line = Field(default="", examples=["1.10.1"])
+    target: Line = Field(default="", description="What of it is guarded.", examples=["txt2img"])
+
+
+class Run(_Message):
+    """How it is drawn, for the record alone."""
+
+    seed: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
+    scheduler: Line | None = None
+    guidance_scale: Finite | None = None
+    size: tuple[Count, Count] | None = Field(default=None, description="Width and height.")
+
+
+class Open(_Message):
+    """A generation is about to start."""
+
+    protocol: Literal[1]
+    host: Host
+    prompts: list[str] = Field(default=[], max_length=1000, description="For the record, as the policy keeps them.")
+    steps: Count | None = Field(default=None, description="Steps this run executes, all passes of it; null if unknown.")
+    images: Count = Field(description="Images drawn together.")
+    policy: Line | None = Field(default=None, description="Another policy of this token, to be stricter by.")
+    region: Line | None = Field(default=None, description="To select from a store of policies.")
+    surface: Line | None = Field(default=None, description="Likewise.")
+    run: Run = Run()
+
+
+class Opened(_Message):
+    """What the host has to do."""
+
+    session: str
+    due: list[int] | None = Field(description="Steps to ask at, from 0; null where the steps are unknown.")
+    due_progress: list[float] = Field(description="The same as parts of the run.")
+    policy: str = Field(description="Name of the policy in force.")
+    on_failure: Literal["closed", "open", "last"]
+    deadline_ms: int | None = Field(description="How long an answer may take; null: as long as it takes.")
+    user_previews: Literal["withhold", "blur", "allow"] = Field(description="What the host may show meanwhile.")
+    mode: Literal["enforce", "shadow"]
+    digest: str = Field(description="Of the policy.")
+    final: bool = Field(description="Whether the finished images are looked at.")
+    skip_similar: float | None = Field(description="From which similarity on a look may be skipped.")
+    vocabulary: list[str] = Field(description="Every word or phrase that may be injected.")
+    idle_s: float = Field(description="A session that hears nothing for so many seconds expires.")
+
+
+class Picture(_Message):
+    """One image as the host sees it now."""
+
+    index: Annotated[int, Field(ge=0, lt=LARGEST)]
+    data: str = Field(description="data:image/jpeg;base64,… or data:image/png;base64,…")
+
+
+class Preview(Picture):
+    """The prediction of one image."""
+
+    similarity: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        default=None, description="Cosine with the prediction that was last looked at, of the latents."
+    )
+
+
+class Query(_Message):
+    """What is being drawn at a step."""
+
+    step: Annotated[int, Field(ge=0, le=LARGEST)]
+    progress: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Part of the run that is done; needed where the steps are unknown."
+    )
+    sigma: Finite | None = None
+    images: list[Preview] = Field(max_length=1000)
+    effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
+
+
+class Steer(_Message):
+    """What one image is steered away from, from the next step on."""
+
+    index: int
+    negative: str | None
+    scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
+    mode: GuidanceMode
+    action: Literal["none", "steer"]
+
+
+class Answer(_Message):
+    """What every image is steered away from, from the next step on."""
+
+    images: list[Steer]
+    answered: bool = Field(description="false: the look failed; ask again at the next step.")
+
+
+class Finish(_Message):
+    """The finished images."""
+
+    images: list[Picture] = Field(max_length=1000)
+
+
+class Verdict(_Message):
+    """What becomes of one image."""
+
+    index: int
+    decision: Outcome
+    action: Literal["pass", "blur", "block"]
+    receipt: str | None = Field(description="Signed, where the service has a key.")
+    why: str
+
+
+class Verdicts(_Message):
+    """What becomes of every image."""
+
+    images: list[Verdict]
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""

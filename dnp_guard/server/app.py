@@ -1,0 +1,211 @@
+"""The service over HTTP: who may ask, how much, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from uvicorn.config import STARTUP_FAILURE
+
+from dnp_guard._version import __version__
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.hosts.protocol import Answer, Finish, Open, Opened, Query, Verdicts
+from dnp_guard.hosts.protocol import Problem as ProblemDocument
+from dnp_guard.server import problems
+from dnp_guard.server.gate import Gate
+from dnp_guard.server.guards import Guards
+from dnp_guard.server.problems import Problem
+from dnp_guard.server.receipts import issuer
+from dnp_guard.server.service import Service
+from dnp_guard.server.settings import VARIABLE, Settings
+from dnp_guard.server.store import open_store
+from dnp_guard.server.tokens import Grant, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SWEEP_S = 5.0
+"""Seconds between two looks for expired sessions."""
+
+
+def from_environment() -> FastAPI:
+    """The application of a worker, whose settings are in the environment; one that cannot be ends the service."""
+    try:
+        return create(Settings.model_validate_json(os.environ[VARIABLE]))
+    except DnpGuardError as error:
+        sys.stderr.write(f"dnp-guard: {error}\n")
+        sys.exit(STARTUP_FAILURE)
+
+
+def create(settings: Settings) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: of the service; what they name is opened.
+
+    Raises:
+        DnpGuardError: it cannot be.
+    """
+    app = FastAPI(
+        title="dnp_guard",
+        version=__version__,
+        description="The guard as a service: what is drawn is looked at while it is denoised, and steered.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=JSONResponse,
+        responses={
+            status: {"model": ProblemDocument, "content": {"application/problem+json": {}}, "description": title}
+            for status, title in {**_titles(), 500: "The service failed"}.items()
+        },
+    )
+    app.state.settings = settings
+    app.state.tokens = Tokens(settings.token_file)
+    app.state.service = _service(settings, app.state.tokens)  # what cannot be served is refused before it starts
+    app.add_middleware(Gate, state=app.state, body=settings.limits.body)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _plain)
+    app.add_exception_handler(Exception, _failed)
+    _routes(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    service: Service = app.state.service
+    _widen(settings.threads)
+    sweeping = asyncio.create_task(_sweep(service))
+    try:
+        yield
+    finally:
+        sweeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeping
+        await run_in_threadpool(service.close, keep=settings.keep)
+
+
+def _service(settings: Settings, tokens: Tokens) -> Service:
+    signer = issuer(settings.receipt_key, settings.receipt_s) if settings.receipt_key else None
+    guards = Guards(settings)
+    for grant in tokens.all:
+        guards.of(grant.tenant)
+        guards.stricter(grant)
+    return Service(guards, open_store(settings.store), settings.limits, signer)
+
+
+def _widen(threads: int) -> None:
+    from anyio.to_thread import current_default_thread_limiter  # noqa: PLC0415 (needs a running loop)
+
+    current_default_thread_limiter().total_tokens = threads
+
+
+async def _sweep(service: Service) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await run_in_threadpool(service.sweep)
+
+
+def _grant(request: Request) -> Grant:
+    grant: Grant = request.scope["dnp_guard.grant"]
+    return grant
+
+
+Granted = Annotated[Grant, Depends(_grant)]
+_BEARER = HTTPBearer(auto_error=False, description="A token of the token file.")
+
+
+def _routes(app: FastAPI) -> None:
+    state = app.state
+    v1 = APIRouter(prefix="/v1", tags=["sessions"], dependencies=[Depends(_BEARER)])
+
+    @v1.post("/sessions", status_code=201)
+    def open_session(asked: Open, grant: Granted) -> Opened:
+        """Begin a generation."""
+        opened: Opened = state.service.open(grant, asked)
+        return opened
+
+    @v1.post("/sessions/{session}/queries")
+    def query(session: str, asked: Query, grant: Granted, request: Request) -> Answer:
+        """Show what is being drawn at a step; hear what to steer away from. A repeated step is answered the same."""
+        answer: Answer
+        answer, request.scope["dnp_guard.waited_ms"] = state.service.query(grant, session, asked)
+        return answer
+
+    @v1.post("/sessions/{session}/final")
+    def final(session: str, asked: Finish, grant: Granted) -> Verdicts:
+        """Show the finished images; hear what becomes of each."""
+        verdicts: Verdicts = state.service.final(grant, session, asked)
+        return verdicts
+
+    @v1.delete("/sessions/{session}", status_code=204)
+    def abandon(session: str, grant: Granted) -> None:
+        """End a generation that has no images."""
+        state.service.abandon(grant, session)
+
+    app.include_router(v1)
+
+    @app.get("/healthz", tags=["health"])
+    async def alive() -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"], responses={503: {"model": ProblemDocument, "description": "Not ready"}})
+    def ready() -> Response:
+        """Whether generations can be guarded."""
+        why = state.service.guards.unready()
+        return problems.plain(503, why) if why else JSONResponse({"status": "ok"})
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    def metrics() -> Response:
+        """Prometheus metrics, of all workers."""
+        registry = state.service.guards.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _titles() -> dict[int, str]:
+    titles: dict[int, list[str]] = {}
+    for status, title in problems.KINDS.values():
+        titles.setdefault(status, []).append(title)
+    return {status: "; ".join(said) for status, said in titles.items()}
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)  # noqa: S101 (as it is registered)
+    return problems.response(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (as it is registered)
+    said = [
+        {"pointer": "/" + "/".join(str(part) for part in each["loc"][1:]), "detail": each["msg"]}
+        for each in error.errors()
+    ]
+    first = said[0] if said else {"pointer": "/", "detail": "invalid"}
+    return problems.response(Problem("request", f"{first['pointer']}: {first['detail']}", errors=said))
+
+
+async def _plain(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 (as it is registered)
+    if error.status_code == problems.KINDS["body"][0]:
+        return problems.response(Problem("body", str(error.detail)))
+    return problems.plain(error.status_code, str(error.detail), error.headers)
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return problems.plain(500, "The service failed; nothing is decided. Its log says more.")

@@ -1,0 +1,102 @@
+"""The guards of a service: one a tenant, over one backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.guard import Guard
+from dnp_guard.policy import load_policy, shipped
+from dnp_guard.vlm.plugin import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dnp_guard.policy import Policy
+    from dnp_guard.server.settings import Settings
+    from dnp_guard.server.tokens import Grant
+
+
+class Guards:
+    """Makes the guard of a tenant when it is first needed.
+
+    Args:
+        settings: of the service.
+
+    Attributes:
+        registry: where all of them are counted.
+
+    Raises:
+        VlmUnavailable: the backend cannot be built.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.registry = CollectorRegistry()
+        self._settings = settings
+        self._backend = build(settings.vlm)
+        self._lock = Lock()
+        self._of: dict[str | None, Guard] = {}
+        self._stricter: dict[str, Policy] = {}
+
+    def of(self, tenant: str | None) -> Guard:
+        """The guard of a tenant.
+
+        Raises:
+            DnpGuardError: no policy is for it, or it cannot be put in force.
+        """
+        with self._lock:
+            if tenant not in self._of:
+                guard = Guard(
+                    self._settings.policy,
+                    vlm=self._backend,
+                    audit=list(self._settings.audit),
+                    tenant=tenant,
+                    registry=self.registry,
+                    require_signature=self._settings.require_signature,
+                )
+                if self._settings.watch:
+                    guard.watch()
+                self._of[tenant] = guard
+            return self._of[tenant]
+
+    def stricter(self, grant: Grant) -> dict[str, Policy]:
+        """The policies that a token's sessions may ask for, by name.
+
+        Raises:
+            PolicyError: one of them does not check.
+        """
+        found = [self._loaded(spec) for spec in grant.policies]
+        return {policy.name: policy for policy in found}
+
+    def _loaded(self, spec: str) -> Policy:
+        if spec not in self._stricter:
+            file = self._settings.token_file
+            path = spec if spec in shipped() or file is None else file.parent / Path(spec)
+            self._stricter[spec] = load_policy(path)
+        return self._stricter[spec]
+
+    def unready(self) -> str:
+        """Why nothing can be guarded now; empty where all is well."""
+        states: Mapping[str, str] = getattr(self._backend, "states", dict)()
+        if states and all(state == "open" for state in states.values()):
+            return "the vision-language model has failed too often and is left alone for a while"
+        for guard in list(self._of.values()):
+            try:
+                _ = guard.policy
+            except DnpGuardError as error:
+                return f"no valid policy: {error.message}"
+        return "" if self._of else "no policy is loaded"
+
+    def close(self) -> None:
+        """Close every guard, and then the backend."""
+        guards = list(self._of.values())
+        for guard in guards:
+            guard.settle()
+        for guard in guards:
+            guard.close()
+        if hasattr(self._backend, "close"):
+            self._backend.close()

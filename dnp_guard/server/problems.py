@@ -1,0 +1,78 @@
+"""Errors as RFC 9457 has them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TYPE = "urn:dnp-guard:problem:"
+"""What every problem's type begins with."""
+
+KINDS: Mapping[str, tuple[int, str]] = {
+    "token": (401, "No valid token"),
+    "host": (403, "The token is not for this host"),
+    "policy": (403, "The token is not for this policy"),
+    "address": (403, "Not addressed to this machine"),
+    "session": (404, "No such session"),
+    "step": (409, "Steps only grow"),
+    "over": (409, "The session is over"),
+    "busy": (409, "Another request changed the session meanwhile"),
+    "body": (413, "The request is too large"),
+    "request": (422, "The request does not have the form of the protocol"),
+    "images": (422, "Not the images of this session"),
+    "picture": (422, "An image cannot be taken"),
+    "refused": (422, "The generation is refused"),
+    "rate": (429, "Too many requests"),
+    "sessions": (429, "Too many open sessions"),
+}
+"""Status and title of each problem that this service has a name for."""
+
+
+class Problem(Exception):
+    """A request that is answered with a problem.
+
+    Args:
+        kind: of :data:`KINDS`.
+        detail: what is wrong this time, and what to do.
+        more: other members of the document.
+        wait: seconds after which it may be tried again.
+    """
+
+    def __init__(self, kind: str, detail: str, *, wait: int | None = None, **more: Any) -> None:
+        super().__init__(detail)
+        self.kind, self.detail, self.more, self.wait = kind, detail, more, wait
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document."""
+
+    media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode it in ASCII: what it quotes of a request may be no valid text."""
+        import json  # noqa: PLC0415 (kept beside its only use)
+
+        return json.dumps(content, allow_nan=False).encode()
+
+
+def response(problem: Problem) -> ProblemResponse:
+    """The answer to a request that has a problem."""
+    status, title = KINDS[problem.kind]
+    headers = {} if problem.wait is None else {"Retry-After": str(problem.wait)}
+    if problem.kind == "token":
+        headers["WWW-Authenticate"] = "Bearer"
+    document = {"type": TYPE + problem.kind, "title": title, "status": status, "detail": problem.detail, **problem.more}
+    return ProblemResponse(document, status, headers)
+
+
+def plain(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> ProblemResponse:
+    """A problem that its status says all of."""
+    title = HTTPStatus(status).phrase
+    return ProblemResponse(
+        {"type": "about:blank", "title": title, "status": status, "detail": detail}, status, dict(headers or {})
+    )

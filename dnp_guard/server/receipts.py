@@ -1,0 +1,166 @@
+"""Receipts: what was decided about one image, signed, so that whoever delivers it can check.
+
+A receipt is a JSON Web Signature in compact form (RFC 7515) with Ed25519 (RFC 8037), so that any library for JSON Web
+Tokens checks it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+TYPE = "dnp-guard-receipt"
+"""``typ`` of the header, so that no signature made for something else counts."""
+
+
+class ReceiptRefused(DnpGuardError):
+    """A receipt that says nothing: not one, or not signed by this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Signs receipts.
+
+    Args:
+        seed: of the key, 32 bytes.
+        seconds: for which a receipt counts.
+
+    Raises:
+        DnpGuardError: PyNaCl is not installed.
+    """
+
+    seed: bytes
+    seconds: int
+
+    @property
+    def public(self) -> str:
+        """The public key, in base64."""
+        return base64.b64encode(bytes(_nacl().SigningKey(self.seed).verify_key)).decode()
+
+    def sign(self, claims: Mapping[str, Any], now: float) -> str:
+        """A receipt of claims, with the time at which it was made and at which it ends."""
+        key = _nacl().SigningKey(self.seed)
+        header = {"alg": "EdDSA", "typ": TYPE, "kid": key_id(bytes(key.verify_key))}
+        payload = {"v": 1, **claims, "iat": int(now), "exp": int(now) + self.seconds}
+        signed = f"{_encoded(header)}.{_encoded(payload)}"
+        return f"{signed}.{_text(key.sign(signed.encode()).signature)}"
+
+
+def issuer(path: Path, seconds: int) -> Issuer:
+    """The issuer of a key file, which holds 32 bytes in base64.
+
+    Raises:
+        DnpGuardError: it cannot be read, others may read it, it holds no key, or PyNaCl is not installed.
+    """
+    try:
+        seed = base64.b64decode(path.read_bytes().strip(), validate=True)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise DnpGuardError(f"{path}: {error.strerror}", hint=_MAKE) from error
+    except binascii.Error:
+        seed, mode = b"", 0
+    if len(seed) != 32:  # noqa: PLR2004 (bytes of an Ed25519 key)
+        raise DnpGuardError(f"{path} holds no key", hint=_MAKE)
+    if mode & 0o077:
+        raise DnpGuardError(f"{path}: others than its owner may read the key", hint=f"chmod 600 {path}")
+    _nacl()
+    return Issuer(seed, seconds)
+
+
+def new_key(path: Path) -> str:
+    """Make a key, in a file that only its owner may read.
+
+    Returns:
+        The public key, in base64.
+
+    Raises:
+        DnpGuardError: the file is there already or cannot be made, or PyNaCl is not installed.
+    """
+    _nacl()
+    seed = os.urandom(32)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise DnpGuardError(f"{path}: {error.strerror}", hint="Give another path.") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(base64.b64encode(seed).decode() + "\n")
+    return Issuer(seed, 0).public
+
+
+def read(receipt: str, public: str) -> dict[str, Any]:
+    """What a receipt claims, its signature checked; not whether it has expired.
+
+    Args:
+        receipt: in compact form.
+        public: the key, in base64.
+
+    Raises:
+        ReceiptRefused: it is no receipt, or not signed by this key.
+        DnpGuardError: the key is none, or PyNaCl is not installed.
+    """
+    try:
+        raw = base64.b64decode(public.strip(), validate=True)
+        key = _nacl().VerifyKey(raw)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise DnpGuardError(
+            "the public key is not 32 bytes in base64", hint="Use what `receipt key` prints."
+        ) from error
+    signed, _, signature = receipt.strip().rpartition(".")
+    try:
+        header, payload = (json.loads(_decoded(part)) for part in signed.split("."))
+        known = header["alg"] == "EdDSA" and header["typ"] == TYPE and "crit" not in header and payload["v"] == 1
+        raw_signature = _decoded(signature)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReceiptRefused("this is no receipt", hint="Pass it as the service gave it.") from error
+    if not known or not _verifies(key, signed.encode(), raw_signature):
+        raise ReceiptRefused("the signature does not fit the key", hint="Do not deliver the image.")
+    return dict(payload)
+
+
+def key_id(public: bytes) -> str:
+    """A name for a public key: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+_MAKE = "Make one with: dnp-guard receipt key FILE"
+
+
+def _verifies(key: Any, text: bytes, signature: bytes) -> bool:
+    from nacl.exceptions import BadSignatureError  # noqa: PLC0415 (an extra)
+
+    try:
+        key.verify(text, signature)
+    except (BadSignatureError, ValueError):
+        return False
+    return True
+
+
+def _encoded(value: Mapping[str, Any]) -> str:
+    return _text(json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode())
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def _nacl() -> Any:
+    try:
+        from nacl import signing  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise DnpGuardError("receipts need PyNaCl", hint="pip install 'dnp-guard[server]'") from None
+    return signing

@@ -1,0 +1,134 @@
+"""Run the service: one process, or several that share its sessions."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import ssl
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import VARIABLE, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FACTORY = "dnp_guard.server.app:from_environment"
+_HEALTHY_S = 30
+"""Seconds after which a worker that gives no sign of life is replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the service listens.
+
+    Attributes:
+        host: address or name.
+        port: 0 for any that is free.
+        certificate: file, for TLS.
+        key: file of its private key.
+        clients: file of the authorities whose certificates clients have to show; None where they need none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8777
+    certificate: Path | None = None
+    key: Path | None = None
+    clients: Path | None = None
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
+    """See that what is served to other machines is protected.
+
+    Raises:
+        DnpGuardError: it would go out unencrypted, or to anyone.
+    """
+    if (address.certificate is None) != (address.key is None):
+        raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")
+    if address.clients is not None and address.certificate is None:
+        raise DnpGuardError("clients show certificates over TLS alone", hint="Give --tls-cert and --tls-key.")
+    for file in (address.certificate, address.key, address.clients):
+        if file is not None and not file.is_file():
+            raise DnpGuardError(f"{file}: no such file", hint="Give PEM files.")
+    if address.loopback:
+        return
+    if settings.token_file is None:
+        raise DnpGuardError(
+            f"{address.host} is reached from other machines, and anyone could ask", hint="Give --token-file."
+        )
+    if address.certificate is None and not plain_http:
+        raise DnpGuardError(
+            f"{address.host} is reached from other machines, and images would go unencrypted",
+            hint="Give --tls-cert and --tls-key; or --plain-http where TLS ends before it or the network is yours.",
+        )
+
+
+def run(address: Address, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
+    """Serve until the process is told to end; what is in flight then is answered.
+
+    Args:
+        address: where.
+        settings: what.
+        workers: processes.
+        grace_s: seconds that requests in flight have to end.
+        started: called with the base URL once the socket is bound.
+
+    Returns:
+        The exit code.
+    """
+    with ExitStack() as stack:
+        if workers > 1:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dnp-guard-")))
+            metrics = folder / "metrics"
+            metrics.mkdir()
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+            if settings.store == "sqlite::memory:":
+                settings = settings.model_copy(update={"store": f"sqlite:{folder / 'sessions.sqlite'}"})
+        os.environ[VARIABLE] = settings.model_dump_json()
+        config = uvicorn.Config(
+            _FACTORY if workers > 1 else create(settings),
+            factory=workers > 1,
+            host=address.host,
+            port=address.port,
+            workers=workers,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=grace_s,
+            timeout_worker_healthcheck=_HEALTHY_S,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+            ssl_ca_certs=str(address.clients) if address.clients else None,
+            ssl_cert_reqs=ssl.CERT_REQUIRED if address.clients else ssl.CERT_NONE,
+        )
+        socket = config.bind_socket()
+        stack.callback(socket.close)
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        started(f"{'https' if address.certificate else 'http'}://{host}:{socket.getsockname()[1]}")
+        if workers > 1:
+            parent = Multiprocess(config, sockets=[socket])
+            parent.run()
+            return 2 if any(process.exitcode == STARTUP_FAILURE for process in parent.processes) else 0
+        # uvicorn raises the signal that ended it once more when all is answered.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[socket])
+        return 0

@@ -1,0 +1,384 @@
+"""Sessions of generations that run elsewhere. Knows the protocol and no HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from dnp_guard import schedule
+from dnp_guard.errors import PolicyError, RequestRefused
+from dnp_guard.hosts.pictures import withheld
+from dnp_guard.hosts.protocol import Answer, Opened, Steer, Verdict, Verdicts
+from dnp_guard.policy import Policy, questions_per_image
+from dnp_guard.server import pictures, state
+from dnp_guard.server.problems import Problem
+from dnp_guard.server.store import Stored
+from dnp_guard.session import Request
+from dnp_guard.types import Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.protocol import Finish, Open, Preview, Query
+    from dnp_guard.server.guards import Guards
+    from dnp_guard.server.receipts import Issuer
+    from dnp_guard.server.settings import Limits
+    from dnp_guard.server.store import Store
+    from dnp_guard.server.tokens import Grant
+    from dnp_guard.session import Session
+    from dnp_guard.types import Negative
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A session's host whose pictures have come by HTTP."""
+
+    pictures: list[Image]
+    similarities: Sequence[float]
+
+    def similarity(self, step: Step) -> Sequence[float]:
+        """As the host measured it; nothing where it did not."""
+        return self.similarities
+
+    def previews(self, step: Step) -> list[Image]:
+        """The pictures that came."""
+        return self.pictures
+
+    def apply(self, negatives: Sequence[Negative | None]) -> None:
+        """Nothing: the host applies what it is answered."""
+
+
+class Service:
+    """Opens, queries and ends sessions.
+
+    A session is kept in the store after each request, so that any worker can go on with it; what is kept here is only
+    spared to be read again. Every record of a request is written before it is answered.
+
+    Args:
+        guards: of the tenants.
+        store: shared with other workers.
+        limits: of what may be asked for.
+        issuer: signs receipts; None for none.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        guards: Guards,
+        store: Store,
+        limits: Limits,
+        issuer: Issuer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.guards = guards
+        self._store = store
+        self._limits = limits
+        self._issuer = issuer
+        self._clock = clock
+        self._live: dict[str, tuple[int, Session]] = {}
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def admit(self, grant: Grant) -> None:
+        """Count a request of a token.
+
+        Raises:
+            Problem: it has sent too many.
+        """
+        now = self._clock()
+        if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
+            wait = 60 - int(now % 60)
+            raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
+
+    def open(self, grant: Grant, asked: Open) -> Opened:
+        """Begin a session.
+
+        Raises:
+            Problem: the token does not allow it, or it is too much.
+        """
+        if grant.hosts and asked.host.name not in grant.hosts:
+            raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
+        if asked.images > self._limits.images:
+            raise Problem("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
+        guard = self.guards.of(grant.tenant)
+        named = self.guards.stricter(grant).get(asked.policy or "") if asked.policy else None
+        if asked.policy and named is None and asked.policy != guard.policy.name:
+            raise Problem("policy", f"The token is not for a policy named {asked.policy!r}.")
+        request = Request(
+            asked.images,
+            asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
+            tuple(asked.prompts),
+            asked.run.model_dump(exclude_none=True) | ({"steps": asked.steps} if asked.steps else {}),
+        )
+        try:
+            with guard.tightened(named, region=asked.region, surface=asked.surface):
+                policy = guard.policy
+                self._affordable(policy, asked.images)
+                session = guard.start(request, policy)
+        except RequestRefused as error:
+            guard.settle()
+            raise Problem("refused", f"{error.message}. {error.hint}") from error
+        except PolicyError as error:
+            raise Problem("policy", str(error)) from error
+        kept = Stored(
+            id=session.id,
+            token=grant.sha256,
+            tenant=grant.tenant or "",
+            request=asked.model_copy(update={"prompts": []}).model_dump_json(),
+            policy=json.dumps(session.policy.resolved()),
+            digest=session.policy.digest,
+            expires=self._expiry(),
+            state=state.dumps(session.state),
+        )
+        if not self._store.add(kept, self._limits.sessions):
+            session.abandon("too many open sessions")
+            raise Problem("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
+        guard.settle()
+        self._live[session.id] = (0, session)
+        return _opened(session, asked.steps, self._limits.idle_s)
+
+    def query(self, grant: Grant, session: str, asked: Query) -> tuple[Answer, float]:
+        """Look at a step, where a look is due.
+
+        Returns:
+            What is answered, and for how many milliseconds the model was waited for.
+
+        Raises:
+            Problem: there is no such session, its steps are further, or an image cannot be taken.
+        """
+        with self._turn(session):
+            kept = self._kept(grant, session)
+            answered = json.loads(kept.answers)
+            if str(asked.step) in answered:
+                return Answer.model_validate(answered[str(asked.step)]), 0.0
+            self._check_goes_on(kept)
+            if asked.step < kept.step:
+                raise Problem("step", f"Step {kept.step} was asked about already.", step=kept.step)
+            guard, live = self._session(kept)
+            total = json.loads(kept.request)["steps"]
+            if total is None and asked.progress is None:
+                raise Problem("request", "Without the number of steps, say the progress.")
+            index = asked.step if total is None else min(asked.step, total - 1)
+            step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
+            host = self._arrived(kept, live, step, asked.images)
+            at, of = schedule.place(step)
+            waited = 0.0
+            if live.due(at, of or schedule.TICKS):
+                live.step(step, host)
+                looks = live.state.images[0].looks
+                waited = looks[-1].latency_ms if looks else 0.0
+            answer = _answer(live)
+            answered[str(asked.step)] = answer.model_dump(mode="json")
+            self._save(
+                replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
+            )
+            return answer, waited
+
+    def final(self, grant: Grant, session: str, asked: Finish) -> Verdicts:
+        """Look at the finished images, and say what becomes of each.
+
+        Raises:
+            Problem: there is no such session, it is over, or an image cannot be taken.
+        """
+        with self._turn(session):
+            kept = self._kept(grant, session)
+            if kept.final:
+                return Verdicts.model_validate_json(kept.final)
+            self._check_goes_on(kept)
+            guard, live = self._session(kept)
+            shown = self._arrived(kept, live, None, asked.images).pictures
+            total = json.loads(kept.request)["steps"]
+            missing = _unasked(live.policy, total, kept.asked)
+            outcomes = live.final(lambda: shown, unasked=missing)
+            verdicts = Verdicts(
+                images=[
+                    self._verdict(kept, live, index, outcome, shown[index]) for index, outcome in enumerate(outcomes)
+                ]
+            )
+            self._save(replace(kept, status="finished", final=verdicts.model_dump_json()), guard, live)
+            return verdicts
+
+    def abandon(self, grant: Grant, session: str, reason: str = "the host ended it") -> None:
+        """End a session without images; nothing where it is over.
+
+        Raises:
+            Problem: there is no such session.
+        """
+        with self._turn(session):
+            kept = self._kept(grant, session)
+            if kept.status != "open":
+                return
+            guard, live = self._session(kept)
+            live.abandon(reason)
+            self._save(replace(kept, status="abandoned"), guard, live)
+
+    def sweep(self) -> None:
+        """End the sessions that have expired."""
+        for kept in self._store.expired(self._clock()):
+            self._end(kept, "expired")
+
+    def close(self, *, keep: bool) -> None:
+        """End what is open, unless it is kept for another worker, and close everything."""
+        if not keep:
+            for kept in self._store.take_open():
+                self._end(kept, "the service ended")
+        self.guards.close()
+        self._store.close()
+
+    def _end(self, kept: Stored, reason: str) -> None:
+        if kept.status == "open":
+            guard, live = self._session(kept)
+            live.abandon(reason)
+            guard.settle()
+        self._forget(kept.id)
+
+    @contextmanager
+    def _turn(self, session: str) -> Iterator[None]:
+        """One request of a session at a time, in this worker; the store sees to the others."""
+        with self._turns[session]:
+            yield
+
+    def _kept(self, grant: Grant, session: str) -> Stored:
+        kept = self._store.load(session)
+        if kept is None or kept.token != grant.sha256:
+            self._forget(session)
+            raise Problem("session", "It was never opened with this token, or has expired.")
+        return kept
+
+    @staticmethod
+    def _check_goes_on(kept: Stored) -> None:
+        if kept.status != "open":
+            raise Problem("over", f"It is {kept.status}; open another one.")
+
+    def _session(self, kept: Stored) -> tuple[Guard, Session]:
+        """The session as the store has it."""
+        guard = self.guards.of(kept.tenant or None)
+        version, live = self._live.get(kept.id, (-1, None))
+        if live is None or version != kept.version:
+            request = json.loads(kept.request)
+            live = guard.start(
+                Request(request["images"], request["host"]), _policy(kept.policy, kept.digest), state.loads(kept.state)
+            )
+        return guard, live
+
+    def _save(self, changed: Stored, guard: Guard, live: Session) -> None:
+        """Keep what a request has changed; its records are written by then."""
+        guard.settle()
+        over = changed.status != "open"
+        changed = replace(changed, state="" if over else state.dumps(live.state), expires=self._expiry())
+        if not self._store.save(changed):
+            self._live.pop(changed.id, None)
+            raise Problem("busy", "Send it again.", wait=1)
+        if over:
+            self._live.pop(changed.id, None)
+        else:
+            self._live[changed.id] = (changed.version + 1, live)
+
+    def _forget(self, session: str) -> None:
+        self._live.pop(session, None)
+        self._turns.pop(session, None)
+
+    def _arrived(self, kept: Stored, live: Session, step: Step | None, sent: Sequence[Any]) -> _Arrived:
+        """The pictures of a request; one that cannot be taken is a look that was missed."""
+        images: int = json.loads(kept.request)["images"]
+        try:
+            shown = pictures.pictures(sent, images, self._limits.pixels)
+        except Problem as problem:
+            live.missed(step, problem)
+            self._save(kept, self.guards.of(kept.tenant or None), live)
+            raise
+        return _Arrived(shown, _similarities(sent) if step is not None else ())
+
+    def _verdict(self, kept: Stored, live: Session, index: int, outcome: Outcome, shown: Image) -> Verdict:
+        assert live.report is not None  # noqa: S101 (a session that is over has one)
+        action = _action(outcome)
+        receipt = None
+        if self._issuer is not None:
+            policy = live.policy
+            claims = {
+                "session": kept.id,
+                "image": index,
+                "picture": pictures.digest(shown),
+                "policy": {"name": policy.name, "revision": policy.revision, "digest": kept.digest},
+                "decision": outcome,
+                "action": action,
+            }
+            receipt = self._issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), self._clock())
+        return Verdict(index=index, decision=outcome, action=action, receipt=receipt, why=live.report.images[index].why)
+
+    def _affordable(self, policy: Policy, images: int) -> None:
+        needed = images * questions_per_image(policy)
+        if needed > self._limits.questions:
+            raise Problem("refused", f"It may need {needed} questions; {self._limits.questions} a session are taken.")
+
+    def _expiry(self) -> float:
+        return self._clock() + self._limits.idle_s
+
+
+def _opened(session: Session, steps: int | None, idle_s: float) -> Opened:
+    policy = session.policy
+    due = _due(policy, steps) if steps is not None else None
+    return Opened(
+        session=session.id,
+        due=due,
+        due_progress=[tick / schedule.TICKS for tick in _due(policy, schedule.TICKS)],
+        policy=policy.name,
+        on_failure=policy.on_failure,
+        deadline_ms=policy.queries.deadline_ms,
+        user_previews=policy.preview.user_previews,
+        mode=policy.mode,
+        digest=policy.digest,
+        final=policy.queries.final,
+        skip_similar=policy.queries.skip_similar,
+        vocabulary=list(policy.vocabulary()),
+        idle_s=idle_s,
+    )
+
+
+def _due(policy: Policy, total: int) -> list[int]:
+    return sorted({step for steps in schedule.due_by_category(policy, total).values() for step in steps})
+
+
+def _unasked(policy: Policy, total: int | None, asked: int) -> str:
+    """Which due look no query has come for, at its step or later; empty where there is none."""
+    late = [step for step in _due(policy, total or schedule.TICKS) if step > asked]
+    where = "step {}" if total else f"{{}} of {schedule.TICKS} parts of the run"
+    return f"no query came for {where.format(late[0])}" if late else ""
+
+
+def _answer(session: Session) -> Answer:
+    mode = session.policy.guidance.mode
+    return Answer(
+        answered=not session.missed_last,
+        images=[
+            Steer(index=index, negative=None, scale=None, mode=mode, action="none")
+            if negative is None
+            else Steer(index=index, negative=negative.text, scale=negative.scale, mode=negative.mode, action="steer")
+            for index, negative in enumerate(session.negatives)
+        ],
+    )
+
+
+def _action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
+    if withheld(outcome):
+        return "block"
+    return "blur" if outcome is Outcome.BLURRED else "pass"
+
+
+def _similarities(sent: Sequence[Preview]) -> list[float]:
+    found = [each.similarity for each in sent]
+    return [value for value in found if value is not None] if None not in found else []
+
+
+def _policy(text: str, digest: str) -> Policy:
+    policy = Policy.model_validate_json(text)
+    # Under an override its digest stays that of the file, as when the session began.
+    policy.__dict__["digest"] = digest
+    return policy

@@ -1,0 +1,68 @@
+"""How a service is set up; passed to its workers as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VARIABLE = "DNP_GUARD_SERVE"
+"""The environment variable in which a worker finds its settings."""
+
+
+class Limits(BaseModel):
+    """What one request, one session and one token may ask for.
+
+    Attributes:
+        body: bytes of a request.
+        pixels: of one image, looked up before it is decoded.
+        images: of a session, and so of a query.
+        sessions: open at once, a token.
+        questions: that a session may need.
+        rate: requests a minute, a token.
+        idle_s: seconds without a request after which a session expires.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    body: int = Field(default=32 << 20, ge=1)
+    pixels: int = Field(default=16 << 20, ge=1)
+    images: int = Field(default=16, ge=1)
+    sessions: int = Field(default=256, ge=1)
+    questions: int = Field(default=20_000, ge=1)
+    rate: int = Field(default=12_000, ge=1)
+    idle_s: float = Field(default=600, gt=0)
+
+
+class Settings(BaseModel):
+    """What a worker needs to know.
+
+    Attributes:
+        policy: path or shipped name.
+        vlm: spec of the backend.
+        audit: specs of the audit sinks.
+        token_file: tokens; None lets everyone on this machine in.
+        receipt_key: file of the private key that receipts are signed with.
+        receipt_s: seconds for which a receipt counts.
+        store: ``sqlite:PATH`` or a ``redis://`` URL.
+        keep: whether open sessions outlive the service; otherwise they are abandoned when it ends.
+        threads: requests worked on at once, a worker.
+        watch: whether the policy is reloaded when its file changes.
+        require_signature: public key that policies have to be signed with.
+        limits: see there.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    policy: str
+    vlm: str
+    audit: tuple[str, ...] = ()
+    token_file: Path | None = None
+    receipt_key: Path | None = None
+    receipt_s: int = Field(default=24 * 3600, ge=1)
+    store: str = "sqlite::memory:"
+    keep: bool = False
+    threads: int = Field(default=64, ge=1)
+    watch: bool = False
+    require_signature: str | None = None
+    limits: Limits = Limits()

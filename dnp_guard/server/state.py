@@ -1,0 +1,42 @@
+"""A session as text, so that another worker can go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from dnp_guard.session import State
+from dnp_guard.steering.strength import Push
+
+
+def dumps(state: State) -> str:
+    """The JSON of a session's state."""
+    return json.dumps(state, default=_plain, separators=(",", ":"), allow_nan=False)
+
+
+def loads(text: str) -> State:
+    """The state that :func:`dumps` wrote.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _adapter().validate_json(text)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return dict(value) if isinstance(value, Mapping) else sorted(value)
+
+
+@cache
+def _adapter() -> TypeAdapter[State]:
+    adapter = TypeAdapter(State)
+    # What the values' own modules import for the type checker alone.
+    adapter.rebuild(_types_namespace={"Mapping": Mapping, "Push": Push})
+    return adapter

@@ -1,0 +1,167 @@
+"""Who may ask: a file of tokens, each for a tenant, for hosts and for policies. The tokens themselves are not in it.
+
+A token is 32 random bytes, so its plain SHA-256 tells nothing about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Grant(BaseModel):
+    """What one token lets its holder do.
+
+    Attributes:
+        sha256: of the token, in hexadecimal.
+        name: for people.
+        tenant: whom sessions are for: selects from a store of policies, and is written to every record.
+        hosts: names of hosts that may use it; none lets any.
+        policies: paths or shipped names of policies that a session may ask for, to be stricter by.
+        expires: when it ends.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    name: str = ""
+    tenant: str | None = None
+    hosts: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    expires: AwareDatetime | None = None
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    tokens: tuple[Grant, ...]
+
+
+ANYONE = Grant(sha256="0" * 64, name="anyone on this machine")
+"""What holds where there is no token file."""
+
+
+class Tokens:
+    """The grants of a file, read again when it changes, so that a token can be taken back at once.
+
+    Args:
+        path: of the file; None lets everyone in.
+        clock: tells the time, with its zone.
+
+    Raises:
+        DnpGuardError: it cannot be read, or is no token file.
+    """
+
+    def __init__(self, path: Path | None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._path, self._clock, self._lock = path, clock, Lock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._grants: tuple[Grant, ...] = () if path is not None else (ANYONE,)
+        self._read()
+
+    @property
+    def open(self) -> bool:
+        """Whether anyone on this machine is let in."""
+        return self._path is None
+
+    @property
+    def all(self) -> tuple[Grant, ...]:
+        """Every grant, expired ones included."""
+        return self._grants
+
+    def grant(self, authorization: str | None) -> Grant | None:
+        """The grant of an ``Authorization`` header; None where it has none.
+
+        A file that has become unreadable grants nothing.
+        """
+        if self._path is None:
+            return ANYONE
+        try:
+            self._read()
+        except DnpGuardError:
+            return None
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        digest = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).hexdigest()
+        found = None
+        for each in self._grants:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(each.sha256, digest):
+                found = each
+        return found if found is not None and (found.expires is None or self._clock() < found.expires) else None
+
+    def _read(self) -> None:
+        if self._path is None:
+            return
+        try:
+            status = self._path.stat()
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp == self._stamp:
+                return
+            with self._lock:
+                self._grants, self._stamp = _load(self._path).tokens, stamp
+        except OSError as error:
+            self._stamp = None
+            raise _unreadable(self._path, error) from error
+
+
+def add(path: Path, **granted: object) -> str:
+    """Make a token, and write what it grants to a file, which is made where it is not there.
+
+    Args:
+        path: of the token file.
+        granted: for whom and for what, as the attributes of :class:`Grant`.
+
+    Returns:
+        The token, which is kept nowhere.
+
+    Raises:
+        DnpGuardError: the file is no token file, or cannot be written.
+    """
+    token = secrets.token_urlsafe(32)
+    try:
+        sealed = Grant.model_validate({**granted, "sha256": hashlib.sha256(token.encode()).hexdigest()})
+        before = _load(path).tokens if path.exists() else ()
+        _write(path, _File(format=1, tokens=(*before, sealed)))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return token
+
+
+def _load(path: Path) -> _File:
+    try:
+        return _File.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DnpGuardError(
+            f"{path} is no token file: {place}: {first['msg']}", hint="Make one with: dnp-guard token add FILE"
+        ) from error
+
+
+def _write(path: Path, content: _File) -> None:
+    document = content.model_dump(mode="json", exclude_defaults=True) | {"format": content.format}
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner only
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    Path(name).replace(path)
+
+
+def _unreadable(path: Path, error: OSError) -> DnpGuardError:
+    return DnpGuardError(f"{path}: {error.strerror}", hint="Make one with: dnp-guard token add FILE")
