@@ -21,6 +21,7 @@ from dnp_guard.vlm import checkpoint
 from dnp_guard.vlm.checkpoint import first_line
 from dnp_guard.vlm.forms import PLAIN
 from dnp_guard.vlm.forward import Reader, SharedImage, plain
+from dnp_guard.vlm.once import SeenOnce
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ class TransformersBackend:
         answer: list[list[float]] = odds.sigmoid().tolist()
         return answer
 
-    def _trial(self) -> SharedImage | None:
+    def _trial(self) -> SharedImage | SeenOnce | None:
         """Ask the plain way, and share images where that gives the same answers."""
         pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
         try:
@@ -128,9 +129,14 @@ class TransformersBackend:
                 hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
             ) from error
         tolerance = _TOLERANCE.get(self._reader.model.dtype, _HALF_TOLERANCE)
-        for prefix in (True, False):
+        ways = (
+            lambda: SharedImage(self._reader, pictures[1]),
+            lambda: SharedImage(self._reader, pictures[1], prefix=False),
+            lambda: SeenOnce(self._reader),
+        )
+        for way in ways:
             with suppress(Exception):  # whatever the reason, the plain way works
-                shared = SharedImage(self._reader, pictures[1], prefix=prefix)
+                shared = way()
                 if torch.allclose(shared(pictures, _TRIAL), expected, rtol=0, atol=tolerance):
                     return shared
         return None

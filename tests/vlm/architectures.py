@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,11 +32,22 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessorPil,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
     ShieldGemma2Config,
     ShieldGemma2ForImageClassification,
     ShieldGemma2Processor,
     SiglipImageProcessorPil,
     SiglipVisionConfig,
+    SmolVLMConfig,
+    SmolVLMForConditionalGeneration,
+    SmolVLMImageProcessorPil,
+    SmolVLMProcessor,
 )
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 
@@ -231,11 +243,109 @@ def llava() -> tuple[Any, Any]:
     return LlavaForConditionalGeneration(config), processor
 
 
+def _stills(kind: Any, pixels: Any, words: PreTrainedTokenizerFast, **named: Any) -> Any:
+    """A processor for pictures alone: its own constructor asks for a part for videos, and that part for torchvision."""
+
+    class Stills(kind):
+        def __init__(self) -> None:
+            self.image_processor, self.tokenizer = pixels, words
+            self.video_processor = SimpleNamespace(num_frames=1, fps=1, size=SIDE, max_image_size=SIDE)
+            for name, value in named.items():
+                setattr(self, name, value)
+
+    return Stills()
+
+
+def _qwen(kind: Any, config: Any, processor: Any, *, vision: dict[str, Any], rope: dict[str, Any]) -> tuple[Any, Any]:
+    named = {name: f"<|{name}|>" for name in ("vision_start", "vision_end", "image_pad", "video_pad")}
+    words = tokenizer(*named.values())
+    ids = {name: words.convert_tokens_to_ids(token) for name, token in named.items()}
+    pixels = Qwen2VLImageProcessorPil(
+        patch_size=4, merge_size=2, temporal_patch_size=2, size={"shortest_edge": 1024, "longest_edge": 1024}
+    )
+    stills = _stills(
+        processor,
+        pixels,
+        words,
+        chat_template=CHAT.replace("IMAGE", named["vision_start"] + named["image_pad"] + named["vision_end"]),
+        image_token=named["image_pad"],
+        video_token=named["video_pad"],
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token=named["vision_start"],
+        vision_end_token=named["vision_end"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
+    sizes = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 32}
+    patches = {"patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}
+    position = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0, **rope}
+    made = config(
+        text_config={**_text(words), "rope_parameters": position},
+        vision_config={**sizes, **patches, **vision},
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+    )
+    return kind(made), stills
+
+
+def qwen2_5_vl() -> tuple[Any, Any]:
+    return _qwen(
+        Qwen2_5_VLForConditionalGeneration,
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLProcessor,
+        vision={"window_size": 16, "fullatt_block_indexes": [1]},
+        rope={},
+    )
+
+
+def qwen3_vl() -> tuple[Any, Any]:
+    return _qwen(
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLConfig,
+        Qwen3VLProcessor,
+        vision={"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
+        rope={"mrope_interleaved": True},
+    )
+
+
+def smolvlm() -> tuple[Any, Any]:
+    named = {
+        "image_token": "<image>",
+        "fake_image_token": "<fake_token_around_image>",
+        "end_of_utterance_token": "<end_of_utterance>",
+        "global_image_token": "<global-img>",
+        "video_token": "<video>",
+    }
+    words = tokenizer(*named.values())
+    pixels = SmolVLMImageProcessorPil(
+        size={"longest_edge": 32}, max_image_size={"longest_edge": 32}, do_image_splitting=False
+    )
+    image = words.convert_tokens_to_ids("<image>")
+    template = CHAT.replace("IMAGE", "<image>")
+    stills = _stills(
+        SmolVLMProcessor, pixels, words, chat_template=template, image_token_id=image, image_seq_len=4, **named
+    )
+    config = SmolVLMConfig(
+        vision_config={key: value for key, value in _siglip().items() if key != "vision_use_head"},
+        text_config=LlamaConfig(**_text(words)).to_dict(),
+        image_token_id=image,
+        scale_factor=2,
+        pad_token_id=words.pad_token_id,
+    )
+    return SmolVLMForConditionalGeneration(config), stills
+
+
 BUILD: dict[str, Callable[[], tuple[Any, Any]]] = {
     "llava": llava,
     "idefics3": idefics3,
     "gemma3": gemma3,
     "paligemma": paligemma,
     "mllama": mllama,
+    "qwen2.5-vl": qwen2_5_vl,
+    "qwen3-vl": qwen3_vl,
+    "smolvlm": smolvlm,
     "shieldgemma2": shieldgemma2,
 }

@@ -48,6 +48,32 @@ def test_pictures_and_questions_change_the_answers(backend):
     assert len({round(p, 6) for p in red}) > 1
 
 
+def test_each_picture_is_seen_once_for_all_questions(backend, monkeypatch):
+    inner = getattr(backend._reader.model, "model", backend._reader.model)
+    tower = next(getattr(inner, name) for name in ("vision_tower", "visual", "vision_model") if hasattr(inner, name))
+    seen, forward = [], tower.forward
+    monkeypatch.setattr(
+        tower, "forward", lambda *args, **kwargs: seen.append(_pixels(args, kwargs)) or forward(*args, **kwargs)
+    )
+    backend.ask([RED, DARK], QUESTIONS[:1])
+    once = sum(seen)
+    seen.clear()
+    backend.ask([RED, DARK], QUESTIONS)
+    assert sum(seen) == once
+
+
+def _pixels(args, kwargs):
+    tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
+    return max(each.numel() for each in tensors)
+
+
+def test_pictures_of_several_sizes_are_answered_as_one_by_one(backend):
+    wide, tall = RED.resize((64, 32)), DARK.resize((32, 64))
+    alone = [backend.ask([picture], QUESTIONS)[0] for picture in (RED, wide, tall)]
+    together = backend.ask([RED, wide, tall], QUESTIONS)
+    assert together == [pytest.approx(row, abs=1e-4) for row in alone]
+
+
 def test_shieldgemma_answers_as_its_own_classifier_does():
     model, processor = architectures.build("shieldgemma2")
     policy = forms.SHIELDGEMMA2.ask(QUESTIONS[0])
