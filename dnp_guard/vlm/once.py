@@ -58,7 +58,7 @@ class SeenOnce:
 
 @contextmanager
 def _thinned(tower: nn.Module, images: int, copies: int) -> Iterator[None]:
-    """Inside, a tower that is given each image several times over sees it once, and answers as often as it was asked."""
+    """Inside, a tower that is given each image several times sees it once, and answers as often as it was asked."""
     thin = False
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
