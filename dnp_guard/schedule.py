@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from dnp_guard.audit.record import measured
+from dnp_guard.policy.thresholds import at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dnp_guard.policy import Policy
+    from dnp_guard.policy.settings import Queries
     from dnp_guard.types import Step
+
+Reason = Literal["similar", "quiet", "most", "budget_ms", "in_flight"]
+"""Why a due step is passed over."""
 
 TICKS: Final = 1000
 """Parts of a run whose steps are not known: its progress is counted in these."""
@@ -47,6 +55,73 @@ def is_due(due: Sequence[int], index: int, answered: int) -> bool:
     A due step that went unanswered stays due at the next one, as does one that the host never showed.
     """
     return any(answered < step <= index for step in due)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What the answered looks of a generation mean for when it is looked at again.
+
+    Attributes:
+        looks: how many there were.
+        waited_ms: how long the generation waited for them.
+        until: the step before which nothing is due, after a quiet look.
+    """
+
+    looks: int = 0
+    waited_ms: float = 0.0
+    until: float = 0.0
+
+
+def spent(queries: Queries, pace: Pace) -> Reason | None:
+    """Which limit the looks so far have reached, if any; the final look is made all the same."""
+    if queries.most is not None and pace.looks >= queries.most:
+        return "most"
+    if queries.budget_ms is not None and pace.waited_ms >= queries.budget_ms:
+        return "budget_ms"
+    return None
+
+
+def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float | None) -> float | None:
+    """How near the likeliest category comes to its threshold, as a part of it, 1 and more for one that is seen.
+
+    Args:
+        policy: the policy in force.
+        probabilities: P(category) of those that were asked about.
+        progress: the part of the run that is done, for thresholds by range.
+
+    Returns:
+        None where only sensitive categories were asked about: of these nothing is told.
+    """
+    parts = [
+        measured(probability) / threshold if (threshold := at(category.threshold, progress)) else 1.0
+        for category in policy.categories
+        if not category.sensitive and (probability := probabilities.get(category.id)) is not None
+    ]
+    return measured(max(parts)) if parts else None
+
+
+def waited(pace: Pace, milliseconds: float) -> Pace:
+    """The pace after the generation waited so long, for an answer or in vain."""
+    return replace(pace, waited_ms=pace.waited_ms + milliseconds)
+
+
+def after(queries: Queries, pace: Pace, step: int, near: float | None) -> Pace:
+    """The pace after an answered look.
+
+    After a quiet look at step k nothing is due before step f (k + 1) - 1, with f the back-off's factor: predictions
+    sharpen as the noise falls, which is by about the same factor over such stretches. Anything that is not quiet brings
+    back every step of the list.
+
+    Args:
+        queries: of the policy.
+        pace: before the look.
+        step: k, 0-based.
+        near: from :func:`nearest`, the highest of all images; 1 or more where something is held.
+    """
+    until = pace.until
+    if queries.back_off is not None and near is not None:
+        until = (step + 1) * queries.back_off.factor - 1 if near < queries.back_off.below else 0.0
+    return replace(pace, looks=pace.looks + 1, until=until)
 
 
 def place(step: Step) -> tuple[int, int | None]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dnp_guard import failmode, fields, judge, schedule
-from dnp_guard.errors import DnpGuardError, RequestRefused
-from dnp_guard.policy import allowed_questions, negation, questions, questions_per_image
+from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout
+from dnp_guard.look import Looker
+from dnp_guard.policy import questions, questions_per_image
 from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Report, Step
 from dnp_guard.vlm.base import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from PIL.Image import Image
 
+    from dnp_guard.look import Seen
     from dnp_guard.plugins import Plugins
     from dnp_guard.policy import Policy
     from dnp_guard.recorder import Recorder
-    from dnp_guard.types import Finding, Question
+    from dnp_guard.types import Question
     from dnp_guard.vlm.opinions import Opinions
 
 
@@ -58,12 +63,15 @@ class Request:
         host: ``host{name, version, target}`` of the record.
         prompts: the prompts, where the host tells them.
         run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the record.
+        takes_up: whether the host hands over a step when :meth:`Session.wants` says so, and not only when it is due;
+            with ``queries.wait: false`` it is not made to wait.
     """
 
     images: int
     host: Mapping[str, Any]
     prompts: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
+    takes_up: bool = False
 
 
 @dataclass(slots=True)
@@ -98,6 +106,7 @@ class State:
         recorded: whether every record was written.
         compared: categories that the last look asked about.
         degraded: reasons for which the guard could not do its job at some step.
+        pace: what the looks so far mean for the next.
     """
 
     id: str
@@ -109,16 +118,22 @@ class State:
     recorded: bool
     compared: frozenset[str]
     degraded: tuple[str, ...]
+    pace: schedule.Pace = field(default_factory=schedule.Pace)
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
-    """A look that was answered."""
+class _Pending:
+    """A look that is being answered while denoising goes on.
 
-    questions: Sequence[Question]
-    rows: Sequence[Sequence[float]]
-    pictures: list[Image]
-    latency_ms: float
+    Attributes:
+        step: what is looked at.
+        before: the last step answered before it.
+        answer: what comes of it.
+    """
+
+    step: Step
+    before: int
+    answer: Future[Seen]
 
 
 _ACTIONS = tuple(Action)
@@ -143,7 +158,6 @@ class Session:
         self._policy = runtime.policy
         self._in_force = fields.policy(runtime.policy)
         self._asker = runtime.asker
-        self._model = describe(runtime.asker.backend).name
         self._hook = runtime.plugins.hook
         self._recorder = runtime.recorder
         self._overhead = runtime.recorder.metrics.overhead
@@ -151,6 +165,9 @@ class Session:
         self._images = [_Image() for _ in range(request.images)]
         self._enforces = any(not self._policy.shadow(category.id) for category in self._policy.categories)
         self._compared: frozenset[str] = frozenset()
+        self._pace = schedule.Pace()
+        self._pending: _Pending | None = None
+        self._waits = runtime.policy.queries.wait is not False or not request.takes_up
         self._total: int | None = None
         self._answered = -1
         self._missed = False
@@ -161,6 +178,7 @@ class Session:
         self._span = runtime.recorder.tracing.generation(
             self.id, self._policy.name, self._policy.digest, request.images
         )
+        self._looker = Looker(self._policy, self._asker, self._span, describe(self._asker.backend).name)
         if state is not None:
             self._go_on(state)
             return
@@ -205,12 +223,13 @@ class Session:
             self._recorded,
             self._compared,
             tuple(self._degraded),
+            self._pace,
         )
 
     def _go_on(self, state: State) -> None:
         self._images, self._total, self._answered = list(state.images), state.total, state.answered
         self._missed, self._looking, self._recorded = state.missed, state.looking, state.recorded
-        self._compared, self._degraded = state.compared, list(state.degraded)
+        self._compared, self._degraded, self._pace = state.compared, list(state.degraded), state.pace
 
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
@@ -219,6 +238,35 @@ class Session:
             schedule.is_due(steps, index, self._answered)
             for steps in schedule.due_by_category(self._policy, total).values()
         )
+
+    def wants(self, index: int, total: int) -> bool:
+        """Whether step ``index`` of ``total`` is to be handed to :meth:`step`: it is due, or an answer has come."""
+        due = self.due(index, total)
+        return due or (self._pending is not None and self._pending.answer.done())
+
+    def step(self, step: Step, host: Host) -> None:
+        """Take up an answer that has come meanwhile, look at a due step, and steer the steps that follow."""
+        if self._pending is not None:
+            if self._pending.answer.done():
+                self._take_up(step, host)
+            if step.total is not None and not self.due(step.index, step.total):
+                return
+        asked: Sequence[Question] = self._asked(step)
+        try:
+            if reason := self._passed_over(asked, step, host):
+                self._skip(step, reason)
+                return
+            asked = self._rested(asked, step)
+            pictures = self._shown(step, lambda: host.previews(step))
+            if not self._waits:
+                self._ask_aside(step, asked, pictures)
+                return
+            seen = self._ask(step, asked, pictures)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._unanswered(step, error)
+            return
+        if self._steer(seen, step, step, host):
+            self._answered = schedule.place(step)[0]
 
     def _asked(self, step: Step | None) -> tuple[Question, ...]:
         """The questions of a look: those of the categories that are due, or all."""
@@ -229,49 +277,121 @@ class Session:
         asked = [each for each in self._questions if schedule.is_due(due[each.category], at, self._answered)]
         return tuple(asked) or self._questions
 
-    def step(self, step: Step, host: Host) -> None:
-        """Look at a due step, and steer the steps that follow."""
-        asked = self._asked(step)
+    def _passed_over(self, asked: Sequence[Question], step: Step, host: Host) -> schedule.Reason | None:
+        """Why a due step is not looked at, if it is not."""
+        if self._pending is not None:
+            return "in_flight"
+        if reason := schedule.spent(self._policy.queries, self._pace):
+            return reason
+        if not self._rested(asked, step):
+            return "quiet"
+        gate = self._policy.queries.skip_similar
+        if gate is None or self._missed or not {question.category for question in asked} <= self._compared:
+            return None
+        similarity = host.similarity(step)
+        return "similar" if similarity and min(similarity) >= gate else None
+
+    def _rested(self, asked: Sequence[Question], step: Step) -> Sequence[Question]:
+        """What is asked about in spite of a back-off: everything sensitive, and all once it is over."""
+        if schedule.place(step)[0] >= self._pace.until or self._missed:
+            return asked
+        return [question for question in asked if question.category in self._sensitive]
+
+    def _skip(self, step: Step, reason: schedule.Reason) -> None:
+        """Let every image's last verdict stand at a step that is not looked at."""
+        self._answered = schedule.place(step)[0]
+        self._recorder.metrics.queries(self._policy.name, "skipped", len(self._images))
+        for index in range(len(self._images)):
+            self._emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma, reason=reason)
+
+    def _shown(self, step: Step | None, decode: Callable[[], list[Image]]) -> list[Image]:
+        with self._overhead("preview"):
+            pictures = decode()
+        if len(pictures) != len(self._images):
+            message = f"the host showed {len(pictures)} pictures of {len(self._images)} images"
+            raise DnpGuardError(message, hint="This is a bug of the host adapter.")
+        if self._hook.dnp_guard_before_query.get_hookimpls():
+            shown = tuple(picture.copy() for picture in pictures)  # a plugin may draw on what it is shown
+            self._hook.dnp_guard_before_query(request=self.id, step=step, images=shown)
+        return pictures
+
+    def _ask(self, step: Step | None, asked: Sequence[Question], pictures: list[Image]) -> Seen:
+        """Ask and wait."""
+        at = step.index if step is not None else None
+        started = perf_counter()
         try:
-            if self._skips(asked, host.similarity(step)):
-                self._skip(step)
-                return
-            look = self._look(step, asked, lambda: host.previews(step))
-            decided = self._judge(step, look)
-        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._unanswered(step, error)
+            with self._overhead("ask"):
+                return self._looker.look(pictures, asked, step=at, progress=_progress(step))
+        finally:
+            self._pace = schedule.waited(self._pace, (perf_counter() - started) * 1000)
+
+    def _ask_aside(self, step: Step, asked: Sequence[Question], pictures: list[Image]) -> None:
+        """Ask while denoising goes on."""
+        look = partial(self._looker.look, pictures, asked, step=step.index, progress=_progress(step))
+        self._pending = _Pending(step, self._answered, self._asker.aside(look))
+        self._answered = schedule.place(step)[0]
+
+    def _take_up(self, now: Step | None, host: Host | None) -> None:
+        """Steer by an answer that has come; without a host, only remember it."""
+        pending, self._pending = self._pending, None
+        if pending is None:
             return
+        deadline = self._policy.queries.deadline_ms
+        try:
+            seen = pending.answer.result(None if deadline is None else deadline / 1000)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            pending.answer.cancel()
+            self._answered = pending.before  # it stays due
+            late = isinstance(error, TimeoutError) and not pending.answer.done()
+            self._unanswered(pending.step, VlmTimeout(f"no answer within {deadline} ms") if late else error)
+            return
+        if not self._steer(seen, pending.step, now, host):
+            self._answered = pending.before
+
+    def _steer(self, seen: Seen, step: Step, now: Step | None, host: Host | None) -> bool:
+        """Judge a look, record it, and have the host steer by it.
+
+        Args:
+            seen: what was answered.
+            step: what was looked at.
+            now: the step at which it is known; the next one is steered. None where there is no next one.
+            host: who steers.
+
+        Returns:
+            Whether the host could.
+        """
+        self._noted(seen, step)
+        decided = self._judge(step, seen)
         for index, (decision, _) in enumerate(decided):
-            self._looked(index, step, decision, look)
+            self._looked(index, step, decision, seen, applied=now.index + 1 if now and not self._waits else None)
         negatives = [decision.negative for decision, _ in decided]
         changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
         try:
-            if any(changed):
+            if host is not None and any(changed):
                 with self._overhead("encode"):
                     host.apply(negatives)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.missed(step, error)
-            return
-        self._answered, self._missed = schedule.place(step)[0], False
-        self._compared = frozenset(question.category for question in asked)
+            return False
+        self._missed, self._compared = False, seen.asked
         for index, (image, (decision, history)) in enumerate(zip(self._images, decided, strict=True)):
             image.last, image.history = decision, history
-            if changed[index]:
-                self._change(index, step, decision)
+            if changed[index] and now is not None:
+                self._change(index, step, now, decision)
+        held = any(image.history.held for image in self._images)
+        near = [schedule.nearest(self._policy, each, _progress(step)) for each in seen.probabilities]
+        told = [each for each in near if each is not None]
+        highest = max([*told, *([1.0] if held else [])], default=None)
+        self._pace = schedule.after(self._policy.queries, self._pace, schedule.place(step)[0], highest)
+        return True
 
-    def _skips(self, asked: Sequence[Question], similarity: Sequence[float]) -> bool:
-        """Whether the step shows nothing new to any category that is due at it."""
-        gate = self._policy.queries.skip_similar
-        if gate is None or self._missed or not similarity:
-            return False
-        return min(similarity) >= gate and {question.category for question in asked} <= self._compared
-
-    def _skip(self, step: Step) -> None:
-        """Let every image's last verdict stand for a step that shows nothing new."""
-        self._answered = schedule.place(step)[0]
-        self._recorder.metrics.queries(self._policy.name, "skipped", len(self._images))
-        for index in range(len(self._images)):
-            self._emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma)
+    def _noted(self, seen: Seen, step: Step | None) -> None:
+        """Count an answered look."""
+        self._recorder.metrics.queries(self._policy.name, "answered", len(seen.pictures))
+        self._recorder.metrics.query_seconds(seen.latency_ms / 1000)
+        if seen.unexcused is not None:
+            said = f"an allowed case could not be asked about: {seen.unexcused}"
+            self._degrade(fields.reason(seen.unexcused), step, said)
 
     def missed(self, step: Step | None, error: Exception) -> None:
         """Take note of what the host could not do: predict a step, or apply a negative."""
@@ -289,13 +409,16 @@ class Session:
             previews: gives the finished images, RGB, in the order of the batch.
             unasked: which due look the host never asked for; its images are then withheld, whatever they show.
         """
+        if self._pending is not None:
+            with self._overhead("ask"):
+                self._take_up(None, None)
         if unasked:
             self._missed = True
             self._degrade("query_missing", None, unasked)
             return self._finish(request_caused=True)
         if self._policy.queries.final and self._looking:
             try:
-                self._judge_final(self._look(None, self._questions, previews))
+                self._judge_final(self._ask(None, self._questions, self._shown(None, previews)))
                 self._missed = False
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._unanswered(None, error)
@@ -303,6 +426,9 @@ class Session:
 
     def abandon(self, reason: str) -> None:
         """Close the session of a generation that ended without finished images."""
+        if self._pending is not None:
+            self._pending.answer.cancel()  # where it runs already, nobody hears of it
+            self._pending = None
         if self.report is None:
             self._emit("request.abandoned", reason=reason)
             self._recorder.metrics.session(self._policy.name, "abandoned")
@@ -324,72 +450,21 @@ class Session:
             report=self.report,
         )
 
-    def _look(self, step: Step | None, questions: Sequence[Question], decode: Callable[[], list[Image]]) -> _Answered:
-        with self._overhead("preview"):
-            pictures = decode()
-        if len(pictures) != len(self._images):
-            message = f"the host showed {len(pictures)} pictures of {len(self._images)} images"
-            raise DnpGuardError(message, hint="This is a bug of the host adapter.")
-        if self._hook.dnp_guard_before_query.get_hookimpls():
-            shown = tuple(picture.copy() for picture in pictures)  # a plugin may draw on what it is shown
-            self._hook.dnp_guard_before_query(request=self.id, step=step, images=shown)
-        at = step.index if step is not None else None
-        count = len(questions)
-        asked = [*questions, *(map(negation, questions) if self._policy.question.paired else ())]
-        with self._overhead("ask"), self._span.query(at, len(pictures), len(asked), self._model):
-            answers = self._asker.ask(
-                pictures, [question.text for question in asked], loosening=range(count, len(asked))
-            )
-        self._recorder.metrics.queries(self._policy.name, "answered", len(pictures))
-        self._recorder.metrics.query_seconds(answers.latency_ms / 1000)
-        rows = answers.probabilities
-        if self._policy.question.paired:
-            rows = tuple(judge.stricter(row[:count], row[count:]) for row in rows)
-        return _Answered(questions, rows, pictures, answers.latency_ms)
-
-    def _waived(
-        self, step: Step | None, pictures: Sequence[Image], found: Sequence[Sequence[Finding]]
-    ) -> list[tuple[Finding, ...]]:
-        """Ask the ``allowed`` questions of what was found, of all images at once; unanswered, nothing is waived."""
-        categories = dict.fromkeys(finding.category for findings in found for finding in findings)
-        asked = [question for category in categories for question in allowed_questions(self._policy, category)]
-        concerned = [index for index, findings in enumerate(found) if findings] if asked else []
-        waived: list[tuple[Finding, ...]] = [() for _ in found]
-        if not concerned:
-            return waived
-        texts = [question.text for question in asked]
-        try:
-            answers = self._asker.ask([pictures[index] for index in concerned], texts, loosening=range(len(texts)))
-        except Exception as error:  # noqa: BLE001 (a finding stands until it is excused)
-            self._degrade(fields.reason(error), step, f"an allowed case could not be asked about: {error}")
-            return waived
-        for index, row in zip(concerned, answers.probabilities, strict=True):
-            allowed: dict[str, float] = {}
-            for question, probability in zip(asked, row, strict=True):
-                allowed[question.category] = max(probability, allowed.get(question.category, 0.0))
-            waived[index] = judge.waive(self._policy, found[index], allowed)
-        return waived
-
-    def _judge(self, step: Step, look: _Answered) -> list[tuple[Decision, judge.History]]:
-        at, total = schedule.place(step)
-        progress = at / total if total else None
-        seen = [judge.find(self._policy, look.questions, row, progress=progress) for row in look.rows]
-        waived = self._waived(step, look.pictures, [found for found, _ in seen])
-        decided = []
-        for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):
+    def _judge(self, step: Step, look: Seen) -> list[tuple[Decision, judge.History]]:
+        progress, decided = _progress(step), []
+        for index, image in enumerate(self._images):
+            of = look.found[index], look.probabilities[index], look.waived[index]
             with self._overhead("judge"):
-                decision, history = judge.judge(
-                    self._policy, image.history, found, probabilities, waived[index], progress=progress
-                )
+                decision, history = judge.judge(self._policy, image.history, *of, progress=progress)
             decided.append((self._tightened(index, step, decision), history))
         return decided
 
-    def _judge_final(self, look: _Answered) -> None:
-        seen = [judge.find(self._policy, look.questions, row, final=True) for row in look.rows]
-        waived = self._waived(None, look.pictures, [found for found, _ in seen])
-        for index, (image, (found, probabilities)) in enumerate(zip(self._images, seen, strict=True)):
+    def _judge_final(self, look: Seen) -> None:
+        self._noted(look, None)
+        for index, image in enumerate(self._images):
+            of = look.found[index], look.probabilities[index], look.waived[index]
             with self._overhead("judge"):
-                decision = judge.judge_final(self._policy, found, probabilities, waived[index])
+                decision = judge.judge_final(self._policy, *of)
             image.final = self._tightened(index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
             for category in steered & {finding.category for finding in image.final.findings}:
@@ -412,12 +487,18 @@ class Session:
             self._degrade("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}")
         return judge.with_actions(decision, known)
 
-    def _looked(self, index: int, step: Step | None, decision: Decision, look: _Answered) -> None:
+    def _looked(
+        self, index: int, step: Step | None, decision: Decision, look: Seen, *, applied: int | None = None
+    ) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
         self._images[index].looks.append(Look(at, sigma, decision, look.latency_ms))
         seen = fields.look(step, decision, self._sensitive)
+        some = sorted(look.asked) if step is not None and len(look.asked) < len(self._policy.categories) else None
+        backs_off = step is not None and self._policy.queries.back_off is not None
+        near = schedule.nearest(self._policy, decision.probabilities, _progress(step)) if backs_off else None
         preview = self._kept(index, at, decision, look.pictures[index])
-        self._emit("query", image=index, **seen, latency_ms=look.latency_ms, preview=preview)
+        seen |= {"applied_step": applied, "latency_ms": look.latency_ms, "nearest": near, "asked": some}
+        self._emit("query", image=index, **seen, preview=preview)
         if step is None:
             for category, probability in decision.probabilities.items():
                 told = None if category in self._sensitive else probability
@@ -440,33 +521,34 @@ class Session:
             return None
         return self._recorder.keep(self.id, index, at, picture)
 
-    def _change(self, index: int, step: Step, decision: Decision) -> None:
+    def _change(self, index: int, step: Step, now: Step, decision: Decision) -> None:
         image, negative = self._images[index], decision.negative
         image.negative = negative
-        if step.total is not None and step.index + 1 >= step.total:
+        applied = now.index + 1
+        if now.total is not None and applied >= now.total:
             return
         if negative is None:
-            self._emit("negative.cleared", image=index, step=step.index, applied_step=step.index + 1)
+            self._emit("negative.cleared", image=index, step=step.index, applied_step=applied)
             return
-        if step.effective:
-            image.negatives.append((step.index + 1, negative))
+        if now.effective:
+            image.negatives.append((applied, negative))
         found = [finding for finding in decision.findings if finding.category in negative.categories]
         self._emit(
             "negative.injected",
             image=index,
             step=step.index,
-            applied_step=step.index + 1,
+            applied_step=applied,
             steps=step.total,
             sigma=step.sigma,
             findings=fields.findings(found, self._sensitive),
-            negative=fields.negative(negative, self._sensitive) | {"effective": step.effective},
+            negative=fields.negative(negative, self._sensitive) | {"effective": now.effective},
         )
-        if not step.effective:
+        if not now.effective:
             self._degrade("not_effective", step, "the host cannot steer at the steps that follow")
             return
         # One count a record: under the category that was seen first, or else under the first that is held.
         self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])
-        self._span.injected(index, step.index + 1, negative.categories, negative.scale)
+        self._span.injected(index, applied, negative.categories, negative.scale)
 
     def _finish(self, *, request_caused: bool = False) -> tuple[Outcome, ...]:
         final = self._policy.queries.final
@@ -532,3 +614,8 @@ class Session:
         record = {"request": self.id, "policy": self._in_force, **values}
         written = self._recorder.emit(event, required=self._policy.audit.required, **record)
         self._recorded = written and self._recorded
+
+
+def _progress(step: Step | None) -> float | None:
+    at, total = schedule.place(step) if step is not None else (0, None)
+    return at / total if total else None

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.schedule import due_by_category, due_steps, is_due
+from dnp_guard.schedule import Pace, after, due_by_category, due_steps, is_due, nearest, spent, waited
 from tests.policies import bolt, policy, star
 
 PAPER = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
@@ -44,3 +44,46 @@ def test_nothing_is_due_before_the_first_step():
 def test_a_category_with_steps_of_its_own_is_looked_for_at_those():
     of = policy(categories=[star(queries={"of": 50, "steps": [5, 25]}), bolt()])
     assert due_by_category(of, 10) == {"star": (1, 5), "bolt": (2, 4, 6, 8)}
+
+
+def backing_off(**queries):
+    return policy(queries={"steps": [0.1, 0.2, 0.4, 0.8], "back_off": {"factor": 3, "below": 0.2}, **queries}).queries
+
+
+def test_after_a_quiet_look_the_next_is_due_when_the_run_has_come_three_times_as_far():
+    assert after(backing_off(), Pace(), 2, near=0.1).until == 8
+
+
+def test_a_look_that_comes_near_a_threshold_brings_every_step_back():
+    quiet = after(backing_off(), Pace(), 2, near=0.1)
+    assert after(backing_off(), quiet, 8, near=0.3).until == 0
+
+
+def test_without_back_off_every_step_stays():
+    assert after(policy().queries, Pace(), 2, near=0.0).until == 0
+
+
+def test_a_look_at_nothing_but_sensitive_categories_leaves_the_pace():
+    quiet = after(backing_off(), Pace(), 2, near=0.1)
+    assert after(backing_off(), quiet, 4, near=None).until == quiet.until
+
+
+def test_the_limits_on_looks_and_on_waiting_are_told_by_name():
+    limited = backing_off(most=2, budget_ms=100)
+    once = waited(after(limited, Pace(), 1, near=0.5), 60)
+    assert (spent(limited, once), spent(limited, waited(once, 40))) == (None, "budget_ms")
+    assert spent(limited, after(limited, once, 2, near=0.5)) == "most"
+
+
+def test_how_near_a_look_comes_is_told_of_the_likeliest_category_that_is_not_sensitive():
+    of = policy(categories=[star(threshold=0.8), bolt(threshold=0.4), star(id="nova", sensitive=True)])
+    assert nearest(of, {"star": 0.2, "bolt": 0.2, "nova": 0.9}, None) == 0.5
+    assert nearest(of, {"nova": 0.9}, None) is None
+
+
+@given(st.lists(st.floats(0, 2), max_size=20), st.floats(1.01, 100))
+def test_a_back_off_never_puts_off_past_what_its_factor_says(nears, factor):
+    queries, pace = backing_off(back_off={"factor": factor, "below": 0.2}), Pace()
+    for step, near in enumerate(nears):
+        pace = after(queries, pace, step, near)
+        assert pace.until <= (step + 1) * factor - 1

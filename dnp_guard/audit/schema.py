@@ -82,7 +82,10 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
     "image": (_COUNT, "Index in the batch."),
     "step": (_COUNT, "Sampler step, from 0; a look without one is the final look."),
-    "applied_step": (_COUNT, "First step that a negative applies to, or applies to no more."),
+    "applied_step": (
+        _COUNT,
+        "First step that a negative applies to, or applies to no more; of a look not waited for, that it could steer.",
+    ),
     "steps": (_COUNT, "Sampler steps of the run."),
     "sigma": (_NUMBER, "Noise level at the step."),
     "findings": (
@@ -114,6 +117,11 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         _object({"file": {"type": "string", "pattern": NAME}, "sha256": _HASH}, ("file", "sha256")),
         "The blurred preview of a finding, in the folder beside the log.",
     ),
+    "asked": ({"type": "array", "items": _TEXT}, "Categories that a look asked about, where it was not all."),
+    "nearest": (
+        _NUMBER,
+        "The highest probability of a look, as a part of its threshold; where the policy has `queries.back_off`.",
+    ),
     "latency_ms": (_NUMBER, "Time to the answer."),
     "reason": (_TEXT, "Why, in a few words."),
     "checkpoint": (
@@ -133,7 +141,10 @@ EVENTS: Final[dict[Event, tuple[str, tuple[str, ...]]]] = {
     Event.GUARD_DETACHED: ("A target is guarded no more.", ("host",)),
     Event.REQUEST_STARTED: ("A generation has begun.", ("request", "host")),
     Event.QUERY: ("A look at one image was answered.", ("request", "image", "decision", "latency_ms")),
-    Event.QUERY_SKIPPED: ("Nothing new was to be seen; the last verdict stands.", ("request", "image", "step")),
+    Event.QUERY_SKIPPED: (
+        "A due step was not looked at, for the `reason`; the last verdict stands.",
+        ("request", "image", "step"),
+    ),
     Event.NEGATIVE_INJECTED: (
         "An image is steered away from something from `applied_step` on.",
         ("request", "image", "step", "applied_step", "negative"),

@@ -150,6 +150,7 @@ def _queries(before: Policy, after: Policy) -> Iterator[Change]:
         then = "larger requests are refused" if now.max_questions < was.max_questions else "larger requests are allowed"
         direction = Direction.STRICTER if now.max_questions < was.max_questions else Direction.NEITHER
         yield _change("", "queries.max_questions", was.max_questions, now.max_questions, then, direction)
+    yield from _rarer(was, now)
     if before.question.paired != after.question.paired:
         then = (
             "every question is also asked the other way round" if after.question.paired else "questions are asked once"
@@ -159,6 +160,26 @@ def _queries(before: Policy, after: Policy) -> Iterator[Change]:
         direction = Direction.MILDER if after.question.answer == "text" else Direction.STRICTER
         then = "a backend that only says yes or no is accepted" if after.question.answer == "text" else ""
         yield _change("", "question.answer", before.question.answer, after.question.answer, then, direction)
+
+
+def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
+    """Changes of what makes looks fewer, or later, than the list of steps says."""
+    waits = [each.wait is not False for each in (was, now)]
+    if waits[0] != waits[1]:
+        then = "each answer is waited for" if waits[1] else "denoising goes on meanwhile, and verdicts steer later"
+        yield Change("", "queries.wait", then, _turn(*waits))
+    for key in ("most", "budget_ms"):
+        old, new = getattr(was, key), getattr(now, key)
+        limits = [float("inf") if each is None else each for each in (old, new)]
+        if old != new:
+            then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
+            yield _change("", f"queries.{key}", old, new, then, _turn(*limits))
+    if was.back_off != now.back_off:
+        old, new = ((each.back_off.factor, each.back_off.below) if each.back_off else (1.0, 0.0) for each in (was, now))
+        rarer, oftener = (any(a > b for a, b in zip(*pair, strict=True)) for pair in ((new, old), (old, new)))
+        direction = Direction.UNCLEAR if rarer and oftener else Direction.MILDER if rarer else Direction.STRICTER
+        then = "images that look clean are looked at " + ("less" if rarer else "more") + " often"
+        yield Change("", "queries.back_off", then, direction)
 
 
 def _rollout(before: Policy, after: Policy) -> Iterator[Change]:

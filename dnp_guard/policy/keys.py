@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 Keys = Mapping[str, tuple[str, ...]]
 """Valid keys by the way to their mapping."""
 
-RESERVED = {
-    key: f"`{key.rpartition('.')[2]}`"
-    for key in (
-        "queries.wait",
-        "queries.budget_ms",
-        "queries.skip_probe",
-    )
-}
+RESERVED = {key: f"`{key.rpartition('.')[2]}`" for key in ("queries.skip_probe",)}
 """Keys that belong to format 1 and that this version does not know yet, and how to speak of them."""
 
 

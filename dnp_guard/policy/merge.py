@@ -85,8 +85,14 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
         "final": a.final or b.final,
         "skip_similar": _none_is_most(a.skip_similar, b.skip_similar),
         "deadline_ms": _none_is_most(a.deadline_ms, b.deadline_ms),
+        "wait": a.wait if b.wait is False else b.wait,
+        "most": _none_is_most(a.most, b.most),
+        "budget_ms": _none_is_most(a.budget_ms, b.budget_ms),
         "max_questions": min(a.max_questions, b.max_questions),
     }
+    if a.back_off and b.back_off:
+        factor, below = (min(getattr(each.back_off, key) for each in (a, b)) for key in ("factor", "below"))
+        merged["back_off"] = {"factor": factor, "below": below}
     return {key: value for key, value in merged.items() if value is not None}
 
 

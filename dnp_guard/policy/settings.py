@@ -7,7 +7,19 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dnp_guard.policy.fields import Address, Count, Flag, Hold, PolicyModel, Probability, Scale, Share, StepNumber, Text
+from dnp_guard.policy.fields import (
+    Address,
+    Count,
+    Factor,
+    Flag,
+    Hold,
+    PolicyModel,
+    Probability,
+    Scale,
+    Share,
+    StepNumber,
+    Text,
+)
 from dnp_guard.types import GuidanceMode  # noqa: TC001 (pydantic reads it when it runs)
 
 DEFAULT_STEPS = (0.10, 0.12, 0.14, 0.18, 0.24, 0.32, 0.42, 0.54, 0.68, 0.84)
@@ -27,6 +39,21 @@ class CategoryQueries(PolicyModel):
         default=None,
         description="The number of steps that whole numbers in `steps` count within. Omitted: `steps` are fractions.",
         examples=[50],
+    )
+
+
+class BackOff(PolicyModel):
+    """When looks become rarer."""
+
+    factor: Factor = Field(
+        default=3.0,
+        description="After a quiet look at some part of the run, the next is due at this many times that part.",
+        examples=[3],
+    )
+    below: Probability = Field(
+        default=0.2,
+        description="A look is quiet where nothing is steered and no probability comes to this part of its threshold.",
+        examples=[0.2],
     )
 
 
@@ -54,6 +81,31 @@ class Queries(PolicyModel):
         default=None,
         description="How long a step may wait for an answer, in milliseconds. Omitted: it waits for the answer.",
         examples=[2000],
+    )
+    wait: Flag | None = Field(
+        default=None,
+        description="`false`: denoising goes on while the model answers, and a verdict steers from the step at which "
+        "it arrives; only the final look is waited for. `true` when omitted: each answer is waited for, and the "
+        "same call gives the same image again.",
+        examples=[True],
+    )
+    most: Count | None = Field(
+        default=None,
+        description="No more looks than this while the image is made; the final one does not count. Omitted: every "
+        "step of the list.",
+        examples=[6],
+    )
+    budget_ms: Count | None = Field(
+        default=None,
+        description="No more looks while the image is made once a generation has waited this long for answers, in "
+        "milliseconds. Omitted: as long as it takes.",
+        examples=[3000],
+    )
+    back_off: BackOff | None = Field(
+        default=None,
+        description="While nothing is near its threshold, look less often; sensitive categories are asked about at "
+        "every step of the list. Omitted: every step of the list.",
+        examples=[{"factor": 3, "below": 0.2}],
     )
     max_questions: Count = Field(
         default=2000,
@@ -114,7 +166,6 @@ class Guidance(PolicyModel):
         description="A negative stays through this many answered queries that no longer see its category.",
         examples=[2],
     )
-
     combine: Literal["join", "strongest", "sum"] | None = Field(
         default=None,
         description="Several categories at once: `join` makes one negative of all their words, `strongest` takes the "

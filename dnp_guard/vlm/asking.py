@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
 from dnp_guard.vlm.answers import Probabilities, probabilities
+from dnp_guard.vlm.aside import own_stream
 from dnp_guard.vlm.deadline import within
 from dnp_guard.vlm.sharing import Batcher
 from dnp_guard.vlm.worker import Worker
@@ -58,7 +59,7 @@ class Asker:
         self._submitting = threading.Lock()
         self._late: Future[Probabilities] | None = None
 
-    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Answers:
+    def ask(self, images: Sequence[Image], questions: Sequence[str], *, spent_ms: float = 0.0) -> Answers:
         """Put every question about every image.
 
         Without images, or without questions, the backend is not called.
@@ -66,6 +67,7 @@ class Asker:
         Args:
             images: RGB pictures.
             questions: rendered from the policy.
+            spent_ms: of the deadline, by what was asked before about the same look.
 
         Returns:
             The checked answers.
@@ -85,7 +87,8 @@ class Asker:
         if self.deadline_ms is None and self._batcher is None:
             answered = self._now(images, questions)
         else:
-            answered = self._within(images, questions)
+            deadline = None if self.deadline_ms is None else max(0.0, self.deadline_ms - spent_ms)
+            answered = self._within(images, questions, deadline)
         return Answers(answered, (time.perf_counter() - started) * 1000)
 
     def close(self) -> None:
@@ -97,7 +100,8 @@ class Asker:
 
     def _now(self, images: Sequence[Image], questions: Sequence[str]) -> Probabilities:
         try:
-            return probabilities(self.backend.ask(images, questions), len(images), len(questions))
+            with own_stream():
+                return probabilities(self.backend.ask(images, questions), len(images), len(questions))
         except VlmError:
             raise
         except Exception as error:
@@ -107,8 +111,10 @@ class Asker:
                 message, hint=f"Raised by {type(self.backend).__name__}.ask as {type(error).__name__}."
             ) from error
 
-    def _within(self, images: Sequence[Image], questions: Sequence[str]) -> Probabilities:
-        with self._submitting, within(self.deadline_ms):
+    def _within(self, images: Sequence[Image], questions: Sequence[str], deadline: float | None) -> Probabilities:
+        if deadline == 0:
+            raise self._too_late()
+        with self._submitting, within(deadline):
             if self._late is not None and not self._late.done():
                 raise VlmBusy(
                     "the vision-language model is still computing an answer that came too late",
@@ -121,16 +127,19 @@ class Asker:
                 call = self._worker.submit(lambda: self._now(images, questions))
         if self._worker.closed and call.cancel():
             raise _closed()  # closed while this was queued, behind the end of the line
-        if not wait([call], None if self.deadline_ms is None else self.deadline_ms / 1000).done:
+        if not wait([call], None if deadline is None else deadline / 1000).done:
             # A call that still waits behind another generation's is taken back; a running one is left to itself.
             if not call.cancel():
                 with self._submitting:
                     self._late = call
-            raise VlmTimeout(
-                f"the vision-language model did not answer within {self.deadline_ms} ms",
-                hint="Raise queries.deadline_ms, ask fewer questions, or use a faster model.",
-            )
+            raise self._too_late()
         return call.result()
+
+    def _too_late(self) -> VlmTimeout:
+        return VlmTimeout(
+            f"the vision-language model did not answer within {self.deadline_ms} ms",
+            hint="Raise queries.deadline_ms, ask fewer questions, or use a faster model.",
+        )
 
 
 def _closed() -> VlmError:

@@ -17,7 +17,7 @@ _MARGIN = 0.95
 
 
 @contextmanager
-def within(milliseconds: int | None) -> Iterator[None]:
+def within(milliseconds: float | None) -> Iterator[None]:
     """Tell the calls inside when their caller stops waiting; None where it waits for the answer."""
     ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
     token = _ENDS.set(ends)

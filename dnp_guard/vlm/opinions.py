@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from dnp_guard.vlm.aside import beside
 from dnp_guard.vlm.asking import Answers, Asker
 from dnp_guard.vlm.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
+    from concurrent.futures import Future
 
     from PIL.Image import Image
 
     from dnp_guard.vlm.answers import Probabilities
     from dnp_guard.vlm.base import Backend
+
+T = TypeVar("T")
 
 
 class Opinions:
@@ -33,8 +37,16 @@ class Opinions:
         self._first = Asker(backend, deadline_ms)
         self._second = Asker(second, deadline_ms) if second is not None else None
         self._worker = Worker()
+        self._aside = Worker()
 
-    def ask(self, images: Sequence[Image], questions: Sequence[str], *, loosening: Collection[int] = ()) -> Answers:
+    def ask(
+        self,
+        images: Sequence[Image],
+        questions: Sequence[str],
+        *,
+        loosening: Collection[int] = (),
+        spent_ms: float = 0.0,
+    ) -> Answers:
         """Put every question about every image; see :meth:`~dnp_guard.vlm.asking.Asker.ask`.
 
         Args:
@@ -42,16 +54,21 @@ class Opinions:
             questions: rendered from the policy.
             loosening: which questions, by position, make a verdict milder by "yes"; of two answers to these, the lower
                 one counts, and of two answers to any other the higher one.
+            spent_ms: of the deadline, by what was asked before about the same look.
         """
         second = self._second
         if second is None:
-            return self._first.ask(images, questions)
-        other = self._worker.submit(lambda: second.ask(images, questions))
-        first = self._first.ask(images, questions)
+            return self._first.ask(images, questions, spent_ms=spent_ms)
+        other = self._worker.submit(lambda: second.ask(images, questions, spent_ms=spent_ms))
+        first = self._first.ask(images, questions, spent_ms=spent_ms)
         also = other.result()
         return Answers(
             strictest(first.probabilities, also.probabilities, loosening), max(first.latency_ms, also.latency_ms)
         )
+
+    def aside(self, call: Callable[[], T]) -> Future[T]:
+        """Make a call that asks, beside what the caller goes on to do; such calls are made one after the other."""
+        return self._aside.submit(lambda: beside(call))
 
     def close(self) -> None:
         """Ask no more, and end the threads."""
@@ -59,6 +76,7 @@ class Opinions:
         if self._second is not None:
             self._second.close()
         self._worker.close(wait=False)
+        self._aside.close(wait=False)
 
 
 def strictest(first: Probabilities, second: Probabilities, loosening: Collection[int] = ()) -> Probabilities:

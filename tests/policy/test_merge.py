@@ -32,6 +32,8 @@ def policies(draw):
             "steps": draw(st.sampled_from([[0.2], [0.2, 0.4], [0.5]])),
             "final": True,
             **draw(st.sampled_from([{}, {"skip_similar": 0.9}])),
+            **draw(st.sampled_from([{}, {"wait": False}, {"most": 2}, {"budget_ms": 50}])),
+            **draw(st.sampled_from([{}, {"back_off": {"factor": 2, "below": 0.1}}, {"back_off": {}}])),
         },
         guidance={"scale": draw(st.sampled_from([3, 6])), "hold": draw(st.sampled_from([0, 2]))},
         rules=draw(st.sampled_from([[], [{"all": ["star"], "action": "block"}]])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import wraps
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ class Call:
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
         self._seen: Tensor | None = None
-        self.session: Session = guard.start(request, policy)
+        self.session: Session = guard.start(replace(request, takes_up=True), policy)
         self._injection = Injection(
             request.images,
             policy.guidance,
@@ -185,7 +186,7 @@ class Call:
             self._injection.active, self._next = self._next, None
 
     def _look(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        if not self.session.due(index, total):
+        if not self.session.wants(index, total):
             return
         try:
             with self.guard.metrics.overhead("predict"):
