@@ -15,6 +15,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "dnp-guard needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	# Its samplers alone are tested; what the rest of it asks for (torchvision, clip, wandb) is not wanted.
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps k-diffusion
 	@touch $@
 
 demo: $(READY) ## Generate images unguarded and guarded, side by side, on the embedded models.

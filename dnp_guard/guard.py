@@ -429,9 +429,10 @@ def _refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
 def _builtin() -> tuple[object, ...]:
     from dnp_guard.audit import plugin as audit  # noqa: PLC0415 (kept beside its use: the list of built-in plugins)
     from dnp_guard.hosts.diffusers import plugin as diffusers  # noqa: PLC0415
+    from dnp_guard.hosts.kdiffusion import plugin as kdiffusion  # noqa: PLC0415
     from dnp_guard.vlm import plugin as vlm  # noqa: PLC0415
 
-    return diffusers, vlm, audit
+    return diffusers, kdiffusion, vlm, audit
 
 
 def _several(audit: str | Path | Sink | Sequence[str | Path | Sink] | None) -> list[str | Path | Sink]:

@@ -9,9 +9,6 @@ from functools import wraps
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
-
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
@@ -19,6 +16,7 @@ from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.diffusers.shown import covering, covering_latents
+from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.session import Request
 from dnp_guard.steering.branch import Term
 from dnp_guard.types import Step
@@ -130,13 +128,11 @@ class Call:
 
     def similarity(self, step: Step) -> list[float]:
         """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
-        if self._seen is None:
-            return []
-        return torch.cosine_similarity(_coarse(step.prediction), self._seen).tolist()
+        return similarity(step.prediction, self._seen)
 
     def previews(self, step: Step) -> list[Image]:
         """Decode x̂0, as the policy says."""
-        self._seen = _coarse(step.prediction)
+        self._seen = coarse(step.prediction)
         return self._decode(self._family.unpack(self._pipe, step.prediction, self._wanted))
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
@@ -244,10 +240,6 @@ def _timesteps(pipe: Any) -> int:
 
 def _rescaling_scale(pipe: Any) -> float | None:
     return pipe.guidance_scale if getattr(pipe, "guidance_rescale", 0.0) > 0 else None
-
-
-def _coarse(prediction: Tensor) -> Tensor:
-    return F.avg_pool2d(prediction.float(), 2).flatten(1)
 
 
 def host_of(pipe: Any) -> dict[str, str]:

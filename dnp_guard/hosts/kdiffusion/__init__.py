@@ -1,0 +1,22 @@
+"""k-diffusion and every sampler of its shape: ``sampler(model, x, sigmas, extra_args=…, callback=…)``.
+
+``target`` is what users attach a guard to; ``generation`` takes part in one run of a sampler; ``progress`` tells its
+steps from their sub-steps; ``guided`` steers the model; ``batch`` picks images out of conditionings of any form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dnp_guard.hosts.kdiffusion.target import KDiffusion
+
+__all__ = ["KDiffusion"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "KDiffusion":  # imported when it is asked for, as every guard loads this package's plugin
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dnp_guard.hosts.kdiffusion.target import KDiffusion  # noqa: PLC0415
+
+    return KDiffusion

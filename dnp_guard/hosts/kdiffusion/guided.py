@@ -1,0 +1,96 @@
+"""Steer a model that does classifier-free guidance inside, in the denoised parameterisation.
+
+D(x; sigma) is x̂0. It is linear in the noise that the network predicts, D = x - sigma eps, so the equations of
+``steering.guidance`` hold for it as they stand, and what the model returned takes the place of the guided prediction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.hosts.kdiffusion.batch import joined, replaced, rows
+from dnp_guard.steering.branch import Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.kdiffusion.generation import Generation
+
+
+class Guided:
+    """A model as a sampler calls it, ``model(x, sigma, **extra_args)``, steered by a generation.
+
+    Where nothing is to be steered away from, the result is the model's own object. Anything else that a sampler asks
+    of the model, it gets.
+
+    Args:
+        model: called as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, or without the last two where there is no
+            guidance.
+        generation: says what to steer away from.
+        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``; None to ask the model itself, with
+            ``cond_scale=0``.
+    """
+
+    def __init__(self, model: Any, generation: Generation, denoise: Callable[..., Tensor] | None = None) -> None:
+        self._model = model
+        self._generation = generation
+        self._denoise = denoise
+        self._branch = Branch(generation.guidance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
+        """The denoised image at noise levels sigma [B] of x [B, ...], steered."""
+        self._generation.evaluating(float(sigma.flatten()[0]))
+        active = self._generation.active
+        if not active:
+            return self._model(x, sigma, **extra)
+        if self._generation.guidance.mode == "replace":
+            return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
+        denoised = self._model(x, sigma, **extra)
+        try:
+            return self._pushed(denoised, x, sigma, extra)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._generation.session.missed(None, error)
+            return denoised
+
+    def _replaced(self, extra: dict[str, Any], images: int) -> dict[str, Any]:
+        active = self._generation.active
+        try:
+            negatives = joined([terms[0].conditioning for terms in active.values()])
+            return {**extra, "uncond": replaced(extra["uncond"], list(active), negatives, images)}
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._generation.session.missed(None, error)
+            return extra
+
+    def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any]) -> Tensor:
+        active = self._generation.active
+        due = self._branch.due(active)
+        guided = extra.get("uncond") is not None
+        d_u = denoised
+        if guided and (due or self._generation.guidance.mode == "orthogonal"):
+            concerned = list(active)
+            d_u = denoised.clone()
+            mine = rows(extra["uncond"], concerned, x.shape[0])
+            d_u[concerned] = self._alone(x, sigma, extra, concerned, mine).to(d_u)
+        if due:
+            concerned = [index for index, _ in due]
+            d_n = self._alone(x, sigma, extra, concerned, joined([term.conditioning for _, term in due]))
+            self._branch.keep(due, d_n.to(d_u), d_u)
+        pushed = denoised.clone()
+        # What was guided takes the place of d_c: of d_c - d_u only the direction counts, and guided - d_u has it.
+        pushed[list(active)] += self._branch.delta(active, d_u, denoised if guided else None).to(denoised)
+        return pushed
+
+    def _alone(
+        self, x: Tensor, sigma: Tensor, extra: dict[str, Any], concerned: Sequence[int], conditioning: Any
+    ) -> Tensor:
+        """The prediction for some images, one a conditioning, without guidance."""
+        index = list(concerned)
+        if self._denoise is not None:
+            return self._denoise(x[index], sigma[index], cond=conditioning)
+        slots = {"uncond": conditioning, "cond_scale": 0.0} if "uncond" in extra else {"cond": conditioning}
+        return self._model(x[index], sigma[index], **{**rows(extra, index, x.shape[0]), **slots})

@@ -1,0 +1,25 @@
+"""The built-in plugin that attaches a guard to samplers of k-diffusion's shape."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dnp_guard.guard import Guard
+
+
+@hookimpl
+def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
+    """Attach to a ``KDiffusion``; nothing can be one while its module is not imported."""
+    module = sys.modules.get("dnp_guard.hosts.kdiffusion.target")
+    if module is None or not isinstance(target, module.KDiffusion):
+        return None
+    before = target.guard
+    target.guarded_by(guard)
+    return partial(target.guarded_by, before)

@@ -1,0 +1,203 @@
+"""What a guard is attached to: a model and what turns text into its conditioning and latents into pictures."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.kdiffusion.generation import Generation
+from dnp_guard.hosts.kdiffusion.guided import Guided
+from dnp_guard.hosts.kdiffusion.progress import Progress
+from dnp_guard.session import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.kdiffusion.generation import Decode, Encode
+    from dnp_guard.policy import Policy
+
+_HOST = "k-diffusion"
+
+
+class KDiffusion:
+    """A model for samplers of k-diffusion's shape, with what a guard needs beside it.
+
+    ``guard.attach(KDiffusion(…))`` guards every later :meth:`sample`; without a guard it samples as ever.
+
+    Args:
+        model: called by samplers as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, returning the denoised image;
+            a model without guidance takes ``cond`` alone.
+        encode: texts to the conditioning that the model takes for ``uncond`` (for ``cond``, without guidance): a tensor
+            [N, ...], a list of N entries, or a dict of such. A list with one entry an image is taken apart by image.
+        decode: latents [N, ...] to N pictures, RGB.
+        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. Without it the model is evaluated with
+            ``cond_scale=0``, which costs twice as much and, in a model that counts its calls, counts.
+        name: for the record.
+
+    Attributes:
+        guard: what is attached; None for nothing.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        *,
+        encode: Encode,
+        decode: Decode,
+        denoise: Callable[..., Tensor] | None = None,
+        name: str = "",
+    ) -> None:
+        self.guard: Guard | None = None
+        self._model, self._denoise = model, denoise
+        self._encode, self._decode = encode, decode
+        self._host = {"name": _HOST, "target": name or type(model).__name__}
+
+    def guarded_by(self, guard: Guard | None) -> None:
+        """Attach a guard in place of the one before; ``guard.attach(…)`` is what users call."""
+        before, self.guard = self.guard, guard
+        if before is guard:
+            return
+        if before is not None:
+            before.noted("guard.detached", host=self._host)
+        if guard is not None:
+            guard.noted("guard.attached", host=self._host)
+
+    def sample(
+        self,
+        sampler: Callable[..., Tensor],
+        x: Tensor,
+        *args: Any,
+        prompts: Sequence[str] = (),
+        negative_prompts: Sequence[str] | None = None,
+        seed: int | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], object] | None = None,
+        **kwargs: Any,
+    ) -> list[Image]:
+        """Run a sampler, guarded where a guard is attached, and decode what it returns.
+
+        Args:
+            sampler: such as ``k_diffusion.sampling.sample_euler``.
+            x: the noise to start from, [B, ...].
+            *args: what the sampler takes after it, such as ``sigmas``.
+            prompts: for the record, one an image.
+            negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
+            seed: for the record.
+            extra_args: what the sampler hands on to the model.
+            callback: the user's own; it is called after the guard's.
+            **kwargs: whatever else the sampler takes.
+
+        Returns:
+            B pictures, each as the policy allows.
+
+        Raises:
+            CannotSteer: no negative can take effect in this run.
+            RequestRefused: the policy does not allow so many questions.
+        """
+        extra = dict(extra_args or {})
+        if self.guard is None:
+            return self._decode(sampler(self._model, x, *args, extra_args=extra, callback=callback, **kwargs))
+        sigmas, ends = _levels(sampler, x, args, kwargs)
+        run = {"seed": seed, "scheduler": _name(sampler), "steps": len(sigmas) - 1 if sigmas else None}
+        with self.generation(
+            x.shape[0],
+            sigmas,
+            ends=ends,
+            prompts=prompts,
+            negative_prompts=negative_prompts,
+            extra_args=extra,
+            run={key: value for key, value in run.items() if value is not None},
+        ) as (model, generation):
+
+            def both(info: dict[str, Any]) -> None:
+                generation.callback(info)
+                if callback is not None:
+                    callback(generation.shown(info))
+
+            latents = sampler(model, x, *args, extra_args=extra, callback=both, **kwargs)
+            return generation.finish(lambda: self._decode(latents))
+
+    @contextmanager
+    def generation(
+        self,
+        images: int,
+        sigmas: Sequence[float] = (),
+        *,
+        ends: tuple[float, float] | None = None,
+        prompts: Sequence[str] = (),
+        negative_prompts: Sequence[str] | None = None,
+        extra_args: Mapping[str, Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> Iterator[tuple[Guided, Generation]]:
+        """Take part in a run of a sampler that the caller starts; :meth:`sample` does all of it.
+
+        Args:
+            images: B, the size of the batch.
+            sigmas: the noise levels of this run; empty where the sampler chooses its own steps.
+            ends: the highest and the lowest noise level, where there are no ``sigmas``.
+            prompts: for the record, one an image.
+            negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
+            extra_args: what the sampler hands on to the model.
+            run: for the record.
+
+        Yields:
+            The model to give to the sampler, and the generation, whose ``callback`` the sampler calls and whose
+            ``finish`` makes the final look. A block that is left without it is recorded as abandoned.
+
+        Raises:
+            CannotSteer: no guard is attached, or no negative can take effect in this run.
+            RequestRefused: the policy does not allow so many questions.
+        """
+        if self.guard is None:
+            raise CannotSteer("no guard is attached to this KDiffusion", hint="guard.attach(…) it first.")
+        given = extra_args or {}
+        _check(self.guard.policy, given)
+        scale = {"guidance_scale": given["cond_scale"]} if "cond_scale" in given else {}
+        request = Request(images, self._host, tuple(prompts), {**(run or {}), **scale})
+        progress = Progress([float(sigma) for sigma in sigmas], ends)
+        generation = Generation(self.guard, request, progress, self._encode, self._decode, negative_prompts)
+        try:
+            yield Guided(self._model, generation, self._denoise), generation
+        except BaseException as error:
+            generation.abandon(type(error).__name__)
+            raise
+        generation.abandon("the run ended without pictures")
+
+
+def _check(policy: Policy, extra: Mapping[str, Any]) -> None:
+    """See that the policy's negatives can take effect in this run."""
+    if policy.mode == "shadow" or policy.guidance.mode != "replace":
+        return
+    if extra.get("uncond") is None or extra.get("cond_scale", 1.0) == 1.0:
+        raise CannotSteer(
+            "guidance mode 'replace' needs an unconditional slot in use: uncond=… and a cond_scale other than 1",
+            hint="Sample with guidance, or use guidance mode 'separate'.",
+        )
+
+
+def _levels(
+    sampler: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[list[float], tuple[float, float] | None]:
+    """The noise levels a sampler is started with: all of them, or the highest and the lowest."""
+    try:
+        given = inspect.signature(sampler).bind_partial(None, x, *args, **kwargs).arguments
+    except TypeError:
+        return [], None  # the sampler says best what is wrong with its arguments
+    sigmas = given.get("sigmas")
+    if sigmas is not None:
+        return torch.as_tensor(sigmas).tolist(), None
+    if "sigma_max" in given and "sigma_min" in given:
+        return [], (float(given["sigma_max"]), float(given["sigma_min"]))
+    return [], None
+
+
+def _name(sampler: Callable[..., Tensor]) -> str:
+    return getattr(getattr(sampler, "func", sampler), "__name__", type(sampler).__name__)

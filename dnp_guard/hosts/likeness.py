@@ -1,0 +1,21 @@
+"""How like two predictions are, so that a look that would show nothing new can be left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def coarse(prediction: Tensor) -> Tensor:
+    """A prediction [B, C, H, W] averaged over 2x2 latents, [B, C H W / 4]."""
+    return F.avg_pool2d(prediction.float(), 2).flatten(1)
+
+
+def similarity(prediction: Tensor, seen: Tensor | None) -> list[float]:
+    """Cosine of a prediction with what :func:`coarse` kept of another, -1…1 an image; nothing where there is none."""
+    return [] if seen is None else torch.cosine_similarity(coarse(prediction), seen).tolist()

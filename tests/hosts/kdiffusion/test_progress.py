@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from dnp_guard.hosts.kdiffusion.progress import Progress
+from tests.hosts.ksampling import SAMPLERS, sampler
+
+SIGMAS = [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]
+
+
+class Recorded:
+    """A model and a callback that note what a sampler does, and what ``Progress`` makes of it."""
+
+    def __init__(self, progress):
+        self.progress = progress
+        self.began, self.first = [], []
+        self.steps = []
+
+    def model(self, x, sigma):
+        self.began.append(self.progress.begins(float(sigma[0])))
+        self.first.append(False)
+        return x / (1 + sigma[0])
+
+    def callback(self, info):
+        self.first[-1] = True  # what a callback follows is the first evaluation of its step
+        self.steps.append(len(self.first) - 1)
+        self.progress.called_back(info["i"], float(info["sigma"]), info["denoised"])
+
+
+def followed(name, sigmas=SIGMAS):
+    recorded = Recorded(Progress(sigmas))
+    sampler(name)(
+        recorded.model, torch.ones(1, 1, 2, 2), torch.tensor(sigmas), callback=recorded.callback, disable=True
+    )
+    return recorded
+
+
+@pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")
+@pytest.mark.parametrize("name", [*SAMPLERS, "dpm_2_ancestral", "dpmpp_3m_sde"])
+def test_the_evaluations_that_begin_a_step_are_told_from_sub_steps(name):
+    recorded = followed(name)
+    settled = recorded.steps[1]  # from the second step on it is known how many evaluations one takes
+    assert recorded.began[settled:] == recorded.first[settled:]
+    assert len(recorded.steps) == len(SIGMAS) - 1
+
+
+@pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")
+@pytest.mark.parametrize("name", [each for each in SAMPLERS if each not in {"heun", "dpmpp_2s_ancestral"}])
+def test_most_are_told_in_the_first_step_too(name):
+    recorded = followed(name)
+    assert recorded.began == recorded.first
+
+
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2s_ancestral"])
+def test_a_first_sub_step_at_the_next_steps_noise_level_or_below_is_taken_for_it(name):
+    recorded = followed(name)
+    assert (recorded.began[:3], recorded.first[:3]) == ([True, True, True], [True, False, True])
+
+
+def test_a_run_of_known_length_says_its_steps_and_no_progress():
+    step = Progress(SIGMAS).called_back(3, 1.0, "x0")
+    assert (step.index, step.total, step.sigma, step.prediction, step.progress) == (3, 5, 1.0, "x0", None)
+
+
+def test_a_run_of_unknown_length_says_the_part_of_the_noise_that_is_gone():
+    progress = Progress([], (100.0, 1.0))
+    steps = [progress.called_back(index, sigma, None) for index, sigma in enumerate((100.0, 10.0, 1.0))]
+    assert [(step.total, step.progress) for step in steps] == [(None, 0.0), (None, pytest.approx(0.5)), (None, 1.0)]
+
+
+def test_a_run_of_which_nothing_is_known_counts_from_its_first_noise_level():
+    progress = Progress([])
+    assert [progress.called_back(i, sigma, None).progress for i, sigma in enumerate((8.0, 2.0, 0.0))] == [0, 0.75, 1]
+
+
+def test_a_run_of_one_noise_level_is_done():
+    assert Progress([], (1.0, 1.0)).called_back(0, 1.0, None).progress == 1.0

@@ -1,0 +1,72 @@
+"""How often a forbidden glyph is drawn with each k-diffusion sampler: ``python -m tests.hosts.kdiffusion_share``.
+
+The same attack prompts and noise, unguarded and guarded, and benign prompts with a backend that finds nothing, which
+must come out bit for bit as they do unguarded. Shares are the independent detector's. Writes
+``docs/reference/kdiffusion.json``.
+"""
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from dnp_guard import Guard
+from dnp_guard.evaluate.album import Album
+from dnp_guard.evaluate.detector import detect, load_detector
+from dnp_guard.evaluate.intervals import wilson
+from dnp_guard.glyphs.captions import prompts
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.preview import to_tensor
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.ksampling import SAMPLERS, SCALE, STEPS, run, target
+
+N = 48
+PROMPT_SEED = 2026
+NOISE_SEED = 10_000
+OUT = Path(__file__).parents[2] / "docs" / "reference" / "kdiffusion.json"
+
+
+def share(count, n):
+    return {"share": count / n, "ci95": [round(end, 4) for end in wilson(count, n)]}
+
+
+def measured(name, pipe, detector):
+    """One sampler's row."""
+    host, denoiser, words = target(pipe)
+    sigmas, album = denoiser.sigmas(STEPS), Album()
+    attacks, benign = ([each.text for each in prompts(kind, N, PROMPT_SEED)] for kind in ("attack", "benign"))
+    forbidden = lambda made: sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(made) * 2 - 1))  # noqa: E731
+
+    plain = run(name, host, words, sigmas, attacks, NOISE_SEED)
+    alone = denoiser.images
+    with Guard("glyphs", vlm="glyphs", plugins=[album]) as guard, guard.attached(host):
+        delivered = run(name, host, words, sigmas, attacks, NOISE_SEED)
+    guarded = denoiser.images - alone
+    idle = run(name, host, words, sigmas, benign, NOISE_SEED)
+    with Guard("glyphs", vlm=ScriptedBackend({})) as guard, guard.attached(host):
+        watched = run(name, host, words, sigmas, benign, NOISE_SEED)
+    same = sum(bool((np.asarray(a) == np.asarray(b)).all()) for a, b in zip(idle, watched, strict=True))
+    return {
+        "unguarded": share(forbidden(plain), N),
+        "steered": share(forbidden(album.final), N),
+        "delivered": share(forbidden(delivered), N),
+        "identical_when_nothing_is_found": same / N,
+        "evaluations": round(guarded / alone, 3),
+    }
+
+
+def main():
+    pipe, detector = load_pipeline(), load_detector()
+    rows = {}
+    for name in SAMPLERS:
+        rows[name] = measured(name, pipe, detector)
+        print(name, json.dumps(rows[name]), flush=True)  # noqa: T201 (a script says what it found)
+    made_with = {each: metadata.version(each) for each in ("k-diffusion", "torch", "diffusers")}
+    setting = {"n": N, "steps": STEPS, "cond_scale": SCALE, "prompt_seed": PROMPT_SEED, "noise_seed": NOISE_SEED}
+    table = {**setting, "versions": made_with, "samplers": rows}
+    OUT.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

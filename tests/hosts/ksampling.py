@@ -1,0 +1,149 @@
+"""k-diffusion's samplers, and denoisers of the shapes that it is given, over the embedded model."""
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import torch
+
+from dnp_guard import preview
+from dnp_guard.hosts.kdiffusion import KDiffusion
+
+STEPS = 25
+SCALE = 5.0
+SAMPLERS = (
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2",
+    "dpmpp_2m",
+    "dpmpp_2s_ancestral",
+    "dpmpp_sde",
+    "dpmpp_2m_sde",
+    "lms",
+)
+"""What is tested, by the names in ``k_diffusion.sampling`` without ``sample_``."""
+
+
+def sampling():
+    """The module ``k_diffusion.sampling``; its package itself imports torchvision, clip and wandb, which is avoided."""
+    name = "k_diffusion.sampling"
+    if name in sys.modules:
+        return sys.modules[name]
+    folder = importlib.util.find_spec("k_diffusion").submodule_search_locations
+    package = sys.modules["k_diffusion"] = ModuleType("k_diffusion")
+    package.__path__ = list(folder)
+    tools = sys.modules["k_diffusion.utils"] = package.utils = ModuleType("k_diffusion.utils")
+    tools.append_dims = lambda x, dims: x[(...,) + (None,) * (dims - x.ndim)]
+    return importlib.import_module(name)
+
+
+def sampler(name):
+    return getattr(sampling(), f"sample_{name}")
+
+
+class Denoiser:
+    """The embedded UNet as D(x; sigma), x̂0: a v-prediction at the timestep of the nearest noise level.
+
+    D = x / (sigma² + 1) - v sigma / sqrt(sigma² + 1), with the network's input x / sqrt(sigma² + 1) (k-diffusion's
+    scalings of a v-model, sigma_data = 1).
+    """
+
+    def __init__(self, pipe):
+        self.pipe = pipe
+        alphas = pipe.scheduler.alphas_cumprod
+        self.log_sigmas = ((1 - alphas) / alphas).sqrt().log()
+        self.images = 0
+
+    def sigmas(self, steps, *, highest=1.0):
+        """Noise levels at evenly spaced timesteps, the last zero."""
+        at = torch.linspace(highest * (len(self.log_sigmas) - 1), 0, steps)
+        return torch.cat([self.log_sigmas[at.round().long()].exp(), torch.zeros(1)])
+
+    def timesteps(self, sigma):
+        return (sigma.log()[:, None] - self.log_sigmas).abs().argmin(1)
+
+    @torch.no_grad()
+    def __call__(self, x, sigma, cond):
+        self.images += len(x)
+        wide = sigma.view(-1, 1, 1, 1)
+        scale = (wide**2 + 1).sqrt()
+        v = self.pipe.unet(x / scale, self.timesteps(sigma), cond).sample
+        return x / scale**2 - v * wide / scale
+
+
+class CFGDenoiser:
+    """Classifier-free guidance the way k-diffusion's users write it."""
+
+    def __init__(self, inner_model):
+        self.inner_model = inner_model
+
+    def __call__(self, x, sigma, uncond, cond, cond_scale):
+        both = self.inner_model(torch.cat([x, x]), torch.cat([sigma, sigma]), cond=torch.cat([uncond, cond]))
+        without, given = both.chunk(2)
+        return without + (given - without) * cond_scale
+
+
+class WebUIDenoiser:
+    """Classifier-free guidance of the shape of A1111's: conds that are composed, unconds last, calls counted.
+
+    ``cond`` is a list of one list an image of (conditioning, weight) pairs, ``uncond`` a list of one conditioning an
+    image, ``image_cond`` a tensor that goes along; the inner model takes a dict.
+    """
+
+    def __init__(self, inner_model):
+        self.inner_model = lambda x, sigma, cond: inner_model(x, sigma, cond["c_crossattn"][0])
+        self.step = 0
+
+    def __call__(self, x, sigma, uncond, cond, cond_scale, s_min_uncond, image_cond):
+        assert len(cond) == len(uncond) == len(x) == len(image_cond)
+        parts = [(index, *pair) for index, pairs in enumerate(cond) for pair in pairs]
+        repeated = [index for index, _, _ in parts]
+        skips = s_min_uncond > 0 and self.step % 2 == 1 and float(sigma[0]) < s_min_uncond
+        conditioning = [each for _, each, _ in parts] + ([] if skips else list(uncond))
+        index = repeated + ([] if skips else list(range(len(x))))
+        out = self.inner_model(x[index], sigma[index], cond={"c_crossattn": [torch.stack(conditioning)]})
+        without = out[:0] if skips else out[-len(x) :]
+        result = out[[repeated.index(at) for at in range(len(x))]] if skips else without.clone()
+        if not skips:
+            for row, (at, _, weight) in enumerate(parts):
+                result[at] += (out[row] - without[at]) * (weight * cond_scale)
+        self.step += 1
+        return result
+
+
+class Conditioning:
+    """The embedded text encoder, and pictures of the embedded autoencoder."""
+
+    def __init__(self, pipe):
+        self._pipe = pipe
+
+    @torch.no_grad()
+    def encode(self, texts):
+        return self._pipe.encode_prompt(list(texts), self._pipe.device, 1, do_classifier_free_guidance=False)[0]
+
+    def decode(self, latents):
+        return preview.decode(self._pipe.vae, latents)
+
+
+def noise(x0_like, sigmas, seed):
+    """Noise of the highest level, image i from seed ``seed + i``."""
+    count, *shape = x0_like
+    drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in range(count)]
+    return torch.stack(drawn) * sigmas[0]
+
+
+def run(name, target, conditioning, sigmas, prompts, seed, **more):
+    """Pictures of prompts by a sampler; the global generator, which samplers draw from, starts at ``seed``."""
+    empty = conditioning.encode([""] * len(prompts))
+    extra = {"cond": conditioning.encode(prompts), "uncond": empty, "cond_scale": SCALE, **more.pop("extra", {})}
+    torch.manual_seed(seed)
+    x = noise((len(prompts), 8, 8, 8), sigmas, seed)
+    return target.sample(sampler(name), x, sigmas, prompts=prompts, seed=seed, extra_args=extra, disable=True, **more)
+
+
+def target(pipe, **arguments):
+    """The plain form: CFG over the embedded model, with the model without guidance beside it."""
+    denoiser, words = Denoiser(pipe), Conditioning(pipe)
+    given = {"denoise": denoiser, "encode": words.encode, "decode": words.decode, **arguments}
+    return KDiffusion(CFGDenoiser(denoiser), **given), denoiser, words
