@@ -1,0 +1,136 @@
+"""What the script hands the host's hooks to: settings, jobs, previews, the service and the counts, in one place."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modules import shared
+
+from . import __version__
+from . import settings as configured
+from .client import Client
+from .job import Job
+from .previews import LivePreviews
+from .service import Service
+from .settings import BadSettings, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDER = Path(__file__).resolve().parent.parent
+SERVICE = Service()
+"""One for the host's life: it is not started again when the page is reloaded."""
+
+_ON_P = "dnp_guard_job"
+_INTERMEDIATE = ("-before-highres-fix", "-before-face-restoration", "-before-color-correction")
+
+
+class Guarding:
+    """The guard of one running host."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        self._folder = folder
+        self._previews = LivePreviews(shared.state, self._user_previews)
+        self._running: Job | None = None
+        self._sampling: Job | None = None
+        self._counts: Counter[str] = Counter()
+        self.mode = ""
+        """``enforce`` or ``shadow``, as the policy of the last job had it."""
+
+    def install(self) -> None:
+        """Take part in the host."""
+        self._previews.install()
+
+    def remove(self) -> None:
+        """Leave the host as it was, but for the service, which stays while the page is reloaded."""
+        self._previews.remove()
+        self._end()
+
+    def settings(self) -> Settings | BadSettings:
+        """What the operator has set, or why it cannot be used."""
+        try:
+            return configured.load(self._folder, shared.opts, os.environ)
+        except BadSettings as error:
+            return error
+
+    def defaults(self) -> Settings:
+        """What the settings page starts from."""
+        try:
+            return configured.from_file(self._folder)
+        except BadSettings:
+            return Settings()
+
+    def begin(self, p: Any, arguments: Sequence[Any]) -> None:
+        """A job begins: ``p`` is guarded unless a user may switch that off and has."""
+        self._end()
+        settings, client = self.settings(), None
+        if isinstance(settings, Settings):
+            settings = configured.asked(settings, arguments, is_api=getattr(p, "is_api", False))
+            if not settings.enabled:
+                self._counts["off"] += p.batch_size * p.n_iter
+                setattr(p, _ON_P, None)
+                return
+            client = Client(settings.url, settings.token)
+            SERVICE.ensure(client, settings.start, settings.start_s)
+        job = self._running = Job(settings, client, self._counts)
+        setattr(p, _ON_P, job)
+        p.extra_generation_params.update(job.infotext())
+
+    def job(self, p: Any) -> Job | None:
+        """The job that guards a processing object."""
+        return getattr(p, _ON_P, None)
+
+    def batch_begins(self, p: Any, prompts: Sequence[str], number: int) -> None:
+        """A batch of a job begins, perhaps after another job that ran within the last one."""
+        job = self.job(p)
+        if job is not None:
+            self._running = job
+            job.batch_begins(p, prompts, number * p.batch_size)
+
+    def before(self, params: Any) -> None:
+        """Ahead of every call of the model; later callbacks of this call do not say whose they are."""
+        self._sampling = self.job(getattr(params.denoiser, "p", None))
+        if self._sampling is not None:
+            self._sampling.before(params)
+
+    def answered(self, params: Any) -> None:
+        """After every call of the model."""
+        if self._sampling is not None:
+            self._sampling.answered(params)
+
+    def after(self, params: Any) -> None:
+        """After classifier-free guidance."""
+        if self._sampling is not None:
+            self._sampling.after(params)
+
+    def saved(self, params: Any) -> None:
+        """A picture is about to be saved: on the way none that the final look has not seen."""
+        job = self.job(params.p)
+        if job is not None and any(suffix in Path(params.filename).stem for suffix in _INTERMEDIATE):
+            params.image = job.delivered(params.image, getattr(params.p, "batch_index", 0))
+
+    def end(self, p: Any) -> None:
+        """A job is over."""
+        job = self.job(p)
+        if job is not None:
+            job.ends()
+            self.mode = job.mode
+        if job is self._running:
+            self._running = None
+
+    def status(self) -> dict[str, Any]:
+        """What the extension has done since the host started, images by decision."""
+        settings = self.settings()
+        trouble = str(settings) if isinstance(settings, BadSettings) else ""
+        return {"version": __version__, "images": dict(self._counts), "trouble": trouble}
+
+    def _end(self) -> None:
+        if self._running is not None:
+            self._running.ends()
+            self._running = None
+
+    def _user_previews(self) -> str:
+        return self._running.user_previews if self._running is not None else "allow"

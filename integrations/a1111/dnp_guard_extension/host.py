@@ -1,0 +1,197 @@
+"""What differs between the web UIs, decided by what one can do and never by its name.
+
+AUTOMATIC1111 and reForge hand the denoiser the batch twice over and call back with both halves of its answer; Forge
+hands it once, keeps its model behind ``forge_objects``, and has no unconditional at a guidance scale of 1. All of them
+call ``Sampler.callback_state`` once a step, whatever a step costs in calls of the denoiser.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from modules import devices, prompt_parser, sd_samplers_common, shared
+
+from . import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Interrupted(sd_samplers_common.InterruptedException):
+    """Ends a job that must not go on: the host lets no other exception of a callback through."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of the denoiser, one row an image.
+
+    Attributes:
+        denoiser: the host's, for classifier-free guidance.
+        x: noisy latents [B, C, H, W].
+        sigma: noise level, or timestep for samplers that go by those, [B].
+        image: the conditioning image [B, …], or None.
+        uncond: the unconditional as the host has it, [B, tokens, width] or a dictionary of such; None where the
+            guidance scale is 1.
+    """
+
+    denoiser: Any
+    x: torch.Tensor
+    sigma: torch.Tensor
+    image: Any
+    uncond: Any
+
+    @property
+    def images(self) -> int:
+        """The size of the batch."""
+        return len(self.x)
+
+
+def call(params: Any) -> Call:
+    """What a denoiser callback's parameters say."""
+    rows = len(params.x) if params.text_uncond is None else params.text_uncond.shape[0]
+    image = params.image_cond
+    if isinstance(image, torch.Tensor) and len(image) >= rows:
+        image = image[-rows:]
+    return Call(params.denoiser, params.x[-rows:], params.sigma[-rows:], image, params.text_uncond)
+
+
+def steps(sampler: Any) -> int | None:
+    """How many steps this pass has; None for a sampler that decides that as it goes."""
+    accepts = inspect.signature(sampler.func).parameters if callable(sampler.func) else {}
+    total = sampler.model_wrap_cfg.steps
+    if "timesteps" in accepts:
+        return max(total - 1, 1)  # these go from timestep to timestep, and need one more of them than steps
+    bounded = not accepts or {"sigmas", "n"} & set(accepts) or "steps" in accepts
+    return total if bounded else None
+
+
+def progress(denoiser: Any, sigma: float) -> float:
+    """Share of a whole denoising run that is done at a noise level, for samplers without a number of steps."""
+    inner = denoiser.inner_model
+    t = float(inner.sigma_to_t(torch.tensor([sigma], device=inner.sigmas.device)))
+    return min(max(1 - t / (len(inner.sigmas) - 1), 0.0), 1.0)
+
+
+def guidance(denoiser: Any) -> float:
+    """The guidance scale of this pass; 1 where there is no unconditional."""
+    extra, p = denoiser.sampler.sampler_extra_args, denoiser.p
+    if extra.get("uncond") is None:
+        return 1.0
+    hires = getattr(p, "hr_cfg", None) if getattr(p, "is_hr_pass", False) else None
+    return float(hires or extra.get("cond_scale", 1.0))
+
+
+def guided(at: Call) -> bool:
+    """Whether the unconditional counts in this call of the denoiser: hosts can skip it to save time."""
+    denoiser = at.denoiser
+    if at.uncond is None or guidance(denoiser) == 1:
+        return False
+    early = getattr(shared.opts, "skip_early_cond", 0) or 0
+    if early and denoiser.step / denoiser.total_steps <= early:
+        return False
+    least = denoiser.sampler.sampler_extra_args.get("s_min_uncond") or 0
+    alternate = denoiser.step % 2 or getattr(shared.opts, "s_min_uncond_all", False)
+    return not (alternate and least > 0 and float(at.sigma[0]) < least)
+
+
+def evaluate(at: Call, rows: Sequence[int], conditioning: Any) -> torch.Tensor:
+    """What the model itself answers to other conditioning, as its sampler has it: x̂0, or noise by timesteps.
+
+    Args:
+        at: the call that the host made.
+        rows: of the images concerned.
+        conditioning: one row for each of them.
+    """
+    index = torch.tensor(list(rows), device=at.x.device)
+    x, sigma = at.x[index], at.sigma[index]
+    image = at.image[index] if isinstance(at.image, torch.Tensor) and len(at.image) == at.images else at.image
+    inner = at.denoiser.inner_model
+    forge = getattr(getattr(inner, "inner_model", None), "forge_objects", None)
+    if forge is not None:
+        return _evaluate_forge(forge.unet, x, sigma, image, conditioning)
+    if getattr(getattr(shared.sd_model, "model", None), "conditioning_key", "") == "crossattn-adm":
+        return inner(x, sigma, cond={"c_crossattn": [conditioning], "c_adm": image})
+    if isinstance(conditioning, dict):
+        return inner(x, sigma, cond={**conditioning, "c_concat": [image]})
+    return inner(x, sigma, cond={"c_crossattn": [conditioning], "c_concat": [image]})
+
+
+def _evaluate_forge(unet: Any, x: Any, sigma: Any, image: Any, conditioning: Any) -> torch.Tensor:
+    from backend.sampling.condition import Condition, compile_conditions  # noqa: PLC0415 (only Forge has it)
+    from backend.sampling.sampling_function import calc_cond_uncond_batch  # noqa: PLC0415 (as above)
+
+    compiled = compile_conditions(conditioning)
+    if isinstance(image, torch.Tensor) and image.shape[-2:] == x.shape[-2:]:
+        compiled[0]["model_conds"]["c_concat"] = Condition(image)
+    compiled[0]["control"] = unet.controlnet_linked_list
+    answer, _ = calc_cond_uncond_batch(unet.model, compiled, None, x, sigma, unet.model_options)
+    return answer
+
+
+def encode(p: Any, texts: Sequence[str]) -> Any:
+    """Conditioning of negative prompts, one row a text: a tensor [B, tokens, width] or a dictionary of such."""
+    hires = getattr(p, "is_hr_pass", False)
+    width = getattr(p, "hr_upscale_to_x", 0) if hires else 0
+    height = getattr(p, "hr_upscale_to_y", 0) if hires else 0
+    prompts = prompt_parser.SdConditioning(
+        texts, is_negative_prompt=True, width=width or p.width, height=height or p.height
+    )
+    with devices.autocast():
+        conditioning = shared.sd_model.get_learned_conditioning(prompts)
+    return prompt_parser.DictWithShape(conditioning) if isinstance(conditioning, dict) else conditioning
+
+
+def negatives(denoiser: Any) -> list[str]:
+    """The user's own negative prompts at this step, one an image, prompt editing resolved."""
+    p = denoiser.p
+    hires = getattr(p, "is_hr_pass", False)
+    texts = list((getattr(p, "hr_negative_prompts", None) if hires else None) or p.negative_prompts)
+    schedule = getattr(prompt_parser, "get_learned_conditioning_prompt_schedules", None)
+    if schedule is None:
+        return texts
+    first = getattr(p, "firstpass_steps", None) or p.steps
+    again = denoiser.total_steps if hires else None
+    return words.at_step(
+        schedule(texts, first, again, getattr(shared.opts, "use_old_scheduling", False)), denoiser.step
+    )
+
+
+def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
+    """Decode one image of latents [B, C, H, W]."""
+    decoded = sd_samplers_common.sample_to_image(latents, index, decoder)
+    if isinstance(decoded, torch.Tensor):
+        from PIL import Image  # noqa: PLC0415 (development versions give levels [H, W, 3])
+
+        decoded = Image.fromarray(decoded.cpu().numpy())
+    return decoded
+
+
+def similarities(latents: torch.Tensor, before: torch.Tensor | None) -> list[float]:
+    """Cosine of each prediction with the one before; nothing where there is none to compare with."""
+    if before is None or before.shape != latents.shape:
+        return []
+    found = torch.nn.functional.cosine_similarity(latents.flatten(1).float(), before.flatten(1).float())
+    return [min(max(float(each), -1.0), 1.0) for each in found]
+
+
+def about(p: Any) -> dict[str, dict[str, Any]]:
+    """Host and run, for the record."""
+    try:
+        from modules.launch_utils import git_tag  # noqa: PLC0415 (older hosts have none)
+
+        version = str(git_tag())
+    except (ImportError, OSError, ValueError):
+        version = ""
+    seeds = getattr(p, "seeds", None) or [getattr(p, "seed", None)]
+    run = {
+        "seed": int(seeds[0]) if seeds[0] is not None else None,
+        "scheduler": getattr(p, "sampler_name", None),
+        "guidance_scale": float(p.cfg_scale),
+        "size": [p.width, p.height],
+    }
+    name = "forge" if hasattr(shared.sd_model, "forge_objects") else "a1111"
+    target = "img2img" if getattr(p, "init_images", None) else "txt2img"
+    return {"host": {"name": name, "version": version[:200], "target": target}, "run": run}

@@ -1,0 +1,205 @@
+"""One job of the host: its batches and sampling passes, from the host's hooks to the guard's parts.
+
+The host reports an exception of a hook and goes on as though nothing had been. So every entry here catches its own,
+notes it, and where that is closed ends the job with the one exception that the host lets through.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from . import host, pictures
+from .batch import Batch, Withheld
+from .client import Client
+from .settings import DECODERS, BadSettings, Settings
+from .steering import Steering
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Sequence
+
+log = logging.getLogger("dnp_guard")
+
+
+class Job:
+    """Guards one processing object of the host.
+
+    Args:
+        settings: of the job; a :class:`BadSettings` where there are none that can be used, which is closed.
+        client: of the service.
+        counts: images by decision, of all jobs.
+    """
+
+    def __init__(self, settings: Settings | BadSettings, client: Client | None, counts: Counter[str]) -> None:
+        self._unusable = settings if isinstance(settings, BadSettings) else None
+        self._settings = settings if isinstance(settings, Settings) else Settings()
+        self._client = client or Client(self._settings.url, None)
+        self._counts = counts
+        self.batch: Batch | None = None
+        self._said: dict[int, dict[str, str | None]] = {}
+        self._first = 0
+        self._sampler: Any = None
+        self._steering: Steering | None = None
+        self._sigma = 0.0
+        self._before_pass = self._done = 0
+        self._expected: int | None = None
+        self._seen: Any = None
+
+    @property
+    def user_previews(self) -> str:
+        """What users may see of an unfinished image."""
+        return self.batch.user_previews if self.batch is not None else "withhold"
+
+    @property
+    def mode(self) -> str:
+        """``enforce`` or ``shadow``, as the policy in force has it; empty where none is known."""
+        return self.batch.session.mode if self.batch is not None and self.batch.session is not None else ""
+
+    def batch_begins(self, p: Any, prompts: Sequence[str], first: int) -> None:
+        """A batch is about to be sampled; ``first`` is its first image's index in the job."""
+        self.ends()
+        self._first, self._before_pass, self._done = first, 0, 0
+        self._expected = self._seen = None
+        self.batch = Batch(self._client, self._settings, prompts, host.about(p))
+        if self._unusable is not None:
+            self.batch.failed(self._unusable)
+
+    def pass_begins(self, sampler: Any) -> None:
+        """A sampling pass is about to start: the first, or that of the hires fix."""
+        if self.batch is None:
+            return
+        if self._steering is not None:
+            self._steering.released()
+        self._before_pass = self._done
+        self._steering = Steering(self.batch.negatives)
+        self._sampler = sampler
+        told = sampler.callback_state
+
+        def step_done(values: dict[str, Any]) -> Any:
+            self._guarded(lambda: self._look(values))
+            return told(values)
+
+        sampler.callback_state = step_done  # of this object alone, which the host drops after the pass
+
+    def before(self, params: Any) -> None:
+        """Ahead of every call of the model."""
+        self._guarded(lambda: self._before(params), steers=True)
+
+    def answered(self, params: Any) -> None:
+        """After every call of the model, where the host says so."""
+        self._guarded(lambda: self._steering and self._steering.answered(params), steers=True)
+
+    def after(self, params: Any) -> None:
+        """After classifier-free guidance."""
+        self._guarded(lambda: self._steering and self._steering.after(params), steers=True)
+
+    def batch_done(self, images: Any) -> None:
+        """A batch has been decoded: the final look at images [B, 3, H, W] of 0…1."""
+        batch = self.batch
+        if batch is None:
+            return
+        if self._steering is not None:
+            self._steering.released()
+        try:
+            batch.open(None)  # where no sampling pass was seen: the final look is all that there is
+            finished = [pictures.from_tensor(image) for image in images]
+            if self._done and batch.owes_a_look():
+                batch.look(max((self._expected or self._done) - 1, self._done - 1), 1.0, None, finished)
+            batch.settle(finished)
+        except Withheld:
+            pass
+        except Exception as error:
+            log.exception("DNP Guard could not look at finished images")
+            batch.failed(error)
+        request = batch.session.id if batch.session is not None else None
+        for index in range(len(images)):
+            self._said[self._first + index] = {
+                "DNP Guard": batch.line(index),
+                "DNP Guard request": request,
+                "DNP Guard receipt": batch.receipt(index),
+            }
+            self._counts[batch.decision(index)] += 1
+
+    def delivered(self, picture: Any, index: int) -> Any:
+        """A picture of the current batch as it may be delivered; blank before the final look."""
+        return pictures.acted(picture, self.batch.action(index) if self.batch is not None else "block")
+
+    def infotext(self) -> dict[str, Callable[..., str | None]]:
+        """What the host writes about an image, as functions that it calls when it does."""
+
+        def entry(key: str) -> Callable[..., str | None]:
+            def value(p: Any = None, index: int = 0, all_prompts: Any = None, **_: Any) -> str | None:
+                within = p is not None and all_prompts is not None and all_prompts is getattr(p, "prompts", None)
+                # Within its loop the host counts by batch, after it by job.
+                return self._said.get(index + (p.iteration * p.batch_size if within else 0), {}).get(key)
+
+            return value
+
+        return {key: entry(key) for key in ("DNP Guard", "DNP Guard request", "DNP Guard receipt")}
+
+    def ends(self) -> None:
+        """The job is over, or its next batch begins: close what is open. What became of the images is kept."""
+        if self._steering is not None:
+            self._steering.released()
+            self._steering = None
+        if self.batch is not None:
+            self.batch.abandon()
+
+    def _before(self, params: Any) -> None:
+        if self.batch is None or self._steering is None:
+            return
+        if self.batch.session is None:
+            self._expected = self._total(params.denoiser)
+        self.batch.open(self._expected)
+        self._sigma = float(params.sigma.max())
+        self._steering.before(params)
+
+    def _total(self, denoiser: Any) -> int | None:
+        """Steps that this batch executes, those of a hires pass to come included."""
+        first = host.steps(denoiser.sampler)
+        p = denoiser.p
+        if first is None or not getattr(p, "enable_hr", False) or getattr(p, "is_hr_pass", False):
+            return first
+        return first + (getattr(p, "hr_second_pass_steps", 0) or p.steps)
+
+    def _look(self, values: dict[str, Any]) -> None:
+        batch, steering = self.batch, self._steering
+        step = self._before_pass + int(values["i"])
+        self._done = step + 1
+        if batch is None or steering is None or batch.session is None:
+            return
+        if self._expected is not None:
+            progress = min((step + 1) / self._expected, 1.0)
+        else:
+            progress = host.progress(self._sampler.model_wrap_cfg, self._sigma)
+        if not batch.due(step, progress):
+            return
+        latents = values["denoised"]
+        similarities = host.similarities(latents, self._seen) if batch.session.skip_similar is not None else ()
+        decoder = DECODERS[self._settings.decoder]
+        previews = [host.picture(latents, index, decoder) for index in range(len(latents))]
+        effective = steering.works(batch.mode or "replace")
+        batch.look(step, progress, self._sigma, previews, similarities=similarities, effective=effective)
+        self._seen = latents.clone()
+        steering.prepare()
+
+    def _guarded(self, work: Callable[[], Any], *, steers: bool = False) -> None:
+        """Do something that may fail, and end the job where that leaves it closed."""
+        batch, steering = self.batch, self._steering
+        if batch is None:
+            return
+        try:
+            work()
+        except Withheld as error:
+            raise host.Interrupted(str(error)) from error
+        except Exception as error:
+            log.exception("DNP Guard failed")
+            if steering is not None and steers:
+                steering.failed = True
+            if batch.session is None:
+                batch.failed(error)
+            else:  # a later look, or the final one, makes up for it
+                batch.missed(error)
+        if batch.closed:
+            raise host.Interrupted(batch.failure)

@@ -1,0 +1,160 @@
+"""The negatives inside the host's classifier-free guidance.
+
+``replace`` puts a negative into the unconditional that the host is about to evaluate, which costs nothing. ``separate``
+and ``orthogonal`` have the model evaluated once more for the images concerned, after the host has combined its own
+answers, and add delta to them:
+
+    D' = D - s (D_n - D_u)
+
+where D is what the sampler is given (x̂0 for samplers that go by sigma, noise for those that go by timesteps), D_n the
+model's answer to the negative and D_u its answer to the unconditional. That is VL-DNP's, arXiv 2510.26052,
+e' = e_u + g (e_c - e_u) - s (e_n - e_u), in either form, since x̂0 is linear in e. Images without a negative are left
+bit for bit as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import host, words
+
+if TYPE_CHECKING:
+    from .client import Negative
+
+
+class Steering:
+    """Applies the negatives of one sampling pass.
+
+    Args:
+        negatives: what is in force, one an image; changed from outside between calls of the denoiser.
+    """
+
+    def __init__(self, negatives: Sequence[Negative | None]) -> None:
+        self.negatives = negatives
+        self.failed = False
+        """Whether a negative could not be applied for an error."""
+        self._guided = True
+        self._call: host.Call | None = None
+        self._uncond: torch.Tensor | None = None
+        self._encoded: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._skips: float | None = None
+
+    def before(self, params: Any) -> None:
+        """Ahead of the model: keep what it is asked, and replace the unconditional where a negative says so."""
+        at = self._call = host.call(params)
+        self._uncond = None
+        self._guided = host.guided(at)
+        self.prepare()
+        if self._guided and self._replacing():
+            params.text_uncond = self._replaced(at, self._replacing())
+
+    def prepare(self) -> None:
+        """Have the host evaluate the unconditional at every call while a negative stands in it: NGMS skips some."""
+        if self._call is None:
+            return
+        extra = self._call.denoiser.sampler.sampler_extra_args
+        if self._replacing() and self._skips is None:
+            self._skips, extra["s_min_uncond"] = extra.get("s_min_uncond"), 0.0
+        elif not self._replacing() and self._skips is not None:
+            extra["s_min_uncond"], self._skips = self._skips, None
+
+    def answered(self, params: Any) -> None:
+        """Between model and guidance: keep what it answered to the unconditional, where the host shows it."""
+        at = self._call
+        if at is not None and self._separate() and self._guided:
+            self._uncond = params.x[-at.images :].clone()
+
+    def after(self, params: Any) -> None:
+        """After guidance: add delta for the images concerned."""
+        at, rows = self._call, self._separate()
+        if at is None or not rows:
+            return
+        index = torch.tensor(rows, device=params.x.device)
+        chosen = [self.negatives[row] for row in rows]
+        e_n = host.evaluate(at, rows, self._encode([words.literal(each.text) for each in chosen]))
+        e_u = (
+            self._uncond[index] if self._uncond is not None else host.evaluate(at, rows, self._unconditional(at, rows))
+        )
+        scales = torch.tensor([each.scale or 0.0 for each in chosen], device=e_n.device, dtype=e_n.dtype)
+        delta = -scales.view(-1, *[1] * (e_n.ndim - 1)) * (e_n - e_u)
+        for place, each in enumerate(chosen):
+            if each.mode == "orthogonal":
+                delta[place] = orthogonal(delta[place], (params.x[rows[place]] - e_u[place]))
+        masked = getattr(at.denoiser, "nmask", None) if getattr(at.denoiser, "mask", None) is not None else None
+        steered = params.x.clone()
+        steered[index] += (delta if masked is None else delta * masked).to(steered)
+        params.x = steered
+
+    def works(self, mode: str) -> bool:
+        """Whether a negative can take effect at the calls that follow: one in the unconditional needs guidance."""
+        if self.failed or self._call is None:
+            return False
+        return mode != "replace" or host.guidance(self._call.denoiser) != 1
+
+    def released(self) -> None:
+        """Give the host back what was changed."""
+        if self._call is not None and self._skips is not None:
+            self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
+        self._call = self._uncond = self._skips = None
+
+    def _rows(self, *modes: str) -> list[int]:
+        return [row for row, each in enumerate(self.negatives) if each is not None and each.mode in modes]
+
+    def _replacing(self) -> list[int]:
+        return self._rows("replace")
+
+    def _separate(self) -> list[int]:
+        return self._rows("separate", "orthogonal")
+
+    def _replaced(self, at: host.Call, rows: Sequence[int]) -> Any:
+        """The unconditional with the rows of the images concerned replaced.
+
+        The whole batch is encoded at once, so that all rows are as long as the longest; the host's own rows stay where
+        that is no longer than they are.
+        """
+        texts = host.negatives(at.denoiser)
+        for row in rows:
+            texts[row] = words.unconditional(self.negatives[row].text, texts[row])
+        mine = self._encode(texts)
+        if mine.shape != at.uncond.shape:
+            return mine
+        kept = [row for row in range(at.images) if row not in set(rows)]
+        return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), kept))
+
+    def _unconditional(self, at: host.Call, rows: Sequence[int]) -> Any:
+        if at.uncond is not None:
+            index = torch.tensor(list(rows), device=at.x.device)
+            return _each(at.uncond, at.uncond, lambda each, _: each[index])
+        texts = host.negatives(at.denoiser)
+        return self._encode([texts[row] for row in rows])
+
+    def _encode(self, texts: Sequence[str]) -> Any:
+        """Encode, and keep it: the same negative is asked for at every call until the next look."""
+        model = host.shared.sd_model
+        key = (id(model), tuple(texts))
+        if key not in self._encoded:
+            p = self._call.denoiser.p if self._call is not None else None
+            self._encoded = {key: host.encode(p, texts), **dict(list(self._encoded.items())[:3])}
+        return self._encoded[key]
+
+
+def orthogonal(delta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    """The part of one image's delta that is orthogonal to a direction; delta itself where that is zero."""
+    square = (direction * direction).sum()
+    return delta if square == 0 else delta - (delta * direction).sum() / square * direction
+
+
+def _each(first: Any, second: Any, function: Any) -> Any:
+    """A function of two conditionings, tensor by tensor."""
+    if not isinstance(first, Mapping):
+        return function(first, second)
+    return type(first)({name: function(each, second[name]) for name, each in first.items()})
+
+
+def _rows_of(new: torch.Tensor, own: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
+    merged = new.clone()
+    merged[list(kept)] = own[list(kept)]
+    return merged

@@ -1,0 +1,109 @@
+"""DNP Guard as the host loads it: the accordion, the settings page, and the hooks; what they do is elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from dnp_guard_extension.guarding import Guarding
+from dnp_guard_extension.settings import DECODERS, ON_FAILURE, BadSettings, Settings, option
+from modules import script_callbacks, scripts, shared
+
+_TITLE = "DNP Guard"
+_SECTION = ("dnp_guard", _TITLE)
+
+guarding = Guarding()
+
+
+class DnpGuardScript(scripts.Script):
+    """Guards every job of txt2img and img2img."""
+
+    def title(self) -> str:
+        """The name that the API's ``alwayson_scripts`` knows it by."""
+        return _TITLE
+
+    def show(self, is_img2img: bool) -> Any:  # noqa: FBT001 (the host calls it so)
+        """Always."""
+        return scripts.AlwaysVisible
+
+    def ui(self, is_img2img: bool) -> list[Any]:  # noqa: FBT001 (the host calls it so)
+        """The accordion; built anew, and alike, whenever the host asks."""
+        settings = guarding.settings()
+        free = isinstance(settings, Settings) and not settings.locked
+        shown = settings if isinstance(settings, Settings) else Settings()
+        with gr.Accordion(_TITLE, open=False):
+            if isinstance(settings, BadSettings):
+                gr.Markdown(f"Nothing is generated: {settings}")
+            enabled = gr.Checkbox(value=True, label="Enabled", interactive=free)
+            policy = gr.Textbox(value=shown.policy, label="Policy", interactive=free and not shown.policy)
+            gr.Textbox(value=guarding.mode, label="Mode, as the last job had it", interactive=False)
+        return [enabled, policy]
+
+    def process(self, p: Any, *arguments: Any) -> None:
+        """A job begins."""
+        guarding.begin(p, arguments)
+
+    def process_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
+        """A batch begins."""
+        guarding.batch_begins(p, values["prompts"], values["batch_number"])
+
+    def process_before_every_sampling(self, p: Any, *arguments: Any, **values: Any) -> None:
+        """A sampling pass begins."""
+        job = guarding.job(p)
+        if job is not None:
+            job.pass_begins(p.sampler)
+
+    def postprocess_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
+        """A batch has been decoded."""
+        job = guarding.job(p)
+        if job is not None:
+            job.batch_done(values["images"])
+
+    def postprocess_image(self, p: Any, pp: Any, *arguments: Any) -> None:
+        """An image is finished."""
+        job = guarding.job(p)
+        if job is not None:
+            pp.image = job.delivered(pp.image, p.batch_index)
+
+    def postprocess_image_after_composite(self, p: Any, pp: Any, *arguments: Any) -> None:
+        """The same once what was not painted over has been put back around it."""
+        self.postprocess_image(p, pp)
+
+    def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
+        """A job is over."""
+        guarding.end(p)
+
+
+def _settings_page() -> None:
+    defaults = guarding.defaults()
+
+    def add(name: str, label: str, component: Any = None, choices: Any = None) -> None:
+        info = shared.OptionInfo(
+            getattr(defaults, name),
+            label,
+            component,
+            {"choices": list(choices)} if choices else None,
+            section=_SECTION,
+            restrict_api=True,
+        )
+        shared.opts.add_option(option(name), info)
+
+    add("url", "Address of the guard service")
+    add("policy", "Policy to be stricter by than what is in force at the service; empty for none")
+    add("on_failure", "Where the service cannot be reached", gr.Radio, ON_FAILURE)
+    add("locked", "Show users these settings without letting them change them", gr.Checkbox)
+    add("decoder", "Decoder of what the service looks at", gr.Radio, DECODERS)
+
+
+def _app_started(_: Any, app: Any) -> None:
+    app.add_api_route("/dnp-guard/status", guarding.status, methods=["GET"])
+
+
+guarding.install()
+script_callbacks.on_cfg_denoiser(guarding.before)
+script_callbacks.on_cfg_denoised(guarding.answered)
+script_callbacks.on_cfg_after_cfg(guarding.after)
+script_callbacks.on_before_image_saved(guarding.saved)
+script_callbacks.on_ui_settings(_settings_page)
+script_callbacks.on_app_started(_app_started)
+script_callbacks.on_script_unloaded(guarding.remove)

@@ -1,0 +1,84 @@
+"""A service on loopback, and a stand-in of the host beside it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+
+import pytest
+import uvicorn
+
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from tests.policies import policy
+
+
+@contextmanager
+def listening(settings):
+    """Serve in a thread; the address."""
+    server = uvicorn.Server(uvicorn.Config(create(settings), log_level="error", access_log=False))
+    bound = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="service")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        bound.close()
+
+
+class Guarded:
+    """Makes services and hosts for one test."""
+
+    def __init__(self, folder, stack, monkeypatch) -> None:
+        self.folder, self._stack, self._monkeypatch = folder, stack, monkeypatch
+
+    def serve(self, looks, *, vlm=None, shipped=None, settings=None, **changes):
+        """A service whose answers are scripted, in force where hosts look for it; ``changes`` are of its policy."""
+        script, file = self.folder / "looks.json", self.folder / "policy.yaml"
+        script.write_text(json.dumps(looks))
+        file.write_text(policy(**changes).model_dump_json(exclude_defaults=True))
+        made = Settings(
+            policy=shipped or str(file),
+            vlm=vlm or f"scripted:{script}",
+            audit=(str(self.folder / "audit.jsonl"),),
+            **settings or {},
+        )
+        url = self._stack.enter_context(listening(made))
+        self._monkeypatch.setenv("DNP_GUARD_URL", url)
+        return url
+
+    def host(self, **options):
+        from tests.hosts.a1111_host import Host
+
+        return self._stack.enter_context(Host(**options))
+
+    def records(self, event=None):
+        lines = (self.folder / "audit.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        return [record for record in records if event in {None, record["event"]}]
+
+
+@pytest.fixture
+def guarded(tmp_path, monkeypatch):
+    with ExitStack() as stack:
+        yield Guarded(tmp_path, stack, monkeypatch)
+
+
+@pytest.fixture
+def plain():
+    """The host without an extension."""
+    from tests.hosts.a1111_host import Host
+
+    def generate(**asked):
+        from tests.hosts.a1111_host import Processing
+
+        options = asked.pop("options", {})
+        with Host(None, **options) as host:
+            return SimpleNamespace(**vars(host.process(Processing(**asked))), host=host)
+
+    return generate
