@@ -35,6 +35,8 @@ from dnp_guard.server.tokens import Grant, Tokens
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from dnp_guard.vlm.base import Backend
+
 SWEEP_S = 5.0
 """Seconds between two looks for expired sessions."""
 
@@ -48,11 +50,12 @@ def from_environment() -> FastAPI:
         sys.exit(STARTUP_FAILURE)
 
 
-def create(settings: Settings) -> FastAPI:
+def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
     """The application.
 
     Args:
         settings: of the service; what they name is opened.
+        backend: who is asked; the one that the settings name, unless given.
 
     Raises:
         DnpGuardError: it cannot be.
@@ -72,7 +75,9 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.tokens = Tokens(settings.token_file)
-    app.state.service = _service(settings, app.state.tokens)  # what cannot be served is refused before it starts
+    app.state.service = _service(
+        settings, app.state.tokens, backend
+    )  # what cannot be served is refused before it starts
     app.add_middleware(Gate, state=app.state, body=settings.limits.body)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -97,9 +102,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(service.close, keep=settings.keep)
 
 
-def _service(settings: Settings, tokens: Tokens) -> Service:
+def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Service:
     signer = issuer(settings.receipt_key, settings.receipt_s) if settings.receipt_key else None
-    guards = Guards(settings)
+    guards = Guards(settings, backend)
     for grant in tokens.all:
         guards.of(grant.tenant)
         guards.stricter(grant)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
     from dnp_guard.server.settings import Settings
     from dnp_guard.server.tokens import Grant
+    from dnp_guard.vlm.base import Backend
 
 
 class Guards:
@@ -26,6 +27,7 @@ class Guards:
 
     Args:
         settings: of the service.
+        backend: who is asked; the one that the settings name, unless given.
 
     Attributes:
         registry: where all of them are counted.
@@ -34,10 +36,10 @@ class Guards:
         VlmUnavailable: the backend cannot be built.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
         self.registry = CollectorRegistry()
         self._settings = settings
-        self._backend = build(settings.vlm)
+        self._backend = backend if backend is not None else build(settings.vlm)
         self._lock = Lock()
         self._of: dict[str | None, Guard] = {}
         self._stricter: dict[str, Policy] = {}

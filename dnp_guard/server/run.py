@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import signal
+import socket
 import ssl
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +94,9 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
 
     Returns:
         The exit code.
+
+    Raises:
+        DnpGuardError: it cannot listen there, or what the settings name cannot be opened.
     """
     with ExitStack() as stack:
         if workers > 1:
@@ -119,16 +123,24 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
             ssl_ca_certs=str(address.clients) if address.clients else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if address.clients else ssl.CERT_NONE,
         )
-        socket = config.bind_socket()
-        stack.callback(socket.close)
+        listening = stack.enter_context(closing(_bound(config)))
         host = f"[{address.host}]" if ":" in address.host else address.host
-        started(f"{'https' if address.certificate else 'http'}://{host}:{socket.getsockname()[1]}")
+        started(f"{'https' if address.certificate else 'http'}://{host}:{listening.getsockname()[1]}")
         if workers > 1:
-            parent = Multiprocess(config, sockets=[socket])
+            parent = Multiprocess(config, sockets=[listening])
             parent.run()
             return 2 if any(process.exitcode == STARTUP_FAILURE for process in parent.processes) else 0
         # uvicorn raises the signal that ended it once more when all is answered.
         signal.signal(signal.SIGTERM, lambda *_: None)
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[socket])
+            uvicorn.Server(config).run(sockets=[listening])
         return 0
+
+
+def _bound(config: uvicorn.Config) -> socket.socket:
+    try:
+        return config.bind_socket()
+    except SystemExit:  # uvicorn has said why
+        raise DnpGuardError(
+            f"cannot listen at {config.host}, port {config.port}", hint="Is another service there? Give --port."
+        ) from None

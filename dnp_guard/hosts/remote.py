@@ -1,0 +1,336 @@
+"""The client half of the service's protocol, typed. Needs neither torch nor the server's packages.
+
+::
+
+    with Service("http://127.0.0.1:8777", token) as service:
+        session = service.open(["a lake"], images=1, steps=25, host=Host(name="mine"))
+        with session:
+            for step in range(25):
+                ...                                      # the sampler's step, its prediction decoded to pictures
+                if session.due(step):
+                    steer = session.query(step, pictures)
+                ...                                      # steer the next step by steer[i].negative, steer[i].scale
+            verdicts = session.final(images)             # verdicts[i].action: pass, blur or block
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.hosts.protocol import VERSION, Answer, Finish, Host, Open, Opened, Picture, Preview, Query, Run, Verdicts
+from dnp_guard.vlm.picture import data_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from PIL.Image import Image
+
+    from dnp_guard.hosts.protocol import Steer, Verdict
+
+Message = TypeVar("Message", bound=BaseModel)
+
+TRIES: Final = 3
+"""How often a request is sent that may be repeated: every one but the first of a session."""
+
+_AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ServiceError(DnpGuardError):
+    """The service cannot be reached, or answers with a problem. It permits nothing.
+
+    Attributes:
+        status: of HTTP; None where there was no answer.
+        type: of the problem, as RFC 9457 has it; empty where there was none.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None, type_: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.type = status, type_
+
+
+class Service:
+    """A guard service.
+
+    Args:
+        url: base URL, without ``/v1``; ``http://`` reaches this machine only.
+        token: as ``dnp-guard token add`` printed it; None where the service asks for none.
+        timeout_s: for one request; more than the policy's ``deadline_ms``.
+        verify: a file of authorities for TLS, in place of the system's.
+        plain_http: send images to another machine unencrypted.
+
+    Raises:
+        ServiceError: images may not be sent to this address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        verify: str | None = None,
+        plain_http: bool = False,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ServiceError(f"{url!r} is no base URL", hint="Write http://127.0.0.1:8777.")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not plain_http:
+            raise ServiceError(
+                f"{url}: images would go to another machine unencrypted",
+                hint="Use https://, or plain_http=True where the network between is yours.",
+            )
+        # Nothing of the environment: neither a proxy nor another machine's certificates get to see images.
+        self._client = httpx2.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout_s,
+            trust_env=False,
+            follow_redirects=False,
+            verify=_context(verify),
+        )
+
+    def open(
+        self,
+        prompts: Sequence[str] = (),
+        *,
+        images: int,
+        host: Host,
+        steps: int | None = None,
+        policy: str | None = None,
+        region: str | None = None,
+        surface: str | None = None,
+        run: Run | None = None,
+    ) -> RemoteSession:
+        """Begin a session for one generation.
+
+        Args:
+            prompts: for the record.
+            images: drawn together.
+            host: who asks.
+            steps: that this run executes; None where they are unknown.
+            policy: another policy of the token, to be stricter by.
+            region: to select from a store of policies.
+            surface: likewise.
+            run: how it is drawn, for the record.
+
+        Raises:
+            ServiceError: it cannot be begun; do not generate, or withhold what is generated.
+        """
+        asked = Open(
+            protocol=VERSION,
+            host=host,
+            prompts=list(prompts),
+            steps=steps,
+            images=images,
+            policy=policy,
+            region=region,
+            surface=surface,
+            run=run or Run(),
+        )
+        return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), images, steps)
+
+    def ready(self) -> bool:
+        """Whether it can guard generations now."""
+        try:
+            return self._client.get("/readyz").is_success
+        except httpx2.HTTPError:
+            return False
+
+    def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
+        """Post a message, and read the answer; for :class:`RemoteSession`.
+
+        Raises:
+            ServiceError: there was none, or a problem.
+        """
+        response = self._tried(lambda: self._client.post(path, json=message.model_dump(mode="json")), tries)
+        try:
+            # Answers may gain keys.
+            return answer.model_validate_json(response.content, extra="ignore")
+        except ValidationError as error:
+            raise ServiceError(f"{path}: not an answer of version {VERSION}", hint="Check the base URL.") from error
+
+    def delete(self, path: str) -> None:
+        """Delete what a path names; for :class:`RemoteSession`.
+
+        Raises:
+            ServiceError: there was no answer, or a problem.
+        """
+        self._tried(lambda: self._client.delete(path), TRIES)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _tried(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
+        for left in reversed(range(tries)):
+            try:
+                response = send()
+            except httpx2.HTTPError as error:
+                if not left or isinstance(error, httpx2.TimeoutException):
+                    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+                    raise ServiceError(
+                        f"{self._client.base_url}: {what}", hint="Is the service running, and reachable?"
+                    ) from error
+                continue
+            if response.is_success:
+                return response
+            problem = _problem(response)
+            if not left or problem.type not in _AGAIN:
+                raise problem
+            time.sleep(min(_wait(response), _LONGEST_WAIT_S))
+        raise AssertionError  # the last try returns or raises
+
+
+class RemoteSession:
+    """One generation; a context manager that ends it where it was not finished.
+
+    Args:
+        service: where.
+        opened: what it answered.
+        images: drawn together.
+        steps: of the run; None where they are unknown.
+
+    Attributes:
+        opened: what the host has to do: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
+        over: whether there are verdicts, or it was ended.
+    """
+
+    def __init__(self, service: Service, opened: Opened, images: int, steps: int | None) -> None:
+        self.opened, self.over = opened, False
+        self._service, self._images, self._steps = service, images, steps
+        self._path = f"/v1/sessions/{opened.session}"
+        self._reached: float = -1
+        """The step that was last answered, or the progress."""
+
+    def due(self, step: int, progress: float | None = None) -> bool:
+        """Whether to ask at a step: one is due at it, or at an earlier one that was not answered.
+
+        Args:
+            step: counted from 0.
+            progress: the part of the run that is done, where its steps are unknown.
+        """
+        if self.opened.due is not None:
+            return any(self._reached < due <= step for due in self.opened.due)
+        return progress is not None and any(self._reached < due <= progress for due in self.opened.due_progress)
+
+    def query(
+        self,
+        step: int,
+        pictures: Sequence[Image],
+        *,
+        progress: float | None = None,
+        sigma: float | None = None,
+        similarity: Sequence[float] | None = None,
+        effective: bool = True,
+    ) -> list[Steer]:
+        """Show what is being drawn.
+
+        Args:
+            step: counted from 0.
+            pictures: the prediction x̂0 of every image, in the order of the batch.
+            progress: the part of the run that is done, 0…1; needed where the steps are unknown.
+            sigma: for the record.
+            similarity: of each prediction with the one last asked about: the cosine of their latents.
+            effective: whether a negative can take effect at the steps that follow.
+
+        Returns:
+            What each image is steered away from, from the next step on.
+
+        Raises:
+            ServiceError: the service cannot say; keep what holds, and ask again at the next step.
+        """
+        if progress is None and self._steps:
+            progress = min(step / self._steps, 1.0)
+        shown = [
+            Preview(index=index, data=data_url(picture), similarity=similarity[index] if similarity else None)
+            for index, picture in enumerate(pictures)
+        ]
+        asked = Query(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)
+        answer = self._service.send(f"{self._path}/queries", asked, Answer)
+        if answer.answered:
+            self._reached = step if self.opened.due is not None else (progress or 0.0)
+        return answer.images
+
+    def final(self, images: Sequence[Image]) -> list[Verdict]:
+        """Show the finished images.
+
+        Args:
+            images: in the order of the batch.
+
+        Returns:
+            What becomes of each.
+
+        Raises:
+            ServiceError: the service cannot say; ``opened.on_failure`` does.
+        """
+        shown = [Picture(index=index, data=_png(image)) for index, image in enumerate(images)]
+        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown), Verdicts)
+        self.over = True
+        return verdicts.images
+
+    def abandon(self) -> None:
+        """End it without images; nothing where it is over.
+
+        Raises:
+            ServiceError: the service does not hear; the session expires by itself.
+        """
+        if not self.over:
+            self._service.delete(self._path)
+            self.over = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.abandon()
+        except ServiceError:
+            if error is None:
+                raise
+
+
+_LONGEST_WAIT_S: Final = 2.0
+
+
+def _problem(response: httpx2.Response) -> ServiceError:
+    try:
+        document: Any = response.json()
+        type_, title, detail = (str(document.get(key, "")) for key in ("type", "title", "detail"))
+    except (ValueError, AttributeError):
+        type_, title, detail = "", response.reason_phrase, ""
+    return ServiceError(f"HTTP {response.status_code} {title}", hint=detail, status=response.status_code, type_=type_)
+
+
+def _wait(response: httpx2.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _png(image: Image) -> str:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _context(verify: str | None) -> Any:
+    import ssl  # noqa: PLC0415 (kept beside its only use)
+
+    return ssl.create_default_context(cafile=verify)

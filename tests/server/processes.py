@@ -1,0 +1,72 @@
+"""A service in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+
+
+class Running:
+    """A service that runs; its base URL and its processes."""
+
+    def __init__(self, process, url):
+        self.process, self.url = process, url
+
+    @property
+    def workers(self):
+        """Process ids of the workers: those of the children that serve, not multiprocessing's tracker."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in _command(pid)]
+
+    def kill(self, worker):
+        """End a worker as a crash would, and wait until it is gone."""
+        os.kill(worker, signal.SIGKILL)
+        while worker in self.workers:
+            pass
+
+    def wait(self):
+        """Wait until it can guard."""
+        while True:
+            try:
+                if httpx2.get(f"{self.url}/readyz", trust_env=False).is_success:
+                    return
+            except httpx2.HTTPError:
+                assert self.process.poll() is None, "the service ended"
+
+    def wait_for(self, workers):
+        """Wait until so many workers run."""
+        while len(self.workers) < workers:
+            assert self.process.poll() is None, "the service ended"
+
+
+def _command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return b""
+
+
+@contextmanager
+def serving(*options, **environment):
+    """Run ``dnp-guard serve`` with options; a free port is found for it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dnp_guard", "serve", "--port", "0", *map(str, options)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        said = process.stdout.readline()
+        running = Running(process, said.rpartition(" at ")[2].strip())
+        running.wait()
+        yield running
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

@@ -1,0 +1,112 @@
+"""The service as a program: how it starts, ends, and whom it lets in."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import uvicorn
+from PIL import Image
+
+from dnp_guard.cli import run
+from dnp_guard.hosts.protocol import Host
+from dnp_guard.hosts.remote import Service
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from tests.server.processes import serving
+
+HOST = Host(name="tests")
+RED = Image.new("RGB", (16, 16), "red")
+
+
+@pytest.fixture
+def script(tmp_path):
+    file = tmp_path / "looks.json"
+    file.write_text(json.dumps([{"a star": 0.0}]))
+    return file
+
+
+def test_a_service_that_is_told_to_end_abandons_what_is_open(script, tmp_path):
+    log = tmp_path / "audit.jsonl"
+    with (
+        serving("--policy", "glyphs", "--vlm", f"scripted:{script}", "--audit", log) as running,
+        Service(running.url) as client,
+    ):
+        client.open(images=1, steps=25, host=HOST)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait() == 0
+    assert json.loads(log.read_text().splitlines()[-1])["event"] == "request.abandoned"
+
+
+def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
+    options = ("--policy", "glyphs", "--vlm", f"scripted:{script}", "--store", f"sqlite:{tmp_path / 'sessions'}")
+    with serving(*options) as running, Service(running.url) as client:
+        session = client.open(images=1, steps=25, host=HOST)
+        session.query(22, [RED])
+    with serving(*options) as running, Service(running.url) as client:
+        session._service = client
+        (verdict,) = session.final([RED])
+    assert verdict.decision == "clean"
+
+
+class Slow:
+    """A backend that answers when it is let."""
+
+    name = "slow"
+
+    def __init__(self):
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def ask(self, images, questions):
+        self.asked.set()
+        self.let.wait(60)
+        return [[0.0] * len(questions) for _ in images]
+
+
+def test_what_is_in_flight_is_answered_before_the_end():
+    slow = Slow()
+    server = uvicorn.Server(
+        uvicorn.Config(create(Settings(policy="glyphs", vlm=""), slow), port=0, log_level="warning")
+    )
+    listening = server.config.bind_socket()
+    with ThreadPoolExecutor() as pool, Service(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
+        served = pool.submit(server.run, sockets=[listening])
+        while not client.ready():
+            pass
+        session = client.open(images=1, steps=25, host=HOST)
+        query = pool.submit(session.query, 2, [RED])
+        slow.asked.wait(60)
+        server.should_exit = True
+        slow.let.set()
+        assert query.result(60)[0].action == "none"
+        served.result(60)
+    listening.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "anyone could ask"),  # noqa: S104 (refused)
+        (["--host", "0.0.0.0", "--token-file", "TOKENS"], "unencrypted"),  # noqa: S104 (refused)
+        (["--tls-cert", "TOKENS"], "go together"),
+        (["--tls-clients", "TOKENS"], "over TLS alone"),
+        (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "no such file"),
+        (["--token-file", "LOOKS"], "is no token file"),
+        (["--receipt-key", "LOOKS"], "holds no key"),
+        (["--store", "tape:1"], "is no store"),
+        (["--policy", "none.yaml"], "cannot read a policy"),
+        (["--port", "TAKEN"], "cannot listen"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, said):
+    tokens = tmp_path / "tokens.json"
+    assert run(["token", "add", str(tokens)]) == 0
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        files = {"TOKENS": str(tokens), "LOOKS": str(script), "TAKEN": str(other.getsockname()[1])}
+        given = [files.get(option, option) for option in options]
+        assert run(["serve", "--policy", "glyphs", "--vlm", f"scripted:{script}", "--port", "0", *given]) == 2
+    assert said in capsys.readouterr().err
