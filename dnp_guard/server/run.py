@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FACTORY = "dnp_guard.server.app:from_environment"
+_BACKLOG = 2048
 _HEALTHY_S = 30
 """Seconds after which a worker that gives no sign of life is replaced."""
 
@@ -123,7 +124,7 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
             ssl_ca_certs=str(address.clients) if address.clients else None,
             ssl_cert_reqs=ssl.CERT_REQUIRED if address.clients else ssl.CERT_NONE,
         )
-        listening = stack.enter_context(closing(_bound(config)))
+        listening = stack.enter_context(closing(_bound(address)))
         host = f"[{address.host}]" if ":" in address.host else address.host
         started(f"{'https' if address.certificate else 'http'}://{host}:{listening.getsockname()[1]}")
         if workers > 1:
@@ -137,10 +138,14 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
         return 0
 
 
-def _bound(config: uvicorn.Config) -> socket.socket:
+def _bound(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        return config.bind_socket()
-    except SystemExit:  # uvicorn has said why
+        bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
         raise DnpGuardError(
-            f"cannot listen at {config.host}, port {config.port}", hint="Is another service there? Give --port."
-        ) from None
+            f"cannot listen at {address.host}, port {address.port}: {error.strerror}",
+            hint="Is another service there? Give --host and --port.",
+        ) from error
+    bound.set_inheritable(True)
+    return bound
