@@ -19,7 +19,21 @@ from dnp_guard.errors import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-COMMANDS = ("demo", "generate", "policy", "preview", "audit", "vlm", "doctor", "override", "serve", "token", "receipt")
+COMMANDS = (
+    "demo",
+    "generate",
+    "policy",
+    "preview",
+    "audit",
+    "vlm",
+    "doctor",
+    "override",
+    "serve",
+    "token",
+    "receipt",
+    "install",
+    "uninstall",
+)
 """A module of this package each: it has a function of its own name, or a group of commands as ``app``."""
 
 _QUIET = {

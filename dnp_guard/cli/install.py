@@ -1,0 +1,87 @@
+"""``dnp-guard install``: the guard's integration into a host, and whether it is there as it should be."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dnp_guard.cli.console import AsJson, print_json, print_problem
+from dnp_guard.cli.installation import KINDS, Installation
+
+
+class Host(StrEnum):
+    """The hosts that there is an integration for."""
+
+    A1111 = "a1111"
+    COMFYUI = "comfyui"
+
+
+Where = Annotated[Path, typer.Argument(metavar="PATH", help="The host's folder.")]
+Which = Annotated[Host, typer.Argument(metavar="HOST", help="a1111 (Forge and reForge as well) or comfyui.")]
+
+
+class OnFailure(StrEnum):
+    """What becomes of images while the service cannot be reached."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+def install(
+    host: Which,
+    path: Where,
+    *,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; say whether it is installed.")] = False,
+    url: Annotated[str | None, typer.Option(help="Address of the service.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File of the token, which is not copied.")] = None,
+    on_failure: Annotated[OnFailure | None, typer.Option(help="While the service cannot be reached.")] = None,
+    unlocked: Annotated[
+        bool, typer.Option("--unlocked", help="Let users change the settings and switch it off.")
+    ] = False,
+    start_vlm: Annotated[
+        str | None, typer.Option(help="Have the host start the service, from this environment, with this backend.")
+    ] = None,
+    start_policy: Annotated[str, typer.Option(help="The policy of a service that the host starts.")] = "default",
+    start_audit: Annotated[str | None, typer.Option(help="Where a service that the host starts records.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Install the guard into a host, or bring it up to date. With --check, exits 1 unless it is there and unchanged."""
+    installation = Installation(KINDS[host], path)
+    if check:
+        problems = installation.problems()
+        if as_json:
+            found = [asdict(problem) for problem in problems]
+            print_json({"ok": not problems, "folder": str(installation.folder), "errors": found})
+        for problem in problems if not as_json else ():
+            print_problem(problem)
+        if problems:
+            raise typer.Exit(1)
+        if not as_json:
+            typer.echo(f"ok: {installation.folder}")
+        return
+    given: dict[str, Any] = {
+        "url": url,
+        "token_file": str(token_file.resolve()) if token_file else None,
+        "on_failure": on_failure.value if on_failure else None,
+        "locked": False if unlocked else None,
+        "start": _start(url, start_vlm, start_policy, start_audit) if start_vlm else None,
+    }
+    configuration = {key: value for key, value in given.items() if value is not None}
+    first = not (installation.folder / "dnp_guard.json").exists()
+    files = installation.put(configuration if configuration or first else None)
+    if as_json:
+        print_json({"ok": True, "folder": str(installation.folder), "files": files, "errors": []})
+    else:
+        typer.echo(f"{files} files in {installation.folder}. Restart the host.")
+
+
+def _start(url: str | None, vlm: str, policy: str, audit: str | None) -> list[str]:
+    port = (url or "").rpartition(":")[2].strip("/")
+    command = [sys.executable, "-m", "dnp_guard", "serve", "--policy", policy, "--vlm", vlm]
+    command += ["--port", port] if port.isdecimal() else []
+    return command + (["--audit", audit] if audit else [])
