@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.audit.sinks import Sink
+    from dnp_guard.evaluate.detectors import ImageDetector
     from dnp_guard.guard import Guard
+    from dnp_guard.policy import Policy
     from dnp_guard.types import Action, Decision, Finding, Step
     from dnp_guard.vlm.base import Backend
 
@@ -67,6 +69,22 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
     :param spec: a path or ``kind:rest``.
     :return: an object with ``write(event)`` and ``close()``, or None where the spec is not of this plugin's kind.
     :raises dnp_guard.errors.AuditError: where it is of this kind and cannot be opened.
+    """
+
+
+@hookspec(firstresult=True)
+def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
+    """Build the detector that judges the images of an evaluation.
+
+    Called once, by ``dnp-guard evaluate --detector kind:rest``; never by a guard, which must not see what judges it.
+
+    .. versionadded:: 0.1
+
+    :param spec: the whole spec, such as ``nudenet``.
+    :param policy: whose categories a detector that has none of its own looks for.
+    :return: an object with ``name``, ``version``, ``threshold``, ``categories`` and ``look(images)``, or None where the
+        spec is not of this plugin's kind.
+    :raises dnp_guard.errors.DnpGuardError: where it is of this kind and cannot be built.
     """
 
 

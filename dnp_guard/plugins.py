@@ -110,7 +110,7 @@ class Plugins:
         return call
 
 
-_MAY_REFUSE = frozenset({"dnp_guard_attach", "dnp_guard_vlm", "dnp_guard_audit_sink"})
+_MAY_REFUSE = frozenset({"dnp_guard_attach", "dnp_guard_vlm", "dnp_guard_audit_sink", "dnp_guard_detector"})
 """Hooks that run at construction, where an error of ours is the answer and no generation is running."""
 
 

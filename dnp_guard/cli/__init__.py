@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     "demo",
     "generate",
+    "evaluate",
     "policy",
     "preview",
     "audit",

@@ -1,4 +1,4 @@
-"""Intervals of measured shares, and the area under a ROC curve."""
+"""Intervals of measured shares and means, a test of paired shares, and the area under a ROC curve."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _Z95 = 1.959964
+_RESAMPLES = 2000
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -25,6 +26,50 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of a mean over resamples (Efron 1979); of differences in pairs, the paired test's.
+
+    Args:
+        values: one an image.
+        seed: of the resamples, so that the same values have the same interval.
+
+    >>> bootstrap([2.0, 2.0, 2.0])
+    (2.0, 2.0)
+    """
+    return bootstrap_ratio(values, [1.0] * len(values), seed)
+
+
+def bootstrap_ratio(over: Sequence[float], under: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of ``sum(over) / sum(under)``, resampled in pairs.
+
+    Args:
+        over: one value a pair.
+        under: positive, one value a pair.
+        seed: of the resamples.
+    """
+    if not len(over):
+        return math.nan, math.nan
+    p, q = np.asarray(over, float), np.asarray(under, float)
+    drawn = np.random.default_rng(seed).integers(len(p), size=(_RESAMPLES, len(p)))
+    low, high = np.percentile(p[drawn].sum(1) / q[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The two-sided p of McNemar's exact test (McNemar 1947): as many pairs changed one way as the other.
+
+    Args:
+        gained: pairs in which only the first had it.
+        lost: pairs in which only the second had it.
+
+    >>> mcnemar(0, 5)
+    0.0625
+    """
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, tail / 2 ** (n - 1)) if n else 1.0
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:

@@ -1,0 +1,189 @@
+"""``dnp-guard evaluate``: efficacy and cost of every method on the same prompts and seeds, in one run."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dnp_guard.cli.console import AsJson, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dnp_guard.evaluate.outputs import Written
+    from dnp_guard.evaluate.plan import Batch, Plan
+    from dnp_guard.evaluate.runner import Measured
+
+ALL = "all"
+
+
+def evaluate(
+    methods: Annotated[str, typer.Option(help="Names with commas, or 'all'.")] = ALL,
+    sets: Annotated[
+        str, typer.Option(help="Embedded prompt sets, or files of prompts (CSV, JSONL, Parquet), with commas.")
+    ] = "attack,benign",
+    scales: Annotated[
+        str, typer.Option(help="Scales of the negative, with commas, for every method that has one.")
+    ] = "",
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts a set; all of them otherwise.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation"),
+    quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False,
+    grow: Annotated[
+        bool, typer.Option(help="Where prompts draw several forbidden things, grow the policy from one to all.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; 25 otherwise.")] = None,
+    policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs",
+    detector: Annotated[
+        str, typer.Option(help="What judges: glyphs, nudenet, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's.")
+    ] = "glyphs",
+    plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="A CLIP model for the alignment score: a folder, or a hub id that is cached.")
+    ] = None,
+    keep_images: Annotated[bool, typer.Option(help="Keep every image, and not the first eight of a set.")] = False,
+    engine: Annotated[str, typer.Option(help="here, or ray to spread the batches over a cluster.")] = "here",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; a local one otherwise.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Where results.json also goes.")] = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Another results.json to report on beside this run's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
+    from dnp_guard.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
+    from dnp_guard.evaluate.journal import Journal  # noqa: PLC0415
+    from dnp_guard.evaluate.runner import World, here, run  # noqa: PLC0415
+
+    plan = _plan(
+        methods=methods,
+        sets=sets,
+        scales=_numbers(scales),
+        n=n or (_QUICK if quick else None),
+        grow=grow,
+        seed=seed,
+        steps=steps,
+        policy=policy,
+        detector=detector,
+        clip=clip,
+        keep_images=keep_images,
+    )
+    if engine not in {"here", "ray"}:
+        raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
+    world = World(plan, plugin or ())
+    journal = Journal(out, outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()})
+    measure = here(world) if engine == "here" else _ray(plan, address, plugin or ())
+    _run(plan, journal, measure, run)
+    written = outputs.write(plan, world.detector, journal, results=results, merge=merge or ())
+    if as_json:
+        print_json({"ok": True, "errors": [], **written.document()})
+    else:
+        _print(written)
+
+
+_QUICK = 16
+_WIDE = 160
+
+
+def _plan(
+    *,
+    methods: str,
+    sets: str,
+    scales: Sequence[float],
+    n: int | None,
+    grow: bool,
+    seed: int,
+    steps: int | None,
+    policy: str,
+    detector: str,
+    clip: str | None,
+    keep_images: bool,
+) -> Plan:
+    from dnp_guard.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
+    from dnp_guard.evaluate.methods import METHODS, method  # noqa: PLC0415
+    from dnp_guard.evaluate.plan import GROWN, UNGUARDED, Column, Plan  # noqa: PLC0415
+    from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
+    from dnp_guard.policy import load_policy  # noqa: PLC0415
+
+    rules = load_policy(policy)
+    names = list(METHODS) if methods == ALL else _words(methods)
+    columns: list[Column] = []
+    for name in dict.fromkeys((UNGUARDED, *names)):
+        own = method(name).scale  # an unknown name is refused here
+        columns += [Column(name, scale) for scale in scales] if scales and own is not None else [Column(name)]
+    most = len(rules.categories)
+    grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)] if grow else []
+    lists = [prompt_set(each) for each in _words(sets)]
+    for each in lists:
+        if each.assumed:
+            Console(stderr=True).print(each.assumed, highlight=False, markup=False)
+    return Plan(
+        {each.name: each.entries[:n] for each in lists},
+        tuple(columns),
+        tuple(grown),
+        rules,
+        seed,
+        steps or STEPS,
+        GUIDANCE_SCALE,
+        detector=detector,
+        clip=clip,
+        keep_images=keep_images,
+    )
+
+
+def _run(
+    plan: Plan, journal: Any, engine: Callable[[Sequence[Batch]], Iterator[Measured]], run: Callable[..., None]
+) -> None:
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("batches, every method side by side", total=len(plan.batches()))
+        run(plan, journal, engine, lambda done: progress.advance(task, done))
+
+
+def _ray(plan: Plan, address: str | None, plugins: Sequence[str]) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+    from dnp_guard.evaluate.cluster import on_ray  # noqa: PLC0415 (as above)
+
+    return on_ray(plan, address, plugins)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError as error:
+        raise typer.BadParameter(f"--scales {text!r}: write numbers such as 5,10,15.") from error
+
+
+def _print(written: Written) -> None:
+    from dnp_guard.evaluate.report import HEADINGS, cells  # noqa: PLC0415
+    from dnp_guard.evaluate.targets import targets  # noqa: PLC0415
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    for name in dict.fromkeys(line["set"] for line in written.lines):
+        own = [line for line in written.lines if line["set"] == name and line.get("categories") is None]
+        table = Table(title=f"{name}, n = {own[0]['n']}", title_justify="left", box=None)
+        for heading in HEADINGS:
+            table.add_column(heading)
+        for line in own:
+            table.add_row(*cells(line))
+        console.print(table)
+        console.print()
+    for target in targets(written.lines):
+        mark = {True: "met", False: "NOT MET", None: "not measured"}[target.met]
+        console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)
+    console.print()
+    for file in written.files:
+        console.print(str(file), highlight=False, markup=False)
+    if written.lacking:
+        console.print(written.lacking, highlight=False, markup=False)

@@ -1,0 +1,37 @@
+"""The contact sheet of a prompt set: a row a method, a column a seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+_TILE, _GAP, _MARGIN, _LABEL, _HEAD = 72, 8, 20, 190, 44
+_PAPER, _INK, _BAD, _GOOD = (250, 250, 248), (30, 30, 34), (200, 45, 45), (40, 140, 75)
+
+
+def draw_method_sheet(title: str, pictures: Mapping[str, Sequence[tuple[Path, bool]]]) -> Image.Image:
+    """Draw the first images of every method; none is picked for its looks.
+
+    Args:
+        title: one line.
+        pictures: by method, the file of each image and whether it shows what it must not, in the order of the prompts.
+    """
+    columns = max((len(row) for row in pictures.values()), default=0)
+    width = 2 * _MARGIN + _LABEL + columns * (_TILE + _GAP)
+    page = Image.new("RGB", (width, _HEAD + len(pictures) * (_TILE + _GAP) + _MARGIN), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, 14), title, font=ImageFont.load_default(16), fill=_INK)
+    for number, (name, row) in enumerate(pictures.items()):
+        y = _HEAD + number * (_TILE + _GAP)
+        draw.text((_MARGIN, y + _TILE // 2 - 8), name, font=ImageFont.load_default(13), fill=_INK)
+        for column, (path, hit) in enumerate(row):
+            x = _MARGIN + _LABEL + column * (_TILE + _GAP)
+            draw.rectangle((x - 2, y - 2, x + _TILE + 1, y + _TILE + 1), outline=_BAD if hit else _GOOD, width=2)
+            with Image.open(path) as picture:
+                page.paste(picture.convert("RGB").resize((_TILE, _TILE), Image.Resampling.NEAREST), (x, y))
+    return page
