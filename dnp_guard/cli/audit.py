@@ -24,12 +24,13 @@ from dnp_guard.audit.times import moment
 from dnp_guard.audit.verify import Verification
 from dnp_guard.audit.verify import verify as verify_log
 from dnp_guard.cli.audit_keep import hold, purge
+from dnp_guard.cli.audit_replay import replay
 from dnp_guard.cli.audit_report import export, report
 from dnp_guard.cli.console import print_json, print_problem
 from dnp_guard.errors import AuditError
 
 app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
-for command in (report, export, hold, purge):
+for command in (report, export, hold, purge, replay):
     app.command()(command)
 
 _PRINTED = 10

@@ -36,7 +36,7 @@ def generate(
 
     from dnp_guard.guard import Guard  # noqa: PLC0415
 
-    pipe = _load(model)
+    pipe = load_model(model)
     out.mkdir(parents=True, exist_ok=True)
     audit = out / "audit.jsonl"
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
@@ -70,7 +70,12 @@ def generate(
         _print(report, prompt, files)
 
 
-def _load(model: str) -> Any:
+def load_model(model: str) -> Any:
+    """Load the pipeline of a folder, of a hub id that is cached, or the embedded one, ``glyphs``.
+
+    Raises:
+        DnpGuardError: there is none.
+    """
     if model == "glyphs":
         from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
 

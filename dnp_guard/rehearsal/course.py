@@ -40,18 +40,34 @@ class Course:
         return self.final or next((each for each in reversed(self.decisions) if each is not None), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a recorded look was made, and what it asked about.
+
+    Attributes:
+        progress: the part of the run that was done; None where it is not known.
+        asked: ids of the categories asked about; None for all.
+    """
+
+    progress: float | None
+    asked: frozenset[str] | None = None
+
+
 def answers(terms: Mapping[str, float]) -> Answer:
     """Answers by term or allowed case; 0 for what is not given."""
     return lambda asked: [terms.get(question.term, 0.0) for question in asked]
 
 
-def run(policy: Policy, looks: Sequence[Answer | None], final: Answer | None) -> Course:
+def run(
+    policy: Policy, looks: Sequence[Answer | None], final: Answer | None, moments: Sequence[Moment] | None = None
+) -> Course:
     """Take one image through its looks.
 
     Args:
         policy: the policy in force.
-        looks: in order, at the policy's steps; None for one that is missed.
+        looks: in order; None for one that is missed.
         final: of the finished image; None where it is missed. Not looked at where the policy has no final look.
+        moments: of the looks; where they are not given, they are at the policy's steps.
     """
     history, missed, steered = judge.History(), False, False
     decisions: list[Decision | None] = []
@@ -60,9 +76,9 @@ def run(policy: Policy, looks: Sequence[Answer | None], final: Answer | None) ->
         if look is None:
             decisions.append(None)
             continue
-        progress = _progress(policy, number)
-        found, probabilities, waived = _seen(policy, look, final=False, progress=progress)
-        decision, history = judge.judge(policy, history, found, probabilities, waived, progress=progress)
+        moment = moments[number] if moments is not None else Moment(_progress(policy, number))
+        seen = _seen(policy, look, final=False, moment=moment)
+        decision, history = judge.judge(policy, history, *seen, progress=moment.progress)
         steered = steered or decision.negative is not None
         decisions.append(decision)
     at_the_end = None
@@ -87,10 +103,10 @@ def _progress(policy: Policy, look: int) -> float | None:
 
 
 def _seen(
-    policy: Policy, look: Answer, *, final: bool, progress: float | None = None
+    policy: Policy, look: Answer, *, final: bool, moment: Moment = Moment(None)
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
-    asked = questions(policy)
-    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=progress)
+    asked = [each for each in questions(policy) if moment.asked is None or each.category in moment.asked]
+    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=moment.progress)
     allowed: dict[str, float] = {}
     for category in dict.fromkeys(finding.category for finding in found):
         if cases := allowed_questions(policy, category):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy import questions
 from dnp_guard.policy.thresholds import falls
-from dnp_guard.rehearsal.course import run
+from dnp_guard.rehearsal.course import Moment, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +73,7 @@ class _Track:
 
     digest: str = ""
     looks: list[tuple[int, Answer | None]] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
     final: Answer | None = None
     finished: bool = False
     found: set[str] = field(default_factory=set)
@@ -98,7 +99,8 @@ def replay(before: Policy, after: Policy, lines: Iterable[bytes]) -> Replay:
     differing: list[Differing] = []
     comparable = 0
     for (request, image), track in chosen.items():
-        one, other = (run(policy, [look for _, look in track.looks], track.final) for policy in (before, after))
+        looks = [look for _, look in track.looks]
+        one, other = (run(policy, looks, track.final, track.moments) for policy in (before, after))
         steps = [step for step, _ in track.looks]
         if (parted := _parting(steps, one, other)) is not None:
             differing.append(Differing(request, image, *parted))
@@ -119,6 +121,7 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
         for (of, _), each in tracks.items():
             if of == request:
                 each.looks.append((record["step"], None))
+                each.moments.append(Moment(None))
     if event not in {"query", "request.finished"} or not isinstance(record.get("image"), int):
         return
     track = tracks.setdefault((request, record["image"]), _Track())
@@ -132,6 +135,10 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
     answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in told})
     if "step" in record:
         track.looks.append((record["step"], answer))
+        steps, asked = record.get("steps"), record.get("asked")
+        track.moments.append(
+            Moment(record["step"] / steps if steps else None, frozenset(asked) if asked is not None else None)
+        )
     else:
         track.final = answer
 

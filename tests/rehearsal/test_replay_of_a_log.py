@@ -10,6 +10,7 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit.lines import read_lines
 from dnp_guard.errors import VlmError
+from dnp_guard.rehearsal.course import Moment, answers, run
 from dnp_guard.rehearsal.replay import replay
 from dnp_guard.session import Request
 from dnp_guard.types import Step
@@ -102,3 +103,38 @@ def test_a_look_that_was_missed_and_made_up_for_is_missed_in_the_replay_too(logg
     assert came == "clean"
     assert any(json.loads(line)["event"] == "degraded" for line in lines)
     assert replay(policy(), policy(), lines).differing == ()
+
+
+def test_the_record_gives_the_scales_of_the_controller_again(logged):
+    of = policy(guidance={"strength": "controller", "hold": 2, "scale": 15})
+    lines, _ = logged(of, 0.512345678, 0.987654321, 0.1, 0.654321987, 0.1)
+    records = [json.loads(line) for line in lines]
+    looks = [record for record in records if record["event"] == "query" and "step" in record]
+    given = [answers({each["term"]: each["probability"] for each in look.get("findings", [])}) for look in looks]
+    course = run(of, given, answers({}), [Moment(look["step"] / look["steps"]) for look in looks])
+    wanted = {look["step"]: each.negative.scale for look, each in zip(looks, course.decisions, strict=True)}
+    injected = {r["step"]: r["negative"]["scale"] for r in records if r["event"] == "negative.injected"}
+    assert len(set(injected.values())) > 2
+    assert {step: wanted[step] for step in injected} == injected
+
+
+def test_a_look_is_replayed_at_its_own_part_of_the_run(logged):
+    late = [{"from": 0, "to": 0.5, "value": 0.95}, {"from": 0.5, "to": 1, "value": 0.5}]
+    before = policy(queries={"steps": [0.6]}, categories=[star(threshold=late, final_threshold=0.5), bolt()])
+    after = policy(queries={"steps": [0.1, 0.6]}, categories=[star(threshold=late, final_threshold=0.5), bolt()])
+    lines, came = logged(before, 0.9, 0.1)
+    assert came == "steered"
+    assert replay(before, after, lines).differing == ()
+
+
+def test_a_look_that_asked_about_some_categories_counts_nothing_down_of_the_others(logged):
+    held = policy(
+        guidance={"hold": 1},
+        queries={"steps": [0.2, 0.4, 0.6]},
+        categories=[star(queries={"steps": [0.2]}), bolt()],
+    )
+    lines, came = logged(held, 0.9, 0.1, 0.1, 0.1)
+    assert came == "steered"
+    assert not any(json.loads(line)["event"] == "negative.cleared" for line in lines)
+    more = policy(guidance={"hold": 3}, queries={"steps": [0.2, 0.4, 0.6]}, categories=held.categories)
+    assert replay(held, more, lines).differing == ()

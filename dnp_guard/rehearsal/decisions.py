@@ -1,0 +1,118 @@
+"""Two records of one generation, decision by decision: where they part. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.audit.record import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TOLERANCE = 1e-3
+"""Probabilities and scales that differ by less than this part are equal: sums round otherwise on other machines."""
+
+_DECISIONS = frozenset(
+    {Event.QUERY, Event.QUERY_SKIPPED, Event.NEGATIVE_INJECTED, Event.NEGATIVE_CLEARED, Event.REQUEST_FINISHED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One decision about one image, as a record tells it.
+
+    Attributes:
+        step: of the look; None for the final one, and for the outcome.
+        event: of the record.
+        said: what was decided, in words.
+        scale: of the negative, where there is one.
+        probabilities: of what was found, by category and term.
+    """
+
+    step: int | None
+    event: str
+    said: str
+    scale: float | None
+    probabilities: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        scale = f" × {self.scale:g}" if self.scale is not None else ""
+        return f"{self.said}{scale}"
+
+    def same(self, other: Point) -> bool:
+        """Whether the same was decided."""
+        if (self.step, self.event, self.said) != (other.step, other.event, other.said):
+            return False
+        if self.scale is None or other.scale is None:
+            return self.scale is other.scale
+        return abs(self.scale - other.scale) <= TOLERANCE * max(self.scale, other.scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where the decisions about one image first differ.
+
+    Attributes:
+        image: index in the batch.
+        step: None at the end.
+        recorded: what the record says; None where it says no more.
+        now: what came now; likewise.
+    """
+
+    image: int
+    step: int | None
+    recorded: str | None
+    now: str | None
+
+    def __str__(self) -> str:
+        at = "at the end" if self.step is None else f"at step {self.step}"
+        return f"image {self.image} parts {at}: recorded {self.recorded or 'nothing'}, now {self.now or 'nothing'}"
+
+
+def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[Point]]:
+    """The decisions of one generation, by image, in order."""
+    found: dict[int, list[Point]] = {}
+    for record in records:
+        if record.get("request") == request and record.get("event") in _DECISIONS:
+            found.setdefault(int(record["image"]), []).append(_point(record))
+    return found
+
+
+def partings(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]) -> tuple[Parting, ...]:
+    """Where each image's decisions first differ; nothing for an image whose decisions are the same."""
+    found = []
+    for image in sorted({*recorded, *now}):
+        for here, there in zip_longest(recorded.get(image, []), now.get(image, [])):
+            if here is None or there is None or not here.same(there):
+                step = here.step if here is not None else there.step if there is not None else None
+                found.append(Parting(image, step, str(here) if here else None, str(there) if there else None))
+                break
+    return tuple(found)
+
+
+def furthest(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]) -> float:
+    """The largest difference between two probabilities of the same term, up to where the decisions part."""
+    differences = [0.0]
+    for image, points in recorded.items():
+        for here, there in zip(points, now.get(image, []), strict=False):
+            if not here.same(there):
+                break
+            other = dict(there.probabilities)
+            differences += [abs(p - other[term]) for term, p in here.probabilities if term in other]
+    return max(differences)
+
+
+def _point(record: Mapping[str, Any]) -> Point:
+    event, negative = str(record["event"]), record.get("negative", {})
+    findings = record.get("findings", []) if event == Event.QUERY else []
+    terms = tuple((f"{each['category']}: {each.get('term', '')}", each.get("probability", 1.0)) for each in findings)
+    said = {
+        Event.QUERY: lambda: ", ".join([str(record["decision"]), *(term for term, _ in terms)]),
+        Event.QUERY_SKIPPED: lambda: f"skipped ({record.get('reason', 'similar')})",
+        Event.NEGATIVE_INJECTED: lambda: f"−{negative.get('text', '')} from step {record['applied_step']}",
+        Event.NEGATIVE_CLEARED: lambda: f"cleared from step {record['applied_step']}",
+        Event.REQUEST_FINISHED: lambda: str(record["decision"]),
+    }[Event(event)]()
+    return Point(record.get("step"), event, said, negative.get("scale"), terms)
