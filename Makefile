@@ -44,6 +44,12 @@ bench: $(READY) ## Measure; nothing is asserted of the clock.
 matrix: $(READY) ## Steer tiny pipelines of every class that can be; prints a table and writes matrix.json.
 	$(BIN)/python -m tests.hosts.matrix
 
+.PHONY: host-check
+host-check: $(READY) ## Check a running host: A1111=URL or COMFYUI=URL, and SERVICE=URL PLAIN=FILE SIZE=N STEPS=N.
+	$(BIN)/python -m tests.hosts.host_check $(if $(A1111),--a1111 $(A1111)) $(if $(COMFYUI),--comfyui $(COMFYUI)) \
+		$(if $(SERVICE),--service $(SERVICE)) $(if $(PLAIN),--plain $(PLAIN)) $(if $(SIZE),--size $(SIZE)) \
+		$(if $(STEPS),--steps $(STEPS))
+
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/
 	$(BIN)/python tests/fuzz/fuzz_policy.py -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 build/fuzz

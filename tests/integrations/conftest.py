@@ -17,10 +17,10 @@ from tests.policies import policy
 
 
 @contextmanager
-def listening(settings):
+def listening(settings, port=0):
     """Serve in a thread; the address."""
     server = uvicorn.Server(uvicorn.Config(create(settings), log_level="error", access_log=False))
-    bound = socket.create_server(("127.0.0.1", 0))
+    bound = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="service")
     thread.start()
     try:

@@ -1,0 +1,67 @@
+"""Check hosts that are already running with an integration installed: ``make host-check A1111=URL COMFYUI=URL``.
+
+The checks are in one module a host, ``host_check_a1111`` and ``host_check_comfyui``, whose ``check`` yields what it
+found; this one runs and prints them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HOSTS = ("a1111", "comfyui")
+SERVICE = "http://127.0.0.1:8777"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one check has found: ``ok`` is None where it could not be made, and ``detail`` says why."""
+
+    check: str
+    ok: bool | None
+    detail: str = ""
+
+    def __str__(self) -> str:
+        word = {True: "ok  ", False: "FAIL", None: "skip"}[self.ok]
+        return f"{word}  {self.check}{': ' if self.detail else ''}{self.detail}"
+
+
+def found(arguments: argparse.Namespace) -> Iterator[Found]:
+    for name in HOSTS:
+        url = getattr(arguments, name)
+        if url:
+            yield from import_module(f"tests.hosts.host_check_{name}").check(url.rstrip("/"), arguments)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the checks; 0 where none failed, 1 where one did, 2 where no host was named."""
+    parser = argparse.ArgumentParser(prog="host_check", description=__doc__)
+    for name in HOSTS:
+        parser.add_argument(f"--{name}", metavar="URL", help="Address of a running host.")
+    parser.add_argument("--service", default=SERVICE, help="Where its integration looks for the guard service.")
+    parser.add_argument(
+        "--plain", type=Path, help="Hashes of plain images: written without the integration, then read."
+    )
+    parser.add_argument("--size", type=int, default=512, help="Side of the images, in pixels.")
+    parser.add_argument("--steps", type=int, default=10, help="Sampler steps.")
+    arguments = parser.parse_args(args)
+    if not any(getattr(arguments, name) for name in HOSTS):
+        parser.print_usage(sys.stderr)
+        return 2
+    failed = 0
+    for each in found(arguments):
+        sys.stdout.write(f"{each}\n")
+        sys.stdout.flush()
+        failed += each.ok is False
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

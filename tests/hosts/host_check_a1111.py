@@ -1,0 +1,165 @@
+"""What is checked of AUTOMATIC1111's web UI, Forge or reForge, over the HTTP API, with a scripted service beside it.
+
+The operator's own service must not run meanwhile: the checks start one where the extension looks for it, whose answers
+they know, and none for the check that there is none. Plain images come from the same host without the extension: run
+the checks once so with ``--plain FILE``, which writes their hashes, and again with the extension and the same file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from tests.hosts.host_check import Found
+from tests.hosts.scripted_service import serving
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+CLEAN, SEEN = [{"star": 0.0}], [{"star": 0.9}]
+SEEN_UNTIL_THE_END = [{"star": 0.9}] * 4 + CLEAN
+REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
+PROMPT = {"prompt": "a red star and a blue circle at night", "seed": 7, "cfg_scale": 5.0}
+_TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images that the host made: hashes of their pixels, whether each is of one colour, and their infotexts."""
+
+    hashes: tuple[str, ...]
+    blank: tuple[bool, ...]
+    texts: tuple[str, ...]
+    first: str
+
+    def says(self, words: str) -> bool:
+        """Whether every infotext does."""
+        return all(words in text for text in self.texts)
+
+    def names(self, request: str) -> bool:
+        """Whether any infotext does."""
+        return any(request in text for text in self.texts)
+
+
+class Host:
+    """A running host, as a program sees it."""
+
+    def __init__(self, url: str, *, size: int, steps: int) -> None:
+        self._url = url
+        self._asked = {**PROMPT, "width": size, "height": size, "steps": steps}
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self._url + path, timeout=60) as answer:  # noqa: S310 (the operator's)
+            return json.load(answer)
+
+    def make(self, what: str = "txt2img", **asked: Any) -> Made:
+        body = json.dumps({**self._asked, **asked}).encode()
+        where = f"{self._url}/sdapi/v1/{what}"
+        request = urllib.request.Request(where, body, {"Content-Type": "application/json"})  # noqa: S310 (as above)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 (as above)
+            document = json.load(answer)
+        count = asked.get("batch_size", 1) * asked.get("n_iter", 1)
+        files = document["images"][-count:]  # a grid, where the host makes one, comes first
+        pictures = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB") for each in files]
+        hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
+        blank = tuple(len(set(each.getextrema())) == 1 and each.getcolors(1) is not None for each in pictures)
+        return Made(hashes, blank, tuple(json.loads(document["info"])["infotexts"][-count:]), files[0])
+
+
+def ways(host: Host, samplers: list[str]) -> dict[str, dict[str, Any]]:
+    """What is generated in each way: every sampler the host lists, batches, hires fix, image to image, guidance 1."""
+    start = {"prompt": "a green ring on the beach", "seed": 1, "steps": 4, "cfg_scale": 5.0}
+    return {
+        **{f"sampler {name}": {"sampler_name": name} for name in samplers},
+        "batch of two, twice": {"batch_size": 2, "n_iter": 2},
+        "hires fix": {"enable_hr": True, "denoising_strength": 0.6},
+        "guidance scale 1": {"cfg_scale": 1.0},
+        "img2img": {"what": "img2img", "start": start, "denoising_strength": 0.7},
+    }
+
+
+def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
+    """Every check, one after the other."""
+    host = Host(url, size=arguments.size, steps=arguments.steps)
+    listed = [name.lower() for name in host.get("/sdapi/v1/scripts")["txt2img"]]
+    samplers = [each["name"] for each in host.get("/sdapi/v1/samplers")]
+    if "dnp guard" not in listed:
+        yield from _record(host, samplers, arguments)
+        return
+    plain = json.loads(arguments.plain.read_text()) if arguments.plain and arguments.plain.exists() else {}
+    with serving(arguments.service, CLEAN) as records:
+        for way, asked in ways(host, samplers).items():
+            first = _made(host, asked)
+            looks = sum("step" in each and first.names(each["request"]) for each in records("query"))
+            again = _made(host, asked)
+            yield Found(f"{way}: says clean", first.says("DNP Guard: clean"), first.texts[0][-200:])
+            yield Found(f"{way}: the same twice", first.hashes == again.hashes)
+            same = first.hashes == tuple(plain[way]) if way in plain else None
+            yield Found(f"{way}: observed equals plain", same, "" if way in plain else "no plain hashes")
+            batches = asked.get("n_iter", 1) * asked.get("batch_size", 1)
+            yield Found(f"{way}: looks", looks == 4 * batches, f"{looks} of {4 * batches}")
+        clean = host.make()
+    yield from _steered(host, clean, arguments.service)
+    yield from _withheld(host, clean, arguments.service)
+
+
+def _record(host: Host, samplers: list[str], arguments: argparse.Namespace) -> Iterator[Found]:
+    if arguments.plain is None:
+        yield Found("the extension is installed", ok=False, detail="the host does not list DNP Guard")
+        return
+    hashes = {way: _made(host, asked).hashes for way, asked in ways(host, samplers).items()}
+    arguments.plain.write_text(json.dumps(hashes, indent=2))
+    yield Found("plain images", None, f"the extension is not there; their hashes are in {arguments.plain}")
+
+
+def _steered(host: Host, clean: Made, service: str) -> Iterator[Found]:
+    for mode, changes in (("separate", {}), ("replace", REPLACE)):
+        with serving(service, SEEN_UNTIL_THE_END, **changes) as records:
+            steered = host.make()
+            yield Found(f"{mode}: differs", steered.hashes != clean.hashes)
+            yield Found(f"{mode}: says steered", steered.says("DNP Guard: steered star@"), steered.texts[0][-200:])
+            injected = records("negative.injected")
+            yield Found(f"{mode}: recorded", len(injected) == 1, f"{len(injected)} negative.injected")
+            named = bool(injected) and steered.says(injected[0]["request"])
+            yield Found(f"{mode}: the infotext names the request", named)
+        with serving(service, SEEN_UNTIL_THE_END, **changes):
+            yield Found(f"{mode}: the same again", host.make().hashes == steered.hashes)
+    with serving(service, SEEN_UNTIL_THE_END, **REPLACE) as records:
+        host.make(cfg_scale=1.0)
+        effective = [each["negative"]["effective"] for each in records("negative.injected")]
+        yield Found("replace at guidance scale 1: recorded as not effective", effective == [False], str(effective))
+
+
+def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
+    loose = {
+        "alwayson_scripts": {"DNP Guard": {"args": [False, ""]}},
+        "override_settings": {"dnp_guard_url": "http://127.0.0.1:9", "dnp_guard_on_failure": "open"},
+    }
+    for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", {"enable_hr": True})):
+        with serving(service, SEEN):
+            blocked = host.make(**asked, batch_size=2)
+            yield Found(f"{name}: nothing is delivered", all(blocked.blank) and blocked.says("DNP Guard: blocked"))
+    with serving(service, CLEAN):
+        yield Found("nothing of it is left in the next job", host.make().hashes == clean.hashes)
+    down = host.make(**loose)
+    yield Found(
+        "service down: nothing is delivered", all(down.blank) and down.says("failed_closed"), down.texts[0][-200:]
+    )
+    with serving(service, CLEAN):
+        yield Found("service back: all is as before", host.make().hashes == clean.hashes)
+
+
+def _made(host: Host, asked: dict[str, Any]) -> Made:
+    rest = dict(asked)
+    what, start = rest.pop("what", "txt2img"), rest.pop("start", None)
+    if start is not None:
+        rest["init_images"] = [host.make(**start).first]
+    return host.make(what, **rest)
