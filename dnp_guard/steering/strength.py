@@ -21,10 +21,10 @@ RAISE = 0.25
 FADING = 0.1
 """The least fall of a probability between two looks that counts as fading."""
 
-EASE = 0.5
+EASE = 0.75
 """What is left of the push after a look that no longer sees the category."""
 
-LATE, LATEST = 0.6, 0.5
+LATE, LATEST = 0.6, 0.75
 """From this part of the run on the push falls, to this part of itself at the end."""
 
 DEADBAND = 0.1
@@ -61,7 +61,7 @@ def seen(before: Push | None, probability: float, threshold: float, weight: floa
     now = measured(probability)
     if before is None:
         sure = max(0.0, now - threshold) / (1 - threshold) if threshold < 1 else 1.0
-        level = weight * (1 + sure) / 2
+        level = (1 + weight) / 2 * (1 + sure) / 2
         return Push(level, level, level * late(progress), now)
     fades = before.probability - now >= FADING and before.level == before.peak
     level = before.level if fades else min(1.0, before.peak + RAISE)
