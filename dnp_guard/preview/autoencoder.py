@@ -22,7 +22,7 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
     """Decode latents with an autoencoder.
 
     Args:
-        vae: AutoencoderKL, AutoencoderTiny or alike.
+        vae: AutoencoderKL, AutoencoderTiny or alike, or one of videos, to which each latent is a frame of its own.
         latents: as the sampler holds them, scaled, [B, C, H, W].
 
     Returns:
@@ -33,28 +33,55 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
     """
     check_finite(latents)
     # Not the autoencoder's own device: under offload it is moved to the latents' when it is called.
-    return to_pictures(vae.decode(unscaled(vae, latents).to(vae.dtype), return_dict=False)[0] / 2 + 0.5)
+    return to_pictures(decoded(vae, unscaled(vae, latents).to(vae.dtype)) / 2 + 0.5)
 
 
 @torch.no_grad()
 def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
     """Encode a picture into latents as the sampler holds them, [1, C, H, W] on a device; draws no noise."""
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
     latents = encoded(vae, (to_tensor([picture]) * 2 - 1).to(device=device, dtype=vae.dtype))
-    return (latents - shift) * vae.config.scaling_factor
+    scale, std, shift = _scaling(vae, latents)
+    return (latents - shift) / std * scale
 
 
 def encoded(vae: Any, pixels: Tensor) -> Tensor:
     """What an autoencoder makes of pixels -1…1, [B, 3, H, W]: unscaled latents, the mode of a distribution."""
-    found = vae.encode(pixels)
+    of_videos = _of_videos(vae)
+    found = vae.encode(pixels.unsqueeze(2) if of_videos else pixels)
     latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
-    return latents
+    return latents[:, :, 0] if of_videos else latents
+
+
+def decoded(vae: Any, latents: Tensor) -> Tensor:
+    """What an autoencoder makes of unscaled latents, [B, C, H, W]: pixels about -1…1, [B, 3, H, W]."""
+    if not _of_videos(vae):
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+        return pixels
+    # One that takes a time denoises a last time itself: at 0 there is nothing left to denoise.
+    at = (latents.new_zeros(latents.shape[0]),) if getattr(vae.config, "timestep_conditioning", False) else ()
+    frames: Tensor = vae.decode(latents.unsqueeze(2), *at, return_dict=False)[0]
+    return frames[:, :, 0]
+
+
+def _of_videos(vae: Any) -> bool:
+    return any(isinstance(part, torch.nn.Conv3d) for part in vae.modules())
 
 
 def unscaled(vae: Any, latents: Tensor) -> Tensor:
     """Latents as the autoencoder made them, from latents as the sampler holds them."""
+    scale, std, shift = _scaling(vae, latents)
+    return latents / scale * std + shift
+
+
+def _scaling(vae: Any, latents: Tensor) -> tuple[float, Tensor | float, Tensor | float]:
+    """Scale, spread and mean of latents [B, C, H, W]: of all channels, or channel by channel."""
+    scale = getattr(vae.config, "scaling_factor", None) or 1.0
     shift = getattr(vae.config, "shift_factor", None) or 0.0
-    return latents / vae.config.scaling_factor + shift
+    saved = dict(vae.named_buffers(recurse=False))  # where they come with the weights
+    mean, std = (saved.get(name, vae.config.get(name)) for name in ("latents_mean", "latents_std"))
+    if mean is None or std is None:
+        return scale, 1.0, shift
+    return scale, *(torch.as_tensor(each).to(latents).view(1, -1, 1, 1) for each in (std, mean))
 
 
 def reduced(latents: Tensor, most: int = MOST_SIDE) -> Tensor:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from dnp_guard.preview.autoencoder import check_finite, encoded, to_pictures
+from dnp_guard.preview.autoencoder import check_finite, decoded, encoded, to_pictures
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,7 +111,7 @@ def _shrinks(vae: Any) -> int:
 def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Latents of pictures, and what is decoded from them, no more than eight pixels to a latent."""
     latents = encoded(vae, (pixels * 2 - 1).to(vae.dtype))
-    shown = vae.decode(latents, return_dict=False)[0].float() / 2 + 0.5
+    shown = decoded(vae, latents).float() / 2 + 0.5
     patch = min(shown.shape[-1] // latents.shape[-1], _MOST_PATCH)
     size = (latents.shape[-2] * patch, latents.shape[-1] * patch)
     return latents.float().cpu(), F.interpolate(shown.clamp(0, 1), size, mode="area").cpu()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
+from dnp_guard.hosts.diffusers.families.latents import of_frames
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
@@ -91,10 +92,11 @@ class Call:
         self._injection = Injection(
             request.images,
             policy.guidance,
+            self._family,
             lambda: _RUNNING.get() is self,
             lambda error: self.session.missed(None, error),
-            lambda: _rescaling_scale(pipe),
-            batched=self._family.batched,
+            lambda: self._family.branches(pipe, self._family.order),
+            lambda: self._family.weight(pipe, self._wanted),
         )
 
     def install(self) -> None:
@@ -114,8 +116,8 @@ class Call:
             return plain(*args, **kwargs)
 
         self._scheduler.step = step
-        for name in self._family.denoisers:
-            self._injection.install(getattr(self._pipe, name))
+        for denoiser in self._family.denoisers_of(self._pipe):
+            self._injection.install(denoiser)
 
     def remove(self) -> None:
         """Put everything back as it was."""
@@ -133,7 +135,7 @@ class Call:
     def previews(self, step: Step) -> list[Image]:
         """Decode x̂0, as the policy says."""
         self._seen = coarse(step.prediction)
-        return self._decode(self._family.unpack(self._pipe, step.prediction, self._wanted))
+        return self._decode(of_frames(self._family.unpack(self._pipe, step.prediction, self._wanted)))
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""
@@ -144,10 +146,9 @@ class Call:
         }
         every = dict.fromkeys(text for each in texts.values() for text in each)
         missing = [text for text in every if text not in self._encoded]
-        if missing:
-            encoded = self._family.encode(self._pipe, missing, self._wanted)
-            for row, text in enumerate(missing):
-                self._encoded[text] = {name: value[row] for name, value in encoded.items()}
+        for text in missing:  # one by one, as a longer text may lengthen what it is encoded with
+            encoded = self._family.encode(self._pipe, [text], self._wanted)
+            self._encoded[text] = {name: None if value is None else value[0] for name, value in encoded.items()}
         self._next = {
             index: tuple(
                 Term(text, self._encoded[text], part.scale)
@@ -236,10 +237,6 @@ def guarded_call(
 def _timesteps(pipe: Any) -> int:
     known: int | None = getattr(pipe, "num_timesteps", None)
     return len(pipe.scheduler.timesteps) if known is None else known
-
-
-def _rescaling_scale(pipe: Any) -> float | None:
-    return pipe.guidance_scale if getattr(pipe, "guidance_rescale", 0.0) > 0 else None
 
 
 def host_of(pipe: Any) -> dict[str, str]:

@@ -1,20 +1,23 @@
 """The negative in the denoiser: hooks that live for one call.
 
-``separate`` and ``orthogonal`` add delta to both halves of the batched output, which after classifier-free guidance
-adds exactly delta whatever the scale; where each branch is an evaluation of its own, delta is added to the guided
-output that the scheduler is given. The extra evaluation is a call of its own for the images concerned, so that the
-others stay bit-identical; under ``guidance.batched`` it joins the host's own call, which is cheaper and gives that up.
-``replace`` puts the negative into the unconditional half of the input and costs nothing.
+``separate`` and ``orthogonal`` add delta to every branch of the batched output. What a host makes of its branches is a
+sum whose weights add up to one, so that after its guidance exactly delta is added whatever the scales; where each
+branch is an evaluation of its own, delta is added to the guided output that the scheduler is given. Where the host
+normalises what it guided, the unconditional branch alone is moved, by delta over its weight. The extra evaluation is a
+call of its own for the images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins the
+host's own call, which is cheaper and gives that up. ``replace`` puts the negative into the unconditional slot of the
+input and costs nothing; where a negative may be of another length, it is evaluated apart and takes the slot's output.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers import arguments, third
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
@@ -22,11 +25,22 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
 
-    Conditioning = Mapping[str, Tensor]
+    Conditioning = Mapping[str, Tensor | None]
     """The denoiser's arguments that make up one negative; a dot in a name leads into a dictionary."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """One evaluation of the denoiser by the host."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Tensor
 
 
 class Injection:
@@ -35,45 +49,48 @@ class Injection:
     Args:
         images: B, the size of the batch.
         settings: how a negative enters the guidance.
+        family: how this kind of pipeline evaluates its branches.
         enabled: whether the current context is the one whose call this is.
         failed: hears of an evaluation that raised; the step then goes on unsteered.
-        rescaled: the guidance scale where the host rescales what it guided by the conditional half, otherwise None.
-        batched: whether one evaluation holds both branches, the unconditional half first; otherwise each branch is an
-            evaluation of its own, the unconditional last.
+        order: the branches of this call, as ``Family.order``.
+        weight: what the unconditional branch counts where the host normalises what it guided, otherwise None.
     """
 
     def __init__(
         self,
         images: int,
         settings: Guidance,
+        family: Family,
         enabled: Callable[[], bool],
         failed: Callable[[Exception], None],
-        rescaled: Callable[[], float | None] = lambda: None,
-        *,
-        batched: bool = True,
+        order: Callable[[], str],
+        weight: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.active: Mapping[int, Sequence[Term]] = {}
         self.evaluations = 0
         self._images = images
+        self._family = family
         self._replaces = settings.mode == "replace"
-        self._together = batched and bool(settings.batched)
+        self._together = bool(settings.batched) and family.joins
         self._branch = Branch(settings)
         self._due: list[tuple[int, Term]] | None = None
-        self._batched = batched
         self._since_step = 0
-        self._evaluated: list[tuple[nn.Module, tuple[Any, ...], dict[str, Any], Tensor]] = []
+        self._evaluated: list[_Evaluation] = []
+        self._done = False
         self._enabled = enabled
         self._failed = failed
-        self._rescaled = rescaled
+        self._order = order
+        self._weight = weight
         self._inside = False
         self._handles: list[Any] = []
 
     def install(self, denoiser: nn.Module) -> None:
         """Hook a denoiser."""
-        if self._replaces or self._together:
-            before = self._before if self._replaces else self._append
+        into_input = self._replaces and self._family.fixed
+        if into_input or (self._together and not self._replaces):
+            before = self._before if into_input else self._append
             self._handles.append(denoiser.register_forward_pre_hook(before, with_kwargs=True))
-        if not self._replaces:
+        if not into_input:
             self._handles.append(denoiser.register_forward_hook(self._after, with_kwargs=True))
 
     def remove(self) -> None:
@@ -82,26 +99,47 @@ class Injection:
             self._handles.pop().remove()
 
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Put the negatives into the unconditional slot of the input."""
         if not self.active or not self._enabled():
             return None
         self._since_step += 1
-        if not self._batched and self._since_step == 1:  # the user's prompt
+        if not self._family.batched and self._order()[self._since_step - 1 : self._since_step] != "u":
             return None
         try:
-            rows = torch.tensor(list(self.active))
-            for name, negative in _stacked([terms[0] for terms in self.active.values()]).items():
-                value = arguments.at(kwargs, name).clone()
-                self._expect_halves(value)
-                value[rows.to(value.device)] = negative.to(value)
-                kwargs = arguments.replaced(kwargs, name, value)
+            terms = [terms[0] for terms in self.active.values()]
+            inputs = arguments.named(module, args, kwargs, terms[0].conditioning)
+            batch = self._images
+            if self._family.batched:
+                batch = _rows(args, kwargs)
+                for start in self._starts("u", self._branches(batch)):
+                    rows = [index + start for index in self.active]
+                    inputs = third.overwritten(inputs, rows, terms, batch, self._family)
+            else:
+                inputs = third.overwritten(inputs, list(self.active), terms, batch, self._family)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
             return None
-        return args, kwargs
+        return inputs.pop("args"), inputs
 
-    def _expect_halves(self, value: Tensor) -> None:
-        if self._batched and value.shape[0] != 2 * self._images:
+    def _branches(self, rows: int) -> str:
+        """The branches that one evaluation of so many rows holds.
+
+        Raises:
+            CannotSteer: they cannot be told apart.
+        """
+        count, order = rows // self._images, self._order()
+        if count == 1:
+            order = "c"
+        elif count == len(order) - 1:
+            order = order.replace("u", "")
+        if len(order) != count or rows % self._images:
+            raise CannotSteer(f"the denoiser evaluated {rows} rows for {self._images} images", hint="Report this.")
+        if self._replaces and "u" not in order:
             raise CannotSteer("the denoiser ran without an unconditional half", hint="Use mode 'separate'.")
+        return order
+
+    def _starts(self, branch: str, order: str) -> list[int]:
+        return [place * self._images for place, each in enumerate(order) if each == branch]
 
     def _append(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Put the rows of the negatives behind those of the host's own evaluation."""
@@ -113,120 +151,162 @@ class Injection:
             if not due:
                 self._due = due
                 return None
-            inputs = {**kwargs, "args": args}
-            batch = arguments.at(kwargs, next(iter(due[0][1].conditioning))).shape[0]
-            joined = arguments.appended(inputs, _third(inputs, due, batch), batch)
+            inputs = arguments.named(module, args, kwargs, due[0][1].conditioning)
+            batch = _rows(args, kwargs)
+            start = (self._starts("u", self._branches(batch)) or [0])[0]
+            more = self._under_negatives(inputs, due, batch, start)
+            joined = arguments.appended(inputs, more, batch)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
             return None
         self._due = due
         return joined.pop("args"), joined
 
+    def _under_negatives(
+        self, inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int, start: int
+    ) -> dict[str, Any]:
+        rows, terms = [index + start for index, _ in due], [term for _, term in due]
+        return third.inputs(inputs, rows, terms, batch, self._family)
+
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if not self.active or self._inside or not self._enabled():
             return None
-        if not self._batched:
-            self._evaluated.append((module, args, kwargs, output[0]))
-            return None
-        first, due, self._due = output[0], self._due, None
-        e_n = None
-        if due:
-            first, e_n = first[: -len(due)], first[-len(due) :]
+        due, self._due = self._due, None
+        first = None
         try:
-            return arguments.with_first(output, self._steered(module, args, kwargs, first, due, e_n))
+            first = arguments.first_of(output)
+            if not self._family.batched:
+                steered = self._noted(_Evaluation(module, args, kwargs, first))
+                return None if steered is None else arguments.with_first(output, steered)
+            e_n = None
+            if due:
+                first, e_n = first[: -len(due)], first[-len(due) :]
+            return arguments.with_first(output, self._steered(_Evaluation(module, args, kwargs, first), due, e_n))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
-            return arguments.with_first(output, first) if due else None
+            return arguments.with_first(output, first) if due and first is not None else None
+
+    def _noted(self, evaluation: _Evaluation) -> Tensor | None:
+        """Keep one of a step's evaluations, and steer it where that cannot wait for the guided output."""
+        self._evaluated.append(evaluation)
+        order = self._order()
+        if order[len(self._evaluated) - 1 : len(self._evaluated)] != "u":
+            return None
+        if self._replaces:
+            return self._replaced(evaluation, 0)
+        weight = self._weight()
+        if weight is None:
+            return None
+        self._done = True
+        rows, delta = self._delta(evaluation, 0, evaluation.output, self._conditional(order))
+        steered = evaluation.output.clone()
+        steered[rows] += delta / weight
+        return steered
+
+    def _conditional(self, order: str) -> Tensor | None:
+        place = order.index("c")
+        return self._evaluated[place].output if 1 < len(self._evaluated) > place else None
 
     def guided(self, output: Tensor) -> Tensor:
         """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
-        evaluated, self._evaluated, self._since_step = self._evaluated, [], 0
-        if not self.active or not evaluated:
-            return output
+        evaluated, done, self._since_step = self._evaluated, self._done, 0
         try:
-            e_c = evaluated[0][-1] if len(evaluated) > 1 else None
-            rows, delta = self._delta(*evaluated[-1], e_c)
+            if not self.active or not evaluated or done or self._replaces:
+                return output
+            order = self._order()
+            place = order.find("u")
+            evaluation = evaluated[place if 0 <= place < len(evaluated) else 0]
+            rows, delta = self._delta(evaluation, 0, evaluation.output, self._conditional(order))
+            if delta.shape[1:] != output.shape[1:]:  # a picture to follow is tokens behind those of the latents
+                delta = delta[:, : output.shape[1]]
             steered = output.clone()
-            steered[rows] += delta.to(output)
+            steered[rows] += self._family.sign * delta.to(output)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._failed(error)
             return output
+        finally:
+            self._evaluated, self._done = [], False
         return steered
 
     def _steered(
-        self,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Tensor,
-        due: list[tuple[int, Term]] | None,
-        e_n: Tensor | None,
+        self, evaluation: _Evaluation, due: list[tuple[int, Term]] | None = None, e_n: Tensor | None = None
     ) -> Tensor:
-        guided = output.shape[0] == 2 * self._images
-        e_c = output[self._images :] if guided else None
-        rows, delta = self._delta(module, args, kwargs, output, e_c, due, e_n)
+        """The output of an evaluation of every branch with delta added."""
+        output = evaluation.output
+        order = self._branches(output.shape[0])
+        start = (self._starts("u", order) or self._starts("c", order))[0]
+        if self._replaces:
+            return self._replaced(evaluation, start)
+        e_u = output[start : start + self._images]
+        guided = "u" in order
+        e_c = output[(at := self._starts("c", order)[0]) : at + self._images] if guided else None
+        rows, delta = self._delta(evaluation, start, e_u, e_c, due, e_n)
         steered = output.clone()
-        scale = self._rescaled() if guided else None
-        if scale is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
-            steered[rows] += delta / (1 - scale)
+        weight = self._weight() if guided else None
+        if weight is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
+            steered[rows + start] += delta / weight
             return steered
-        steered[rows] += delta
-        if guided:
-            steered[rows + self._images] += delta
+        for place in range(len(order)):
+            steered[rows + place * self._images] += delta
         return steered
+
+    def _replaced(self, evaluation: _Evaluation, start: int) -> Tensor:
+        """The output of an evaluation with that of the negatives in its unconditional slot."""
+        due = [(index, terms[0]) for index, terms in self.active.items()]
+        replaced = evaluation.output.clone()
+        replaced[[index + start for index, _ in due]] = self._evaluated_apart(evaluation, due, start).to(replaced)
+        return replaced
 
     def _delta(
         self,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Tensor,
+        evaluation: _Evaluation,
+        start: int,
+        e_u: Tensor,
         e_c: Tensor | None,
         due: list[tuple[int, Term]] | None = None,
         e_n: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The rows of the images concerned, and what is to be added to each.
+        """The images concerned, and what is to be added to each.
 
         Args:
-            module: the denoiser.
-            args: of the host's own evaluation, as ``kwargs``.
-            kwargs: likewise.
-            output: of it, the unconditional half first.
+            evaluation: the host's own.
+            start: its first row of the unconditional branch.
+            e_u: that branch, [B, ...].
             e_c: of the whole batch; None without guidance.
             due: what was evaluated together with it; None where nothing was asked yet.
             e_n: the evaluations of what was due.
         """
         if due is None:
             due = self._branch.due(self.active)
-            e_n = self._evaluated_apart(module, {**kwargs, "args": args}, due, output.shape[0]) if due else None
+            e_n = self._evaluated_apart(evaluation, due, start) if due else None
         if e_n is not None:
             self.evaluations += len(due)
-            self._branch.keep(due, e_n, output)
-        rows = torch.tensor(list(self.active), device=output.device)
-        return rows, self._branch.delta(self.active, output, e_c)
+            self._branch.keep(due, e_n, e_u)
+        rows = torch.tensor(list(self.active), device=e_u.device)
+        return rows, self._branch.delta(self.active, e_u, e_c)
 
-    def _evaluated_apart(
-        self, module: nn.Module, inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int
-    ) -> Tensor:
-        inputs = _third(inputs, due, batch)
-        given = inputs.pop("args")
+    def _evaluated_apart(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
+        """Evaluate negatives, those of one shape together, in the order given."""
+        rows: dict[int, Tensor] = {}
+        for places in third.alike(due):
+            e_n = self._evaluated_together(evaluation, [due[place] for place in places], start)
+            rows.update(zip(places, e_n, strict=True))
+        return torch.stack([rows[place] for place in range(len(due))])
+
+    def _evaluated_together(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
+        inputs = arguments.named(evaluation.module, evaluation.args, evaluation.kwargs, due[0][1].conditioning)
+        batch = evaluation.output.shape[0]
+        # Perturbed attention takes the rows of an evaluation apart by branch.
+        copies = batch // self._images if "p" in self._order() else 1
+        given = self._under_negatives(inputs, [*due] * copies, batch, start)
         self._inside = True
         try:
-            e_n: Tensor = module(*given, **inputs)[0]
+            return arguments.first_of(evaluation.module(*given.pop("args"), **given))[: len(due)]
         finally:
             self._inside = False
-        return e_n
 
 
-def _third(inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int) -> dict[str, Any]:
-    """The inputs of the images concerned, with their negatives in place of the empty prompt."""
-    conditioning = _stacked([term for _, term in due])
-    inputs = arguments.rows_of(inputs, torch.tensor([index for index, _ in due]), batch)
-    for name, negative in conditioning.items():
-        inputs = arguments.replaced(inputs, name, negative.to(arguments.at(inputs, name)))
-    return inputs
-
-
-def _stacked(terms: Sequence[Term]) -> dict[str, Tensor]:
-    """The arguments that make up some terms, one row a term."""
-    return {name: torch.stack([term.conditioning[name] for term in terms]) for name in terms[0].conditioning}
+def _rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Rows of an evaluation: how many latents it is given."""
+    latents = args[0] if args else kwargs["hidden_states"] if "hidden_states" in kwargs else kwargs["sample"]
+    return len(latents)

@@ -33,7 +33,7 @@ def draw(pipe, **arguments):
     wanted = {key: value for key, value in wanted.items() if key in accepted}
     wanted |= CALLS[type(pipe).__name__] | arguments
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    return pipe(["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
+    return pipe(prompt=["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
 
 
 def footprint(pipe):

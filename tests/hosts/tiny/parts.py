@@ -66,7 +66,9 @@ def clip_tokenizer():
 
 
 def t5():
-    return T5EncoderModel(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    made = T5EncoderModel(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    made.encoder.final_layer_norm.weight.data *= 16  # random weights hardly listen to a prompt
+    return made
 
 
 def gemma():
@@ -97,8 +99,16 @@ def words(length=16):
         unk_token="<unk>",
         eos_token="</s>",
         model_max_length=length,
-        chat_template="{% for message in messages %}{{ message['content'] }}{% endfor %}",
+        chat_template="{% for message in messages %}<user> {{ message['content'] }}{% endfor %}",
     )
+
+
+def listening(made, times=2):
+    """The same module with larger weights, as small ones hardly listen to a prompt."""
+    for weights in made.parameters():
+        if weights.ndim > 1:
+            weights.data *= times
+    return made
 
 
 def without_zeros(made):

@@ -79,17 +79,19 @@ def auraflow():
         "vae": parts.vae(),
         "text_encoder": parts.t5(),
         "tokenizer": parts.words(256),
-        "transformer": AuraFlowTransformer2DModel(
-            sample_size=16,
-            patch_size=2,
-            in_channels=4,
-            out_channels=4,
-            num_mmdit_layers=1,
-            num_single_dit_layers=1,
-            **HEADS,
-            caption_projection_dim=16,
-            joint_attention_dim=32,
-            pos_embed_max_size=64,
+        "transformer": parts.listening(
+            AuraFlowTransformer2DModel(
+                sample_size=16,
+                patch_size=2,
+                in_channels=4,
+                out_channels=4,
+                num_mmdit_layers=1,
+                num_single_dit_layers=1,
+                **HEADS,
+                caption_projection_dim=16,
+                joint_attention_dim=32,
+                pos_embed_max_size=64,
+            )
         ),
         "scheduler": FlowMatchEulerDiscreteScheduler(shift=1.73),
     }

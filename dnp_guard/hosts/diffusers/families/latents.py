@@ -27,3 +27,22 @@ def grid(patches: int, height: int, width: int) -> tuple[int, int]:
     """
     pairs = [(rows, patches // rows) for rows in range(1, patches + 1) if patches % rows == 0]
     return min(pairs, key=lambda pair: max(pair[0] * width, pair[1] * height) / min(pair[0] * width, pair[1] * height))
+
+
+def of_frames(latents: Tensor, count: int = 3) -> Tensor:
+    """Some frames of videos, [B, C, F, H, W], as latents of pictures, [B * k, C, H, W], those of a video together.
+
+    They are spread over the video, the first, the middle and the last of three; k is ``count``, or F where that is
+    less. Latents of pictures, [B, C, H, W], stay as they are.
+    """
+    if latents.ndim == 4:  # noqa: PLR2004 (four dimensions are those of pictures)
+        return latents
+    chosen = latents[:, :, frames(latents.shape[2], count)]
+    return chosen.transpose(1, 2).flatten(0, 1)
+
+
+def frames(total: int, count: int = 3) -> list[int]:
+    """Indices of ``count`` frames, or of all where there are no more, spread from the first to the last."""
+    if total <= count:
+        return list(range(total))
+    return [round(place * (total - 1) / (count - 1)) for place in range(count)]

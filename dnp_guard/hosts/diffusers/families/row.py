@@ -45,6 +45,7 @@ class Family:
         video: whether an item of the batch is a video, its latents [C, F, H, W].
         listed: arguments of the denoiser that are lists, an element an image.
         repeated: arguments of the denoiser that hold one row a frame rather than one an image.
+        leading: arguments of the denoiser whose first part alone is the prompt's.
         fixed: whether every negative is as long as the prompt's embeddings, and can take their place in the input.
         needs_arguments: whether a call cannot be guarded without knowing its arguments.
         refused: arguments of a call under which it cannot be steered.
@@ -69,10 +70,16 @@ class Family:
     video: bool = False
     listed: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
+    leading: tuple[str, ...] = ()
     fixed: bool = True
     needs_arguments: bool = False
     refused: tuple[str, ...] = ()
     output_types: tuple[str, ...] = ("pil", "np", "pt", "latent")
+
+    @property
+    def joins(self) -> bool:
+        """Whether the rows of negatives can be appended to the host's own evaluation."""
+        return self.batched and self.fixed and "p" not in self.order and not (self.repeated or self.leading)
 
     def denoisers_of(self, pipe: Any) -> list[Any]:
         """The components of a pipeline that are hooked."""
