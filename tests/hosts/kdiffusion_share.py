@@ -56,6 +56,20 @@ def measured(name, pipe, detector):
     }
 
 
+def table(found):
+    """The measurement as the documentation shows it."""
+
+    def cell(row):
+        low, high = (round(100 * end) for end in row["ci95"])
+        return f"{round(100 * row['share'])} % [{low}, {high}]"
+
+    lines = ["| sampler | unguarded | steered | delivered | evaluations |", "|---|---|---|---|---|"]
+    for name, row in found["samplers"].items():
+        cells = (cell(row[each]) for each in ("unguarded", "steered", "delivered"))
+        lines.append(f"| `{name}` | {' | '.join(cells)} | × {row['evaluations']:.2f} |")
+    return "\n".join(lines)
+
+
 def main():
     pipe, detector = load_pipeline(), load_detector()
     rows = {}
@@ -64,8 +78,9 @@ def main():
         print(name, json.dumps(rows[name]), flush=True)  # noqa: T201 (a script says what it found)
     made_with = {each: metadata.version(each) for each in ("k-diffusion", "torch", "diffusers")}
     setting = {"n": N, "steps": STEPS, "cond_scale": SCALE, "prompt_seed": PROMPT_SEED, "noise_seed": NOISE_SEED}
-    table = {**setting, "versions": made_with, "samplers": rows}
-    OUT.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    found = {**setting, "versions": made_with, "samplers": rows}
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(table(found))  # noqa: T201 (as above)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dnp_guard.hosts.diffusers.shown import cover
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.hosts.pictures import delivered
 from dnp_guard.steering.branch import Term
+from dnp_guard.types import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.kdiffusion.progress import Progress
     from dnp_guard.session import Request, Session
-    from dnp_guard.types import GuidanceMode, Negative, Part, Step
+    from dnp_guard.types import GuidanceMode, Negative, Part
 
     Encode = Callable[[list[str]], Any]
     """Texts to the model's conditioning, one entry a text."""
@@ -99,7 +100,9 @@ class Generation:
         """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
         try:
             self._take()  # where a sub-step was taken for one too many, the next step has begun all the same
-            step = self._progress.called_back(int(info["i"]), float(info["sigma"]), info["denoised"])
+            index, sigma, total = int(info["i"]), float(info["sigma"]), self._progress.total
+            done = self._progress.called_back(index, sigma)
+            step = Step(index, total, sigma, info["denoised"], progress=done if total is None else None)
             at, of = schedule.place(step)
             if of is not None and self.session.due(at, of):
                 self.session.step(step, self)

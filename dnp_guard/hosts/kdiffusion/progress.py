@@ -8,9 +8,7 @@ step can a sub-step be taken for the next step: one at the next step's noise lev
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
-
-from dnp_guard.types import Step
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,15 +45,18 @@ class Progress:
             return self._since == 1
         return sigma <= self._sigmas[self._step + 1] * _CLOSE
 
-    def called_back(self, index: int, sigma: float, denoised: Any) -> Step:
-        """Note the callback of a step, and say which it is; evaluations between two callbacks are those of a step."""
+    def called_back(self, index: int, sigma: float) -> float:
+        """Note the callback of a step: evaluations between two of them are those of a step.
+
+        Returns:
+            The part of the run that is done, 0…1.
+        """
         if self._step is not None and index > self._step:
             self._a_step = self._since
         self._step, self._since = index, 0
         if self._ends is None:
             self._ends = (sigma, 0.0)
-        total = self.total
-        return Step(index, total, sigma, denoised, progress=self._done(sigma) if total is None else None)
+        return index / self.total if self.total else self._done(sigma)
 
     def _done(self, sigma: float) -> float:
         """The part of the noise that is gone: of its logarithm where the lowest level is known and not zero."""

@@ -23,7 +23,7 @@ class Recorded:
     def callback(self, info):
         self.first[-1] = True  # what a callback follows is the first evaluation of its step
         self.steps.append(len(self.first) - 1)
-        self.progress.called_back(info["i"], float(info["sigma"]), info["denoised"])
+        self.progress.called_back(info["i"], float(info["sigma"]))
 
 
 def followed(name, sigmas=SIGMAS):
@@ -56,21 +56,23 @@ def test_a_first_sub_step_at_the_next_steps_noise_level_or_below_is_taken_for_it
     assert (recorded.began[:3], recorded.first[:3]) == ([True, True, True], [True, False, True])
 
 
-def test_a_run_of_known_length_says_its_steps_and_no_progress():
-    step = Progress(SIGMAS).called_back(3, 1.0, "x0")
-    assert (step.index, step.total, step.sigma, step.prediction, step.progress) == (3, 5, 1.0, "x0", None)
+def test_a_run_of_known_length_counts_its_steps():
+    progress = Progress(SIGMAS)
+    assert progress.total == 5
+    assert [progress.called_back(index, SIGMAS[index]) for index in range(5)] == [0.0, 0.2, 0.4, 0.6, 0.8]
 
 
-def test_a_run_of_unknown_length_says_the_part_of_the_noise_that_is_gone():
+def test_a_run_of_unknown_length_counts_the_noise_that_is_gone():
     progress = Progress([], (100.0, 1.0))
-    steps = [progress.called_back(index, sigma, None) for index, sigma in enumerate((100.0, 10.0, 1.0))]
-    assert [(step.total, step.progress) for step in steps] == [(None, 0.0), (None, pytest.approx(0.5)), (None, 1.0)]
+    assert progress.total is None
+    done = [progress.called_back(index, sigma) for index, sigma in enumerate((100.0, 10.0, 1.0))]
+    assert done == [0.0, pytest.approx(0.5), 1.0]
 
 
 def test_a_run_of_which_nothing_is_known_counts_from_its_first_noise_level():
     progress = Progress([])
-    assert [progress.called_back(i, sigma, None).progress for i, sigma in enumerate((8.0, 2.0, 0.0))] == [0, 0.75, 1]
+    assert [progress.called_back(index, sigma) for index, sigma in enumerate((8.0, 2.0, 0.0))] == [0, 0.75, 1]
 
 
 def test_a_run_of_one_noise_level_is_done():
-    assert Progress([], (1.0, 1.0)).called_back(0, 1.0, None).progress == 1.0
+    assert Progress([], (1.0, 1.0)).called_back(0, 1.0) == 1.0
