@@ -98,18 +98,18 @@ def test_dng_pushes_harder_the_likelier_the_negative():
 
 
 def test_the_posterior_by_hand():
-    p = dng.posterior(torch.tensor([0.5]), row(1, 0), row(0, 0), row(1, 0), sigma=1.0, tau=1.0)
+    p = dng.posterior(torch.tensor([0.5]), row(1, 0), row(0, 0), row(1, 0), sigma=1.0)
     assert p.item() == pytest.approx(0.5 * math.exp(-0.5))
 
 
 def test_the_posterior_stays_where_both_prompts_explain_the_step_equally():
-    p = dng.posterior(torch.tensor([0.3]), row(0, 0), row(0, 1), row(1, 0), sigma=0.1, tau=1.0)
+    p = dng.posterior(torch.tensor([0.3]), row(0, 0), row(0, 1), row(1, 0), sigma=0.1)
     assert p.item() == pytest.approx(0.3)
 
 
 @given(st.floats(-50, 50), st.floats(0.01, 10))
 def test_the_posterior_never_reaches_what_it_could_not_leave(far, sigma):
-    p = dng.posterior(torch.tensor([0.5]), row(far), row(0), row(-far), sigma=sigma, tau=1.0)
+    p = dng.posterior(torch.tensor([0.5]), row(far), row(0), row(-far), sigma=sigma)
     assert dng.LEAST - 1e-6 <= p.item() <= dng.MOST + 1e-6
 
 

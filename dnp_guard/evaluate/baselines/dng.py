@@ -28,11 +28,11 @@ def dng(e_b: Tensor, e_n: Tensor, e_u: Tensor, p: Tensor, lambda_0: float) -> Te
     return e_b - lambda_t.view(-1, *[1] * (e_b.ndim - 1)) * (e_n - e_u)
 
 
-def posterior(p: Tensor, x: Tensor, mu_n: Tensor, mu_u: Tensor, sigma: float, tau: float) -> Tensor:
+def posterior(p: Tensor, x: Tensor, mu_n: Tensor, mu_u: Tensor, sigma: float) -> Tensor:
     """Update p(n | x) along the Markov chain, after a stochastic step has drawn x.
 
     p' = p N(x; mu_n, sigma^2) / N(x; mu_u, sigma^2), so that
-    log p' = log p - tau (||x - mu_n||^2 - ||x - mu_u||^2) / (2 sigma^2).
+    log p' = log p - (||x - mu_n||^2 - ||x - mu_u||^2) / (2 sigma^2).
 
     Args:
         p: p(n | x_t) of each image, [B].
@@ -40,8 +40,7 @@ def posterior(p: Tensor, x: Tensor, mu_n: Tensor, mu_u: Tensor, sigma: float, ta
         mu_n: its mean under the negative prompt, [B, ...].
         mu_u: its mean under the empty prompt, [B, ...].
         sigma: its standard deviation.
-        tau: a temperature on the likelihoods, as errors of the denoiser add up over all pixels; 1 for none.
     """
     further = (x - mu_n).flatten(1).square().sum(1) - (x - mu_u).flatten(1).square().sum(1)
-    log_p = p.log() - tau * further / (2 * sigma**2)
+    log_p = p.log() - further / (2 * sigma**2)
     return log_p.clamp(math.log(LEAST), math.log(MOST)).exp()

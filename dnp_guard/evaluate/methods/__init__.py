@@ -37,7 +37,7 @@ _SCALED: dict[str, tuple[Callable[[float], Method], float]] = {
     "static-separate": (partial(Static, "static-separate"), RELEASED_SCALE),
     "static-right-name": (partial(Static, "static-right-name", right_name=True), RELEASED_SCALE),
     "dng": (Dng, 1.0),
-    "perp-neg-static": (PerpNeg, 1.0),
+    "perp-neg-static": (PerpNeg, 3.0),
     "vl-dnp": (VlDnp, RELEASED_SCALE),
     "evl-dnp": (partial(VlDnp, gate=EVLDNP_GATE), RELEASED_SCALE),
 }

@@ -144,8 +144,5 @@ class _Bayes(_Always):
         shape = moment.x.shape[1:]
         noise = torch.stack([torch.randn(shape, generator=each) for each in generators]).to(moment.x)
         x = drawn(output, noise)
-        self._p = posterior(self._p, x, drawn(self._e_n, still), drawn(moment.e_u, still), sigma, _TEMPERATURE)
+        self._p = posterior(self._p, x, drawn(self._e_n, still), drawn(moment.e_u, still), sigma)
         return x
-
-
-_TEMPERATURE = 0.1

@@ -34,8 +34,8 @@ RELEASED_SCALE = 15.0
 def released_steps(total: int) -> tuple[int, ...]:
     """The ten released steps of 50, in a run of any length.
 
-    Each is rounded down, which is in the method's favour, and one that meets another is moved to the next free step, so
-    that a run of ten steps or more keeps all ten queries.
+    Each is rounded down, which is in the method's favour, and one that meets another is moved to the next free step;
+    what would come after the last step is left out, which is nothing in a run of eleven steps or more.
 
     >>> released_steps(50)
     (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
