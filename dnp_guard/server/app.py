@@ -70,7 +70,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
         default_response_class=JSONResponse,
         responses={
             status: {"model": ProblemDocument, "content": {"application/problem+json": {}}, "description": title}
-            for status, title in {**_titles(), 500: "The service failed"}.items()
+            for status, title in {400: "The body is no JSON", **_titles(), 500: "The service failed"}.items()
         },
     )
     app.state.settings = settings
@@ -123,7 +123,7 @@ async def _sweep(service: Service) -> None:
         await run_in_threadpool(service.sweep)
 
 
-def _grant(request: Request) -> Grant:
+async def _grant(request: Request) -> Grant:
     grant: Grant = request.scope["dnp_guard.grant"]
     return grant
 

@@ -1,11 +1,10 @@
-"""What stands before every request to ``/v1``: address, token, rate and size, before anything of it is read."""
+"""What stands before every request to ``/v1``: address, token and size, before anything of it is read."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
@@ -24,7 +23,7 @@ class Gate:
 
     Args:
         app: what it stands before.
-        state: of the application, with its ``tokens`` and ``service``.
+        state: of the application, with its ``tokens``.
         body: bytes that a request may have.
     """
 
@@ -62,7 +61,6 @@ class Gate:
             raise Problem("address", "Without a token file, the service is asked as localhost.")
         if int(headers.get("content-length") or 0) > self._body:
             raise Problem("body", f"{self._body} bytes are taken.")
-        await run_in_threadpool(self._state.service.admit, grant)
         return grant
 
     def _limited(self, receive: Receive) -> Receive:

@@ -52,7 +52,8 @@ def _picture(sent: Picture, pixels: int) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=[_FORMATS[head]]) as opened:
             width, height = opened.size
             if width * height <= pixels:
-                return opened.convert("RGB")
+                opened.load()
+                return opened if opened.mode == "RGB" else opened.convert("RGB")
     except (
         binascii.Error,
         OSError,
@@ -75,6 +76,6 @@ def digest(picture: Image.Image) -> str:
     The bytes hashed are ``dnp-guard picture 1``, a zero byte, width and height as big-endian 32-bit numbers, and three
     bytes a pixel, row by row.
     """
-    rgb = picture.convert("RGB")
+    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
     width, height = rgb.size
     return hashlib.sha256(_LABEL + width.to_bytes(4, "big") + height.to_bytes(4, "big") + rgb.tobytes()).hexdigest()

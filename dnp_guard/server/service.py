@@ -86,23 +86,13 @@ class Service:
         self._live: dict[str, tuple[int, Session]] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def admit(self, grant: Grant) -> None:
-        """Count a request of a token.
-
-        Raises:
-            Problem: it has sent too many.
-        """
-        now = self._clock()
-        if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
-            wait = 60 - int(now % 60)
-            raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
-
     def open(self, grant: Grant, asked: Open) -> Opened:
         """Begin a session.
 
         Raises:
             Problem: the token does not allow it, or it is too much.
         """
+        self._admit(grant)
         if grant.hosts and asked.host.name not in grant.hosts:
             raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
@@ -153,6 +143,7 @@ class Service:
         Raises:
             Problem: there is no such session, its steps are further, or an image cannot be taken.
         """
+        self._admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             answered = json.loads(kept.answers)
@@ -187,6 +178,7 @@ class Service:
         Raises:
             Problem: there is no such session, it is over, or an image cannot be taken.
         """
+        self._admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             if kept.final:
@@ -211,6 +203,7 @@ class Service:
         Raises:
             Problem: there is no such session.
         """
+        self._admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             if kept.status != "open":
@@ -238,6 +231,12 @@ class Service:
             live.abandon(reason)
             guard.settle()
         self._forget(kept.id)
+
+    def _admit(self, grant: Grant) -> None:
+        now = self._clock()
+        if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
+            wait = 60 - int(now % 60)
+            raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:

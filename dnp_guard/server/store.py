@@ -184,4 +184,8 @@ def open_store(spec: str) -> Store:
     """
     if spec.startswith("sqlite:"):
         return SqliteStore(spec.removeprefix("sqlite:"))
-    raise DnpGuardError(f"{spec!r} is no store", hint="Use sqlite:PATH.")
+    if spec.startswith(("redis://", "rediss://", "unix://")):
+        from dnp_guard.server.redis import connect  # noqa: PLC0415 (an extra)
+
+        return connect(spec)
+    raise DnpGuardError(f"{spec!r} is no store", hint="Use sqlite:PATH or redis://HOST.")

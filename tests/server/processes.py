@@ -24,6 +24,15 @@ class Running:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children if b"spawn_main" in _command(pid)]
 
+    @property
+    def cpu_s(self):
+        """Seconds of processor time of the service and its workers so far."""
+        ticks = 0
+        for pid in {self.process.pid, *self.workers}:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def kill(self, worker):
         """End a worker as a crash would, and wait until it is gone."""
         os.kill(worker, signal.SIGKILL)

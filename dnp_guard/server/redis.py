@@ -1,0 +1,124 @@
+"""Sessions in Redis, for workers on several machines. Needs the extra ``redis``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.server.store import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ENDS = "dnp_guard:ends"
+"""Every session by when it expires; whoever takes its name out of this has the session."""
+_LEFT_S = 3600
+"""Seconds after its end for which a session is kept for a worker to end it properly."""
+_WINDOWS_S = 180
+
+
+def connect(url: str) -> RedisStore:
+    """The store at a URL.
+
+    Raises:
+        DnpGuardError: the package is missing, or nothing answers there.
+    """
+    try:
+        import redis  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise DnpGuardError("this store needs the redis package", hint="pip install 'dnp-guard[redis]'") from error
+    try:
+        client = redis.Redis.from_url(url, decode_responses=True)
+        client.ping()
+    except (redis.RedisError, ValueError) as error:
+        raise DnpGuardError(f"the store cannot be reached: {error}", hint="Write redis://HOST:6379/0.") from error
+    return RedisStore(client)
+
+
+class RedisStore:
+    """Sessions in Redis.
+
+    Args:
+        client: of redis-py, which decodes answers.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def add(self, session: Stored, most: int) -> bool:
+        """See :class:`~dnp_guard.server.store.Store`."""
+
+        def change(pipe: Any) -> bool:
+            few = pipe.scard(_open(session.token)) < most
+            pipe.multi()
+            if few:
+                self._put(pipe, session)
+            return few
+
+        return bool(self._client.transaction(change, _open(session.token), value_from_callable=True))
+
+    def load(self, session: str) -> Stored | None:
+        """See :class:`~dnp_guard.server.store.Store`."""
+        text = self._client.get(_key(session))
+        return Stored(**json.loads(text)) if text else None
+
+    def save(self, session: Stored) -> bool:
+        """See :class:`~dnp_guard.server.store.Store`."""
+
+        def change(pipe: Any) -> bool:
+            text = pipe.get(_key(session.id))
+            same = text is not None and bool(json.loads(text)["version"] == session.version)
+            pipe.multi()
+            if same:
+                self._put(pipe, replace(session, version=session.version + 1))
+            return same
+
+        return bool(self._client.transaction(change, _key(session.id), value_from_callable=True))
+
+    def expired(self, now: float) -> Sequence[Stored]:
+        """See :class:`~dnp_guard.server.store.Store`."""
+        return self._taken(self._client.zrangebyscore(_ENDS, "-inf", now))
+
+    def take_open(self) -> Sequence[Stored]:
+        """See :class:`~dnp_guard.server.store.Store`."""
+        names = self._client.zrange(_ENDS, 0, -1)
+        return self._taken([name for name in names if (kept := self.load(name)) and kept.status == "open"])
+
+    def count(self, token: str, window: int) -> int:
+        """See :class:`~dnp_guard.server.store.Store`."""
+        key = f"dnp_guard:count:{token}:{window}"
+        with self._client.pipeline() as pipe:
+            number, _ = pipe.incr(key).expire(key, _WINDOWS_S).execute()
+        return int(number)
+
+    def close(self) -> None:
+        """See :class:`~dnp_guard.server.store.Store`."""
+        self._client.close()
+
+    def _taken(self, names: Sequence[str]) -> list[Stored]:
+        found = []
+        for name in names:
+            if self._client.zrem(_ENDS, name) and (kept := self.load(name)):
+                self._client.delete(_key(name))
+                self._client.srem(_open(kept.token), name)
+                found.append(kept)
+        return found
+
+    @staticmethod
+    def _put(pipe: Any, session: Stored) -> None:
+        pipe.set(_key(session.id), json.dumps(asdict(session)), exat=int(session.expires) + _LEFT_S)
+        pipe.zadd(_ENDS, {session.id: session.expires})
+        if session.status == "open":
+            pipe.sadd(_open(session.token), session.id)
+        else:
+            pipe.srem(_open(session.token), session.id)
+
+
+def _key(session: str) -> str:
+    return f"dnp_guard:session:{session}"
+
+
+def _open(token: str) -> str:
+    return f"dnp_guard:open:{token}"

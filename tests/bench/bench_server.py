@@ -1,0 +1,148 @@
+"""The service under load: many generations at once on loopback, with a scripted backend.
+
+Each session is a run of 25 steps that asks at the due ones, its steps as long as a GPU's would be. What is reported is
+a query's own overhead: its time as the client sees it, less the time for which the model was waited for. As a script::
+
+    python -m tests.bench.bench_server --sessions 200 --step-seconds 0.4 --workers 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import io
+import json
+import random
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2
+from PIL import Image, ImageFilter
+
+from tests.server.processes import serving
+
+STEPS = 25
+
+
+@dataclass
+class Load:
+    """What came of it."""
+
+    overheads: list[float] = field(default_factory=list)
+    """Milliseconds of each query, as the client saw it, less the model's."""
+    inside: list[float] = field(default_factory=list)
+    """The same as the service saw it."""
+    errors: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    """Processor time of the service, all its requests."""
+
+    def __str__(self) -> str:
+        seen, inside = _quantiles(self.overheads), _quantiles(self.inside)
+        return (
+            f"{len(self.overheads)} queries in {self.seconds:.1f} s, {len(self.errors)} errors; overhead p50/p95/p99 "
+            f"{seen} ms at the client, {inside} ms in the service, {self.cpu_s / len(self.overheads) * 1000:.1f} ms of "
+            "processor time in the service"
+        )
+
+
+def _quantiles(values: list[float]) -> str:
+    cuts = statistics.quantiles(values, n=100)
+    return "/".join(f"{cuts[at]:.1f}" for at in (49, 94, 98))
+
+
+def preview(side: int) -> str:
+    """A JPEG about as large as one of a photograph."""
+    noise = Image.effect_noise((side, side), 60).filter(ImageFilter.GaussianBlur(2)).convert("RGB")
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+async def generation(client: httpx2.AsyncClient, load: Load, picture: str, step_s: float, start_s: float) -> None:
+    """One run, as a host makes it."""
+    await asyncio.sleep(start_s)
+    asked = {"protocol": 1, "host": {"name": "bench"}, "prompts": ["a lake"], "steps": STEPS, "images": 1}
+    opened = await post(client, load, "/v1/sessions", asked)
+    if opened is None:
+        return
+    path = f"/v1/sessions/{opened['session']}"
+    for step in range(STEPS):
+        if step in opened["due"]:
+            query = {"step": step, "progress": step / STEPS, "images": [{"index": 0, "data": picture}]}
+            await post(client, load, f"{path}/queries", query, timed=True)
+        await asyncio.sleep(step_s)
+    await post(client, load, f"{path}/final", {"images": [{"index": 0, "data": picture}]})
+
+
+async def post(client: httpx2.AsyncClient, load: Load, path: str, body: object, *, timed: bool = False) -> dict | None:
+    """Send, and note how long it took and whether it failed."""
+    content = json.dumps(body).encode()
+    began = time.perf_counter()
+    try:
+        response = await client.post(path, content=content, headers={"content-type": "application/json"})
+    except httpx2.HTTPError as error:
+        load.errors.append(repr(error))
+        return None
+    took = (time.perf_counter() - began) * 1000
+    if not response.is_success:
+        load.errors.append(response.text)
+        return None
+    if timed:
+        vlm, total = map(float, re.findall(r"dur=([\d.]+)", response.headers["server-timing"]))
+        load.overheads.append(took - vlm)
+        load.inside.append(total - vlm)
+    return response.json()
+
+
+async def drive(url: str, sessions: int, step_s: float, side: int) -> Load:
+    """Run all generations, begun one after another within the time of one."""
+    load, picture = Load(), preview(side)
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    began = time.perf_counter()
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, limits=limits, timeout=60) as client:
+        starts = random.Random(0)
+        runs = (
+            generation(client, load, picture, step_s, starts.uniform(0, STEPS * step_s / 4)) for _ in range(sessions)
+        )
+        await asyncio.gather(*runs)
+    load.seconds = time.perf_counter() - began
+    return load
+
+
+def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
+    """Serve, and load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "looks.json"
+        script.write_text(json.dumps([{"a star": 0.9}]))
+        options = ("--policy", "glyphs", "--vlm", f"scripted:{script}", "--audit", Path(folder) / "audit.jsonl")
+        most = ("--max-sessions", sessions, "--rate", 10_000_000, "--workers", workers)
+        with serving(*options, *most) as running:
+            running.wait_for(workers if workers > 1 else 0)
+            asyncio.run(drive(running.url, 4, 0.01, side))  # what is imported at first use
+            before = running.cpu_s
+            load = asyncio.run(drive(running.url, sessions, step_s, side))
+            load.cpu_s = running.cpu_s - before
+            return load
+
+
+def bench_200_sessions(benchmark):
+    load = benchmark.pedantic(measure, args=(200, 0.4, 2, 512), rounds=1, iterations=1)
+    benchmark.extra_info["load"] = str(load)
+    print(f"\n{load}")  # noqa: T201 (what the bench is for)
+    assert not load.errors
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sessions", type=int, default=200)
+    parser.add_argument("--step-seconds", type=float, default=0.4)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--side", type=int, default=512, help="Pixels of a preview's side.")
+    given = parser.parse_args()
+    print(measure(given.sessions, given.step_seconds, given.workers, given.side))  # noqa: T201 (as above)
