@@ -100,6 +100,13 @@ def test_the_scale_of_a_guard_is_every_categorys():
     assert [scaled.scale(each.id) for each in scaled.categories] == [9, 9, 9]
 
 
+def test_a_policy_that_replaces_refuses_a_scale():
+    policy = load_policy("glyphs")
+    replacing = type(policy).model_validate({**policy.resolved(), "guidance": {"mode": "replace"}})
+    with pytest.raises(DnpGuardError, match="no scale to set"):
+        method("dnp-guard", policy=replacing, scale=3)
+
+
 def test_the_whole_list_is_injected_whatever_is_seen():
     policy = whole_list(load_policy("glyphs"))
     assert {each.negative for each in policy.categories} == {CONCEPTS}

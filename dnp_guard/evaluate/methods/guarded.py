@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.evaluate.album import Album
 from dnp_guard.evaluate.methods.base import Made
 from dnp_guard.evaluate.methods.meter import Meter
@@ -33,6 +34,9 @@ class Guarded:
         name: as the table has it.
         policy: what it enforces; the shipped ``glyphs`` otherwise.
         scale: in place of the policy's own.
+
+    Raises:
+        DnpGuardError: there is a scale, and the policy's mode has none.
     """
 
     sampler: ClassVar[str] = "DDIM"
@@ -92,6 +96,11 @@ def whole_list(policy: Policy) -> Policy:
 def _scaled(policy: Policy, scale: float | None) -> Policy:
     if scale is None:
         return policy
+    if policy.guidance.mode == "replace":
+        raise DnpGuardError(
+            f"policy {policy.name!r} has no scale to set: in mode 'replace' the pipeline's own counts",
+            hint="Leave the scale out, or use mode 'separate'.",
+        )
     categories = [category.model_copy(update={"guidance": None}) for category in policy.categories]
     return _changed(policy, guidance=policy.guidance.model_copy(update={"scale": float(scale)}), categories=categories)
 
