@@ -131,6 +131,12 @@ def place(step: Step) -> tuple[int, int | None]:
     return step.index, step.total
 
 
+def progress(step: Step | None) -> float | None:
+    """The part of the run that is done at a step; None where it is not known, and at the end."""
+    at, total = place(step) if step is not None else (0, None)
+    return at / total if total else None
+
+
 def tick(progress: float) -> int:
     """The place, of :data:`TICKS`, that a run has reached."""
     return min(math.floor(progress * TICKS + 0.5), TICKS - 1)

@@ -9,10 +9,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dnp_guard import failmode, fields, judge, schedule
+from dnp_guard.account import Account
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout
 from dnp_guard.look import Looker
 from dnp_guard.policy import questions, questions_per_image
-from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Report, Step
+from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Step
 from dnp_guard.vlm.base import describe
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from dnp_guard.plugins import Plugins
     from dnp_guard.policy import Policy
     from dnp_guard.recorder import Recorder
-    from dnp_guard.types import Question
+    from dnp_guard.types import Question, Report
     from dnp_guard.vlm.opinions import Opinions
 
 
@@ -36,7 +37,7 @@ class Host(Protocol):
         """How like the last prediction that was looked at this one is: -1…1 an image; nothing before the first."""
 
     def previews(self, step: Step) -> list[Image]:
-        """Decode the step's prediction: one RGB picture an image of the batch."""
+        """Decode the step's prediction: RGB, one picture an image of the batch, or as many of each, in turn."""
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Steer each image by its negative, or no more, from the next denoiser evaluation on."""
@@ -65,6 +66,7 @@ class Request:
         run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the record.
         takes_up: whether the host hands over a step when :meth:`Session.wants` says so, and not only when it is due;
             with ``queries.wait: false`` it is not made to wait.
+        shows: how many pictures of each image a look shows at most, such as frames of a video.
     """
 
     images: int
@@ -72,6 +74,7 @@ class Request:
     prompts: tuple[str, ...] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
     takes_up: bool = False
+    shows: int = 1
 
 
 @dataclass(slots=True)
@@ -156,15 +159,14 @@ class Session:
         self.id = state.id if state is not None else uuid.uuid4().hex
         self.report: Report | None = None
         self._policy = runtime.policy
-        self._in_force = fields.policy(runtime.policy)
         self._asker = runtime.asker
         self._hook = runtime.plugins.hook
-        self._recorder = runtime.recorder
         self._overhead = runtime.recorder.metrics.overhead
         self._questions = questions(runtime.policy)
         self._images = [_Image() for _ in range(request.images)]
         self._enforces = any(not self._policy.shadow(category.id) for category in self._policy.categories)
         self._compared: frozenset[str] = frozenset()
+        self._shows = request.shows
         self._pace = schedule.Pace()
         self._pending: _Pending | None = None
         self._waits = runtime.policy.queries.wait is not False or not request.takes_up
@@ -172,18 +174,17 @@ class Session:
         self._answered = -1
         self._missed = False
         self._looking = True
-        self._recorded = True
-        self._sensitive = frozenset(category.id for category in runtime.policy.categories if category.sensitive)
-        self._degraded: list[str] = []
-        self._span = runtime.recorder.tracing.generation(
-            self.id, self._policy.name, self._policy.digest, request.images
+        self._account = Account(self.id, self._policy, runtime.recorder, runtime.plugins, request.images)
+        self._sensitive = self._account.sensitive
+        self._looker = Looker(
+            self._policy, self._asker, self._account.span, describe(self._asker.backend).name, request.images
         )
-        self._looker = Looker(self._policy, self._asker, self._span, describe(self._asker.backend).name)
         if state is not None:
             self._go_on(state)
             return
         prompts = [dict(runtime.redact(prompt)) for prompt in request.prompts]
-        self._emit("request.started", host=request.host, run=request.run or None, prompt=fields.prompt(prompts))
+        told = {"host": request.host, "run": request.run or None, "prompt": fields.prompt(prompts)}
+        self._account.emit("request.started", **told)
         self._refuse_too_many()
 
     @property
@@ -220,16 +221,17 @@ class Session:
             self._answered,
             self._missed,
             self._looking,
-            self._recorded,
+            self._account.recorded,
             self._compared,
-            tuple(self._degraded),
+            tuple(self._account.degraded),
             self._pace,
         )
 
     def _go_on(self, state: State) -> None:
         self._images, self._total, self._answered = list(state.images), state.total, state.answered
-        self._missed, self._looking, self._recorded = state.missed, state.looking, state.recorded
-        self._compared, self._degraded, self._pace = state.compared, list(state.degraded), state.pace
+        self._missed, self._looking, self._compared = state.missed, state.looking, state.compared
+        self._pace = state.pace
+        self._account.recorded, self._account.degraded = state.recorded, list(state.degraded)
 
     def due(self, index: int, total: int) -> bool:
         """Whether step ``index`` of ``total`` is to be looked at."""
@@ -300,14 +302,13 @@ class Session:
     def _skip(self, step: Step, reason: schedule.Reason) -> None:
         """Let every image's last verdict stand at a step that is not looked at."""
         self._answered = schedule.place(step)[0]
-        self._recorder.metrics.queries(self._policy.name, "skipped", len(self._images))
-        for index in range(len(self._images)):
-            self._emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma, reason=reason)
+        self._account.skipped(len(self._images), step, reason)
 
     def _shown(self, step: Step | None, decode: Callable[[], list[Image]]) -> list[Image]:
         with self._overhead("preview"):
             pictures = decode()
-        if len(pictures) != len(self._images):
+        each, rest = divmod(len(pictures), len(self._images) or 1)
+        if len(pictures) != len(self._images) and (rest or not each):
             message = f"the host showed {len(pictures)} pictures of {len(self._images)} images"
             raise DnpGuardError(message, hint="This is a bug of the host adapter.")
         if self._hook.dnp_guard_before_query.get_hookimpls():
@@ -321,13 +322,13 @@ class Session:
         started = perf_counter()
         try:
             with self._overhead("ask"):
-                return self._looker.look(pictures, asked, step=at, progress=_progress(step))
+                return self._looker.look(pictures, asked, step=at, progress=schedule.progress(step))
         finally:
             self._pace = schedule.waited(self._pace, (perf_counter() - started) * 1000)
 
     def _ask_aside(self, step: Step, asked: Sequence[Question], pictures: list[Image]) -> None:
         """Ask while denoising goes on."""
-        look = partial(self._looker.look, pictures, asked, step=step.index, progress=_progress(step))
+        look = partial(self._looker.look, pictures, asked, step=step.index, progress=schedule.progress(step))
         self._pending = _Pending(step, self._answered, self._asker.aside(look))
         self._answered = schedule.place(step)[0]
 
@@ -360,8 +361,12 @@ class Session:
         Returns:
             Whether the host could.
         """
-        self._noted(seen, step)
-        decided = self._judge(step, seen)
+        self._account.answered(seen, step)
+        try:
+            decided = self._judge(step, seen)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._unanswered(step, error)
+            return False
         for index, (decision, _) in enumerate(decided):
             self._looked(index, step, decision, seen, applied=now.index + 1 if now and not self._waits else None)
         negatives = [decision.negative for decision, _ in decided]
@@ -378,28 +383,23 @@ class Session:
             image.last, image.history = decision, history
             if changed[index] and now is not None:
                 self._change(index, step, now, decision)
-        held = any(image.history.held for image in self._images)
-        near = [schedule.nearest(self._policy, each, _progress(step)) for each in seen.probabilities]
-        told = [each for each in near if each is not None]
-        highest = max([*told, *([1.0] if held else [])], default=None)
-        self._pace = schedule.after(self._policy.queries, self._pace, schedule.place(step)[0], highest)
+        self._pace = schedule.after(self._policy.queries, self._pace, schedule.place(step)[0], self._near(seen, step))
         return True
 
-    def _noted(self, seen: Seen, step: Step | None) -> None:
-        """Count an answered look."""
-        self._recorder.metrics.queries(self._policy.name, "answered", len(seen.pictures))
-        self._recorder.metrics.query_seconds(seen.latency_ms / 1000)
-        if seen.unexcused is not None:
-            said = f"an allowed case could not be asked about: {seen.unexcused}"
-            self._degrade(fields.reason(seen.unexcused), step, said)
+    def _near(self, seen: Seen, step: Step) -> float | None:
+        """How near the likeliest image comes to a threshold; all the way where something is held."""
+        if any(image.history.held for image in self._images):
+            return 1.0
+        near = (schedule.nearest(self._policy, each, schedule.progress(step)) for each in seen.probabilities)
+        return max((each for each in near if each is not None), default=None)
 
     def missed(self, step: Step | None, error: Exception) -> None:
         """Take note of what the host could not do: predict a step, or apply a negative."""
         self._missed = True
-        self._degrade(fields.reason(error), step, str(error))
+        self._account.degrade(fields.reason(error), step, str(error))
 
     def _unanswered(self, step: Step | None, error: Exception) -> None:
-        self._recorder.metrics.queries(self._policy.name, "failed", len(self._images))
+        self._account.unanswered(len(self._images))
         self.missed(step, error)
 
     def final(self, previews: Callable[[], list[Image]], *, unasked: str = "") -> tuple[Outcome, ...]:
@@ -414,7 +414,7 @@ class Session:
                 self._take_up(None, None)
         if unasked:
             self._missed = True
-            self._degrade("query_missing", None, unasked)
+            self._account.degrade("query_missing", None, unasked)
             return self._finish(request_caused=True)
         if self._policy.queries.final and self._looking:
             try:
@@ -430,16 +430,15 @@ class Session:
             self._pending.answer.cancel()  # where it runs already, nobody hears of it
             self._pending = None
         if self.report is None:
-            self._emit("request.abandoned", reason=reason)
-            self._recorder.metrics.session(self._policy.name, "abandoned")
-            self._close([Outcome.FAILED_CLOSED for _ in self._images])
+            self._account.emit("request.abandoned", reason=reason)
+            self._close("abandoned", [Outcome.FAILED_CLOSED for _ in self._images])
 
     def _refuse_too_many(self) -> None:
-        needed = len(self._images) * questions_per_image(self._policy)
+        needed = len(self._images) * self._shows * questions_per_image(self._policy)
         if needed <= self._policy.queries.max_questions:
             return
         self._missed, self._looking = True, False
-        self._degrade("max_questions", None, f"{needed} questions")
+        self._account.degrade("max_questions", None, f"{needed} questions")
         if not self._enforces:
             return
         self._finish(request_caused=True)
@@ -451,7 +450,7 @@ class Session:
         )
 
     def _judge(self, step: Step, look: Seen) -> list[tuple[Decision, judge.History]]:
-        progress, decided = _progress(step), []
+        progress, decided = schedule.progress(step), []
         for index, image in enumerate(self._images):
             of = look.found[index], look.probabilities[index], look.waived[index]
             with self._overhead("judge"):
@@ -460,15 +459,14 @@ class Session:
         return decided
 
     def _judge_final(self, look: Seen) -> None:
-        self._noted(look, None)
+        self._account.answered(look, None)
         for index, image in enumerate(self._images):
             of = look.found[index], look.probabilities[index], look.waived[index]
             with self._overhead("judge"):
                 decision = judge.judge_final(self._policy, *of)
             image.final = self._tightened(index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
-            for category in steered & {finding.category for finding in image.final.findings}:
-                self._recorder.metrics.still_present(self._policy.name, category)
+            self._account.still_present(steered & {finding.category for finding in image.final.findings})
             self._looked(index, None, image.final, look)
 
     def _tightened(self, index: int, step: Step | None, decision: Decision) -> Decision:
@@ -480,46 +478,23 @@ class Session:
             words = [word for offer in offers for word in (offer if isinstance(offer, list | tuple) else [offer])]
             decision, refused = judge.with_words(self._policy, decision, words)
             for _ in refused:
-                self._degrade("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
+                self._account.degrade("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
         actions = self._hook.dnp_guard_after_decision(request=self.id, image=index, step=step, decision=decision)
         known = [Action(action) for action in actions if action in _ACTIONS]
         if len(known) < len(actions):
-            self._degrade("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}")
+            self._account.degrade("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}")
         return judge.with_actions(decision, known)
 
     def _looked(
         self, index: int, step: Step | None, decision: Decision, look: Seen, *, applied: int | None = None
     ) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
-        self._images[index].looks.append(Look(at, sigma, decision, look.latency_ms))
-        seen = fields.look(step, decision, self._sensitive)
-        some = sorted(look.asked) if step is not None and len(look.asked) < len(self._policy.categories) else None
-        backs_off = step is not None and self._policy.queries.back_off is not None
-        near = schedule.nearest(self._policy, decision.probabilities, _progress(step)) if backs_off else None
-        preview = self._kept(index, at, decision, look.pictures[index])
-        seen |= {"applied_step": applied, "latency_ms": look.latency_ms, "nearest": near, "asked": some}
-        self._emit("query", image=index, **seen, preview=preview)
-        if step is None:
-            for category, probability in decision.probabilities.items():
-                told = None if category in self._sensitive else probability
-                found = any(finding.category == category for finding in decision.findings)
-                self._span.evaluated(index, category, told, found=found)
-        if decision.waived:
-            waived = fields.findings(decision.waived, self._sensitive)
-            self._emit("finding.waived", image=index, step=at, findings=waived)
-
-    def _kept(self, index: int, at: int | None, decision: Decision, picture: Image) -> Mapping[str, str] | None:
-        """Keep the preview of a finding where the policy does; none of an image that shows something sensitive."""
-        if self._policy.audit.previews == "never":
-            return None
         image = self._images[index]
+        image.looks.append(Look(at, sigma, decision, look.latency_ms))
         if not image.secret and fields.tells(decision, self._sensitive):
             image.secret = True
-            self._recorder.forget(self.id, index)
-        # A look that did not ask about all that is sensitive does not know that nothing of it is there.
-        if image.secret or not decision.findings or not decision.probabilities.keys() >= self._sensitive:
-            return None
-        return self._recorder.keep(self.id, index, at, picture)
+            self._account.forget(index)
+        self._account.looked(index, step, decision, look, applied=applied, secret=image.secret)
 
     def _change(self, index: int, step: Step, now: Step, decision: Decision) -> None:
         image, negative = self._images[index], decision.negative
@@ -528,27 +503,11 @@ class Session:
         if now.total is not None and applied >= now.total:
             return
         if negative is None:
-            self._emit("negative.cleared", image=index, step=step.index, applied_step=applied)
+            self._account.cleared(index, step, applied)
             return
         if now.effective:
             image.negatives.append((applied, negative))
-        found = [finding for finding in decision.findings if finding.category in negative.categories]
-        self._emit(
-            "negative.injected",
-            image=index,
-            step=step.index,
-            applied_step=applied,
-            steps=step.total,
-            sigma=step.sigma,
-            findings=fields.findings(found, self._sensitive),
-            negative=fields.negative(negative, self._sensitive) | {"effective": now.effective},
-        )
-        if not now.effective:
-            self._degrade("not_effective", step, "the host cannot steer at the steps that follow")
-            return
-        # One count a record: under the category that was seen first, or else under the first that is held.
-        self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])
-        self._span.injected(index, applied, negative.categories, negative.scale)
+        self._account.injected(index, step, applied, decision, negative, effective=now.effective)
 
     def _finish(self, *, request_caused: bool = False) -> tuple[Outcome, ...]:
         final = self._policy.queries.final
@@ -566,12 +525,9 @@ class Session:
             )
             outcomes.append(outcome if self._enforces else Outcome.CLEAN)
         outcomes = self._withheld_unrecorded(outcomes)
-        for index, outcome in enumerate(outcomes):
-            self._emit("request.finished", image=index, decision=outcome)
+        self._account.finished(outcomes)
         outcomes = self._withheld_unrecorded(outcomes)  # the last records may be the ones that fail
-        end = "finished" if any(image.looks for image in self._images) else "unasked"
-        self._recorder.metrics.session(self._policy.name, end)
-        self._close(outcomes)
+        self._close("finished" if any(image.looks for image in self._images) else "unasked", outcomes)
         return tuple(outcomes)
 
     def _notice_what_never_ran(self) -> None:
@@ -581,41 +537,19 @@ class Session:
         last = self._total - 1 if self._total is not None else 0
         if self._total is None or self.due(last, self._total):
             self._missed = True
-            self._degrade("never_looked", None, "the run ended before its last due step was looked at")
+            self._account.degrade("never_looked", None, "the run ended before its last due step was looked at")
 
     def _withheld_unrecorded(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Fail closed where the policy requires records and one could not be written."""
-        if self._recorded or not (self._policy.audit.required and self._enforces):
+        if self._account.recorded or not (self._policy.audit.required and self._enforces):
             return outcomes
-        if "audit_required" not in self._degraded:
-            self._degrade("audit_required", None, "a record could not be written")
+        if "audit_required" not in self._account.degraded:
+            self._account.degrade("audit_required", None, "a record could not be written")
         return [Outcome.FAILED_CLOSED for _ in outcomes]
 
-    def _close(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            self._recorder.metrics.generation(self._policy.name, outcome)
-        images = tuple(
+    def _close(self, end: str, outcomes: list[Outcome]) -> None:
+        images = [
             ImageReport(outcome, tuple(image.looks), tuple(image.negatives), fields.why(outcome, image.looks))
             for outcome, image in zip(outcomes, self._images, strict=True)
-        )
-        self.report = Report(self.id, self._policy.name, self._policy.digest, images, tuple(self._degraded))
-        self._span.end(self.report.decision)
-        self._recorder.settle()
-
-    def _degrade(self, reason: str, step: Step | None, detail: str) -> None:
-        self._degraded.append(reason)
-        at = step.index if step is not None else None
-        self._recorder.metrics.degraded(reason)
-        self._span.degraded(reason)
-        self._emit("degraded", step=at, reason=f"{reason}: {detail}")
-        self._hook.dnp_guard_degraded(request=self.id, reason=reason, detail={"step": at, "detail": detail})
-
-    def _emit(self, event: str, **values: object) -> None:
-        record = {"request": self.id, "policy": self._in_force, **values}
-        written = self._recorder.emit(event, required=self._policy.audit.required, **record)
-        self._recorded = written and self._recorded
-
-
-def _progress(step: Step | None) -> float | None:
-    at, total = schedule.place(step) if step is not None else (0, None)
-    return at / total if total else None
+        ]
+        self.report = self._account.close(end, images)

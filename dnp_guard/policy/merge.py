@@ -79,7 +79,7 @@ def _both(a: Policy, b: Policy) -> Policy:
 def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     same = (a.steps, a.of) == (b.steps, b.of)
     steps = a.steps if same else sorted({step / each.of if each.of else step for each in (a, b) for step in each.steps})
-    merged = {
+    merged: dict[str, Any] = {
         "steps": list(steps),
         "of": a.of if same else None,
         "final": a.final or b.final,
