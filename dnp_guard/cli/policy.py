@@ -16,6 +16,7 @@ from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_sign import sign, verify
 from dnp_guard.cli.policy_test import test
+from dnp_guard.cli.policy_words import pace, strength
 from dnp_guard.cli.policy_write import init, upgrade
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy import (
@@ -159,6 +160,8 @@ def _explanation(policy: Policy, only: str | None) -> dict[str, Any]:
         "failure": ON_FAILURE[policy.on_failure],
         "final": queries.final,
         "steps": steps,
+        "pace": pace(queries),
+        "guidance": strength(policy.guidance),
         "questions_per_image": {
             "look": a_look,
             **{str(total): questions_in(policy, total) for total in RUN_LENGTHS},
@@ -221,6 +224,9 @@ def _print_explanation(document: dict[str, Any]) -> None:
     for total, due in document["steps"].items():
         looks = [*map(str, due), *(["the finished image"] if document["final"] else [])]
         facts.add_row(f"{total} steps", Text(f"looks at {', '.join(looks)}: {per_image[total]} questions an image"))
+    for sentence in document["pace"]:
+        facts.add_row("", Text(sentence))
+    facts.add_row("steers", Text(document["guidance"]))
     parts: list[Any] = [Text(f"{policy['name']} {policy['revision']}", style="bold"), Padding(facts, (0, 0, 1, 2))]
     for category in document["categories"]:
         parts += [Text(f"{category['title']} ({category['id']})", style="bold"), _category_table(category)]
