@@ -25,7 +25,7 @@ def pace(queries: Queries) -> list[str]:
     if queries.back_off is not None:
         factor, below = queries.back_off.factor, queries.back_off.below
         said.append(
-            f"after a look at which nothing comes to {below:g} of its threshold, the next is due {factor:g} times as late"
+            f"after a look where nothing comes to {below:g} of its threshold, the next is due {factor:g} times as late"
         )
     if queries.most is not None:
         said.append(f"no more than {queries.most} looks while the image is made")
