@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench matrix fuzz clean
+.PHONY: help demo test lint types docs evaluate evaluate-quick evaluate-full bench matrix fuzz clean
 
 help: ## Say what each target does.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "dnp-guard needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
@@ -37,6 +37,28 @@ docs: $(READY) ## Generate the reference pages and build the documentation; warn
 	$(BIN)/python -m docs.generate
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# Scales at which a static negative suppresses less, and drifts less: what ours is compared with at equal suppression.
+RIVALS := static-separate@3,static-separate@5,static-separate@8
+WORKERS ?= 2
+
+evaluate: $(READY) ## Measure every method and write docs/explanation/results.md; QUICK=1 for a sign of life.
+ifdef QUICK
+	$(BIN)/dnp-guard evaluate --quick --again --workers $(WORKERS) --out build/evaluate-quick
+else
+	$(BIN)/dnp-guard evaluate --n 200 --again --workers $(WORKERS) --methods all,$(RIVALS) --sets attack,benign,multi \
+		--out build/evaluate --results docs/explanation/results.json
+	$(BIN)/python -m docs.generate
+endif
+
+evaluate-quick: ## The same as make evaluate QUICK=1.
+	$(MAKE) evaluate QUICK=1
+
+evaluate-full: $(READY) ## Measure every method on every prompt set; what was cut short goes on.
+	$(BIN)/dnp-guard evaluate --again --workers $(WORKERS) --methods all,$(RIVALS) \
+		--sets attack,benign,multi,explicit,near-benign,late --out build/evaluate-full \
+		--results docs/explanation/results.json
+	$(BIN)/python -m docs.generate
 
 bench: $(READY) ## Measure; nothing is asserted of the clock.
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only

@@ -20,6 +20,7 @@ from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
 from docs.pipelines import pipelines
 from docs.policy_keys import policy
+from docs.results import pictures, results
 
 REFERENCE = Path(__file__).parent / "reference"
 AUDIT_SCHEMA = Path(audit_schema.__file__).parent / "audit.v1.json"
@@ -166,6 +167,7 @@ PAGES = {
     "metrics.md": metrics,
     "pipelines.md": pipelines,
     "policy.md": policy,
+    "../explanation/results.md": results,
 }
 
 
@@ -175,7 +177,9 @@ def main() -> None:
     for name, page in PAGES.items():
         path = REFERENCE / name
         path.write_text(page(), encoding="utf-8")
-        print(path.relative_to(REFERENCE.parents[1]))
+        print(path.resolve().relative_to(REFERENCE.parents[1]))
+    for path, svg in pictures().items():
+        path.write_text(svg, encoding="utf-8")
 
 
 if __name__ == "__main__":

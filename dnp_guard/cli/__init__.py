@@ -23,6 +23,7 @@ COMMANDS = (
     "demo",
     "generate",
     "evaluate",
+    "bench",
     "policy",
     "preview",
     "audit",

@@ -25,7 +25,9 @@ ALL = "all"
 
 
 def evaluate(
-    methods: Annotated[str, typer.Option(help="Names with commas, or 'all'.")] = ALL,
+    methods: Annotated[
+        str, typer.Option(help="Names with commas, 'all' for all; NAME@SCALE for one at a scale of its own.")
+    ] = ALL,
     sets: Annotated[
         str, typer.Option(help="Embedded prompt sets, or files of prompts (CSV, JSONL, Parquet), with commas.")
     ] = "attack,benign",
@@ -38,6 +40,9 @@ def evaluate(
     grow: Annotated[
         bool, typer.Option(help="Where prompts draw several forbidden things, grow the policy from one to all.")
     ] = True,
+    again: Annotated[
+        bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; 25 otherwise.")] = None,
     policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs",
@@ -49,6 +54,7 @@ def evaluate(
         str | None, typer.Option(help="A CLIP model for the alignment score: a folder, or a hub id that is cached.")
     ] = None,
     keep_images: Annotated[bool, typer.Option(help="Keep every image, and not the first eight of a set.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of this machine, each on one thread.")] = 1,
     engine: Annotated[str, typer.Option(help="here, or ray to spread the batches over a cluster.")] = "here",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; a local one otherwise.")] = None,
     results: Annotated[Path | None, typer.Option(help="Where results.json also goes.")] = None,
@@ -59,7 +65,8 @@ def evaluate(
 ) -> None:
     """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
     from dnp_guard.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
-    from dnp_guard.evaluate.journal import Journal  # noqa: PLC0415
+    from dnp_guard.evaluate.journal import Journal, discard  # noqa: PLC0415
+    from dnp_guard.evaluate.processes import in_processes  # noqa: PLC0415
     from dnp_guard.evaluate.runner import World, here, run  # noqa: PLC0415
 
     plan = _plan(
@@ -78,8 +85,14 @@ def evaluate(
     if engine not in {"here", "ray"}:
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
     world = World(plan, plugin or ())
-    journal = Journal(out, outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()})
-    measure = here(world) if engine == "here" else _ray(plan, address, plugin or ())
+    identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
+    if again:
+        discard(out, identity, sum(plan.sizes()))
+    journal = Journal(out, identity)
+    if engine == "ray":
+        measure = _ray(plan, address, plugin or ())
+    else:
+        measure = here(world) if workers == 1 else in_processes(plan, workers, plugin or ())
     _run(plan, journal, measure, run)
     written = outputs.write(plan, world.detector, journal, results=results, merge=merge or ())
     if as_json:
@@ -107,17 +120,15 @@ def _plan(
     keep_images: bool,
 ) -> Plan:
     from dnp_guard.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
-    from dnp_guard.evaluate.methods import METHODS, method  # noqa: PLC0415
-    from dnp_guard.evaluate.plan import GROWN, UNGUARDED, Column, Plan  # noqa: PLC0415
+    from dnp_guard.evaluate.methods import METHODS  # noqa: PLC0415
+    from dnp_guard.evaluate.plan import GROWN, Column, Plan, columns_of  # noqa: PLC0415
     from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
     rules = load_policy(policy)
-    names = list(METHODS) if methods == ALL else _words(methods)
-    columns: list[Column] = []
-    for name in dict.fromkeys((UNGUARDED, *names)):
-        own = method(name).scale  # an unknown name is refused here
-        columns += [Column(name, scale) for scale in scales] if scales and own is not None else [Column(name)]
+    words = [name for word in _words(methods) for name in (METHODS if word == ALL else (word,))]
+    columns = columns_of(words, scales)
+    names = {column.method for column in columns}
     most = len(rules.categories)
     grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)] if grow else []
     lists = [prompt_set(each) for each in _words(sets)]
@@ -126,7 +137,7 @@ def _plan(
             Console(stderr=True).print(each.assumed, highlight=False, markup=False)
     return Plan(
         {each.name: each.entries[:n] for each in lists},
-        tuple(columns),
+        columns,
         tuple(grown),
         rules,
         seed,

@@ -63,7 +63,8 @@ class _Worker:
         self._engine = here(World(plan, plugins))
 
     def measure(self, batch: Batch) -> Measured:
-        return next(iter(self._engine([batch])))
+        (measured,) = self._engine([batch])
+        return measured
 
 
 def _connect(ray: Any, address: str | None) -> None:

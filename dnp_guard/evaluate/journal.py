@@ -87,22 +87,48 @@ class Journal:
         if not path.exists():
             replace(path, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
             return plan
-        try:
-            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DnpGuardError(f"{path}: {error}", hint=_ELSEWHERE) from error
-        # What was written went through JSON, in which a tuple is a list.
-        now = json.loads(json.dumps(plan))
-        other = [name for name in {**now, **before} if name != "date" and now.get(name) != before.get(name)]
-        if other:
-            name = other[0]
-            raise DnpGuardError(
-                f"{path} is of another run: {name} was {before.get(name)!r} and is {now.get(name)!r}", hint=_ELSEWHERE
-            )
+        before = _read_plan(path)
+        if difference := _difference(before, plan):
+            raise DnpGuardError(f"{path} is of another run: {difference}", hint=_ELSEWHERE)
         return before
 
 
-_ELSEWHERE = "Give another folder as --out, or delete this one."
+_ELSEWHERE = "Give another folder as --out, or begin anew with --again."
+
+
+def discard(folder: Path, plan: Mapping[str, Any], rows: int) -> None:
+    """Delete what a folder holds of a finished run, or of another one; a run that was cut short stays.
+
+    Args:
+        folder: which need not exist.
+        plan: what the run is going to be.
+        rows: how many it has when it is finished.
+
+    Raises:
+        DnpGuardError: the folder's plan cannot be read.
+    """
+    path, found = folder / PLAN, folder / ROWS
+    if not path.exists():
+        return
+    finished = found.exists() and found.read_bytes().count(b"\n") >= rows
+    if finished or _difference(_read_plan(path), plan):
+        for name in (ROWS, TIMINGS, PLAN):  # the plan last: without it the rest would be taken for this run's
+            (folder / name).unlink(missing_ok=True)
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DnpGuardError(f"{path}: {error}", hint="Delete the folder, or give another one as --out.") from error
+    return plan
+
+
+def _difference(before: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
+    """The first thing but the date in which two plans differ, in words; empty where they are the same."""
+    now = json.loads(json.dumps(plan))  # what was written went through JSON, in which a tuple is a list
+    other = [name for name in {**now, **before} if name != "date" and now.get(name) != before.get(name)]
+    return f"{other[0]} was {before.get(other[0])!r} and is {now.get(other[0])!r}" if other else ""
 
 
 def replace(path: Path, text: str) -> None:

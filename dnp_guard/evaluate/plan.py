@@ -10,8 +10,9 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.scene import FORBIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from dnp_guard.evaluate.methods import Method
     from dnp_guard.evaluate.prompt_sets import Entry
     from dnp_guard.policy import Policy
 
@@ -91,6 +92,10 @@ class Plan:
         several = any(len(entry.prompt.forbidden) > 1 for entry in self.sets[name])
         return self.columns + (self.grown if several else ())
 
+    def sizes(self) -> list[int]:
+        """How many rows each batch has."""
+        return [len(batch.entries) * len(self.columns_of(batch.set)) for batch in self.batches()]
+
     def batches(self) -> list[Batch]:
         """Every batch, in the order in which they are measured."""
         found: list[Batch] = []
@@ -103,6 +108,44 @@ class Plan:
                     found.append(Batch(name, len(found), start, part))
                     start += len(part)
         return found
+
+
+def columns_of(words: Iterable[str], scales: Sequence[float] = ()) -> tuple[Column, ...]:
+    """What is run, ``unguarded`` first and everything once.
+
+    Args:
+        words: names of methods, or ``NAME@SCALE``.
+        scales: for every method that has a scale and is not named with one; none for its own.
+
+    Raises:
+        DnpGuardError: there is no such method, or it has no scale.
+    """
+    from dnp_guard.evaluate.methods import method  # noqa: PLC0415 (a plan that is read back needs no torch)
+
+    found = [Column(UNGUARDED)]
+    for word in words:
+        name, _, at = word.partition("@")
+        if at:
+            scale = _scale(word, at)
+            method(name, scale=scale)
+            found.append(Column(name, scale))
+        elif scales and _scalable(method(name)):
+            found += [Column(name, scale) for scale in scales]
+        else:
+            method(name)
+            found.append(Column(name))
+    return tuple(dict.fromkeys(found))
+
+
+def _scale(word: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DnpGuardError(f"{word!r}: {text!r} is no scale", hint="Write a name, or NAME@SCALE.") from error
+
+
+def _scalable(made: Method) -> bool:
+    return made.scale is not None
 
 
 def categories_from(first: str, count: int, order: Sequence[str] = FORBIDDEN) -> tuple[str, ...]:

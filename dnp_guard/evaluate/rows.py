@@ -119,7 +119,7 @@ class Timing:
         cell: whose.
         batch: number of the batch in the set.
         images: how many.
-        seconds: of the wall clock.
+        seconds: by :mod:`dnp_guard.evaluate.clock`.
         unguarded: seconds of the same batch without anything, just before.
     """
 

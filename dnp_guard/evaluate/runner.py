@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import torch
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.evaluate import drift
+from dnp_guard.evaluate.clock import now
 from dnp_guard.evaluate.detectors import build
 from dnp_guard.evaluate.methods import Task, method
 from dnp_guard.evaluate.plan import GUARDED, UNGUARDED, Column, categories_from, restricted
@@ -82,9 +82,9 @@ class World:
         unguarded = 0.0
         for column in columns:
             concepts = self._concepts(column, batch)
-            begin = time.perf_counter()
+            begin = now(self.pipe.device.type)
             made = self._make(column, batch, concepts)
-            seconds = time.perf_counter() - begin
+            seconds = now(self.pipe.device.type) - begin
             looked = self._look(made)
             if column.method == UNGUARDED:
                 unguarded = seconds
@@ -216,7 +216,7 @@ def run(
         advance: hears how many batches have been done since it last heard.
     """
     batches = plan.batches()
-    done = journal.keep([len(batch.entries) * len(plan.columns_of(batch.set)) for batch in batches])
+    done = journal.keep(plan.sizes())
     advance(done)
     for measured in engine(batches[done:]):
         for cell, index, image in measured.images:

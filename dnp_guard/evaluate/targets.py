@@ -84,7 +84,7 @@ def _released(lines: Sequence[Line]) -> Iterable[Target]:
             yield _unknown(said)
             continue
         mine, released = ours["time_ratio"] - 1, theirs["time_ratio"] - 1
-        found = f"+{mine:.0%} of the unguarded time against +{released:.0%}"
+        found = f"{mine:+.0%} of the unguarded time against {released:+.0%}"
         yield Target(said, found, mine <= MOST_OVERHEAD * released)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.evaluate.journal import ROWS, TIMINGS, Journal
+from dnp_guard.evaluate.journal import ROWS, TIMINGS, Journal, discard
 from tests.evaluate.measured import row, timing
 
 PLAN = {"n": 4, "date": "2026-11-21"}
@@ -73,3 +73,20 @@ def test_a_line_that_is_none_of_ours_is_named(journal, name):
         file.write('{"colour": 1}\n')
     with pytest.raises(DnpGuardError, match=f"{name}:[35]: "):
         journal.rows() if name == ROWS else journal.timings()
+
+
+def test_a_run_that_was_cut_short_is_not_discarded(journal):
+    discard(journal.folder, {**PLAN, "date": "2027-01-01"}, 6)
+    assert Journal(journal.folder, PLAN).keep([2, 2, 2]) == 2
+
+
+@pytest.mark.parametrize(("plan", "rows"), [(PLAN, 4), ({**PLAN, "n": 5}, 6)], ids=["finished", "another"])
+def test_a_finished_run_and_another_one_are_discarded(journal, plan, rows):
+    discard(journal.folder, plan, rows)
+    again = Journal(journal.folder, plan)
+    assert (again.rows(), again.timings()) == ([], [])
+
+
+def test_a_folder_that_is_not_there_needs_no_discarding(tmp_path):
+    discard(tmp_path / "none", PLAN, 4)
+    assert not (tmp_path / "none").exists()

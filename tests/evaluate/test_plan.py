@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.evaluate.plan import Column, Plan, categories_from, restricted
+from dnp_guard.evaluate.plan import Column, Plan, categories_from, columns_of, restricted
 from dnp_guard.evaluate.prompt_sets import Entry
 from dnp_guard.glyphs.captions import Prompt
 from dnp_guard.policy import load_policy
@@ -57,3 +57,26 @@ def test_a_restricted_policy_asks_and_injects_less():
 def test_a_policy_without_any_of_them_is_refused():
     with pytest.raises(DnpGuardError, match="none of the categories ghost"):
         restricted(load_policy("glyphs"), ("ghost",))
+
+
+def test_unguarded_is_run_first_and_everything_once():
+    found = columns_of(["dnp-guard", "unguarded", "static-separate@5", "dnp-guard"])
+    assert found == (Column("unguarded"), Column("dnp-guard"), Column("static-separate", 5.0))
+
+
+def test_scales_are_for_the_methods_that_have_one():
+    found = columns_of(["static-replace", "static-separate"], [5, 10])
+    assert found[1:] == (Column("static-replace"), Column("static-separate", 5), Column("static-separate", 10))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("static-seperate", "static-separate"),
+        ("static-replace@5", "no scale"),
+        ("static-separate@x", "'x' is no scale"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(word, said):
+    with pytest.raises(DnpGuardError, match=said):
+        columns_of([word])

@@ -97,6 +97,7 @@ class Call:
             lambda error: self.session.missed(None, error),
             lambda: self._family.branches(pipe, self._family.order),
             lambda: self._family.weight(pipe, self._wanted),
+            lambda: guard.metrics.overhead("evaluate"),
         )
 
     def install(self) -> None:

@@ -11,6 +11,7 @@ input and costs nothing; where a negative may be of another length, it is evalua
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
 
@@ -54,6 +56,7 @@ class Injection:
         failed: hears of an evaluation that raised; the step then goes on unsteered.
         order: the branches of this call, as ``Family.order``.
         weight: what the unconditional branch counts where the host normalises what it guided, otherwise None.
+        timed: around every evaluation that is the guard's own; one in the host's batch cannot be told apart.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Injection:
         failed: Callable[[Exception], None],
         order: Callable[[], str],
         weight: Callable[[], float | None] = lambda: None,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.active: Mapping[int, Sequence[Term]] = {}
         self.evaluations = 0
@@ -81,6 +85,7 @@ class Injection:
         self._failed = failed
         self._order = order
         self._weight = weight
+        self._timed = timed
         self._inside = False
         self._handles: list[Any] = []
 
@@ -288,9 +293,10 @@ class Injection:
     def _evaluated_apart(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
         """Evaluate negatives, those of one shape together, in the order given."""
         rows: dict[int, Tensor] = {}
-        for places in third.alike(due):
-            e_n = self._evaluated_together(evaluation, [due[place] for place in places], start)
-            rows.update(zip(places, e_n, strict=True))
+        with self._timed():
+            for places in third.alike(due):
+                e_n = self._evaluated_together(evaluation, [due[place] for place in places], start)
+                rows.update(zip(places, e_n, strict=True))
         return torch.stack([rows[place] for place in range(len(due))])
 
     def _evaluated_together(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:

@@ -1,0 +1,107 @@
+"""``dnp-guard bench``: what the guard costs, every ratio measured in one run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dnp_guard.cli.console import AsJson, print_json
+
+
+def bench(
+    model: Annotated[
+        str, typer.Option(help="glyphs; or with random weights sd15, sdxl, tiny-sd15, tiny-sdxl.")
+    ] = "glyphs",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batches: Annotated[str, typer.Option(help="Sizes of the batch, with commas.")] = "1,4,16",
+    steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 25,
+    rounds: Annotated[int, typer.Option(min=1, help="Generations of each kind that count.")] = 5,
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("bench.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Time unguarded, guarded and VL-DNP generations in turn, with the guard's stages and the peak of memory."""
+    from dnp_guard.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
+
+    sizes = _sizes(batches)
+    pipe, vlm = _models(model, device)
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        kinds = len(cost.KINDS) - hasattr(pipe, "text_encoder_2")
+        task = progress.add_task("generating, each kind in turn", total=kinds * len(sizes) * (rounds + 1))
+        found = cost.measure(
+            pipe, vlm, batches=sizes, steps=steps, rounds=rounds, advance=lambda: progress.advance(task)
+        )
+    document = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": cost.machine(pipe),
+        "model": model,
+        "weights": "embedded" if model == "glyphs" else "random, in the published architecture",
+        "steps": steps,
+        "rounds": rounds,
+        "rows": [each.to_json() for each in found],
+    }
+    out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if as_json:
+        print_json({"ok": True, "file": str(out), "errors": [], **document})
+    else:
+        _print(document, out)
+
+
+def _sizes(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise typer.BadParameter(f"--batches {text!r}: write numbers such as 1,4,16.")
+    return [int(word) for word in words]
+
+
+def _models(model: str, device: str) -> tuple[Any, Any]:
+    import torch  # noqa: PLC0415 (as above)
+
+    if device not in {"cpu", "cuda"}:
+        raise typer.BadParameter(f"--device {device!r}: cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("--device cuda: torch finds no GPU here.")
+    if model == "glyphs":
+        from dnp_guard.glyphs import VLM  # noqa: PLC0415
+        from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
+
+        return load_pipeline().to(device), VLM
+    from dnp_guard.evaluate.random_models import llava, pipeline  # noqa: PLC0415
+
+    # Half precision on a GPU, as they are used there; processors are slow at it.
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    pipe = pipeline(model).to(device, dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
+    network, processor = llava(tiny=model.startswith("tiny"))
+    return pipe, (network.to(device, dtype=dtype), processor)
+
+
+def _print(document: dict[str, Any], out: Path) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    machine = document["machine"]
+    table = Table(title=f"{document['model']} on {machine['device']}, {machine['processor']}", box=None)
+    for heading in ("batch", "kind", "seconds", "ratio", "95 %", "per unqueried step", "peak, MiB", "stages, ms"):
+        table.add_column(heading)
+    for row in document["rows"]:
+        low, high = row["ratio_ci95"]
+        table.add_row(
+            str(row["batch"]),
+            row["kind"],
+            f"{row['seconds']:.3f}",
+            f"{row['ratio']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{row['step_ratio']:.3f}" if row["step_ratio"] is not None else "",
+            f"{row['peak_mib']:.0f}" if row["peak_mib"] is not None else "",
+            ", ".join(f"{name} {value * 1000:.0f}" for name, value in row["stages"].items()),
+        )
+    console.print(table)
+    console.print(f"\n{out}", highlight=False, markup=False)

@@ -1,0 +1,26 @@
+"""The page of the results, from the committed ``explanation/results.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dnp_guard.evaluate.report import markdown, plots
+from dnp_guard.evaluate.table import read
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS / "explanation" / "results.json"
+
+
+def results() -> str:
+    """Tables, targets met and not met, and where we lose."""
+    drawn = {f"Pareto plot: suppression against {name}": f"../_static/{file}" for name, file in _files().items()}
+    return markdown(read(RESULTS), "make evaluate", drawn)
+
+
+def pictures() -> dict[Path, str]:
+    """The plots of the page: file and SVG."""
+    return {DOCS / "_static" / _files()[name]: f"{svg}\n" for name, svg in plots(read(RESULTS))}
+
+
+def _files() -> dict[str, str]:
+    return {name: f"results-{name}.svg" for name, _ in plots(read(RESULTS))}
