@@ -45,7 +45,7 @@ def serve(
     max_questions: Annotated[int, typer.Option(min=1, help="Questions that a session may need.")] = 20_000,
     rate: Annotated[int, typer.Option(min=1, help="Requests a minute, a token.")] = 12_000,
     idle_seconds: Annotated[float, typer.Option(min=1, help="A session that hears nothing so long expires.")] = 600,
-    threads: Annotated[int, typer.Option(min=1, help="Requests worked on at once, a worker.")] = 64,
+    threads: Annotated[int, typer.Option(min=1, help="Requests worked on at once, a worker.")] = 256,
     grace_seconds: Annotated[int, typer.Option(min=0, help="What requests in flight have to end.")] = 30,
 ) -> None:
     """Serve the guard to hosts that cannot import it; the protocol is in the documentation."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from uvicorn.config import STARTUP_FAILURE
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from dnp_guard.vlm.base import Backend
+
+_log = logging.getLogger("dnp_guard.server")
 
 SWEEP_S = 5.0
 """Seconds between two looks for expired sessions."""
@@ -91,15 +95,16 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     service: Service = app.state.service
-    _widen(settings.threads)
-    sweeping = asyncio.create_task(_sweep(service))
+    to_thread.current_default_thread_limiter().total_tokens = settings.threads
+    app.state.aside = CapacityLimiter(2)  # so that health is told when all threads wait for the model
+    sweeping = asyncio.create_task(_sweep(service, app.state.aside))
     try:
         yield
     finally:
         sweeping.cancel()
         with suppress(asyncio.CancelledError):
             await sweeping
-        await run_in_threadpool(service.close, keep=settings.keep)
+        await to_thread.run_sync(partial(service.close, keep=settings.keep), limiter=app.state.aside)
 
 
 def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Service:
@@ -111,16 +116,13 @@ def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Ser
     return Service(guards, open_store(settings.store), settings.limits, signer)
 
 
-def _widen(threads: int) -> None:
-    from anyio.to_thread import current_default_thread_limiter  # noqa: PLC0415 (needs a running loop)
-
-    current_default_thread_limiter().total_tokens = threads
-
-
-async def _sweep(service: Service) -> None:
+async def _sweep(service: Service, aside: CapacityLimiter) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
-        await run_in_threadpool(service.sweep)
+        try:
+            await to_thread.run_sync(service.sweep, limiter=aside)
+        except Exception:  # noqa: BLE001 (the next time may go better, and must come)
+            _log.exception("expired sessions could not be ended")
 
 
 async def _grant(request: Request) -> Grant:
@@ -168,19 +170,20 @@ def _routes(app: FastAPI) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["health"], responses={503: {"model": ProblemDocument, "description": "Not ready"}})
-    def ready() -> Response:
+    async def ready() -> Response:
         """Whether generations can be guarded."""
         why = state.service.guards.unready()
         return problems.plain(503, why) if why else JSONResponse({"status": "ok"})
 
     @app.get("/metrics", tags=["health"], response_class=Response)
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Prometheus metrics, of all workers."""
         registry = state.service.guards.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        said = await to_thread.run_sync(generate_latest, registry, limiter=state.aside)
+        return Response(said, media_type=CONTENT_TYPE_LATEST)
 
 
 def _titles() -> dict[int, str]:

@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "refused": (422, "The generation is refused"),
     "rate": (429, "Too many requests"),
     "sessions": (429, "Too many open sessions"),
+    "unready": (503, "Nothing can be guarded now"),
 }
 """Status and title of each problem that this service has a name for."""
 

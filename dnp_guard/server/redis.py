@@ -51,7 +51,7 @@ class RedisStore:
         """See :class:`~dnp_guard.server.store.Store`."""
 
         def change(pipe: Any) -> bool:
-            few = pipe.scard(_open(session.token)) < most
+            few = bool(pipe.scard(_open(session.token)) < most)
             pipe.multi()
             if few:
                 self._put(pipe, session)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _FACTORY = "dnp_guard.server.app:from_environment"
 _BACKLOG = 2048
+_IDLE_S = 75
+"""Seconds for which a connection waits for its next request: steps may be long."""
 _HEALTHY_S = 30
 """Seconds after which a worker that gives no sign of life is replaced."""
 
@@ -117,6 +119,7 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=grace_s,
             timeout_worker_healthcheck=_HEALTHY_S,
             ssl_certfile=address.certificate,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
-from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakValueDictionary
 
 from dnp_guard import schedule
-from dnp_guard.errors import PolicyError, RequestRefused
+from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
 from dnp_guard.hosts.pictures import withheld
 from dnp_guard.hosts.protocol import Answer, Opened, Steer, Verdict, Verdicts
 from dnp_guard.policy import Policy, questions_per_image
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from dnp_guard.types import Negative
 
 
+_log = logging.getLogger("dnp_guard.server")
+
+
 @dataclass(frozen=True, slots=True)
 class _Arrived:
     """A session's host whose pictures have come by HTTP."""
@@ -54,6 +58,21 @@ class _Arrived:
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Nothing: the host applies what it is answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A session that was worked on here.
+
+    Attributes:
+        version: of what the store has of it.
+        session: as it was then.
+        expires: in seconds since 1970.
+    """
+
+    version: int
+    session: Session
+    expires: float
 
 
 class Service:
@@ -83,8 +102,10 @@ class Service:
         self._limits = limits
         self._issuer = issuer
         self._clock = clock
-        self._live: dict[str, tuple[int, Session]] = {}
-        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._live: dict[str, _Live] = {}
+        self._turning = threading.Lock()
+        self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        """A lock for each session that has a request now."""
 
     def open(self, grant: Grant, asked: Open) -> Opened:
         """Begin a session.
@@ -97,8 +118,8 @@ class Service:
             raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
             raise Problem("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
-        guard = self.guards.of(grant.tenant)
-        named = self.guards.stricter(grant).get(asked.policy or "") if asked.policy else None
+        guard, stricter = self._granted(grant)
+        named = stricter.get(asked.policy) if asked.policy else None
         if asked.policy and named is None and asked.policy != guard.policy.name:
             raise Problem("policy", f"The token is not for a policy named {asked.policy!r}.")
         request = Request(
@@ -131,7 +152,7 @@ class Service:
             session.abandon("too many open sessions")
             raise Problem("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
-        self._live[session.id] = (0, session)
+        self._live[session.id] = _Live(0, session, kept.expires)
         return _opened(session, asked.steps, self._limits.idle_s)
 
     def query(self, grant: Grant, session: str, asked: Query) -> tuple[Answer, float]:
@@ -214,8 +235,11 @@ class Service:
 
     def sweep(self) -> None:
         """End the sessions that have expired."""
-        for kept in self._store.expired(self._clock()):
+        now = self._clock()
+        for kept in self._store.expired(now):
             self._end(kept, "expired")
+        for session in [session for session, live in list(self._live.items()) if live.expires <= now]:
+            self._live.pop(session, None)  # it went on in another worker, or ended there
 
     def close(self, *, keep: bool) -> None:
         """End what is open, unless it is kept for another worker, and close everything."""
@@ -230,7 +254,7 @@ class Service:
             guard, live = self._session(kept)
             live.abandon(reason)
             guard.settle()
-        self._forget(kept.id)
+        self._live.pop(kept.id, None)
 
     def _admit(self, grant: Grant) -> None:
         now = self._clock()
@@ -241,13 +265,14 @@ class Service:
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:
         """One request of a session at a time, in this worker; the store sees to the others."""
-        with self._turns[session]:
+        with self._turning:
+            turn = self._turns.setdefault(session, threading.Lock())
+        with turn:
             yield
 
     def _kept(self, grant: Grant, session: str) -> Stored:
         kept = self._store.load(session)
         if kept is None or kept.token != grant.sha256:
-            self._forget(session)
             raise Problem("session", "It was never opened with this token, or has expired.")
         return kept
 
@@ -259,13 +284,12 @@ class Service:
     def _session(self, kept: Stored) -> tuple[Guard, Session]:
         """The session as the store has it."""
         guard = self.guards.of(kept.tenant or None)
-        version, live = self._live.get(kept.id, (-1, None))
-        if live is None or version != kept.version:
-            request = json.loads(kept.request)
-            live = guard.start(
-                Request(request["images"], request["host"]), _policy(kept.policy, kept.digest), state.loads(kept.state)
-            )
-        return guard, live
+        live = self._live.get(kept.id)
+        if live is not None and live.version == kept.version:
+            return guard, live.session
+        request = json.loads(kept.request)
+        begun = Request(request["images"], request["host"])
+        return guard, guard.start(begun, _policy(kept.policy, kept.digest), state.loads(kept.state))
 
     def _save(self, changed: Stored, guard: Guard, live: Session) -> None:
         """Keep what a request has changed; its records are written by then."""
@@ -278,11 +302,7 @@ class Service:
         if over:
             self._live.pop(changed.id, None)
         else:
-            self._live[changed.id] = (changed.version + 1, live)
-
-    def _forget(self, session: str) -> None:
-        self._live.pop(session, None)
-        self._turns.pop(session, None)
+            self._live[changed.id] = _Live(changed.version + 1, live, changed.expires)
 
     def _arrived(self, kept: Stored, live: Session, step: Step | None, sent: Sequence[Any]) -> _Arrived:
         """The pictures of a request; one that cannot be taken is a look that was missed."""
@@ -311,6 +331,14 @@ class Service:
             }
             receipt = self._issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), self._clock())
         return Verdict(index=index, decision=outcome, action=action, receipt=receipt, why=live.report.images[index].why)
+
+    def _granted(self, grant: Grant) -> tuple[Guard, dict[str, Policy]]:
+        """The guard of a token, and the policies that its sessions may ask for."""
+        try:
+            return self.guards.of(grant.tenant), self.guards.stricter(grant)
+        except DnpGuardError as error:
+            _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
+            raise Problem("unready", "The service has no valid policy for this token; its log says more.") from error
 
     def _affordable(self, policy: Policy, images: int) -> None:
         needed = images * questions_per_image(policy)

@@ -62,7 +62,7 @@ class Settings(BaseModel):
     receipt_s: int = Field(default=24 * 3600, ge=1)
     store: str = "sqlite::memory:"
     keep: bool = False
-    threads: int = Field(default=64, ge=1)
+    threads: int = Field(default=256, ge=1)
     watch: bool = False
     require_signature: str | None = None
     limits: Limits = Limits()

@@ -54,6 +54,7 @@ class Stored:
 
 
 FIELDS = tuple(Stored.__dataclass_fields__)
+CHANGING = ("expires", "state", "asked", "step", "answers", "final", "status", "version")
 
 
 class Store(Protocol):
@@ -100,6 +101,7 @@ class SqliteStore:
             self._database.execute("PRAGMA journal_mode = WAL")
             # What is written survives a killed process; a power cut ends the generations too.
             self._database.execute("PRAGMA synchronous = OFF")
+            self._database.execute("PRAGMA secure_delete = ON")  # what was found goes with its session
             self._database.executescript(_TABLES)
         except (OSError, sqlite3.Error) as error:
             raise DnpGuardError(f"{path}: the store cannot be opened: {error}", hint="Name a file.") from error
@@ -120,7 +122,7 @@ class SqliteStore:
     def save(self, session: Stored) -> bool:
         """See :class:`Store`."""
         changed = replace(session, version=session.version + 1)
-        row = [getattr(changed, field) for field in FIELDS]
+        row = [getattr(changed, field) for field in CHANGING]
         with self._lock:
             done = self._database.execute(_UPDATE, [*row, session.id, session.version])
         return done.rowcount == 1
@@ -170,7 +172,7 @@ _INSERT = (
     "WHERE (SELECT count(*) FROM sessions WHERE token = ? AND status = 'open') < ?"
 )
 _UPDATE = (
-    f"UPDATE sessions SET {', '.join(f'{field} = ?' for field in FIELDS)} "  # noqa: S608 (as above)
+    f"UPDATE sessions SET {', '.join(f'{field} = ?' for field in CHANGING)} "  # noqa: S608 (as above)
     "WHERE id = ? AND version = ?"
 )
 _COUNT = "INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number"
