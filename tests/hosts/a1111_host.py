@@ -408,6 +408,7 @@ class Host:
         self.registered: dict[str, list[Any]] = {}
         self.scripts: list[Any] = []
         self.routes: dict[str, Any] = {}
+        self.loaded: list[Any] = []
         self._before: dict[str, ModuleType | None] = {}
         self._path: list[str] = []
 
@@ -442,7 +443,10 @@ class Host:
             else:
                 sys.modules[name] = module
         for name in self._own:
+            parent, _, last = name.rpartition(".")
             sys.modules.pop(name, None)
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(last, None)
 
     def callbacks(self, kind: str, *args: Any) -> None:
         for callback in self.registered.get(kind, []):
@@ -596,6 +600,7 @@ class Host:
         }
         if self.forge:
             parts |= {"backend": {}, "backend.sampling": {}}
+            parts["backend.memory_management"] = {"load_model_gpu": self.loaded.append}
             parts["backend.sampling.condition"] = {"Condition": SimpleNamespace, "compile_conditions": compiled}
             parts["backend.sampling.sampling_function"] = {"calc_cond_uncond_batch": evaluated}
         modules = {}

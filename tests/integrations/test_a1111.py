@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnp_guard.policy.settings import Guidance
-from tests.hosts.a1111_host import SAMPLERS, Processing
+from tests.hosts.a1111_host import SAMPLERS, Processing, Script
 from tests.policies import star
 
 pytestmark = pytest.mark.models
@@ -126,3 +126,252 @@ def test_without_the_service_an_operator_may_let_images_pass_and_they_are_counte
     assert bytes_of(result) == bytes_of(plain(**ASKED))
     assert "failed_open" in result.infotexts[0]
     assert host.routes["/dnp-guard/status"]()["images"] == {"failed_open": 1}
+
+
+def test_a_host_that_is_down_and_up_again_is_guarded_again(guarded, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+    host = guarded.host()
+    host.process(Processing(**ASKED))
+    guarded.serve(SEEN_THEN_GONE)
+
+    result = host.process(Processing(**ASKED))
+
+    assert "DNP Guard: steered star@2" in result.infotexts[0]
+
+
+def test_the_hires_pass_goes_on_counting_and_only_the_finished_image_is_kept(guarded):
+    guarded.serve(SEEN_THEN_GONE)
+    host = guarded.host(options={"save_images_before_highres_fix": True})
+
+    result = host.process(Processing(**ASKED, enable_hr=True, hr_second_pass_steps=5, save_images=True))
+
+    assert [record["step"] for record in guarded.records("query") if "step" in record] == [3, 6, 9, 12]
+    assert [is_blank(image) for _, image in host.saved] == [True, False]
+    assert result.images[0].size == (64, 64)
+    assert len({record["request"] for record in guarded.records("query")}) == 1
+
+
+def test_image_to_image_is_guarded_over_the_steps_that_it_runs(guarded):
+    guarded.serve(SEEN_THEN_GONE)
+    host = guarded.host()
+    start = host.process(Processing(**ASKED)).images
+
+    host.process(Processing(**ASKED, init_images=start, denoising_strength=0.5))
+
+    second = guarded.records("request.started")[1]["request"]
+    steps = [each["step"] for each in guarded.records("query") if each["request"] == second and "step" in each]
+    assert steps == [1, 2, 4, 5]  # of six
+
+
+@pytest.mark.parametrize(("mode", "effective"), [("replace", False), ("separate", True)])
+def test_at_a_guidance_scale_of_1_only_a_term_of_its_own_takes_effect(guarded, plain, mode, effective):
+    guarded.serve(SEEN_THEN_GONE, guidance=Guidance(mode=mode, hold=0))
+    host = guarded.host(forge=True)
+
+    result = host.process(Processing(**ASKED, cfg_scale=1.0))
+
+    differs = bytes_of(result) != bytes_of(plain(**ASKED, cfg_scale=1.0, options={"forge": True}))
+    assert differs is effective
+    if mode == "replace":
+        assert [each["negative"]["effective"] for each in guarded.records("negative.injected")] == [False]
+
+
+def test_ngms_is_off_while_a_negative_stands_in_the_unconditional_and_on_again_after(guarded, plain):
+    asked = {**ASKED, "s_min_uncond": 20.0}
+    guarded.serve([{"star": 0.9}, {"star": 0.0}], guidance=Guidance(mode="replace", hold=0))
+    host = guarded.host()
+    skips = []
+    told = host.registered["cfg_denoiser"][0]
+
+    def seen(params):
+        told(params)
+        skips.append(params.denoiser.sampler.sampler_extra_args["s_min_uncond"])
+
+    host.registered["cfg_denoiser"][0] = seen
+
+    host.process(Processing(**asked))
+
+    assert skips == [20.0] * 3 + [0.0] * 2 + [20.0] * 5
+
+
+def test_a_negative_longer_than_the_unconditional_is_evaluated_whole(guarded, plain):
+    long = ", ".join(["a blue circle at night"] * 8)
+    guarded.serve(SEEN_THEN_GONE, guidance=Guidance(mode="replace"))
+    host = guarded.host()
+
+    result = host.process(Processing(**ASKED, negative_prompt=long))
+
+    assert not host.errors
+    assert ["star, " + long] in host.model.encoded
+    assert "DNP Guard: steered" in result.infotexts[0]
+
+
+def test_prompt_editing_of_the_users_negative_goes_on_beside_the_guards_words(guarded):
+    guarded.serve(SEEN_THEN_GONE, guidance=Guidance(mode="replace"))
+    host = guarded.host()
+
+    host.process(Processing(**ASKED, negative_prompt="a [ring:cross:6]"))
+
+    mine = [texts[0] for texts in host.model.encoded if texts[0].startswith("star")]
+    assert mine == ["star, a ring", "star, a cross"]
+
+
+def test_an_interrupted_job_is_looked_at_before_it_is_delivered(guarded):
+    guarded.serve(A_STAR)
+    host = guarded.host()
+    host.registered.setdefault("cfg_after_cfg", []).append(lambda _: host.state.interrupt())
+
+    result = host.process(Processing(**ASKED))
+
+    assert is_blank(result.images[0])
+    assert "DNP Guard: blocked" in result.infotexts[0]
+
+
+def test_a_host_that_bypasses_guidance_delivers_nothing(guarded):
+    guarded.serve(NOTHING)
+    host = guarded.host()
+    host.registered = {kind: calls for kind, calls in host.registered.items() if not kind.startswith("cfg_")}
+    host.scripts[0].process_before_every_sampling = lambda *_, **__: None
+
+    result = host.process(Processing(**ASKED))
+
+    assert is_blank(result.images[0])
+    assert "DNP Guard: failed_closed" in result.infotexts[0]
+
+
+def test_where_a_negative_cannot_be_encoded_the_final_look_decides(guarded, monkeypatch):
+    guarded.serve(A_STAR)
+    host = guarded.host()
+    encode = host.model.get_learned_conditioning
+
+    def refuse(prompts):
+        if "star" in prompts:
+            raise RuntimeError("no memory")
+        return encode(prompts)
+
+    monkeypatch.setattr(host.model, "get_learned_conditioning", refuse)
+
+    result = host.process(Processing(**ASKED))
+
+    assert is_blank(result.images[0])
+    assert not host.errors  # nothing went to where the host swallows it
+
+
+@pytest.mark.parametrize(("shown", "expected"), [("withhold", 0), ("blur", 10), ("allow", 10)])
+def test_live_previews_are_what_the_policy_allows(guarded, plain, shown, expected):
+    guarded.serve(NOTHING, preview={"user_previews": shown})
+    host = guarded.host()
+
+    host.process(Processing(**ASKED))
+
+    unguarded = [image.tobytes() for image in plain(**ASKED).host.state.shown]
+    assert len(host.state.shown) == expected
+    assert ([image.tobytes() for image in host.state.shown] == unguarded) is (shown == "allow")
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_program_may_not_switch_the_guard_off(guarded, locked):
+    guarded.serve(A_STAR)
+    host = guarded.host(options={"dnp_guard_locked": locked})
+
+    result = host.process(
+        Processing(
+            **ASKED,
+            script_args=(False, ""),
+            override_settings={"dnp_guard_locked": False, "dnp_guard_on_failure": "open", "dnp_guard_url": "http://x"},
+        )
+    )
+
+    assert is_blank(result.images[0])
+
+
+def test_a_user_may_switch_it_off_where_that_is_not_locked(guarded, plain):
+    guarded.serve(A_STAR)
+    host = guarded.host(options={"dnp_guard_locked": False})
+
+    result = host.process(Processing(**ASKED, is_api=False, script_args=(False, "")))
+
+    assert bytes_of(result) == bytes_of(plain(**ASKED))
+    assert "DNP Guard" not in result.infotexts[0]
+    assert host.routes["/dnp-guard/status"]()["images"] == {"off": 1}
+
+
+def test_a_request_may_name_a_stricter_policy_and_one_that_nobody_knows_delivers_nothing(guarded):
+    guarded.serve(NOTHING)
+    host = guarded.host(options={"dnp_guard_on_failure": "open", "dnp_guard_locked": False})
+
+    result = host.process(Processing(**ASKED, script_args=(True, "another")))
+
+    assert is_blank(result.images[0])
+    assert "failed_closed (request_refused: 403" in result.infotexts[0]
+
+
+def test_settings_that_cannot_be_used_deliver_nothing_and_say_why(guarded, monkeypatch):
+    guarded.serve(NOTHING)
+    monkeypatch.setenv("DNP_GUARD_TOKEN_FILE", str(guarded.folder / "no-such-token"))
+    host = guarded.host()
+
+    result = host.process(Processing(**ASKED))
+
+    assert is_blank(result.images[0])
+    assert "no-such-token" in result.infotexts[0]
+    assert "no-such-token" in host.routes["/dnp-guard/status"]()["trouble"]
+
+
+def test_a_receipt_is_of_the_delivered_image(guarded):
+    from dnp_guard.server import pictures, receipts
+
+    key = guarded.folder / "key"
+    public = receipts.new_key(key)
+    guarded.serve(SEEN_THEN_GONE, settings={"receipt_key": key})
+    host = guarded.host()
+
+    result = host.process(Processing(**ASKED))
+
+    receipt = result.infotexts[0].split("DNP Guard receipt: ")[1].split(",")[0]
+    claims = receipts.read(receipt, public)
+    assert claims["picture"] == pictures.digest(result.images[0])
+    assert (claims["decision"], claims["action"]) == ("steered", "pass")
+
+
+def test_a_job_within_a_job_leaves_the_outer_ones_images_alone(guarded, plain):
+    guarded.serve(NOTHING)
+    host = guarded.host()
+    inner = []
+
+    class Detailer(Script):
+        def postprocess_image(self, p, pp, *args):
+            if not inner:
+                inner.append(None)  # its own job calls this too
+                inner[0] = host.process(Processing(**{**ASKED, "seed": 9}))
+
+    host.scripts.insert(0, Detailer())
+
+    result = host.process(Processing(**ASKED, batch_size=2))
+
+    assert bytes_of(result) == bytes_of(plain(**ASKED, batch_size=2))
+    assert not is_blank(inner[0].images[0])
+
+
+def test_the_page_is_built_alike_every_time(guarded):
+    guarded.serve(NOTHING)
+    host = guarded.host()
+    first, second = host.scripts[0].ui(False), host.scripts[0].ui(False)
+    assert [(each.label, each.value, each.interactive) for each in first] == [
+        (each.label, each.value, each.interactive) for each in second
+    ]
+    assert [each.interactive for each in first] == [False, False]
+
+
+def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):
+    host = guarded.host()
+    mine = {name: info for name, info in host.options.data_labels.items() if name.startswith("dnp_guard_")}
+    assert len(mine) == 5
+    assert all(info.restrict_api for info in mine.values())
+    assert not [name for name in mine if "token" in name]
+
+
+def test_unloading_the_script_leaves_the_host_as_it_was(guarded):
+    host = guarded.host()
+    host.callbacks("script_unloaded")
+    assert "assign_current_image" not in vars(host.state)

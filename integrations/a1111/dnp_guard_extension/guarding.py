@@ -68,16 +68,17 @@ class Guarding:
         self._end()
         settings, client = self.settings(), None
         if isinstance(settings, Settings):
-            settings = configured.asked(settings, arguments, is_api=getattr(p, "is_api", False))
+            settings = configured.asked(settings, arguments, is_api=getattr(p, "is_api", True))
             if not settings.enabled:
                 self._counts["off"] += p.batch_size * p.n_iter
                 setattr(p, _ON_P, None)
                 return
             client = Client(settings.url, settings.token)
-            SERVICE.ensure(client, settings.start, settings.start_s)
         job = self._running = Job(settings, client, self._counts)
         setattr(p, _ON_P, job)
         p.extra_generation_params.update(job.infotext())
+        if isinstance(settings, Settings) and client is not None:
+            SERVICE.ensure(client, settings.start, settings.start_s)
 
     def job(self, p: Any) -> Job | None:
         """The job that guards a processing object."""

@@ -139,9 +139,25 @@ def encode(p: Any, texts: Sequence[str]) -> Any:
     prompts = prompt_parser.SdConditioning(
         texts, is_negative_prompt=True, width=width or p.width, height=height or p.height
     )
+    prompts.distilled_cfg_scale = getattr(p, "distilled_cfg_scale", None)  # asked for by Forge's models that have one
     with devices.autocast():
         conditioning = shared.sd_model.get_learned_conditioning(prompts)
     return prompt_parser.DictWithShape(conditioning) if isinstance(conditioning, dict) else conditioning
+
+
+def resume(denoiser: Any) -> None:
+    """Have the denoiser in memory again after something else was computed: Forge may have put it aside for that."""
+    forge = getattr(getattr(denoiser.inner_model, "inner_model", None), "forge_objects", None)
+    if forge is not None:
+        from backend import memory_management  # noqa: PLC0415 (only Forge has it)
+
+        memory_management.load_model_gpu(forge.unet)
+
+
+def checkpoint() -> tuple[int, Any]:
+    """What conditioning depends on besides its text; a refiner replaces the weights, and may keep the object."""
+    info = getattr(shared.sd_model, "sd_checkpoint_info", None)
+    return id(shared.sd_model), getattr(info, "filename", None)
 
 
 def negatives(denoiser: Any) -> list[str]:

@@ -59,6 +59,7 @@ class Job:
     def batch_begins(self, p: Any, prompts: Sequence[str], first: int) -> None:
         """A batch is about to be sampled; ``first`` is its first image's index in the job."""
         self.ends()
+        self.batch = None  # what the batch before was found to be says nothing of this one
         self._first, self._before_pass, self._done = first, 0, 0
         self._expected = self._seen = None
         self.batch = Batch(self._client, self._settings, prompts, host.about(p))
@@ -88,11 +89,15 @@ class Job:
 
     def answered(self, params: Any) -> None:
         """After every call of the model, where the host says so."""
-        self._guarded(lambda: self._steering and self._steering.answered(params), steers=True)
+        steering = self._steering
+        if steering is not None:
+            self._guarded(lambda: steering.answered(params), steers=True)
 
     def after(self, params: Any) -> None:
         """After classifier-free guidance."""
-        self._guarded(lambda: self._steering and self._steering.after(params), steers=True)
+        steering = self._steering
+        if steering is not None:
+            self._guarded(lambda: steering.after(params), steers=True)
 
     def batch_done(self, images: Any) -> None:
         """A batch has been decoded: the final look at images [B, 3, H, W] of 0…1."""
@@ -123,7 +128,11 @@ class Job:
 
     def delivered(self, picture: Any, index: int) -> Any:
         """A picture of the current batch as it may be delivered; blank before the final look."""
-        return pictures.acted(picture, self.batch.action(index) if self.batch is not None else "block")
+        try:
+            return pictures.acted(picture, self.batch.action(index) if self.batch is not None else "block")
+        except Exception:
+            log.exception("DNP Guard withholds an image that it knows nothing of")
+            return pictures.blank(picture)
 
     def infotext(self) -> dict[str, Callable[..., str | None]]:
         """What the host writes about an image, as functions that it calls when it does."""
@@ -179,12 +188,13 @@ class Job:
         similarities = host.similarities(latents, self._seen) if batch.session.skip_similar is not None else ()
         decoder = DECODERS[self._settings.decoder]
         previews = [host.picture(latents, index, decoder) for index in range(len(latents))]
+        host.resume(self._sampler.model_wrap_cfg)
         effective = steering.works(batch.mode or "replace")
         batch.look(step, progress, self._sigma, previews, similarities=similarities, effective=effective)
         self._seen = latents.clone()
         steering.prepare()
 
-    def _guarded(self, work: Callable[[], Any], *, steers: bool = False) -> None:
+    def _guarded(self, work: Callable[[], None], *, steers: bool = False) -> None:
         """Do something that may fail, and end the job where that leaves it closed."""
         batch, steering = self.batch, self._steering
         if batch is None:

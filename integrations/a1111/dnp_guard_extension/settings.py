@@ -106,7 +106,7 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
     if not ((folder / FILE).exists() and settings.locked):
         chosen = {name: getattr(options, option(name), None) for name in OPTIONS}
         settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
-    named = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
+    named: dict[str, Any] = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
     settings = replace(settings, **{name: value for name, value in named.items() if value})
     settings = checked(settings, "the settings of DNP Guard")
     return replace(settings, token=settings.token or _token(settings.token_file))

@@ -14,7 +14,6 @@ bit for bit as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +21,8 @@ import torch
 from . import host, words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from .client import Negative
 
 
@@ -39,7 +40,7 @@ class Steering:
         self._guided = True
         self._call: host.Call | None = None
         self._uncond: torch.Tensor | None = None
-        self._encoded: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._encoded: dict[tuple[Any, tuple[str, ...]], Any] = {}
         self._skips: float | None = None
 
     def before(self, params: Any) -> None:
@@ -69,11 +70,11 @@ class Steering:
 
     def after(self, params: Any) -> None:
         """After guidance: add delta for the images concerned."""
-        at, rows = self._call, self._separate()
-        if at is None or not rows:
+        at, separate = self._call, self._separate()
+        if at is None or not separate:
             return
+        rows, chosen = list(separate), list(separate.values())
         index = torch.tensor(rows, device=params.x.device)
-        chosen = [self.negatives[row] for row in rows]
         e_n = host.evaluate(at, rows, self._encode([words.literal(each.text) for each in chosen]))
         e_u = (
             self._uncond[index] if self._uncond is not None else host.evaluate(at, rows, self._unconditional(at, rows))
@@ -100,28 +101,28 @@ class Steering:
             self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
         self._call = self._uncond = self._skips = None
 
-    def _rows(self, *modes: str) -> list[int]:
-        return [row for row, each in enumerate(self.negatives) if each is not None and each.mode in modes]
+    def _rows(self, *modes: str) -> dict[int, Negative]:
+        return {row: each for row, each in enumerate(self.negatives) if each is not None and each.mode in modes}
 
-    def _replacing(self) -> list[int]:
+    def _replacing(self) -> dict[int, Negative]:
         return self._rows("replace")
 
-    def _separate(self) -> list[int]:
+    def _separate(self) -> dict[int, Negative]:
         return self._rows("separate", "orthogonal")
 
-    def _replaced(self, at: host.Call, rows: Sequence[int]) -> Any:
+    def _replaced(self, at: host.Call, replacing: Mapping[int, Negative]) -> Any:
         """The unconditional with the rows of the images concerned replaced.
 
         The whole batch is encoded at once, so that all rows are as long as the longest; the host's own rows stay where
         that is no longer than they are.
         """
         texts = host.negatives(at.denoiser)
-        for row in rows:
-            texts[row] = words.unconditional(self.negatives[row].text, texts[row])
+        for row, each in replacing.items():
+            texts[row] = words.unconditional(each.text, texts[row])
         mine = self._encode(texts)
         if mine.shape != at.uncond.shape:
             return mine
-        kept = [row for row in range(at.images) if row not in set(rows)]
+        kept = [row for row in range(at.images) if row not in replacing]
         return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), kept))
 
     def _unconditional(self, at: host.Call, rows: Sequence[int]) -> Any:
@@ -133,11 +134,11 @@ class Steering:
 
     def _encode(self, texts: Sequence[str]) -> Any:
         """Encode, and keep it: the same negative is asked for at every call until the next look."""
-        model = host.shared.sd_model
-        key = (id(model), tuple(texts))
-        if key not in self._encoded:
-            p = self._call.denoiser.p if self._call is not None else None
-            self._encoded = {key: host.encode(p, texts), **dict(list(self._encoded.items())[:3])}
+        key = (host.checkpoint(), tuple(texts))
+        if key not in self._encoded and self._call is not None:
+            denoiser = self._call.denoiser
+            self._encoded = {key: host.encode(denoiser.p, texts), **dict(list(self._encoded.items())[:3])}
+            host.resume(denoiser)
         return self._encoded[key]
 
 
@@ -149,7 +150,7 @@ def orthogonal(delta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
 
 def _each(first: Any, second: Any, function: Any) -> Any:
     """A function of two conditionings, tensor by tensor."""
-    if not isinstance(first, Mapping):
+    if not isinstance(first, dict):
         return function(first, second)
     return type(first)({name: function(each, second[name]) for name, each in first.items()})
 

@@ -1,0 +1,12 @@
+"""Run by the host before it starts, in the host's own environment. Nothing is installed: nothing is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dnp_guard_extension.settings import BadSettings, from_file
+
+try:
+    from_file(Path(__file__).resolve().parent)
+except BadSettings as error:
+    print(f"DNP Guard: nothing will be generated. {error}")  # noqa: T201 (the host shows what is printed here)

@@ -1,0 +1,402 @@
+"""The extension's parts that need no host, and what holds of all of them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.hosts.a1111_host import EXTENSION, Host
+
+PACKAGE = "dnp_guard_extension"
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """The modules that import nothing of a host."""
+    sys.path.insert(0, str(EXTENSION))
+    try:
+        names = ("batch", "client", "pictures", "service", "settings", "words")
+        yield SimpleNamespace(**{name: importlib.import_module(f"{PACKAGE}.{name}") for name in names})
+    finally:
+        sys.path.remove(str(EXTENSION))
+        for name in [name for name in sys.modules if name.startswith(PACKAGE)]:
+            del sys.modules[name]
+
+
+def sources():
+    return [(file, ast.parse(file.read_text(encoding="utf-8"))) for file in sorted(EXTENSION.rglob("*.py"))]
+
+
+def test_it_imports_the_standard_library_and_what_the_host_gives_and_nothing_else():
+    allowed = set(sys.stdlib_module_names) | {PACKAGE, "torch", "PIL", "gradio", "modules", "backend"}
+    imported = set()
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").partition(".")[0])
+    assert imported <= allowed
+
+
+def test_it_is_written_for_the_hosts_python():
+    for file, _ in sources():
+        ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+def test_the_hosts_loader_finds_one_script():
+    with Host() as host:
+        assert [script.title() for script in host.scripts] == ["DNP Guard"]
+
+
+@given(st.text(alphabet="ab ()[]\\:<>,AND BREAK", max_size=40))
+def test_words_have_no_meaning_in_the_prompt_language(words_module, text):
+    literal = words_module.literal(text)
+    bare = literal.replace("\\\\", "").replace("\\(", "").replace("\\)", "").replace("\\[", "").replace("\\]", "")
+    assert not set(bare) & set("\\()[]<>")
+    assert not {"AND", "BREAK"} & set(literal.replace(",", " ").replace(":", " ").split())
+
+
+@pytest.fixture(scope="module")
+def words_module(parts):
+    return parts.words
+
+
+def test_the_guards_words_come_before_the_users(parts):
+    assert parts.words.unconditional("exposed (breasts)", "ugly, [a:b:3]") == "exposed \\(breasts\\), ugly, [a:b:3]"
+    assert parts.words.unconditional("star", " ") == "star"
+
+
+@pytest.mark.parametrize(("step", "text"), [(0, "a"), (5, "a"), (6, "b"), (40, "b")])
+def test_prompt_editing_changes_after_its_step(parts, step, text):
+    assert parts.words.at_step([[[5, "a"], [20, "b"]]], step) == [text]
+
+
+def options(**values):
+    return SimpleNamespace(**{f"dnp_guard_{name}": value for name, value in values.items()})
+
+
+def test_the_environment_comes_before_the_file_and_the_file_before_the_page(parts, tmp_path):
+    (tmp_path / "dnp_guard.json").write_text('{"on_failure": "open", "locked": true}', encoding="utf-8")
+    page = options(url="http://page", on_failure="closed")
+    settings = parts.settings.load(tmp_path, page, {"DNP_GUARD_URL": "http://environment"})
+    assert (settings.url, settings.on_failure) == ("http://environment", "open")
+
+
+def test_the_page_counts_where_nothing_locks_it(parts, tmp_path):
+    (tmp_path / "dnp_guard.json").write_text('{"locked": false}', encoding="utf-8")
+    assert parts.settings.load(tmp_path, options(url="http://page"), {}).url == "http://page"
+    (tmp_path / "dnp_guard.json").unlink()
+    assert parts.settings.load(tmp_path, options(url="http://page"), {}).url == "http://page"
+
+
+def test_the_token_is_read_from_its_file_and_shown_nowhere(parts, tmp_path):
+    (tmp_path / "token").write_text("abc\n", encoding="utf-8")
+    settings = parts.settings.load(tmp_path, options(), {"DNP_GUARD_TOKEN_FILE": str(tmp_path / "token")})
+    assert settings.token == "abc"
+    assert "abc" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"unknown": 1}', '{"url": "file:///etc/passwd"}', '{"on_failure": "sometimes"}']
+)
+def test_a_file_that_cannot_be_used_is_refused(parts, tmp_path, text):
+    (tmp_path / "dnp_guard.json").write_text(text, encoding="utf-8")
+    with pytest.raises(parts.settings.BadSettings, match=r"dnp_guard\.json"):
+        parts.settings.load(tmp_path, options(), {})
+
+
+@pytest.mark.parametrize("arguments", [(), (None, None), (False, ""), (False, "strict"), ("off", 3)])
+def test_what_a_program_asks_for_never_loosens(parts, arguments):
+    settings = parts.settings.Settings(locked=False)
+    asked = parts.settings.asked(settings, arguments, is_api=True)
+    assert asked.enabled
+    assert (asked.url, asked.on_failure) == (settings.url, settings.on_failure)
+
+
+def test_the_operators_policy_is_not_replaced(parts):
+    asked = parts.settings.asked(parts.settings.Settings(policy="theirs"), (True, "mine"), is_api=True)
+    assert asked.policy == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "answered", "closes"),
+    [("closed", True, True), ("open", False, False), ("last", True, False), ("last", False, True)],
+)
+def test_a_failure_that_nothing_made_up_for(parts, on_failure, answered, closes):
+    assert parts.batch.closes(on_failure, answered=answered) is closes
+
+
+@pytest.mark.parametrize("action", ["block", "anything else", ""])
+def test_what_is_not_let_pass_is_withheld(parts, action):
+    picture = Image.new("RGB", (4, 2), "red")
+    assert parts.pictures.acted(picture, action).getcolors() == [(8, (128, 128, 128))]
+    assert parts.pictures.acted(picture, "pass") is picture
+
+
+class Answers:
+    """A service that answers everything with one status and body."""
+
+    def __init__(self, status, body) -> None:
+        self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805 (two selves)
+                length = int(handler.headers["Content-Length"])
+                self.asked.append((handler.path, dict(handler.headers), json.loads(handler.rfile.read(length))))
+                handler.send_response(status)
+                if status in {301, 302, 307}:
+                    handler.send_header("Location", "http://127.0.0.1:9/")
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+            do_GET = do_POST  # noqa: N815 (the server's)
+
+            def log_message(handler, *_) -> None: ...  # noqa: N805
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+OPENED = {
+    "session": "f" * 32,
+    "due": [1],
+    "due_progress": [0.1],
+    "mode": "enforce",
+    "on_failure": "closed",
+    "deadline_ms": None,
+    "user_previews": "withhold",
+    "skip_similar": None,
+}
+
+
+def opened(parts, client):
+    return client.start(host={"name": "tests"}, run={}, prompts=["a"], steps=4, policy="")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "caused"),
+    [
+        (422, b'{"detail": "too many"}', "request_refused", True),
+        (403, b'{"detail": "not for you"}', "request_refused", True),
+        (404, b"", "request_refused", True),
+        (307, b"", "request_refused", True),
+        (401, b'{"title": "token"}', "service_refused", False),
+        (429, b"", "service_refused", False),
+        (500, b"<html>", "service_refused", False),
+        (201, b"<html>", "bad_answer", False),
+        (201, b"[]", "bad_answer", False),
+        (201, json.dumps({**OPENED, "session": ""}).encode(), "bad_answer", False),
+        (201, json.dumps({**OPENED, "due": "never"}).encode(), "bad_answer", False),
+        (201, json.dumps({**OPENED, "deadline_ms": {}}).encode(), "bad_answer", False),
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure_that_says_whose(parts, status, body, reason, caused):
+    with Answers(status, body) as service, pytest.raises(parts.client.ServiceFailed) as failure:
+        opened(parts, parts.client.Client(service.url, "secret"))
+    assert (failure.value.reason, failure.value.request_caused) == (reason, caused)
+    assert len(service.asked) == 1
+    assert service.asked[0][1]["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [],
+        [{"index": 1, "negative": None, "scale": None, "mode": "separate"}],
+        [{"index": 0, "negative": 3, "scale": None, "mode": "separate"}],
+        [{"index": 0, "scale": None, "mode": "separate"}],
+    ],
+)
+def test_an_answer_that_does_not_speak_of_every_image_is_none(parts, images):
+    client = parts.client
+    session = client.Session("f" * 32, (1,), (), "enforce", None, "closed", 5.0, "withhold")
+    body = json.dumps({"answered": True, "images": images}).encode()
+    with Answers(200, body) as service, pytest.raises(client.ServiceFailed) as failure:
+        client.Client(service.url, None).query(session, step=1, progress=0.5, sigma=None, pictures=["data:"])
+    assert failure.value.reason == "bad_answer"
+
+
+def test_pictures_go_to_no_proxy(parts, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Answers(201, json.dumps(OPENED).encode()) as service:
+        assert opened(parts, parts.client.Client(service.url, None)).due == (1,)
+
+
+def batch_of(parts, due, images=1):
+    batch = parts.batch.Batch(SimpleNamespace(), parts.settings.Settings(), ["a"] * images, {})
+    batch.session = parts.client.Session("f" * 32, due, (0.2, 0.6), "enforce", None, "closed", 5.0, "withhold")
+    return batch
+
+
+@given(due=st.sets(st.integers(0, 30), min_size=1), total=st.integers(31, 40))
+def test_every_due_step_is_asked_at_once_and_no_other(parts, due, total):
+    batch = batch_of(parts, tuple(sorted(due)))
+    batch._client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
+    asked = []
+    for step in range(total):
+        if batch.due(step, 0.0):
+            asked.append(step)
+            batch.look(step, 0.0, None, [])
+    assert asked == sorted(due)
+    assert not batch.owes_a_look()
+
+
+def test_where_steps_are_unknown_progress_decides(parts):
+    batch = batch_of(parts, None)
+    batch._client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
+    asked = []
+    for step, progress in enumerate((0.1, 0.25, 0.3, 0.7, 0.9)):
+        if batch.due(step, progress):
+            asked.append(step)
+            batch.look(step, progress, None, [])
+    assert asked == [1, 3]
+
+
+def test_a_missed_look_is_asked_again_at_the_next_step_and_holds_what_held(parts):
+    batch = batch_of(parts, (1, 9))
+    star = parts.client.Negative("star", 6.0, "separate")
+    batch.negatives[:] = [star]
+    batch._client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
+    batch.look(1, 0.1, None, [])
+    assert batch.due(2, 0.2)
+    assert batch.negatives == [star]
+    assert not batch.closed
+
+
+@pytest.fixture
+def steering():
+    with Host() as host:
+        yield importlib.import_module(f"{PACKAGE}.steering"), sys.modules[f"{PACKAGE}.client"], host
+
+
+@pytest.mark.parametrize("mode", ["separate", "orthogonal"])
+def test_delta_is_the_equations(steering, mode, monkeypatch):
+    module, client, _ = steering
+    host = module.host
+    noise = torch.Generator().manual_seed(0)
+    x, e_u, e_n, guided = (torch.randn(2, 4, 8, 8, generator=noise) for _ in range(4))
+    monkeypatch.setattr(host, "evaluate", lambda at, rows, conditioning: e_n[rows])
+    monkeypatch.setattr(host, "encode", lambda p, texts: texts)
+    sampler = SimpleNamespace(sampler_extra_args={"uncond": [1], "cond_scale": 5.0, "s_min_uncond": 0})
+    denoiser = SimpleNamespace(sampler=sampler, p=SimpleNamespace(), step=0, total_steps=9, inner_model=None)
+    each = module.Steering([None, client.Negative("star", 3.0, mode)])
+    uncond = torch.zeros(2, 24, 64)
+    two = torch.cat([x, x])
+    each.before(SimpleNamespace(x=two, sigma=torch.ones(4), image_cond=None, text_uncond=uncond, denoiser=denoiser))
+    each.answered(SimpleNamespace(x=torch.cat([guided, e_u])))
+    after = SimpleNamespace(x=guided)
+
+    each.after(after)
+
+    delta = -3.0 * (e_n[1] - e_u[1])
+    if mode == "orthogonal":
+        towards = guided[1] - e_u[1]
+        delta -= (delta * towards).sum() / (towards * towards).sum() * towards
+        assert float((delta * towards).sum()) == pytest.approx(0, abs=1e-3)
+    torch.testing.assert_close(after.x[1], guided[1] + delta)
+    assert torch.equal(after.x[0], guided[0])
+
+
+def test_what_is_not_painted_is_not_steered(steering, monkeypatch):
+    module, client, _ = steering
+    monkeypatch.setattr(module.host, "evaluate", lambda at, rows, conditioning: torch.ones(1, 4, 8, 8))
+    monkeypatch.setattr(module.host, "encode", lambda p, texts: texts)
+    painted = torch.zeros(4, 8, 8)
+    painted[:, :, 4:] = 1
+    sampler = SimpleNamespace(sampler_extra_args={"uncond": [1], "cond_scale": 5.0})
+    denoiser = SimpleNamespace(
+        sampler=sampler, p=SimpleNamespace(), step=0, total_steps=9, inner_model=None, mask=1 - painted, nmask=painted
+    )
+    each = module.Steering([client.Negative("star", 3.0, "separate")])
+    x = torch.zeros(2, 4, 8, 8)
+    each.before(
+        SimpleNamespace(
+            x=x, sigma=torch.ones(2), image_cond=None, text_uncond=torch.zeros(1, 24, 64), denoiser=denoiser
+        )
+    )
+    each.answered(SimpleNamespace(x=x))
+    after = SimpleNamespace(x=torch.zeros(1, 4, 8, 8))
+
+    each.after(after)
+
+    assert torch.equal(after.x[0], -3.0 * painted)
+
+
+STAND_IN = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *_): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def address():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def test_a_service_is_started_once_and_stopped(parts, address):
+    service, client = parts.service.Service(), parts.client.Client(f"http://127.0.0.1:{address}", None)
+    command = [sys.executable, "-c", STAND_IN, str(address)]
+    try:
+        assert service.ensure(client, command, 60)
+        first = service._process
+        assert service.ensure(client, command, 60)
+        assert service._process is first
+    finally:
+        service.stop()
+    assert first.returncode is not None
+    assert not client.ready()
+
+
+@pytest.mark.parametrize("command", [[sys.executable, "-c", "raise SystemExit(3)"], ["/no/such/program"]])
+def test_a_service_that_does_not_start_is_not_waited_for(parts, address, command):
+    service = parts.service.Service()
+    client = parts.client.Client(f"http://127.0.0.1:{address}", None)
+    try:
+        assert not service.ensure(client, command, 600)
+    finally:
+        service.stop()
+
+
+def test_nothing_is_started_where_nobody_said_how(parts, address):
+    service = parts.service.Service()
+    assert service.ensure(parts.client.Client(f"http://127.0.0.1:{address}", None), [], 600)
+    assert service._process is None
+
+
+def test_installing_installs_nothing():
+    source = (EXTENSION / "install.py").read_text(encoding="utf-8")
+    assert not {"pip", "launch", "subprocess"} & {
+        node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)
+    }
+    assert not list(Path(EXTENSION).rglob("requirements*.txt"))
