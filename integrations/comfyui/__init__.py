@@ -1,0 +1,10 @@
+"""DNP Guard for ComfyUI: steer away from what a policy forbids while an image is denoised, and look at the end."""
+
+from __future__ import annotations
+
+from .enforce import register
+from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+__all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
+
+register()

@@ -1,0 +1,1 @@
+../a1111/dnp_guard_extension/client.py

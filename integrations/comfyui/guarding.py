@@ -1,0 +1,127 @@
+"""A guarded model: its runs are wrapped, and what they are pushed away from enters after guidance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import host, inprocess
+from .batch import Batch, Withheld
+from .client import Client
+from .run import Run
+from .runs import RUNS
+from .service import Service
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+KEY = "dnp_guard"
+_SERVICE = Service()
+
+
+class Guarding:
+    """Guards every run of the models it is put on.
+
+    Args:
+        settings: what with.
+        policy: one to be stricter by; empty for none.
+        clip: encodes negatives.
+        vae: decodes predictions, or None.
+        node: the id of the node in its workflow.
+
+    Raises:
+        Withheld: nothing could be guarded with these settings.
+    """
+
+    def __init__(self, settings: Settings, policy: str, clip: Any, vae: Any, node: str) -> None:
+        self._settings, self._policy = settings, policy
+        self._clip, self._vae = clip, vae
+        self._node = node
+        self._run: Run | None = None
+        if settings.vlm and not inprocess.available():
+            raise Withheld("DNP Guard: vlm is set, but dnp_guard is not installed in ComfyUI's environment.")
+
+    def patched(self, model: Any) -> Any:
+        """A clone of a model that this guards, and no other guard any more.
+
+        Raises:
+            Withheld: this ComfyUI cannot wrap a run.
+        """
+        if not host.wraps_sampling(model):
+            raise Withheld("DNP Guard needs a ComfyUI whose runs can be wrapped (0.3.13 or later). Update ComfyUI.")
+        from comfy.patcher_extension import WrappersMP  # noqa: PLC0415 (ComfyUI's own)
+
+        clone = model.clone()
+        clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+        clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.outer_sample)
+        after = clone.model_options.get("sampler_post_cfg_function", [])
+        others = [each for each in after if not isinstance(getattr(each, "__self__", None), Guarding)]
+        clone.model_options["sampler_post_cfg_function"] = others
+        clone.set_model_sampler_post_cfg_function(self.post_cfg)
+        return clone
+
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: Any,
+        latent_image: Any,
+        sampler: Any,
+        sigmas: Any,
+        denoise_mask: Any = None,
+        callback: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """ComfyUI's wrapper of a whole run.
+
+        Raises:
+            Withheld: the guard cannot do its job, and that is closed.
+        """
+        guider = executor.class_obj
+        run_of = {"seed": kwargs.get("seed", args[1] if len(args) > 1 else None), "scheduler": _name(sampler)}
+        about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
+        about["run"] = {key: value for key, value in run_of.items() if value is not None}
+        batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about)
+        run = Run(batch, sampler, sigmas, guider, self._clip, self._vae)
+        run.start()
+        RUNS.begin(self._node, run)
+        model = guider.model_patcher.model
+
+        def looked(step: int, x0: Any, x: Any, total: int) -> None:
+            run.called_back(model, step, x0, sigmas)
+            if callback is not None:
+                callback(step, host.covered(x0, run.allowed), host.covered(x, run.allowed), total)
+
+        self._run = run
+        try:
+            made = executor(noise, latent_image, sampler, sigmas, denoise_mask, looked, *args, **kwargs)
+            run.sampled(model)
+        except BaseException:
+            RUNS.abandon(self._node, run)
+            raise
+        finally:
+            self._run = None
+        return made
+
+    def post_cfg(self, args: dict[str, Any]) -> Any:
+        """ComfyUI's hook after guidance."""
+        return args["denoised"] if self._run is None else self._run.post_cfg(args)
+
+
+def batch_for(settings: Settings, policy: str, prompts: list[str], about: dict[str, dict[str, Any]]) -> Any:
+    """The looks at one batch: in process where there is a backend, else at the service."""
+    if settings.vlm:
+        guard = inprocess.guard_for(settings.policy or policy, settings.vlm, settings.audit)
+        return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about)
+    client = Client(settings.url, settings.token or None)
+    _SERVICE.ensure(client, settings.start, settings.start_s)
+    return Batch(client, settings if settings.policy or not policy else _with(settings, policy), prompts, about)
+
+
+def _with(settings: Settings, policy: str) -> Settings:
+    from dataclasses import replace  # noqa: PLC0415
+
+    return replace(settings, policy=policy)
+
+
+def _name(sampler: Any) -> str:
+    return getattr(getattr(sampler, "sampler_function", sampler), "__name__", type(sampler).__name__)

@@ -1,0 +1,170 @@
+"""The guard in ComfyUI's own process: the same for one batch as ``batch`` is for the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .batch import Withheld
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_GUARDS: dict[tuple[str, str, str], Any] = {}
+"""One guard for each policy, backend and log: making one loads and warms the model."""
+
+_ACTIONS = {"blurred": "blur", "blocked": "block", "failed_closed": "block"}
+
+
+def available() -> bool:
+    """Whether ComfyUI's environment has the package."""
+    try:
+        import dnp_guard  # noqa: F401, PLC0415 (that is what is asked)
+    except ImportError:
+        return False
+    return True
+
+
+def guard_for(policy: str, vlm: str, audit: str) -> Any:
+    """The guard of a policy (a path or a shipped name), a backend and a log; made when it is first asked for."""
+    from dnp_guard import Guard  # noqa: PLC0415 (it may not be installed)
+
+    key = (policy, vlm, audit)
+    if key not in _GUARDS:
+        _GUARDS[key] = Guard(policy or "default", vlm=vlm, audit=audit or None)
+    return _GUARDS[key]
+
+
+class InProcess:
+    """The looks at one batch, what they ask for, and what becomes of its images.
+
+    Args:
+        guard: a ``dnp_guard.Guard``.
+        policy: a path or a shipped name to be stricter by; empty for none.
+        prompts: one an image.
+        about: ``host`` and ``run`` of the record.
+
+    Attributes:
+        negatives: what each image is steered away from.
+        session: once it is open.
+        failure: why the guard could not do its job at some time; empty while it could.
+    """
+
+    def __init__(self, guard: Any, policy: str, prompts: Sequence[str], about: dict[str, dict[str, Any]]) -> None:
+        self.negatives: list[Any] = [None] * len(prompts)
+        self.session: Any = None
+        self.failure = ""
+        self._guard, self._policy = guard, policy
+        self._prompts, self._about = tuple(prompts), about
+        self._steps: int | None = None
+        self._outcomes: tuple[Any, ...] | None = None
+        self._shown: tuple[Sequence[Any], Sequence[float]] = ((), ())
+
+    def open(self, steps: int | None) -> None:
+        """Open the session.
+
+        Raises:
+            Withheld: the policy does not allow so many questions.
+        """
+        from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
+        from dnp_guard.session import Request  # noqa: PLC0415
+
+        self._steps = steps
+        told = self._prompts if any(self._prompts) else ()
+        request = Request(len(self._prompts), self._about["host"], told, self._about["run"])
+        try:
+            with self._guard.tightened(self._policy or None) as guard:
+                self.session = guard.start(request)
+        except RequestRefused as error:
+            raise Withheld(str(error)) from error
+
+    @property
+    def mode(self) -> str:
+        """How a negative enters the guidance."""
+        return self.session.policy.guidance.mode
+
+    @property
+    def mask(self) -> float | None:
+        """The share of the picture in which it is steered; None for all of it."""
+        return self.session.policy.guidance.mask
+
+    @property
+    def user_previews(self) -> tuple[str, ...]:
+        """What users may see of each unfinished image."""
+        return self.session.user_previews
+
+    def due(self, step: int, progress: float) -> bool:
+        """Whether a look is due at a step."""
+        from dnp_guard import schedule  # noqa: PLC0415
+
+        at, of = schedule.place(self._step(step, progress))
+        return of is not None and self.session.due(at, of)
+
+    def owes_a_look(self) -> bool:
+        """Whether the host should ask once more at the end; the session itself makes up for that here."""
+        return False
+
+    def look(
+        self,
+        step: int,
+        progress: float,
+        sigma: float | None,
+        previews: Sequence[Any],
+        *,
+        similarities: Sequence[float] = (),
+        effective: bool = True,
+    ) -> None:
+        """Look at a step's predictions, and hold what is to be steered away from."""
+        self._shown = (previews, similarities)
+        self.session.step(self._step(step, progress, sigma, effective=effective), self)
+
+    def similarity(self, _step: Any) -> list[float]:
+        """For the session: how like the last look this one is."""
+        return list(self._shown[1])
+
+    def previews(self, _step: Any) -> list[Any]:
+        """For the session: the pictures of a look."""
+        return list(self._shown[0])
+
+    def apply(self, negatives: Sequence[Any]) -> None:
+        """For the session: steer by these from the next step on."""
+        self.negatives[:] = negatives
+
+    def settle(self, images: Sequence[Any]) -> None:
+        """Make the final look at the finished images."""
+        self._outcomes = self.session.final(lambda: list(images))
+        self._guard.finished(self.session)
+
+    def missed(self, error: Exception) -> None:
+        """Note what could not be done at a step; the next one is looked at."""
+        self.failure = str(error) or type(error).__name__
+        self.session.missed(None, error)
+
+    def abandon(self) -> None:
+        """Close a session that has had no final look."""
+        if self.session is not None and self._outcomes is None:
+            self.session.abandon("the run ended without finished images")
+            self._guard.finished(self.session)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is known before the final look that the images are withheld; here it never is."""
+        return False
+
+    def action(self, index: int) -> str:
+        """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
+        return _ACTIONS.get(str(self._outcomes[index]), "pass") if self._outcomes is not None else "block"
+
+    def line(self, index: int) -> str:
+        """What happened to an image, in a few words."""
+        report = self.session.report if self.session is not None else None
+        if report is None:
+            return self.failure or "never looked at"
+        image = report.images[index]
+        steered = "; ".join(f"{negative.text}@{step - 1}" for step, negative in image.negatives)
+        return f"{image.decision} {steered}".strip()
+
+    def _step(self, index: int, progress: float, sigma: float | None = None, *, effective: bool = True) -> Any:
+        from dnp_guard.types import Step  # noqa: PLC0415
+
+        known = self._steps is not None
+        return Step(index, self._steps, sigma, None, progress=None if known else progress, effective=effective)

@@ -1,0 +1,1 @@
+../../dnp_guard/hosts/likeness.py

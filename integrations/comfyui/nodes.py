@@ -1,0 +1,186 @@
+"""The nodes: DNP Guard patches a model, Final Look looks at images, Guard Report says what happened."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from . import host, pictures
+from .guarding import Guarding, batch_for
+from .runs import RUNS
+from .settings import chosen, load
+
+_MODES = ["auto", "in process", "service"]
+_TEXT = ("STRING", {"default": "", "multiline": False})
+_STRICTEST = ("pass", "blur", "block")
+
+
+class DNPGuard:
+    """A model that is looked at, and steered, whatever samples with it."""
+
+    CATEGORY = "DNP Guard"
+    DESCRIPTION = "Looks at the image while it is denoised, and steers away from what the policy forbids."
+    RETURN_TYPES = ("MODEL", "DNP_GUARD")
+    RETURN_NAMES = ("model", "guard")
+    FUNCTION = "patch"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+        """What goes in. ``vlm`` and ``service`` are ignored where the operator has locked them."""
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "clip": ("CLIP", {"tooltip": "Encodes what is steered away from."}),
+                "policy": (
+                    *_TEXT[:1],
+                    {**_TEXT[1], "tooltip": "A policy; beside the operator's, one to be stricter by."},
+                ),
+                "mode": (_MODES, {"tooltip": "auto: in process where there is a backend, else through the service."}),
+                "vlm": (*_TEXT[:1], {**_TEXT[1], "tooltip": "In process: transformers:MODEL, openai:MODEL@URL …"}),
+                "service": (*_TEXT[:1], {**_TEXT[1], "tooltip": "Address of dnp-guard serve."}),
+            },
+            "optional": {"vae": ("VAE", {"tooltip": "Decodes the looks; without it they are small and coarse."})},
+            "hidden": {"unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, policy: str = "", mode: str = "auto", vlm: str = "", service: str = "", **_: Any) -> Any:  # noqa: N802
+        """A fingerprint of what an image is judged by: a cached image was judged by something else otherwise."""
+        settings = chosen(load(), vlm=vlm, service=service, mode=mode)
+        if not settings.vlm:
+            return float("nan")  # the service may have another policy by now
+        named = [name for name in (settings.policy, policy) if name]
+        files = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
+        return sha256(b"\0".join([repr((settings, named)).encode(), *files])).hexdigest()
+
+    def patch(
+        self,
+        model: Any,
+        clip: Any,
+        policy: str = "",
+        mode: str = "auto",
+        vlm: str = "",
+        service: str = "",
+        vae: Any = None,
+        unique_id: str = "",
+    ) -> tuple[Any, str]:
+        """Guard every run of a model."""
+        settings = chosen(load(), vlm=vlm, service=service, mode=mode)
+        return Guarding(settings, policy, clip, vae, str(unique_id)).patched(model), str(unique_id)
+
+
+class FinalLook:
+    """Images as the policy lets them pass: as they are, blurred or blank."""
+
+    CATEGORY = "DNP Guard"
+    DESCRIPTION = "Looks at finished images; what the policy does not let pass is blurred or blank."
+    RETURN_TYPES = ("IMAGE", "STRING")
+    RETURN_NAMES = ("images", "report")
+    FUNCTION = "look"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+        """What goes in: images, and the guard of the model that drew them."""
+        return {
+            "required": {"images": ("IMAGE",)},
+            "optional": {
+                "guard": ("DNP_GUARD",),
+                "guards": ("STRING", {"default": "", "tooltip": "Ids of further DNP Guard nodes, with commas."}),
+                "policy": (*_TEXT[:1], {**_TEXT[1], "tooltip": "As at DNP Guard; for images that no guard drew."}),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs: Any) -> Any:  # noqa: N802 (ComfyUI's name)
+        """As the policy, where no guard in the workflow tells."""
+        return DNPGuard.IS_CHANGED(policy=inputs.get("policy") or "")
+
+    def look(self, images: Any, guard: str = "", guards: str = "", policy: str = "") -> tuple[Any, str]:
+        """Look, and withhold what may not pass."""
+        nodes = [node for node in (guard, *guards.split(",")) if node]
+        shown = host.pictures(images)
+        runs = RUNS.settle(nodes, shown)
+        batches = [run.batch for run in runs] or [_looked_at(load(), policy, shown)]
+        actions = [max((batch.action(index) for batch in batches), key=_STRICTEST.index) for index in range(len(shown))]
+        lines = [f"image {index}: {batch.line(index)}" for index in range(len(shown)) for batch in batches]
+        delivered = images if all(action == "pass" for action in actions) else images.clone()
+        for index, action in enumerate(actions):
+            if action != "pass":
+                delivered[index, ..., :3] = host.tensor(pictures.acted(shown[index], action)).to(images)
+        return delivered, "\n".join(lines)
+
+
+class GuardReport:
+    """What the guard saw and did, as text and as a strip of pictures."""
+
+    CATEGORY = "DNP Guard"
+    DESCRIPTION = "What was seen at which step, what was steered away from, and what became of the images."
+    RETURN_TYPES = ("STRING", "IMAGE")
+    RETURN_NAMES = ("text", "timeline")
+    FUNCTION = "report"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+        """What goes in; the images only so that the report comes after the final look at them."""
+        return {"required": {"guard": ("DNP_GUARD",), "images": ("IMAGE",)}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:  # noqa: N802 (ComfyUI's name)
+        """Always: it tells of the latest run."""
+        return float("nan")
+
+    def report(self, guard: str, images: Any) -> dict[str, Any]:
+        """Tell."""
+        runs = RUNS.latest(guard)
+        lines = []
+        for number, run in enumerate(runs):
+            lines.append(f"run {number + 1}: {run.images} images, looked at after steps {sorted(run.timeline)}")
+            lines += [f"image {index}: {run.batch.line(index)}" for index in range(run.images)]
+            lines += [f"could not always look: {run.batch.failure}"] if run.batch.failure else []
+        text = "\n".join(lines) or "nothing was generated with this guard yet"
+        strips = [_strip(run.timeline) for run in runs if run.timeline]
+        timeline = torch.stack([host.tensor(strips[-1])]) if strips else torch.zeros(1, 64, 64, 3)
+        return {"ui": {"text": [text]}, "result": (text, timeline)}
+
+
+def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
+    """The final look at images that no guarded run drew: one look, and nothing that could be steered."""
+    batch = batch_for(settings, policy, [""] * len(shown), {"host": host_of("FinalLook"), "run": {}})
+    try:
+        batch.open(None)
+    except Exception as error:  # noqa: BLE001 (the images are withheld)
+        batch.failure = str(error)
+        return batch
+    if batch.owes_a_look():
+        batch.look(0, 1.0, None, shown, effective=False)
+    batch.settle(shown)
+    return batch
+
+
+def host_of(target: str) -> dict[str, str]:
+    """``host{name, version, target}`` of the record."""
+    return {"name": "comfyui", "version": host.version(), "target": target}
+
+
+def _strip(timeline: dict[int, list[Image.Image]]) -> Image.Image:
+    """A column a look, a row an image."""
+    columns = [timeline[step] for step in sorted(timeline)]
+    width, height = columns[0][0].size
+    strip = Image.new("RGB", (width * len(columns), height * len(columns[0])))
+    for x, column in enumerate(columns):
+        for y, picture in enumerate(column):
+            strip.paste(picture, (x * width, y * height))
+    return strip
+
+
+NODE_CLASS_MAPPINGS = {"DNPGuard": DNPGuard, "DNPGuardFinalLook": FinalLook, "DNPGuardReport": GuardReport}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "DNPGuard": "DNP Guard",
+    "DNPGuardFinalLook": "Final Look",
+    "DNPGuardReport": "Guard Report",
+}

@@ -1,0 +1,185 @@
+"""One run of a sampler under the guard: its looks, and what they push the prediction away from."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import guidance, host, pictures
+from .batch import Withheld
+from .likeness import coarse, similarity
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+_OWN_STEPS = ("dpm_fast", "dpm_adaptive")
+"""Parts of the names of samplers that choose their own steps, whatever noise levels they are given."""
+
+
+class Run:
+    """One run of a sampler.
+
+    Args:
+        batch: the looks, in process or at the service.
+        sampler: what samples, as ComfyUI's guider has it.
+        sigmas: the noise levels of the run.
+        guider: whose run it is; its ``conds`` and ``cfg`` say whether there is guidance.
+        clip: encodes negatives.
+        vae: decodes predictions; None to show them by the latent format's colours.
+
+    Attributes:
+        timeline: the pictures of each look, as far as they may be shown, by step.
+    """
+
+    def __init__(self, batch: Any, sampler: Any, sigmas: Tensor, guider: Any, clip: Any, vae: Any) -> None:
+        self.batch = batch
+        self.images = len(batch.negatives)
+        self.prompt = host.running_prompt()
+        self.timeline: dict[int, list[Image]] = {}
+        self._guider, self._clip, self._vae = guider, clip, vae
+        levels = [float(sigma) for sigma in sigmas]
+        name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
+        own = any(each in name for each in _OWN_STEPS)
+        lowest = min((each for each in levels if each > 0), default=0.0)
+        self._progress = Progress([] if own else levels, (max(levels), lowest))
+        self._sigma = levels[0]
+        self._active: Mapping[int, Sequence[Any]] = {}
+        self._next: Mapping[int, Sequence[Any]] | None = None
+        self._encoded: dict[str, list[Any]] = {}
+        self._seen: Tensor | None = None
+        self._last: tuple[int, Tensor] | None = None
+
+    def start(self) -> None:
+        """Open the session.
+
+        Raises:
+            Withheld: there is none, and that is closed.
+        """
+        self.batch.open(self._progress.total)
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """What the host's previews may show of each image."""
+        told = self.batch.user_previews
+        return (told,) * self.images if isinstance(told, str) else tuple(told)
+
+    @property
+    def cfg(self) -> float:
+        """The scale of guidance; 1 where the guider has no negative to guide from."""
+        conds = getattr(self._guider, "conds", None) or getattr(self._guider, "original_conds", {})
+        return float(getattr(self._guider, "cfg", 1.0)) if conds.get("negative") else 1.0
+
+    @property
+    def effective(self) -> bool:
+        """Whether a negative can take effect: in place of the unconditional only where there is guidance."""
+        return self.batch.mode in {"separate", "orthogonal"} or not math.isclose(self.cfg, 1.0)
+
+    def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
+        """Look at a step; nothing is raised into the run."""
+        try:
+            self._take()  # where a sub-step was taken for one too many, the next step has begun all the same
+            sigma = float(sigmas[step]) if self._progress.total is not None else self._sigma
+            done = self._progress.called_back(step, sigma)
+            self._last = (step, x0)
+            if self.batch.due(step, done):
+                self._look(model, step, done, sigma, x0)
+        except Exception as error:  # noqa: BLE001 (what could not be looked at is missed, and the run goes on)
+            self.batch.missed(error)
+
+    def post_cfg(self, args: dict[str, Any]) -> Tensor:
+        """ComfyUI's hook after guidance: the guided prediction, pushed."""
+        self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
+        if self._progress.begins(self._sigma):
+            self._take()
+        if not self._active:
+            return args["denoised"]
+        try:
+            return self._pushed(args)
+        except Exception as error:  # noqa: BLE001 (the step goes on unsteered, and the next one is looked at)
+            self.batch.missed(error)
+            return args["denoised"]
+
+    def sampled(self, model: Any) -> None:
+        """End the run.
+
+        Raises:
+            Withheld: the guard could not do its job, and that is closed whatever the images show.
+        """
+        if self.batch.owes_a_look() and self._last is not None:
+            step, x0 = self._last
+            try:
+                self._look(model, step, 1.0, None, x0)
+            except Exception as error:  # noqa: BLE001 (the final look makes up for it, or does not)
+                self.batch.missed(error)
+        if self.batch.closed:
+            raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
+
+    def _look(self, model: Any, step: int, done: float, sigma: float | None, x0: Tensor) -> None:
+        shown = host.decoded(self._vae, model, x0)
+        effective = self.effective
+        like = similarity(x0, self._seen)
+        self.batch.look(step, done, sigma, shown, similarities=like, effective=effective)
+        self._seen = coarse(x0)
+        held = {index: _terms(negative) for index, negative in enumerate(self.batch.negatives) if negative is not None}
+        self._next = held if effective else {}
+        for term in (term for terms in self._next.values() for term in terms):
+            if term.text not in self._encoded:
+                self._encoded[term.text] = host.encode(self._clip, term.text)
+        self.timeline[step] = [
+            picture if allowed == "allow" else pictures.acted(picture, allowed)
+            for picture, allowed in zip(shown, self.allowed)
+        ]
+        host.reloaded(self._guider.model_patcher)
+
+    def _take(self) -> None:
+        if self._next is not None:
+            self._active, self._next = self._next, None
+
+    def _pushed(self, args: dict[str, Any]) -> Tensor:
+        denoised, d_c = args["denoised"], args["cond_denoised"]
+        guided = args.get("uncond") is not None
+        d_u = args["uncond_denoised"] if guided else d_c  # the only prediction stands in for it
+        pushed = denoised.clone()
+        for rows, texts_and_scales in _alike(self._active).items():
+            part = list(rows)
+            delta = torch.zeros_like(denoised[part])
+            for text, scale in texts_and_scales:
+                d = self._difference(args, text, part, d_u[part], guided=guided)
+                if self.batch.mode == "replace":  # n + w (c - n) is what was guided, plus (1 - w) (n - u)
+                    delta = delta + (1 - self.cfg) * d
+                    continue
+                term = guidance.push(d, torch.tensor(scale, device=d.device, dtype=d.dtype))
+                mask = getattr(self.batch, "mask", None)
+                delta = delta + (term if mask is None else guidance.within(term, d, mask))
+            if self.batch.mode == "orthogonal" and guided:
+                delta = guidance.orthogonal(delta, d_c[part], d_u[part])
+            pushed[part] += delta.to(pushed)
+        return pushed
+
+    def _difference(self, args: dict[str, Any], text: str, rows: list[int], d_u: Tensor, *, guided: bool) -> Tensor:
+        model, x, sigma = args["model"], args["input"], args["sigma"]
+        beside = args["uncond"] if guided else args["cond"]
+        conditioning = self._encoded[text]
+        if self.batch.mode == "replace":
+            conditioning = host.joined(conditioning, beside)
+        conds = host.prepared(model, conditioning, beside, x, rows)
+        return host.predict(model, conds, x[rows], sigma[rows], args["model_options"]) - d_u
+
+
+def _terms(negative: Any) -> Sequence[Any]:
+    """What enters the guidance of one negative: its parts, each with ``text`` and ``scale``, or itself."""
+    return getattr(negative, "terms", None) or (negative,)
+
+
+def _alike(active: Mapping[int, Sequence[Any]]) -> dict[tuple[int, ...], tuple[tuple[str, float], ...]]:
+    """Images that are steered away from the same, together."""
+    by_terms: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for index, terms in active.items():
+        by_terms.setdefault(tuple((term.text, float(term.scale or 0.0)) for term in terms), []).append(index)
+    return {tuple(rows): terms for terms, rows in by_terms.items()}

@@ -1,0 +1,124 @@
+"""What the operator has set, in ``dnp_guard.json`` beside this file or in the environment, which goes first.
+
+Where the file is there and ``locked``, a workflow can name a policy to be stricter by and choose nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE = Path(__file__).parent / "dnp_guard.json"
+_ENVIRONMENT = ("url", "token_file", "token", "policy", "vlm", "audit", "on_failure", "enforce")
+_ELSEWHERE = {"decoder"}
+"""Keys of the same file that another host's integration reads."""
+
+_CHOICES = {"on_failure": ("closed", "open"), "enforce": ("off", "server")}
+
+
+class BadSettings(Exception):
+    """Settings that cannot be used; nothing is generated until they are mended."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What runs are guarded with.
+
+    Attributes:
+        url: of the guard service.
+        token_file: that holds its bearer token; ignored where ``DNP_GUARD_TOKEN`` is set.
+        token: the bearer token.
+        policy: in process the policy; with the service, one to be stricter by. Empty for the default.
+        vlm: the backend, in process; empty to use the service.
+        audit: where records go, in process; empty for nowhere.
+        on_failure: where there is no session, and so no policy, that says it.
+        enforce: ``server`` guards every workflow that is queued, ``off`` those with the nodes in them.
+        locked: whether workflows are kept from choosing the backend.
+        start: command line that starts the service; empty where someone else does.
+        start_s: how long a run may wait for a service that is starting.
+    """
+
+    url: str = "http://127.0.0.1:8777"
+    token_file: str = ""
+    token: str = ""
+    policy: str = ""
+    vlm: str = ""
+    audit: str = ""
+    on_failure: str = "closed"
+    enforce: str = "off"
+    locked: bool = False
+    start: tuple[str, ...] = ()
+    start_s: float = 120.0
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Settings(url={self.url!r}, policy={self.policy!r}, vlm={self.vlm!r}, enforce={self.enforce!r})"
+
+
+def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force.
+
+    Raises:
+        BadSettings: the file cannot be read, or says what nobody understands.
+    """
+    settings = _from_file(file) if file.exists() else Settings()
+    named = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
+    settings = replace(settings, **{name: value for name, value in named.items() if value})
+    for name, choices in _CHOICES.items():
+        if getattr(settings, name) not in choices:
+            raise BadSettings(f"DNP Guard: {name} {getattr(settings, name)!r} is none of {', '.join(choices)}.")
+    if not settings.url.startswith(("http://", "https://")):
+        raise BadSettings(f"DNP Guard: url {settings.url!r} is no http or https address.")
+    return replace(settings, token=settings.token or _token(settings.token_file))
+
+
+def chosen(settings: Settings, *, vlm: str, service: str, mode: str) -> Settings:
+    """The settings with what a workflow chose, where it may.
+
+    Args:
+        settings: the operator's.
+        vlm: a backend in process; empty for the operator's.
+        service: address of the service; empty for the operator's.
+        mode: ``in process``, ``service``, or ``auto``: in process where there is a backend.
+    """
+    if settings.locked:
+        return settings
+    # A token is for the service that the operator configured, and goes to no other.
+    elsewhere = service.rstrip("/") not in {"", settings.url.rstrip("/")}
+    settings = replace(settings, url=service, token="") if elsewhere else settings
+    return replace(settings, vlm="" if mode == "service" else vlm or settings.vlm)
+
+
+def _from_file(file: Path) -> Settings:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadSettings(f"{file}: {error}. Mend the file, or remove it.") from error
+    keys = {field.name for field in fields(Settings)} - {"token"}
+    if not isinstance(values, dict) or not set(values) <= keys | _ELSEWHERE:
+        raise BadSettings(f"{file}: its keys may be {', '.join(sorted(keys))}.")
+    values = {"locked": True, **{key: value for key, value in values.items() if key in keys}}
+    for field in fields(Settings):
+        kind = type(getattr(Settings, field.name))
+        value = values.get(field.name, getattr(Settings, field.name))
+        accepted = {tuple: list | tuple, float: int | float}.get(kind, kind)
+        if not isinstance(value, accepted):
+            raise BadSettings(f"{file}: {field.name} {value!r} is no {kind.__name__}.")
+    if "start" in values:
+        values["start"] = tuple(values["start"])
+    return Settings(**values)
+
+
+def _token(file: str) -> str:
+    if not file:
+        return ""
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadSettings(f"{file}: the token cannot be read: {error.strerror}.") from error

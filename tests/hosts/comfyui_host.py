@@ -1,0 +1,435 @@
+"""A stand-in of ComfyUI, of what its documentation and its own nodes rely on, driving the embedded model.
+
+Models are patched by clones, runs are wrapped (``WrappersMP.OUTER_SAMPLE``), guidance has its hook after it, conditions
+are encoded for the model, nodes are cached by their inputs and fingerprints, and what a prompt handler raises is
+swallowed. ``install`` puts the modules that custom nodes import into ``sys.modules`` for a test.
+"""
+
+import copy
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import torch
+
+from tests.hosts.ksampling import Conditioning, Denoiser, noise, sampler
+
+INTEGRATION = Path(__file__).parents[2] / "integrations" / "comfyui"
+SAMPLER_NAMES = [
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpm_2",
+    "dpmpp_2m",
+    "dpmpp_sde",
+    "lms",
+    "dpm_fast",
+    "dpm_adaptive",
+]
+
+
+class Condition:
+    """What a model takes for one kind of conditioning, of any batch size."""
+
+    def __init__(self, cond):
+        self.cond = cond
+
+    def _copy_with(self, cond):
+        return type(self)(cond)
+
+    def process_cond(self, batch_size, **_):
+        return self._copy_with(self.cond.repeat(math.ceil(batch_size / len(self.cond)), 1, 1)[:batch_size])
+
+
+class Model:
+    """The embedded model as ComfyUI's BaseModel: latents of its own scale, conditions by name."""
+
+    def __init__(self, pipe):
+        self.denoiser = Denoiser(pipe)
+        self.scale = pipe.vae.config.scaling_factor
+        factors = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)).tolist()
+        self.latent_format = SimpleNamespace(latent_channels=8, latent_rgb_factors=factors)
+        self.model_sampling = SimpleNamespace(percent_to_sigma=lambda at: float(self.denoiser.sigmas(25)[int(at * 24)]))
+        self.evaluated = []
+
+    def process_latent_out(self, latent):
+        return latent / self.scale
+
+    def extra_conds(self, *, cross_attn, noise, device, prompt_type, **_):
+        assert prompt_type in {"positive", "negative"}
+        return {"c_crossattn": Condition(cross_attn)}
+
+    def apply_model(self, x, sigma, c_crossattn):
+        self.evaluated.append(len(x))
+        return self.denoiser(x, sigma, c_crossattn)
+
+
+class ModelPatcher:
+    def __init__(self, model):
+        self.model = model
+        self.load_device = "cpu"
+        self.model_options = {"transformer_options": {}}
+        self.wrappers = {}
+
+    def clone(self):
+        other = ModelPatcher(self.model)
+        options = self.model_options
+        other.model_options = {
+            key: value.copy() if isinstance(value, dict | list) else value for key, value in options.items()
+        }
+        other.wrappers = {
+            kind: {key: list(each) for key, each in keyed.items()} for kind, keyed in self.wrappers.items()
+        }
+        return other
+
+    def add_wrapper_with_key(self, kind, key, wrapper):
+        self.wrappers.setdefault(kind, {}).setdefault(key, []).append(wrapper)
+
+    def remove_wrappers_with_key(self, kind, key):
+        self.wrappers.get(kind, {}).pop(key, None)
+
+    def set_model_sampler_post_cfg_function(self, function, disable_cfg1_optimization=False):
+        before = self.model_options.get("sampler_post_cfg_function", [])
+        self.model_options["sampler_post_cfg_function"] = [*before, function]
+        if disable_cfg1_optimization:
+            self.model_options["disable_cfg1_optimization"] = True
+
+
+class WrappersMP:
+    OUTER_SAMPLE = "outer_sample"
+
+
+class Executor:
+    """Calls wrappers from the outermost in; each gets the executor of what it wraps."""
+
+    def __init__(self, original, class_obj, wrappers):
+        self.original, self.class_obj, self.wrappers = original, class_obj, list(wrappers)
+
+    def __call__(self, *args, **kwargs):
+        if not self.wrappers:
+            return self.original(*args, **kwargs)
+        return self.wrappers[0](Executor(self.original, self.class_obj, self.wrappers[1:]), *args, **kwargs)
+
+
+def convert_cond(conditioning):
+    return [{**options, "cross_attn": cond, "model_conds": {}} for cond, options in conditioning]
+
+
+def encode_model_conds(function, conds, noise, device, prompt_type, **more):
+    given = {"noise": noise, "device": device, "prompt_type": prompt_type, **more}
+    return [{**cond, "model_conds": {**cond["model_conds"], **function(**{**given, **cond})}} for cond in conds]
+
+
+def calculate_start_end_timesteps(model, conds):
+    for at, cond in enumerate(conds):
+        if "end_percent" in cond:
+            conds[at] = {**cond, "timestep_end": model.model_sampling.percent_to_sigma(cond["end_percent"])}
+
+
+def calc_cond_batch(model, conds, x, timestep, model_options):
+    outputs = []
+    for each in conds:
+        held = [cond for cond in each or () if float(timestep[0]) >= cond.get("timestep_end", 0.0)]
+        made = [
+            model.apply_model(
+                x, timestep, **{k: v.process_cond(batch_size=len(x)).cond for k, v in c["model_conds"].items()}
+            )
+            for c in held
+        ]
+        outputs.append(torch.stack(made).mean(0) if made else torch.zeros_like(x))
+    return outputs
+
+
+def sampling_function(model, x, timestep, uncond, cond, cond_scale, model_options):
+    if math.isclose(cond_scale, 1.0) and not model_options.get("disable_cfg1_optimization"):
+        uncond = None
+    d_c, d_u = calc_cond_batch(model, [cond, uncond], x, timestep, model_options)
+    result = d_u + (d_c - d_u) * cond_scale
+    for function in model_options.get("sampler_post_cfg_function", []):
+        result = function(
+            {
+                "denoised": result,
+                "cond": cond,
+                "uncond": uncond,
+                "cond_scale": cond_scale,
+                "model": model,
+                "uncond_denoised": d_u,
+                "cond_denoised": d_c,
+                "sigma": timestep,
+                "model_options": model_options,
+                "input": x,
+            }
+        )
+    return result
+
+
+class CFGGuider:
+    def __init__(self, patcher):
+        self.model_patcher, self.cfg = patcher, 1.0
+        self.model_options = patcher.model_options
+        self.original_conds = {}
+
+    def set_conds(self, **conds):
+        self.original_conds = {key: convert_cond(value) for key, value in conds.items()}
+
+    def __call__(self, x, sigma, **_):
+        return sampling_function(
+            *(self.inner_model, x, sigma, self.conds.get("negative"), self.conds["positive"], self.cfg),
+            self.model_options,
+        )
+
+    def outer_sample(self, noise, latent, sampler, sigmas, mask=None, callback=None, disable_pbar=False, seed=None):
+        self.inner_model = self.model_patcher.model
+        for kind, conds in self.conds.items():
+            calculate_start_end_timesteps(self.inner_model, conds)
+            self.conds[kind] = encode_model_conds(self.inner_model.extra_conds, conds, noise, noise.device, kind)
+        try:
+            made = sampler.sample(self, sigmas, callback, noise, seed)
+            return self.inner_model.process_latent_out(made)
+        finally:
+            del self.inner_model
+
+    def sample(self, noise, latent, sampler, sigmas, callback=None, seed=None):
+        self.conds = copy.copy(self.original_conds)
+        wrappers = [each for group in self.model_patcher.wrappers.get("outer_sample", {}).values() for each in group]
+        run = Executor(self.outer_sample, self, wrappers)
+        try:
+            return run(noise, latent, sampler, sigmas, None, callback, True, seed)
+        finally:
+            del self.conds
+
+
+class KSampler:
+    """A sampler of k-diffusion's as ComfyUI holds it."""
+
+    def __init__(self, name):
+        self.sampler_function = sampler(name)
+        if name in {"dpm_fast", "dpm_adaptive"}:  # ComfyUI wraps these in functions of its own
+
+            def chosen(model, x, sigmas, **more):
+                count = (len(sigmas) - 1,) if name == "dpm_fast" else ()
+                return sampler(name)(model, x, float(sigmas[-2]), float(sigmas[0]), *count, **more)
+
+            chosen.__name__ = f"{name}_function"
+            self.sampler_function = chosen
+
+    def sample(self, guider, sigmas, callback, noise, seed):
+        total = len(sigmas) - 1
+        told = None if callback is None else lambda info: callback(info["i"], info["denoised"], info["x"], total)
+        torch.manual_seed(seed)
+        return self.sampler_function(guider, noise, sigmas, extra_args={}, callback=told, disable=True)
+
+
+class Clip:
+    def __init__(self, pipe):
+        self.encoded = []
+        self._words = Conditioning(pipe)
+
+    def tokenize(self, text):
+        return text
+
+    def encode_from_tokens_scheduled(self, tokens):
+        self.encoded.append(tokens)
+        return [[self._words.encode([tokens]), {"pooled_output": None}]]
+
+
+class Vae:
+    def __init__(self, pipe):
+        self._pipe = pipe
+
+    @torch.no_grad()
+    def decode(self, latent):
+        return (self._pipe.vae.decode(latent).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+PREVIEWS = []
+"""The predictions that the host's own preview was shown, of the latest run."""
+
+
+def _drawn(guider, name, latent, steps, seed, highest=1.0):
+    PREVIEWS.clear()
+    levels = guider.model_patcher.model.denoiser.sigmas(steps, highest=highest)
+    x = noise(latent["samples"].shape, levels, seed)
+    shown = lambda step, x0, x, total: PREVIEWS.append(x0)  # noqa: E731
+    return {"samples": guider.sample(x, latent["samples"], KSampler(name), levels, shown, seed)}
+
+
+def _node(inputs, returns, function, *, output=False, optional=None):
+    """A node class of ComfyUI's form."""
+    types = {"required": {key: (kind,) for key, kind in inputs.items()}}
+    types["optional"] = {key: (kind,) for key, kind in (optional or {}).items()}
+    body = {"INPUT_TYPES": classmethod(lambda _: types), "RETURN_TYPES": returns, "FUNCTION": "run"}
+    return type("Node", (), {**body, "OUTPUT_NODE": output, "run": lambda _, **given: function(**given)})
+
+
+def nodes_of(pipe, saved):
+    """The host's own nodes; what SaveImage is given is appended to ``saved``."""
+    cond = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
+    numbers = {"seed": "INT", "steps": "INT", "cfg": "FLOAT", "sampler_name": "COMBO"}
+
+    def load(ckpt_name):
+        return ModelPatcher(Model(pipe)), Clip(pipe), Vae(pipe)
+
+    def ksampler(model, positive, negative, latent_image, seed, steps, cfg, sampler_name):
+        guider = CFGGuider(model)
+        guider.set_conds(positive=positive, negative=negative)
+        guider.cfg = cfg
+        return (_drawn(guider, sampler_name, latent_image, steps, seed),)
+
+    def basic_guider(model, conditioning):
+        guider = CFGGuider(model)
+        guider.set_conds(positive=conditioning)
+        return (guider,)
+
+    def custom(guider, latent_image, seed, steps, sampler_name):
+        return (_drawn(guider, sampler_name, latent_image, steps, seed),)
+
+    def save(images):
+        saved.append(images)
+        return {"ui": {"images": len(images)}, "result": ()}
+
+    return {
+        "CheckpointLoaderSimple": _node({"ckpt_name": "STRING"}, ("MODEL", "CLIP", "VAE"), load),
+        "LoraLoader": _node(
+            {"model": "MODEL", "clip": "CLIP"}, ("MODEL", "CLIP"), lambda model, clip: (model.clone(), clip)
+        ),
+        "CLIPTextEncode": _node(
+            {"clip": "CLIP", "text": "STRING"},
+            ("CONDITIONING",),
+            lambda clip, text: (clip.encode_from_tokens_scheduled(clip.tokenize(text)),),
+        ),
+        "EmptyLatentImage": _node(
+            {"batch_size": "INT"}, ("LATENT",), lambda batch_size: ({"samples": torch.zeros(batch_size, 8, 8, 8)},)
+        ),
+        "KSampler": _node({"model": "MODEL", **cond, "latent_image": "LATENT", **numbers}, ("LATENT",), ksampler),
+        "BasicGuider": _node({"model": "MODEL", "conditioning": "CONDITIONING"}, ("GUIDER",), basic_guider),
+        "SamplerCustomAdvanced": _node(
+            {"guider": "GUIDER", "latent_image": "LATENT", "seed": "INT", "steps": "INT", "sampler_name": "COMBO"},
+            ("LATENT",),
+            custom,
+        ),
+        "VAEDecode": _node(
+            {"samples": "LATENT", "vae": "VAE"}, ("IMAGE",), lambda samples, vae: (vae.decode(samples["samples"]),)
+        ),
+        "LoadImage": _node({"image": "STRING"}, ("IMAGE",), lambda image: (torch.full((1, 32, 32, 3), 0.25),)),
+        "SaveImage": _node({"images": "IMAGE"}, (), save, output=True),
+        "SaveLatent": _node({"samples": "LATENT"}, (), lambda samples: {"result": ()}, output=True),
+    }
+
+
+class PromptServer:
+    """Queues workflows and runs them one after the other."""
+
+    def __init__(self, classes):
+        self.last_prompt_id = None
+        self.classes = classes
+        self.executed = []
+        self._handlers = []
+        self._cache = {}
+
+    def add_on_prompt_handler(self, handler):
+        self._handlers.append(handler)
+
+    def post(self, workflow):
+        """What ``POST /prompt`` does: the status, and each node's outputs or the reason for refusing."""
+        document = {"prompt": workflow, "client_id": "test"}
+        for handler in self._handlers:
+            try:
+                document = handler(document)
+            except Exception:  # noqa: BLE001, S112 (that is what the host does)
+                continue
+        if "prompt" not in document:
+            return 400, "no prompt"
+        nodes = document["prompt"]
+        unknown = [node["class_type"] for node in nodes.values() if node["class_type"] not in self.classes]
+        if unknown:
+            return 400, f"node {unknown[0]} does not exist"
+        wanted = [name for name, node in nodes.items() if getattr(self.classes[node["class_type"]], "OUTPUT_NODE", 0)]
+        if not wanted:
+            return 400, "Prompt has no outputs"
+        for name, node in nodes.items():
+            kind = self.classes[node["class_type"]]
+            missing = set(kind.INPUT_TYPES()["required"]) - set(node["inputs"])
+            if missing:
+                return 400, f"{name}: required inputs are missing: {sorted(missing)}"
+        self.last_prompt_id = f"prompt-{id(document)}-{len(self.executed)}"
+        self.executed = []
+        done = {}
+        return 200, {name: self._run(nodes, name, done) for name in wanted}
+
+    def _signature(self, nodes, name):
+        node = nodes[name]
+        kind = self.classes[node["class_type"]]
+        plain = {key: value for key, value in node["inputs"].items() if not isinstance(value, list)}
+        changed = kind.IS_CHANGED(**plain) if hasattr(kind, "IS_CHANGED") else ""
+        changed = object() if isinstance(changed, float) and math.isnan(changed) else changed
+        given = [
+            (key, (self._signature(nodes, value[0]), value[1]) if isinstance(value, list) else value)
+            for key, value in sorted(node["inputs"].items())
+        ]
+        return (name, node["class_type"], changed, tuple(given))
+
+    def _run(self, nodes, name, done):
+        if name in done:
+            return done[name]
+        signature = self._signature(nodes, name)
+        if signature not in self._cache:
+            self._cache[signature] = self._executed(nodes, name, done)
+        done[name] = self._cache[signature]
+        return done[name]
+
+    def _executed(self, nodes, name, done):
+        node = nodes[name]
+        kind = self.classes[node["class_type"]]
+        given = {
+            key: self._run(nodes, value[0], done)[value[1]] if isinstance(value, list) else value
+            for key, value in node["inputs"].items()
+        }
+        if "unique_id" in kind.INPUT_TYPES().get("hidden", {}):
+            given["unique_id"] = name
+        self.executed.append(node["class_type"])
+        result = getattr(kind(), kind.FUNCTION)(**given)
+        return result["result"] if isinstance(result, dict) else result
+
+
+def install(monkeypatch, pipe):
+    """Be ComfyUI for a test: the modules, the nodes and the server; returns the integration, the server and images."""
+    saved = []
+    classes = nodes_of(pipe, saved)
+    server = PromptServer(classes)
+    reloads = []
+    modules = {
+        "comfy": {},
+        "comfy.patcher_extension": {"WrappersMP": WrappersMP},
+        "comfy.sampler_helpers": {"convert_cond": convert_cond},
+        "comfy.samplers": {
+            "calculate_start_end_timesteps": calculate_start_end_timesteps,
+            "encode_model_conds": encode_model_conds,
+            "calc_cond_batch": calc_cond_batch,
+        },
+        "comfy.model_management": {"load_models_gpu": reloads.append},
+        "comfyui_version": {"__version__": "0.3.64"},
+        "nodes": {"NODE_CLASS_MAPPINGS": classes},
+        "server": {"PromptServer": SimpleNamespace(instance=server)},
+    }
+    for name, content in modules.items():
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], own, module)
+    for name in [each for each in sys.modules if each.startswith("comfyui_dnp_guard")]:
+        monkeypatch.delitem(sys.modules, name)
+    spec = importlib.util.spec_from_file_location(
+        "comfyui_dnp_guard", INTEGRATION / "__init__.py", submodule_search_locations=[str(INTEGRATION)]
+    )
+    integration = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "comfyui_dnp_guard", integration)
+    spec.loader.exec_module(integration)
+    for name in [each for each in sys.modules if each.startswith("comfyui_dnp_guard.")]:
+        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))  # gone again after the test
+    classes.update(integration.NODE_CLASS_MAPPINGS)
+    return SimpleNamespace(integration=integration, server=server, saved=saved, reloads=reloads)

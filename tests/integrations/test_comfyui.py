@@ -1,0 +1,426 @@
+"""The ComfyUI nodes, in the stand-in of the host, on the embedded model."""
+
+import json
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from dnp_guard import Guard
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.comfyui_host import PREVIEWS, SAMPLER_NAMES, install
+from tests.policies import policy, star
+
+pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
+
+STEPS = 8
+CLEAN = {"star": 0.0}
+SECOND = [{}, {"star": 0.9}, {}]
+SEES_A_STAR_ONCE = [[{}, {}, {}], SECOND, CLEAN]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return load_pipeline()
+
+
+@pytest.fixture
+def comfy(pipe, monkeypatch):
+    for name in ("URL", "TOKEN", "TOKEN_FILE", "POLICY", "VLM", "AUDIT", "ENFORCE", "ON_FAILURE"):
+        monkeypatch.delenv(f"DNP_GUARD_{name}", raising=False)
+    return install(monkeypatch, pipe)
+
+
+@pytest.fixture
+def enforcing(pipe, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_ENFORCE", "server")
+    monkeypatch.setenv("DNP_GUARD_VLM", "scripted:")
+    return install(monkeypatch, pipe)
+
+
+def inside(monkeypatch, script=(CLEAN,), of=None):
+    """Let the nodes guard in process, with a script for a model."""
+    guard = Guard(of or policy(), vlm=ScriptedBackend(list(script)))
+    inprocess = sys.modules["comfyui_dnp_guard.inprocess"]
+    monkeypatch.setattr(inprocess, "guard_for", lambda *_: guard)
+    return guard
+
+
+def workflow(*, sampler="euler", cfg=5.0, seed=3, batch=3, steps=STEPS, text="a red circle at night"):
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "glyphs"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": text}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"batch_size": batch}},
+        "5": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": ["1", 0],
+                "positive": ["2", 0],
+                "negative": ["3", 0],
+                "latent_image": ["4", 0],
+                "seed": seed,
+                "steps": steps,
+                "cfg": cfg,
+                "sampler_name": sampler,
+            },
+        },
+        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0]}},
+    }
+
+
+def with_nodes(plain, **inputs):
+    """The workflow with DNP Guard before the sampler, Final Look before the saving, and Guard Report."""
+    chosen = {"policy": "", "mode": "auto", "vlm": "scripted:", "service": "", "vae": ["1", 2], **inputs}
+    nodes = json.loads(json.dumps(plain))
+    nodes["8"] = {"class_type": "DNPGuard", "inputs": {"model": ["1", 0], "clip": ["1", 1], **chosen}}
+    nodes["5"]["inputs"]["model"] = ["8", 0]
+    nodes["9"] = {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["6", 0], "guard": ["8", 1]}}
+    nodes["7"]["inputs"]["images"] = ["9", 0]
+    nodes["10"] = {"class_type": "DNPGuardReport", "inputs": {"guard": ["8", 1], "images": ["9", 0]}}
+    return nodes
+
+
+def drawn(comfy, nodes):
+    status, outputs = comfy.server.post(nodes)
+    assert status == 200, outputs
+    return comfy.saved[-1], outputs
+
+
+def same(first, other):
+    return [bool(torch.equal(a, b)) for a, b in zip(first, other, strict=True)]
+
+
+def grey(image):
+    return len(np.unique(np.asarray(image))) == 1
+
+
+class TestTheNodes:
+    @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
+    def test_a_run_in_which_nothing_is_found_is_bit_identical(self, comfy, monkeypatch, sampler):
+        plain, _ = drawn(comfy, workflow(sampler=sampler))
+        guard = inside(monkeypatch)
+        watched, _ = drawn(comfy, with_nodes(workflow(sampler=sampler)))
+        assert same(plain, watched) == [True] * 3
+        assert len(guard.last.images[0].looks) > 2
+
+    @pytest.mark.parametrize("sampler", [each for each in SAMPLER_NAMES if each != "dpm_adaptive"])
+    def test_only_the_image_in_which_something_is_found_is_steered(self, comfy, monkeypatch, sampler):
+        nodes = workflow(sampler=sampler, steps=16 if sampler == "dpm_fast" else STEPS)  # three evaluations a step
+        plain, _ = drawn(comfy, nodes)
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE)
+        steered, _ = drawn(comfy, with_nodes(nodes))
+        assert same(plain, steered) == [True, False, True]
+        assert [len(image.negatives) for image in guard.last.images] == [0, 1, 0]
+        assert guard.last.degraded == ()
+
+    @pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
+    def test_every_mode_of_guidance_steers(self, comfy, monkeypatch, mode):
+        plain, _ = drawn(comfy, workflow())
+        settings = {"mode": mode, **({"scale": None, "strength": None} if mode == "replace" else {})}
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE, policy(guidance=settings))
+        steered, _ = drawn(comfy, with_nodes(workflow()))
+        assert same(plain, steered) == [True, False, True]
+        assert guard.last.degraded == ()
+
+    def test_a_run_without_guidance_is_steered_from_its_only_prediction(self, comfy, monkeypatch):
+        plain, _ = drawn(comfy, workflow(cfg=1.0))
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE)
+        steered, _ = drawn(comfy, with_nodes(workflow(cfg=1.0)))
+        assert same(plain, steered) == [True, False, True]
+        assert guard.last.degraded == ()
+
+    def test_replacing_an_unconditional_that_is_not_in_use_is_not_effective_and_says_so(self, comfy, monkeypatch):
+        plain, _ = drawn(comfy, workflow(cfg=1.0))
+        replacing = policy(guidance={"mode": "replace", "scale": None, "strength": None})
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE, replacing)
+        images, _ = drawn(comfy, with_nodes(workflow(cfg=1.0)))
+        assert same(plain, images) == [True] * 3
+        assert set(guard.last.degraded) == {"not_effective"}
+
+    def test_a_guider_without_a_negative_is_guarded(self, comfy, monkeypatch):
+        nodes = workflow()
+        nodes["11"] = {"class_type": "BasicGuider", "inputs": {"model": ["1", 0], "conditioning": ["2", 0]}}
+        taken = {key: nodes["5"]["inputs"][key] for key in ("latent_image", "seed", "steps", "sampler_name")}
+        nodes["5"] = {"class_type": "SamplerCustomAdvanced", "inputs": {"guider": ["11", 0], **taken}}
+        plain, _ = drawn(comfy, nodes)
+        inside(monkeypatch, SEES_A_STAR_ONCE)
+        guarded = with_nodes(nodes)
+        guarded["5"]["inputs"].pop("model")
+        guarded["11"]["inputs"]["model"] = ["8", 0]
+        steered, _ = drawn(comfy, guarded)
+        assert same(plain, steered) == [True, False, True]
+
+    def test_two_guards_one_behind_the_other_are_one(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE)
+        one, _ = drawn(comfy, with_nodes(workflow()))
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE)
+        nodes = with_nodes(workflow(seed=3, text="a red circle at night"))
+        nodes["12"] = json.loads(json.dumps(nodes["8"]))
+        nodes["8"]["inputs"]["model"] = ["12", 0]
+        two, _ = drawn(comfy, nodes)
+        assert same(one, two) == [True] * 3
+        assert len(guard.last.images[0].looks) == 5
+
+    def test_the_model_it_was_made_of_is_left_plain(self, comfy, monkeypatch):
+        plain, _ = drawn(comfy, workflow())
+        inside(monkeypatch, [SECOND])
+        drawn(comfy, with_nodes(workflow()))
+        drawn(comfy, workflow(seed=4))
+        again, _ = drawn(comfy, workflow())
+        assert Counter(comfy.server.executed)["KSampler"] == 0  # cached, so once more by another name
+        renamed = {f"{name}0": node for name, node in workflow().items()}
+        for node in renamed.values():
+            links = {
+                key: [f"{value[0]}0", value[1]] for key, value in node["inputs"].items() if isinstance(value, list)
+            }
+            node["inputs"] |= links
+        again, _ = drawn(comfy, renamed)
+        assert Counter(comfy.server.executed)["KSampler"] == 1
+        assert same(plain, again) == [True] * 3
+
+    def test_a_cached_guard_starts_every_run_anew(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [*SEES_A_STAR_ONCE, CLEAN, CLEAN])
+        drawn(comfy, with_nodes(workflow()))
+        first = guard.last.request
+        comfy.server.post(with_nodes(workflow(seed=4)))
+        assert guard.last.request != first
+        assert guard.last.images[1].negatives == ()
+        assert "DNPGuard" not in comfy.server.executed
+
+    def test_the_models_own_place_is_given_back_after_each_look(self, comfy, monkeypatch):
+        guard = inside(monkeypatch)
+        drawn(comfy, with_nodes(workflow()))
+        assert len(comfy.reloads) == len(guard.last.images[0].looks) - 1
+
+    def test_without_a_vae_the_looks_are_of_the_latents_colours(self, comfy, monkeypatch):
+        nodes = with_nodes(workflow())
+        del nodes["8"]["inputs"]["vae"]
+        guard = inside(monkeypatch)
+        _, outputs = drawn(comfy, nodes)
+        assert len(guard.last.images[0].looks) == 5
+        assert outputs["10"][1].shape == (1, 3 * 8, 4 * 8, 3)
+
+    def test_the_hosts_own_preview_shows_no_more_than_the_policy_allows(self, comfy, monkeypatch):
+        inside(monkeypatch, [SECOND])
+        drawn(comfy, with_nodes(workflow()))
+        assert [bool(each.any()) for each in PREVIEWS[-1]] == [True, False, True]
+
+    def test_a_run_that_is_interrupted_is_abandoned(self, comfy, monkeypatch):
+        guard = inside(monkeypatch)
+        monkeypatch.setattr(
+            "tests.hosts.comfyui_host.calc_cond_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            comfy.server.post(with_nodes(workflow()))
+        assert guard.last.decision == "failed_closed"
+        assert guard.last.images[0].looks == ()
+
+    def test_what_cannot_be_steered_goes_on_and_is_recorded(self, comfy, monkeypatch):
+        plain, _ = drawn(comfy, workflow())
+        guard = inside(monkeypatch, [SECOND, SECOND, SECOND, SECOND, CLEAN])
+        monkeypatch.setattr(
+            sys.modules["comfyui_dnp_guard.host"], "encode", lambda *_: (_ for _ in ()).throw(RuntimeError("no token"))
+        )
+        images, _ = drawn(comfy, with_nodes(workflow()))
+        assert same(plain, images) == [True] * 3
+        assert guard.last.degraded
+
+
+class TestTheFinalLook:
+    @pytest.mark.parametrize(("still", "changed"), [("block", True), ("blur", True), ("monitor", False)])
+    def test_what_is_still_there_is_blank_blurred_or_passed(self, comfy, monkeypatch, still, changed):
+        inside(monkeypatch, [SECOND], policy(categories=[star(still_present="monitor")]))
+        passed, _ = drawn(comfy, with_nodes(workflow()))
+        inside(monkeypatch, [SECOND], policy(categories=[star(still_present=still)]))
+        images, outputs = drawn(comfy, with_nodes(workflow(text="a red circle at night ")))
+        assert same(passed, images) == [True, not changed, True]
+        assert grey(images[1]) is (still == "block")
+        decided = {"block": "blocked", "blur": "blurred", "monitor": "steered"}[still]
+        assert f"image 1: {decided}" in outputs["10"][0]
+
+    def test_images_that_no_guard_drew_are_looked_at_once(self, comfy, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_VLM", "scripted:")
+        guard = inside(monkeypatch, [{"star": 0.9}])
+        nodes = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
+            "2": {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["1", 0]}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+        }
+        images, _ = drawn(comfy, nodes)
+        assert guard.last.decision == "blocked"
+        assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
+
+    def test_the_report_tells_what_was_steered_and_shows_the_looks(self, comfy, monkeypatch):
+        inside(monkeypatch, SEES_A_STAR_ONCE)
+        _, outputs = drawn(comfy, with_nodes(workflow()))
+        text, timeline = outputs["10"]
+        assert text.splitlines() == [
+            "run 1: 3 images, looked at after steps [2, 3, 5, 6]",
+            "image 0: clean",
+            "image 1: steered star@3",
+            "image 2: clean",
+        ]
+        assert timeline.shape == (1, 3 * 32, 4 * 32, 3)
+
+    def test_a_backend_that_is_down_withholds_every_image(self, comfy, monkeypatch):
+        inside(monkeypatch, [{"error": "unavailable"}])
+        images, _ = drawn(comfy, with_nodes(workflow()))
+        assert grey(images)
+
+
+class TestEnforcing:
+    def test_a_plain_workflow_is_guarded_and_looked_at(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch, [SECOND])
+        images, _ = drawn(enforcing, workflow())
+        assert [image.decision for image in guard.last.images] == ["clean", "blocked", "clean"]
+        assert [grey(image) for image in images] == [False, True, False]
+        assert Counter(enforcing.server.executed)["DNPGuard"] == 1
+
+    def test_a_model_changed_on_its_way_is_guarded_once(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch)
+        nodes = workflow()
+        nodes["13"] = {"class_type": "LoraLoader", "inputs": {"model": ["1", 0], "clip": ["1", 1]}}
+        nodes["5"]["inputs"]["model"] = ["13", 0]
+        nodes["2"]["inputs"]["clip"] = nodes["3"]["inputs"]["clip"] = ["13", 1]
+        drawn(enforcing, nodes)
+        assert len(guard.last.images[0].looks) == 5
+
+    def test_what_no_model_drew_is_looked_at_before_it_is_saved(self, enforcing, monkeypatch):
+        inside(monkeypatch, [{"star": 0.9}])
+        nodes = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+        }
+        images, _ = drawn(enforcing, nodes)
+        assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
+
+    def test_a_workflow_that_delivers_latents_is_refused(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        nodes = workflow()
+        nodes["14"] = {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0]}}
+        status, reason = enforcing.server.post(nodes)
+        assert (status, enforcing.saved) == (400, [])
+        assert "SaveLatent delivers latents, which cannot be looked at" in reason
+
+    def test_a_workflow_without_a_text_encoder_is_refused(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        nodes = workflow()
+        for name in ("2", "3"):
+            del nodes[name]["inputs"]["clip"]
+        status, reason = enforcing.server.post(nodes)
+        assert status == 400
+        assert "no text encoder" in reason
+
+    @pytest.mark.parametrize("broken", [{"7": None}, {"7": {"inputs": 5}}, []])
+    def test_what_cannot_be_read_is_refused_and_never_passed_on(self, enforcing, monkeypatch, broken):
+        inside(monkeypatch)
+        nodes = {**workflow(), **broken} if isinstance(broken, dict) else broken
+        status, reason = enforcing.server.post(nodes)
+        assert (status, enforcing.saved) == (400, [])
+        assert "refused by DNP Guard" in reason
+
+    def test_a_rewriting_that_raises_refuses_though_the_host_swallows_it(self, enforcing, monkeypatch):
+        enforce = sys.modules["comfyui_dnp_guard.enforce"]
+        monkeypatch.setattr(enforce, "guarded", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+        status, _ = enforcing.server.post(workflow())
+        assert (status, enforcing.saved) == (400, [])
+
+    def test_another_handler_that_raises_changes_nothing(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch)
+        enforcing.server.add_on_prompt_handler(lambda _: (_ for _ in ()).throw(RuntimeError("another's")))
+        drawn(enforcing, workflow())
+        assert len(guard.last.images[0].looks) == 5
+
+    def test_settings_that_cannot_be_read_refuse_everything(self, pipe, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_ENFORCE", "sometimes")
+        comfy = install(monkeypatch, pipe)
+        with pytest.raises(sys.modules["comfyui_dnp_guard.settings"].BadSettings, match="none of off, server"):
+            comfy.server.post(workflow())
+        assert comfy.saved == []
+
+    def test_without_enforcing_a_plain_workflow_is_left_alone(self, comfy):
+        drawn(comfy, workflow())
+        assert "DNPGuard" not in comfy.server.executed
+
+
+class TestTheService:
+    """Without a backend of its own the nodes ask ``dnp-guard serve``."""
+
+    @pytest.fixture
+    def asked(self, pipe, guarded, monkeypatch):
+        """Start a service with these looks, and be ComfyUI beside it."""
+
+        def start(looks, **changes):
+            guarded.serve(looks, **changes)
+            return install(monkeypatch, pipe)
+
+        return start
+
+    def test_a_run_in_which_nothing_is_found_is_bit_identical(self, asked, guarded):
+        comfy = asked([CLEAN])
+        plain, _ = drawn(comfy, workflow())
+        watched, _ = drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert same(plain, watched) == [True] * 3
+        assert [record["decision"] for record in guarded.records("request.finished")] == ["clean"] * 3
+
+    @pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
+    def test_only_the_image_in_which_something_is_found_is_steered(self, asked, guarded, mode):
+        settings = {"mode": mode, **({"scale": None, "strength": None} if mode == "replace" else {})}
+        comfy = asked(SEES_A_STAR_ONCE, guidance=settings)
+        plain, _ = drawn(comfy, workflow())
+        steered, outputs = drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert same(plain, steered) == [True, False, True]
+        assert outputs["10"][0].splitlines()[2] == "image 1: steered star@3"
+        (injected,) = guarded.records("negative.injected")
+        assert (injected["image"], injected["negative"]["text"]) == (1, "star")
+        assert guarded.records("request.started")[0]["host"]["name"] == "comfyui"
+
+    def test_it_says_the_same_as_in_process(self, asked, monkeypatch):
+        comfy = asked(SEES_A_STAR_ONCE)
+        remote, _ = drawn(comfy, with_nodes(workflow(), vlm=""))
+        inside(monkeypatch, SEES_A_STAR_ONCE)
+        local, _ = drawn(comfy, with_nodes(workflow()))
+        assert same(remote, local) == [True] * 3
+
+    def test_what_is_still_there_is_withheld(self, asked, guarded):
+        comfy = asked([SECOND])
+        images, _ = drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert [grey(image) for image in images] == [False, True, False]
+
+    def test_images_that_no_guard_drew_are_looked_at(self, asked):
+        comfy = asked([{"star": 0.9}])
+        nodes = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
+            "2": {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["1", 0]}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+        }
+        images, _ = drawn(comfy, nodes)
+        assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
+
+    def test_a_service_that_is_down_stops_the_run_before_it_starts(self, comfy, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+        with pytest.raises(sys.modules["comfyui_dnp_guard.batch"].Withheld, match="service_down"):
+            comfy.server.post(with_nodes(workflow(), vlm=""))
+        assert comfy.saved == []
+
+    def test_an_operator_may_let_images_pass_while_it_is_down(self, comfy, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("DNP_GUARD_ON_FAILURE", "open")
+        plain, _ = drawn(comfy, workflow())
+        images, outputs = drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert same(plain, images) == [True] * 3
+        assert "image 0: failed_open (service_down" in outputs["10"][0]
+
+    def test_a_run_that_is_interrupted_is_abandoned(self, asked, guarded, monkeypatch):
+        comfy = asked([CLEAN])
+        monkeypatch.setattr(
+            "tests.hosts.comfyui_host.calc_cond_batch", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            comfy.server.post(with_nodes(workflow(), vlm=""))
+        assert guarded.records("request.abandoned")
