@@ -74,14 +74,21 @@ class Account:
             said = f"an allowed case could not be asked about: {seen.unexcused}"
             self.degrade(fields.reason(seen.unexcused), step, said)
 
-    def skipped(self, images: int, step: Step, reason: schedule.Reason) -> None:
-        """Tell of a due step that is not looked at."""
-        self._recorder.metrics.queries(self._policy.name, "skipped", images)
-        for index in range(images):
-            self.emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma, reason=reason)
+    def skipped(self, index: int, step: Step, reason: schedule.Reason) -> None:
+        """Tell of an image that is not looked at in a due step."""
+        self._recorder.metrics.queries(self._policy.name, "skipped")
+        self.emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma, reason=reason)
 
     def looked(
-        self, index: int, step: Step | None, decision: Decision, seen: Seen, *, applied: int | None, secret: bool
+        self,
+        index: int,
+        step: Step | None,
+        decision: Decision,
+        seen: Seen,
+        row: int,
+        *,
+        applied: int | None,
+        secret: bool,
     ) -> None:
         """Tell what one image was seen to show.
 
@@ -90,6 +97,7 @@ class Account:
             step: that was looked at; None for the final look.
             decision: what came of it.
             seen: the look.
+            row: of the image in it.
             applied: the first step that it could steer, where it was not waited for.
             secret: whether the image shows, or showed, something sensitive.
         """
@@ -98,7 +106,7 @@ class Account:
         told |= {"applied_step": applied, "latency_ms": seen.latency_ms}
         if step is not None:
             told |= self._of_the_pace(step, decision, seen)
-        preview = None if secret else self._kept(index, at, decision, seen.pictures[index])
+        preview = None if secret else self._kept(index, at, decision, seen.pictures[row])
         self.emit("query", image=index, **told, preview=preview)
         if step is None:
             self._evaluated(index, decision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -88,6 +88,9 @@ class _Image:
     negative: Negative | None = None
     looks: list[Look] = field(default_factory=list)
     negatives: list[tuple[int, Negative]] = field(default_factory=list)
+    pace: schedule.Pace = field(default_factory=schedule.Pace)
+    compared: frozenset[str] = frozenset()
+    """Categories that the last decoded preview was asked about."""
 
     @property
     def acted_on(self) -> bool:
@@ -107,9 +110,7 @@ class State:
         missed: whether a look was missed and no later one was answered.
         looking: whether it looks at all.
         recorded: whether every record was written.
-        compared: categories that the last look asked about.
         degraded: reasons for which the guard could not do its job at some step.
-        pace: what the looks so far mean for the next.
     """
 
     id: str
@@ -119,9 +120,7 @@ class State:
     missed: bool
     looking: bool
     recorded: bool
-    compared: frozenset[str]
     degraded: tuple[str, ...]
-    pace: schedule.Pace = field(default_factory=schedule.Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +130,13 @@ class _Pending:
     Attributes:
         step: what is looked at.
         before: the last step answered before it.
+        images: that are looked at.
         answer: what comes of it.
     """
 
     step: Step
     before: int
+    images: tuple[int, ...]
     answer: Future[Seen]
 
 
@@ -165,9 +166,7 @@ class Session:
         self._questions = questions(runtime.policy)
         self._images = [_Image() for _ in range(request.images)]
         self._enforces = any(not self._policy.shadow(category.id) for category in self._policy.categories)
-        self._compared: frozenset[str] = frozenset()
         self._shows = request.shows
-        self._pace = schedule.Pace()
         self._pending: _Pending | None = None
         self._waits = runtime.policy.queries.wait is not False or not request.takes_up
         self._total: int | None = None
@@ -222,15 +221,12 @@ class Session:
             self._missed,
             self._looking,
             self._account.recorded,
-            self._compared,
             tuple(self._account.degraded),
-            self._pace,
         )
 
     def _go_on(self, state: State) -> None:
         self._images, self._total, self._answered = list(state.images), state.total, state.answered
-        self._missed, self._looking, self._compared = state.missed, state.looking, state.compared
-        self._pace = state.pace
+        self._missed, self._looking = state.missed, state.looking
         self._account.recorded, self._account.degraded = state.recorded, list(state.degraded)
 
     def due(self, index: int, total: int) -> bool:
@@ -253,21 +249,23 @@ class Session:
                 self._take_up(step, host)
             if step.total is not None and not self.due(step.index, step.total):
                 return
-        asked: Sequence[Question] = self._asked(step)
+        asked = self._asked(step)
         try:
-            if reason := self._passed_over(asked, step, host):
-                self._skip(step, reason)
+            images = self._concerned(asked, step, host)
+            if not images:
+                self._answered = schedule.place(step)[0]
                 return
-            asked = self._rested(asked, step)
             pictures = self._shown(step, lambda: host.previews(step))
+            for image in self._images:
+                image.compared = frozenset()
             if not self._waits:
-                self._ask_aside(step, asked, pictures)
+                self._ask_aside(step, asked, images, pictures)
                 return
-            seen = self._ask(step, asked, pictures)
+            seen = self._ask(step, asked, images, pictures)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._unanswered(step, error)
             return
-        if self._steer(seen, step, step, host):
+        if self._steer(seen, images, step, step, host):
             self._answered = schedule.place(step)[0]
 
     def _asked(self, step: Step | None) -> tuple[Question, ...]:
@@ -279,30 +277,35 @@ class Session:
         asked = [each for each in self._questions if schedule.is_due(due[each.category], at, self._answered)]
         return tuple(asked) or self._questions
 
-    def _passed_over(self, asked: Sequence[Question], step: Step, host: Host) -> schedule.Reason | None:
-        """Why a due step is not looked at, if it is not."""
+    def _concerned(self, asked: Sequence[Question], step: Step, host: Host) -> tuple[int, ...]:
+        """The images that are looked at in a due step; for the others the last verdict stands."""
+        gate = self._policy.queries.skip_similar
+        likeness = host.similarity(step) if gate is not None and self._pending is None else ()
+        concerned = []
+        for index in range(len(self._images)):
+            if reason := self._passed_over(index, asked, step, likeness):
+                self._account.skipped(index, step, reason)
+            else:
+                concerned.append(index)
+        return tuple(concerned)
+
+    def _passed_over(
+        self, index: int, asked: Sequence[Question], step: Step, likeness: Sequence[float]
+    ) -> schedule.Reason | None:
+        """Why one image is not looked at in a due step, if it is not."""
+        image, categories = self._images[index], {question.category for question in asked}
         if self._pending is not None:
             return "in_flight"
-        if reason := schedule.spent(self._policy.queries, self._pace):
+        if reason := schedule.spent(self._policy.queries, image.pace):
             return reason
-        if not self._rested(asked, step):
+        if self._missed:
+            return None
+        if schedule.place(step)[0] < image.pace.until and not categories & self._sensitive:
             return "quiet"
         gate = self._policy.queries.skip_similar
-        if gate is None or self._missed or not {question.category for question in asked} <= self._compared:
+        if gate is None or not likeness or not categories <= image.compared:
             return None
-        similarity = host.similarity(step)
-        return "similar" if similarity and min(similarity) >= gate else None
-
-    def _rested(self, asked: Sequence[Question], step: Step) -> Sequence[Question]:
-        """What is asked about in spite of a back-off: everything sensitive, and all once it is over."""
-        if schedule.place(step)[0] >= self._pace.until or self._missed:
-            return asked
-        return [question for question in asked if question.category in self._sensitive]
-
-    def _skip(self, step: Step, reason: schedule.Reason) -> None:
-        """Let every image's last verdict stand at a step that is not looked at."""
-        self._answered = schedule.place(step)[0]
-        self._account.skipped(len(self._images), step, reason)
+        return "similar" if likeness[index] >= gate else None
 
     def _shown(self, step: Step | None, decode: Callable[[], list[Image]]) -> list[Image]:
         with self._overhead("preview"):
@@ -316,20 +319,33 @@ class Session:
             self._hook.dnp_guard_before_query(request=self.id, step=step, images=shown)
         return pictures
 
-    def _ask(self, step: Step | None, asked: Sequence[Question], pictures: list[Image]) -> Seen:
-        """Ask and wait."""
+    def _look(
+        self, step: Step | None, asked: Sequence[Question], images: tuple[int, ...], pictures: list[Image]
+    ) -> Seen:
+        """Ask about some of the images; on any thread."""
+        each = len(pictures) // len(self._images)
+        shown = [picture for index in images for picture in pictures[index * each : (index + 1) * each]]
         at = step.index if step is not None else None
+        looker = replace(self._looker, images=len(images))
+        return looker.look(shown, asked, step=at, progress=schedule.progress(step))
+
+    def _ask(
+        self, step: Step | None, asked: Sequence[Question], images: tuple[int, ...], pictures: list[Image]
+    ) -> Seen:
+        """Ask and wait."""
         started = perf_counter()
         try:
             with self._overhead("ask"):
-                return self._looker.look(pictures, asked, step=at, progress=schedule.progress(step))
+                return self._look(step, asked, images, pictures)
         finally:
-            self._pace = schedule.waited(self._pace, (perf_counter() - started) * 1000)
+            milliseconds = (perf_counter() - started) * 1000
+            for image in self._images:
+                image.pace = schedule.waited(image.pace, milliseconds)
 
-    def _ask_aside(self, step: Step, asked: Sequence[Question], pictures: list[Image]) -> None:
+    def _ask_aside(self, step: Step, asked: Sequence[Question], images: tuple[int, ...], pictures: list[Image]) -> None:
         """Ask while denoising goes on."""
-        look = partial(self._looker.look, pictures, asked, step=step.index, progress=schedule.progress(step))
-        self._pending = _Pending(step, self._answered, self._asker.aside(look))
+        answer = self._asker.aside(partial(self._look, step, asked, images, pictures))
+        self._pending = _Pending(step, self._answered, images, answer)
         self._answered = schedule.place(step)[0]
 
     def _take_up(self, now: Step | None, host: Host | None) -> None:
@@ -346,14 +362,15 @@ class Session:
             late = isinstance(error, TimeoutError) and not pending.answer.done()
             self._unanswered(pending.step, VlmTimeout(f"no answer within {deadline} ms") if late else error)
             return
-        if not self._steer(seen, pending.step, now, host):
+        if not self._steer(seen, pending.images, pending.step, now, host):
             self._answered = pending.before
 
-    def _steer(self, seen: Seen, step: Step, now: Step | None, host: Host | None) -> bool:
+    def _steer(self, seen: Seen, images: tuple[int, ...], step: Step, now: Step | None, host: Host | None) -> bool:
         """Judge a look, record it, and have the host steer by it.
 
         Args:
             seen: what was answered.
+            images: that it is of.
             step: what was looked at.
             now: the step at which it is known; the next one is steered. None where there is no next one.
             host: who steers.
@@ -363,13 +380,17 @@ class Session:
         """
         self._account.answered(seen, step)
         try:
-            decided = self._judge(step, seen)
+            decided = dict(zip(images, self._judge(step, images, seen), strict=True))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._unanswered(step, error)
             return False
-        for index, (decision, _) in enumerate(decided):
-            self._looked(index, step, decision, seen, applied=now.index + 1 if now and not self._waits else None)
-        negatives = [decision.negative for decision, _ in decided]
+        applied = now.index + 1 if now is not None and not self._waits else None
+        for row, (index, (decision, _)) in enumerate(decided.items()):
+            self._looked(index, step, decision, seen, row, applied=applied)
+        negatives = [
+            decided[index][0].negative if index in decided else image.negative
+            for index, image in enumerate(self._images)
+        ]
         changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
         try:
             if host is not None and any(changed):
@@ -378,20 +399,20 @@ class Session:
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.missed(step, error)
             return False
-        self._missed, self._compared = False, seen.asked
-        for index, (image, (decision, history)) in enumerate(zip(self._images, decided, strict=True)):
-            image.last, image.history = decision, history
+        self._missed = False
+        for row, (index, (decision, history)) in enumerate(decided.items()):
+            image = self._images[index]
+            image.last, image.history, image.compared = decision, history, seen.asked
+            image.pace = self._paced(image, step, seen.probabilities[row])
             if changed[index] and now is not None:
                 self._change(index, step, now, decision)
-        self._pace = schedule.after(self._policy.queries, self._pace, schedule.place(step)[0], self._near(seen, step))
         return True
 
-    def _near(self, seen: Seen, step: Step) -> float | None:
-        """How near the likeliest image comes to a threshold; all the way where something is held."""
-        if any(image.history.held for image in self._images):
-            return 1.0
-        near = (schedule.nearest(self._policy, each, schedule.progress(step)) for each in seen.probabilities)
-        return max((each for each in near if each is not None), default=None)
+    def _paced(self, image: _Image, step: Step, probabilities: Mapping[str, float]) -> schedule.Pace:
+        """The pace of an image after a look at it; what is held is as near as can be, so that no look is quiet."""
+        near = schedule.nearest(self._policy, probabilities, schedule.progress(step))
+        near = 1.0 if image.history.held else near
+        return schedule.after(self._policy.queries, image.pace, schedule.place(step)[0], near)
 
     def missed(self, step: Step | None, error: Exception) -> None:
         """Take note of what the host could not do: predict a step, or apply a negative."""
@@ -418,7 +439,7 @@ class Session:
             return self._finish(request_caused=True)
         if self._policy.queries.final and self._looking:
             try:
-                self._judge_final(self._ask(None, self._questions, self._shown(None, previews)))
+                self._judge_final(self._ask(None, self._questions, self._all, self._shown(None, previews)))
                 self._missed = False
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._unanswered(None, error)
@@ -449,12 +470,12 @@ class Session:
             report=self.report,
         )
 
-    def _judge(self, step: Step, look: Seen) -> list[tuple[Decision, judge.History]]:
+    def _judge(self, step: Step, images: tuple[int, ...], look: Seen) -> list[tuple[Decision, judge.History]]:
         progress, decided = schedule.progress(step), []
-        for index, image in enumerate(self._images):
-            of = look.found[index], look.probabilities[index], look.waived[index]
+        for row, index in enumerate(images):
+            of = look.found[row], look.probabilities[row], look.waived[row]
             with self._overhead("judge"):
-                decision, history = judge.judge(self._policy, image.history, *of, progress=progress)
+                decision, history = judge.judge(self._policy, self._images[index].history, *of, progress=progress)
             decided.append((self._tightened(index, step, decision), history))
         return decided
 
@@ -467,7 +488,7 @@ class Session:
             image.final = self._tightened(index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
             self._account.still_present(steered & {finding.category for finding in image.final.findings})
-            self._looked(index, None, image.final, look)
+            self._looked(index, None, image.final, look, index)
 
     def _tightened(self, index: int, step: Step | None, decision: Decision) -> Decision:
         """The decision after the plugins: more of the policy's words, or a stricter action."""
@@ -486,7 +507,7 @@ class Session:
         return judge.with_actions(decision, known)
 
     def _looked(
-        self, index: int, step: Step | None, decision: Decision, look: Seen, *, applied: int | None = None
+        self, index: int, step: Step | None, decision: Decision, look: Seen, row: int, *, applied: int | None = None
     ) -> None:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
         image = self._images[index]
@@ -494,7 +515,7 @@ class Session:
         if not image.secret and fields.tells(decision, self._sensitive):
             image.secret = True
             self._account.forget(index)
-        self._account.looked(index, step, decision, look, applied=applied, secret=image.secret)
+        self._account.looked(index, step, decision, look, row, applied=applied, secret=image.secret)
 
     def _change(self, index: int, step: Step, now: Step, decision: Decision) -> None:
         image, negative = self._images[index], decision.negative
@@ -508,6 +529,10 @@ class Session:
         if now.effective:
             image.negatives.append((applied, negative))
         self._account.injected(index, step, applied, decision, negative, effective=now.effective)
+
+    @property
+    def _all(self) -> tuple[int, ...]:
+        return tuple(range(len(self._images)))
 
     def _finish(self, *, request_caused: bool = False) -> tuple[Outcome, ...]:
         final = self._policy.queries.final

@@ -107,12 +107,34 @@ def test_while_a_negative_is_held_no_look_is_quiet():
     assert [step for _, step, _ in looked(sink)] == [1, 2, 3, 4, None]
 
 
-def test_a_sensitive_category_is_asked_about_while_the_others_are_not():
-    of = policy(categories=[star(), bolt(sensitive=True)], queries={"steps": [0.1, 0.2], "back_off": {}})
+def test_no_step_is_passed_over_at_which_a_sensitive_category_is_due():
+    nova = star(id="nova", sensitive=True, queries={"steps": [0.1, 0.3]})
+    of = policy(categories=[star(), bolt(), nova], queries={"steps": [0.1, 0.2, 0.3], "back_off": {}})
     sink = MemorySink()
     Host(Guard(of, vlm=ScriptedBackend([{}]), audit=sink)).run()
-    asked = {r["step"]: r.get("asked") for r in sink.records if r["event"] == "query" and "step" in r}
-    assert asked == {1: None, 2: ["bolt"]}
+    assert looked(sink)[:3] == [("query", 1, None), ("query.skipped", 2, "quiet"), ("query", 3, None)]
+
+
+def test_each_image_of_a_batch_has_a_pace_of_its_own():
+    sink = MemorySink()
+    of = policy(queries={"steps": [0.1, 0.2, 0.3], "back_off": {}}, guidance={"hold": 9})
+    sizes = []
+
+    def answers(images, questions):
+        sizes.append(len(images))
+        found = [0.9 if "star" in question else 0.0 for question in questions]
+        # The second image shows a star; when it alone is asked about, so does the only one.
+        return [found if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
+
+    session = Guard(of, vlm=ScriptedBackend(answers), audit=sink).start(Request(3, {"name": "test"}))
+    host = Host(None)
+    host.previews, host.at = lambda _: [PICTURE] * 3, 0
+    for index in (1, 2, 3):
+        session.step(Step(index, STEPS, 1.0, None), host)
+    at_two = {r["image"]: r.get("reason") for r in sink.records if r.get("step") == 2}
+    assert at_two == {0: "quiet", 1: None, 2: "quiet"}
+    assert sizes == [3, 1, 1]
+    assert host.applied == {0: [None, "star", None]}
 
 
 def test_the_record_tells_how_near_a_quiet_look_came():

@@ -103,8 +103,8 @@ class Queries(PolicyModel):
     )
     back_off: BackOff | None = Field(
         default=None,
-        description="While nothing is near its threshold, look less often; sensitive categories are asked about at "
-        "every step of the list. Omitted: every step of the list.",
+        description="While nothing in an image is near its threshold, look at it less often; but at every step at which "
+        "a sensitive category is due. Omitted: every step of the list.",
         examples=[{"factor": 3, "below": 0.2}],
     )
     max_questions: Count = Field(
