@@ -103,7 +103,7 @@ class Queries(PolicyModel):
     )
     back_off: BackOff | None = Field(
         default=None,
-        description="While nothing in an image is near its threshold, look at it less often; but at every step at which "
+        description="While nothing in an image is near its threshold, look at it less often, but at every step where "
         "a sensitive category is due. Omitted: every step of the list.",
         examples=[{"factor": 3, "below": 0.2}],
     )
