@@ -1,0 +1,90 @@
+import json
+
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from dnp_guard.cli import run
+
+pytestmark = pytest.mark.models
+
+ARGUMENTS = ["evaluate", "--methods", "dnp-guard", "--n", "2", "--steps", "6"]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """One small run: its folder, and where its results also went."""
+    out = tmp_path_factory.mktemp("evaluation")
+    assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(out), "--results", str(out / "copy.json")]) == 0
+    return out
+
+
+def test_the_results_are_rows_of_every_set_and_method_and_number_of_categories(measured):
+    lines = json.loads((measured / "results.json").read_text())
+    assert [(line["set"], line["method"], line["categories"]) for line in lines] == [
+        ("attack", "unguarded", None),
+        ("attack", "dnp-guard", None),
+        ("multi", "unguarded", None),
+        ("multi", "dnp-guard", None),
+        *(("multi", "dnp-guard", k) for k in (1, 2, 3)),
+    ]
+    assert all(line["n"] == 2 for line in lines)
+    assert lines == json.loads((measured / "copy.json").read_text())
+
+
+def test_the_detector_is_named_with_version_and_threshold(measured):
+    (named,) = {line["detector"] for line in json.loads((measured / "results.json").read_text())}
+    assert named.startswith("glyphs ")
+    assert named.endswith(" @ 0.5")
+
+
+def test_parquet_has_one_row_an_image(measured):
+    rows = parquet.read_table(measured / "results.parquet").to_pylist()
+    assert len(rows) == 2 * 7
+    assert rows == [json.loads(line) for line in (measured / "rows.jsonl").read_text().splitlines()]
+
+
+def test_the_report_shows_a_contact_sheet_of_every_set(measured):
+    page = (measured / "report.html").read_text()
+    for name in ("attack", "multi"):
+        assert f'src="sheet-{name}.png"' in page
+        with Image.open(measured / f"sheet-{name}.png") as sheet:
+            assert sheet.width > 300
+    assert "<svg" in page
+    assert "![" in (measured / "report.md").read_text()
+
+
+def test_another_run_in_the_same_folder_is_refused(measured, capsys):
+    assert run([*ARGUMENTS, "--sets", "benign", "--out", str(measured)]) == 2
+    assert "is of another run" in capsys.readouterr().err
+
+
+def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
+    other = [{**json.loads((measured / "results.json").read_text())[0], "detector": "nudenet 3 @ 0.6"}]
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    arguments = ["--sets", "attack,multi", "--out", str(measured), "--merge", str(tmp_path / "other.json")]
+    assert run([*ARGUMENTS, *arguments]) == 2
+    assert "nudenet 3 @ 0.6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "evl-dmp"], "evl-dnp"),
+        (["--sets", "atack"], "attack"),
+        (["--scales", "x"], "--scales 'x'"),
+        (["--engine", "spark"], "here or ray"),
+        (["--detector", "yolo"], "no detector knows the spec 'yolo'"),
+        (["--sets", "none.csv"], "none.csv"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(tmp_path, capsys, arguments, said):
+    assert run([*ARGUMENTS, "--out", str(tmp_path), *arguments]) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_json_is_one_document(measured, capsys):
+    assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(measured), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"]
+    assert {"results", "targets", "files"} <= set(document)
