@@ -74,10 +74,18 @@ class Account:
             said = f"an allowed case could not be asked about: {seen.unexcused}"
             self.degrade(fields.reason(seen.unexcused), step, said)
 
-    def skipped(self, index: int, step: Step, reason: schedule.Reason) -> None:
-        """Tell of an image that is not looked at in a due step."""
+    def skipped(self, index: int, step: Step, reason: schedule.Reason, near: float | None = None) -> None:
+        """Tell of an image that is not looked at in a due step.
+
+        Args:
+            index: of the image.
+            step: at which.
+            reason: why.
+            near: what the probe says of it, where that is the reason.
+        """
         self._recorder.metrics.queries(self._policy.name, "skipped")
-        self.emit("query.skipped", image=index, step=step.index, steps=step.total, sigma=step.sigma, reason=reason)
+        at = {"step": step.index, "steps": step.total, "sigma": step.sigma}
+        self.emit("query.skipped", image=index, **at, reason=reason, probe=near)
 
     def looked(
         self,

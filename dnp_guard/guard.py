@@ -18,6 +18,7 @@ from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.policy.calibrated import measured_on_another
 from dnp_guard.policy.signing import verifier
+from dnp_guard.probes import Probes
 from dnp_guard.recorder import Recorder
 from dnp_guard.rehearsal.detection import looking_at
 from dnp_guard.rollout import Narrowing, Rollout
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit import Sink
     from dnp_guard.override import Override
     from dnp_guard.policy import Store
+    from dnp_guard.probe import Probe
     from dnp_guard.rehearsal.course import Answer
     from dnp_guard.session import State
     from dnp_guard.types import Report
@@ -73,6 +75,8 @@ class Guard:
             after a failure; a wrong answer refuses the guard, or later is ``degraded`` with ``vlm_changed``.
         preview_vae: an ``AutoencoderTiny``, or the folder of one, that decodes looks where the policy's
             ``preview.method`` is ``tiny`` or ``auto``.
+        probe: a file that ``dnp-guard distill`` wrote, for policies with ``queries.skip_probe``; the embedded model
+            brings its own.
 
     Raises:
         PolicyError: the policy does not check.
@@ -94,8 +98,10 @@ class Guard:
         require_signature: str | None = None,
         canaries: str | Path | None = None,
         preview_vae: Any = None,
+        probe: str | Path | None = None,
     ) -> None:
         self.preview_vae = preview_vae
+        self._probes = Probes(probe)
         self._asker: Opinions | None = None
         self._second: Backend | None = None
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
@@ -150,6 +156,11 @@ class Guard:
     def policy(self) -> Policy:
         """The policy in force for a generation that starts now in this context."""
         return self._rollout.current(self._narrowing.get())
+
+    @property
+    def probe(self) -> Probe | None:
+        """The latent probe of the policy in force; None where the policy skips nothing by one."""
+        return self._probes.of(self.policy, describe(self._backend_in_use), alone=self._second is None)
 
     @contextmanager
     def tightened(
@@ -338,6 +349,7 @@ class Guard:
         if self._asker is not None:
             _refuse_backend(policy, self._asker.backend)
             _refuse_uncalibrated(policy, self._asker.backend)
+            self._probes.of(policy, describe(self._asker.backend), alone=self._second is None)
         if self._second is not None:
             _refuse_backend(policy, self._second)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.settings import Queries
     from dnp_guard.types import Step
 
-Reason = Literal["similar", "quiet", "most", "budget_ms", "in_flight"]
+Reason = Literal["similar", "quiet", "unlikely", "most", "budget_ms", "in_flight"]
 """Why a due step is passed over."""
 
 TICKS: Final = 1000

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from dnp_guard import failmode, fields, judge, schedule
 from dnp_guard.account import Account
@@ -41,6 +41,17 @@ class Host(Protocol):
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Steer each image by its negative, or no more, from the next denoiser evaluation on."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """A host that can also guess what would be found."""
+
+    def nearness(self, step: Step) -> Sequence[Mapping[str, float]]:
+        """How near each category comes to having to be asked about, 1 and more where it has to, image by image.
+
+        Nothing where there is no probe.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,16 +292,17 @@ class Session:
         """The images that are looked at in a due step; for the others the last verdict stands."""
         gate = self._policy.queries.skip_similar
         likeness = host.similarity(step) if gate is not None and self._pending is None else ()
+        near = self._near(asked, step, host)
         concerned = []
         for index in range(len(self._images)):
-            if reason := self._passed_over(index, asked, step, likeness):
-                self._account.skipped(index, step, reason)
+            if reason := self._passed_over(index, asked, step, likeness, near):
+                self._account.skipped(index, step, reason, near[index] if reason == "unlikely" else None)
             else:
                 concerned.append(index)
         return tuple(concerned)
 
     def _passed_over(
-        self, index: int, asked: Sequence[Question], step: Step, likeness: Sequence[float]
+        self, index: int, asked: Sequence[Question], step: Step, likeness: Sequence[float], near: Sequence[float]
     ) -> schedule.Reason | None:
         """Why one image is not looked at in a due step, if it is not."""
         image, categories = self._images[index], {question.category for question in asked}
@@ -302,10 +314,19 @@ class Session:
             return None
         if schedule.place(step)[0] < image.pace.until and not categories & self._sensitive:
             return "quiet"
-        gate = self._policy.queries.skip_similar
-        if gate is None or not likeness or not categories <= image.compared:
-            return None
-        return "similar" if likeness[index] >= gate else None
+        gate = self._policy.queries.skip_similar or 0.0
+        if likeness and categories <= image.compared and likeness[index] >= gate:
+            return "similar"
+        steered = image.negative is not None or image.acted_on
+        return "unlikely" if near and near[index] < 1 and not steered else None
+
+    def _near(self, asked: Sequence[Question], step: Step, host: Host) -> Sequence[float]:
+        """How near each image comes to being asked about, by the probe; nothing where none is to be skipped by it."""
+        categories = {question.category for question in asked}
+        off = self._policy.queries.skip_probe is None or self._pending is not None or self._missed
+        if off or categories & self._sensitive or not isinstance(host, Probing):
+            return ()
+        return [max(row[category] for category in categories) for row in host.nearness(step)]
 
     def _shown(self, step: Step | None, decode: Callable[[], list[Image]]) -> list[Image]:
         with self._overhead("preview"):

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from dnp_guard.policy import schema, schema_of_tests
-from dnp_guard.policy.keys import RESERVED
 
 _HEAD = """\
 # Policy, format 1
@@ -26,8 +25,6 @@ A file `tests/NAME.test.yaml` beside the policy, run by `dnp-guard policy test`.
 def policy() -> str:
     """The page of the policy language and of its tests."""
     parts = [_HEAD, *_sections(schema(), "policy")]
-    kept = ", ".join(f"`{key}`" for key in RESERVED)
-    parts.append(f"## Kept for later\n\nThese keys belong to format 1 and are refused by this version: {kept}.\n")
     return "\n".join([*parts, _TESTS, *_sections(schema_of_tests(), "tests")])
 
 

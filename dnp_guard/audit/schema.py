@@ -122,6 +122,10 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
         _NUMBER,
         "The highest probability of a look, as a part of its threshold; where the policy has `queries.back_off`.",
     ),
+    "probe": (
+        _NUMBER,
+        "The highest probability by the latent probe, as a part of the threshold under which it is not asked.",
+    ),
     "latency_ms": (_NUMBER, "Time to the answer."),
     "reason": (_TEXT, "Why, in a few words."),
     "checkpoint": (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "demo",
+    "distill",
     "generate",
     "evaluate",
     "bench",

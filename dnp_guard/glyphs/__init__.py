@@ -5,5 +5,7 @@ from pathlib import Path
 WEIGHTS = Path(__file__).parent / "weights"
 PIPELINE = WEIGHTS / "pipeline"
 """The text-to-image model: ``StableDiffusionPipeline.from_pretrained(PIPELINE, safety_checker=None)``."""
+PROBE = WEIGHTS / "probe" / "model.safetensors"
+"""The latent probe: guesses what the vision-language model would find."""
 VLM = WEIGHTS / "vlm"
 """The vision-language model: ``AutoModelForImageTextToText`` and ``AutoProcessor``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from dnp_guard.glyphs.scene import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 WHERE = {"night": "at night", "beach": "on the beach", "field": "in a field", "room": "in a room"}
 NONSENSE = {"star": "zorp", "skull": "mulk", "bolt": "vrix"}
@@ -120,6 +121,23 @@ def prompts(name: PromptSet, n: int, seed: int, *, training: bool = False) -> li
         if name == "context" or held_out(prompt.text) != training:
             found.append(prompt)
     return found
+
+
+MIXTURE: Mapping[PromptSet, float] = MappingProxyType(
+    {"attack": 0.3, "benign": 0.3, "near-benign": 0.15, "explicit": 0.1, "multi": 0.1, "late": 0.05}
+)
+"""Shares of the sets in :func:`mixed`."""
+
+
+def mixed(n: int, seed: int) -> list[str]:
+    """About ``n`` training captions of several kinds, in no order, for a run to learn from."""
+    rng = np.random.default_rng(seed)
+    texts = [
+        prompt.text
+        for number, (name, share) in enumerate(MIXTURE.items())
+        for prompt in prompts(name, max(1, round(share * n)), seed + number, training=True)
+    ]
+    return [texts[int(at)] for at in rng.permutation(len(texts))]
 
 
 def _candidates(name: PromptSet, rng: np.random.Generator) -> Iterator[Prompt]:

@@ -180,6 +180,10 @@ def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
         direction = Direction.UNCLEAR if rarer and oftener else Direction.MILDER if rarer else Direction.STRICTER
         then = "images that look clean are looked at " + ("less" if rarer else "more") + " often"
         yield Change("", "queries.back_off", then, direction)
+    if was.skip_probe != now.skip_probe:
+        misses = [each.skip_probe.max_miss if each.skip_probe else 0.0 for each in (was, now)]
+        then = f"{'more' if misses[1] > misses[0] else 'fewer'} looks that would find something may be skipped"
+        yield _change("", "queries.skip_probe.max_miss", *misses, then, _turn(*(-miss for miss in misses)))
 
 
 def _rollout(before: Policy, after: Policy) -> Iterator[Change]:

@@ -38,6 +38,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER)]
 Address = Annotated[str, StringConstraints(pattern=ADDRESS, max_length=2_000)]
 Probability = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+Miss = Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)]
 Share = Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)]
 Factor = Annotated[float, Strict(), Field(gt=1, le=1_000, allow_inf_nan=False)]
 Scale = Annotated[float, Strict(), Field(ge=0, le=1_000, allow_inf_nan=False)]

@@ -1,4 +1,4 @@
-"""The keys of the policy language: which are valid where, and which are kept for later."""
+"""The keys of the policy language: which are valid where."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 Keys = Mapping[str, tuple[str, ...]]
 """Valid keys by the way to their mapping."""
-
-RESERVED = {key: f"`{key.rpartition('.')[2]}`" for key in ("queries.skip_probe",)}
-"""Keys that belong to format 1 and that this version does not know yet, and how to speak of them."""
 
 
 def pattern(loc: Loc) -> str:

@@ -86,6 +86,10 @@ def _steps(policy: Policy) -> Iterator[Violation]:
         yield Violation(
             "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
         )
+    if policy.queries.skip_probe is not None and not policy.queries.final:
+        message = "`skip_probe` needs the final look, which never is skipped, and `queries` has `final: false`"
+        final: tuple[Loc, ...] = (("queries", "final"),)
+        yield Violation("skip-without-final", ("queries", "skip_probe"), message, "Leave it out.", final)
     yield from _rising(policy.queries, ("queries",))
     for index, category in enumerate(policy.categories):
         if category.queries is None:

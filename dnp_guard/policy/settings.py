@@ -13,6 +13,7 @@ from dnp_guard.policy.fields import (
     Factor,
     Flag,
     Hold,
+    Miss,
     PolicyModel,
     Probability,
     Scale,
@@ -54,6 +55,15 @@ class BackOff(PolicyModel):
         default=0.2,
         description="A look is quiet where nothing is steered and no probability comes to this part of its threshold.",
         examples=[0.2],
+    )
+
+
+class SkipProbe(PolicyModel):
+    """Looks that a latent probe says are not worth a question."""
+
+    max_miss: Miss = Field(
+        description="Of the looks that would find something, the share that may be skipped. The final look never is.",
+        examples=[0.01],
     )
 
 
@@ -106,6 +116,12 @@ class Queries(PolicyModel):
         description="While nothing in an image is near its threshold, look at it less often, but at every step where "
         "a sensitive category is due. Omitted: every step of the list.",
         examples=[{"factor": 3, "below": 0.2}],
+    )
+    skip_probe: SkipProbe | None = Field(
+        default=None,
+        description="Skip a query where a latent probe, trained with `dnp-guard distill`, is sure enough that nothing "
+        "would be found and nothing is steered. Omitted: never.",
+        examples=[{"max_miss": 0.01}],
     )
     max_questions: Count = Field(
         default=2000,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.document import shorten
 from dnp_guard.policy.fields import IN_WORDS
-from dnp_guard.policy.keys import RESERVED, Keys, key_hint, keys_at, keys_of, pattern
+from dnp_guard.policy.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model import BROKEN_RULES, Policy
 from dnp_guard.policy.suggest import nearest
 
@@ -212,8 +212,6 @@ def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None =
     if kind == "missing":
         return document.problem(loc[:-1], "missing-key", f"`{loc[-1]}` is missing", f"Add `{loc[-1]}:`.")
     if kind == "extra_forbidden":
-        if keys is None and (reserved := RESERVED.get(pattern(loc))):
-            return _reserved(document, loc, reserved)
         return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
     key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")
     expected, hint = _expected(detail)
@@ -246,8 +244,3 @@ def _shown(document: Document, loc: Loc, value: object) -> str:
         return "a mapping"
     text = shorten(document.place(loc).text)
     return f"`{text}`" if text else "an empty text"
-
-
-def _reserved(document: Document, loc: Loc, what: str) -> Problem:
-    message = f"{what} is reserved and not available in this version"
-    return document.problem(loc, "reserved-key", message, "Leave it out.", key=True)

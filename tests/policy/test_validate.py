@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.policy.keys import RESERVED
 from dnp_guard.policy.validate import MAX_PROBLEMS
 
 HEAD = "format: 1\nname: example\n"
@@ -90,14 +89,6 @@ def test_no_rule_speaks_about_what_a_misspelt_key_means(the_problem):
 @pytest.mark.parametrize("root", ["just text", "[1, 2]", "42"])
 def test_a_root_that_is_no_mapping_is_refused(the_problem, root):
     assert (the_problem(root).line, the_problem(root).code) == (1, "wrong-type")
-
-
-@pytest.mark.parametrize("key", RESERVED)
-def test_a_reserved_key_is_refused_and_called_reserved(minimal, the_problem, key):
-    parent, _, name = key.rpartition(".")
-    problem = the_problem(minimal + f"{parent}: {{{name}: 1}}\n")
-    assert (problem.code, problem.line > 0) == ("reserved-key", True)
-    assert f"`{name}`" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ STAGES = {
     "diffusion": stages.train_diffusion,
     "detector": stages.train_detector,
     "vlm": stages.train_vlm,
+    "probe": stages.train_probe,
     "measure": stages.measure_all,
 }
 

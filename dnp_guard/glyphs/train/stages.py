@@ -12,13 +12,19 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
+from dnp_guard.distill.run import watch
+from dnp_guard.distill.training import train
 from dnp_guard.glyphs import models
-from dnp_guard.glyphs.captions import caption
+from dnp_guard.glyphs.captions import caption, mixed
+from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
 from dnp_guard.glyphs.train import autoencoder, detector, diffusion, vision_language
 from dnp_guard.glyphs.train.data import draw
 from dnp_guard.glyphs.train.loop import fit
 from dnp_guard.glyphs.train.measure import measure, write_card
 from dnp_guard.glyphs.train.predictions import predictions
+from dnp_guard.policy import load_policy
+from dnp_guard.probe import save, space_of
+from dnp_guard.vlm.local import TransformersBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 _IMAGES = 48_000
 _WORDINGS = 6
 _PREDICTIONS = 60_000
+_WATCHED = 960
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +163,18 @@ def train_vlm(shop: Workshop) -> None:
     _finish(shop.out)
 
 
+def train_probe(shop: Workshop) -> None:
+    """Stage 5: the latent probe, on what the VLM finds in images of the finished model."""
+    pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
+    policy = load_policy("glyphs")
+    texts = mixed(round(_WATCHED * shop.scale), seed=400)
+    looks = watch(pipe, backend, policy, texts, steps=STEPS, seed=7_000_000, guidance_scale=GUIDANCE_SCALE)
+    probe = train(looks, policy, space_of(pipe.vae), (backend.name, backend.revision))
+    save(probe, shop.out / "probe" / "model.safetensors")
+
+
 def measure_all(shop: Workshop) -> None:
-    """Stage 5: measure what was trained, and write the model card."""
+    """Stage 6: measure what was trained, and write the model card."""
     write_card(shop.out, measure(shop.out), shop.durations())
 
 

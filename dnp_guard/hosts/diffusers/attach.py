@@ -16,7 +16,7 @@ from weakref import WeakSet
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers.call import guarded_call
+from dnp_guard.hosts.diffusers.call import guarded_call, probe_for
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of, row_of
 
@@ -85,6 +85,7 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
     if guard is not None:
         family_of(pipe)
         decoder(pipe, guard.policy.preview.method, guard.preview_vae)
+        probe_for(guard, pipe)
     target = {"name": "diffusers", "target": type(pipe).__name__}
     if before is not None:
         pipe.__class__ = type(pipe).__mro__[1]

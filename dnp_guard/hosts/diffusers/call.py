@@ -9,7 +9,7 @@ from functools import wraps
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import CannotSteer
+from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.families.latents import of_frames
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.injection import Conditioning
+    from dnp_guard.probe import Probe
     from dnp_guard.session import Session
     from dnp_guard.types import GuidanceMode, Negative
 
@@ -80,6 +81,7 @@ class Call:
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
             )
+        self._probe = probe_for(guard, pipe)
         self._users_negatives = users_negatives or [""] * request.images
         self._encoded: dict[str, Conditioning] = {}
         self._substeps = done
@@ -137,6 +139,15 @@ class Call:
         """Decode x̂0, as the policy says."""
         self._seen = coarse(step.prediction)
         return self._decode(of_frames(self._family.unpack(self._pipe, step.prediction, self._wanted)))
+
+    def nearness(self, step: Step) -> list[dict[str, float]]:
+        """How near each category comes to having to be asked about, by the guard's probe."""
+        rule = self.session.policy.queries.skip_probe
+        if self._probe is None or rule is None or step.total is None:
+            return []
+        with self.guard.metrics.overhead("predict"):
+            latents = self._family.unpack(self._pipe, step.prediction, self._wanted)
+            return self._probe.nearness(latents, step.index / step.total, rule.max_miss)
 
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""
@@ -233,6 +244,21 @@ def guarded_call(
         guarded.remove()
     output = Output(result, wanted.get("output_type") or "pil", pipe)
     return output.delivered(guarded.finish(output.pictures))
+
+
+def probe_for(guard: Guard, pipe: Any) -> Probe | None:
+    """The guard's probe, where its policy skips by one.
+
+    Raises:
+        CannotSteer: the probe reads the latents of another autoencoder.
+    """
+    probe = guard.probe
+    if probe is not None:
+        try:
+            probe.check_space(pipe.vae)
+        except DnpGuardError as error:
+            raise CannotSteer(error.message, hint=error.hint) from error
+    return probe
 
 
 def _timesteps(pipe: Any) -> int:

@@ -1,0 +1,128 @@
+"""``dnp-guard distill``: a latent probe, which says which looks are not worth a question."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from dnp_guard.distill.looks import Labelled
+    from dnp_guard.policy import Policy
+
+_MISSES = (0.01, 0.02, 0.05)
+
+
+def distill(
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The probe's file, safetensors.")] = Path("probe.safetensors"),
+    policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")
+    ] = "glyphs",
+    vlm: Annotated[str, typer.Option("--vlm", help="What answers, in a run of its own.")] = "glyphs",
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="One prompt a line; the world's own for the model 'glyphs'.")
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=10, help="Prompts of the world's own.")] = 960,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
+    guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance of the prompt.")] = 5.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is drawn from seed + i.")] = 0,
+    log: Annotated[
+        Path | None, typer.Option("--from", help="Learn from this audit log instead of a run; needs --latents.")
+    ] = None,
+    latents: Annotated[
+        Path | None, typer.Option("--latents", help="The folder that dnp_guard.distill.kept.Latents wrote beside it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a probe on what a vision-language model finds, for `queries.skip_probe`.
+
+    Of the images six tenths train it, two tenths choose its thresholds and two tenths check them.
+    """
+    # torch and diffusers take seconds to import; --help should not
+    from dnp_guard.distill import training  # noqa: PLC0415
+    from dnp_guard.policy import load_policy  # noqa: PLC0415
+    from dnp_guard.probe import save  # noqa: PLC0415
+
+    of = load_policy(policy)
+    if (log is None) != (latents is None):
+        raise DnpGuardError("--from and --latents go together", hint="Give both, or neither to make a run.")
+    if log is not None and latents is not None:
+        looks, vlm_info, space = _recorded(log, latents, of, model)
+    else:
+        wanted = _prompts(prompts, model, images, seed)
+        looks, vlm_info, space = _run(of, model, vlm, wanted, steps, guidance_scale, seed)
+    probe = training.train(looks, of, space, vlm_info, seed=seed)
+    checked = [training.check(probe, looks, miss) for miss in _MISSES]
+    save(probe, out)
+    if as_json:
+        print_json({"probe": str(out), "looks": len(looks), "checked": [asdict(each) for each in checked]})
+        return
+    typer.echo(f"{out}  from {len(looks)} looks; on images that it has not seen:")
+    for each in checked:
+        typer.echo(
+            f"  max_miss {each.max_miss:g}: {each.skipped} of {each.clean} looks that find nothing are skipped, "
+            f"and {each.missed} of {each.found} that find something"
+        )
+
+
+def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[list[Labelled], tuple[str, str], str]:
+    from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
+    from dnp_guard.distill.kept import read  # noqa: PLC0415
+    from dnp_guard.probe import space_of  # noqa: PLC0415
+
+    looks, vlm = read(log, latents, policy)
+    return looks, vlm, space_of(load_model(model).vae)
+
+
+def _run(
+    policy: Policy, model: str, vlm: str, prompts: list[str], steps: int, guidance_scale: float, seed: int
+) -> tuple[list[Labelled], tuple[str, str], str]:
+    from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
+    from dnp_guard.distill.run import watch  # noqa: PLC0415
+    from dnp_guard.probe import space_of  # noqa: PLC0415
+    from dnp_guard.vlm.base import describe  # noqa: PLC0415
+    from dnp_guard.vlm.plugin import build  # noqa: PLC0415
+
+    pipe: Any = load_model(model)
+    backend = build(vlm)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("looking", total=len(prompts))
+        looks = watch(
+            pipe,
+            backend,
+            policy,
+            prompts,
+            steps=steps,
+            seed=seed,
+            guidance_scale=guidance_scale,
+            advance=lambda done: progress.advance(task, done),
+        )
+    info = describe(backend)
+    return looks, (info.name, info.revision), space_of(pipe.vae)
+
+
+def _prompts(file: Path | None, model: str, images: int, seed: int) -> list[str]:
+    if file is not None:
+        try:
+            return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DnpGuardError(
+                f"{file}: cannot be read: {error}", hint="Give a text file, one prompt a line."
+            ) from error
+    if model != "glyphs":
+        raise DnpGuardError(
+            f"no prompts to run {model} with",
+            hint="Give --prompts FILE: some that draw what the policy looks for, and some that do not.",
+        )
+    from dnp_guard.glyphs.captions import mixed  # noqa: PLC0415 (imports numpy)
+
+    return mixed(images, seed)
