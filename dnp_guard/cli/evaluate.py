@@ -17,6 +17,7 @@ from dnp_guard.cli.console import AsJson, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from dnp_guard.evaluate.ablations import Ablation
     from dnp_guard.evaluate.outputs import Written
     from dnp_guard.evaluate.plan import Batch, Plan
     from dnp_guard.evaluate.runner import Measured
@@ -46,6 +47,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; 25 otherwise.")] = None,
     policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs",
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="The guard alone, with one thing of its policy changed at a time.")
+    ] = False,
     detector: Annotated[
         str, typer.Option(help="What judges: glyphs, nudenet, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's.")
     ] = "glyphs",
@@ -82,8 +86,9 @@ def evaluate(
         clip=clip,
         keep_images=keep_images,
     )
-    if engine not in {"here", "ray"}:
-        raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
+    if ablations:
+        _ablations(plan, out, as_json=as_json)
+        return
     world = World(plan, plugin or ())
     identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
     if again:
@@ -157,6 +162,26 @@ def _run(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("batches, every method side by side", total=len(plan.batches()))
         run(plan, journal, engine, lambda done: progress.advance(task, done))
+
+
+def _ablations(plan: Plan, out: Path, *, as_json: bool) -> None:
+    from dnp_guard.evaluate.ablation_run import FILE, PAGE, markdown, measure  # noqa: PLC0415 (as above)
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def begin(each: Ablation) -> Callable[[int], None]:
+            task = progress.add_task(each.name, total=len(plan.batches()))
+            return lambda done: progress.advance(task, done)
+
+        lines = measure(plan, out, begin=begin)
+    files = [str(out / FILE), str(out / PAGE)]
+    if as_json:
+        print_json({"ok": True, "errors": [], "results": lines, "files": files})
+    else:
+        typer.echo(markdown(lines))
+        typer.echo("\n".join(files))
 
 
 def _ray(plan: Plan, address: str | None, plugins: Sequence[str]) -> Callable[[Sequence[Batch]], Iterator[Measured]]:

@@ -50,7 +50,17 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("no waiting", "Denoising goes on while the model answers.", {"queries": {"wait": False}}),
     Ablation("controller", "The scale follows what the looks see.", {"guidance": {"strength": "controller"}}),
     Ablation(
+        "controller, scale 20",
+        "The same, with a higher scale as the most it may use.",
+        {"guidance": {"strength": "controller", "scale": 20.0}},
+    ),
+    Ablation(
         "no hold", "A negative goes at the first look that no longer sees its category.", {"guidance": {"hold": 0}}
+    ),
+    Ablation(
+        "back-off and controller",
+        "Looks become rarer, and the scale follows what they see, up to 20.",
+        {"queries": BACK_OFF, "guidance": {"strength": "controller", "scale": 20.0}},
     ),
 )
 """Every row, in the order of the table. What changes several things at once stands after what it is made of."""
