@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard import fields, override
+from dnp_guard import admission, fields, override
 from dnp_guard.audit import previews, prompt_field, prompt_key, spool_folder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
 from dnp_guard.hosts.diffusers import late
@@ -24,7 +24,6 @@ from dnp_guard.rehearsal.detection import looking_at
 from dnp_guard.rollout import Narrowing, Rollout
 from dnp_guard.session import Request, Runtime, Session
 from dnp_guard.telemetry import Metrics, Tracing
-from dnp_guard.vlm.address import allowed
 from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.canary import Watched
 from dnp_guard.vlm.known import read_known
@@ -347,11 +346,11 @@ class Guard:
 
     def _admit(self, policy: Policy) -> None:
         if self._asker is not None:
-            _refuse_backend(policy, self._asker.backend)
-            _refuse_uncalibrated(policy, self._asker.backend)
+            admission.refuse_backend(policy, self._asker.backend)
+            admission.refuse_uncalibrated(policy, self._asker.backend)
             self._probes.of(policy, describe(self._asker.backend), alone=self._second is None)
         if self._second is not None:
-            _refuse_backend(policy, self._second)
+            admission.refuse_backend(policy, self._second)
 
     def _warn_uncalibrated(self) -> None:
         """Record which categories in shadow have thresholds that were measured on another model."""
@@ -404,38 +403,6 @@ class Guard:
         if recorder is not None:
             policy, said = self.policy, f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
             recorder.emit("degraded", required=policy.audit.required, policy=fields.policy(policy), reason=said)
-
-
-def _refuse_backend(policy: Policy, backend: Backend) -> None:
-    info = describe(backend)
-    sensitive = [category.id for category in policy.categories if category.sensitive]
-    listed = policy.vlm is None or (
-        all(allowed(address, policy.vlm.allow) for address in info.addresses)
-        if info.addresses
-        else info.local and "local" in policy.vlm.allow
-    )
-    if not listed or (sensitive and not info.local):
-        why = f"category {sensitive[0]!r} is sensitive" if sensitive else "vlm.allow does not list it"
-        raise VlmUnavailable(
-            f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",
-            hint="Use a backend that the policy allows.",
-        )
-    if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
-        raise VlmUnavailable(
-            f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
-            hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
-        )
-
-
-def _refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
-    info = describe(backend)
-    for category in measured_on_another(policy, info.name, info.revision):
-        if not policy.shadow(category.id):
-            raise VlmUnavailable(
-                f"policy {policy.name!r}: the thresholds of {category.id!r} were measured on {category.calibration}, "
-                f"and the backend is {info.name} {info.revision}",
-                hint="Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`.",
-            )
 
 
 def _builtin() -> tuple[object, ...]:
