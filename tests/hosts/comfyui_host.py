@@ -7,12 +7,18 @@ swallowed. ``install`` puts the modules that custom nodes import into ``sys.modu
 
 import copy
 import importlib.util
+import io
+import json
 import math
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import torch
+from PIL import Image
 
 from tests.hosts.ksampling import Conditioning, Denoiser, noise, sampler
 
@@ -206,13 +212,12 @@ class KSampler:
 
     def __init__(self, name):
         self.sampler_function = sampler(name)
-        if name in {"dpm_fast", "dpm_adaptive"}:  # ComfyUI wraps these in functions of its own
+        if name == "dpm_fast":  # which ComfyUI wraps in a function of its own
 
             def chosen(model, x, sigmas, **more):
-                count = (len(sigmas) - 1,) if name == "dpm_fast" else ()
-                return sampler(name)(model, x, float(sigmas[-2]), float(sigmas[0]), *count, **more)
+                return sampler(name)(model, x, float(sigmas[-2]), float(sigmas[0]), len(sigmas) - 1, **more)
 
-            chosen.__name__ = f"{name}_function"
+            chosen.__name__ = "dpm_fast_function"
             self.sampler_function = chosen
 
     def sample(self, guider, sigmas, callback, noise, seed):
@@ -240,6 +245,10 @@ class Vae:
         self._pipe = pipe
 
     @torch.no_grad()
+    def encode(self, pixels):
+        return self._pipe.vae.encode(pixels.permute(0, 3, 1, 2) * 2 - 1).latents
+
+    @torch.no_grad()
     def decode(self, latent):
         return (self._pipe.vae.decode(latent).sample / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
@@ -248,10 +257,11 @@ PREVIEWS = []
 """The predictions that the host's own preview was shown, of the latest run."""
 
 
-def _drawn(guider, name, latent, steps, seed, highest=1.0):
+def _drawn(guider, name, latent, steps, seed, denoise=1.0):
     PREVIEWS.clear()
-    levels = guider.model_patcher.model.denoiser.sigmas(steps, highest=highest)
-    x = noise(latent["samples"].shape, levels, seed)
+    model = guider.model_patcher.model
+    levels = model.denoiser.sigmas(steps, highest=denoise)
+    x = noise(latent["samples"].shape, levels, seed) + latent["samples"] * model.scale * (denoise < 1)
     shown = lambda step, x0, x, total: PREVIEWS.append(x0)  # noqa: E731
     return {"samples": guider.sample(x, latent["samples"], KSampler(name), levels, shown, seed)}
 
@@ -267,16 +277,17 @@ def _node(inputs, returns, function, *, output=False, optional=None):
 def nodes_of(pipe, saved):
     """The host's own nodes; what SaveImage is given is appended to ``saved``."""
     cond = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
-    numbers = {"seed": "INT", "steps": "INT", "cfg": "FLOAT", "sampler_name": "COMBO"}
+    numbers = {"seed": "INT", "steps": "INT", "cfg": "FLOAT", "sampler_name": SAMPLER_NAMES, "scheduler": ["normal"]}
+    size = {"width": "INT", "height": "INT", "batch_size": "INT"}
 
     def load(ckpt_name):
         return ModelPatcher(Model(pipe)), Clip(pipe), Vae(pipe)
 
-    def ksampler(model, positive, negative, latent_image, seed, steps, cfg, sampler_name):
+    def ksampler(model, positive, negative, latent_image, seed, steps, cfg, sampler_name, scheduler, denoise):
         guider = CFGGuider(model)
         guider.set_conds(positive=positive, negative=negative)
         guider.cfg = cfg
-        return (_drawn(guider, sampler_name, latent_image, steps, seed),)
+        return (_drawn(guider, sampler_name, latent_image, steps, seed, denoise),)
 
     def basic_guider(model, conditioning):
         guider = CFGGuider(model)
@@ -286,7 +297,7 @@ def nodes_of(pipe, saved):
     def custom(guider, latent_image, seed, steps, sampler_name):
         return (_drawn(guider, sampler_name, latent_image, steps, seed),)
 
-    def save(images):
+    def save(images, filename_prefix):
         saved.append(images)
         return {"ui": {"images": len(images)}, "result": ()}
 
@@ -301,9 +312,13 @@ def nodes_of(pipe, saved):
             lambda clip, text: (clip.encode_from_tokens_scheduled(clip.tokenize(text)),),
         ),
         "EmptyLatentImage": _node(
-            {"batch_size": "INT"}, ("LATENT",), lambda batch_size: ({"samples": torch.zeros(batch_size, 8, 8, 8)},)
+            size,
+            ("LATENT",),
+            lambda width, height, batch_size: ({"samples": torch.zeros(batch_size, 8, height // 4, width // 4)},),
         ),
-        "KSampler": _node({"model": "MODEL", **cond, "latent_image": "LATENT", **numbers}, ("LATENT",), ksampler),
+        "KSampler": _node(
+            {"model": "MODEL", **numbers, **cond, "latent_image": "LATENT", "denoise": "FLOAT"}, ("LATENT",), ksampler
+        ),
         "BasicGuider": _node({"model": "MODEL", "conditioning": "CONDITIONING"}, ("GUIDER",), basic_guider),
         "SamplerCustomAdvanced": _node(
             {"guider": "GUIDER", "latent_image": "LATENT", "seed": "INT", "steps": "INT", "sampler_name": "COMBO"},
@@ -313,8 +328,11 @@ def nodes_of(pipe, saved):
         "VAEDecode": _node(
             {"samples": "LATENT", "vae": "VAE"}, ("IMAGE",), lambda samples, vae: (vae.decode(samples["samples"]),)
         ),
+        "VAEEncode": _node(
+            {"pixels": "IMAGE", "vae": "VAE"}, ("LATENT",), lambda pixels, vae: ({"samples": vae.encode(pixels)},)
+        ),
         "LoadImage": _node({"image": "STRING"}, ("IMAGE",), lambda image: (torch.full((1, 32, 32, 3), 0.25),)),
-        "SaveImage": _node({"images": "IMAGE"}, (), save, output=True),
+        "SaveImage": _node({"images": "IMAGE", "filename_prefix": "STRING"}, (), save, output=True),
         "SaveLatent": _node({"samples": "LATENT"}, (), lambda samples: {"result": ()}, output=True),
     }
 
@@ -392,6 +410,95 @@ class PromptServer:
         self.executed.append(node["class_type"])
         result = getattr(kind(), kind.FUNCTION)(**given)
         return result["result"] if isinstance(result, dict) else result
+
+
+class Api:
+    """The server's HTTP API on loopback: what a program that queues workflows uses of it.
+
+    Args:
+        comfy: from :func:`install`.
+    """
+
+    def __init__(self, comfy):
+        self._comfy = comfy
+        self._history = {}
+        api = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                where = urlsplit(self.path)
+                if where.path == "/view":
+                    self._answer(200, api.picture(parse_qs(where.query)["filename"][0]), "image/png")
+                else:
+                    self._answer(200, json.dumps(api.told(where.path)).encode())
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, document = api.queued(body["prompt"]) if self.path == "/prompt" else api.freed()
+                self._answer(status, json.dumps(document).encode())
+
+            def _answer(self, status, content, kind="application/json"):
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def told(self, path):
+        if path == "/object_info":
+            told = {}
+            for name, kind in self._comfy.server.classes.items():
+                required = {key: list(value) for key, value in kind.INPUT_TYPES()["required"].items()}
+                required |= {"ckpt_name": [["glyphs"]]} if name == "CheckpointLoaderSimple" else {}
+                told[name] = {"input": {"required": required}}
+            return told
+        name = path.removeprefix("/history/")
+        return {name: self._history[name]} if name in self._history else {}
+
+    def freed(self):
+        self._comfy.server._cache.clear()
+        return 200, {}
+
+    def queued(self, nodes):
+        name, before = f"run-{len(self._history)}", len(self._comfy.saved)
+        try:
+            status, told = self._comfy.server.post(nodes)
+        except Exception as error:  # noqa: BLE001 (what a node raises ends its workflow, and not the host)
+            self._history[name] = {"status": {"status_str": "error", "messages": [str(error)]}, "outputs": {}}
+            return 200, {"prompt_id": name}
+        if status != 200:
+            return status, {"error": told}
+        images = [
+            {"filename": f"{index}-{at}", "subfolder": "", "type": "output"}
+            for index in range(before, len(self._comfy.saved))
+            for at in range(len(self._comfy.saved[index]))
+        ]
+        self._history[name] = {"status": {"status_str": "success"}, "outputs": {"7": {"images": images}}}
+        return 200, {"prompt_id": name}
+
+    def picture(self, filename):
+        index, at = map(int, filename.split("-"))
+        image = self._comfy.saved[index][at]
+        picture = Image.fromarray((image.numpy() * 255).round().clip(0, 255).astype("uint8"))
+        written = io.BytesIO()
+        picture.save(written, "PNG")
+        return written.getvalue()
 
 
 def install(monkeypatch, pipe):

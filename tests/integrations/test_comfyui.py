@@ -11,7 +11,7 @@ import torch
 from dnp_guard import Guard
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.hosts.comfyui_host import PREVIEWS, SAMPLER_NAMES, install
+from tests.hosts.comfyui_host import INTEGRATION, PREVIEWS, SAMPLER_NAMES, install
 from tests.policies import policy, star
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
@@ -54,7 +54,7 @@ def workflow(*, sampler="euler", cfg=5.0, seed=3, batch=3, steps=STEPS, text="a 
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "glyphs"}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": text}},
         "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
-        "4": {"class_type": "EmptyLatentImage", "inputs": {"batch_size": batch}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": 32, "height": 32, "batch_size": batch}},
         "5": {
             "class_type": "KSampler",
             "inputs": {
@@ -66,10 +66,12 @@ def workflow(*, sampler="euler", cfg=5.0, seed=3, batch=3, steps=STEPS, text="a 
                 "steps": steps,
                 "cfg": cfg,
                 "sampler_name": sampler,
+                "scheduler": "normal",
+                "denoise": 1.0,
             },
         },
         "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
-        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0]}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "plain"}},
     }
 
 
@@ -108,7 +110,7 @@ class TestTheNodes:
         assert same(plain, watched) == [True] * 3
         assert len(guard.last.images[0].looks) > 2
 
-    @pytest.mark.parametrize("sampler", [each for each in SAMPLER_NAMES if each != "dpm_adaptive"])
+    @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
     def test_only_the_image_in_which_something_is_found_is_steered(self, comfy, monkeypatch, sampler):
         nodes = workflow(sampler=sampler, steps=16 if sampler == "dpm_fast" else STEPS)  # three evaluations a step
         plain, _ = drawn(comfy, nodes)
@@ -249,7 +251,7 @@ class TestTheFinalLook:
         nodes = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
             "2": {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["1", 0]}},
-            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
         }
         images, _ = drawn(comfy, nodes)
         assert guard.last.decision == "blocked"
@@ -294,7 +296,7 @@ class TestEnforcing:
         inside(monkeypatch, [{"star": 0.9}])
         nodes = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
-            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
         }
         images, _ = drawn(enforcing, nodes)
         assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
@@ -397,7 +399,7 @@ class TestTheService:
         nodes = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
             "2": {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["1", 0]}},
-            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
         }
         images, _ = drawn(comfy, nodes)
         assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
@@ -424,3 +426,125 @@ class TestTheService:
         with pytest.raises(KeyboardInterrupt):
             comfy.server.post(with_nodes(workflow(), vlm=""))
         assert guarded.records("request.abandoned")
+
+
+class TestTheExampleWorkflow:
+    """What ComfyUI's own page loads: widgets have no names there, only their order."""
+
+    WORKFLOW = INTEGRATION / "example_workflows" / "guarded.json"
+
+    @pytest.fixture
+    def document(self):
+        return json.loads(self.WORKFLOW.read_text(encoding="utf-8"))
+
+    @staticmethod
+    def widgets(kind):
+        """Inputs that are set in the node itself: plain values and choices."""
+        declared = kind.INPUT_TYPES()
+        every = {**declared["required"], **declared.get("optional", {})}
+        plain = {"STRING", "INT", "FLOAT", "BOOLEAN"}
+        return {key: value[0] for key, value in every.items() if isinstance(value[0], list) or value[0] in plain}
+
+    def queued(self, document, classes):
+        """The workflow in the form of the API, as the page makes it."""
+        links = {link[0]: link for link in document["links"]}
+        nodes = {}
+        for node in document["nodes"]:
+            values = list(node["widgets_values"])
+            if node["type"] == "KSampler":
+                del values[1]  # what becomes of the seed afterwards is the page's own
+            inputs = dict(zip(self.widgets(classes[node["type"]]), values, strict=True))
+            for given in node["inputs"]:
+                inputs[given["name"]] = [str(links[given["link"]][1]), links[given["link"]][2]]
+            nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+        return nodes
+
+    def test_its_links_are_between_outputs_and_inputs_of_one_type(self, comfy, document):
+        nodes = {node["id"]: node for node in document["nodes"]}
+        for link, source, slot, target, at, kind in document["links"]:
+            given = nodes[target]["inputs"][at]
+            declared = comfy.server.classes[nodes[target]["type"]].INPUT_TYPES()
+            wanted = {**declared["required"], **declared.get("optional", {})}[given["name"]][0]
+            made = comfy.server.classes[nodes[source]["type"]].RETURN_TYPES[slot]
+            assert (given["link"], given["type"], wanted, made) == (link, kind, kind, kind)
+            assert link in nodes[source]["outputs"][slot]["links"]
+
+    def test_it_runs(self, comfy, monkeypatch, document):
+        guard = inside(monkeypatch, [{"star": 0.9}, CLEAN])
+        nodes = self.queued(document, comfy.server.classes)
+        for node in nodes.values():
+            if node["class_type"] == "EmptyLatentImage":
+                node["inputs"] |= {"width": 32, "height": 32}
+            if node["class_type"] == "DNPGuard":
+                node["inputs"]["vlm"] = "scripted:"
+        drawn(comfy, nodes)
+        assert guard.last.decision == "steered"
+
+
+class TestSettings:
+    @pytest.fixture
+    def settings(self, comfy):
+        return sys.modules["comfyui_dnp_guard.settings"]
+
+    def written(self, tmp_path, text):
+        (tmp_path / "dnp_guard.json").write_text(text, encoding="utf-8")
+        return tmp_path / "dnp_guard.json"
+
+    def test_without_a_file_the_defaults_are_in_force_and_a_workflow_may_choose(self, settings, tmp_path):
+        assert settings.load(tmp_path / "dnp_guard.json", {}) == settings.Settings()
+        chosen = settings.chosen(settings.Settings(), vlm="glyphs", service="", mode="auto")
+        assert chosen.vlm == "glyphs"
+
+    def test_a_file_locks_what_a_workflow_may_choose(self, settings, tmp_path):
+        loaded = settings.load(self.written(tmp_path, '{"url": "https://guard.example"}'), {})
+        assert settings.chosen(loaded, vlm="scripted:x", service="http://127.0.0.1:9", mode="in process") == loaded
+
+    def test_a_file_that_is_unlocked_does_not(self, settings, tmp_path):
+        loaded = settings.load(self.written(tmp_path, '{"locked": false, "vlm": "glyphs"}'), {})
+        assert settings.chosen(loaded, vlm="", service="", mode="service").vlm == ""
+
+    def test_a_token_goes_to_no_other_service_than_the_operators(self, settings):
+        operators = settings.Settings(url="http://127.0.0.1:8777", token="secret")
+        assert settings.chosen(operators, vlm="", service="http://127.0.0.1:8777/", mode="service").token == "secret"
+        assert settings.chosen(operators, vlm="", service="http://evil.example", mode="service").token == ""
+
+    def test_the_environment_goes_before_the_file(self, settings, tmp_path):
+        file = self.written(tmp_path, '{"policy": "default"}')
+        assert settings.load(file, {"DNP_GUARD_POLICY": "strict"}).policy == "strict"
+
+    def test_the_token_is_read_from_its_file_and_never_shown(self, settings, tmp_path):
+        (tmp_path / "token").write_text("secret\n", encoding="utf-8")
+        file = self.written(tmp_path, json.dumps({"token_file": str(tmp_path / "token")}))
+        loaded = settings.load(file, {})
+        assert loaded.token == "secret"
+        assert "secret" not in repr(loaded)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("{", "Mend the file"),
+            ('{"enforced": "server"}', "its keys may be"),
+            ('{"enforce": "always"}', "none of off, server"),
+            ('{"url": "ftp://x"}', "no http or https address"),
+            ('{"start": "dnp-guard serve"}', "is no tuple"),
+            ('{"token_file": "/nowhere/at/all"}', "the token cannot be read"),
+        ],
+    )
+    def test_what_cannot_be_used_is_refused_with_the_reason(self, settings, tmp_path, text, reason):
+        with pytest.raises(settings.BadSettings, match=reason):
+            settings.load(self.written(tmp_path, text), {})
+
+
+class TestTheFingerprint:
+    def test_it_changes_with_the_policys_file(self, comfy, tmp_path):
+        node = comfy.server.classes["DNPGuard"]
+        file = tmp_path / "policy.yaml"
+        file.write_text("a", encoding="utf-8")
+        first = node.IS_CHANGED(policy=str(file), vlm="glyphs")
+        assert node.IS_CHANGED(policy=str(file), vlm="glyphs") == first
+        file.write_text("b", encoding="utf-8")
+        assert node.IS_CHANGED(policy=str(file), vlm="glyphs") != first
+
+    def test_with_the_service_every_run_is_a_new_one(self, comfy):
+        fingerprint = comfy.server.classes["DNPGuard"].IS_CHANGED()
+        assert fingerprint != fingerprint  # noqa: PLR0124 (it is not a number, which is equal to nothing)
