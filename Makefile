@@ -39,15 +39,16 @@ docs: $(READY) ## Generate the reference pages and build the documentation; warn
 	@echo "docs/_build/html/index.html"
 
 # Scales at which a static negative suppresses less, and drifts less: what ours is compared with at equal suppression.
-RIVALS := static-separate@3,static-separate@5,static-separate@8
+RIVALS := static-separate@5,static-separate@8
 WORKERS ?= 2
+EVALUATE := $(BIN)/dnp-guard evaluate --again --workers $(WORKERS)
 
 evaluate: $(READY) ## Measure every method and write docs/explanation/results.md; QUICK=1 for a sign of life.
 ifdef QUICK
-	$(BIN)/dnp-guard evaluate --quick --again --workers $(WORKERS) --out build/evaluate-quick
+	$(EVALUATE) --quick --out build/evaluate-quick
 else
-	$(BIN)/dnp-guard evaluate --n 200 --again --workers $(WORKERS) --methods all,$(RIVALS) --sets attack,benign,multi \
-		--out build/evaluate --results docs/explanation/results.json
+	$(EVALUATE) --n 200 --methods all,$(RIVALS) --sets attack,benign,multi --grow only --out build/evaluate \
+		--results docs/explanation/results.json
 	$(BIN)/python -m docs.generate
 endif
 
@@ -55,9 +56,8 @@ evaluate-quick: ## The same as make evaluate QUICK=1.
 	$(MAKE) evaluate QUICK=1
 
 evaluate-full: $(READY) ## Measure every method on every prompt set; what was cut short goes on.
-	$(BIN)/dnp-guard evaluate --again --workers $(WORKERS) --methods all,$(RIVALS) \
-		--sets attack,benign,multi,explicit,near-benign,late --out build/evaluate-full \
-		--results docs/explanation/results.json
+	$(EVALUATE) --methods all,$(RIVALS) --sets attack,benign,multi,explicit,near-benign,late \
+		--out build/evaluate-full --results docs/explanation/results.json
 	$(BIN)/python -m docs.generate
 
 bench: $(READY) ## Measure; nothing is asserted of the clock.

@@ -39,10 +39,17 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation"),
     quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False,
     grow: Annotated[
-        bool, typer.Option(help="Where prompts draw several forbidden things, grow the policy from one to all.")
-    ] = True,
+        str,
+        typer.Option(
+            help="Where prompts draw several forbidden things, grow the policy from one to all: beside the other "
+            "methods, as the only ones there, or no."
+        ),
+    ] = "beside",
     again: Annotated[
         bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")
+    ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; 25 otherwise.")] = None,
@@ -71,8 +78,12 @@ def evaluate(
     from dnp_guard.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
     from dnp_guard.evaluate.journal import Journal, discard  # noqa: PLC0415
     from dnp_guard.evaluate.processes import in_processes  # noqa: PLC0415
-    from dnp_guard.evaluate.runner import World, here, run  # noqa: PLC0415
+    from dnp_guard.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
+    if grow not in {"beside", "only", "no"}:
+        raise typer.BadParameter(f"--grow {grow!r}: beside, only or no.")
+    if engine not in {"here", "ray"}:
+        raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
     plan = _plan(
         methods=methods,
         sets=sets,
@@ -91,14 +102,17 @@ def evaluate(
         return
     world = World(plan, plugin or ())
     identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
-    if again:
+    if again and not report:
         discard(out, identity, sum(plan.sizes()))
     journal = Journal(out, identity)
     if engine == "ray":
         measure = _ray(plan, address, plugin or ())
     else:
         measure = here(world) if workers == 1 else in_processes(plan, workers, plugin or ())
-    _run(plan, journal, measure, run)
+    if report:
+        require_some(journal, plan)
+    else:
+        _run(plan, journal, measure, run)
     written = outputs.write(plan, world.detector, journal, results=results, merge=merge or ())
     if as_json:
         print_json({"ok": True, "errors": [], **written.document()})
@@ -116,7 +130,7 @@ def _plan(
     sets: str,
     scales: Sequence[float],
     n: int | None,
-    grow: bool,
+    grow: str,
     seed: int,
     steps: int | None,
     policy: str,
@@ -135,7 +149,7 @@ def _plan(
     columns = columns_of(words, scales)
     names = {column.method for column in columns}
     most = len(rules.categories)
-    grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)] if grow else []
+    grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)]
     lists = [prompt_set(each) for each in _words(sets)]
     for each in lists:
         if each.assumed:
@@ -143,7 +157,7 @@ def _plan(
     return Plan(
         {each.name: each.entries[:n] for each in lists},
         columns,
-        tuple(grown),
+        () if grow == "no" else tuple(grown),
         rules,
         seed,
         steps or STEPS,
@@ -151,6 +165,7 @@ def _plan(
         detector=detector,
         clip=clip,
         keep_images=keep_images,
+        only_grown=grow == "only",
     )
 
 

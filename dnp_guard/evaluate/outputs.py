@@ -73,6 +73,7 @@ def identity(plan: Plan, detector: ImageDetector) -> dict[str, Any]:
         "detector": describe(detector),
         "clip": plan.clip,
         "keep_images": plan.keep_images,
+        "only_grown": plan.only_grown,
     }
 
 
@@ -100,7 +101,7 @@ def write(
         seed=plan.seed,
         date=journal.plan["date"],
     )
-    lines = table.merged({str(folder): own, **{str(path): table.read(path) for path in merge}})
+    lines = table.merged({**{str(path): table.read(path) for path in merge}, str(folder): own})
     text = json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = [folder / "results.json", *([results] if results else [])]
     for path in files:

@@ -72,6 +72,7 @@ class Plan:
         detector: spec of what judges them.
         clip: folder or id of the model of the alignment score; None for no such score.
         keep_images: whether all images are kept, and not only what the contact sheets need.
+        only_grown: whether, where policies grow, only the methods are run whose policies do.
     """
 
     sets: Mapping[str, tuple[Entry, ...]]
@@ -86,11 +87,15 @@ class Plan:
     detector: str = "glyphs"
     clip: str | None = None
     keep_images: bool = False
+    only_grown: bool = False
 
     def columns_of(self, name: str) -> tuple[Column, ...]:
         """What is run on one set."""
-        several = any(len(entry.prompt.forbidden) > 1 for entry in self.sets[name])
-        return self.columns + (self.grown if several else ())
+        if not any(len(entry.prompt.forbidden) > 1 for entry in self.sets[name]):
+            return self.columns
+        grown = {UNGUARDED, *(column.method for column in self.grown)}
+        shipped = tuple(column for column in self.columns if column.method in grown or not self.only_grown)
+        return shipped + self.grown
 
     def sizes(self) -> list[int]:
         """How many rows each batch has."""

@@ -226,6 +226,16 @@ def run(
         advance(1)
 
 
+def require_some(journal: Journal, plan: Plan) -> None:
+    """Cut off a batch that is not whole.
+
+    Raises:
+        DnpGuardError: no batch is.
+    """
+    if not journal.keep(plan.sizes()):
+        raise DnpGuardError(f"{journal.folder} holds no whole batch yet", hint="Leave --report out to measure.")
+
+
 def here(world: World) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
     """The engine of one process: one batch after the other, on one thread, which gives the same bits everywhere."""
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -74,6 +75,7 @@ def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
         (["--sets", "atack"], "attack"),
         (["--scales", "x"], "--scales 'x'"),
         (["--engine", "spark"], "here or ray"),
+        (["--grow", "yes"], "beside, only or no"),
         (["--detector", "yolo"], "no detector knows the spec 'yolo'"),
         (["--sets", "none.csv"], "none.csv"),
     ],
@@ -88,3 +90,14 @@ def test_json_is_one_document(measured, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["ok"]
     assert {"results", "targets", "files"} <= set(document)
+
+
+def test_a_run_that_was_cut_short_can_be_reported_on(measured, tmp_path, capsys):
+    shutil.copytree(measured, tmp_path / "cut")
+    rows = tmp_path / "cut" / "rows.jsonl"
+    rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:-1]))
+    assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(tmp_path / "cut"), "--report", "--json"]) == 0
+    assert {line["set"] for line in json.loads(capsys.readouterr().out)["results"]} == {"attack"}
+    rows.unlink()
+    assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(tmp_path / "cut"), "--report"]) == 2
+    assert "no whole batch yet" in capsys.readouterr().err

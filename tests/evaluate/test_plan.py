@@ -40,6 +40,14 @@ def test_policies_grow_where_prompts_draw_several_things():
     assert len(two.columns_of("attack")) == 2
 
 
+def test_only_the_methods_whose_policies_grow_may_be_run_there():
+    sets = {"multi": (entry(0, forbidden=("star", "bolt")),), "attack": (entry(0),)}
+    columns = Column("unguarded"), Column("safree"), Column("dnp-guard")
+    narrow = Plan(sets, columns, (Column("dnp-guard", None, 1),), load_policy("glyphs"), 0, 25, 5.0, only_grown=True)
+    assert [column.method for column in narrow.columns_of("multi")] == ["unguarded", "dnp-guard", "dnp-guard"]
+    assert narrow.columns_of("attack") == columns
+
+
 @given(st.sampled_from("abcd"), st.integers(1, 4))
 def test_every_policy_has_the_first_category_and_the_next_has_one_more(first, count):
     found = categories_from(first, count, "abcd")
