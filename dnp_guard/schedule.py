@@ -116,7 +116,7 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None) -> Pace:
         queries: of the policy.
         pace: before the look.
         step: k, 0-based.
-        near: from :func:`nearest`, the highest of all images; 1 or more where something is held.
+        near: from :func:`nearest`, the highest of all images; 1 or more where something was found.
     """
     until = pace.until
     if queries.back_off is not None and near is not None:

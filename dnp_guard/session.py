@@ -430,9 +430,9 @@ class Session:
         return True
 
     def _paced(self, image: _Image, step: Step, probabilities: Mapping[str, float]) -> schedule.Pace:
-        """The pace of an image after a look at it; what is held is as near as can be, so that no look is quiet."""
+        """The pace of an image after a look at it; what was found comes back, so no look is quiet after it."""
         near = schedule.nearest(self._policy, probabilities, schedule.progress(step))
-        near = 1.0 if image.history.held else near
+        near = 1.0 if image.history.held or image.history.found else near
         return schedule.after(self._policy.queries, image.pace, schedule.place(step)[0], near)
 
     def missed(self, step: Step | None, error: Exception) -> None:

@@ -96,10 +96,11 @@ def test_an_image_in_which_something_is_near_is_looked_at_at_every_step_of_the_l
     assert {r.get("reason") for r in sink.records} == {None}
 
 
-def test_while_a_negative_is_held_no_look_is_quiet():
+@pytest.mark.parametrize("hold", [0, 9])
+def test_once_something_was_found_no_look_is_quiet(hold):
     sink = MemorySink()
     watching = Guard(
-        policy(queries={"steps": [0.1, 0.2, 0.3, 0.4], "back_off": {}}, guidance={"hold": 9}),
+        policy(queries={"steps": [0.1, 0.2, 0.3, 0.4], "back_off": {}}, guidance={"hold": hold}),
         vlm=ScriptedBackend([{"star": 0.9}, {}]),
         audit=sink,
     )

@@ -53,7 +53,7 @@ class BackOff(PolicyModel):
     )
     below: Probability = Field(
         default=0.2,
-        description="A look is quiet where nothing is steered and no probability comes to this part of its threshold.",
+        description="A look is quiet where nothing was found yet and no probability comes to this part of a threshold.",
         examples=[0.2],
     )
 
