@@ -56,9 +56,9 @@ class Gate:
         grant = tokens.grant(headers.get("authorization"))
         if grant is None:
             raise Problem("token", "Send Authorization: Bearer with a token of the token file.")
-        if tokens.open and _name(headers.get("host", "")) not in _NAMES:
-            # A web page whose name was made to point here would otherwise speak with the user's own service.
-            raise Problem("address", "Without a token file, the service is asked as localhost.")
+        if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
+            # A web page would otherwise speak with the user's own service, be it under a name made to point here.
+            raise Problem("address", "Without a token file, the service is asked as localhost, and by no web page.")
         if int(headers.get("content-length") or 0) > self._body:
             raise Problem("body", f"{self._body} bytes are taken.")
         return grant

@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import ssl
-import tempfile
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -103,13 +103,7 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
     """
     with ExitStack() as stack:
         if workers > 1:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dnp-guard-")))
-            metrics = folder / "metrics"
-            metrics.mkdir()
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
-            if settings.store == "sqlite::memory:":
-                settings = settings.model_copy(update={"store": f"sqlite:{folder / 'sessions.sqlite'}"})
-        os.environ[VARIABLE] = settings.model_dump_json()
+            settings = _shared(settings, Path(stack.enter_context(TemporaryDirectory(prefix="dnp-guard-"))), stack)
         config = uvicorn.Config(
             _FACTORY if workers > 1 else create(settings),
             factory=workers > 1,
@@ -135,10 +129,22 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
             parent.run()
             return 2 if any(process.exitcode == STARTUP_FAILURE for process in parent.processes) else 0
         # uvicorn raises the signal that ended it once more when all is answered.
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: None))
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
         return 0
+
+
+def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
+    """What several workers share, until the stack is closed: the store, metrics, and the settings themselves."""
+    metrics = folder / "metrics"
+    metrics.mkdir()
+    if settings.store == Settings.model_fields["store"].default:
+        settings = settings.model_copy(update={"store": f"sqlite:{folder / 'sessions.sqlite'}"})
+    for name, value in {"PROMETHEUS_MULTIPROC_DIR": str(metrics), VARIABLE: settings.model_dump_json()}.items():
+        os.environ[name] = value
+        stack.callback(os.environ.pop, name, None)
+    return settings
 
 
 def _bound(address: Address) -> socket.socket:

@@ -8,15 +8,14 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dnp_guard import schedule
 from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
-from dnp_guard.hosts.pictures import withheld
-from dnp_guard.hosts.protocol import Answer, Opened, Steer, Verdict, Verdicts
+from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
 from dnp_guard.policy import Policy, questions_per_image
-from dnp_guard.server import pictures, state
+from dnp_guard.server import answers, pictures, state
 from dnp_guard.server.problems import Problem
 from dnp_guard.server.store import Stored
 from dnp_guard.session import Request
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.protocol import Finish, Open, Preview, Query
+    from dnp_guard.hosts.protocol import Finish, Open, Query
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
     from dnp_guard.server.settings import Limits
@@ -153,7 +152,7 @@ class Service:
             raise Problem("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
         self._live[session.id] = _Live(0, session, kept.expires)
-        return _opened(session, asked.steps, self._limits.idle_s)
+        return answers.opened(session, asked.steps, self._limits.idle_s)
 
     def query(self, grant: Grant, session: str, asked: Query) -> tuple[Answer, float]:
         """Look at a step, where a look is due.
@@ -186,7 +185,7 @@ class Service:
                 live.step(step, host)
                 looks = live.state.images[0].looks
                 waited = looks[-1].latency_ms if looks else 0.0
-            answer = _answer(live)
+            answer = answers.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             self._save(
                 replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
@@ -208,7 +207,7 @@ class Service:
             guard, live = self._session(kept)
             shown = self._arrived(kept, live, None, asked.images).pictures
             total = json.loads(kept.request)["steps"]
-            missing = _unasked(live.policy, total, kept.asked)
+            missing = answers.unasked(live.policy, total, kept.asked)
             outcomes = live.final(lambda: shown, unasked=missing)
             verdicts = Verdicts(
                 images=[
@@ -289,7 +288,7 @@ class Service:
             return guard, live.session
         request = json.loads(kept.request)
         begun = Request(request["images"], request["host"])
-        return guard, guard.start(begun, _policy(kept.policy, kept.digest), state.loads(kept.state))
+        return guard, guard.start(begun, answers.policy(kept.policy, kept.digest), state.loads(kept.state))
 
     def _save(self, changed: Stored, guard: Guard, live: Session) -> None:
         """Keep what a request has changed; its records are written by then."""
@@ -313,11 +312,11 @@ class Service:
             live.missed(step, problem)
             self._save(kept, self.guards.of(kept.tenant or None), live)
             raise
-        return _Arrived(shown, _similarities(sent) if step is not None else ())
+        return _Arrived(shown, answers.similarities(sent) if step is not None else ())
 
     def _verdict(self, kept: Stored, live: Session, index: int, outcome: Outcome, shown: Image) -> Verdict:
         assert live.report is not None  # noqa: S101 (a session that is over has one)
-        action = _action(outcome)
+        action = answers.action(outcome)
         receipt = None
         if self._issuer is not None:
             policy = live.policy
@@ -347,65 +346,3 @@ class Service:
 
     def _expiry(self) -> float:
         return self._clock() + self._limits.idle_s
-
-
-def _opened(session: Session, steps: int | None, idle_s: float) -> Opened:
-    policy = session.policy
-    due = _due(policy, steps) if steps is not None else None
-    return Opened(
-        session=session.id,
-        due=due,
-        due_progress=[tick / schedule.TICKS for tick in _due(policy, schedule.TICKS)],
-        policy=policy.name,
-        on_failure=policy.on_failure,
-        deadline_ms=policy.queries.deadline_ms,
-        user_previews=policy.preview.user_previews,
-        mode=policy.mode,
-        digest=policy.digest,
-        final=policy.queries.final,
-        skip_similar=policy.queries.skip_similar,
-        vocabulary=list(policy.vocabulary()),
-        idle_s=idle_s,
-    )
-
-
-def _due(policy: Policy, total: int) -> list[int]:
-    return sorted({step for steps in schedule.due_by_category(policy, total).values() for step in steps})
-
-
-def _unasked(policy: Policy, total: int | None, asked: int) -> str:
-    """Which due look no query has come for, at its step or later; empty where there is none."""
-    late = [step for step in _due(policy, total or schedule.TICKS) if step > asked]
-    where = "step {}" if total else f"{{}} of {schedule.TICKS} parts of the run"
-    return f"no query came for {where.format(late[0])}" if late else ""
-
-
-def _answer(session: Session) -> Answer:
-    mode = session.policy.guidance.mode
-    return Answer(
-        answered=not session.missed_last,
-        images=[
-            Steer(index=index, negative=None, scale=None, mode=mode, action="none")
-            if negative is None
-            else Steer(index=index, negative=negative.text, scale=negative.scale, mode=negative.mode, action="steer")
-            for index, negative in enumerate(session.negatives)
-        ],
-    )
-
-
-def _action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
-    if withheld(outcome):
-        return "block"
-    return "blur" if outcome is Outcome.BLURRED else "pass"
-
-
-def _similarities(sent: Sequence[Preview]) -> list[float]:
-    found = [each.similarity for each in sent]
-    return [value for value in found if value is not None] if None not in found else []
-
-
-def _policy(text: str, digest: str) -> Policy:
-    policy = Policy.model_validate_json(text)
-    # Under an override its digest stays that of the file, as when the session began.
-    policy.__dict__["digest"] = digest
-    return policy

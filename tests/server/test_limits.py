@@ -151,9 +151,46 @@ def test_a_misspelt_request_to_be_stricter_is_not_lost(serve):
     assert answer.json()["errors"][0]["pointer"] == "/polcy"
 
 
-def test_without_a_token_file_only_this_machine_is_heard(serve):
-    answer = serve(NOTHING).post("/v1/sessions", json={}, headers={"host": "evil.example:8777"})
-    assert kind(answer) == "address"
+@pytest.mark.parametrize("header", [{"host": "evil.example:8777"}, {"origin": "http://evil.example"}])
+def test_without_a_token_file_no_web_page_is_heard(serve, header):
+    assert kind(serve(NOTHING).post("/v1/sessions", json={}, headers=header)) == "address"
+
+
+def test_a_token_selects_the_policy_of_its_tenant(serve, file):
+    store = file.parent / "policies"
+    store.mkdir()
+    for name in ("acme", "zenith"):
+        (store / f"{name}.yaml").write_text(
+            STRICT.replace("stricter", name) + f"select: {{tenants: [{name}]}}\n", encoding="utf-8"
+        )
+    found = {name: tokens.add(file, tenant=name) for name in ("acme", "zenith")}
+    client = serve(NOTHING, token_file=file, policy=store)
+    assert {name: opened(client, token).json()["policy"] for name, token in found.items()} == {
+        "acme": "acme",
+        "zenith": "zenith",
+    }
+
+
+def test_a_tenant_without_a_policy_is_told_so(serve, file):
+    store = file.parent / "policies"
+    store.mkdir()
+    (store / "acme.yaml").write_text(STRICT + "select: {tenants: [acme]}\n")
+    tokens.add(file, tenant="acme")
+    client = serve(NOTHING, token_file=file, policy=store)
+    stranger = tokens.add(file, tenant="stranger")
+    answer = opened(client, stranger)
+    assert answer.status_code == 503
+    assert kind(answer) == "unready"
+
+
+def test_the_command_grants_what_it_is_told(serve, file, capsys):
+    from dnp_guard.cli import run
+
+    options = ["--name", "studio 3", "--tenant", "acme", "--host", "a1111", "--policy", "strict"]
+    assert run(["token", "add", str(file), *options, "--expires", "2099-01-01"]) == 0
+    grant = tokens.Tokens(file).grant(f"Bearer {capsys.readouterr().out.strip()}")
+    assert (grant.name, grant.tenant, grant.hosts, grant.policies) == ("studio 3", "acme", ("a1111",), ("strict",))
+    assert grant.expires == datetime(2099, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("how", ["said", "chunked"])

@@ -1,0 +1,99 @@
+"""What the protocol says of a session. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from dnp_guard import schedule
+from dnp_guard.hosts.pictures import withheld
+from dnp_guard.hosts.protocol import Answer, Opened, Part, Steer
+from dnp_guard.policy import Policy
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.hosts.protocol import Preview
+    from dnp_guard.session import Session
+    from dnp_guard.types import GuidanceMode, Negative
+
+
+def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
+    """What the host of a new session has to do.
+
+    Args:
+        session: that has begun.
+        steps: of the run; None where they are unknown.
+        idle_s: seconds of silence after which it expires.
+    """
+    policy = session.policy
+    due = _due(policy, steps) if steps is not None else None
+    return Opened(
+        session=session.id,
+        due=due,
+        due_progress=[tick / schedule.TICKS for tick in _due(policy, schedule.TICKS)],
+        policy=policy.name,
+        on_failure=policy.on_failure,
+        deadline_ms=policy.queries.deadline_ms,
+        user_previews=policy.preview.user_previews,
+        mode=policy.mode,
+        digest=policy.digest,
+        final=policy.queries.final,
+        skip_similar=policy.queries.skip_similar,
+        vocabulary=list(policy.vocabulary()),
+        idle_s=idle_s,
+    )
+
+
+def _due(policy: Policy, total: int) -> list[int]:
+    return sorted({step for steps in schedule.due_by_category(policy, total).values() for step in steps})
+
+
+def unasked(policy: Policy, total: int | None, asked: int) -> str:
+    """Which due look no query has come for, at its step or later; empty where there is none."""
+    late = [step for step in _due(policy, total or schedule.TICKS) if step > asked]
+    where = "step {}" if total else f"{{}} of {schedule.TICKS} parts of the run"
+    return f"no query came for {where.format(late[0])}" if late else ""
+
+
+def answer(session: Session) -> Answer:
+    """What every image is steered away from now."""
+    mode = session.policy.guidance.mode
+    return Answer(
+        answered=not session.missed_last,
+        images=[_steer(index, negative, mode) for index, negative in enumerate(session.negatives)],
+    )
+
+
+def _steer(index: int, negative: Negative | None, mode: GuidanceMode) -> Steer:
+    if negative is None:
+        return Steer(index=index, negative=None, scale=None, mode=mode, action="none")
+    return Steer(
+        index=index,
+        negative=negative.text,
+        scale=negative.scale,
+        mode=negative.mode,
+        action="steer",
+        parts=[Part(negative=part.text, scale=part.scale) for part in negative.parts],
+    )
+
+
+def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
+    """What a host does with an image of this outcome."""
+    if withheld(outcome):
+        return "block"
+    return "blur" if outcome is Outcome.BLURRED else "pass"
+
+
+def similarities(sent: Sequence[Preview]) -> list[float]:
+    """What the host measured; nothing where it did not measure all."""
+    found = [each.similarity for each in sent]
+    return [value for value in found if value is not None] if None not in found else []
+
+
+def policy(text: str, digest: str) -> Policy:
+    """The policy that a session began with, from its JSON."""
+    kept = Policy.model_validate_json(text)
+    # Under an override its digest stays that of the file, as when the session began.
+    kept.__dict__["digest"] = digest
+    return kept
