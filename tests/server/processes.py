@@ -15,8 +15,8 @@ import httpx2
 class Running:
     """A service that runs; its base URL and its processes."""
 
-    def __init__(self, process, url):
-        self.process, self.url = process, url
+    def __init__(self, process, url, verify):
+        self.process, self.url, self._verify = process, url, verify
 
     @property
     def workers(self):
@@ -43,7 +43,7 @@ class Running:
         """Wait until it can guard."""
         while True:
             try:
-                if httpx2.get(f"{self.url}/readyz", trust_env=False).is_success:
+                if httpx2.get(f"{self.url}/readyz", trust_env=False, verify=self._verify).is_success:
                     return
             except httpx2.HTTPError:
                 assert self.process.poll() is None, "the service ended"
@@ -62,17 +62,16 @@ def _command(pid):
 
 
 @contextmanager
-def serving(*options, **environment):
-    """Run ``dnp-guard serve`` with options; a free port is found for it."""
+def serving(*options, verify=True):
+    """Run ``dnp-guard serve`` with options; a free port is found for it. TLS is checked by ``verify``."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dnp_guard", "serve", "--port", "0", *map(str, options)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
     )
     try:
         said = process.stdout.readline()
-        running = Running(process, said.rpartition(" at ")[2].strip())
+        running = Running(process, said.rpartition(" at ")[2].strip(), verify)
         running.wait()
         yield running
     finally:
