@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_OF_PICTURES = 4
+
+
 def coarse(prediction: Tensor) -> Tensor:
-    """A prediction [B, C, H, W] averaged over 2x2 latents, [B, C H W / 4]."""
-    return F.avg_pool2d(prediction.float(), 2).flatten(1)
+    """A prediction [B, C, H, W], or of videos [B, C, F, H, W], averaged over 2x2 latents, [B, C H W / 4]."""
+    planes = prediction.flatten(1, -3) if prediction.ndim > _OF_PICTURES else prediction
+    return F.avg_pool2d(planes.float(), 2).flatten(1)
 
 
 def similarity(prediction: Tensor, seen: Tensor | None) -> list[float]:

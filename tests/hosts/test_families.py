@@ -6,6 +6,7 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.hosts.diffusers.families import FAMILIES, family_of
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.tiny import CALLS, draw, footprint, tiny
+from tests.hosts.tiny.looks import SeesAStarOnce
 from tests.policies import policy
 
 pytestmark = [
@@ -18,12 +19,16 @@ SEES_A_STAR_ONCE = [[{}, {}, {}], [{}, {"star": 0.9}, {}], {"star": 0.0}]
 
 
 REPRESENTATIVE = [
+    "AnimateDiffPipeline",
     "AuraFlowPipeline",
     "ChromaPipeline",
+    "CogVideoXPipeline",
     "CogView4Pipeline",
     "FluxKontextPipeline",
     "FluxPipeline",
     "HunyuanDiTPipeline",
+    "LTXPipeline",
+    "Lumina2Pipeline",
     "LatentConsistencyModelPipeline",
     "PixArtSigmaPipeline",
     "QwenImagePipeline",
@@ -35,6 +40,8 @@ REPRESENTATIVE = [
     "StableDiffusionPAGPipeline",
     "StableDiffusionPipeline",
     "StableDiffusionXLPipeline",
+    "WanPipeline",
+    "ZImagePipeline",
 ]
 """Classes that the tests run every time; the others are run by ``make matrix``."""
 
@@ -64,7 +71,7 @@ def test_only_the_image_concerned_changes_and_one_injection_is_recorded(pipe, mo
         pytest.skip("has no unconditional slot")
     plain, sink = draw(pipe), MemorySink()
     of = policy(guidance=(REPLACE if mode == "replace" else {"mode": mode}) | {"hold": 9})
-    with guard(SEES_A_STAR_ONCE, of, audit=sink).attached(pipe):
+    with Guard(of, vlm=SeesAStarOnce(), audit=sink).attached(pipe):
         steered = draw(pipe)
     assert same(plain, steered) == [True, False, True]
     assert abs(steered[1] - plain[1]).max() > 1e-4  # more than another order of the same sums makes
@@ -123,8 +130,8 @@ def test_replace_without_true_guidance_is_refused(alone):
         draw(pipe, **alone)
 
 
-def test_packed_latents_cannot_be_asked_for():
-    pipe = tiny("FluxPipeline")
+def test_latents_of_videos_cannot_be_asked_for():
+    pipe = tiny("WanPipeline")
     with guard([{}]).attached(pipe), pytest.raises(CannotSteer, match="output_type 'latent'"):
         draw(pipe, output_type="latent")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.attach import guard_of
 from dnp_guard.hosts.diffusers.call import Call, host_of
+from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.session import Request
 
@@ -49,7 +50,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
         return {}
     _end(pipe, call)
     latents = callback_kwargs["latents"]
-    output = Output((latents,), "latent", pipe)
+    output = Output((latents,), "latent", pipe, family_of(pipe))
     (delivered,) = output.delivered(call.finish(output.pictures))
     return {} if delivered is latents else {"latents": delivered}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
-from dnp_guard.hosts.diffusers.families.latents import of_frames
+from dnp_guard.hosts.diffusers.families.latents import FRAMES, of_frames
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
@@ -228,7 +228,8 @@ def guarded_call(
     prompts, negatives, images = _batch(wanted)
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         family.check_unconditional(wanted)
-    guarded = Call(guard, pipe, Request(images, host_of(pipe), prompts, _run(pipe, wanted)), negatives, wanted)
+    request = Request(images, host_of(pipe), prompts, _run(pipe, wanted), shows=FRAMES if family.video else 1)
+    guarded = Call(guard, pipe, request, negatives, wanted)
     for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):
         if (own := kwargs.get(name)) is not None:
             if hasattr(own, "tensor_inputs"):  # diffusers reads it of its own callback objects only
@@ -242,7 +243,7 @@ def guarded_call(
         raise
     finally:
         guarded.remove()
-    output = Output(result, wanted.get("output_type") or "pil", pipe)
+    output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted)
     return output.delivered(guarded.finish(output.pictures))
 
 
@@ -274,7 +275,7 @@ def host_of(pipe: Any) -> dict[str, str]:
 def _batch(wanted: dict[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
     """Prompts and negatives, one an image, and the number of images."""
     prompt, embeds = wanted.get("prompt"), wanted.get("prompt_embeds")
-    each = int(wanted.get("num_images_per_prompt") or 1)
+    each = int(wanted.get("num_images_per_prompt") or wanted.get("num_videos_per_prompt") or 1)
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
     count = len(texts) if texts else (embeds.shape[0] if embeds is not None else 0)
     negative = wanted.get("negative_prompt")

@@ -87,6 +87,7 @@ class Injection:
         self._weight = weight
         self._timed = timed
         self._inside = False
+        self._lists: dict[str, list[Any]] = {}
         self._handles: list[Any] = []
 
     def install(self, denoiser: nn.Module) -> None:
@@ -96,7 +97,13 @@ class Injection:
             before = self._before if into_input else self._append
             self._handles.append(denoiser.register_forward_pre_hook(before, with_kwargs=True))
         if not into_input:
+            self._handles.append(denoiser.register_forward_pre_hook(self._kept, with_kwargs=True))
             self._handles.append(denoiser.register_forward_hook(self._after, with_kwargs=True))
+
+    def _kept(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Keep the lists among the inputs as they are: some denoisers use them up."""
+        if self.active and not self._inside and self._enabled():
+            self._lists = {name: list(value) for name, value in kwargs.items() if isinstance(value, list)}
 
     def remove(self) -> None:
         """Take every hook away; safe to call again."""
@@ -177,6 +184,8 @@ class Injection:
         if not self.active or self._inside or not self._enabled():
             return None
         due, self._due = self._due, None
+        if due is None:  # otherwise the negatives are in the inputs
+            kwargs, self._lists = {**kwargs, **self._lists}, {}
         first = None
         try:
             first = arguments.first_of(output)

@@ -6,9 +6,9 @@ from functools import cache
 import diffusers
 import torch
 
-from tests.hosts.tiny import flux, stable_diffusion, transformers
+from tests.hosts.tiny import flux, stable_diffusion, transformers, video
 
-PIPELINES = {**stable_diffusion.PIPELINES, **transformers.PIPELINES, **flux.PIPELINES}
+PIPELINES = {**stable_diffusion.PIPELINES, **transformers.PIPELINES, **flux.PIPELINES, **video.PIPELINES}
 CALLS = {name: call for name, (_, call) in PIPELINES.items()}
 
 
@@ -32,6 +32,7 @@ def draw(pipe, **arguments):
     accepted = inspect.signature(type(pipe).__call__).parameters
     wanted = {key: value for key, value in wanted.items() if key in accepted}
     wanted |= CALLS[type(pipe).__name__] | arguments
+    torch.manual_seed(0)  # some draw without their generator
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     return pipe(prompt=["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers import prediction
-from dnp_guard.hosts.diffusers.families import flux, stable_diffusion, transformers
+from dnp_guard.hosts.diffusers.families import flux, refused, stable_diffusion, transformers, video
 from dnp_guard.hosts.diffusers.families.row import Family
 
 if TYPE_CHECKING:
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "Family", "complete", "family_of", "row_of"]
 
-FAMILIES: tuple[Family, ...] = (*stable_diffusion.ROWS, *transformers.ROWS, *flux.ROWS)
+FAMILIES: tuple[Family, ...] = (
+    *stable_diffusion.ROWS,
+    *transformers.ROWS,
+    *flux.ROWS,
+    *video.ROWS,
+)
 
 
 def family_of(pipe: Any) -> Family:
@@ -36,8 +41,11 @@ def row_of(name: str) -> Family:
     """
     family = next((each for each in FAMILIES if name in each.pipelines), None)
     if family is None:
-        known = ", ".join(sorted(each for row in FAMILIES for each in row.pipelines))
-        raise CannotSteer(f"{name} is not a pipeline this version can steer", hint=f"It steers {known}.")
+        reason, hint = refused.why_not(name)
+        known = (
+            f"`dnp-guard doctor` lists the {sum(len(row.pipelines) for row in FAMILIES)} classes that can be steered."
+        )
+        raise CannotSteer(f"{name} is not a pipeline this version can steer: {reason}", hint=hint or known)
     return family
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from dnp_guard.hosts.diffusers.families.encoding import by
 from dnp_guard.hosts.diffusers.families.guidance import always_normalised
-from dnp_guard.hosts.diffusers.families.latents import from_patches
+from dnp_guard.hosts.diffusers.families.latents import from_patches, to_patches
 from dnp_guard.hosts.diffusers.families.row import Family
 
 _packed = partial(
@@ -14,8 +14,8 @@ _packed = partial(
     batched=False,
     order="cu",
     unpack=from_patches,
+    pack=to_patches,
     needs_arguments=True,
-    output_types=("pil", "np", "pt"),
 )
 _flux = partial(
     _packed,

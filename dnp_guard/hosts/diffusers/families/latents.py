@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+
+_OF_PICTURES = 4
+"""Dimensions of the latents of pictures."""
+
+FRAMES: Final = 3
+"""How many frames of a video a look shows: the first, the middle and the last."""
 
 
 def from_patches(pipe: Any, latents: Tensor, wanted: Mapping[str, Any]) -> Tensor:
@@ -20,6 +27,13 @@ def from_patches(pipe: Any, latents: Tensor, wanted: Mapping[str, Any]) -> Tenso
     return unpacked
 
 
+def to_patches(_pipe: Any, latents: Tensor) -> Tensor:
+    """Pack latents, [B, C, H, W] or [B, C, 1, H, W], into patches of 2 x 2, [B, H / 2 * W / 2, 4 C]."""
+    batch, channels, *_, height, width = latents.shape
+    patches = latents.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return patches.reshape(batch, height // 2 * (width // 2), 4 * channels)
+
+
 def grid(patches: int, height: int, width: int) -> tuple[int, int]:
     """The rows and columns of an image of that many patches whose sides are nearest to that ratio.
 
@@ -29,19 +43,19 @@ def grid(patches: int, height: int, width: int) -> tuple[int, int]:
     return min(pairs, key=lambda pair: max(pair[0] * width, pair[1] * height) / min(pair[0] * width, pair[1] * height))
 
 
-def of_frames(latents: Tensor, count: int = 3) -> Tensor:
+def of_frames(latents: Tensor, count: int = FRAMES) -> Tensor:
     """Some frames of videos, [B, C, F, H, W], as latents of pictures, [B * k, C, H, W], those of a video together.
 
     They are spread over the video, the first, the middle and the last of three; k is ``count``, or F where that is
     less. Latents of pictures, [B, C, H, W], stay as they are.
     """
-    if latents.ndim == 4:  # noqa: PLR2004 (four dimensions are those of pictures)
+    if latents.ndim == _OF_PICTURES:
         return latents
     chosen = latents[:, :, frames(latents.shape[2], count)]
     return chosen.transpose(1, 2).flatten(0, 1)
 
 
-def frames(total: int, count: int = 3) -> list[int]:
+def frames(total: int, count: int = FRAMES) -> list[int]:
     """Indices of ``count`` frames, or of all where there are no more, spread from the first to the last."""
     if total <= count:
         return list(range(total))

@@ -41,6 +41,7 @@ class Family:
             where the host normalises that by the conditional branch, otherwise None.
         sign: of what the scheduler is given against what the denoiser answers, where branches are evaluations.
         unpack: gives latents as the autoencoder takes them.
+        pack: pipeline and latents as the autoencoder takes them to latents as the sampler holds them.
         autoencoder: the component that decodes latents.
         video: whether an item of the batch is a video, its latents [C, F, H, W].
         listed: arguments of the denoiser that are lists, an element an image.
@@ -66,6 +67,7 @@ class Family:
     weight: Callable[[Any, Mapping[str, Any]], float | None] = lambda _pipe, _wanted: None
     sign: int = 1
     unpack: Unpack = lambda _pipe, latents, _wanted: latents
+    pack: Callable[[Any, Any], Any] = lambda _pipe, latents: latents
     autoencoder: str = "vae"
     video: bool = False
     listed: tuple[str, ...] = ()
