@@ -46,6 +46,12 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("as shipped", "The shipped policy."),
     Ablation("similar", "A look at what is like the last one is passed over.", {"queries": {"skip_similar": 0.95}}),
     Ablation("back-off", "Looks become rarer while nothing is near its threshold.", {"queries": BACK_OFF}),
+    Ablation(
+        "probe 0.01",
+        "A look is passed over where a latent probe is sure that nothing would be found; one in a hundred missed.",
+        {"queries": {"skip_probe": {"max_miss": 0.01}}},
+    ),
+    Ablation("probe 0.05", "The same; five in a hundred missed.", {"queries": {"skip_probe": {"max_miss": 0.05}}}),
     Ablation("most 3", "No more than three looks while the image is made.", {"queries": {"most": 3}}),
     Ablation("no waiting", "Denoising goes on while the model answers.", {"queries": {"wait": False}}),
     Ablation("controller", "The scale follows what the looks see.", {"guidance": {"strength": "controller"}}),
@@ -56,6 +62,37 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "no hold", "A negative goes at the first look that no longer sees its category.", {"guidance": {"hold": 0}}
+    ),
+    Ablation("reuse 2", "The negative is evaluated at every second step.", {"guidance": {"reuse": 2}}),
+    Ablation("reuse 3", "The same, at every third.", {"guidance": {"reuse": 3}}),
+    Ablation("batched", "The negatives are evaluated in the batch of the host.", {"guidance": {"batched": True}}),
+    Ablation(
+        "mask 0.5", "Half of the picture is steered, where the negative differs most.", {"guidance": {"mask": 0.5}}
+    ),
+    Ablation("mask 0.3", "The same, of three tenths.", {"guidance": {"mask": 0.3}}),
+    Ablation(
+        "strongest",
+        "Of several categories the likeliest alone is steered away from.",
+        {"guidance": {"combine": "strongest"}},
+    ),
+    Ablation("sum", "Several categories have a term each.", {"guidance": {"combine": "sum"}}),
+    Ablation(
+        "orthogonal",
+        "Only what is orthogonal to the prompt's own direction is added.",
+        {"guidance": {"mode": "orthogonal"}},
+    ),
+    Ablation(
+        "sum, orthogonal",
+        "A term for each category, and of their sum what is orthogonal to the prompt's own direction.",
+        {"guidance": {"mode": "orthogonal", "combine": "sum"}},
+    ),
+    Ablation(
+        "cheap",
+        "Back-off, a probe, the negative at every third step and in the batch of the host.",
+        {
+            "queries": {**BACK_OFF, "skip_probe": {"max_miss": 0.05}},
+            "guidance": {"reuse": 3, "batched": True},
+        },
     ),
     Ablation(
         "back-off and controller",

@@ -131,6 +131,7 @@ class Service:
             with guard.tightened(named, region=asked.region, surface=asked.surface):
                 policy = guard.policy
                 self._affordable(policy, asked.images)
+                _steerable(policy)
                 session = guard.start(request, policy)
         except RequestRefused as error:
             guard.settle()
@@ -346,3 +347,12 @@ class Service:
 
     def _expiry(self) -> float:
         return self._clock() + self._limits.idle_s
+
+
+def _steerable(policy: Policy) -> None:
+    """See that a host can steer as the policy says: it is told one negative an image, and its scale."""
+    guidance = policy.guidance
+    used = {"mask": guidance.mask is not None, "combine: sum": guidance.combine == "sum"}
+    key = next((key for key in used if used[key]), None)
+    if key is not None and policy.mode != "shadow":
+        raise Problem("policy", f"Policy {policy.name!r} has guidance.{key}, which hosts of the service cannot do.")

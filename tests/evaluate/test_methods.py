@@ -122,6 +122,15 @@ def test_the_meter_tells_an_extra_evaluation_by_its_latents():
     assert meter.evaluations == [5, 4, 6]
 
 
+def test_the_meter_counts_several_negatives_of_one_image():
+    denoiser = nn.Identity()
+    x = torch.randn(3, 2, 4, 4)
+    with Meter(denoiser, 3) as meter:
+        denoiser(torch.cat([x, x]))
+        denoiser(x[[1, 1]])
+    assert meter.evaluations == [2, 4, 2]
+
+
 def test_the_meter_counts_nothing_after_its_block():
     denoiser = nn.Identity()
     with Meter(denoiser, 1) as meter:

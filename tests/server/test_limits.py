@@ -252,6 +252,16 @@ def test_too_many_questions_are_refused(serve):
     assert kind(begin(serve(NOTHING, limits={"questions": 10}))) == "refused"
 
 
+@pytest.mark.parametrize("guidance", ["{mask: 0.5}", "{combine: sum}"])
+def test_a_policy_that_hosts_of_the_service_cannot_steer_by_is_refused(serve, tmp_path, guidance):
+    policy = tmp_path / "masked.yaml"
+    policy.write_text(
+        f"format: 1\nname: masked\nguidance: {guidance}\n"
+        "categories: [{id: star, title: Star, definition: A star., negative: [star]}]\n"
+    )
+    assert kind(begin(serve(NOTHING, policy=policy))) == "policy"
+
+
 def test_what_the_policy_refuses_is_refused_and_recorded(serve, tmp_path):
     policy = tmp_path / "few.yaml"
     policy.write_text(

@@ -46,7 +46,8 @@ class Meter:
             sample = sample[2 * images :]
         unclaimed = set(range(images))  # two images of one seed have the same latents
         for row in sample:
-            same = [at for at, latents in enumerate(self._latents) if at in unclaimed and row.equal(latents)]
-            image = same[0] if same else min(unclaimed)
+            same = [at for at, latents in enumerate(self._latents) if row.equal(latents)]
+            free = [at for at in same if at in unclaimed] or same or sorted(unclaimed)
+            image = free[0]  # an image may have several negatives
             unclaimed.discard(image)
             self.evaluations[image] += 1
