@@ -110,10 +110,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Service:
     signer = issuer(settings.receipt_key, settings.receipt_s) if settings.receipt_key else None
     guards = Guards(settings, backend)
+    service = Service(guards, open_store(settings.store), settings.limits, signer)
     for grant in tokens.all:
-        guards.of(grant.tenant)
-        guards.stricter(grant)
-    return Service(guards, open_store(settings.store), settings.limits, signer)
+        for policy in (guards.of(grant.tenant).policy, *guards.stricter(grant).values()):
+            service.check(policy)
+    return service
 
 
 async def _sweep(service: Service, aside: CapacityLimiter) -> None:

@@ -45,6 +45,7 @@ class RedisStore:
     """
 
     def __init__(self, client: Any) -> None:
+        self.private = False
         self._client = client
 
     def add(self, session: Stored, most: int) -> bool:

@@ -130,6 +130,7 @@ class Service:
         try:
             with guard.tightened(named, region=asked.region, surface=asked.surface):
                 policy = guard.policy
+                self._storable(policy)
                 self._affordable(policy, asked.images)
                 _steerable(policy)
                 session = guard.start(request, policy)
@@ -262,6 +263,19 @@ class Service:
             wait = 60 - int(now % 60)
             raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
 
+    def check(self, policy: Policy) -> None:
+        """See that sessions under a policy may be kept where they would be.
+
+        Raises:
+            DnpGuardError: it has a sensitive category, and what is found of that may not be stored.
+        """
+        sensitive = [category.id for category in policy.categories if category.sensitive]
+        if sensitive and not self._store.private:
+            raise DnpGuardError(
+                f"policy {policy.name!r}: category {sensitive[0]!r} is sensitive, and nothing of it may be stored",
+                hint="Serve it with one worker and without --store.",
+            )
+
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:
         """One request of a session at a time, in this worker; the store sees to the others."""
@@ -339,6 +353,15 @@ class Service:
         except DnpGuardError as error:
             _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
             raise Problem("unready", "The service has no valid policy for this token; its log says more.") from error
+
+    def _storable(self, policy: Policy) -> None:
+        try:
+            self.check(policy)
+        except DnpGuardError as error:
+            _log.warning("%s", error)
+            raise Problem(
+                "unready", "The service may not keep sessions under this policy; its log says more."
+            ) from error
 
     def _affordable(self, policy: Policy, images: int) -> None:
         needed = images * questions_per_image(policy)

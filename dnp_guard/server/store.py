@@ -58,7 +58,13 @@ CHANGING = ("expires", "state", "asked", "step", "answers", "final", "status", "
 
 
 class Store(Protocol):
-    """What every kind of store does. A session is changed by one worker at a time, or by none."""
+    """What every kind of store does. A session is changed by one worker at a time, or by none.
+
+    Attributes:
+        private: whether what it holds never leaves this process.
+    """
+
+    private: bool
 
     def add(self, session: Stored, most: int) -> bool:
         """Keep a new session, unless its token has ``most`` open ones; whether it is kept."""
@@ -94,6 +100,7 @@ class SqliteStore:
 
     def __init__(self, path: str) -> None:
         self._lock = Lock()
+        self.private = path == ":memory:"
         try:
             if path != ":memory:":
                 Path(path).touch(mode=0o600)

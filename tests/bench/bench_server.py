@@ -131,7 +131,7 @@ def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
             return load
 
 
-def bench_200_sessions(benchmark):
+def test_200_sessions_at_once(benchmark):
     load = benchmark.pedantic(measure, args=(200, 0.4, 2, 512), rounds=1, iterations=1)
     benchmark.extra_info["load"] = str(load)
     print(f"\n{load}")  # noqa: T201 (what the bench is for)

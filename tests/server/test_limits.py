@@ -299,6 +299,23 @@ def test_other_errors_are_problems_too(serve, method, path):
     assert answer.json()["status"] == answer.status_code
 
 
+SENSITIVE = """
+format: 1
+name: sensitive
+categories:
+  - {id: star, title: Star, definition: A star., look_for: [a star], threshold: 0.5, action: block, severity: critical,
+     sensitive: true}
+"""
+
+
+def test_what_is_found_of_a_sensitive_category_is_kept_in_memory_alone(serve, tmp_path):
+    policy = tmp_path / "sensitive.yaml"
+    policy.write_text(SENSITIVE)
+    with pytest.raises(DnpGuardError, match="'star' is sensitive"):
+        serve(NOTHING, policy=policy, store=f"sqlite:{tmp_path / 'sessions'}")
+    assert begin(serve(NOTHING, policy=policy)).status_code == 201
+
+
 class Resting:
     """A backend whose only endpoint is left alone."""
 
