@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.override import Override
     from dnp_guard.policy import Store
     from dnp_guard.probe import Probe
@@ -257,6 +258,11 @@ class Guard:
                 hint="Attach a diffusers pipeline, or allow a plugin that knows it.",
             )
         return detach  # type: ignore[no-any-return]
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Rows that plugins add to the table of diffusers pipelines."""
+        return tuple(row for rows in self._plugins.hook.dnp_guard_pipeline_family() for row in rows)
 
     @contextmanager
     def attached(self, target: Any) -> Iterator[Self]:

@@ -49,8 +49,8 @@ def put_attribute() -> None:
 def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
     """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
     for guarded in list(_GUARDED):
-        names = row_of(type(guarded).__name__).denoisers
-        if guarded is not pipe and any(modules.get(name) is getattr(guarded, name) for name in names):
+        denoisers = row_of(type(guarded).__name__, guard_of(guarded).families).denoisers_of(guarded)
+        if guarded is not pipe and any(part is denoiser for part in modules.values() for denoiser in denoisers):
             warnings.warn(
                 f"this {type(pipe).__name__} is made of the parts of a guarded {type(guarded).__name__} and is not "
                 "guarded itself: set its callback_on_step_end to the guard",
@@ -83,7 +83,7 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
     if before is guard:
         return
     if guard is not None:
-        family_of(pipe)
+        family_of(pipe, guard.families)
         decoder(pipe, guard.policy.preview.method, guard.preview_vae)
         probe_for(guard, pipe)
     target = {"name": "diffusers", "target": type(pipe).__name__}

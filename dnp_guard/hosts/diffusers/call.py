@@ -66,7 +66,7 @@ class Call:
     ) -> None:
         self.guard = guard
         self._pipe = pipe
-        self._family = family_of(pipe)
+        self._family = family_of(pipe, guard.families)
         if wanted is None and self._family.needs_arguments:
             raise CannotSteer(
                 f"the call argument does not tell enough of a call of {type(pipe).__name__}",
@@ -223,7 +223,7 @@ def guarded_call(
         return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
     bound.apply_defaults()
     wanted = bound.arguments
-    family = family_of(pipe)
+    family = family_of(pipe, guard.families)
     family.check(pipe, wanted)
     prompts, negatives, images = _batch(wanted)
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":

@@ -31,7 +31,7 @@ def draw(pipe, **arguments):
     wanted = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
     accepted = inspect.signature(type(pipe).__call__).parameters
     wanted = {key: value for key, value in wanted.items() if key in accepted}
-    wanted |= CALLS[type(pipe).__name__] | arguments
+    wanted |= CALLS.get(type(pipe).__name__, {}) | arguments
     torch.manual_seed(0)  # some draw without their generator
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     return pipe(prompt=["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]

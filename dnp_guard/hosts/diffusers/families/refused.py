@@ -68,7 +68,9 @@ _REASONS = {
 REFUSED: dict[str, str] = {name: reason for reason, names in _REASONS.items() for name in names.split()}
 """The class of a pipeline to why it is not steered."""
 
+_MODULAR = "it is modular, and has no steps of its own to look at"
 _HINTS = {
+    _MODULAR: "Use the ordinary pipeline of the same model.",
     "it only calls other pipelines, one after the other": "Attach the guard to the one that denoises, built by itself.",
     "its denoiser runs in ONNX Runtime, where nothing can be hooked": "Use the ordinary pipeline of the same model.",
 }
@@ -79,5 +81,6 @@ OTHERWISE = "no test has shown where its negative goes"
 
 def why_not(name: str) -> tuple[str, str | None]:
     """The reason for which a class is not steered, and a remedy where there is one."""
-    reason = REFUSED.get(name, OTHERWISE)
+    modular = name.endswith("ModularPipeline") or name == "ModularPipeline"
+    reason = _MODULAR if modular else REFUSED.get(name, OTHERWISE)
     return reason, _HINTS.get(reason)
