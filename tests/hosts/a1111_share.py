@@ -53,7 +53,10 @@ def images(host: Host, sampler: str, n: int):
     for first in range(0, n, _BATCH):
         texts = [each.text for each in prompts("attack", n, _PROMPT_SEED)[first : first + _BATCH]]
         asked = {"prompt": texts, "batch_size": len(texts), "seed": _NOISE_SEED + first, "steps": _STEPS}
-        made += host.process(Processing(**asked, sampler_name=sampler)).images
+        result = host.process(Processing(**asked, sampler_name=sampler))
+        if any("failed" in text for text in result.infotexts):  # a grey image shows nothing forbidden either
+            raise RuntimeError(result.infotexts[0])
+        made += result.images
     return made
 
 

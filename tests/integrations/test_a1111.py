@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import sys
+
 import pytest
 
+from dnp_guard.cli import run
 from dnp_guard.policy.settings import Guidance
-from tests.hosts.a1111_host import SAMPLERS, Processing, Script
+from tests.hosts.a1111_host import SAMPLERS, Host, Processing, Script
 from tests.policies import star
 
 pytestmark = pytest.mark.models
@@ -375,3 +380,29 @@ def test_unloading_the_script_leaves_the_host_as_it_was(guarded):
     host = guarded.host()
     host.callbacks("script_unloaded")
     assert "assign_current_image" not in vars(host.state)
+
+
+def test_installed_from_the_command_line_it_starts_the_service_and_stops_it(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    (tmp_path / "extensions").mkdir()
+    audit = tmp_path / "audit.jsonl"
+    started = ["--start-vlm", "glyphs", "--start-policy", "glyphs", "--start-audit", str(audit)]
+    assert run(["install", "a1111", str(tmp_path), "--url", url, *started]) == 0
+    monkeypatch.delenv("DNP_GUARD_URL", raising=False)
+
+    with Host(tmp_path / "extensions" / "dnp-guard") as host:
+        service = sys.modules["dnp_guard_extension.guarding"].SERVICE
+        try:
+            result = host.process(Processing(prompt="a storm sign and a white triangle at night", steps=25))
+            process = service._process
+        finally:
+            service.stop()
+
+    assert "DNP Guard: steered bolt@" in result.infotexts[0]
+    injected = [json.loads(line) for line in audit.read_text().splitlines() if "negative.injected" in line]
+    assert injected[0]["request"] in result.infotexts[0]
+    assert process.returncode is not None
+    assert run(["install", "a1111", str(tmp_path), "--check"]) == 0
+    assert run(["uninstall", "a1111", str(tmp_path)]) == 0
+    assert not list((tmp_path / "extensions").iterdir())

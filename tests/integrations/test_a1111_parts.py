@@ -400,3 +400,40 @@ def test_installing_installs_nothing():
         node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)
     }
     assert not list(Path(EXTENSION).rglob("requirements*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda model, x, sigmas, extra_args=None, callback=None: x, 20),
+        (lambda model, x, timesteps, extra_args=None, callback=None: x, 19),
+        (lambda model, x, sigma_min, sigma_max, extra_args=None, callback=None, order=3: x, None),
+        (lambda model, x, sigma_min, sigma_max, n, extra_args=None, callback=None: x, None),
+        ("by a name", 20),
+    ],
+)
+def test_steps_are_counted_where_the_sampler_is_given_them(steering, function, expected):
+    module, _, _ = steering
+    sampler = SimpleNamespace(func=function, model_wrap_cfg=SimpleNamespace(steps=20))
+    assert module.host.steps(sampler) == expected
+
+
+def test_the_hosts_padding_changes_nothing_that_is_kept(steering, monkeypatch):
+    module, client, _ = steering
+    longer = {"crossattn": torch.ones(1, 48, 64), "vector": torch.ones(1, 64)}
+    kind = module.host.prompt_parser.DictWithShape
+    monkeypatch.setattr(module.host, "encode", lambda p, texts: kind(longer))
+    sampler = SimpleNamespace(sampler_extra_args={"uncond": [1], "cond_scale": 5.0})
+    p = SimpleNamespace(negative_prompts=[""], steps=9)
+    denoiser = SimpleNamespace(sampler=sampler, p=p, step=0, total_steps=9, inner_model=None)
+    each = module.Steering([client.Negative("star", None, "replace")])
+    shapes = []
+    for _ in range(2):
+        uncond = kind({"crossattn": torch.zeros(1, 24, 64), "vector": torch.zeros(1, 64)})
+        params = SimpleNamespace(
+            x=torch.zeros(2, 4, 8, 8), sigma=torch.ones(2), image_cond=None, text_uncond=uncond, denoiser=denoiser
+        )
+        each.before(params)
+        shapes.append(tuple(params.text_uncond.shape))
+        params.text_uncond["crossattn"] = params.text_uncond["crossattn"][:, :24]
+    assert shapes == [(1, 48, 64)] * 2

@@ -59,13 +59,15 @@ def call(params: Any) -> Call:
 
 
 def steps(sampler: Any) -> int | None:
-    """How many steps this pass has; None for a sampler that decides that as it goes."""
+    """How many steps this pass has; None for a sampler that is not given its noise levels and so counts otherwise.
+
+    That is DPM adaptive, which decides as it goes, and DPM fast, whose steps take up to three calls each.
+    """
     accepts = inspect.signature(sampler.func).parameters if callable(sampler.func) else {}
     total = sampler.model_wrap_cfg.steps
     if "timesteps" in accepts:
         return max(total - 1, 1)  # these go from timestep to timestep, and need one more of them than steps
-    bounded = not accepts or {"sigmas", "n"} & set(accepts) or "steps" in accepts
-    return total if bounded else None
+    return None if "sigma_min" in accepts and "sigmas" not in accepts else total
 
 
 def progress(denoiser: Any, sigma: float) -> float:

@@ -121,7 +121,7 @@ class Steering:
             texts[row] = words.unconditional(each.text, texts[row])
         mine = self._encode(texts)
         if mine.shape != at.uncond.shape:
-            return mine
+            return _each(mine, mine, lambda new, _: new)  # the host pads a dictionary in place, and this one is kept
         kept = [row for row in range(at.images) if row not in replacing]
         return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), kept))
 
