@@ -99,13 +99,6 @@ class Query(_Message):
     effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
 
 
-class Part(_Message):
-    """One term of a negative that has several."""
-
-    negative: str
-    scale: float
-
-
 class Steer(_Message):
     """What one image is steered away from, from the next step on."""
 
@@ -114,7 +107,6 @@ class Steer(_Message):
     scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
     mode: GuidanceMode
     action: Literal["none", "steer"]
-    parts: list[Part] = Field(default=[], description="The terms of a negative that has several; else none.")
 
 
 class Answer(_Message):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnp_guard import schedule
 from dnp_guard.hosts.pictures import withheld
-from dnp_guard.hosts.protocol import Answer, Opened, Part, Steer
+from dnp_guard.hosts.protocol import Answer, Opened, Steer
 from dnp_guard.policy import Policy
 from dnp_guard.types import Outcome
 
@@ -74,7 +74,6 @@ def _steer(index: int, negative: Negative | None, mode: GuidanceMode) -> Steer:
         scale=negative.scale,
         mode=negative.mode,
         action="steer",
-        parts=[Part(negative=part.text, scale=part.scale) for part in negative.parts],
     )
 
 

@@ -34,7 +34,6 @@ def test_what_is_seen_is_steered_away_from(serve):
         "scale": 15.0,
         "mode": "separate",
         "action": "steer",
-        "parts": [],
     }
 
 
