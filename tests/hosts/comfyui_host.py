@@ -223,8 +223,9 @@ class KSampler:
     def sample(self, guider, sigmas, callback, noise, seed):
         total = len(sigmas) - 1
         told = None if callback is None else lambda info: callback(info["i"], info["denoised"], info["x"], total)
-        torch.manual_seed(seed)
-        return self.sampler_function(guider, noise, sigmas, extra_args={}, callback=told, disable=True)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.sampler_function(guider, noise, sigmas, extra_args={}, callback=told, disable=True)
 
 
 class Clip:

@@ -137,9 +137,12 @@ def run(name, target, conditioning, sigmas, prompts, seed, **more):
     """Pictures of prompts by a sampler; the global generator, which samplers draw from, starts at ``seed``."""
     empty = conditioning.encode([""] * len(prompts))
     extra = {"cond": conditioning.encode(prompts), "uncond": empty, "cond_scale": SCALE, **more.pop("extra", {})}
-    torch.manual_seed(seed)
     x = noise((len(prompts), 8, 8, 8), sigmas, seed)
-    return target.sample(sampler(name), x, sigmas, prompts=prompts, seed=seed, extra_args=extra, disable=True, **more)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return target.sample(
+            sampler(name), x, sigmas, prompts=prompts, seed=seed, extra_args=extra, disable=True, **more
+        )
 
 
 def target(pipe, **arguments):

@@ -102,9 +102,10 @@ class TestEverySampler:
         extra = {"cond": words.encode(WORDS), "uncond": words.encode([""] * 3), "cond_scale": SCALE}
 
         def draw_it():
-            torch.manual_seed(0)
             x = noise((3, 8, 8, 8), sigmas, 0)
-            return host.sample(sampler(name), x, low, high, *count, extra_args=extra, disable=True)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return host.sample(sampler(name), x, low, high, *count, extra_args=extra, disable=True)
 
         plain = draw_it()
         with guard(SEES_A_STAR_ONCE).attached(host) as watching:

@@ -1,0 +1,195 @@
+"""What is checked of ComfyUI over its HTTP API, with a scripted service beside it.
+
+The operator's own service must not run meanwhile: the checks start one where the nodes look for it, whose answers they
+know, and none for the check that there is none. Plain images come from the same host, by workflows without the nodes;
+where the host guards every workflow by itself there are none, and what needs them is skipped.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from tests.hosts.host_check import Found
+from tests.hosts.scripted_service import serving
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+CLEAN, SEEN = [{"star": 0.0}], [{"star": 0.9}]
+SEEN_UNTIL_THE_END = [{"star": 0.9}] * 4 + CLEAN
+REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
+NODES = ("DNPGuard", "DNPGuardFinalLook", "DNPGuardReport")
+_TIMEOUT_S = 3600
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a workflow gave: a hash of each image's pixels, whether it is of one colour, and why it failed if it did."""
+
+    hashes: tuple[str, ...]
+    blank: tuple[bool, ...]
+    error: str = ""
+
+
+class Host:
+    """A running host, as a program sees it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self._url + path, timeout=60) as answer:  # noqa: S310 (the operator's)
+            return json.load(answer)
+
+    def post(self, path: str, document: dict[str, Any]) -> Any:
+        body = json.dumps(document).encode()
+        request = urllib.request.Request(self._url + path, body, {"Content-Type": "application/json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 (the operator's)
+            return json.loads(answer.read() or b"{}")
+
+    def make(self, nodes: dict[str, Any]) -> Made:
+        """Run a workflow, with nothing left of earlier ones that could stand in for it."""
+        self.post("/free", {"free_memory": True})
+        try:
+            name = self.post("/prompt", {"prompt": nodes, "client_id": uuid.uuid4().hex})["prompt_id"]
+        except urllib.error.HTTPError as error:
+            return Made((), (), error.read().decode(errors="replace"))
+        until = time.monotonic() + _TIMEOUT_S
+        while name not in (history := self.get(f"/history/{name}")):
+            if time.monotonic() > until:
+                return Made((), (), "no answer")
+            time.sleep(_POLL_S)
+        done = history[name]
+        status = done.get("status", {})
+        if status.get("status_str") == "error":
+            return Made((), (), json.dumps(status.get("messages", "")))
+        files = [each for output in done["outputs"].values() for each in output.get("images", ())]
+        pictures = [self._picture(each) for each in files]
+        hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
+        return Made(hashes, tuple(each.getcolors(1) is not None for each in pictures))
+
+    def _picture(self, file: dict[str, str]) -> Image.Image:
+        query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})
+        with urllib.request.urlopen(f"{self._url}/view?{query}", timeout=60) as answer:  # noqa: S310 (as above)
+            return Image.open(io.BytesIO(answer.read())).convert("RGB")
+
+
+def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int = 1, cfg: float = 5.0) -> dict:
+    """A plain workflow."""
+    drawn = {"seed": 7, "steps": steps, "cfg": cfg, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0}
+    given = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
+    text = "a red star and a blue circle at night"
+    return {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": checkpoint}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": text}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
+        "4": {"class_type": "EmptyLatentImage", "inputs": {"width": size, "height": size, "batch_size": batch}},
+        "5": {"class_type": "KSampler", "inputs": {**given, **drawn}},
+        "6": {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["1", 2]}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "dnp-guard-check"}},
+    }
+
+
+def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with its picture encoded and drawn over once more, as image to image and hires fixes do."""
+    nodes = copy.deepcopy(nodes)
+    nodes["8"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["6", 0], "vae": ["1", 2]}}
+    nodes["9"] = copy.deepcopy(nodes["5"])
+    nodes["9"]["inputs"] |= {"latent_image": ["8", 0], "denoise": 0.6}
+    nodes["10"] = {"class_type": "VAEDecode", "inputs": {"samples": ["9", 0], "vae": ["1", 2]}}
+    nodes["7"]["inputs"]["images"] = ["10", 0]
+    return nodes
+
+
+def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with a guard on its model and a final look before it saves."""
+    nodes = copy.deepcopy(nodes)
+    chosen = {"policy": "", "mode": "auto", "vlm": "", "service": ""}
+    links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
+    nodes["guard"] = {"class_type": "DNPGuard", "inputs": {**links, **chosen}}
+    for name in ("5", "9"):
+        if name in nodes:
+            nodes[name]["inputs"]["model"] = ["guard", 0]
+    look = {"images": nodes["7"]["inputs"]["images"], "guard": ["guard", 1]}
+    nodes["look"] = {"class_type": "DNPGuardFinalLook", "inputs": look}
+    nodes["7"]["inputs"]["images"] = ["look", 0]
+    return nodes
+
+
+def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
+    """Every check, one after the other."""
+    host = Host(url)
+    known = host.get("/object_info")
+    missing = [name for name in NODES if name not in known]
+    yield Found("the nodes are installed", not missing, ", ".join(missing))
+    if missing:
+        return
+    checkpoint = known["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0][0]
+    samplers = known["KSampler"]["input"]["required"]["sampler_name"][0]
+
+    def plain(**asked: Any) -> dict[str, Any]:
+        return workflow(checkpoint, **{"size": arguments.size, "steps": arguments.steps, "sampler": "euler", **asked})
+
+    ways = {f"sampler {name}": plain(sampler=name) for name in samplers}
+    ways |= {"batch of three": plain(batch=3), "cfg 1": plain(cfg=1.0), "two passes": second_pass(plain())}
+    enforces = bool(host.make(plain()).error)  # there is no service yet, so a plain workflow passes only unguarded
+    with serving(arguments.service, CLEAN) as records:
+        for way, nodes in ways.items():
+            yield from _observed(host, way, nodes, records, enforces=enforces)
+    clean = Made((), ()) if enforces else host.make(plain())
+    yield from _steered(host, plain(), clean, arguments.service)
+    yield from _withheld(host, plain(batch=2), plain(), clean, arguments.service)
+
+
+def _observed(host: Host, way: str, nodes: dict[str, Any], records: Any, *, enforces: bool) -> Iterator[Found]:
+    before = len(records("query"))
+    first = host.make(guarded(nodes))
+    looks = len(records("query")) - before
+    yield Found(f"{way}: is drawn", bool(first.hashes), first.error[-300:])
+    yield Found(f"{way}: looks", looks > 1, f"{looks} looks")
+    yield Found(f"{way}: the same twice", bool(first.hashes) and first.hashes == host.make(guarded(nodes)).hashes)
+    same = None if enforces else first.hashes == host.make(nodes).hashes
+    yield Found(f"{way}: observed equals plain", same, "every workflow is guarded here" if enforces else "")
+
+
+def _steered(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> Iterator[Found]:
+    for mode, changes in (("separate", {}), ("replace", REPLACE)):
+        with serving(service, SEEN_UNTIL_THE_END, **changes) as records:
+            steered = host.make(guarded(nodes))
+            yield Found(
+                f"{mode}: differs", bool(steered.hashes) and steered.hashes != clean.hashes, steered.error[-300:]
+            )
+            yield Found(f"{mode}: recorded", len(records("negative.injected")) == 1)
+        with serving(service, SEEN_UNTIL_THE_END, **changes):
+            again = host.make(guarded(nodes)).hashes
+            yield Found(f"{mode}: the same again", bool(again) and again == steered.hashes)
+    without = copy.deepcopy(nodes)
+    without["5"]["inputs"]["cfg"] = 1.0
+    with serving(service, SEEN_UNTIL_THE_END, **REPLACE) as records:
+        host.make(guarded(without))
+        effective = [each["negative"]["effective"] for each in records("negative.injected")]
+        yield Found("replace at cfg 1: recorded as not effective", effective == [False], str(effective))
+
+
+def _withheld(host: Host, two: dict[str, Any], one: dict[str, Any], clean: Made, service: str) -> Iterator[Found]:
+    with serving(service, SEEN):
+        blocked = host.make(guarded(two))
+        yield Found("block: nothing is delivered", len(blocked.blank) == 2 and all(blocked.blank), blocked.error[-300:])
+    down = host.make(guarded(one))
+    yield Found("service down: nothing is delivered", not down.hashes or all(down.blank), down.error[-300:])
+    if clean.hashes:
+        yield Found("nothing leaks into later plain runs", host.make(one).hashes == clean.hashes)
