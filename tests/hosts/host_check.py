@@ -41,7 +41,7 @@ def found(arguments: argparse.Namespace) -> Iterator[Found]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the checks; 0 where none failed, 1 where one did, 2 where no host was named."""
+    """Run the checks; 0 where none failed, 1 where one did, 2 where there was no host to check."""
     parser = argparse.ArgumentParser(prog="host_check", description=__doc__)
     for name in HOSTS:
         parser.add_argument(f"--{name}", metavar="URL", help="Address of a running host.")
@@ -56,10 +56,14 @@ def main(args: Sequence[str] | None = None) -> int:
         parser.print_usage(sys.stderr)
         return 2
     failed = 0
-    for each in found(arguments):
-        sys.stdout.write(f"{each}\n")
-        sys.stdout.flush()
-        failed += each.ok is False
+    try:
+        for each in found(arguments):
+            sys.stdout.write(f"{each}\n")
+            sys.stdout.flush()
+            failed += each.ok is False
+    except (OSError, RuntimeError) as error:  # the host or the service is not where it is looked for
+        sys.stderr.write(f"host_check: {error}\n")
+        return 2
     return 1 if failed else 0
 
 

@@ -77,3 +77,12 @@ def test_a_host_that_never_calls_back_fails(service, tmp_path, capsys, monkeypat
 
 def test_no_host_is_a_usage_error(capsys):
     assert host_check.main([]) == 2
+
+
+def test_a_host_that_does_not_run_is_said_in_one_line(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert host_check.main(["--a1111", f"http://127.0.0.1:{port}"]) == 2
+    said = capsys.readouterr().err
+    assert "refused" in said
+    assert said.count("\n") == 1
