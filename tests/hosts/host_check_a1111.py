@@ -29,6 +29,8 @@ SEEN_UNTIL_THE_END = [{"star": 0.9}] * 4 + CLEAN
 REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
 PROMPT = {"prompt": "a red star and a blue circle at night", "seed": 7, "cfg_scale": 5.0}
 _TIMEOUT_S = 3600
+_WITHOUT_STEPS = ("DPM fast", "DPM adaptive")
+"""Samplers that count otherwise: looks are due by progress, and one step may pass several."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
             same = first.hashes == tuple(plain[way]) if way in plain else None
             yield Found(f"{way}: observed equals plain", same, "" if way in plain else "no plain hashes")
             batches = asked.get("n_iter", 1) * asked.get("batch_size", 1)
-            yield Found(f"{way}: looks", looks == 4 * batches, f"{looks} of {4 * batches}")
+            few = 1 if any(name in way for name in _WITHOUT_STEPS) else 4
+            yield Found(f"{way}: looks", few * batches <= looks <= 4 * batches, f"{looks} of {4 * batches}")
         clean = host.make()
     yield from _steered(host, clean, arguments.service)
     yield from _withheld(host, clean, arguments.service)
