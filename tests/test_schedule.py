@@ -1,7 +1,20 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.schedule import Pace, after, due_by_category, due_steps, is_due, nearest, spent, waited
+from dnp_guard.schedule import (
+    TICKS,
+    Pace,
+    after,
+    due_by_category,
+    due_steps,
+    is_due,
+    nearest,
+    place,
+    spent,
+    tick,
+    waited,
+)
+from dnp_guard.types import Step
 from tests.policies import bolt, policy, star
 
 PAPER = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
@@ -87,3 +100,15 @@ def test_a_back_off_never_puts_off_past_what_its_factor_says(nears, factor):
     for step, near in enumerate(nears):
         pace = after(queries, pace, step, near)
         assert pace.until <= (step + 1) * factor - 1
+
+
+def test_a_run_of_unknown_length_is_placed_by_its_progress():
+    assert place(Step(7, None, None, None, progress=0.25)) == (250, TICKS)
+    assert place(Step(7, 25, None, None, progress=0.25)) == (7, 25)
+    assert place(Step(7, None, None, None)) == (7, None)
+
+
+@given(st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
+def test_a_look_is_due_once_its_part_of_the_run_is_done(parts):
+    fraction, progress = parts
+    assert is_due(due_steps([fraction], None, TICKS), tick(progress), -1)

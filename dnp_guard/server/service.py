@@ -117,10 +117,7 @@ class Service:
             raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
             raise Problem("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
-        guard, stricter = self._granted(grant)
-        named = stricter.get(asked.policy) if asked.policy else None
-        if asked.policy and named is None and asked.policy != guard.policy.name:
-            raise Problem("policy", f"The token is not for a policy named {asked.policy!r}.")
+        guard, named = self._granted(grant, asked.policy or None)
         request = Request(
             asked.images,
             asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
@@ -346,13 +343,17 @@ class Service:
             receipt = self._issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), self._clock())
         return Verdict(index=index, decision=outcome, action=action, receipt=receipt, why=live.report.images[index].why)
 
-    def _granted(self, grant: Grant) -> tuple[Guard, dict[str, Policy]]:
-        """The guard of a token, and the policies that its sessions may ask for."""
+    def _granted(self, grant: Grant, name: str | None) -> tuple[Guard, Policy | None]:
+        """The guard of a token, and the policy of this name that its session is to be stricter by."""
         try:
-            return self.guards.of(grant.tenant), self.guards.stricter(grant)
+            guard, stricter = self.guards.of(grant.tenant), self.guards.stricter(grant)
+            own = guard.policy.name
         except DnpGuardError as error:
             _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
             raise Problem("unready", "The service has no valid policy for this token; its log says more.") from error
+        if name is not None and name not in {own, *stricter}:
+            raise Problem("policy", f"The token is not for a policy named {name!r}.")
+        return guard, stricter.get(name) if name is not None else None
 
     def _storable(self, policy: Policy) -> None:
         try:
