@@ -1,6 +1,7 @@
 """What the operator has set, in ``dnp_guard.json`` beside this file or in the environment, which goes first.
 
-Where the file is there and ``locked``, a workflow can name a policy to be stricter by and choose nothing else.
+Where the file is there and ``locked``, or every workflow is guarded, a workflow can name a policy to be stricter by and
+choose nothing else.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def chosen(settings: Settings, *, vlm: str, service: str, mode: str) -> Settings
         service: address of the service; empty for the operator's.
         mode: ``in process``, ``service``, or ``auto``: in process where there is a backend.
     """
-    if settings.locked:
+    if settings.locked or settings.enforce == "server":
         return settings
     # A token is for the service that the operator configured, and goes to no other.
     elsewhere = service.rstrip("/") not in {"", settings.url.rstrip("/")}

@@ -503,6 +503,10 @@ class TestSettings:
         loaded = settings.load(self.written(tmp_path, '{"locked": false, "vlm": "glyphs"}'), {})
         assert settings.chosen(loaded, vlm="", service="", mode="service").vlm == ""
 
+    def test_where_every_workflow_is_guarded_none_may_choose(self, settings):
+        enforcing = settings.Settings(enforce="server")
+        assert settings.chosen(enforcing, vlm="scripted:x", service="http://127.0.0.1:9", mode="service") == enforcing
+
     def test_a_token_goes_to_no_other_service_than_the_operators(self, settings):
         operators = settings.Settings(url="http://127.0.0.1:8777", token="secret")
         assert settings.chosen(operators, vlm="", service="http://127.0.0.1:8777/", mode="service").token == "secret"
