@@ -87,8 +87,10 @@ class Installation:
                 hint="Keep what is yours elsewhere, remove these files, and try again.",
             )
         self.folder.mkdir(exist_ok=True)
-        for name in set(before or {}) - set(files):
-            (self.folder / name).unlink(missing_ok=True)
+        for name, digest in (before or {}).items():
+            old = self.folder / name
+            if name not in files and old.is_file() and _digest(old) == digest:
+                old.unlink()
         for name, source in files.items():
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
