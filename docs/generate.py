@@ -18,6 +18,7 @@ from dnp_guard import hookspecs
 from dnp_guard.audit import schema as audit_schema
 from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
+from docs.ablations import ablations
 from docs.pipelines import pipelines
 from docs.policy_keys import policy
 from docs.results import pictures, results
@@ -167,6 +168,7 @@ PAGES = {
     "metrics.md": metrics,
     "pipelines.md": pipelines,
     "policy.md": policy,
+    "../explanation/ablations.md": ablations,
     "../explanation/results.md": results,
 }
 

@@ -32,11 +32,11 @@ COMMAND = "dnp-guard evaluate --ablations"
 _TEXT = """\
 # What each part does
 
-The guard with one thing changed at a time, on the embedded models, by `{command}`; the policy is `glyphs`. Every row is
-measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals, Wilson's for shares and
-the bootstrap's for means; rows that overlap are not told apart by this table. ASR, *after final*, *kept*, *drift* and
-*time ×* are those of the [results](results.md). Time is of a processor that other work shared, and of batches in which
-the model's answer is not hidden behind another device: *no waiting* can show nothing there.
+The guard with one thing changed at a time, on the embedded models, by `{command}`; the policy is
+`glyphs`. Every row is measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals,
+Wilson's for shares and the bootstrap's for means; rows whose intervals overlap are not told apart by this table. ASR,
+*after final*, *kept*, *drift* and *time ×* are those of the [results](results.md). The time is that of one processor
+for everything, so that *no waiting* has nothing to hide behind.
 
 | row | what is changed |
 |---|---|

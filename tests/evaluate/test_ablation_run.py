@@ -10,7 +10,7 @@ from dnp_guard.evaluate.plan import Plan
 from dnp_guard.evaluate.prompt_sets import embedded_set
 from dnp_guard.policy import load_policy
 
-ROWS = (ablation("as shipped"), ablation("back-off"))
+ROWS = (ablation("every step"), ablation("as shipped"))
 
 
 @pytest.fixture(scope="module")
@@ -24,27 +24,27 @@ def measured(tmp_path_factory):
 def test_every_row_has_its_ablation_and_is_of_the_guard(measured):
     _, _, lines = measured
     assert [(line["ablation"], line["set"], line["method"]) for line in lines] == [
+        ("every step", "benign", "dnp-guard"),
         ("as shipped", "benign", "dnp-guard"),
-        ("back-off", "benign", "dnp-guard"),
     ]
 
 
 def test_a_row_is_measured_under_its_own_policy(measured):
-    _, _, (shipped, rarer) = measured
-    assert rarer["queries"] < shipped["queries"] == 12
+    _, _, (every, shipped) = measured
+    assert shipped["queries"] < every["queries"] == 12
 
 
 def test_what_was_measured_is_not_measured_again(measured):
     plan, out, lines = measured
     heard = []
     assert measure(plan, out, ROWS, lambda each: lambda done: heard.append((each.name, done))) == lines
-    assert heard == [("as shipped", 1), ("back-off", 1)]
+    assert heard == [("every step", 1), ("as shipped", 1)]
 
 
 def test_the_table_is_written_and_read_again(measured):
     _, out, lines = measured
     assert read(out / FILE) == lines
-    assert "| back-off | 0.0%" in markdown(lines, ROWS)
+    assert "| as shipped | 0.0%" in markdown(lines, ROWS)
 
 
 def test_a_table_that_is_none_is_refused(tmp_path):
@@ -56,5 +56,5 @@ def test_the_command_measures_the_ablations(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("dnp_guard.evaluate.ablation_run.measure.__defaults__", (ROWS[:1], lambda _: lambda _: None))
     code = run(["evaluate", "--ablations", "--sets", "benign", "--n", "1", "--out", str(tmp_path / "out"), "--json"])
     document = json.loads(capsys.readouterr().out)
-    assert (code, [line["ablation"] for line in document["results"]]) == (0, ["as shipped"])
+    assert (code, [line["ablation"] for line in document["results"]]) == (0, ["every step"])
     assert (tmp_path / "out" / "ablations.md").exists()
