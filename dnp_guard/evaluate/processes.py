@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TYPE_CHECKING
 
 from dnp_guard.evaluate.runner import World, here
@@ -41,7 +43,16 @@ def in_processes(
 
 
 def _start(plan: Plan, plugins: Sequence[str]) -> None:
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     _worlds.append(World(plan, plugins))
+
+
+def _leave_with_parent() -> None:
+    """End when the run is killed; a worker would wait for its next batch for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _measure(batch: Batch) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class World:
         self._oracle = _network()
         self._clip = _clip(plan.clip)
         self._methods: dict[tuple[Column, tuple[str, ...]], Method] = {}
-        self._warm = False
+        self._warm: set[Column] = set()
 
     def measure(self, batch: Batch) -> Measured:
         """Run every column on a batch, ``unguarded`` first.
@@ -72,9 +72,7 @@ class World:
             DnpGuardError: a method could not make its images.
         """
         columns = self.plan.columns_of(batch.set)
-        if not self._warm:  # the first call of a process pays for what later ones find ready
-            self._make(columns[0], batch, self._concepts(columns[0], batch))
-            self._warm = True
+        self._warm_up(columns, batch)
         rows: list[Row] = []
         timings: list[Timing] = []
         images: list[tuple[Cell, int, Image]] = []
@@ -97,6 +95,14 @@ class World:
                 images.append((cell, batch.start + at, each.image))
         return Measured(batch, tuple(rows), tuple(timings), tuple(images))
 
+    def _warm_up(self, columns: Sequence[Column], batch: Batch) -> None:
+        """Let every method load and import what it needs, which the first of its timings would count otherwise."""
+        one = replace(batch, entries=batch.entries[:1])
+        for column in columns:
+            if column not in self._warm:
+                self._make(column, one, self._concepts(column, one), _WARM_STEPS)
+                self._warm.add(column)
+
     def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
         """For each prompt, what the static lists and the policy name."""
         if column.categories is None:
@@ -106,7 +112,9 @@ class World:
             for entry in batch.entries
         ]
 
-    def _make(self, column: Column, batch: Batch, concepts: Sequence[tuple[str, ...]]) -> list[Made]:
+    def _make(
+        self, column: Column, batch: Batch, concepts: Sequence[tuple[str, ...]], steps: int | None = None
+    ) -> list[Made]:
         made: dict[int, Made] = {}
         together: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for at, names in enumerate(concepts):
@@ -114,7 +122,7 @@ class World:
         for names, places in together.items():
             entries = [batch.entries[at] for at in places]
             guidance = entries[0].guidance_scale or self.plan.guidance_scale
-            task = Task(self.pipe, self.plan.steps, guidance, names, self._oracle)
+            task = Task(self.pipe, steps or self.plan.steps, guidance, names, self._oracle)
             seeds = [entry.seed + self.plan.seed for entry in entries]
             try:
                 done = self._method(column, names).generate(task, seeds, [entry.prompt for entry in entries])
@@ -199,6 +207,7 @@ class World:
 
 
 _DIGITS = 4
+_WARM_STEPS = 6
 
 
 def run(

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from dnp_guard.evaluate.processes import in_processes
@@ -18,3 +21,26 @@ def test_two_processes_give_the_rows_of_one():
 
 def test_nothing_to_do_starts_no_process():
     assert list(in_processes(planned(n=1), 2)([])) == []
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, os.getcwd())
+from dnp_guard.evaluate import processes
+from tests.evaluate.test_runner import planned
+
+if __name__ == "__main__":
+    plan = planned(n=6, size=2, steps=4, columns=("unguarded",))
+    for measured in processes.in_processes(plan, 1)(plan.batches()):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_when_the_run_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # The workers hold the pipe of standard output: it ends when the last of them has.
+    killed = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script)], check=False, capture_output=True, timeout=500
+    )
+    assert killed.returncode == -9, killed.stderr.decode()
