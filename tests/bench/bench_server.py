@@ -24,6 +24,10 @@ from pathlib import Path
 import httpx2
 from PIL import Image, ImageFilter
 
+from dnp_guard.hosts.protocol import Host, Open, Preview, Query
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from dnp_guard.server.tokens import ANYONE
 from tests.server.processes import serving
 
 STEPS = 25
@@ -131,6 +135,39 @@ def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
             return load
 
 
+def processor_time(sessions: int, side: int) -> str:
+    """What a query costs the service without HTTP: processor time, which other programs do not lengthen."""
+    took = []
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "looks.json"
+        script.write_text(json.dumps([{"a star": 0.9}]))
+        service = create(
+            Settings(
+                policy="glyphs",
+                vlm=f"scripted:{script}",
+                audit=(f"{folder}/audit.jsonl",),
+                store=f"sqlite:{folder}/sessions",
+                limits={"sessions": sessions, "rate": 10_000_000},
+            )
+        ).state.service
+        asked = Open(protocol=1, host=Host(name="bench"), steps=STEPS, images=1)
+        begun = [service.open(ANYONE, asked) for _ in range(sessions)]
+        shown = [Preview(index=0, data=preview(side))]
+        for step in begun[0].due or ():
+            for each in begun:
+                before = time.process_time()
+                service.query(ANYONE, each.session, Query(step=step, images=shown))
+                took.append((time.process_time() - before) * 1000)
+        service.close(keep=False)
+    return f"{len(took)} queries of {sessions} sessions; processor time p50/p95/p99 {_quantiles(took)} ms"
+
+
+def test_a_query_takes_processor_time(benchmark):
+    said = benchmark.pedantic(processor_time, args=(200, 512), rounds=1, iterations=1)
+    benchmark.extra_info["processor_time"] = said
+    print(f"\n{said}")  # noqa: T201 (what the bench is for)
+
+
 def test_200_sessions_at_once(benchmark):
     load = benchmark.pedantic(measure, args=(200, 0.4, 2, 512), rounds=1, iterations=1)
     benchmark.extra_info["load"] = str(load)
@@ -145,4 +182,5 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--side", type=int, default=512, help="Pixels of a preview's side.")
     given = parser.parse_args()
+    print(processor_time(given.sessions, given.side))  # noqa: T201 (as above)
     print(measure(given.sessions, given.step_seconds, given.workers, given.side))  # noqa: T201 (as above)
