@@ -90,6 +90,7 @@ class Call:
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
         self._seen: Tensor | None = None
+        self._end: Tensor | None = None
         self.session: Session = guard.start(replace(request, takes_up=True), policy)
         self._injection = Injection(
             request.images,
@@ -170,6 +171,12 @@ class Call:
             if negative is not None
         }
 
+    def ended(self) -> list[Image]:
+        """What the images would be, where the call ends before they are denoised: nothing where it does not."""
+        if self._end is None:
+            return []
+        return self._decode(self._family.unpack(self._pipe, self._end, self._wanted))
+
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
         outcomes = self.session.final(previews)
@@ -191,6 +198,8 @@ class Call:
         self._substeps += 1
         if substep == 0:
             self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
+        if self._wanted.get("denoising_end") is not None and self._substeps == _timesteps(self._pipe):
+            self._end = predict(self._scheduler, output, timestep, sample)[0]
         if substep == order - 1 and self._next is not None:  # the sub-steps of a step are steered alike
             self._injection.active, self._next = self._next, None
 
@@ -243,7 +252,7 @@ def guarded_call(
         raise
     finally:
         guarded.remove()
-    output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted)
+    output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted, guarded.ended)
     return output.delivered(guarded.finish(output.pictures))
 
 

@@ -13,7 +13,7 @@ from dnp_guard.hosts.pictures import blank, blurred, withheld
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -32,11 +32,19 @@ class Output:
         pipe: the pipeline, whose autoencoder is used for ``latent``.
         family: says how its latents are packed.
         wanted: the arguments of the call, where they are known.
+        ended: gives the images as predicted, where the call ends before they are denoised.
     """
 
     def __init__(
-        self, result: Any, kind: str, pipe: Any, family: Family, wanted: Mapping[str, Any] | None = None
+        self,
+        result: Any,
+        kind: str,
+        pipe: Any,
+        family: Family,
+        wanted: Mapping[str, Any] | None = None,
+        ended: Callable[[], list[Image]] = list,
     ) -> None:
+        self._ended = ended
         self._result = result
         self._pipe = pipe
         self._family = family
@@ -52,6 +60,8 @@ class Output:
 
     def pictures(self) -> list[Image]:
         """The images as RGB pictures, or some frames of each video, those of a video together."""
+        if ended := self._ended():
+            return ended
         if self._kind == "latent":
             return preview.decode(self._vae, self._family.unpack(self._pipe, self._items, self._wanted))
         return [frame for index in range(len(self._items)) for frame in self._frames(index, some=True)]

@@ -34,7 +34,8 @@ def draw(pipe, **arguments):
     wanted |= CALLS.get(type(pipe).__name__, {}) | arguments
     torch.manual_seed(0)  # some draw without their generator
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    return pipe(prompt=["a red circle", "a blue square", "a green cross"], generator=generators, **wanted)[0]
+    prompts = ["a red circle", "a blue square", "a green cross"]
+    return pipe(**{"prompt": prompts, "generator": generators, **wanted})[0]
 
 
 def footprint(pipe):

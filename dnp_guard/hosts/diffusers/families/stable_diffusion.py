@@ -76,7 +76,6 @@ ROWS = (
         encode=by("encoder_hidden_states", None, "added_cond_kwargs.text_embeds"),
         components=TWO_ENCODERS,
         weight=rescaled,
-        refused=("denoising_end",),
     ),
     Family(
         name="Stable Diffusion XL with perturbed attention",
@@ -94,7 +93,6 @@ ROWS = (
         components=TWO_ENCODERS,
         order="ucp",
         weight=rescaled,
-        refused=("denoising_end",),
     ),
     Family(
         name="InstructPix2Pix XL",
@@ -103,7 +101,6 @@ ROWS = (
         encode=by("encoder_hidden_states", None, "added_cond_kwargs.text_embeds"),
         components=TWO_ENCODERS,
         order="cuu",
-        refused=("denoising_end",),
     ),
     Family(
         name="Stable Diffusion 3",
