@@ -6,6 +6,7 @@ from tests.server.conftest import ask, begin, finish, images
 
 SEEN = {"a star": 0.9}
 NOTHING = {"a star": 0.0}
+UNSURE = {"a star": 0.3}
 
 
 def run(client, **asked):
@@ -26,7 +27,7 @@ def test_a_session_says_when_to_ask_and_what_holds(serve):
 
 
 def test_what_is_seen_is_steered_away_from(serve):
-    _, answers, _ = run(serve([NOTHING, SEEN, SEEN]))
+    _, answers, _ = run(serve([UNSURE, SEEN, SEEN]))
     assert [answer["images"][0]["action"] for answer in answers[:3]] == ["none", "steer", "steer"]
     assert answers[1]["images"][0] == {
         "index": 0,
@@ -73,7 +74,7 @@ def test_shadow_steers_nothing(serve, tmp_path):
 
 
 def test_a_repeated_step_is_answered_the_same_and_looked_at_once(serve):
-    client = serve([NOTHING, SEEN, NOTHING])
+    client = serve([UNSURE, SEEN, NOTHING])
     session = begin(client).json()["session"]
     first, second = ask(client, session, 2).json(), ask(client, session, 4).json()
     assert ask(client, session, 4).json() == second
