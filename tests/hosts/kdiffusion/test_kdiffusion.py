@@ -15,7 +15,6 @@ from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.ksampling import (
     SAMPLERS,
     SCALE,
-    STEPS,
     Conditioning,
     Denoiser,
     WebUIDenoiser,
@@ -28,7 +27,7 @@ from tests.policies import policy, star
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
 
-FEW = 8
+FEW, ENOUGH = 8, 15
 WORDS = ["a red circle at night", "a blue square in a room", "a green cross on the beach"]
 CLEAN = {"star": 0.0}
 SECOND = [{}, {"star": 0.9}, {}]
@@ -80,14 +79,14 @@ class TestEverySampler:
 
     def test_steers_the_embedded_model_away_from_what_it_draws(self, shared_pipe):
         host, denoiser, words = target(shared_pipe)
-        wanted = [prompt.text for prompt in prompts("attack", 4, 7)]
+        wanted = [prompt.text for prompt in prompts("attack", 3, 7)]
         detector, album = load_detector(), Album()
         plain, guarded = [], []
         with Guard("glyphs", vlm="glyphs", plugins=[album]) as watching:
             for name in SAMPLERS:
-                plain += run(name, host, words, denoiser.sigmas(STEPS), wanted, 100)
+                plain += run(name, host, words, denoiser.sigmas(ENOUGH), wanted, 100)
                 with watching.attached(host):
-                    run(name, host, words, denoiser.sigmas(STEPS), wanted, 100)
+                    run(name, host, words, denoiser.sigmas(ENOUGH), wanted, 100)
                 guarded += album.final
         before, after = (
             sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(each) * 2 - 1)) for each in (plain, guarded)
