@@ -43,12 +43,41 @@ class Ablation:
 EVERY_STEP: Mapping[str, Any] = {"back_off": None}
 CONTROLLER: Mapping[str, Any] = {"strength": "controller"}
 
+THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("reuse 2", "the negative is evaluated at every second step.", {"reuse": 2}),
+    ("reuse 3", "the negative is evaluated at every third step.", {"reuse": 3}),
+    ("batched", "the negatives are evaluated in the batch of the host.", {"batched": True}),
+    ("mask 0.5", "half of the picture is steered, where the negative differs most.", {"mask": 0.5}),
+    ("mask 0.3", "three tenths of the picture are steered.", {"mask": 0.3}),
+    ("strongest", "of several categories the likeliest alone is steered away from.", {"combine": "strongest"}),
+    ("sum", "several categories have a term each.", {"combine": "sum"}),
+    ("orthogonal", "only what is orthogonal to the prompt's own direction is added.", {"mode": "orthogonal"}),
+    ("sum, orthogonal", "*sum* and *orthogonal*.", {"mode": "orthogonal", "combine": "sum"}),
+)
+"""Changes of how the negative enters the guidance: name, what is changed, keys."""
+
+
+def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
+    return Ablation(name, f"Of *every step*: {says}", {"queries": EVERY_STEP, "guidance": guidance})
+
+
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation("every step", "Every step of the list is looked at.", {"queries": EVERY_STEP}),
     Ablation(
         "similar",
         "Of *every step*: a look at what is like the last one is passed over.",
         {"queries": {**EVERY_STEP, "skip_similar": 0.95}},
+    ),
+    Ablation(
+        "probe 0.01",
+        "Of *every step*: a look is passed over where a latent probe is sure that nothing would be found; one in a "
+        "hundred missed.",
+        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.01}}},
+    ),
+    Ablation(
+        "probe 0.05",
+        "The same; five in a hundred missed.",
+        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}}},
     ),
     Ablation(
         "most 3",
@@ -74,6 +103,15 @@ ABLATIONS: tuple[Ablation, ...] = (
         "controller, scale 20",
         "The same, with a higher scale as the most it may use.",
         {"queries": EVERY_STEP, "guidance": {**CONTROLLER, "scale": 20.0}},
+    ),
+    *(_steered(name, says, guidance) for name, says, guidance in THIRD_BRANCH),
+    Ablation(
+        "cheap",
+        "Of *every step*: *probe 0.05*, *reuse 3* and *batched*.",
+        {
+            "queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}},
+            "guidance": {"reuse": 3, "batched": True},
+        },
     ),
     Ablation("as shipped", "Looks become rarer while nothing is near its threshold."),
     Ablation(
