@@ -183,7 +183,8 @@ def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
     if was.skip_probe != now.skip_probe:
         misses = [each.skip_probe.max_miss if each.skip_probe else 0.0 for each in (was, now)]
         then = f"{'more' if misses[1] > misses[0] else 'fewer'} looks that would find something may be skipped"
-        yield _change("", "queries.skip_probe.max_miss", *misses, then, _turn(*(-miss for miss in misses)))
+        direction = _turn(-misses[0], -misses[1])
+        yield _change("", "queries.skip_probe.max_miss", misses[0], misses[1], then, direction)
 
 
 def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
