@@ -157,7 +157,7 @@ def test_a_method_that_fails_stops_the_run_and_is_named(world, tmp_path, monkeyp
     plan = planned(columns=("unguarded", "static-replace"), n=2)
     broken = World(plan)
     monkeypatch.setattr(runner, "method", lambda name, **_: Broken() if name == "static-replace" else real(name))
-    with pytest.raises(DnpGuardError, match="static-replace on attack, prompts 0 to 1: no memory"):
+    with pytest.raises(DnpGuardError, match="static-replace on attack, prompts 0 to 0: no memory"):
         run(plan, Journal(tmp_path, IDENTITY), here(broken), deaf)
     assert Journal(tmp_path, IDENTITY).rows() == []
 
