@@ -4,8 +4,9 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from dnp_guard import CannotSteer, Guard, hookimpl
-from dnp_guard.hosts.diffusers.families import Family
+from dnp_guard.hosts.diffusers.families import FAMILIES, Family, classes
 from dnp_guard.hosts.diffusers.families.encoding import by
+from dnp_guard.hosts.diffusers.families.refused import REFUSED, why_not
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.tiny import draw, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
@@ -57,3 +58,10 @@ def test_a_row_of_a_plugin_does_not_take_the_place_of_a_built_in_one():
     plain = draw(pipe)
     with Guard(policy(guidance={"hold": 9}), vlm=SeesAStarOnce(), plugins=[Careless()]).attached(pipe):
         assert (plain[1] != draw(pipe)[1]).any()
+
+
+def test_every_class_of_diffusers_is_steered_or_refused_with_a_reason_but_never_both():
+    steered = {name for family in FAMILIES for name in family.pipelines}
+    assert not steered & set(REFUSED)
+    assert set(REFUSED) <= set(classes())
+    assert all(why_not(name)[0] for name in classes() if name not in steered)

@@ -49,7 +49,8 @@ def put_attribute() -> None:
 def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
     """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
     for guarded in list(_GUARDED):
-        denoisers = row_of(type(guarded).__name__, guard_of(guarded).families).denoisers_of(guarded)
+        guard = guard_of(guarded)
+        denoisers = row_of(type(guarded).__name__, guard.families if guard else ()).denoisers_of(guarded)
         if guarded is not pipe and any(part is denoiser for part in modules.values() for denoiser in denoisers):
             warnings.warn(
                 f"this {type(pipe).__name__} is made of the parts of a guarded {type(guarded).__name__} and is not "

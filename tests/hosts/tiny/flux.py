@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from tests.hosts.tiny import parts
-from tests.hosts.tiny.calls import CONTROL, FROM_PICTURE, INPAINTING, PICTURES
+from tests.hosts.tiny.calls import CONTROL, FROM_PICTURE, INPAINTING, MASKS, PICTURES
 
 SHORT = {"max_sequence_length": 16}
 TRUE_GUIDANCE = {"true_cfg_scale": 4.0, "negative_prompt": ["", "", ""], **SHORT}
@@ -60,9 +60,13 @@ def ovis():
     }
 
 
-def qwen(*, controlnet=False, **more):
+def qwen(*, controlnet=False, more_channels=0, **more):
     sizes = {**SIZES, "in_channels": 16, "out_channels": 4, "axes_dims_rope": (4, 4, 8)}
-    control = parts.without_zeros(QwenImageControlNetModel(**sizes)) if controlnet else None
+    control = (
+        parts.without_zeros(QwenImageControlNetModel(**sizes, extra_condition_channels=more_channels))
+        if controlnet
+        else None
+    )
     return {
         "vae": AutoencoderKLQwenImage(
             base_dim=8,
@@ -85,6 +89,10 @@ def qwen(*, controlnet=False, **more):
 CONTROLLED = partial(flux, controlnet=True)
 EDITED = {"image": PICTURES, "max_area": 32 * 32, "_auto_resize": False, **TRUE_GUIDANCE}
 PIPELINES = {
+    "QwenImageControlNetInpaintPipeline": (
+        partial(qwen, controlnet=True, more_channels=4),
+        {**CONTROL, "control_mask": MASKS, **TRUE_GUIDANCE},
+    ),
     "FluxPipeline": (flux, TRUE_GUIDANCE),
     "FluxImg2ImgPipeline": (flux, {**FROM_PICTURE, **TRUE_GUIDANCE}),
     "FluxInpaintPipeline": (flux, {**INPAINTING, **TRUE_GUIDANCE}),

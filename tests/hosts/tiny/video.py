@@ -10,11 +10,14 @@ from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXTransformer3DModel,
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     LatteTransformer3DModel,
     LTXVideoTransformer3DModel,
     MochiTransformer3DModel,
     MotionAdapter,
+    SanaVideoTransformer3DModel,
+    SkyReelsV2Transformer3DModel,
     UniPCMultistepScheduler,
     WanTransformer3DModel,
 )
@@ -187,7 +190,47 @@ def latte():
     }
 
 
+def sana_video():
+    parts_of = wan()
+    transformer = SanaVideoTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=12,
+        num_layers=1,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=12,
+        cross_attention_dim=24,
+        caption_channels=32,
+        sample_size=4,
+        patch_size=(1, 2, 2),
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+    )
+    return {
+        **parts_of,
+        "text_encoder": parts.gemma(),
+        "tokenizer": parts.words(512),
+        "transformer": transformer,
+        "scheduler": DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+    }
+
+
 PIPELINES = {
+    "SanaVideoPipeline": (
+        sana_video,
+        {
+            "frames": 9,
+            "use_resolution_binning": False,
+            "clean_caption": False,
+            "complex_human_instruction": [],
+            **SHORT,
+        },
+    ),
+    "SkyReelsV2Pipeline": (partial(wan, SkyReelsV2Transformer3DModel), {**FRAMES, **SHORT}),
+    "CogVideoXFunControlPipeline": (partial(cogvideox, 8), {"control_video": CLIP, **SHORT}),
     "WanPipeline": (wan, {**FRAMES, **SHORT}),
     "WanVideoToVideoPipeline": (wan, {"video": CLIP, "strength": 1.0, **SHORT}),
     "WanImageToVideoPipeline": (

@@ -68,6 +68,7 @@ ROWS = (
         name="Qwen",
         pipelines=frozenset(
             {
+                "QwenImageControlNetInpaintPipeline",
                 "QwenImageControlNetPipeline",
                 "QwenImageImg2ImgPipeline",
                 "QwenImageInpaintPipeline",

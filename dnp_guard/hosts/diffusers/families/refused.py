@@ -17,7 +17,8 @@ _REASONS = {
         UnCLIPImageVariationPipeline VersatileDiffusionImageVariationPipeline""",
     "its denoiser is given image embeddings, which words are turned into by another pipeline": """
         KandinskyImg2ImgPipeline KandinskyInpaintPipeline KandinskyPipeline KandinskyV22ControlnetImg2ImgPipeline
-        KandinskyV22ControlnetPipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline KandinskyV22Pipeline""",
+        KandinskyV22ControlnetPipeline KandinskyV22Img2ImgPipeline KandinskyV22InpaintPipeline KandinskyV22Pipeline
+        StableCascadeDecoderPipeline WuerstchenDecoderPipeline""",
     "it makes embeddings, which another pipeline turns into images": """
         FluxPriorReduxPipeline KandinskyPriorPipeline KandinskyV22PriorEmb2EmbPipeline KandinskyV22PriorPipeline
         StableCascadePriorPipeline WuerstchenPriorPipeline""",
@@ -32,10 +33,10 @@ _REASONS = {
         HunyuanImageRefinerPipeline Kandinsky6SRPipeline LTX2DFRTemporalRefinePipeline LTX2LatentUpsamplePipeline
         LTX2VideoDiffusionDecodePipeline LTXLatentUpsamplePipeline StableDiffusionLatentUpscalePipeline
         StableDiffusionUpscalePipeline""",
-    "it denoises pixels in stages, or tokens, and has no autoencoder that a look could be decoded with": """
+    "it denoises pixels in stages, or tokens, which no look is decoded from": """
         AmusedImg2ImgPipeline AmusedInpaintPipeline AmusedPipeline IFImg2ImgPipeline IFImg2ImgSuperResolutionPipeline
         IFInpaintingPipeline IFInpaintingSuperResolutionPipeline IFPipeline IFSuperResolutionPipeline PRXPixelPipeline
-        ShapEPipeline StableCascadeDecoderPipeline UnCLIPPipeline VQDiffusionPipeline WuerstchenDecoderPipeline""",
+        ShapEPipeline UnCLIPPipeline VQDiffusionPipeline""",
     "one of its steps evaluates the denoiser on other latents than its own": """
         CycleDiffusionPipeline SemanticStableDiffusionPipeline StableDiffusionAttendAndExcitePipeline
         StableDiffusionDiffEditPipeline StableDiffusionModelEditingPipeline StableDiffusionPanoramaPipeline
@@ -56,7 +57,24 @@ _REASONS = {
     "it takes one prompt a call, or fails with several, and was not measured with one": """
         AnimateDiffControlNetPipeline AnimateDiffSparseControlNetPipeline AnimateDiffVideoToVideoControlNetPipeline
         BriaFiboEditPipeline JoyImageEditPipeline JoyImageEditPlusPipeline QwenImageEditInpaintPipeline
-        QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageLayeredPipeline VisualClozeGenerationPipeline""",
+        QwenImageEditPipeline QwenImageEditPlusPipeline QwenImageLayeredPipeline
+        VisualClozeGenerationPipeline LucyEditPipeline WanVACEPipeline""",
+    "diffusers has given it up (`pipelines/deprecated`), and no test covers it": """
+        AltDiffusionImg2ImgPipeline AltDiffusionPipeline BlipDiffusionControlNetPipeline BlipDiffusionPipeline
+        PIAPipeline StableDiffusionControlNetXSPipeline StableDiffusionGLIGENPipeline
+        StableDiffusionGLIGENTextImagePipeline StableDiffusionLDM3DPipeline StableDiffusionXLControlNetXSPipeline
+        UniDiffuserPipeline VersatileDiffusionDualGuidedPipeline VersatileDiffusionTextToImagePipeline""",
+    "its autoencoder is a component of another name than `vae`, which looks are decoded by": """
+        Kandinsky3Img2ImgPipeline Kandinsky3Pipeline LDMTextToImagePipeline""",
+    "its prompt passes a second model of its own, which no test has built": """
+        ConsisIDPipeline HiDreamImagePipeline HunyuanSkyreelsImageToVideoPipeline HunyuanVideoImageToVideoPipeline
+        HunyuanVideoPipeline LongCatImageEditPipeline LongCatImagePipeline StableUnCLIPImg2ImgPipeline
+        StableUnCLIPPipeline WanAnimatePipeline ZImageOmniPipeline""",
+    "its latents are packed with statistics of the autoencoder, which looks are not decoded by": """
+        Flux2KleinInpaintPipeline Flux2KleinKVPipeline Flux2KleinPipeline Flux2Pipeline""",
+    "its own safety checker has to be loaded with it, and is not among what the tests build": """
+        Cosmos2TextToImagePipeline Cosmos2VideoToWorldPipeline Cosmos2_5_PredictBasePipeline
+        Cosmos2_5_TransferPipeline Cosmos3OmniPipeline CosmosTextToWorldPipeline CosmosVideoToWorldPipeline""",
     "it fails in this version of diffusers itself: it asks the transformer for a setting that it has not": """
         ChromaInpaintPipeline""",
     "its tokenizer needs sentencepiece, without which it was measured nowhere": """

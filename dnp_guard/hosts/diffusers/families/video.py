@@ -34,7 +34,14 @@ def _tokens(pipe: Any, latents: Tensor, wanted: Mapping[str, Any]) -> Tensor:
 ROWS = (
     _video(
         name="Wan",
-        pipelines=frozenset({"WanImageToVideoPipeline", "WanPipeline", "WanVideoToVideoPipeline"}),
+        pipelines=frozenset(
+            {
+                "SkyReelsV2Pipeline",
+                "WanImageToVideoPipeline",
+                "WanPipeline",
+                "WanVideoToVideoPipeline",
+            }
+        ),
         denoisers=("transformer", "transformer_2?"),
         encode=by("encoder_hidden_states"),
         batched=False,
@@ -50,7 +57,14 @@ ROWS = (
     ),
     _video(
         name="CogVideoX",
-        pipelines=frozenset({"CogVideoXImageToVideoPipeline", "CogVideoXPipeline", "CogVideoXVideoToVideoPipeline"}),
+        pipelines=frozenset(
+            {
+                "CogVideoXFunControlPipeline",
+                "CogVideoXImageToVideoPipeline",
+                "CogVideoXPipeline",
+                "CogVideoXVideoToVideoPipeline",
+            }
+        ),
         encode=by("encoder_hidden_states"),
         unpack=lambda _pipe, latents, _wanted: latents.transpose(1, 2),
     ),
@@ -77,6 +91,11 @@ ROWS = (
         components=("vae", "text_encoder", "text_encoder_2", "scheduler"),
         weight=rescaled,
         repeated=("encoder_hidden_states",),
+    ),
+    _video(
+        name="Sana",
+        pipelines=frozenset({"SanaVideoPipeline"}),
+        encode=_masked,
     ),
     _video(
         name="Mochi",
