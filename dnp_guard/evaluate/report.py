@@ -29,6 +29,8 @@ HEADINGS = (
     "evaluations",
     "time ×",
 )
+ENOUGH = 200
+"""Prompts a row below which figures are a sign of life."""
 _MARKS = {True: "met", False: "**not met**", None: "not measured"}
 
 
@@ -105,6 +107,8 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
     sets = {name: [line for line in shipped if line["set"] == name] for name in dict.fromkeys(_sets(shipped))}
     return environment.get_template(template).render(
         command=command,
+        few=any(line["n"] < ENOUGH for line in lines),
+        enough=ENOUGH,
         detectors=sorted({line["detector"] for line in lines}),
         dates=sorted({line["date"] for line in lines}),
         seeds=sorted({line["seed"] for line in lines}),
