@@ -137,7 +137,8 @@ def model(folder: Path) -> Check:
     except (OSError, ValueError, KeyError) as error:
         remedy = "Name a folder that holds the model_index.json of a diffusers pipeline."
         return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
-    return Check(name, "ok", f"{kind} is steered as {family.name}, through its {', '.join(family.denoisers)}")
+    denoisers = ", ".join(each.removesuffix("?") for each in family.denoisers)
+    return Check(name, "ok", f"{kind} is steered as {family.name}, through its {denoisers}")
 
 
 def weights() -> Iterator[Check]:

@@ -176,3 +176,17 @@ def test_replace_does_not_drop_a_second_negative_prompt():
         pytest.raises(CannotSteer, match="would drop negative_prompt_2"),
     ):
         draw(pipe, negative_prompt=["blue"] * 3, negative_prompt_2=["red"] * 3)
+
+
+def test_replace_leaves_the_users_negative_to_the_controlnet():
+    pipe, given = tiny("StableDiffusionControlNetPipeline"), []
+    hook = pipe.controlnet.register_forward_pre_hook(
+        lambda _module, _args, kwargs: given.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+    )
+    try:
+        with Guard(policy(guidance=REPLACE | {"hold": 9}), vlm=SeesAStarOnce()).attached(pipe):
+            draw(pipe, negative_prompt=["a cross"] * 3)
+    finally:
+        hook.remove()
+    assert len(given) == 8
+    assert all((each == given[0]).all() for each in given)
