@@ -41,11 +41,11 @@ class Ablation:
 
 
 EVERY_STEP: Mapping[str, Any] = {"back_off": None}
+EVERY_EVALUATION: Mapping[str, Any] = {"reuse": None}
 CONTROLLER: Mapping[str, Any] = {"strength": "controller"}
 
 THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("reuse 2", "the negative is evaluated at every second step.", {"reuse": 2}),
-    ("reuse 3", "the negative is evaluated at every third step.", {"reuse": 3}),
     ("batched", "the negatives are evaluated in the batch of the host.", {"batched": True}),
     ("mask 0.5", "half of the picture is steered, where the negative differs most.", {"mask": 0.5}),
     ("mask 0.3", "three tenths of the picture are steered.", {"mask": 0.3}),
@@ -58,53 +58,60 @@ THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
 
 
 def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
-    return Ablation(name, f"Of *every step*: {says}", {"queries": EVERY_STEP, "guidance": guidance})
+    return Ablation(
+        name, f"Of *every step*: {says}", {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **guidance}}
+    )
 
 
 ABLATIONS: tuple[Ablation, ...] = (
-    Ablation("every step", "Every step of the list is looked at.", {"queries": EVERY_STEP}),
+    Ablation(
+        "every step",
+        "Every step of the list is looked at, and the negative is evaluated at every step.",
+        {"queries": EVERY_STEP, "guidance": EVERY_EVALUATION},
+    ),
     Ablation(
         "similar",
         "Of *every step*: a look at what is like the last one is passed over.",
-        {"queries": {**EVERY_STEP, "skip_similar": 0.95}},
+        {"queries": {**EVERY_STEP, "skip_similar": 0.95}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "probe 0.01",
         "Of *every step*: a look is passed over where a latent probe is sure that nothing would be found; one in a "
         "hundred missed.",
-        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.01}}},
+        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.01}}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "probe 0.05",
         "The same; five in a hundred missed.",
-        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}}},
+        {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "most 3",
         "Of *every step*: no more than three looks while the image is made.",
-        {"queries": {**EVERY_STEP, "most": 3}},
+        {"queries": {**EVERY_STEP, "most": 3}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "no waiting",
         "Of *every step*: denoising goes on while the model answers.",
-        {"queries": {**EVERY_STEP, "wait": False}},
+        {"queries": {**EVERY_STEP, "wait": False}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "no hold",
         "Of *every step*: a negative goes at the first look that no longer sees its category.",
-        {"queries": EVERY_STEP, "guidance": {"hold": 0}},
+        {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, "hold": 0}},
     ),
     Ablation(
         "controller",
         "Of *every step*: the scale follows what the looks see.",
-        {"queries": EVERY_STEP, "guidance": CONTROLLER},
+        {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER}},
     ),
     Ablation(
         "controller, scale 20",
         "The same, with a higher scale as the most it may use.",
-        {"queries": EVERY_STEP, "guidance": {**CONTROLLER, "scale": 20.0}},
+        {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
     *(_steered(name, says, guidance) for name, says, guidance in THIRD_BRANCH),
+    Ablation("reuse 3", "Of *every step*: the negative is evaluated at every third step.", {"queries": EVERY_STEP}),
     Ablation(
         "cheap",
         "Of *every step*: *probe 0.05*, *reuse 3* and *batched*.",
@@ -113,12 +120,17 @@ ABLATIONS: tuple[Ablation, ...] = (
             "guidance": {"reuse": 3, "batched": True},
         },
     ),
-    Ablation("as shipped", "Looks become rarer while nothing is near its threshold."),
     Ablation(
-        "as shipped, and controller",
-        "The same, and the scale follows what the looks see, up to 20.",
-        {"guidance": {**CONTROLLER, "scale": 20.0}},
+        "back-off",
+        "Looks become rarer while nothing is near its threshold; the negative is evaluated at every step.",
+        {"guidance": EVERY_EVALUATION},
     ),
+    Ablation(
+        "back-off and controller",
+        "The same, and the scale follows what the looks see, up to 20.",
+        {"guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
+    ),
+    Ablation("as shipped", "*back-off* and *reuse 3*."),
 )
 """Every row, in the order of the table. What changes several things at once stands after what it is made of."""
 
