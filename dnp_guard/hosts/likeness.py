@@ -22,4 +22,7 @@ def coarse(prediction: Tensor) -> Tensor:
 
 def similarity(prediction: Tensor, seen: Tensor | None) -> list[float]:
     """Cosine of a prediction with what :func:`coarse` kept of another, -1…1 an image; nothing where there is none."""
-    return [] if seen is None else torch.cosine_similarity(coarse(prediction), seen).tolist()
+    if seen is None:
+        return []
+    # Rounding takes the cosine of what is the same a little over 1.
+    return torch.cosine_similarity(coarse(prediction), seen).clamp(-1, 1).tolist()
