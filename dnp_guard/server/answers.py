@@ -35,7 +35,7 @@ def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
         policy=policy.name,
         on_failure=policy.on_failure,
         deadline_ms=policy.queries.deadline_ms,
-        user_previews=policy.preview.user_previews,
+        user_previews=_user_previews(policy),
         mode=policy.mode,
         digest=policy.digest,
         final=policy.queries.final,
@@ -43,6 +43,13 @@ def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
         vocabulary=list(policy.vocabulary()),
         idle_s=idle_s,
     )
+
+
+def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:
+    """What may be shown of unfinished images: nothing under a sensitive category, all where nothing is altered."""
+    if any(category.sensitive for category in policy.categories):
+        return "withhold"
+    return "allow" if policy.mode == "shadow" else policy.preview.user_previews
 
 
 def _due(policy: Policy, total: int) -> list[int]:

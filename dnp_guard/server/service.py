@@ -181,9 +181,9 @@ class Service:
             at, of = schedule.place(step)
             waited = 0.0
             if live.due(at, of or schedule.TICKS):
+                before = live.state.images[0].pace.waited_ms
                 live.step(step, host)
-                looks = live.state.images[0].looks
-                waited = looks[-1].latency_ms if looks else 0.0
+                waited = live.state.images[0].pace.waited_ms - before
             answer = answers.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             self._save(

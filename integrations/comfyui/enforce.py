@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dnp_guard")
 
-GUARD, LOOK = "DNPGuard", "DNPGuardFinalLook"
-_OURS = {GUARD, LOOK, "DNPGuardReport"}
+GUARD, LOOK, REPORT = "DNPGuard", "DNPGuardFinalLook", "DNPGuardReport"
+_OURS = {GUARD, LOOK, REPORT}
 
 
 class CannotGuard(Exception):
@@ -47,6 +47,13 @@ class Graph:
         """The type of an output."""
         types = tuple(getattr(self._class(source[0]), "RETURN_TYPES", ()))
         return str(types[source[1]]) if source[1] < len(types) else "*"
+
+    def carries(self, source: tuple[str, int], name: str, key: str) -> str:
+        """The type of what a link carries: of the input it leads to, where the output may be of any type."""
+        kind = self.kind(source)
+        inputs = getattr(self._class(name), "INPUT_TYPES", dict)() if kind == "*" else {}
+        taken = next((part[key] for part in inputs.values() if key in part), None)
+        return str(taken[0]) if taken else kind
 
     def outputs(self, name: str) -> bool:
         """Whether a node delivers something: saves, shows or sends it, or makes a video to be saved."""
@@ -106,18 +113,18 @@ def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, A
         for key, source in list(graph.links(name)):
             if source in guards:
                 graph.nodes[name]["inputs"][key] = [guards[source], 0]
-    number = 0
+    looks: dict[tuple[str, int], str] = {}  # one for all that deliver the same: a run has one final look
     for name in plain:
         if not graph.outputs(name) or graph.nodes[name]["class_type"] in _OURS:
             continue
         for key, source in list(graph.links(name)):
-            if graph.kind(source) == "IMAGE":
-                drawn = graph.nodes[source[0]]["class_type"] not in _OURS  # and not a report's strip of looks
-                ids = [each for each in graph.upstream([source[0]]) if drawn and each in guards.values()]
-                look = f"dnp-guard-look-{number}"
-                graph.insert(look, LOOK, {"images": list(source), "guards": ",".join(ids)})
-                graph.nodes[name]["inputs"][key] = [look, 0]
-                number += 1
+            if graph.carries(source, name, key) == "IMAGE":
+                if source not in looks:
+                    drawn = graph.nodes[source[0]]["class_type"] != REPORT  # and not its strip of looks
+                    ids = [each for each in graph.upstream([source[0]]) if drawn and each in guards.values()]
+                    looks[source] = f"dnp-guard-look-{len(looks)}"
+                    graph.insert(looks[source], LOOK, {"images": list(source), "guards": ",".join(ids)})
+                graph.nodes[name]["inputs"][key] = [looks[source], 0]
     return graph.nodes
 
 
@@ -125,7 +132,8 @@ def _refuse_unseen(graph: Graph) -> None:
     for name in graph.nodes:
         if name.startswith("dnp-guard-"):
             raise CannotGuard(f"node id {name} is taken")
-        if graph.outputs(name) and any(graph.kind(source) == "LATENT" for _, source in graph.links(name)):
+        delivered = [graph.carries(source, name, key) for key, source in graph.links(name) if graph.outputs(name)]
+        if "LATENT" in delivered:
             raise CannotGuard(f"{graph.nodes[name]['class_type']} delivers latents, which cannot be looked at")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import json
 import sys
@@ -82,6 +83,22 @@ def test_the_guards_words_come_before_the_users(parts):
 @pytest.mark.parametrize(("step", "text"), [(0, "a"), (5, "a"), (6, "b"), (40, "b")])
 def test_prompt_editing_changes_after_its_step(parts, step, text):
     assert parts.words.at_step([[[5, "a"], [20, "b"]]], step) == [text]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"start": 5}', '{"decoder": []}', '{"token_file": 5}', '{"token_file": "DIRECTORY/token"}']
+)
+def test_settings_of_the_wrong_kind_close_a_job(text, tmp_path):
+    (tmp_path / "token").write_bytes(b"\xff\xfe")
+    (tmp_path / "dnp_guard.json").write_text(text.replace("DIRECTORY", str(tmp_path)), encoding="utf-8")
+    with Host():
+        guarding = sys.modules[f"{PACKAGE}.guarding"].Guarding(tmp_path)
+        p = SimpleNamespace(extra_generation_params={}, batch_size=1, n_iter=1)
+        guarding.begin(p, ())
+        job = guarding.job(p)
+        assert job is not None
+        assert guarding.status()["trouble"]
+        assert guarding.defaults().on_failure == "closed"
 
 
 def options(**values):
@@ -285,6 +302,15 @@ def test_a_missed_look_is_asked_again_at_the_next_step_and_holds_what_held(parts
     assert batch.due(2, 0.2)
     assert batch.negatives == [star]
     assert not batch.closed
+
+
+@pytest.mark.parametrize("caused", [True, False])
+def test_shadow_withholds_nothing_when_it_fails(parts, caused):
+    batch = batch_of(parts, (1,))
+    batch.session = dataclasses.replace(batch.session, mode="shadow")
+    assert batch.action(0) == "pass"
+    batch.failed(parts.client.ServiceFailed("service_down", "gone", request_caused=caused))
+    assert (batch.action(0), batch.decision(0), batch.closed) == ("pass", "failed_open", False)
 
 
 @pytest.fixture

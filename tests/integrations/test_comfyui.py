@@ -301,6 +301,46 @@ class TestEnforcing:
         images, _ = drawn(enforcing, nodes)
         assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
 
+    def test_what_is_delivered_twice_is_looked_at_once(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN, CLEAN, CLEAN, CLEAN, {"star": 0.9}, CLEAN])
+        nodes = workflow()
+        nodes["14"] = {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "again"}}
+        drawn(enforcing, nodes)
+        assert Counter(enforcing.server.executed)["DNPGuardFinalLook"] == 1
+        assert [[grey(image) for image in images] for images in enforcing.saved] == [[True] * 3] * 2
+        assert len(guard.last.images[0].looks) == 5
+
+    def test_a_final_look_of_the_workflows_own_leaves_the_run_to_the_guards(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch)
+        nodes = workflow()
+        nodes["15"] = {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["6", 0]}}
+        nodes["7"]["inputs"]["images"] = ["15", 0]
+        drawn(enforcing, nodes)
+        assert len(guard.last.images[0].looks) == 5
+
+    @pytest.mark.parametrize(("delivers", "kind"), [("SaveImage", "IMAGE"), ("SaveLatent", "LATENT")])
+    def test_what_comes_through_a_node_of_any_type_is_known_by_where_it_goes(self, enforcing, delivers, kind):
+        def takes(cls):
+            return {"required": {"given": (kind,)}}
+
+        switch = type("AnySwitch", (), {"RETURN_TYPES": ("*",)})
+        sink = type(delivers, (), {"RETURN_TYPES": (), "OUTPUT_NODE": True, "INPUT_TYPES": classmethod(takes)})
+        nodes = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
+            "2": {"class_type": "AnySwitch", "inputs": {"any": ["1", 0]}},
+            "3": {"class_type": delivers, "inputs": {"given": ["2", 0]}},
+        }
+        enforce = sys.modules["comfyui_dnp_guard.enforce"]
+        loader = type("LoadImage", (), {"RETURN_TYPES": ("IMAGE",)})
+        classes = {"LoadImage": loader, "AnySwitch": switch, delivers: sink}
+        if kind == "LATENT":
+            with pytest.raises(enforce.CannotGuard, match="delivers latents"):
+                enforce.guarded(nodes, classes)
+        else:
+            rewritten = enforce.guarded(nodes, classes)
+            look = rewritten[rewritten["3"]["inputs"]["given"][0]]
+            assert (look["class_type"], look["inputs"]["images"]) == ("DNPGuardFinalLook", ["2", 0])
+
     def test_a_workflow_that_delivers_latents_is_refused(self, enforcing, monkeypatch):
         inside(monkeypatch)
         nodes = workflow()

@@ -316,6 +316,12 @@ def test_what_is_found_of_a_sensitive_category_is_kept_in_memory_alone(serve, tm
     assert begin(serve(NOTHING, policy=policy)).status_code == 201
 
 
+def test_nothing_unfinished_is_shown_under_a_sensitive_category(serve, tmp_path):
+    policy = tmp_path / "sensitive.yaml"
+    policy.write_text(SENSITIVE + "preview: {user_previews: allow}\n")
+    assert begin(serve(NOTHING, policy=policy)).json()["user_previews"] == "withhold"
+
+
 class Resting:
     """A backend whose only endpoint is left alone."""
 

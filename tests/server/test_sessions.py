@@ -68,6 +68,7 @@ def test_shadow_steers_nothing(serve, tmp_path):
     )
     client = serve(SEEN, policy=policy)
     opened = begin(client).json()
+    assert opened["user_previews"] == "allow"
     answers = [ask(client, opened["session"], step).json()["images"][0]["action"] for step in opened["due"]]
     assert set(answers) == {"none"}
     assert finish(client, opened["session"]).json()["images"][0]["action"] == "pass"
@@ -167,8 +168,9 @@ def test_the_host_may_measure_what_is_similar(serve, tmp_path):
     first, second, *_ = opened["due"]
     ask(client, opened["session"], first)
     alike = [{**image, "similarity": 0.99} for image in images()]
-    answer = ask(client, opened["session"], second, images=alike).json()
-    assert answer["images"][0]["action"] == "steer"
+    answer = ask(client, opened["session"], second, images=alike)
+    assert answer.headers["server-timing"].startswith("vlm;dur=0.00,")
+    assert answer.json()["images"][0]["action"] == "steer"
     assert serve.records[-1]["event"] == "query.skipped"
 
 

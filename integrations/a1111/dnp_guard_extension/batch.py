@@ -153,13 +153,20 @@ class Batch:
         self.failure = str(error) or type(error).__name__
         on_failure = self._settings.on_failure if self.session is None else self.session.on_failure
         caused = getattr(error, "request_caused", False)
-        if self._fate != "closed":
+        if self._shadow:
+            self._fate = "open"
+        elif self._fate != "closed":
             self._fate = "closed" if caused or closes(on_failure, answered=self._answered) else "open"
 
     def abandon(self) -> None:
         """Close a session that has had no final look."""
         if self.session is not None and self.verdicts is None:
             self._client.abandon(self.session)
+
+    @property
+    def _shadow(self) -> bool:
+        """Whether the policy in force withholds nothing, whatever happens."""
+        return self.session is not None and self.session.mode == "shadow"
 
     @property
     def closed(self) -> bool:
@@ -173,7 +180,7 @@ class Batch:
 
     def action(self, index: int) -> str:
         """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
-        if self._fate:
+        if self._fate or self._shadow:
             return "block" if self.closed else "pass"
         return self.verdicts[index].action if self.verdicts is not None else "block"
 

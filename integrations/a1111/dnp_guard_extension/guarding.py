@@ -55,12 +55,14 @@ class Guarding:
             return configured.load(self._folder, shared.opts, os.environ)
         except BadSettings as error:
             return error
+        except Exception as error:  # noqa: BLE001 (the host would go on, and without a guard)
+            return BadSettings(f"the settings of DNP Guard cannot be used: {type(error).__name__}: {error}")
 
     def defaults(self) -> Settings:
         """What the settings page starts from."""
         try:
             return configured.from_file(self._folder)
-        except BadSettings:
+        except Exception:  # noqa: BLE001 (as :meth:`settings` says of each job)
             return Settings()
 
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
