@@ -50,7 +50,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
         return {}
     _end(pipe, call)
     latents = callback_kwargs["latents"]
-    output = Output((latents,), "latent", pipe, family_of(pipe, guard.families))
+    output = Output((latents,), "latent", pipe, family_of(pipe, guard.families), ended=call.ended)
     (delivered,) = output.delivered(call.finish(output.pictures))
     return {} if delivered is latents else {"latents": delivered}
 

@@ -90,7 +90,7 @@ class Call:
         self._scheduler = pipe.scheduler
         self._plain_step = pipe.scheduler.__dict__.get("step")
         self._seen: Tensor | None = None
-        self._end: Tensor | None = None
+        self._end: Tensor | Exception | None = None
         self.session: Session = guard.start(replace(request, takes_up=True), policy)
         self._injection = Injection(
             request.images,
@@ -172,9 +172,15 @@ class Call:
         }
 
     def ended(self) -> list[Image]:
-        """What the images would be, where the call ends before they are denoised: nothing where it does not."""
+        """What the images would be, where the call ends before they are denoised: nothing where it does not.
+
+        Raises:
+            Exception: what kept them from being predicted; latents that are still noisy would look clean.
+        """
         if self._end is None:
             return []
+        if isinstance(self._end, Exception):
+            raise self._end
         return self._decode(self._family.unpack(self._pipe, self._end, self._wanted))
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
@@ -198,8 +204,11 @@ class Call:
         self._substeps += 1
         if substep == 0:
             self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
-        if self._wanted.get("denoising_end") is not None and self._substeps == _timesteps(self._pipe):
-            self._end = predict(self._scheduler, output, timestep, sample)[0]
+        if _ends_early(self._pipe, self._wanted) and self._substeps == _timesteps(self._pipe):
+            try:
+                self._end = predict(self._scheduler, output, timestep, sample)[0]
+            except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+                self._end = error
         if substep == order - 1 and self._next is not None:  # the sub-steps of a step are steered alike
             self._injection.active, self._next = self._next, None
 
@@ -274,6 +283,13 @@ def probe_for(guard: Guard, pipe: Any) -> Probe | None:
 def _timesteps(pipe: Any) -> int:
     known: int | None = getattr(pipe, "num_timesteps", None)
     return len(pipe.scheduler.timesteps) if known is None else known
+
+
+def _ends_early(pipe: Any, wanted: Mapping[str, Any]) -> bool:
+    """Whether the running call ends before its images are denoised, by the pipeline's own rule."""
+    # Some pipelines do not keep the argument; where arguments are unknown, those that do are asked.
+    end = wanted["denoising_end"] if "denoising_end" in wanted else getattr(pipe, "denoising_end", None)
+    return isinstance(end, float) and 0 < end < 1
 
 
 def host_of(pipe: Any) -> dict[str, str]:

@@ -131,7 +131,8 @@ class Output:
         return items
 
     def _latents(self, picture: Image) -> torch.Tensor:
-        return preview.encode(self._vae, picture, self._items.device)
+        size = self._size()  # a look may have decoded fewer pixels
+        return preview.encode(self._vae, picture if picture.size == size else picture.resize(size), self._items.device)
 
 
 def _flagged(before: Any, flags: list[bool]) -> list[bool]:
