@@ -28,7 +28,9 @@ def refuse_backend(policy: Policy, backend: Backend) -> None:
         else info.local and "local" in policy.vlm.allow
     )
     if not listed or (sensitive and not info.local):
-        why = f"category {sensitive[0]!r} is sensitive" if sensitive else "vlm.allow does not list it"
+        why = (
+            f"category {sensitive[0]!r} is sensitive" if sensitive and not info.local else "vlm.allow does not list it"
+        )
         raise VlmUnavailable(
             f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",
             hint="Use a backend that the policy allows.",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save_file
 
 from dnp_guard.audit.lines import read_lines
 from dnp_guard.distill.looks import Labelled, refuse_sensitive, spatial
@@ -41,17 +41,15 @@ class Latents:
         refuse_sensitive(policy)
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._request = ""
-        self._kept: dict[str, Tensor] = {}
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
         """Keep the latents of what is about to be asked about."""
-        if request != self._request:
-            self._request, self._kept = request, {}
         if step is not None:
-            self._kept[str(step.index)] = spatial(step.prediction)
-            save_file(self._kept, self._folder / f"{request}.safetensors")
+            file = self._folder / f"{request}.safetensors"
+            # From the file, not from memory: generations on several threads may take turns.
+            kept = load(file.read_bytes()) if file.exists() else {}
+            save_file({**kept, str(step.index): spatial(step.prediction)}, file)
 
 
 def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple[str, str]]:
@@ -74,8 +72,8 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple
     names = frozenset(category.id for category in policy.categories)
     for record in _queries(log, policy):
         latents = _latents(folder / f"{record['request']}.safetensors", record["step"], record["image"])
-        if latents is None or not record.get("steps"):
-            continue
+        if latents is None or not record.get("steps") or record.get("asked") is not None:
+            continue  # of what a look did not ask about it does not say that nothing was there
         found = frozenset(finding["category"] for finding in record.get("findings", ())) & names
         looks.append(
             Labelled(latents, record["step"] / record["steps"], found, f"{record['request']} {record['image']}")

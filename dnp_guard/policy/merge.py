@@ -106,7 +106,8 @@ def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
         merged["mask"] = _none_is_most(a.mask, b.mask)
         merged["reuse"] = None if a.reuse is None or b.reuse is None else min(a.reuse, b.reuse)
         merged["batched"] = a.batched
-    merged["combine"] = a.combine
+    # The strongest alone is less to be steered away from than the other asks for.
+    merged["combine"] = a.combine if a.combine != "strongest" or b.combine == "strongest" else None
     return {key: value for key, value in merged.items() if value is not None}
 
 

@@ -81,7 +81,7 @@ class Asker:
         if not images or not questions:
             return Answers(((),) * len(images), 0.0)
         if self._worker.closed:
-            raise _closed()
+            raise closed()
         images, questions = tuple(images), tuple(questions)
         started = time.perf_counter()
         if self.deadline_ms is None and self._batcher is None:
@@ -126,7 +126,7 @@ class Asker:
             else:
                 call = self._worker.submit(lambda: self._now(images, questions))
         if self._worker.closed and call.cancel():
-            raise _closed()  # closed while this was queued, behind the end of the line
+            raise closed()  # closed while this was queued, behind the end of the line
         if not wait([call], None if deadline is None else deadline / 1000).done:
             # A call that still waits behind another generation's is taken back; a running one is left to itself.
             if not call.cancel():
@@ -142,5 +142,6 @@ class Asker:
         )
 
 
-def _closed() -> VlmError:
+def closed() -> VlmError:
+    """What is raised where a guard that is closed is asked."""
     return VlmError("the guard is closed and asks no more", hint="Make a new Guard, or ask before close().")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from dnp_guard.vlm.aside import beside
-from dnp_guard.vlm.asking import Answers, Asker
+from dnp_guard.vlm.asking import Answers, Asker, closed
 from dnp_guard.vlm.worker import Worker
 
 if TYPE_CHECKING:
@@ -67,8 +67,15 @@ class Opinions:
         )
 
     def aside(self, call: Callable[[], T]) -> Future[T]:
-        """Make a call that asks, beside what the caller goes on to do; such calls are made one after the other."""
-        return self._aside.submit(lambda: beside(call))
+        """Make a call that asks, beside what the caller goes on to do; such calls are made one after the other.
+
+        Raises:
+            VlmError: the guard is closed.
+        """
+        answer = self._aside.submit(lambda: beside(call))
+        if self._aside.closed and answer.cancel():
+            raise closed()  # queued behind the end of the line, nobody would ever make it
+        return answer
 
     def close(self) -> None:
         """Ask no more, and end the threads."""

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from dnp_guard import Guard
 from dnp_guard.cli import run as command
@@ -10,6 +12,7 @@ from dnp_guard.distill.kept import Latents, read
 from dnp_guard.distill.run import watch
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
 
@@ -106,3 +109,23 @@ def test_the_command_trains_from_a_run_and_says_what_the_probe_does(tmp_path, ca
     assert out.exists()
     assert [each["max_miss"] for each in told["checked"]] == [0.01, 0.02, 0.05]
     assert told["looks"] > 48
+
+
+def test_two_generations_that_take_turns_keep_all_their_latents(tmp_path):
+    latents = Latents(tmp_path, policy())
+    for index in range(2):
+        for request in ("one", "other"):
+            prediction = torch.full((1, 4, 2, 2), float(index))
+            latents.dnp_guard_before_query(request, Step(index, 2, None, prediction), [])
+    for request in ("one", "other"):
+        kept = load_file(tmp_path / f"{request}.safetensors")
+        assert {step: each.unique().item() for step, each in kept.items()} == {"0": 0.0, "1": 1.0}
+
+
+def test_of_what_a_look_did_not_ask_about_nothing_is_learned(pipe, tmp_path):
+    of = policy(categories=[star(), bolt(queries={"steps": [0.6]})])
+    log, folder = tmp_path / "audit.jsonl", tmp_path / "latents"
+    with Guard(of, vlm=ScriptedBackend(SEEN), audit=log, plugins=[Latents(folder, of)]) as guard, guard.attached(pipe):
+        pipe("a red circle", num_inference_steps=STEPS, guidance_scale=5.0)
+    looks, _ = read(log, folder, of)
+    assert [look.progress for look in looks] == [0.6]

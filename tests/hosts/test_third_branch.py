@@ -38,6 +38,20 @@ def test_reuse_halves_the_extra_evaluations_and_still_steers(pipe):
     assert np.abs(half[1] - full[1]).mean() < np.abs(plain[1] - full[1]).mean()
 
 
+@pytest.mark.parametrize("more", [{}, {"batched": True}])
+def test_nothing_is_reused_after_a_pause(pipe, more):
+    of = policy(queries={"steps": [1, 2, 4], "of": STEPS, "final": False}, guidance={"reuse": 9, **more})
+    looks = [SEEN[0], [{}, {}, {}], SEEN[0]]
+    rows = []
+    counter = pipe.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    try:
+        with Guard(of, vlm=ScriptedBackend(looks)).attached(pipe):
+            draw(pipe)
+    finally:
+        counter.remove()
+    assert sum(rows) == PLAIN + 2  # at the first step of each time
+
+
 def test_reuse_leaves_the_other_images_bit_identical(pipe):
     plain, (half, _) = draw(pipe), steered(pipe, reuse=2)
     assert (half[[0, 2]] == plain[[0, 2]]).all()

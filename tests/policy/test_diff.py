@@ -125,3 +125,8 @@ def test_a_lock_that_goes_is_milder():
 
 def test_being_for_others_is_not_for_the_policies_to_tell():
     assert said(select={"regions": ["eu"]}) == [("policy: it is for others than before", Direction.UNCLEAR)]
+
+
+def test_what_is_said_of_several_categories_and_what_is_meant_is_the_same():
+    assert said(guidance={"combine": "join"}) == []
+    assert [direction for _, direction in said(guidance={"combine": "sum"})] == [Direction.UNCLEAR]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from dnp_guard.errors import VlmError
 from dnp_guard.vlm.aside import beside, own_stream
 from dnp_guard.vlm.opinions import Opinions
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -65,3 +66,10 @@ def test_calls_beside_are_made_one_after_the_other_and_the_thread_ends():
     (thread,) = threads
     thread.join(timeout=60)
     assert not thread.is_alive()
+
+
+def test_a_call_beside_a_closed_guard_is_refused_and_not_waited_for():
+    opinions = Opinions(ScriptedBackend([{}]))
+    opinions.close()
+    with pytest.raises(VlmError, match="closed"):
+        opinions.aside(lambda: None).result(timeout=5)

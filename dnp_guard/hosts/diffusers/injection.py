@@ -224,6 +224,8 @@ class Injection:
     def guided(self, output: Tensor) -> Tensor:
         """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
         evaluated, done, self._since_step = self._evaluated, self._done, 0
+        if not self.active:
+            self._branch.due(self.active)  # what was evaluated before does not serve steps after a pause
         try:
             if not self.active or not evaluated or done or self._replaces:
                 return output

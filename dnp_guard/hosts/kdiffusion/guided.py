@@ -47,6 +47,7 @@ class Guided:
         self._generation.evaluating(float(sigma.flatten()[0]))
         active = self._generation.active
         if not active:
+            self._branch.due(active)  # what was evaluated before does not serve steps after a pause
             return self._model(x, sigma, **extra)
         if self._generation.guidance.mode == "replace":
             return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
