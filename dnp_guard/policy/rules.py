@@ -80,16 +80,21 @@ def _rollout(policy: Policy) -> Iterator[Violation]:
             yield Violation("exception", loc, message, "Delete the exception.", ids)
 
 
+_LESS = ("skip_probe", "most", "budget_ms", "back_off")
+"""Keys of ``queries`` by which a due step may go without a look, so that an early one could be the last."""
+
+
 def _steps(policy: Policy) -> Iterator[Violation]:
     if not policy.queries.steps and not policy.queries.final:
         at: Loc = ("queries", "steps")
         yield Violation(
             "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
         )
-    if policy.queries.skip_probe is not None and not policy.queries.final:
-        message = "`skip_probe` needs the final look, which never is skipped, and `queries` has `final: false`"
-        final: tuple[Loc, ...] = (("queries", "final"),)
-        yield Violation("skip-without-final", ("queries", "skip_probe"), message, "Leave it out.", final)
+    for key in _LESS:
+        if getattr(policy.queries, key) is not None and not policy.queries.final:
+            message = f"`{key}` needs the final look, which never is skipped, and `queries` has `final: false`"
+            final: tuple[Loc, ...] = (("queries", "final"),)
+            yield Violation("skip-without-final", ("queries", key), message, "Leave it out.", final)
     yield from _rising(policy.queries, ("queries",))
     for index, category in enumerate(policy.categories):
         if category.queries is None:
