@@ -212,12 +212,13 @@ class KSampler:
 
     def __init__(self, name):
         self.sampler_function = sampler(name)
-        if name == "dpm_fast":  # which ComfyUI wraps in a function of its own
+        if name in {"dpm_fast", "dpm_adaptive"}:  # which ComfyUI wraps in functions of its own
 
             def chosen(model, x, sigmas, **more):
-                return sampler(name)(model, x, float(sigmas[-2]), float(sigmas[0]), len(sigmas) - 1, **more)
+                steps = (len(sigmas) - 1,) if name == "dpm_fast" else ()
+                return sampler(name)(model, x, float(sigmas[-2]), float(sigmas[0]), *steps, **more)
 
-            chosen.__name__ = "dpm_fast_function"
+            chosen.__name__ = f"{name}_function"
             self.sampler_function = chosen
 
     def sample(self, guider, sigmas, callback, noise, seed):

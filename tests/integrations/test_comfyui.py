@@ -116,7 +116,8 @@ class TestTheNodes:
         plain, _ = drawn(comfy, nodes)
         guard = inside(monkeypatch, SEES_A_STAR_ONCE)
         steered, _ = drawn(comfy, with_nodes(nodes))
-        assert same(plain, steered) == [True, False, True]
+        alike = sampler != "dpm_adaptive"  # the length of its steps hangs on the whole batch
+        assert same(plain, steered) == [alike, False, alike]
         assert [len(image.negatives) for image in guard.last.images] == [0, 1, 0]
         assert guard.last.degraded == ()
 
