@@ -411,6 +411,14 @@ class TestTheService:
         assert same(plain, watched) == [True] * 3
         assert [record["decision"] for record in guarded.records("request.finished")] == ["clean"] * 3
 
+    @pytest.mark.parametrize("sampler", ["dpm_fast", "dpm_adaptive"])
+    def test_a_sampler_of_few_steps_of_its_own_is_not_withheld(self, asked, guarded, sampler):
+        comfy = asked([CLEAN])
+        plain, _ = drawn(comfy, workflow(sampler=sampler, steps=4))
+        watched, _ = drawn(comfy, with_nodes(workflow(sampler=sampler, steps=4), vlm=""))
+        assert same(plain, watched) == [True] * 3
+        assert [record["decision"] for record in guarded.records("request.finished")] == ["clean"] * 3
+
     @pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
     def test_only_the_image_in_which_something_is_found_is_steered(self, asked, guarded, mode):
         settings = {"mode": mode, **({"scale": None, "strength": None} if mode == "replace" else {})}
