@@ -131,6 +131,11 @@ ABLATIONS: tuple[Ablation, ...] = (
         {"guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
     Ablation("as shipped", "*back-off* and *reuse 3*."),
+    Ablation(
+        "all that is cheap",
+        "*as shipped*, *probe 0.05* and *batched*.",
+        {"queries": {"skip_probe": {"max_miss": 0.05}}, "guidance": {"batched": True}},
+    ),
 )
 """Every row, in the order of the table. What changes several things at once stands after what it is made of."""
 
