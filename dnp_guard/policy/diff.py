@@ -220,10 +220,10 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
             direction = Direction.UNCLEAR
         then = _FOLLOWS[now.strength]
         yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
-    combined = [each.combine or "join" for each in (was, now)]
-    if combined[0] != combined[1]:
+    combined, combining = (each.combine or "join" for each in (was, now))
+    if combined != combining:
         then = "several categories are steered away from in another way"
-        yield _change("", "guidance.combine", *combined, then, Direction.UNCLEAR)
+        yield _change("", "guidance.combine", combined, combining, then, Direction.UNCLEAR)
     shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
