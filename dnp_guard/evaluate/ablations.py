@@ -133,7 +133,7 @@ ABLATIONS: tuple[Ablation, ...] = (
     Ablation("as shipped", "*back-off* and *reuse 3*."),
     Ablation(
         "all that is cheap",
-        "*as shipped*, *probe 0.05* and *batched*.",
+        "*as shipped*, *probe 0.05* and *batched*: the policy `glyphs-light`.",
         {"queries": {"skip_probe": {"max_miss": 0.05}}, "guidance": {"batched": True}},
     ),
 )

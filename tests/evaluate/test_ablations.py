@@ -17,6 +17,13 @@ def test_one_row_is_the_policy_itself():
     assert ablation("as shipped").of(load_policy("glyphs")).digest == load_policy("glyphs").digest
 
 
+def test_the_cheapest_row_is_the_light_policy():
+    light = load_policy("glyphs-light")
+    cheapest = ablation("all that is cheap").of(load_policy("glyphs"))
+    assert (cheapest.queries, cheapest.guidance) == (light.queries, light.guidance)
+    assert cheapest.categories == light.categories
+
+
 def test_names_are_told_apart():
     assert len({each.name for each in ABLATIONS}) == len(ABLATIONS)
 
