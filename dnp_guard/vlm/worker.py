@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import weakref
+from collections import deque
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,50 +21,56 @@ class Worker:
     """Runs calls one at a time, in the order in which they came.
 
     ``ThreadPoolExecutor`` will not do: the interpreter joins its threads at exit, and a call that hangs would hang it.
+    The thread ends with the last call that is waiting, and the next call starts another. A thread that has run torch on
+    the processor keeps a team of OpenMP threads for as long as it lives; with a second team beside the host's there are
+    more threads than cores, libgomp lets none of them spin, and every operation of the host takes longer: twice, for
+    the embedded model.
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        # The thread holds the queue alone, so a worker that is dropped without close() ends its thread too.
-        self._stop = weakref.finalize(self, self._jobs.put, None)
-
-    @property
-    def closed(self) -> bool:
+        self._lock = threading.Lock()
+        self.closed = False
         """Whether it takes no more calls."""
-        return not self._stop.alive
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call, to run in the caller's context variables; the thread starts with the first one."""
+        """Queue a call, to run in the caller's context variables."""
         future: Future[T] = Future()
         context = contextvars.copy_context()
-        with self._starting:
+        with self._lock:
+            self._jobs.append((future, lambda: context.run(call)))
             # A thread does not survive a fork; the child starts its own.
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=_run, args=(self._jobs,), name="dnp-guard-ask", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="dnp-guard-ask", daemon=True)
                 self._thread.start()
-        self._jobs.put((future, lambda: context.run(call)))
         return future
 
     def close(self, *, wait: bool = True) -> None:
-        """Take no more calls and end the thread, once the running call, if any, returns.
+        """Take no more calls; the thread ends with the last one that was taken.
 
         Args:
             wait: give the thread a moment to end.
         """
-        self._stop()
-        if wait and self._thread is not None:
-            self._thread.join(_JOIN_S)
+        self.closed = True
+        thread = self._thread
+        if wait and thread is not None:
+            thread.join(_JOIN_S)
 
+    def _next(self) -> _Job | None:
+        with self._lock:
+            if self._jobs:
+                return self._jobs.popleft()
+            self._thread = None
+            return None
 
-def _run(jobs: SimpleQueue[_Job | None]) -> None:
-    while (job := jobs.get()) is not None:
-        future, call = job
-        if future.set_running_or_notify_cancel():
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 (the caller gets it; the thread must live on)
-                future.set_exception(error)
-        # Images and answers must not live until the next call.
-        del job, future, call
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            future, call = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:  # noqa: BLE001 (the caller gets it; the thread must live on)
+                    future.set_exception(error)
+            # Images and answers must not live until the next call.
+            del job, future, call

@@ -1,6 +1,7 @@
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -59,13 +60,20 @@ def test_the_backend_is_called_beside_whatever_thread_it_runs_on(streams, deadli
 
 
 def test_calls_beside_are_made_one_after_the_other_and_the_thread_ends():
-    opinions, threads = Opinions(ScriptedBackend([{}])), set()
-    for _ in range(3):
-        opinions.aside(lambda: threads.add(threading.current_thread())).result(timeout=60)
+    opinions, order, threads = Opinions(ScriptedBackend([{}])), [], set()
+
+    def call(number):
+        threads.add(threading.current_thread())
+        order.append(number)
+
+    calls = [opinions.aside(partial(call, number)) for number in range(3)]
+    for each in calls:
+        each.result(timeout=60)
     opinions.close()
-    (thread,) = threads
-    thread.join(timeout=60)
-    assert not thread.is_alive()
+    assert order == [0, 1, 2]
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
 
 
 def test_a_call_beside_a_closed_guard_is_refused_and_not_waited_for():
