@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dnp_guard.server")
 
+SWITCH_S = 0.0005
+"""Seconds that a request's thread may keep the interpreter while the event loop waits for it; Python's own 5 ms are as
+long as a whole query takes, and several of them passed before one was answered beside others."""
+
 SWEEP_S = 5.0
 """Seconds between two looks for expired sessions."""
 
@@ -98,9 +102,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     to_thread.current_default_thread_limiter().total_tokens = settings.threads
     app.state.aside = CapacityLimiter(2)  # so that health is told when all threads wait for the model
     sweeping = asyncio.create_task(_sweep(service, app.state.aside))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
     try:
         yield
     finally:
+        sys.setswitchinterval(before)
         sweeping.cancel()
         with suppress(asyncio.CancelledError):
             await sweeping

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import sys
 import zlib
 from datetime import UTC, datetime, timedelta
 
@@ -377,3 +378,10 @@ def test_sessions_that_ask_at_once_share_a_call():
         backend.go.set()
         assert all(each.result(60).json()["answered"] for each in [first, *others])
     assert backend.sizes == [1, 4]
+
+
+def test_threads_give_way_sooner_while_it_serves_and_not_after():
+    before = sys.getswitchinterval()
+    with TestClient(create(Settings(policy="glyphs", vlm=""), Resting())):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
