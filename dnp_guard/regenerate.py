@@ -1,7 +1,7 @@
 """Makes a recorded generation again, from the same seed under the same policy, and sees whether the decisions are.
 
-The record does not hold the prompt, so it has to be supplied, and is checked against what the record keeps of it. Nor
-does it hold the user's own negative prompt or the size: a call that gave either parts from the record.
+The record does not hold the prompt, so it has to be supplied, and is checked against what the record keeps of it. Of
+the user's own negative prompt it keeps nothing: supplied or not, it cannot be checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dnp_guard.rehearsal.decisions import Parting, furthest, partings, trail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from dnp_guard.policy import Policy
     from dnp_guard.vlm.base import Backend
@@ -114,7 +115,16 @@ def matching_prompts(of: Recorded, text: str, key: bytes) -> list[str]:
     return prompts
 
 
-def regenerate(of: Recorded, prompts: Sequence[str], pipe: Any, policy: Policy, vlm: str | Backend) -> Regenerated:
+def regenerate(
+    of: Recorded,
+    prompts: Sequence[str],
+    pipe: Any,
+    policy: Policy,
+    vlm: str | Backend,
+    *,
+    negative: str | None = None,
+    probe: str | Path | None = None,
+) -> Regenerated:
     """Make a recorded generation again and compare the decisions. No image of it is kept.
 
     Args:
@@ -123,6 +133,8 @@ def regenerate(of: Recorded, prompts: Sequence[str], pipe: Any, policy: Policy, 
         pipe: a pipeline of the same model.
         policy: of the same digest.
         vlm: the same model.
+        negative: the user's own negative prompt, where the call was given one.
+        probe: the same file, where the policy skips looks by one.
 
     Raises:
         AuditError: policy, pipeline or model are others, or something sensitive was seen.
@@ -133,19 +145,26 @@ def regenerate(of: Recorded, prompts: Sequence[str], pipe: Any, policy: Policy, 
     run = of.started["run"]
     _refuse_other("scheduler", run.get("scheduler"), type(pipe.scheduler).__name__)
     sink = MemorySink()
-    with Guard(policy, vlm=vlm, audit=sink) as guard:
+    with Guard(policy, vlm=vlm, audit=sink, probe=probe) as guard:
         _refuse_other("vision-language model", of.started["vlm"], sink.records[0]["vlm"])
         with guard.attached(pipe):
             pipe(
-                prompt=list(prompts) if len(prompts) > 1 else prompts[0],
+                prompt=_each(prompts),
                 num_inference_steps=run["steps"],
                 guidance_scale=run["guidance_scale"],
                 generator=_generators(run["seed"]),
+                negative_prompt=None if negative is None else _each([negative] * len(prompts)),
+                **dict(zip(("height", "width"), run.get("size", ()), strict=False)),
             )
         report = guard.last
     before, now = trail(of.records, of.request), trail(sink.records, report.request if report is not None else "")
     looks = sum(record["event"] == Event.QUERY for record in of.records)
     return Regenerated(len(before), looks, partings(before, now), furthest(before, now))
+
+
+def _each(texts: Sequence[str]) -> str | list[str]:
+    """Texts as a pipeline takes them: of one image the text itself."""
+    return list(texts) if len(texts) > 1 else texts[0]
 
 
 def _generators(seeds: int | Sequence[int]) -> Any:

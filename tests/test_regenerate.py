@@ -5,6 +5,7 @@ from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.cli import run
 from dnp_guard.errors import AuditError
+from dnp_guard.glyphs import PROBE
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.regenerate import matching_prompts, recorded, regenerate
@@ -19,19 +20,23 @@ def pipe():
     return load_pipeline()
 
 
-def generate(pipe, prompts=PROMPTS, seeds=(3, 4)):
+def generate(pipe, prompts=PROMPTS, seeds=(3, 4), **options):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    pipe(prompts, num_inference_steps=STEPS, guidance_scale=5.0, generator=generators)
+    pipe(prompts, num_inference_steps=STEPS, guidance_scale=5.0, generator=generators, **options)
 
 
 @pytest.fixture(scope="module")
 def logged(pipe, tmp_path_factory):
     """A log of one generation of two images, and the generation's id."""
-    log = tmp_path_factory.mktemp("replay") / "audit.jsonl"
-    with Guard("glyphs", vlm="glyphs", audit=log) as guard, guard.attached(pipe):
-        generate(pipe)
-        request = guard.last.request
-    return log, request
+    return log_of(tmp_path_factory.mktemp("replay"), pipe)
+
+
+def log_of(folder, pipe, policy="glyphs", **options):
+    """A log of one generation of two images in a folder, and the generation's id."""
+    log = folder / "audit.jsonl"
+    with Guard(policy, vlm="glyphs", audit=log) as guard, guard.attached(pipe):
+        generate(pipe, **options)
+        return log, guard.last.request
 
 
 def replay(log, request, tmp_path, *options, prompts=PROMPTS):
@@ -62,6 +67,29 @@ def remembered(pipe, policy, vlm, prompt=PROMPTS[1]):
 
 def test_the_same_prompt_seed_and_policy_give_the_same_decisions(logged, tmp_path, capsys):
     assert replay(*logged, tmp_path) == 0
+    assert "2 of 2 images decided as recorded" in capsys.readouterr().out
+
+
+def test_a_call_is_made_again_in_its_size(pipe, tmp_path, capsys):
+    log = log_of(tmp_path, pipe, height=32, width=48)
+    assert replay(*log, tmp_path) == 0
+    assert "probabilities differ by 0 at most" in capsys.readouterr().out
+
+
+def test_a_call_with_a_negative_prompt_is_made_again_where_that_is_supplied(pipe, tmp_path, capsys):
+    log = log_of(tmp_path, pipe, negative_prompt=["a red circle"] * 2)
+    negative = tmp_path / "negative.txt"
+    negative.write_text("a red circle\n")
+    assert replay(*log, tmp_path, "--negative-file", str(negative)) == 0
+    assert "probabilities differ by 0 at most" in capsys.readouterr().out
+    replay(*log, tmp_path)
+    assert "probabilities differ by 0 at most" not in capsys.readouterr().out
+
+
+def test_looks_that_a_probe_skipped_are_skipped_again(pipe, tmp_path, capsys):
+    log = log_of(tmp_path, pipe, policy="glyphs-light")
+    assert '"reason":"unlikely"' in log[0].read_text()
+    assert replay(*log, tmp_path, "--probe", str(PROBE)) == 0
     assert "2 of 2 images decided as recorded" in capsys.readouterr().out
 
 

@@ -31,6 +31,13 @@ def replay(
         str | None,
         typer.Option(help="The policy's file. Omitted: the shipped one of the record's name.", show_default=False),
     ] = None,
+    negative_file: Annotated[
+        Path | None,
+        typer.Option(help="The user's own negative prompt; nothing of it is in the record.", show_default=False),
+    ] = None,
+    probe: Annotated[
+        Path | None, typer.Option(help="The latent probe, where the policy skips looks by one.", show_default=False)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Make a recorded generation again and show that the same is decided, or where it parts.
@@ -45,7 +52,8 @@ def replay(
     of = recorded(Log(log), request)
     prompts = matching_prompts(of, _text(prompt_file), _key(log))
     wanted = load_policy(policy or str(of.started["policy"]["name"]))
-    came = regenerate(of, prompts, load_model(model), wanted, vlm)
+    negative = _text(negative_file).removesuffix("\n") if negative_file is not None else None
+    came = regenerate(of, prompts, load_model(model), wanted, vlm, negative=negative, probe=probe)
     if json:
         print_json(_document(request, came))
     else:
@@ -57,7 +65,7 @@ def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"{file}: the prompt cannot be read", hint="Write it to a UTF-8 text file.") from error
+        raise AuditError(f"{file}: it cannot be read", hint="Write it to a UTF-8 text file.") from error
 
 
 def _key(log: Path) -> bytes:

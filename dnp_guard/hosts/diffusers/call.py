@@ -316,10 +316,12 @@ def _run(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     generator = wanted.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     seeds = [each.initial_seed() for each in generators]
+    size = [wanted.get("height"), wanted.get("width")]
     run = {
         "seed": seeds[0] if len(seeds) == 1 else seeds or None,
         "scheduler": type(pipe.scheduler).__name__,
         "steps": wanted.get("num_inference_steps"),
         "guidance_scale": wanted.get("guidance_scale"),
+        "size": None if None in size else size,
     }
     return {key: value for key, value in run.items() if value is not None}
