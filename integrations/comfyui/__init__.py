@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .enforce import register
+from . import counts, enforce
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
 __all__ = ["NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"]
 
-register()
+enforce.register()
+counts.register()

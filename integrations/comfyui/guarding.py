@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from . import host, inprocess
 from .batch import Batch, Withheld
 from .client import Client
+from .counts import COUNTS
 from .run import Run
 from .runs import RUNS
 from .service import Service
@@ -77,13 +78,13 @@ class Guarding:
             Withheld: the guard cannot do its job, and that is closed.
         """
         guider = executor.class_obj
-        run_of = {"seed": kwargs.get("seed", args[1] if len(args) > 1 else None), "scheduler": _name(sampler)}
+        seed = kwargs.get("seed", args[1] if len(args) > 1 else None)
+        run_of = {"seed": seed, "scheduler": _name(sampler)}
         about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
         about["run"] = {key: value for key, value in run_of.items() if value is not None}
         batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about)
-        run = Run(batch, sampler, sigmas, guider, self._clip, self._vae)
-        run.start()
-        RUNS.begin(self._node, run)
+        given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
+        run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given)
         model = guider.model_patcher.model
 
         def looked(step: int, x0: Any, x: Any, total: int) -> None:
@@ -91,11 +92,14 @@ class Guarding:
             if callback is not None:
                 callback(step, host.covered(x0, run.allowed), host.covered(x, run.allowed), total)
 
-        self._run = run
         try:
+            run.start()
+            RUNS.begin(self._node, run, (self._settings, self._policy))
+            self._run = run
             made = executor(noise, latent_image, sampler, sigmas, denoise_mask, looked, *args, **kwargs)
             run.sampled(model)
-        except BaseException:
+        except BaseException as error:
+            COUNTS["failed_closed"] += run.images if isinstance(error, Withheld) else 0
             RUNS.abandon(self._node, run)
             raise
         finally:

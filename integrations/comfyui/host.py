@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -58,34 +58,58 @@ def joined(conditioning: list[Any], users: Sequence[dict[str, Any]]) -> list[Any
     if not users or users[0].get("cross_attn") is None:
         return conditioning
     cond, options = conditioning[0][:2]
+    masks: list[Any] = [each.get("attention_mask") for each in (options, users[0])]
+    if all(mask is not None for mask in masks):
+        options = {**options, "attention_mask": torch.cat([mask.to(cond.device) for mask in masks], dim=1)}
     return [[torch.cat([cond, users[0]["cross_attn"].to(cond)], dim=1), options]]
 
 
+def executing() -> tuple[str, int] | None:
+    """The node that runs now, and at which item of the list that it is mapped over; None where ComfyUI does not say."""
+    try:
+        from comfy_execution.utils import get_executing_context  # noqa: PLC0415 (older ones have none)
+    except ImportError:
+        return None
+    context = get_executing_context()
+    return None if context is None else (str(context.node_id), context.list_index or 0)
+
+
 def prepared(
-    model: Any, conditioning: list[Any], beside: Sequence[dict[str, Any]], x: Tensor, rows: Sequence[int]
+    model: Any,
+    conditioning: list[Any],
+    beside: Sequence[dict[str, Any]],
+    x: Tensor,
+    rows: Sequence[int],
+    given: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """Conditioning as the model takes it, in the middle of a run.
 
     Args:
         model: that runs.
         conditioning: from :func:`encode`.
-        beside: the conditioning that the run itself was given; control nets and whatever else is concatenated to the
-            input are taken from it, as a difference of predictions should be one of words alone.
+        beside: the conditioning that the run itself was given; control nets, a Flux guidance and all else that is no
+            words is taken from it, as a difference of predictions should be one of words alone.
         x: the input, [B, ...].
         rows: the images of the batch that it is for.
+        given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run, which inpainting models make an input of.
     """
     import comfy.sampler_helpers  # noqa: PLC0415 (ComfyUI's own, there when this runs)
     import comfy.samplers  # noqa: PLC0415
 
-    conds = comfy.sampler_helpers.convert_cond(conditioning)
-    comfy.samplers.calculate_start_end_timesteps(model, conds)
-    part = x[list(rows)]
-    conds = comfy.samplers.encode_model_conds(model.extra_conds, conds, part, x.device, "negative")
-    if not beside:
-        return list(conds)
-    kept = {key: value for key, value in beside[0].items() if key not in _WHERE_AND_WHEN}
-    same = {key: _of_rows(value, rows, x.shape[0]) for key, value in kept.get("model_conds", {}).items()}
-    return [{**kept, **cond, "model_conds": {**same, **cond["model_conds"]}} for cond in conds]
+    words = comfy.sampler_helpers.convert_cond(conditioning)
+    comfy.samplers.calculate_start_end_timesteps(model, words)
+    kept = {key: value for key, value in beside[0].items() if key not in _WHERE_AND_WHEN} if beside else {}
+    same = kept.get("model_conds", {})
+    conds = [{**kept, **cond, "model_conds": {**same, **cond["model_conds"]}} for cond in words]
+    latent, mask = given.get("latent_image"), given.get("denoise_mask")
+    if latent is not None:
+        latent = latent.to(x.device)
+        latent = model.process_latent_in(latent) if latent.any() else latent  # an empty one is not scaled by the host
+    if mask is not None:
+        mask = comfy.sampler_helpers.prepare_mask(mask, x.shape, x.device)
+    whole = {"latent_image": latent, "denoise_mask": mask, "seed": given.get("seed")}
+    conds = comfy.samplers.encode_model_conds(model.extra_conds, conds, x, x.device, "negative", **whole)
+    return [{**cond, "model_conds": _of_rows(cond["model_conds"], rows, x.shape[0])} for cond in conds]
 
 
 def predict(model: Any, conds: list[dict[str, Any]], x: Tensor, sigma: Tensor, options: dict[str, Any]) -> Tensor:
@@ -148,8 +172,17 @@ def covered(latents: Tensor, allowed: Sequence[str]) -> Tensor:
     return shown
 
 
-def _of_rows(cond: Any, rows: Sequence[int], images: int) -> Any:
-    value = getattr(cond, "cond", None)
-    if not isinstance(value, torch.Tensor) or value.shape[0] != images or not hasattr(cond, "_copy_with"):
-        return cond
-    return cond._copy_with(value[list(rows)])  # noqa: SLF001 (ComfyUI's conditions have no other way to be copied)
+def _of_rows(conds: Mapping[str, Any], rows: Sequence[int], images: int) -> dict[str, Any]:
+    """Conditions of a batch as those of some of its images; what is one for all stays so."""
+
+    def part(value: Any) -> Any:
+        whole = isinstance(value, torch.Tensor) and value.shape[:1] == (images,)
+        return value[list(rows)] if whole else value
+
+    taken = {}
+    for key, cond in conds.items():
+        value = getattr(cond, "cond", None)
+        kept = [part(each) for each in value] if isinstance(value, list) else part(value)
+        # ComfyUI's conditions have no other way to be copied.
+        taken[key] = cond if kept is value or not hasattr(cond, "_copy_with") else cond._copy_with(kept)  # noqa: SLF001
+    return taken

@@ -154,6 +154,10 @@ class InProcess:
         """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
         return _ACTIONS.get(str(self._outcomes[index]), "pass") if self._outcomes is not None else "block"
 
+    def decision(self, index: int) -> str:
+        """What became of an image; one that was never looked at is withheld."""
+        return str(self._outcomes[index]) if self._outcomes is not None else "failed_closed"
+
     def line(self, index: int) -> str:
         """What happened to an image, in a few words."""
         report = self.session.report if self.session is not None else None

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-import torch
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from . import host, pictures
+from .counts import COUNTS
 from .guarding import Guarding, batch_for
-from .runs import RUNS
+from .report import sheet, told
+from .runs import RUNS, made_of
 from .settings import chosen, load
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
 _STRICTEST = ("pass", "blur", "block")
+_MILDEST_FIRST = ("failed_open", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
 
 class DNPGuard:
@@ -92,6 +95,7 @@ class FinalLook:
                 "guards": ("STRING", {"default": "", "tooltip": "Ids of further DNP Guard nodes, with commas."}),
                 "policy": (*_TEXT[:1], {**_TEXT[1], "tooltip": "As at DNP Guard; for images that no guard drew."}),
             },
+            "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT"},
         }
 
     @classmethod
@@ -99,18 +103,27 @@ class FinalLook:
         """As the policy, where no guard in the workflow tells."""
         return DNPGuard.IS_CHANGED(policy=inputs.get("policy") or "")
 
-    def look(self, images: Any, guard: str = "", guards: str = "", policy: str = "") -> tuple[Any, str]:
+    def look(
+        self, images: Any, guard: str = "", guards: str = "", policy: str = "", unique_id: str = "", graph: Any = None
+    ) -> tuple[Any, str]:
         """Look, and withhold what may not pass."""
         nodes = [node for node in (guard, *guards.split(",")) if node]
         shown = host.pictures(images)
-        runs = RUNS.settle(nodes, shown)
-        batches = [run.batch for run in runs] or [_looked_at(load(), policy, shown)]
+        _, item = host.executing() or ("", 0)
+        runs = RUNS.settle(nodes, shown, made_of(graph, str(unique_id), "images"), item)
+        settings, guards_own = RUNS.made_with(nodes) or (load(), "")
+        batches = [run.batch for run in runs] or [_looked_at(settings, policy or guards_own, shown)]
         actions = [max((batch.action(index) for batch in batches), key=_STRICTEST.index) for index in range(len(shown))]
         lines = [f"image {index}: {batch.line(index)}" for index in range(len(shown)) for batch in batches]
+        decisions = [[batch.decision(index) for batch in batches] for index in range(len(shown))]
+        COUNTS.update(max(each, key=_MILDEST_FIRST.index) for each in decisions)
+        acted = [pictures.acted(picture, action) for picture, action in zip(shown, actions)]
+        for run in runs:
+            run.delivered = acted
         delivered = images if all(action == "pass" for action in actions) else images.clone()
         for index, action in enumerate(actions):
             if action != "pass":
-                delivered[index, ..., :3] = host.tensor(pictures.acted(shown[index], action)).to(images)
+                delivered[index, ..., :3] = host.tensor(acted[index]).to(images)
         return delivered, "\n".join(lines)
 
 
@@ -137,15 +150,8 @@ class GuardReport:
     def report(self, guard: str, images: Any) -> dict[str, Any]:
         """Tell."""
         runs = RUNS.latest(guard)
-        lines = []
-        for number, run in enumerate(runs):
-            lines.append(f"run {number + 1}: {run.images} images, looked at after steps {sorted(run.timeline)}")
-            lines += [f"image {index}: {run.batch.line(index)}" for index in range(run.images)]
-            lines += [f"could not always look: {run.batch.failure}"] if run.batch.failure else []
-        text = "\n".join(lines) or "nothing was generated with this guard yet"
-        strips = [_strip(run.timeline) for run in runs if run.timeline]
-        timeline = torch.stack([host.tensor(strips[-1])]) if strips else torch.zeros(1, 64, 64, 3)
-        return {"ui": {"text": [text]}, "result": (text, timeline)}
+        text = told(runs)
+        return {"ui": {"text": [text]}, "result": (text, host.tensor(sheet(runs))[None])}
 
 
 def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
@@ -165,17 +171,6 @@ def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
 def host_of(target: str) -> dict[str, str]:
     """``host{name, version, target}`` of the record."""
     return {"name": "comfyui", "version": host.version(), "target": target}
-
-
-def _strip(timeline: dict[int, list[Image.Image]]) -> Image.Image:
-    """A column a look, a row an image."""
-    columns = [timeline[step] for step in sorted(timeline)]
-    width, height = columns[0][0].size
-    strip = Image.new("RGB", (width * len(columns), height * len(columns[0])))
-    for x, column in enumerate(columns):
-        for y, picture in enumerate(column):
-            strip.paste(picture, (x * width, y * height))
-    return strip
 
 
 NODE_CLASS_MAPPINGS = {"DNPGuard": DNPGuard, "DNPGuardFinalLook": FinalLook, "DNPGuardReport": GuardReport}

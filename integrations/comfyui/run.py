@@ -32,17 +32,26 @@ class Run:
         guider: whose run it is; its ``conds`` and ``cfg`` say whether there is guidance.
         clip: encodes negatives.
         vae: decodes predictions; None to show them by the latent format's colours.
+        given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run.
 
     Attributes:
+        drawn_by: the node that samples, and at which item of a list; None where the host does not say.
         timeline: the pictures of each look, as far as they may be shown, by step.
+        held: the images that are steered after each look, by step.
+        delivered: the finished pictures as the final look let them pass; none before it.
     """
 
-    def __init__(self, batch: Any, sampler: Any, sigmas: Tensor, guider: Any, clip: Any, vae: Any) -> None:
+    def __init__(
+        self, batch: Any, sampler: Any, sigmas: Tensor, guider: Any, clip: Any, vae: Any, given: Mapping[str, Any]
+    ) -> None:
         self.batch = batch
         self.images = len(batch.negatives)
         self.prompt = host.running_prompt()
+        self.drawn_by = host.executing()
         self.timeline: dict[int, list[Image]] = {}
-        self._guider, self._clip, self._vae = guider, clip, vae
+        self.held: dict[int, frozenset[int]] = {}
+        self.delivered: list[Image] = []
+        self._guider, self._clip, self._vae, self._given = guider, clip, vae, given
         levels = [float(sigma) for sigma in sigmas]
         name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
         own = any(each in name for each in _OWN_STEPS)
@@ -132,6 +141,7 @@ class Run:
         for term in (term for terms in self._next.values() for term in terms):
             if term.text not in self._encoded:
                 self._encoded[term.text] = host.encode(self._clip, term.text)
+        self.held[step] = frozenset(held)
         self.timeline[step] = [
             picture if allowed == "allow" else pictures.acted(picture, allowed)
             for picture, allowed in zip(shown, self.allowed)
@@ -169,7 +179,7 @@ class Run:
         conditioning = self._encoded[text]
         if self.batch.mode == "replace":
             conditioning = host.joined(conditioning, beside)
-        conds = host.prepared(model, conditioning, beside, x, rows)
+        conds = host.prepared(model, conditioning, beside, x, rows, self._given)
         return host.predict(model, conds, x[rows], sigma[rows], args["model_options"]) - d_u
 
 

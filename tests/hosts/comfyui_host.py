@@ -1,10 +1,12 @@
 """A stand-in of ComfyUI, of what its documentation and its own nodes rely on, driving the embedded model.
 
 Models are patched by clones, runs are wrapped (``WrappersMP.OUTER_SAMPLE``), guidance has its hook after it, conditions
-are encoded for the model, nodes are cached by their inputs and fingerprints, and what a prompt handler raises is
-swallowed. ``install`` puts the modules that custom nodes import into ``sys.modules`` for a test.
+are encoded for the model, nodes are cached by their inputs and fingerprints and may ask which of them runs and in what
+graph, and what a prompt handler raises is swallowed. ``install`` puts the modules that custom nodes import into
+``sys.modules`` for a test.
 """
 
+import asyncio
 import copy
 import importlib.util
 import io
@@ -46,7 +48,8 @@ class Condition:
         return type(self)(cond)
 
     def process_cond(self, batch_size, **_):
-        return self._copy_with(self.cond.repeat(math.ceil(batch_size / len(self.cond)), 1, 1)[:batch_size])
+        times = math.ceil(batch_size / len(self.cond))
+        return self._copy_with(self.cond.repeat(times, *[1] * (self.cond.ndim - 1))[:batch_size])
 
 
 class Model:
@@ -60,6 +63,9 @@ class Model:
         self.model_sampling = SimpleNamespace(percent_to_sigma=lambda at: float(self.denoiser.sigmas(25)[int(at * 24)]))
         self.evaluated = []
 
+    def process_latent_in(self, latent):
+        return latent * self.scale
+
     def process_latent_out(self, latent):
         return latent / self.scale
 
@@ -70,6 +76,27 @@ class Model:
     def apply_model(self, x, sigma, c_crossattn):
         self.evaluated.append(len(x))
         return self.denoiser(x, sigma, c_crossattn)
+
+
+class InpaintingModel(Model):
+    """One whose input is what is kept, too, and whose strength is in the conditioning, as Flux's guidance is.
+
+    The embedded model has no use for either: what it is given is noted.
+    """
+
+    def __init__(self, pipe):
+        super().__init__(pipe)
+        self.given = []
+
+    def extra_conds(self, *, latent_image=None, denoise_mask=None, guidance=3.5, noise, **more):
+        kept = latent_image.expand(noise.shape) * (1 - denoise_mask.expand(len(noise), 1, *noise.shape[2:]))
+        strength = torch.full((1,), guidance)
+        given = {"c_concat": Condition(kept), "guidance": Condition(strength)}
+        return {**super().extra_conds(noise=noise, **more), **given}
+
+    def apply_model(self, x, sigma, c_crossattn, c_concat, guidance):
+        self.given.append((c_concat, guidance))
+        return super().apply_model(x, sigma, c_crossattn)
 
 
 class ModelPatcher:
@@ -121,6 +148,11 @@ class Executor:
 
 def convert_cond(conditioning):
     return [{**options, "cross_attn": cond, "model_conds": {}} for cond, options in conditioning]
+
+
+def prepare_mask(mask, shape, device):
+    mask = torch.nn.functional.interpolate(mask.reshape(-1, 1, *mask.shape[-2:]).float(), size=shape[-2:])
+    return mask.expand(shape[0], 1, *shape[2:]).to(device)
 
 
 def encode_model_conds(function, conds, noise, device, prompt_type, **more):
@@ -181,28 +213,36 @@ class CFGGuider:
         self.original_conds = {key: convert_cond(value) for key, value in conds.items()}
 
     def __call__(self, x, sigma, **_):
-        return sampling_function(
+        latent, mask, noise = self.kept
+        if mask is not None:  # outside of it what is there is kept, at the noise of the step
+            x = x * mask + (latent + noise * sigma.view(-1, 1, 1, 1)) * (1 - mask)
+        made = sampling_function(
             *(self.inner_model, x, sigma, self.conds.get("negative"), self.conds["positive"], self.cfg),
             self.model_options,
         )
+        return made if mask is None else made * mask + latent * (1 - mask)
 
     def outer_sample(self, noise, latent, sampler, sigmas, mask=None, callback=None, disable_pbar=False, seed=None):
-        self.inner_model = self.model_patcher.model
+        model = self.inner_model = self.model_patcher.model
+        latent = model.process_latent_in(latent) if latent.any() else latent
+        mask = mask if mask is None else prepare_mask(mask, noise.shape, noise.device)
+        given = {"latent_image": latent, "denoise_mask": mask, "seed": seed}
         for kind, conds in self.conds.items():
-            calculate_start_end_timesteps(self.inner_model, conds)
-            self.conds[kind] = encode_model_conds(self.inner_model.extra_conds, conds, noise, noise.device, kind)
+            calculate_start_end_timesteps(model, conds)
+            self.conds[kind] = encode_model_conds(model.extra_conds, conds, noise, noise.device, kind, **given)
+        self.kept = (latent, mask, noise / sigmas[0])
         try:
             made = sampler.sample(self, sigmas, callback, noise, seed)
             return self.inner_model.process_latent_out(made)
         finally:
             del self.inner_model
 
-    def sample(self, noise, latent, sampler, sigmas, callback=None, seed=None):
+    def sample(self, noise, latent, sampler, sigmas, mask=None, callback=None, seed=None):
         self.conds = copy.copy(self.original_conds)
         wrappers = [each for group in self.model_patcher.wrappers.get("outer_sample", {}).values() for each in group]
         run = Executor(self.outer_sample, self, wrappers)
         try:
-            return run(noise, latent, sampler, sigmas, None, callback, True, seed)
+            return run(noise, latent, sampler, sigmas, mask, callback, True, seed)
         finally:
             del self.conds
 
@@ -265,7 +305,8 @@ def _drawn(guider, name, latent, steps, seed, denoise=1.0):
     levels = model.denoiser.sigmas(steps, highest=denoise)
     x = noise(latent["samples"].shape, levels, seed) + latent["samples"] * model.scale * (denoise < 1)
     shown = lambda step, x0, x, total: PREVIEWS.append(x0)  # noqa: E731
-    return {"samples": guider.sample(x, latent["samples"], KSampler(name), levels, shown, seed)}
+    mask = latent.get("noise_mask")
+    return {**latent, "samples": guider.sample(x, latent["samples"], KSampler(name), levels, mask, shown, seed)}
 
 
 def _node(inputs, returns, function, *, output=False, optional=None):
@@ -298,6 +339,11 @@ def nodes_of(pipe, saved):
 
     def custom(guider, latent_image, seed, steps, sampler_name):
         return (_drawn(guider, sampler_name, latent_image, steps, seed),)
+
+    def added(destination, source, x, y, operation):
+        made = destination.clone()
+        made[:, y : y + source.shape[1], x : x + source.shape[2]] += source
+        return (made.clamp(0, 1),)
 
     def save(images, filename_prefix):
         saved.append(images)
@@ -333,10 +379,33 @@ def nodes_of(pipe, saved):
         "VAEEncode": _node(
             {"pixels": "IMAGE", "vae": "VAE"}, ("LATENT",), lambda pixels, vae: ({"samples": vae.encode(pixels)},)
         ),
+        "SetLatentNoiseMask": _node(
+            {"samples": "LATENT", "mask": "MASK"}, ("LATENT",), lambda samples, mask: ({**samples, "noise_mask": mask},)
+        ),
+        "FluxGuidance": _node(
+            {"conditioning": "CONDITIONING", "guidance": "FLOAT"},
+            ("CONDITIONING",),
+            lambda conditioning, guidance: ([[cond, {**more, "guidance": guidance}] for cond, more in conditioning],),
+        ),
+        "SolidMask": _node(
+            {"value": "FLOAT", "width": "INT", "height": "INT"},
+            ("MASK",),
+            lambda value, width, height: (torch.full((1, height, width), float(value)),),
+        ),
+        "MaskComposite": _node(
+            {"destination": "MASK", "source": "MASK", "x": "INT", "y": "INT", "operation": "COMBO"}, ("MASK",), added
+        ),
         "LoadImage": _node({"image": "STRING"}, ("IMAGE",), lambda image: (torch.full((1, 32, 32, 3), 0.25),)),
         "SaveImage": _node({"images": "IMAGE", "filename_prefix": "STRING"}, (), save, output=True),
         "SaveLatent": _node({"samples": "LATENT"}, (), lambda samples: {"result": ()}, output=True),
     }
+
+
+class Routes(dict):
+    """What is answered at which path, as a table of aiohttp's routes takes it."""
+
+    def get(self, path):
+        return lambda handler: self.setdefault(path, handler)
 
 
 class PromptServer:
@@ -344,6 +413,8 @@ class PromptServer:
 
     def __init__(self, classes):
         self.last_prompt_id = None
+        self.executing = None
+        self.routes = Routes()
         self.classes = classes
         self.executed = []
         self._handlers = []
@@ -407,9 +478,10 @@ class PromptServer:
             key: self._run(nodes, value[0], done)[value[1]] if isinstance(value, list) else value
             for key, value in node["inputs"].items()
         }
-        if "unique_id" in kind.INPUT_TYPES().get("hidden", {}):
-            given["unique_id"] = name
+        told = {"UNIQUE_ID": name, "DYNPROMPT": SimpleNamespace(get_node=nodes.__getitem__)}
+        given |= {key: told[kind] for key, kind in kind.INPUT_TYPES().get("hidden", {}).items()}
         self.executed.append(node["class_type"])
+        self.executing = SimpleNamespace(node_id=name, list_index=0)
         result = getattr(kind(), kind.FUNCTION)(**given)
         return result["result"] if isinstance(result, dict) else result
 
@@ -470,6 +542,8 @@ class Api:
                 required |= {"ckpt_name": [["glyphs"]]} if name == "CheckpointLoaderSimple" else {}
                 told[name] = {"input": {"required": required}}
             return told
+        if path in self._comfy.server.routes:
+            return asyncio.run(self._comfy.server.routes[path](None))
         name = path.removeprefix("/history/")
         return {name: self._history[name]} if name in self._history else {}
 
@@ -512,13 +586,16 @@ def install(monkeypatch, pipe):
     modules = {
         "comfy": {},
         "comfy.patcher_extension": {"WrappersMP": WrappersMP},
-        "comfy.sampler_helpers": {"convert_cond": convert_cond},
+        "comfy.sampler_helpers": {"convert_cond": convert_cond, "prepare_mask": prepare_mask},
         "comfy.samplers": {
             "calculate_start_end_timesteps": calculate_start_end_timesteps,
             "encode_model_conds": encode_model_conds,
             "calc_cond_batch": calc_cond_batch,
         },
         "comfy.model_management": {"load_models_gpu": reloads.append},
+        "comfy_execution": {},
+        "comfy_execution.utils": {"get_executing_context": lambda: server.executing},
+        "aiohttp": {"web": SimpleNamespace(json_response=lambda document: document)},
         "comfyui_version": {"__version__": "0.3.64"},
         "nodes": {"NODE_CLASS_MAPPINGS": classes},
         "server": {"PromptServer": SimpleNamespace(instance=server)},

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CLEAN, SEEN = [{"star": 0.0}], [{"star": 0.9}]
 SEEN_UNTIL_THE_END = [{"star": 0.9}] * 4 + CLEAN
+UNANSWERED = [{"error": "unavailable"}]
 REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
 NODES = ("DNPGuard", "DNPGuardFinalLook", "DNPGuardReport")
 _TIMEOUT_S = 3600
@@ -115,6 +116,31 @@ def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
     return nodes
 
 
+def masked(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow drawing only the right half of the picture, over what there is."""
+    nodes = copy.deepcopy(nodes)
+    width, height = (nodes["4"]["inputs"][key] for key in ("width", "height"))
+    kept, drawn = ({"value": value, "height": height} for value in (0.0, 1.0))
+    over = {"destination": ["11", 0], "source": ["12", 0], "x": width // 2, "y": 0, "operation": "add"}
+    nodes["11"] = {"class_type": "SolidMask", "inputs": {**kept, "width": width}}
+    nodes["12"] = {"class_type": "SolidMask", "inputs": {**drawn, "width": width // 2}}
+    nodes["13"] = {"class_type": "MaskComposite", "inputs": over}
+    nodes["14"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["13", 0]}}
+    nodes["5"]["inputs"]["latent_image"] = ["14", 0]
+    return nodes
+
+
+def two_samplers(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow with a second sampler of the same model, whose picture is saved beside the first one's."""
+    nodes = copy.deepcopy(nodes)
+    beside = {"5": "9", "6": "15", "7": "16"}
+    nodes |= {other: copy.deepcopy(nodes[name]) for name, other in beside.items()}
+    nodes["9"]["inputs"]["seed"] += 1
+    nodes["15"]["inputs"]["samples"] = ["9", 0]
+    nodes["16"]["inputs"]["images"] = ["15", 0]
+    return nodes
+
+
 def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
     """The workflow with a guard on its model and a final look before it saves."""
     nodes = copy.deepcopy(nodes)
@@ -124,9 +150,11 @@ def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
     for name in ("5", "9"):
         if name in nodes:
             nodes[name]["inputs"]["model"] = ["guard", 0]
-    look = {"images": nodes["7"]["inputs"]["images"], "guard": ["guard", 1]}
-    nodes["look"] = {"class_type": "DNPGuardFinalLook", "inputs": look}
-    nodes["7"]["inputs"]["images"] = ["look", 0]
+    for name in ("7", "16"):
+        if name in nodes:
+            look = {"images": nodes[name]["inputs"]["images"], "guard": ["guard", 1]}
+            nodes[f"look{name}"] = {"class_type": "DNPGuardFinalLook", "inputs": look}
+            nodes[name]["inputs"]["images"] = [f"look{name}", 0]
     return nodes
 
 
@@ -146,13 +174,23 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
 
     ways = {f"sampler {name}": plain(sampler=name) for name in samplers}
     ways |= {"batch of three": plain(batch=3), "cfg 1": plain(cfg=1.0), "two passes": second_pass(plain())}
+    ways |= {"masked": masked(plain()), "two samplers": two_samplers(plain())}
     enforces = bool(host.make(plain()).error)  # there is no service yet, so a plain workflow passes only unguarded
     with serving(arguments.service, CLEAN) as records:
         for way, nodes in ways.items():
             yield from _observed(host, way, nodes, records, enforces=enforces)
+        before = len(records("request.started"))
+        host.make(two_samplers(plain()) if enforces else guarded(two_samplers(plain())))
+        asked = len(records("request.started")) - before
+        yield Found("two samplers: each has its own final look", asked == 2, f"{asked} generations")
+        before = len(records("query"))
+        drawn = host.make(plain())
+        looks = len(records("query")) - before
+        yield Found("a plain workflow: looks", looks > 1 if enforces else None, drawn.error[-300:] or f"{looks} looks")
     clean = Made((), ()) if enforces else host.make(plain())
     yield from _steered(host, plain(), clean, arguments.service)
     yield from _withheld(host, plain(batch=2), plain(), clean, arguments.service)
+    yield from _passed(host, plain() if enforces else guarded(plain()), clean, arguments.service)
 
 
 def _observed(host: Host, way: str, nodes: dict[str, Any], records: Any, *, enforces: bool) -> Iterator[Found]:
@@ -193,3 +231,15 @@ def _withheld(host: Host, two: dict[str, Any], one: dict[str, Any], clean: Made,
     yield Found("service down: nothing is delivered", not down.hashes or all(down.blank), down.error[-300:])
     if clean.hashes:
         yield Found("nothing leaks into later plain runs", host.make(one).hashes == clean.hashes)
+
+
+def _passed(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> Iterator[Found]:
+    before = host.get("/dnp-guard/status")["images"].get("failed_open", 0)
+    with serving(service, UNANSWERED, on_failure="open") as records:
+        passed = host.make(nodes)
+        same = passed.hashes == clean.hashes if clean.hashes else None
+        yield Found("no answer, open: equals plain", same, passed.error[-300:])
+        decided = [each["decision"] for each in records("request.finished")]
+        yield Found("no answer, open: recorded", decided == ["failed_open"], str(decided))
+        counted = host.get("/dnp-guard/status")["images"].get("failed_open", 0) - before
+        yield Found("no answer, open: counted", counted == 1, f"{counted} images")

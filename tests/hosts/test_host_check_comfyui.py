@@ -57,7 +57,7 @@ def test_a_host_with_the_nodes_passes_every_check(service, pipe, monkeypatch, ca
     code, out = run(comfyui_host.install(monkeypatch, pipe), service, capsys)
     assert code == 0, out
     assert "FAIL" not in out
-    assert out.count("observed equals plain") == 5
+    assert out.count("observed equals plain") == 7
     assert "nothing leaks into later plain runs" in out
 
 
@@ -65,7 +65,7 @@ def test_a_host_that_guards_every_workflow_passes_what_can_be_checked(service, p
     monkeypatch.setenv("DNP_GUARD_ENFORCE", "server")
     code, out = run(comfyui_host.install(monkeypatch, pipe), service, capsys)
     assert code == 0, out
-    assert out.count("skip") == 5
+    assert out.count("skip") == 8
 
 
 def test_a_host_whose_guidance_is_not_hooked_fails(service, pipe, monkeypatch, capsys):

@@ -1,8 +1,10 @@
 """The ComfyUI nodes, in the stand-in of the host, on the embedded model."""
 
+import asyncio
 import json
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ import torch
 from dnp_guard import Guard
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.hosts.comfyui_host import INTEGRATION, PREVIEWS, SAMPLER_NAMES, install
+from tests.hosts import comfyui_host, host_check_comfyui
+from tests.hosts.comfyui_host import INTEGRATION, PREVIEWS, SAMPLER_NAMES, InpaintingModel, install
 from tests.policies import policy, star
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
@@ -19,6 +22,10 @@ pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have
 STEPS = 8
 CLEAN = {"star": 0.0}
 SECOND = [{}, {"star": 0.9}, {}]
+SHEET = (2 * 16 + 6 + 3 * 102, 6 + 5 * 102)
+"""Three images, at 96 pixels with a gap, looked at four times and delivered."""
+
+STEERED = [240, 150, 40]
 SEES_A_STAR_ONCE = [[{}, {}, {}], SECOND, CLEAN]
 
 
@@ -206,7 +213,7 @@ class TestTheNodes:
         guard = inside(monkeypatch)
         _, outputs = drawn(comfy, nodes)
         assert len(guard.last.images[0].looks) == 5
-        assert outputs["10"][1].shape == (1, 3 * 8, 4 * 8, 3)
+        assert outputs["10"][1].shape == (1, *SHEET, 3)
 
     def test_the_hosts_own_preview_shows_no_more_than_the_policy_allows(self, comfy, monkeypatch):
         inside(monkeypatch, [SECOND])
@@ -232,6 +239,173 @@ class TestTheNodes:
         images, _ = drawn(comfy, with_nodes(workflow()))
         assert same(plain, images) == [True] * 3
         assert guard.last.degraded
+
+    def test_what_is_kept_by_a_mask_is_kept_and_the_rest_is_steered(self, comfy, monkeypatch):
+        nodes = host_check_comfyui.masked(workflow())
+        plain, _ = drawn(comfy, nodes)
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE)
+        steered, _ = drawn(comfy, with_nodes(nodes))
+        assert same(plain, steered) == [True, False, True]
+        moved = (plain[1] - steered[1]).abs().amax(dim=(0, 2))  # the decoder mixes what is near
+        assert float(moved[:8].max()) < float(moved[16:].max()) / 10
+        assert guard.last.degraded == ()
+
+    @pytest.mark.parametrize("mode", ["separate", "replace"])
+    def test_a_negative_is_evaluated_with_all_that_the_run_is_given_besides_words(self, comfy, monkeypatch, mode):
+        made = []
+        monkeypatch.setattr(comfyui_host, "Model", lambda pipe: made.append(InpaintingModel(pipe)) or made[-1])
+        nodes = host_check_comfyui.masked(workflow())
+        nodes["22"] = {"class_type": "FluxGuidance", "inputs": {"conditioning": ["3", 0], "guidance": 2.0}}
+        nodes["5"]["inputs"]["negative"] = ["22", 0]
+        settings = {"mode": mode, **({"scale": None, "strength": None} if mode == "replace" else {})}
+        guard = inside(monkeypatch, SEES_A_STAR_ONCE, policy(guidance=settings))
+        drawn(comfy, with_nodes(nodes))
+        (kept, _), *_ = made[0].given
+        asked = [given for given in made[0].given if len(given[0]) == 1]
+        assert asked
+        assert all(torch.equal(concat, kept[1:2]) for concat, _ in asked)
+        assert {float(strength) for _, strength in asked} == {2.0}
+        assert guard.last.degraded == ()
+
+    def test_words_put_before_the_users_negative_are_attended_to_as_it_is(self, comfy):
+        joined = sys.modules["comfyui_dnp_guard.host"].joined
+        words = [[torch.zeros(1, 2, 4), {"attention_mask": torch.tensor([[1, 0]])}]]
+        users = [{"cross_attn": torch.ones(1, 3, 4), "attention_mask": torch.tensor([[1, 1, 0]])}]
+        ((cond, more),) = joined(words, users)
+        assert cond[0, :, 0].tolist() == [0, 0, 1, 1, 1]
+        assert more["attention_mask"].tolist() == [[1, 0, 1, 1, 0]]
+
+
+class TestSamplingMoreThanOnce:
+    """What one node guards may be sampled with by many."""
+
+    @staticmethod
+    def twice(plain):
+        """Two samplers of one guarded model, both of which have run before either image is looked at."""
+        nodes = with_nodes(plain)
+        again = {"5": "25", "6": "26", "7": "27", "9": "29"}
+        for name, other in again.items():
+            nodes[other] = json.loads(json.dumps(nodes[name]))
+            links = {
+                key: [again.get(value[0], value[0]), value[1]]
+                for key, value in nodes[other]["inputs"].items()
+                if isinstance(value, list)
+            }
+            nodes[other]["inputs"] |= links
+        nodes["25"]["inputs"]["seed"] += 1
+        first = {f"0{name}": {"class_type": "SaveLatent", "inputs": {"samples": [name, 0]}} for name in ("5", "25")}
+        return {**first, **nodes}
+
+    @staticmethod
+    def delivered(run):
+        return [np.asarray(picture) for picture in run.delivered]
+
+    def test_each_run_has_its_final_look_at_what_it_drew(self, comfy, monkeypatch):
+        guard = inside(monkeypatch)
+        status, _ = comfy.server.post(self.twice(workflow(batch=1)))
+        assert status == 200
+        runs = sys.modules["comfyui_dnp_guard.runs"].RUNS.latest("8")
+        saved = [(images[0].numpy() * 255).round().astype(np.uint8) for images in comfy.saved]
+        assert not np.array_equal(*saved)
+        assert [np.array_equal(self.delivered(run)[0], image) for run, image in zip(runs, saved, strict=True)] == [
+            True,
+            True,
+        ]
+        assert [str(run.batch.decision(0)) for run in runs] == ["clean", "clean"]
+        assert len(guard.last.images[0].looks) == 5  # and not the one look of what nobody drew
+
+    def test_images_from_elsewhere_are_not_taken_for_what_a_run_drew(self, comfy, monkeypatch):
+        inside(monkeypatch)
+        nodes = with_nodes(workflow(batch=1))
+        nodes["1l"] = {"class_type": "LoadImage", "inputs": {"image": "x"}}
+        nodes["9"]["inputs"]["images"] = ["1l", 0]
+        nodes = {"05": {"class_type": "SaveLatent", "inputs": {"samples": ["5", 0]}}, **nodes}
+        comfy.server.post(nodes)
+        (run,) = sys.modules["comfyui_dnp_guard.runs"].RUNS.latest("8")
+        assert run.delivered == []
+
+    def test_what_is_looked_at_once_more_is_so_by_the_guards_own_settings(self, comfy, monkeypatch):
+        guard = inside(monkeypatch)
+        nodes = with_nodes(workflow(batch=1))
+        nodes["29"] = json.loads(json.dumps(nodes["9"]))
+        nodes["27"] = {"class_type": "SaveImage", "inputs": {"images": ["29", 0], "filename_prefix": "again"}}
+        drawn(comfy, nodes)
+        assert not grey(comfy.saved[-1])
+        assert guard.last.decision == "clean"
+
+    def test_two_passes_share_the_look_at_what_came_of_both(self, comfy, monkeypatch):
+        inside(monkeypatch)
+        nodes = workflow(batch=1)
+        nodes["25"] = json.loads(json.dumps(nodes["5"]))
+        nodes["25"]["inputs"] |= {"latent_image": ["5", 0], "denoise": 0.6}
+        nodes["6"]["inputs"]["samples"] = ["25", 0]
+        nodes = with_nodes(nodes)
+        nodes["25"]["inputs"]["model"] = ["8", 0]
+        drawn(comfy, nodes)
+        first, second = sys.modules["comfyui_dnp_guard.runs"].RUNS.latest("8")
+        assert np.array_equal(self.delivered(first)[0], self.delivered(second)[0])
+
+    @pytest.fixture
+    def runs(self, comfy):
+        return sys.modules["comfyui_dnp_guard.runs"]
+
+    @staticmethod
+    def run(*drawn_by):
+        settled = []
+        batch = SimpleNamespace(settle=settled.append)
+        return SimpleNamespace(images=1, prompt="p", drawn_by=drawn_by or None, batch=batch, settled=settled)
+
+    def begun(self, runs, *each):
+        opened = runs.Runs()
+        for run in each:
+            opened.begin("8", run, (None, ""))
+        return opened
+
+    def test_what_a_node_put_in_while_it_ran_is_that_nodes(self, runs):
+        inner, other = self.run("5.0.0.3", 0), self.run("50", 0)
+        assert self.begun(runs, inner, other).settle(["8"], ["picture"], {"5"}, 0) == [inner]
+
+    def test_of_runs_over_a_list_each_has_its_own_images(self, runs):
+        first, second = self.run("5", 0), self.run("5", 1)
+        opened = self.begun(runs, first, second)
+        assert [opened.settle(["8"], ["picture"], {"5"}, item) for item in (0, 1)] == [[first], [second]]
+
+    def test_where_the_host_does_not_say_who_runs_every_run_is_looked_at(self, runs):
+        first, second = self.run(), self.run("5", 0)
+        assert self.begun(runs, first, second).settle(["8"], ["picture"], set(), 0) == [first, second]
+
+    def test_of_a_graph_without_the_node_nothing_is_said(self, runs):
+        assert runs.made_of(None, "9", "images") == set()
+
+    def test_a_graph_that_turns_in_a_circle_is_gone_through_once(self, runs):
+        graph = {"9": {"inputs": {"images": ["6", 0]}}, "6": {"inputs": {"samples": ["5", 0], "vae": "x"}}}
+        graph["5"] = {"inputs": {"latent_image": ["6", 0]}}
+        assert runs.made_of(SimpleNamespace(get_node=graph.__getitem__), "9", "images") == {"6", "5"}
+
+
+class TestTheStatus:
+    """``GET /dnp-guard/status``."""
+
+    @staticmethod
+    def images(comfy):
+        return asyncio.run(comfy.server.routes["/dnp-guard/status"](None))["images"]
+
+    def test_it_counts_images_by_what_became_of_them(self, comfy, monkeypatch):
+        inside(monkeypatch, [SECOND])
+        drawn(comfy, with_nodes(workflow()))
+        assert self.images(comfy) == {"clean": 2, "blocked": 1}
+
+    def test_it_counts_what_passed_unguarded(self, comfy, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("DNP_GUARD_ON_FAILURE", "open")
+        drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert self.images(comfy) == {"failed_open": 3}
+
+    def test_it_counts_what_was_never_drawn(self, comfy, monkeypatch):
+        monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+        with pytest.raises(sys.modules["comfyui_dnp_guard.batch"].Withheld):
+            comfy.server.post(with_nodes(workflow(), vlm=""))
+        assert self.images(comfy) == {"failed_closed": 3}
 
 
 class TestTheFinalLook:
@@ -268,7 +442,11 @@ class TestTheFinalLook:
             "image 1: steered star@3",
             "image 2: clean",
         ]
-        assert timeline.shape == (1, 3 * 32, 4 * 32, 3)
+        assert timeline.shape == (1, *SHEET, 3)
+        frames = np.asarray((timeline[0] * 255).round().int()).tolist()
+        steered = {(top, left) for top, row in enumerate(frames) for left, at in enumerate(row) if at == STEERED}
+        cells = {((top - 35) // 102, (left - 3) // 102) for top, left in steered}
+        assert cells == {(1, 1)}  # the second image, at the second look
 
     def test_a_backend_that_is_down_withholds_every_image(self, comfy, monkeypatch):
         inside(monkeypatch, [{"error": "unavailable"}])
