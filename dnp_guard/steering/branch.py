@@ -48,10 +48,12 @@ class Branch:
 
     Args:
         settings: how a negative enters the guidance.
+        channels: which dimension of a prediction holds channels, where it is not a sequence.
     """
 
-    def __init__(self, settings: Guidance) -> None:
+    def __init__(self, settings: Guidance, channels: int = 1) -> None:
         self._settings = settings
+        self._channels = channels
         self._known: dict[tuple[int, str], _Known] = {}
 
     def due(self, active: Mapping[int, Sequence[Term]]) -> list[tuple[int, Term]]:
@@ -99,7 +101,7 @@ class Branch:
         scales = torch.tensor([term.scale for term in terms], device=d.device, dtype=d.dtype)
         delta = guidance.push(d, scales.view(-1, *[1] * (d.ndim - 1)))
         if self._settings.mask is not None:
-            delta = guidance.within(delta, d, self._settings.mask)
+            delta = guidance.within(delta, d, self._settings.mask, self._channels)
         delta = delta.sum(0, keepdim=True) if len(terms) > 1 else delta
         if self._settings.mode == "orthogonal" and e_c is not None:
             delta = guidance.orthogonal(delta, e_c[index : index + 1], e_u[index : index + 1])

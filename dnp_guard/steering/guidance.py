@@ -42,20 +42,21 @@ def push(d: Tensor, s: Tensor) -> Tensor:
     return -s * d
 
 
-def within(delta: Tensor, d: Tensor, share: float) -> Tensor:
+def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
     """The part of delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
 
     SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
     counts by the length of d over its channels, averaged with its neighbours.
 
     Args:
-        delta: [B, C, ..., h, w], or packed [B, positions, C].
+        delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
         d: likewise.
         share: of the positions, 0 to 1; at least one is left.
+        channels: which dimension C is, where they are not packed.
     """
     wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
     packed = d.ndim == _PACKED
-    length = torch.linalg.vector_norm(d.to(wide), dim=2 if packed else 1, keepdim=True)
+    length = torch.linalg.vector_norm(d.to(wide), dim=2 if packed else channels, keepdim=True)
     if not packed:
         planes = length.reshape(-1, 1, *length.shape[-2:])
         length = F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).view_as(length)

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.steering.guidance import classifier_free, orthogonal, separate
+from dnp_guard.steering.guidance import classifier_free, orthogonal, separate, within
 
 
 def randoms(seed, n):
@@ -40,3 +40,11 @@ def test_the_orthogonal_part_stays_finite_in_half_precision():
     e_u, delta = (tensor.half() for tensor in randoms(2, 2))
     assert orthogonal(delta, e_u, e_u).isfinite().all()
     assert orthogonal(delta, e_u + 200, e_u).isfinite().all()
+
+
+@given(st.integers(0, 1000))
+def test_a_mask_keeps_the_same_places_wherever_the_channels_are(seed):
+    d = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    frames_first = d.transpose(1, 2)
+    kept = within(frames_first, frames_first, 0.3, channels=2)
+    assert torch.equal(kept.transpose(1, 2), within(d, d, 0.3))

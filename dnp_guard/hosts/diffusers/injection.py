@@ -76,7 +76,7 @@ class Injection:
         self._family = family
         self._replaces = settings.mode == "replace"
         self._together = bool(settings.batched) and family.joins
-        self._branch = Branch(settings)
+        self._branch = Branch(settings, family.channels)
         self._due: list[tuple[int, Term]] | None = None
         self._since_step = 0
         self._evaluated: list[_Evaluation] = []

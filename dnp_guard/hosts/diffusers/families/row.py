@@ -44,6 +44,7 @@ class Family:
         pack: pipeline and latents as the autoencoder takes them to latents as the sampler holds them.
         autoencoder: the component that decodes latents.
         video: whether an item of the batch is a video, its latents [C, F, H, W].
+        channels: which dimension of what the denoiser answers holds channels, where that is not a sequence.
         listed: arguments of the denoiser that are lists, an element an image.
         repeated: arguments of the denoiser that hold one row a frame rather than one an image.
         leading: arguments of the denoiser whose first part alone is the prompt's.
@@ -70,6 +71,7 @@ class Family:
     pack: Callable[[Any, Any], Any] = lambda _pipe, latents: latents
     autoencoder: str = "vae"
     video: bool = False
+    channels: int = 1
     listed: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
     leading: tuple[str, ...] = ()

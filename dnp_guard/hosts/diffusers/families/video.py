@@ -66,6 +66,7 @@ ROWS = (
             }
         ),
         encode=by("encoder_hidden_states"),
+        channels=2,
         unpack=lambda _pipe, latents, _wanted: latents.transpose(1, 2),
     ),
     _video(
