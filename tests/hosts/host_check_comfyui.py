@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tests.hosts.host_check import Found
-from tests.hosts.scripted_service import serving
+from tests.hosts.scripted_service import POLICY, serving
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 CLEAN, SEEN = [{"star": 0.0}], [{"star": 0.9}]
 SEEN_UNTIL_THE_END = [{"star": 0.9}] * 4 + CLEAN
 UNANSWERED = [{"error": "unavailable"}]
 REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
+TOLERATED = {**POLICY["categories"][0], "still_present": "monitor"}
 NODES = ("DNPGuard", "DNPGuardFinalLook", "DNPGuardReport")
 _TIMEOUT_S = 3600
 _POLL_S = 0.2
@@ -176,9 +177,10 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
     ways |= {"batch of three": plain(batch=3), "cfg 1": plain(cfg=1.0), "two passes": second_pass(plain())}
     ways |= {"masked": masked(plain()), "two samplers": two_samplers(plain())}
     enforces = bool(host.make(plain()).error)  # there is no service yet, so a plain workflow passes only unguarded
+    unsteered = {}
     with serving(arguments.service, CLEAN) as records:
         for way, nodes in ways.items():
-            yield from _observed(host, way, nodes, records, enforces=enforces)
+            unsteered[way] = yield from _observed(host, way, nodes, records, enforces=enforces)
         before = len(records("request.started"))
         host.make(two_samplers(plain()) if enforces else guarded(two_samplers(plain())))
         asked = len(records("request.started")) - before
@@ -187,13 +189,20 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
         drawn = host.make(plain())
         looks = len(records("query")) - before
         yield Found("a plain workflow: looks", looks > 1 if enforces else None, drawn.error[-300:] or f"{looks} looks")
+    with serving(arguments.service, SEEN, categories=[TOLERATED]):
+        for way, nodes in ways.items():
+            steered = host.make(guarded(nodes))
+            differs = bool(steered.hashes) and not set(steered.hashes) & set(unsteered[way].hashes)
+            yield Found(f"{way}: is steered", differs, steered.error[-300:])
     clean = Made((), ()) if enforces else host.make(plain())
     yield from _steered(host, plain(), clean, arguments.service)
     yield from _withheld(host, plain(batch=2), plain(), clean, arguments.service)
     yield from _passed(host, plain() if enforces else guarded(plain()), clean, arguments.service)
 
 
-def _observed(host: Host, way: str, nodes: dict[str, Any], records: Any, *, enforces: bool) -> Iterator[Found]:
+def _observed(
+    host: Host, way: str, nodes: dict[str, Any], records: Any, *, enforces: bool
+) -> Generator[Found, None, Made]:
     before = len(records("query"))
     first = host.make(guarded(nodes))
     looks = len(records("query")) - before
@@ -202,6 +211,7 @@ def _observed(host: Host, way: str, nodes: dict[str, Any], records: Any, *, enfo
     yield Found(f"{way}: the same twice", bool(first.hashes) and first.hashes == host.make(guarded(nodes)).hashes)
     same = None if enforces else first.hashes == host.make(nodes).hashes
     yield Found(f"{way}: observed equals plain", same, "every workflow is guarded here" if enforces else "")
+    return first
 
 
 def _steered(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> Iterator[Found]:

@@ -58,6 +58,7 @@ def test_a_host_with_the_nodes_passes_every_check(service, pipe, monkeypatch, ca
     assert code == 0, out
     assert "FAIL" not in out
     assert out.count("observed equals plain") == 7
+    assert out.count("is steered") == 7
     assert "nothing leaks into later plain runs" in out
 
 
@@ -74,6 +75,7 @@ def test_a_host_whose_guidance_is_not_hooked_fails(service, pipe, monkeypatch, c
     code, out = run(comfyui_host.install(monkeypatch, pipe), service, capsys)
     assert code == 1
     assert "FAIL  separate: differs" in out
+    assert "FAIL  sampler euler: is steered" in out
 
 
 def test_a_host_without_the_nodes_fails(service, pipe, monkeypatch, capsys):
