@@ -32,6 +32,9 @@ _TIMEOUT_S = 3600
 _WITHOUT_STEPS = ("DPM fast", "DPM adaptive")
 """Samplers that count otherwise: looks are due by progress, and one step may pass several."""
 
+_HIRES = {"enable_hr": True, "denoising_strength": 0.6, "hr_additional_modules": ["Use same choices"]}
+"""The last is for Forge, whose API does not do a hires fix without it; other hosts do not know it and ignore it."""
+
 
 @dataclass(frozen=True)
 class Made:
@@ -82,7 +85,7 @@ def ways(host: Host, samplers: list[str]) -> dict[str, dict[str, Any]]:
     return {
         **{f"sampler {name}": {"sampler_name": name} for name in samplers},
         "batch of two, twice": {"batch_size": 2, "n_iter": 2},
-        "hires fix": {"enable_hr": True, "denoising_strength": 0.6},
+        "hires fix": _HIRES,
         "guidance scale 1": {"cfg_scale": 1.0},
         "img2img": {"what": "img2img", "start": start, "denoising_strength": 0.7},
     }
@@ -146,7 +149,7 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
         "alwayson_scripts": {"DNP Guard": {"args": [False, ""]}},
         "override_settings": {"dnp_guard_url": "http://127.0.0.1:9", "dnp_guard_on_failure": "open"},
     }
-    for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", {"enable_hr": True})):
+    for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):
         with serving(service, SEEN):
             blocked = host.make(**asked, batch_size=2)
             yield Found(f"{name}: nothing is delivered", all(blocked.blank) and blocked.says("DNP Guard: blocked"))

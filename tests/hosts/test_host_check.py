@@ -61,7 +61,7 @@ def test_a_guarded_host_passes_every_check(service, tmp_path, capsys):
     assert code == 0, out
     assert "FAIL" not in out
     assert "skip" not in out
-    assert out.count("observed equals plain") == 8
+    assert out.count("observed equals plain") == 9
 
 
 def test_a_host_that_never_calls_back_fails(service, tmp_path, capsys, monkeypatch):

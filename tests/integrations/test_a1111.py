@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 
 from dnp_guard.cli import run
 from dnp_guard.policy.settings import Guidance
-from tests.hosts.a1111_host import SAMPLERS, Host, Processing, Script
+from tests.hosts.a1111_host import EXTENSION, SAMPLERS, Component, Host, Processing, Script
 from tests.policies import star
 
 pytestmark = pytest.mark.models
@@ -73,6 +74,16 @@ def test_every_look_belongs_to_a_step_whatever_the_step_costs(guarded):
     host.process(Processing(**ASKED, sampler_name="Heun"))
 
     assert [record["step"] for record in guarded.records("query") if "step" in record] == [2, 4, 6, 8]
+
+
+def test_a_sampler_that_calls_back_seldom_is_not_withheld_for_looks_that_it_never_came_to(guarded, plain):
+    guarded.serve(NOTHING)
+    asked = {**ASKED, "steps": 5, "sampler_name": "DPM fast"}
+
+    result = guarded.host().process(Processing(**asked))
+
+    assert bytes_of(result) == bytes_of(plain(**asked))
+    assert "DNP Guard: clean" in result.infotexts[0]
 
 
 def test_the_infotext_names_the_request_that_the_record_has(guarded):
@@ -366,6 +377,29 @@ def test_the_page_is_built_alike_every_time(guarded):
         (each.label, each.value, each.interactive) for each in second
     ]
     assert [each.interactive for each in first] == [False, False]
+
+
+def test_the_page_shows_the_mode_of_the_last_job(guarded, monkeypatch):
+    guarded.serve(NOTHING)
+    host, built = guarded.host(), []
+    monkeypatch.setattr(sys.modules["gradio"], "Textbox", lambda **values: built.append(Component(**values)))
+    host.scripts[0].ui(False)
+
+    host.process(Processing(**ASKED))
+
+    assert {each.label: each.value for each in built}["Mode, as the last job had it"] == "enforce"
+
+
+@pytest.mark.parametrize(("configuration", "interactive"), [(None, None), ({"locked": True}, False)])
+def test_the_settings_page_is_for_reading_where_it_would_change_nothing(guarded, tmp_path, configuration, interactive):
+    folder = shutil.copytree(EXTENSION, tmp_path / "extension")
+    if configuration is not None:
+        (folder / "dnp_guard.json").write_text(json.dumps(configuration))
+
+    host = guarded.host(folder=folder)
+
+    infos = [info for name, info in host.options.data_labels.items() if name.startswith("dnp_guard_")]
+    assert [info.component_args.get("interactive") for info in infos] == [interactive] * 5
 
 
 def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):

@@ -65,6 +65,10 @@ class Guarding:
         except Exception:  # noqa: BLE001 (as :meth:`settings` says of each job)
             return Settings()
 
+    def locked(self) -> bool:
+        """Whether the settings page changes nothing."""
+        return configured.locked(self._folder, self.defaults())
+
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
         """A job begins: ``p`` is guarded unless a user may switch that off and has."""
         self._end()

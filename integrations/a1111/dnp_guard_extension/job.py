@@ -110,7 +110,9 @@ class Job:
             batch.open(None)  # where no sampling pass was seen: the final look is all that there is
             finished = [pictures.from_tensor(image) for image in images]
             if self._done and batch.owes_a_look():
-                batch.look(max((self._expected or self._done) - 1, self._done - 1), 1.0, None, finished)
+                # One past the last where nobody knows their number: a step that was asked about is answered as it was.
+                last = self._done if self._expected is None else max(self._expected, self._done) - 1
+                batch.look(last, 1.0, None, finished)
             batch.settle(finished)
         except Withheld:
             pass

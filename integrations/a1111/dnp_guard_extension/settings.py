@@ -103,13 +103,18 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
         BadSettings: they cannot be used.
     """
     settings = from_file(folder)
-    if not ((folder / FILE).exists() and settings.locked):
+    if not locked(folder, settings):
         chosen = {name: getattr(options, option(name), None) for name in OPTIONS}
         settings = replace(settings, **{name: value for name, value in chosen.items() if value is not None})
     named: dict[str, Any] = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
     settings = replace(settings, **{name: value for name, value in named.items() if value})
     settings = checked(settings, "the settings of DNP Guard")
     return replace(settings, token=settings.token or _token(settings.token_file))
+
+
+def locked(folder: Path, settings: Settings) -> bool:
+    """Whether the extension's file, of which ``settings`` are, is not overruled by the host's settings page."""
+    return (folder / FILE).exists() and settings.locked
 
 
 def checked(settings: Settings, where: str) -> Settings:

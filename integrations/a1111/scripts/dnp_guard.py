@@ -36,7 +36,7 @@ class DnpGuardScript(scripts.Script):
                 gr.Markdown(f"Nothing is generated: {settings}")
             enabled = gr.Checkbox(value=True, label="Enabled", interactive=free)
             policy = gr.Textbox(value=shown.policy, label="Policy", interactive=free and not shown.policy)
-            gr.Textbox(value=guarding.mode, label="Mode, as the last job had it", interactive=False)
+            gr.Textbox(value=lambda: guarding.mode, label="Mode, as the last job had it", interactive=False)
         return [enabled, policy]
 
     def process(self, p: Any, *arguments: Any) -> None:
@@ -75,14 +75,14 @@ class DnpGuardScript(scripts.Script):
 
 
 def _settings_page() -> None:
-    defaults = guarding.defaults()
+    defaults, arguments = guarding.defaults(), {"interactive": False} if guarding.locked() else {}
 
     def add(name: str, label: str, component: Any = None, choices: Any = None) -> None:
         info = shared.OptionInfo(
             getattr(defaults, name),
             label,
             component,
-            {"choices": list(choices)} if choices else None,
+            {**arguments, "choices": list(choices)} if choices else dict(arguments),
             section=_SECTION,
             restrict_api=True,
         )
