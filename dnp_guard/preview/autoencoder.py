@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +13,15 @@ from PIL import Image
 from dnp_guard.errors import DnpGuardError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 MOST_SIDE = 64
 """Latents a side that a look decodes: 512 pixels of one that shrinks by 8, about what models are shown."""
+
+_TURNS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+_TAKING = threading.Lock()
 
 
 @torch.no_grad()
@@ -33,13 +40,13 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
     """
     check_finite(latents)
     # Not the autoencoder's own device: under offload it is moved to the latents' when it is called.
-    return to_pictures(decoded(vae, unscaled(vae, latents).to(vae.dtype)) / 2 + 0.5)
+    return to_pictures(decoded(vae, unscaled(vae, latents)) / 2 + 0.5)
 
 
 @torch.no_grad()
 def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
     """Encode a picture into latents as the sampler holds them, [1, C, H, W] on a device; draws no noise."""
-    latents = encoded(vae, (to_tensor([picture]) * 2 - 1).to(device=device, dtype=vae.dtype))
+    latents = encoded(vae, (to_tensor([picture]) * 2 - 1).to(device))
     scale, std, shift = _scaling(vae, latents)
     return (latents - shift) / std * scale
 
@@ -47,20 +54,56 @@ def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
 def encoded(vae: Any, pixels: Tensor) -> Tensor:
     """What an autoencoder makes of pixels -1…1, [B, 3, H, W]: unscaled latents, the mode of a distribution."""
     of_videos = _of_videos(vae)
-    found = vae.encode(pixels.unsqueeze(2) if of_videos else pixels)
-    latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+
+    def encode_them(given: Tensor) -> Tensor:
+        found = vae.encode(given)
+        latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        return latents
+
+    latents = _in_range(vae, encode_them, pixels.unsqueeze(2) if of_videos else pixels)
     return latents[:, :, 0] if of_videos else latents
 
 
 def decoded(vae: Any, latents: Tensor) -> Tensor:
-    """What an autoencoder makes of unscaled latents, [B, C, H, W]: pixels about -1…1, [B, 3, H, W]."""
-    if not _of_videos(vae):
-        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+    """What an autoencoder makes of unscaled latents, [B, C, H, W]: pixels about -1…1, [B, 3, H, W].
+
+    Raises:
+        DnpGuardError: a pixel is not a number; the picture would be black, and look clean.
+    """
+    of_videos = _of_videos(vae)
+    timed = of_videos and getattr(vae.config, "timestep_conditioning", False)
+
+    def decode_them(given: Tensor) -> Tensor:
+        # One that takes a time denoises a last time itself: at 0 there is nothing left to denoise.
+        at = (given.new_zeros(given.shape[0]),) if timed else ()
+        # Some decoders of videos add noise of their own; the caller's random numbers are not to be drawn on.
+        with torch.random.fork_rng([given.device] if given.is_cuda else [], enabled=of_videos):
+            pixels: Tensor = vae.decode(given, *at, return_dict=False)[0]
         return pixels
-    # One that takes a time denoises a last time itself: at 0 there is nothing left to denoise.
-    at = (latents.new_zeros(latents.shape[0]),) if getattr(vae.config, "timestep_conditioning", False) else ()
-    frames: Tensor = vae.decode(latents.unsqueeze(2), *at, return_dict=False)[0]
-    return frames[:, :, 0]
+
+    pixels = _in_range(vae, decode_them, latents.unsqueeze(2) if of_videos else latents)
+    check_finite(pixels)
+    return pixels[:, :, 0] if of_videos else pixels
+
+
+def _in_range(vae: Any, compute: Callable[[Tensor], Tensor], given: Tensor) -> Tensor:
+    """What an autoencoder computes; where float16 overflows, as Stable Diffusion XL's does, in float32 instead."""
+    with _TAKING:
+        turn = _TURNS.setdefault(vae, threading.Lock())
+    with turn:  # no other look may find it half way between the two
+        computed = compute(given.to(vae.dtype))
+        if not _all_half(vae) or computed.isfinite().all():
+            return computed
+        vae.to(torch.float32)
+        try:
+            return compute(given.float())
+        finally:
+            vae.to(torch.float16)  # bit by bit what it was: every float16 is a float32
+
+
+def _all_half(vae: Any) -> bool:
+    tensors = (*vae.parameters(), *vae.buffers())
+    return all(each.dtype == torch.float16 for each in tensors if each.is_floating_point())
 
 
 def _of_videos(vae: Any) -> bool:

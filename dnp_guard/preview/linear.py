@@ -59,8 +59,9 @@ class LinearMap:
         Raises:
             DnpGuardError: a latent is not a number.
         """
-        check_finite(unscaled)
-        return to_pictures(self.pixels(unscaled))
+        pixels = self.pixels(unscaled)
+        check_finite(pixels)
+        return to_pictures(pixels)
 
 
 @torch.no_grad()
@@ -110,7 +111,7 @@ def _shrinks(vae: Any) -> int:
 
 def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Latents of pictures, and what is decoded from them, no more than eight pixels to a latent."""
-    latents = encoded(vae, (pixels * 2 - 1).to(vae.dtype))
+    latents = encoded(vae, pixels * 2 - 1)
     shown = decoded(vae, latents).float() / 2 + 0.5
     patch = min(shown.shape[-1] // latents.shape[-1], _MOST_PATCH)
     size = (latents.shape[-2] * patch, latents.shape[-1] * patch)
