@@ -32,8 +32,8 @@ COMMAND = "dnp-guard evaluate --ablations"
 _TEXT = """\
 # What each part does
 
-The guard with one thing changed at a time, on the embedded models, by `{command}`; the policy is
-`glyphs`. Every row is measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals,
+The guard with one thing changed at a time, on the embedded models under the policy `glyphs`:
+`{command}`. Every row is measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals,
 Wilson's for shares and the bootstrap's for means; rows whose intervals overlap are not told apart by this table. ASR,
 *after final*, *kept*, *drift* and *time ×* are those of the [results](results.md). The time is that of one processor
 for everything, so that *no waiting* has nothing to hide behind.
@@ -101,9 +101,11 @@ def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -
     """The table as a page."""
     measured = dict.fromkeys(line["ablation"] for line in lines)
     says = "\n".join(f"| {each.name} | {each.says} |" for each in ablations if each.name in measured)
-    parts = [_TEXT.format(command=COMMAND, says=says)]
+    sets = dict.fromkeys(line["set"] for line in lines)
+    command = f"{COMMAND} --sets {','.join(sets)} --n {max(line['n'] for line in lines)} --grow no"
+    parts = [_TEXT.format(command=command, says=says)]
     headings = ("row", *HEADINGS[2:])
-    for name in dict.fromkeys(line["set"] for line in lines):
+    for name in sets:
         own = [line for line in lines if line["set"] == name]
         rows = ["| " + " | ".join([line["ablation"], *cells(line)[2:]]) + " |" for line in own]
         dates = ", ".join(sorted({line["date"] for line in own}))
