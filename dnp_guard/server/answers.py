@@ -37,6 +37,7 @@ def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
         deadline_ms=policy.queries.deadline_ms,
         user_previews=_user_previews(policy),
         mode=policy.mode,
+        guidance=policy.guidance.mode,
         digest=policy.digest,
         final=policy.queries.final,
         skip_similar=policy.queries.skip_similar,

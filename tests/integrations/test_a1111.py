@@ -188,8 +188,8 @@ def test_at_a_guidance_scale_of_1_only_a_term_of_its_own_takes_effect(guarded, p
 
     differs = bytes_of(result) != bytes_of(plain(**ASKED, cfg_scale=1.0, options={"forge": True}))
     assert differs is effective
-    if mode == "replace":
-        assert [each["negative"]["effective"] for each in guarded.records("negative.injected")] == [False]
+    assert [each["negative"]["effective"] for each in guarded.records("negative.injected")] == [effective]
+    assert ("DNP Guard: steered" in result.infotexts[0]) is effective
 
 
 def test_ngms_is_off_while_a_negative_stands_in_the_unconditional_and_on_again_after(guarded, plain):

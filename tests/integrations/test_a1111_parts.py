@@ -444,6 +444,19 @@ def test_steps_are_counted_where_the_sampler_is_given_them(steering, function, e
     assert module.host.steps(sampler) == expected
 
 
+@pytest.mark.parametrize(
+    ("uncond", "scale", "goes_on_by_it", "expected"),
+    [([1], 5.0, False, True), ([1], 1.0, False, False), ([1], 1.0, True, True), (None, 5.0, True, False)],
+)
+def test_the_unconditional_counts_with_guidance_or_where_the_sampler_goes_on_by_it(
+    steering, uncond, scale, goes_on_by_it, expected
+):
+    module, _, _ = steering
+    sampler = SimpleNamespace(sampler_extra_args={"uncond": uncond, "cond_scale": scale})
+    denoiser = SimpleNamespace(sampler=sampler, p=SimpleNamespace(), need_last_noise_uncond=goes_on_by_it)
+    assert module.host.counts(denoiser) is expected
+
+
 def test_the_hosts_padding_changes_nothing_that_is_kept(steering, monkeypatch):
     module, client, _ = steering
     longer = {"crossattn": torch.ones(1, 48, 64), "vector": torch.ones(1, 64)}

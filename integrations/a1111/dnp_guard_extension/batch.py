@@ -32,7 +32,7 @@ class Batch:
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
-        """How negatives enter the guidance; empty before the first answer."""
+        """How negatives enter the guidance; empty while that is not known."""
         self.session: Session | None = None
         self.verdicts: list[Verdict] | None = None
         self.failure = ""
@@ -63,6 +63,7 @@ class Batch:
                 self.session = self._client.start(
                     **self._about, prompts=self._prompts, steps=steps, policy=self._settings.policy
                 )
+                self.mode = self.session.guidance
             except ServiceFailed as error:
                 self.failed(error)
         if self.closed:

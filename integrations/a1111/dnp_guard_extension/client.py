@@ -55,6 +55,7 @@ class Session:
         on_failure: ``closed``, ``open`` or ``last``.
         look_s: how long a look may take.
         user_previews: ``withhold``, ``blur`` or ``allow``.
+        guidance: how a negative enters the guidance; empty where the service does not say.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Session:
     on_failure: str
     look_s: float
     user_previews: str
+    guidance: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class Client:
                 on_failure=_text(answer["on_failure"]),
                 look_s=_LOOK_S if deadline is None else float(deadline) / 1000 + _GRACE_S,
                 user_previews=_text(answer["user_previews"]),
+                guidance=str(answer.get("guidance") or ""),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceFailed("bad_answer", f"a session without {error}") from error

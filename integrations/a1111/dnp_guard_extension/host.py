@@ -77,19 +77,23 @@ def progress(denoiser: Any, sigma: float) -> float:
     return min(max(1 - t / (len(inner.sigmas) - 1), 0.0), 1.0)
 
 
-def guidance(denoiser: Any) -> float:
-    """The guidance scale of this pass; 1 where there is no unconditional."""
+def counts(denoiser: Any) -> bool:
+    """Whether the unconditional counts in this pass: at a guidance scale of 1 only for a sampler that goes on by it.
+
+    That is DDIM CFG++ (Chung et al., arXiv 2406.08070), which takes the noise to add from the unconditional alone.
+    """
     extra, p = denoiser.sampler.sampler_extra_args, denoiser.p
     if extra.get("uncond") is None:
-        return 1.0
+        return False
     hires = getattr(p, "hr_cfg", None) if getattr(p, "is_hr_pass", False) else None
-    return float(hires or extra.get("cond_scale", 1.0))
+    scale = float(hires or extra.get("cond_scale", 1.0))
+    return scale != 1 or getattr(denoiser, "need_last_noise_uncond", False)
 
 
 def guided(at: Call) -> bool:
     """Whether the unconditional counts in this call of the denoiser: hosts can skip it to save time."""
     denoiser = at.denoiser
-    if at.uncond is None or guidance(denoiser) == 1:
+    if at.uncond is None or not counts(denoiser):
         return False
     early = getattr(shared.opts, "skip_early_cond", 0) or 0
     if early and denoiser.step / denoiser.total_steps <= early:

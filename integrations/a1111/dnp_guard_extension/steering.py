@@ -90,10 +90,10 @@ class Steering:
         params.x = steered
 
     def works(self, mode: str) -> bool:
-        """Whether a negative can take effect at the calls that follow: one in the unconditional needs guidance."""
+        """Whether a negative can take effect at the calls that follow: one in the unconditional needs that to count."""
         if self.failed or self._call is None:
             return False
-        return mode != "replace" or host.guidance(self._call.denoiser) != 1
+        return mode != "replace" or host.counts(self._call.denoiser)
 
     def released(self) -> None:
         """Give the host back what was changed."""
