@@ -122,6 +122,7 @@ class State:
         looking: whether it looks at all.
         recorded: whether every record was written.
         degraded: reasons for which the guard could not do its job at some step.
+        caused: whether what was missed is the request's own fault.
     """
 
     id: str
@@ -132,6 +133,7 @@ class State:
     looking: bool
     recorded: bool
     degraded: tuple[str, ...]
+    caused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class Session:
         self._total: int | None = None
         self._answered = -1
         self._missed = False
+        self._caused = False
         self._looking = True
         self._account = Account(self.id, self._policy, runtime.recorder, runtime.plugins, request.images)
         self._sensitive = self._account.sensitive
@@ -233,11 +236,12 @@ class Session:
             self._looking,
             self._account.recorded,
             tuple(self._account.degraded),
+            self._caused,
         )
 
     def _go_on(self, state: State) -> None:
         self._images, self._total, self._answered = list(state.images), state.total, state.answered
-        self._missed, self._looking = state.missed, state.looking
+        self._missed, self._caused, self._looking = state.missed, state.caused, state.looking
         self._account.recorded, self._account.degraded = state.recorded, list(state.degraded)
 
     def due(self, index: int, total: int) -> bool:
@@ -420,7 +424,7 @@ class Session:
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.missed(step, error)
             return False
-        self._missed = False
+        self._missed = self._caused = False
         for row, (index, (decision, history)) in enumerate(decided.items()):
             image = self._images[index]
             image.last, image.history, image.compared = decision, history, seen.asked
@@ -435,9 +439,15 @@ class Session:
         near = 1.0 if image.history.held or image.history.found else near
         return schedule.after(self._policy.queries, image.pace, schedule.place(step)[0], near)
 
-    def missed(self, step: Step | None, error: Exception) -> None:
-        """Take note of what the host could not do: predict a step, or apply a negative."""
-        self._missed = True
+    def missed(self, step: Step | None, error: Exception, *, caused: bool = False) -> None:
+        """Take note of what the host could not do: predict a step, or apply a negative.
+
+        Args:
+            step: that could not be looked at; None for the finished images.
+            error: why.
+            caused: whether it is the request's own fault, which no policy lets pass.
+        """
+        self._missed, self._caused = True, self._caused or caused
         self._account.degrade(fields.reason(error), step, str(error))
 
     def _unanswered(self, step: Step | None, error: Exception) -> None:
@@ -461,7 +471,7 @@ class Session:
         if self._policy.queries.final and self._looking:
             try:
                 self._judge_final(self._ask(None, self._questions, self._all, self._shown(None, previews)))
-                self._missed = False
+                self._missed = self._caused = False
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._unanswered(None, error)
         return self._finish()
@@ -567,7 +577,7 @@ class Session:
                 seen,
                 missed=self._missed,
                 answered=bool(image.looks),
-                request_caused=request_caused,
+                request_caused=request_caused or self._caused,
             )
             outcomes.append(outcome if self._enforces else Outcome.CLEAN)
         outcomes = self._withheld_unrecorded(outcomes)

@@ -321,7 +321,7 @@ class Service:
         try:
             shown = pictures.pictures(sent, images, self._limits.pixels)
         except Problem as problem:
-            live.missed(step, problem)
+            live.missed(step, problem, caused=True)
             self._save(kept, self.guards.of(kept.tenant or None), live)
             raise
         return _Arrived(shown, answers.similarities(sent) if step is not None else ())

@@ -237,6 +237,33 @@ def test_an_image_that_cannot_be_taken_was_not_looked_at(serve, data):
     assert any(record["event"] == "degraded" for record in serve.records)
 
 
+def unfinished(folder):
+    """A policy that lets failures pass and does not look at finished images."""
+    policy = folder / "open.yaml"
+    policy.write_text(
+        "format: 1\nname: open\non_failure: open\nqueries: {steps: [0.5], final: false}\ncategories: [{id: star, "
+        "title: Star, definition: A star., look_for: [a star], negative: [star], threshold: 0.5}]\n"
+    )
+    return policy
+
+
+def test_what_the_request_itself_causes_is_closed_whatever_the_policy_says(serve, tmp_path):
+    client = serve(NOTHING, policy=unfinished(tmp_path))
+    session = begin(client).json()["session"]
+    ask(client, session, 13)
+    torn = {"images": [{"index": 0, "data": "data:image/png;base64,AAAA"}]}
+    assert kind(client.post(f"/v1/sessions/{session}/final", json=torn)) == "picture"
+    assert finish(client, session).json()["images"][0]["decision"] == "failed_closed"
+
+
+def test_a_later_answer_clears_what_the_request_caused(serve, tmp_path):
+    client = serve(NOTHING, policy=unfinished(tmp_path))
+    session = begin(client).json()["session"]
+    ask(client, session, 13, images=[{"index": 0, "data": "data:image/png;base64,AAAA"}])
+    ask(client, session, 14)
+    assert finish(client, session).json()["images"][0]["decision"] == "clean"
+
+
 @pytest.mark.parametrize("indexes", [[], [1], [0, 0], [0, 1, 2]])
 def test_every_image_of_the_session_is_sent_once(serve, indexes):
     client = serve(NOTHING)
