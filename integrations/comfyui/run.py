@@ -54,7 +54,7 @@ class Run:
         self._guider, self._clip, self._vae, self._given = guider, clip, vae, given
         levels = [float(sigma) for sigma in sigmas]
         name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
-        own = any(each in name for each in _OWN_STEPS)
+        own = self._own_steps = any(each in name for each in _OWN_STEPS)
         lowest = min((each for each in levels if each > 0), default=0.0)
         self._progress = Progress([] if own else levels, (max(levels), lowest))
         self._sigma = levels[0]
@@ -104,7 +104,7 @@ class Run:
     def post_cfg(self, args: dict[str, Any]) -> Tensor:
         """ComfyUI's hook after guidance: the guided prediction, pushed."""
         self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
-        if self._progress.begins(self._sigma):
+        if self._progress.begins(self._sigma) or self._own_steps:  # whose steps differ in how often they evaluate
             self._take()
         if not self._active:
             return args["denoised"]
@@ -124,15 +124,17 @@ class Run:
             step, x0 = self._last
             step += step in self.timeline  # a step that was asked about is answered as it was, and counts no further
             try:
-                self._look(model, step, 1.0, None, x0)
+                self._look(model, step, 1.0, None, x0, ended=True)
             except Exception as error:  # noqa: BLE001 (the final look makes up for it, or does not)
                 self.batch.missed(error)
         if self.batch.closed:
             raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
 
-    def _look(self, model: Any, step: int, done: float, sigma: float | None, x0: Tensor) -> None:
+    def _look(
+        self, model: Any, step: int, done: float, sigma: float | None, x0: Tensor, *, ended: bool = False
+    ) -> None:
         shown = host.decoded(self._vae, model, x0)
-        effective = self.effective
+        effective = self.effective and not ended
         like = similarity(x0, self._seen)
         self.batch.look(step, done, sigma, shown, similarities=like, effective=effective)
         self._seen = coarse(x0)

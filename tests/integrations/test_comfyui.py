@@ -128,6 +128,13 @@ class TestTheNodes:
         assert [len(image.negatives) for image in guard.last.images] == [0, 1, 0]
         assert guard.last.degraded == ()
 
+    def test_a_sampler_whose_steps_grow_shorter_is_steered_in_the_step_that_was_looked_at(self, comfy, monkeypatch):
+        nodes = workflow(sampler="dpm_fast", steps=6)  # of three, two and one evaluations
+        plain, _ = drawn(comfy, nodes)
+        inside(monkeypatch, [SECOND, CLEAN])
+        steered, _ = drawn(comfy, with_nodes(nodes))
+        assert same(plain, steered) == [True, False, True]
+
     @pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
     def test_every_mode_of_guidance_steers(self, comfy, monkeypatch, mode):
         plain, _ = drawn(comfy, workflow())
@@ -608,6 +615,14 @@ class TestTheService:
         (injected,) = guarded.records("negative.injected")
         assert (injected["image"], injected["negative"]["text"]) == (1, "star")
         assert guarded.records("request.started")[0]["host"]["name"] == "comfyui"
+
+    def test_what_is_seen_when_nothing_can_be_steered_any_more_is_said_to_be_so(self, asked, guarded):
+        comfy = asked([CLEAN, SECOND, CLEAN])
+        nodes = workflow(sampler="dpm_fast", steps=4)
+        plain, _ = drawn(comfy, nodes)
+        images, _ = drawn(comfy, with_nodes(nodes, vlm=""))
+        assert same(plain, images) == [True] * 3
+        assert [record["negative"]["effective"] for record in guarded.records("negative.injected")] == [False]
 
     def test_it_says_the_same_as_in_process(self, asked, monkeypatch):
         comfy = asked(SEES_A_STAR_ONCE)
