@@ -22,7 +22,8 @@ def told(runs: Sequence[Run]) -> str:
     """The runs of a workflow, line after line."""
     lines = []
     for number, run in enumerate(runs, 1):
-        lines.append(f"run {number}: {run.images} images, looked at after steps {sorted(run.timeline)}")
+        images = f"{run.images} image{'s' * (run.images > 1)}"
+        lines.append(f"run {number}: {images}, looked at after steps {sorted(run.timeline)}")
         lines += [f"image {index}: {run.batch.line(index)}" for index in range(run.images)]
         lines += [f"could not always look: {run.batch.failure}"] if run.batch.failure else []
     return "\n".join(lines) or "nothing was generated with this guard yet"
