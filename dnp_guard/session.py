@@ -417,6 +417,9 @@ class Session:
             for index, image in enumerate(self._images)
         ]
         changed = [image.negative != negative for image, negative in zip(self._images, negatives, strict=True)]
+        for index, (decision, history) in decided.items():  # seen is seen, whether or not the host can steer
+            image = self._images[index]
+            image.last, image.history = decision, replace(image.history, found=history.found)
         try:
             if host is not None and any(changed):
                 with self._overhead("encode"):
@@ -427,7 +430,7 @@ class Session:
         self._missed = self._caused = False
         for row, (index, (decision, history)) in enumerate(decided.items()):
             image = self._images[index]
-            image.last, image.history, image.compared = decision, history, seen.asked
+            image.history, image.compared = history, seen.asked
             image.pace = self._paced(image, step, seen.probabilities[row])
             if changed[index] and now is not None:
                 self._change(index, step, now, decision)

@@ -69,7 +69,7 @@ def _cells(family: Family) -> str:
     needs = f"`{family.scale}` over {family.off:g}" + ("" if family.implied else ", a `negative_prompt`")
     refused = [f"`{name}`" for name in family.refused]
     refused += [] if "latent" in family.output_types else ['`output_type="latent"`']
-    refused += ["the call argument"] if family.needs_arguments else []
+    refused += ["the call argument"] if family.attached_only else []
     return f"{branch} | {needs if 'u' in family.order else 'refused'} | {', '.join(refused)}"
 
 

@@ -293,3 +293,19 @@ def test_nothing_is_left_of_a_deadline_that_the_look_itself_took(monkeypatch):
     Host(watching).run()
     assert watching.last.degraded == ("vlm_timeout",)
     assert watching.last.images[0].looks[0].decision.findings
+
+
+@pytest.mark.parametrize(("action", "outcome"), [("block", Outcome.BLOCKED), ("steer", Outcome.MONITORED)])
+def test_what_was_seen_stands_although_the_host_could_not_steer_by_it(action, outcome):
+    class Unable(Host):
+        def apply(self, negatives):
+            raise RuntimeError("no text encoder")
+
+    of = policy(on_failure="last", categories=[star(action=action)])
+    host = Unable(Guard(of, vlm=ScriptedBackend([{"star": 0.9}])))
+    host.denoise()
+
+    def lost():
+        raise RuntimeError("no pictures")
+
+    assert host.session.final(lost) == (outcome,)

@@ -57,7 +57,7 @@ def encoded(vae: Any, pixels: Tensor) -> Tensor:
 
     def encode_them(given: Tensor) -> Tensor:
         found = vae.encode(given)
-        latents: Tensor = found.latents if hasattr(found, "latents") else found.latent_dist.mode()
+        latents: Tensor = found.latent_dist.mode() if hasattr(found, "latent_dist") else found[0]
         return latents
 
     latents = _in_range(vae, encode_them, pixels.unsqueeze(2) if of_videos else pixels)

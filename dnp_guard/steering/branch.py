@@ -56,11 +56,15 @@ class Branch:
         self._channels = channels
         self._known: dict[tuple[int, str], _Known] = {}
 
-    def due(self, active: Mapping[int, Sequence[Term]]) -> list[tuple[int, Term]]:
-        """What has to be evaluated at this step, image by image; to be called once a step.
+    def due(self, active: Mapping[int, Sequence[Term]], *, begins: bool = True) -> list[tuple[int, Term]]:
+        """What has to be evaluated now, image by image; to be called once an evaluation of the host's.
 
-        Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step serves for the k - 1 steps after it, as
-        long as its words stay.
+        Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step serves for its sub-steps and for the k - 1
+        steps after it, as long as its words stay.
+
+        Args:
+            active: the terms of each image that is steered, by its index.
+            begins: whether the evaluation begins a step, and is no sub-step of one.
         """
         every = self._settings.reuse or 1
         known: dict[tuple[int, str], _Known] = {}
@@ -68,10 +72,11 @@ class Branch:
         for index, terms in active.items():
             for term in terms:
                 before = self._known.get((index, term.text))
-                if before is None or before.age + 1 >= every:
+                age = before.age + begins if before is not None else every
+                if before is None or age >= every or every == 1:
                     due.append((index, term))
                 else:
-                    known[index, term.text] = _Known(before.d, before.age + 1)
+                    known[index, term.text] = _Known(before.d, age)
         self._known = known
         return due
 

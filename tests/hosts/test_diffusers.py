@@ -365,6 +365,21 @@ class TestFailure:
             draw(pipe, callback_on_step_end=interrupts)
         assert sink.records[-2]["event"] == "request.abandoned"
 
+    def test_an_interrupt_during_the_final_look_is_recorded_as_abandoned(self, pipe):
+        class Interrupted:
+            looks = 0
+
+            def ask(self, images, questions):
+                self.looks += 1
+                if self.looks == 5:
+                    raise KeyboardInterrupt
+                return [[0.0] * len(questions) for _ in images]
+
+        sink = MemorySink()
+        with Guard(policy(), vlm=Interrupted(), audit=sink).attached(pipe), pytest.raises(KeyboardInterrupt):
+            draw(pipe)
+        assert sink.records[-2]["event"] == "request.abandoned"
+
     def test_too_many_questions_are_refused_before_the_generation(self, pipe):
         watching = guard(of=policy(queries={"max_questions": 10}))
         with watching.attached(pipe), pytest.raises(RequestRefused, match="may need 45 questions"):
@@ -425,6 +440,33 @@ class TestCallArgument:
         with pytest.raises(RuntimeError, match="stop"):
             draw(pipe, callback_on_step_end=raises_late)
         assert same(plain, draw(pipe)) == [True, True, True]
+
+    def test_what_a_call_that_raised_left_behind_is_still_under_another_scheduler(self, pipe):
+        def raises_late(*arguments):
+            watching(*arguments)
+            if arguments[1] == 4:
+                raise RuntimeError("stop")
+            return {}
+
+        own, other = pipe.scheduler, EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        try:
+            pipe.scheduler = other
+            plain, watching = draw(pipe), guard([{"star": 0.9}])
+            pipe.scheduler = own
+            with pytest.raises(RuntimeError, match="stop"):
+                draw(pipe, callback_on_step_end=raises_late)
+            pipe.scheduler = other
+            assert same(plain, draw(pipe)) == [True, True, True]
+            draw(pipe, callback_on_step_end=guard())
+            assert not {"step", "set_timesteps"} & own.__dict__.keys()
+        finally:
+            pipe.scheduler = own
+
+    def test_it_is_refused_where_it_is_not_shown_the_latents(self, pipe):
+        before = footprint(pipe)
+        with pytest.raises(CannotSteer, match="not shown the latents"):
+            draw(pipe, callback_on_step_end=guard(), callback_on_step_end_tensor_inputs=["prompt_embeds"])
+        assert footprint(pipe) == before
 
     def test_with_the_same_guard_attached_it_counts_once(self, pipe):
         pipe.callback_on_step_end = watching = guard()

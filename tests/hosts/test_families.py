@@ -4,6 +4,7 @@ from diffusers import AutoPipelineForImage2Image, StableDiffusionImg2ImgPipeline
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.hosts.diffusers.families import FAMILIES, family_of
+from dnp_guard.hosts.diffusers.families.video import ONE_EACH
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.tiny import CALLS, draw, footprint, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
@@ -139,6 +140,39 @@ def test_latents_of_videos_cannot_be_asked_for():
 def test_the_call_argument_is_refused_where_it_does_not_tell_the_size():
     with pytest.raises(CannotSteer, match="does not tell enough"):
         draw(tiny("FluxPipeline"), callback_on_step_end=guard([{}]))
+
+
+@pytest.mark.parametrize("name", ["AnimateDiffPipeline", "CogVideoXPipeline", "WanPipeline"])
+def test_the_call_argument_is_refused_of_videos(name):
+    with pytest.raises(CannotSteer, match="does not tell enough"):
+        draw(tiny(name), callback_on_step_end=guard([{}]))
+
+
+@pytest.mark.parametrize("name", sorted(ONE_EACH))
+def test_a_pipeline_that_makes_one_video_of_each_prompt_is_guarded_whatever_it_is_asked_for(name):
+    pipe = tiny(name)
+    with guard([{"star": 0.9}]).attached(pipe) as watching:
+        videos = draw(pipe, num_videos_per_prompt=2, num_inference_steps=2)
+    assert [image.decision for image in watching.last.images] == ["blocked"] * len(videos)
+
+
+def test_a_prompt_of_embeddings_in_a_list_is_guarded():
+    pipe = tiny("ZImagePipeline")
+    embeds, negative = pipe.encode_prompt(["a", "b", "c"], do_classifier_free_guidance=True)
+    with guard([{}]).attached(pipe) as watching:
+        draw(pipe, prompt=None, prompt_embeds=embeds, negative_prompt_embeds=negative)
+    assert [image.decision for image in watching.last.images] == ["clean"] * 3
+
+
+@pytest.mark.parametrize("name", ["QwenImagePipeline", "SanaPipeline"])
+def test_blocked_latents_are_looked_at_and_replaced(name):
+    pipe = tiny(name)
+    plain = draw(pipe, output_type="latent")
+    with guard([{"star": 0.9}]).attached(pipe) as watching:
+        latents = draw(pipe, output_type="latent")
+    assert [image.decision for image in watching.last.images] == ["blocked"] * 3
+    assert latents.shape == plain.shape
+    assert (latents[0] == latents[1]).all()
 
 
 def test_embeddings_of_the_callers_own_length_are_replaced():

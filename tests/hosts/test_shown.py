@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 from diffusers.callbacks import PipelineCallback
@@ -30,6 +32,10 @@ def run(pipe, how, script, viewer=None, **more):
     with guard.attached(pipe):
         images = draw(pipe, callback_on_step_end=viewer)
     return images, viewer.seen
+
+
+def default(pipe, name):
+    return inspect.signature(type(pipe).__call__).parameters[name].default
 
 
 def unguarded(pipe):
@@ -87,6 +93,14 @@ class TestACallersCallback:
     def test_while_the_guard_cannot_look_everything_is_seen_under_open(self, pipe):
         _, seen = run(pipe, "withhold", [{"error": "unavailable"}], on_failure="open")
         assert not (seen[-2] == 0).any()
+
+    def test_one_that_is_given_by_its_place_sees_no_more(self, pipe):
+        viewer, names = Viewer(), list(inspect.signature(type(pipe).__call__).parameters)[1:]
+        wanted = {"prompt": "a red circle", "num_inference_steps": STEPS, "callback_on_step_end": viewer}
+        places = [wanted.get(name, default(pipe, name)) for name in names[: names.index("callback_on_step_end") + 1]]
+        with Guard(policy(), vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
+            pipe(*places)
+        assert [bool((latents == 0).all()) for latents in viewer.seen][-2:] == [True, True]
 
     def test_a_callback_object_of_diffusers_still_gets_the_tensors_it_asks_for(self, pipe):
         class Named(PipelineCallback):

@@ -2,11 +2,13 @@
 
 import copy
 import threading
+import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
@@ -157,6 +159,46 @@ def test_one_guard_keeps_the_calls_of_threads_apart(pipe):
     assert [bool((plain[at] == seen[at]).all()) for at in range(2)] == [True, True]
     assert reports[0] != reports[1]
     assert [footprint(each) for each in pipes] == before
+
+
+def test_calls_that_share_a_scheduler_and_end_in_the_order_they_began_keep_their_looks(pipe):
+    other = StableDiffusionPipeline(**pipe.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    draw(pipe)  # diffusers keeps the arguments of its latest call on the pipeline
+    guard, reports, before = Guard(policy(), vlm=SeesNothing()), {}, footprint(pipe)
+    begun, joined, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def first(_pipe, step, _timestep, tensors):
+        if step == 1:
+            begun.set()
+            assert joined.wait(60)
+        return tensors
+
+    def second(_pipe, step, _timestep, tensors):
+        if step == 1:
+            joined.set()
+            assert ended.wait(60)
+        return tensors
+
+    def work(of, callback, after):
+        assert after is None or after.wait(60)
+        with guard.attached(of):
+            draw(of, callback_on_step_end=callback)
+        reports[callback] = [look.step for look in guard.last.images[0].looks]
+        ended.set()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        threads = [
+            threading.Thread(target=work, args=(pipe, first, None)),
+            threading.Thread(target=work, args=(other, second, begun)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert reports == {first: [2, 3, 5, 6, None], second: [2, 3, 5, 6, None]}
+    assert footprint(pipe) == before
 
 
 class SeesNothing:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler
 
 from dnp_guard import Guard
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -36,6 +37,16 @@ def test_reuse_halves_the_extra_evaluations_and_still_steers(pipe):
     half, fewer = steered(pipe, reuse=2)
     assert (sum(rows), sum(fewer)) == (PLAIN + 6, PLAIN + 3)
     assert np.abs(half[1] - full[1]).mean() < np.abs(plain[1] - full[1]).mean()
+
+
+@pytest.mark.parametrize("more", [{}, {"batched": True}])
+def test_reuse_counts_the_steps_of_a_scheduler_that_takes_two_evaluations_for_one(pipe, more):
+    plain, pipe.scheduler = pipe.scheduler, HeunDiscreteScheduler.from_config(pipe.scheduler.config)
+    try:
+        _, rows = steered(pipe, reuse=2, **more)
+    finally:
+        pipe.scheduler = plain
+    assert sum(rows) == 6 * (2 * STEPS - 1) + 3  # of the six steps that are steered, every second one
 
 
 @pytest.mark.parametrize("more", [{}, {"batched": True}])

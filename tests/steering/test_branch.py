@@ -64,6 +64,16 @@ def test_an_evaluation_that_failed_is_due_again():
     assert len(branch.due({0: [term()]})) == 1
 
 
+@pytest.mark.parametrize(("reuse", "counts"), [(None, [1, 1, 1, 1, 1, 1]), (2, [1, 0, 0, 0, 1, 0])])
+def test_reuse_counts_steps_and_not_their_sub_steps(reuse, counts):
+    branch, e_u, found = Branch(settings(reuse=reuse)), torch.zeros(1, 2, 4, 4), []
+    for evaluation in range(6):
+        due = branch.due({0: [term()]}, begins=evaluation % 2 == 0)
+        branch.keep(due, e_u[: len(due)] + 1, e_u)
+        found.append(len(due))
+    assert found == counts
+
+
 @given(st.integers(1, 6), st.integers(1, 20))
 def test_reuse_divides_the_evaluations(every, steps):
     counts, _ = run(Branch(settings(reuse=every)), [{0: [term()]}] * steps, torch.zeros(1, 1, 2, 2))

@@ -40,6 +40,11 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
     if call is not None and (step == 0 or call.guard is not guard):  # left behind by a call that raised
         _end(pipe, call).abandon("the call ended early")
         call = None
+    if "latents" not in callback_kwargs:
+        raise CannotSteer(
+            "the guard is not shown the latents",
+            hint="Name them in callback_on_step_end_tensor_inputs, or attach the guard to the pipeline.",
+        )
     if call is None:
         latents = callback_kwargs["latents"]
         call = Call(guard, pipe, Request(latents.shape[0], host_of(pipe)), None, done=step + 1)
@@ -57,18 +62,18 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
 
 def _end_at_the_next_call(pipe: Any, call: Call) -> None:
     """Clean up before the next call samples, should this one raise: whatever it is, it sets the timesteps first."""
-    plain = pipe.scheduler.set_timesteps
+    plain = call.scheduler.set_timesteps
 
     @wraps(plain)
     def set_timesteps(*args: Any, **kwargs: Any) -> Any:
         _end(pipe, call).abandon("the call ended early")
         return plain(*args, **kwargs)
 
-    pipe.scheduler.set_timesteps = set_timesteps
+    call.scheduler.set_timesteps = set_timesteps
 
 
 def _end(pipe: Any, call: Call) -> Call:
     del pipe.__dict__[_CALL]
-    pipe.scheduler.__dict__.pop("set_timesteps", None)
+    call.scheduler.__dict__.pop("set_timesteps", None)
     call.remove()
     return call

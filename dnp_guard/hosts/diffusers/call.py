@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import wraps
@@ -13,6 +14,7 @@ from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.families.latents import FRAMES, of_frames
+from dnp_guard.hosts.diffusers.families.video import ONE_EACH
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
 
 _RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)
 """The call that runs in this context; pipelines in other threads may share its denoiser."""
+
+_OF = "_dnp_guard_call"
+"""What of a wrapped ``scheduler.step`` says whose it is."""
+
+_WRAPPING = threading.Lock()
 
 
 class Call:
@@ -67,7 +74,7 @@ class Call:
         self.guard = guard
         self._pipe = pipe
         self._family = family_of(pipe, guard.families)
-        if wanted is None and self._family.needs_arguments:
+        if wanted is None and self._family.attached_only:
             raise CannotSteer(
                 f"the call argument does not tell enough of a call of {type(pipe).__name__}",
                 hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
@@ -87,8 +94,9 @@ class Call:
         self._substeps = done
         self._next: dict[int, tuple[Term, ...]] | None = None
         self._before = _RUNNING.get()
-        self._scheduler = pipe.scheduler
-        self._plain_step = pipe.scheduler.__dict__.get("step")
+        self.scheduler = pipe.scheduler
+        self.plain_step: Any = None
+        self.removed = False
         self._seen: Tensor | None = None
         self._end: Tensor | Exception | None = None
         self.session: Session = guard.start(replace(request, takes_up=True), policy)
@@ -96,17 +104,25 @@ class Call:
             request.images,
             policy.guidance,
             self._family,
-            lambda: _RUNNING.get() is self,
+            lambda: _RUNNING.get() is self and pipe.scheduler is self.scheduler,
             lambda error: self.session.missed(None, error),
             lambda: self._family.branches(pipe, self._family.order),
             lambda: self._family.weight(pipe, self._wanted),
             lambda: guard.metrics.overhead("evaluate"),
+            lambda: self._substeps % getattr(self.scheduler, "order", 1) == 0,
         )
 
     def install(self) -> None:
         """Wrap ``scheduler.step`` and hook the denoisers."""
         _RUNNING.set(self)
-        plain = self._scheduler.step
+        with _WRAPPING:
+            self._wrap_step()
+        for denoiser in self._family.denoisers_of(self._pipe):
+            self._injection.install(denoiser)
+
+    def _wrap_step(self) -> None:
+        plain = self.scheduler.step
+        self.plain_step = self.scheduler.__dict__.get("step")
         signature = inspect.signature(plain)
 
         @wraps(plain)
@@ -119,17 +135,20 @@ class Call:
                 return plain(*bound.args, **bound.kwargs)
             return plain(*args, **kwargs)
 
-        self._scheduler.step = step
-        for denoiser in self._family.denoisers_of(self._pipe):
-            self._injection.install(denoiser)
+        setattr(step, _OF, self)
+        self.scheduler.step = step
 
     def remove(self) -> None:
         """Put everything back as it was."""
         self._injection.remove()
-        if self._plain_step is None:
-            self._scheduler.__dict__.pop("step", None)
-        else:
-            self._scheduler.step = self._plain_step
+        self.removed = True
+        with _WRAPPING:
+            # A call in another thread that shares the scheduler may have wrapped the step since, and still run.
+            while (call := getattr(self.scheduler.__dict__.get("step"), _OF, None)) is not None and call.removed:
+                if call.plain_step is None:
+                    del self.scheduler.__dict__["step"]
+                else:
+                    self.scheduler.step = call.plain_step
         _RUNNING.set(self._before)
 
     def similarity(self, step: Step) -> list[float]:
@@ -181,7 +200,7 @@ class Call:
             return []
         if isinstance(self._end, Exception):
             raise self._end
-        return self._decode(self._family.unpack(self._pipe, self._end, self._wanted))
+        return self._decode(of_frames(self._family.unpack(self._pipe, self._end, self._wanted)))
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
@@ -199,14 +218,14 @@ class Call:
         return f"{words}, {users}" if mode == "replace" and users else words
 
     def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        order = getattr(self._scheduler, "order", 1)
+        order = getattr(self.scheduler, "order", 1)
         index, substep = divmod(self._substeps, order)
         self._substeps += 1
         if substep == 0:
             self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
         if _ends_early(self._pipe, self._wanted) and self._substeps == _timesteps(self._pipe):
             try:
-                self._end = predict(self._scheduler, output, timestep, sample)[0]
+                self._end = predict(self.scheduler, output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._end = error
         if substep == order - 1 and self._next is not None:  # the sub-steps of a step are steered alike
@@ -217,7 +236,7 @@ class Call:
             return
         try:
             with self.guard.metrics.overhead("predict"):
-                prediction, sigma = predict(self._scheduler, output, timestep, sample)
+                prediction, sigma = predict(self.scheduler, output, timestep, sample)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.session.missed(Step(index, total, None, None), error)
             return
@@ -233,17 +252,20 @@ def guarded_call(
         CannotSteer: no negative could take effect in this call.
         RequestRefused: the policy does not allow so many questions.
     """
-    if kwargs.get("callback_on_step_end") is guard:
-        kwargs = {**kwargs, "callback_on_step_end": None}
+    signature = inspect.signature(call)
     try:
-        bound = inspect.signature(call).bind(pipe, *args, **kwargs)
+        signature.bind(pipe, *args, **kwargs)
     except TypeError:
         return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
+    kwargs = {**dict(zip(list(signature.parameters)[1:], args, strict=False)), **kwargs}  # a callback may go by place
+    if kwargs.get("callback_on_step_end") is guard:
+        kwargs = {**kwargs, "callback_on_step_end": None}
+    bound = signature.bind(pipe, **kwargs)
     bound.apply_defaults()
     wanted = bound.arguments
     family = family_of(pipe, guard.families)
     family.check(pipe, wanted)
-    prompts, negatives, images = _batch(wanted)
+    prompts, negatives, images = _batch(wanted, one_each=type(pipe).__name__ in ONE_EACH)
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         family.check_unconditional(wanted)
     request = Request(images, host_of(pipe), prompts, _run(pipe, wanted), shows=FRAMES if family.video else 1)
@@ -254,15 +276,16 @@ def guarded_call(
                 kwargs = {**kwargs, "callback_on_step_end_tensor_inputs": own.tensor_inputs}
             kwargs = {**kwargs, name: cover(own, lambda: guarded.session.user_previews)}
     try:
-        guarded.install()
-        result = call(pipe, *args, **kwargs)
+        try:
+            guarded.install()
+            result = call(pipe, **kwargs)
+        finally:
+            guarded.remove()
+        output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted, guarded.ended)
+        return output.delivered(guarded.finish(output.pictures))
     except BaseException as error:
         guarded.abandon(type(error).__name__)
         raise
-    finally:
-        guarded.remove()
-    output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted, guarded.ended)
-    return output.delivered(guarded.finish(output.pictures))
 
 
 def probe_for(guard: Guard, pipe: Any) -> Probe | None:
@@ -297,12 +320,13 @@ def host_of(pipe: Any) -> dict[str, str]:
     return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
 
 
-def _batch(wanted: dict[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
+def _batch(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...], list[str] | None, int]:
     """Prompts and negatives, one an image, and the number of images."""
     prompt, embeds = wanted.get("prompt"), wanted.get("prompt_embeds")
     each = int(wanted.get("num_images_per_prompt") or wanted.get("num_videos_per_prompt") or 1)
+    each = 1 if one_each else each
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    count = len(texts) if texts else (embeds.shape[0] if embeds is not None else 0)
+    count = len(texts) if texts else (len(embeds) if embeds is not None else 0)
     negative = wanted.get("negative_prompt")
     if negative is None and wanted.get("negative_prompt_embeds") is not None:
         negatives = None

@@ -57,6 +57,7 @@ class Injection:
         order: the branches of this call, as ``Family.order``.
         weight: what the unconditional branch counts where the host normalises what it guided, otherwise None.
         timed: around every evaluation that is the guard's own; one in the host's batch cannot be told apart.
+        begins: whether the evaluation that runs begins a step, and is no sub-step of one.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Injection:
         order: Callable[[], str],
         weight: Callable[[], float | None] = lambda: None,
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        begins: Callable[[], bool] = lambda: True,
     ) -> None:
         self.active: Mapping[int, Sequence[Term]] = {}
         self.evaluations = 0
@@ -86,6 +88,7 @@ class Injection:
         self._order = order
         self._weight = weight
         self._timed = timed
+        self._begins = begins
         self._inside = False
         self._lists: dict[str, list[Any]] = {}
         self._handles: list[Any] = []
@@ -159,7 +162,7 @@ class Injection:
         if not self.active or self._inside or not self._enabled():
             return None
         try:
-            due = self._branch.due(self.active)
+            due = self._branch.due(self.active, begins=self._begins())
             if not due:
                 self._due = due
                 return None
@@ -293,7 +296,7 @@ class Injection:
             e_n: the evaluations of what was due.
         """
         if due is None:
-            due = self._branch.due(self.active)
+            due = self._branch.due(self.active, begins=self._begins())
             e_n = self._evaluated_apart(evaluation, due, start) if due else None
         if e_n is not None:
             self.evaluations += len(due)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dnp_guard import preview
-from dnp_guard.hosts.diffusers.families.latents import frames
+from dnp_guard.hosts.diffusers.families.latents import frames, of_frames
 from dnp_guard.hosts.pictures import blank, blurred, withheld
 from dnp_guard.types import Outcome
 
@@ -63,7 +63,7 @@ class Output:
         if ended := self._ended():
             return ended
         if self._kind == "latent":
-            return preview.decode(self._vae, self._family.unpack(self._pipe, self._items, self._wanted))
+            return preview.decode(self._vae, of_frames(self._family.unpack(self._pipe, self._items, self._wanted)))
         return [frame for index in range(len(self._items)) for frame in self._frames(index, some=True)]
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:

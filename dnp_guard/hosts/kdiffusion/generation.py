@@ -91,10 +91,16 @@ class Generation:
             if negative is not None
         }
 
-    def evaluating(self, sigma: float) -> None:
-        """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look."""
-        if self._progress.begins(sigma):
+    def evaluating(self, sigma: float) -> bool:
+        """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look.
+
+        Returns:
+            Whether it begins a step.
+        """
+        begins = self._progress.begins(sigma)
+        if begins:
             self._take()
+        return begins
 
     def callback(self, info: Mapping[str, Any]) -> None:
         """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""

@@ -44,7 +44,7 @@ class Guided:
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """The denoised image at noise levels sigma [B] of x [B, ...], steered."""
-        self._generation.evaluating(float(sigma.flatten()[0]))
+        begins = self._generation.evaluating(float(sigma.flatten()[0]))
         active = self._generation.active
         if not active:
             self._branch.due(active)  # what was evaluated before does not serve steps after a pause
@@ -53,7 +53,7 @@ class Guided:
             return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
         denoised = self._model(x, sigma, **extra)
         try:
-            return self._pushed(denoised, x, sigma, extra)
+            return self._pushed(denoised, x, sigma, extra, begins=begins)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._generation.session.missed(None, error)
             return denoised
@@ -67,9 +67,9 @@ class Guided:
             self._generation.session.missed(None, error)
             return extra
 
-    def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any]) -> Tensor:
+    def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any], *, begins: bool) -> Tensor:
         active = self._generation.active
-        due = self._branch.due(active)
+        due = self._branch.due(active, begins=begins)
         guided = extra.get("uncond") is not None
         d_u = denoised
         if guided and (due or self._generation.guidance.mode == "orthogonal"):

@@ -43,7 +43,7 @@ class Progress:
             return self._since == self._a_step
         if self._step is None or not self._sigmas:
             return self._since == 1
-        return sigma <= self._sigmas[self._step + 1] * _CLOSE
+        return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
 
     def called_back(self, index: int, sigma: float) -> float:
         """Note the callback of a step: evaluations between two of them are those of a step.

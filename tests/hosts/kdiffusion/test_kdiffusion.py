@@ -207,6 +207,15 @@ class TestSteering:
         # Looked at after steps 2, 3, 5 and 6 of 8; a star is seen at the second look, and gone at the third.
         assert per_step.tolist() == [12, 12, 12, 12 + 2, 12 + 4, 12 + 2, 12]
 
+    def test_reuse_counts_steps_and_not_their_sub_steps(self, shared_pipe, words, sigmas):
+        host, denoiser, _ = target(shared_pipe)
+        of = policy(queries={"steps": [1], "of": FEW, "final": False}, guidance={"hold": 9, "reuse": 2})
+        counted = []
+        with guard([SECOND], of).attached(host):
+            run("heun", host, words, sigmas, WORDS, 0, callback=lambda info: counted.append(denoiser.images))
+        # Steered from step 2 on; evaluated in the first evaluation of steps 2, 4 and 6.
+        assert np.diff(counted).tolist() == [12, 12 + 2, 12, 12 + 2, 12, 12 + 2, 12]
+
 
 class TestTheWebUIsDenoiser:
     """A CFG denoiser of the shape of A1111's: lists of conditionings, composed prompts, calls that are counted."""

@@ -85,6 +85,11 @@ class Family:
         """Whether the rows of negatives can be appended to the host's own evaluation."""
         return self.batched and self.fixed and "p" not in self.order and not (self.repeated or self.leading)
 
+    @property
+    def attached_only(self) -> bool:
+        """Whether the call argument does not do: it is told no arguments, and of videos it would decode the latents."""
+        return self.needs_arguments or self.video
+
     def denoisers_of(self, pipe: Any) -> list[Any]:
         """The components of a pipeline that are hooked."""
         found = [getattr(pipe, name.removesuffix("?"), None) for name in self.denoisers]

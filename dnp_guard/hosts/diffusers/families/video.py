@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.hosts.diffusers.families.encoding import by
 from dnp_guard.hosts.diffusers.families.guidance import rescaled
@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 _PACKED = 3
 """Dimensions of latents that are packed into tokens, [B, F H W, C]."""
+
+ONE_EACH: Final = frozenset(
+    {
+        "AnimateDiffPAGPipeline",
+        "AnimateDiffPipeline",
+        "AnimateDiffSDXLPipeline",
+        "AnimateDiffVideoToVideoPipeline",
+        "CogVideoXFunControlPipeline",
+        "CogVideoXImageToVideoPipeline",
+        "CogVideoXPipeline",
+        "CogVideoXVideoToVideoPipeline",
+        "WanVideoToVideoPipeline",
+    }
+)
+"""Classes that make one video of each prompt, whatever ``num_videos_per_prompt`` says."""
 
 _video = partial(Family, video=True, output_types=("pil", "np", "pt"))
 _masked = by("encoder_hidden_states", "encoder_attention_mask")
