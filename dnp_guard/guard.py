@@ -28,7 +28,7 @@ from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.canary import Watched
 from dnp_guard.vlm.known import read_known
 from dnp_guard.vlm.opinions import Opinions
-from dnp_guard.vlm.plugin import KINDS
+from dnp_guard.vlm.plugin import offer
 from dnp_guard.watch import Watch
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Guard:
         self._askers: dict[int | None, Opinions] = {}
         self.metrics = Metrics(registry)
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
-        self._plugins = Plugins(_builtin(), plugins, self._plugin_failed)
+        named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
+        self._plugins = Plugins(_builtin(), named, self._plugin_failed)
         backend = self._backend(vlm)
         self._second = self._backend(second_opinion) if second_opinion is not None else None
         given = ((backend, vlm), (self._second, second_opinion))
@@ -252,10 +253,13 @@ class Guard:
         """
         detach = self._plugins.hook.dnp_guard_attach(guard=self, target=target)
         if detach is None:
-            kind = f"{type(target).__module__}.{type(target).__qualname__}"
+            a_class = isinstance(target, type)
+            kind = target if a_class else type(target)
             raise CannotSteer(
-                f"no host adapter recognises {kind}",
-                hint="Attach a diffusers pipeline, or allow a plugin that knows it.",
+                f"no host adapter recognises {'the class ' if a_class else ''}{kind.__module__}.{kind.__qualname__}",
+                hint="Attach the pipeline that its from_pretrained gives."
+                if a_class
+                else "Attach a diffusers pipeline, or allow a plugin that knows it.",
             )
         return detach  # type: ignore[no-any-return]
 
@@ -394,7 +398,7 @@ class Guard:
         if backend is None:
             raise VlmUnavailable(
                 f"no backend knows the spec {vlm!r}",
-                hint=f"Use {', '.join(KINDS)}, or allow a plugin that knows another.",
+                hint=f"{offer(vlm)} A plugin that knows another has to be allowed.",
             )
         return backend  # type: ignore[no-any-return]
 

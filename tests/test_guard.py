@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
-from dnp_guard.errors import PolicyError, VlmUnavailable
+from dnp_guard.errors import CannotSteer, PluginError, PolicyError, VlmUnavailable
 from dnp_guard.session import Request
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -291,6 +291,22 @@ def test_an_abandoned_generation_is_recorded_as_one():
 def test_a_backend_that_cannot_be_used_is_refused_at_construction(vlm, message):
     with pytest.raises(VlmUnavailable, match=message):
         Guard(policy(), vlm=vlm)
+
+
+@pytest.mark.parametrize("wrong", [None, {"format": 1, "name": "p"}])
+def test_what_is_no_policy_is_refused_with_what_is_one(wrong):
+    with pytest.raises(PolicyError, match=r"no policy.*Policy\.model_validate"):
+        Guard(wrong, vlm=ScriptedBackend([{}]))
+
+
+def test_one_plugin_by_its_name_alone_is_one_plugin():
+    with pytest.raises(PluginError, match="'nowhere'"):
+        Guard(policy(), vlm=ScriptedBackend([{}]), plugins="nowhere")
+
+
+def test_a_class_in_place_of_a_pipeline_is_named():
+    with pytest.raises(CannotSteer, match=r"the class .*\.Request\n.*from_pretrained"):
+        guard([{}]).attach(Request)
 
 
 def test_a_bad_policy_is_refused_at_construction(tmp_path):

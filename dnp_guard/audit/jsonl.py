@@ -123,6 +123,11 @@ class JsonlSink:
                 raise AuditError(
                     f"{self.path}: the folder {self.path.parent} does not exist", hint="Make it."
                 ) from error
+            except IsADirectoryError as error:
+                self._forget()
+                raise AuditError(
+                    f"{self.path}: it is a folder", hint="Name a file in it, such as audit.jsonl."
+                ) from error
             except OSError as error:
                 self._forget()
                 raise AuditError(

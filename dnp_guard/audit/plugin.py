@@ -13,6 +13,7 @@ from dnp_guard.audit.sqlite import SqliteSink
 from dnp_guard.audit.streams import OtelSink, StreamSink
 from dnp_guard.errors import AuditError
 from dnp_guard.hookspecs import hookimpl
+from dnp_guard.policy.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 def dnp_guard_audit_sink(spec: str) -> Sink | None:
     """Open ``jsonl:PATH``, ``sqlite:PATH``, ``stdout:``, ``otel:``, or a JSONL log at any other path."""
     kind, colon, rest = spec.partition(":")
+    if colon and kind not in _KINDS and (meant := nearest(kind, list(_KINDS))):
+        raise AuditError(f"no audit sink is called {kind!r}", hint=f"Did you mean {meant}:{rest}?")
     if not colon or kind not in _KINDS:
         return JsonlSink(Path(spec))
     place, _, query = rest.partition("?")

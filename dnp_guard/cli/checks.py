@@ -206,7 +206,7 @@ def vlm(spec: str) -> Check:
     except DnpGuardError as error:
         return failed(name, "vlm-unavailable", error.message, error.hint)
     if backend is None:
-        return failed(name, "vlm-unknown", f"no backend is called {spec!r}", f"Use {', '.join(plugin.KINDS)}.")
+        return failed(name, "vlm-unknown", f"no backend is called {spec!r}", plugin.offer(spec))
     info = describe(backend)
     how = f", by {mode}" if (mode := getattr(backend, "mode", "")) else ""
     where = f" at {', '.join(info.addresses)}" if info.addresses else ""

@@ -277,8 +277,8 @@ class RemoteSession:
             What becomes of each.
 
         Raises:
-            ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at fault
-                (status 413 or 422): withhold the images then.
+            ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at
+                fault (status 413 or 422): withhold the images then.
         """
         shown = [Picture(index=index, data=_png(image)) for index, image in enumerate(images)]
         verdicts = self._service.send(f"{self._path}/final", Finish(images=shown), Verdicts)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FLOOR = "floor.yaml"
 
+_IN_STORE = "Policies end in .yaml; folders in it are not looked into."
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
@@ -117,6 +119,10 @@ def as_store(source: str | Path | Policy | Store) -> Store:
         return source
     if isinstance(source, Policy):
         return Store((source,))
+    if not isinstance(source, str | Path):
+        message = f"a {type(source).__name__} is no policy."
+        hint = "Give a path, a shipped name, a store, or a Policy: Policy.model_validate(…) makes one of plain data."
+        raise PolicyError([Problem("policy", 0, 0, "wrong-type", message, hint)])
     if is_folder(source):
         return load_store(Path(source))
     loaded = load(source)
@@ -150,7 +156,7 @@ def load_store(folder: Path) -> Store:
             message = f"policy `{each.policy.name}` is also in {first.name}."
             problems.append(Problem(str(path), 1, 1, "duplicate-policy", message, "Names are unique in a store."))
     if not loaded and not problems:
-        problems.append(Problem(str(folder), 0, 0, "unreadable", "no policy in this folder.", "Policies end in .yaml."))
+        problems.append(Problem(str(folder), 0, 0, "unreadable", "no policy in this folder.", _IN_STORE))
     if problems:
         raise PolicyError(problems)
     floor = next((each.policy for path, each in loaded.items() if path.name == FLOOR), None)

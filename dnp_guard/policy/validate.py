@@ -42,6 +42,9 @@ _CODES = {
 """Stable codes for pydantic's types of error; any other is a ``wrong-type``."""
 
 _EXPECTED = {
+    "bool_type": ("true or false", ""),
+    "float_type": ("a number", ""),
+    "int_type": ("a whole number", ""),
     "model_type": ("keys and values", ""),
     "string_too_short": ("some text", ""),
     "string_type": ("text", ""),
@@ -50,6 +53,11 @@ _EXPECTED = {
     "tuple_type": ("a list", "Write `[one, two]`, or one `- ` line for each."),
 }
 """What is expected where pydantic says it in Python's terms, and what to do about it."""
+
+_UNQUOTE = "Leave out the quotes."
+_NUMBERS = frozenset({"float_type", "int_type", "step_type"})
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_SWITCHES = dict.fromkeys(("yes", "on", "1", "true"), "true") | dict.fromkeys(("no", "off", "0", "false"), "false")
 
 _STAND_IN = {"format": 1, "name": "unnamed", "id": "unnamed-{}"}
 _ROUNDS = 4
@@ -225,16 +233,26 @@ def _expected(detail: ErrorDetails) -> tuple[str, str]:
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
         best = nearest(str(value), options)
-        return " | ".join(options), f"Did you mean `{best}`?" if best else ""
+        hint = _UNQUOTE if value in options else f"Did you mean `{best}`?" if best else ""
+        return " | ".join(options), hint
     if kind == "string_type" and isinstance(value, bool | int | float):
         return "text", "Put it in quotes."
     if kind == "string_pattern_mismatch":
         return IN_WORDS[context["pattern"]], ""
-    if kind in _EXPECTED:
-        expected, hint = _EXPECTED[kind]
-        return expected.format(**context), hint
-    said = detail["msg"].removeprefix("Input should be ")
-    return said[:1].lower() + said[1:], ""
+    expected, hint = _EXPECTED.get(kind, ("", ""))
+    if not expected:
+        said = detail["msg"].removeprefix("Input should be ")
+        return said[:1].lower() + said[1:], _rewritten(kind, value)
+    return expected.format(**context), hint or _rewritten(kind, value)
+
+
+def _rewritten(kind: str, value: object) -> str:
+    """How to write a number or a switch that was written as text."""
+    if kind in _NUMBERS and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return _UNQUOTE
+    if kind == "bool_type" and (word := _SWITCHES.get(str(value).lower())):
+        return f"Write `{word}`."
+    return ""
 
 
 def _shown(document: Document, loc: Loc, value: object) -> str:

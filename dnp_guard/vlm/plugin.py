@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.hookspecs import hookimpl
+from dnp_guard.policy.suggest import nearest
 
 if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
@@ -76,8 +77,19 @@ def build(spec: str) -> Backend:
     """
     backend: Backend | None = dnp_guard_vlm(spec)
     if backend is None:
-        raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=f"Use {', '.join(KINDS)}.")
+        raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=offer(spec))
     return backend
+
+
+def offer(spec: str) -> str:
+    """What to write in place of a spec that no backend knows: the nearest kind, or every one.
+
+    >>> offer("transformer:Qwen/Qwen2.5-VL-3B-Instruct")
+    'Did you mean transformers:ID_OR_FOLDER?'
+    """
+    kinds = {known.partition(":")[0]: known for known in KINDS}
+    best = nearest(spec.partition(":")[0], list(kinds))
+    return f"Did you mean {kinds[best]}?" if best else f"Use {', '.join(KINDS)}."
 
 
 def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:

@@ -34,6 +34,13 @@ def test_a_spec_opens_its_kind_of_sink(spec: str, kind: type, tmp_path: Path, mo
     assert isinstance(dnp_guard_audit_sink(spec), kind)
 
 
+def test_a_misspelt_kind_is_answered_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AuditError, match=r"'sqllite'\nDid you mean sqlite:a\.db\?"):
+        dnp_guard_audit_sink("sqllite:a.db")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "spec", ["jsonl:", "sqlite:", "jsonl:a?colour=red", "jsonl:a?sync=maybe", "jsonl:a?rotate_bytes=x", "stdout:x"]
 )

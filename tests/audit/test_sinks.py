@@ -142,7 +142,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AuditError, match="Is a directory"):
+    with pytest.raises(AuditError, match=r"it is a folder\nName a file in it"):
         JsonlSink(tmp_path)
 
 

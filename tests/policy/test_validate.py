@@ -51,6 +51,24 @@ def test_a_misspelt_value_is_answered_with_the_nearest(the_problem):
     assert problem.hint == "Did you mean `steer`?"
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ('guidance: {scale: "15"}', "Leave out the quotes."),
+        ('queries: {of: "50"}', "Leave out the quotes."),
+        ('queries: {steps: ["0.1"]}', "Leave out the quotes."),
+        ("queries: {final: yes}", "Write `true`."),
+        ("queries: {final: 0}", "Write `false`."),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_answered_with_how_to_write_it(minimal, the_problem, wrong, hint):
+    assert the_problem(f"{minimal}{wrong}\n").hint == hint
+
+
+def test_a_format_in_quotes_is_not_answered_with_itself(minimal, the_problem):
+    assert the_problem(minimal.replace("format: 1", 'format: "1"')).hint == "Leave out the quotes."
+
+
 def test_a_key_in_the_wrong_place_is_sent_to_the_right_one(minimal, the_problem):
     assert the_problem(f"{minimal}deadline_ms: 100\n").hint == "`deadline_ms` belongs under `queries`."
 

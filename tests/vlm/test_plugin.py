@@ -45,6 +45,13 @@ def test_a_kind_without_a_model_is_unavailable(spec: str) -> None:
         build(spec)
 
 
+@pytest.mark.parametrize(("spec", "meant"), [("transformer:a/b", "transformers:ID_OR_FOLDER"), ("Glyphs", "glyphs")])
+def test_a_misspelt_kind_is_answered_with_the_nearest(spec: str, meant: str) -> None:
+    with pytest.raises(VlmUnavailable) as refused:
+        plugin.build(spec)
+    assert refused.value.hint == f"Did you mean {meant}?"
+
+
 def test_every_kind_that_messages_list_is_of_this_plugin() -> None:
     kinds = {kind.partition(":")[0] for kind in plugin.KINDS}
     assert kinds == {
