@@ -33,7 +33,7 @@ def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
         due=due,
         due_progress=[tick / schedule.TICKS for tick in _due(policy, schedule.TICKS)],
         policy=policy.name,
-        on_failure=policy.on_failure,
+        on_failure=_on_failure(policy),
         deadline_ms=policy.queries.deadline_ms,
         user_previews=_user_previews(policy),
         mode=policy.mode,
@@ -44,6 +44,17 @@ def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
         vocabulary=list(policy.vocabulary()),
         idle_s=idle_s,
     )
+
+
+def _on_failure(policy: Policy) -> Literal["closed", "open", "last"]:
+    """What a host does that cannot reach the service.
+
+    ``last`` is for a host whose last answer cannot have been that the image is to be blurred or blocked: an answer does
+    not tell. A policy that may find so is ``closed`` to it.
+    """
+    enforced = [category.action for category in policy.categories if not policy.shadow(category.id)]
+    strict = {"blur", "block"} & {*enforced, *(rule.action for rule in policy.rules)}
+    return "closed" if policy.on_failure == "last" and enforced and strict else policy.on_failure
 
 
 def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:

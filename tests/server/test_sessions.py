@@ -118,6 +118,19 @@ def test_a_session_that_was_not_asked_at_its_last_due_step_is_closed(serve, tmp_
     assert any("query_missing" in record.get("reason", "") for record in serve.records)
 
 
+@pytest.mark.parametrize(
+    ("action", "mode", "told"),
+    [("steer", "enforce", "last"), ("block", "enforce", "closed"), ("block", "shadow", "last")],
+)
+def test_last_is_told_where_the_last_answer_cannot_have_been_to_block(serve, tmp_path, action, mode, told):
+    policy = tmp_path / "last.yaml"
+    policy.write_text(
+        f"format: 1\nname: last\nmode: {mode}\non_failure: last\ncategories: [{{id: star, title: Star, definition: A "
+        f"star., look_for: [a star], negative: [star], threshold: 0.5, action: {action}}}]\n"
+    )
+    assert begin(serve(NOTHING, policy=policy)).json()["on_failure"] == told
+
+
 def test_a_look_that_fails_is_due_again_at_the_next_step(serve):
     client = serve([{"error": "timeout"}, SEEN])
     session = begin(client).json()["session"]
