@@ -4,7 +4,7 @@ from diffusers import AutoencoderTiny
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.guard import Guard
-from dnp_guard.hosts.diffusers.decoding import decoder
+from dnp_guard.hosts.diffusers.decoding import decoder, placed
 from dnp_guard.policy import load_policy
 from dnp_guard.preview import decode, kept
 from tests.hosts.tiny import tiny
@@ -77,7 +77,30 @@ def test_a_spoilt_folder_is_refused(tmp_path):
     tiny_autoencoder().save_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(CannotSteer, match="cannot be loaded"):
-        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)(latents(tiny("StableDiffusionXLPipeline")))
+        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [b"", b"not json", b"[]"])
+def test_a_folder_with_a_spoilt_configuration_is_refused(tmp_path, spoil):
+    tiny_autoencoder().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(spoil)
+    with pytest.raises(CannotSteer, match="cannot be loaded"):
+        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)
+
+
+def test_a_folder_of_another_autoencoder_is_refused_and_its_weights_are_not_drawn(tmp_path):
+    pipe = tiny("StableDiffusionXLPipeline")
+    pipe.vae.save_pretrained(tmp_path)
+    with pytest.raises(CannotSteer, match="it holds an AutoencoderKL"):
+        decoder(pipe, "auto", tmp_path)
+
+
+def test_a_given_autoencoder_decodes_on_another_device_and_stays_where_it_is():
+    given, there = tiny_autoencoder(), torch.device("meta")
+    assert placed(given, there).device == there
+    assert placed(given, there) is placed(given, there)
+    assert placed(given, given.device) is given
+    assert given.device != there
 
 
 @pytest.mark.models

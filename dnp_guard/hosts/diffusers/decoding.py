@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from diffusers import AutoencoderTiny
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 BESIDE: Final = ("vae_tiny", "tiny_vae", "taesd")
 """Folders of a model in which a tiny autoencoder is looked for."""
 
+_COPIES: WeakKeyDictionary[Any, dict[torch.device, Any]] = WeakKeyDictionary()
+_COPYING = threading.Lock()
+
 
 def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
     """What turns latents as the sampler holds them, [B, C, H, W], into pictures.
@@ -37,7 +43,7 @@ def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
         given: an AutoencoderTiny, or the folder of one.
 
     Raises:
-        CannotSteer: there is no tiny autoencoder, or it is of other latents.
+        CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is of other latents.
     """
     if method == "linear":
         return lambda latents: linear_map(pipe.vae, latents.device).decode(unscaled(pipe.vae, preview.reduced(latents)))
@@ -47,12 +53,13 @@ def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
             "the policy's preview.method is 'tiny', and there is no AutoencoderTiny",
             hint=f"Pass Guard(preview_vae=FOLDER), or put one into {BESIDE[0]}/ in the model's folder.",
         )
-    vae = pipe.vae if tiny is None else tiny
-    return lambda latents: preview.decode(_on(vae, latents.device), preview.reduced(latents))
+    if tiny is None or tiny is pipe.vae:  # it moves by itself, or under offload must not be moved
+        return lambda latents: preview.decode(pipe.vae, preview.reduced(latents))
+    return lambda latents: preview.decode(placed(tiny, latents.device), preview.reduced(latents))
 
 
 def _tiny(pipe: Any, given: Any) -> Any:
-    """The tiny autoencoder of a pipeline, or the folder of one; None where there is none."""
+    """The tiny autoencoder of a pipeline; None where there is none."""
     if given is None and isinstance(pipe.vae, AutoencoderTiny):
         return pipe.vae
     if isinstance(given, str | Path):
@@ -64,6 +71,8 @@ def _tiny(pipe: Any, given: Any) -> Any:
     else:
         folders = (Path(pipe.name_or_path or "") / name for name in BESIDE)
         found = next(filter(_holds_one, folders), None) if pipe.name_or_path else None
+    if isinstance(found, Path):
+        found = _loaded(found)
     if found is not None and (theirs := _channels(found)) != (ours := _channels(pipe.vae)):
         raise CannotSteer(
             f"the tiny autoencoder takes {theirs} latent channels, and {type(pipe).__name__} has {ours}",
@@ -76,24 +85,39 @@ def _holds_one(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def _on(vae: Any, device: torch.device) -> Any:
-    """The autoencoder where its latents are; a pipeline's own moves by itself, or under offload must not be moved."""
-    return _loaded(vae, str(device)) if isinstance(vae, Path) else vae
+def placed(tiny: Any, device: torch.device) -> Any:
+    """An autoencoder that no pipeline moves, on a device: itself, or a copy that is kept beside it."""
+    if tiny.device == device:
+        return tiny
+    with _COPYING:
+        copies = _COPIES.setdefault(tiny, {})
+        if device not in copies:
+            copies[device] = copy.deepcopy(tiny).to(device)
+        return copies[device]
 
 
 @cache
-def _loaded(folder: Path, device: str) -> Any:
+def _loaded(folder: Path) -> Any:
     try:
-        tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise CannotSteer(
-            f"{folder}: the tiny autoencoder cannot be loaded: {str(error).splitlines()[0]}",
-            hint="Save it again with safetensors, or remove the folder.",
-        ) from error
-    return tiny.eval().to(device)
+        kind = AutoencoderTiny.load_config(folder).get("_class_name")
+        # Of another kind diffusers would draw the weights that it does not find.
+        tiny = kind == AutoencoderTiny.__name__ and AutoencoderTiny.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # whatever is wrong with its files
+        raise _unusable(folder, next(iter(str(error).splitlines()), "")) from error
+    if not tiny:
+        raise _unusable(folder, f"it holds an {kind}")
+    return tiny.eval()
+
+
+def _unusable(folder: Path, why: str) -> CannotSteer:
+    return CannotSteer(
+        f"{folder}: the tiny autoencoder cannot be loaded: {why}",
+        hint="Save it again with safetensors, or remove the folder.",
+    )
 
 
 def _channels(vae: Any) -> int | None:
-    config = AutoencoderTiny.load_config(vae) if isinstance(vae, Path) else vae.config
-    channels: int | None = config.get("latent_channels")
+    channels: int | None = vae.config.get("latent_channels")
     return channels
