@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Self
 
 import torch
@@ -57,9 +57,16 @@ class Options:
         self.data.setdefault(name, info.default)
 
     def set(self, name: str, value: Any, *, is_api: bool = False) -> bool:
-        if is_api and getattr(self.data_labels.get(name), "restrict_api", False):
+        info, before = self.data_labels.get(name), self.data.get(name)
+        if is_api and getattr(info, "restrict_api", False):
             return False
         self.data[name] = value
+        try:
+            if info is not None and info.onchange is not None:
+                info.onchange()
+        except Exception:  # noqa: BLE001 (as the host does)
+            self.data[name] = before
+            return False
         return True
 
 
@@ -483,6 +490,11 @@ class Host:
             except Exception as error:  # noqa: BLE001 (as the host does)
                 self.errors.append(error)
 
+    def set_through_the_api(self, values: dict[str, Any]) -> None:
+        """Set options as a program does: Forge's API does not say that it is one that asks."""
+        for name, value in values.items():
+            self.options.set(name, value, is_api=not self.forge)
+
     def conditions(self, conditioning, image):
         if isinstance(conditioning, dict):
             return {**conditioning, "c_concat": [image]}
@@ -624,6 +636,8 @@ class Host:
             parts["backend.memory_management"] = {"load_model_gpu": self.loaded.append}
             parts["backend.sampling.condition"] = {"Condition": SimpleNamespace, "compile_conditions": compiled}
             parts["backend.sampling.sampling_function"] = {"calc_cond_uncond_batch": evaluated}
+        asked = FunctionType(type(self).set_through_the_api.__code__, {"__name__": "modules.api.api"})
+        self.set_through_the_api = MethodType(asked, self)
         modules = {}
         for name, values in parts.items():
             modules[name] = ModuleType(name)
@@ -658,10 +672,10 @@ def evaluated(model, cond, uncond, x, sigma, options):
 
 class OptionInfo:
     def __init__(
-        self, default, label="", component=None, component_args=None, section=None, restrict_api=False
+        self, default, label="", component=None, component_args=None, onchange=None, section=None, restrict_api=False
     ) -> None:
         self.default, self.label, self.section, self.restrict_api = default, label, section, restrict_api
-        self.component, self.component_args = component, component_args
+        self.component, self.component_args, self.onchange = component, component_args, onchange
 
 
 class Component:
@@ -710,6 +724,7 @@ class Api:
             def do_GET(self) -> None:
                 routes = {
                     "/sdapi/v1/samplers": lambda: [{"name": name} for name in SAMPLERS],
+                    "/sdapi/v1/options": lambda: host.options.data,
                     "/sdapi/v1/scripts": lambda: {"txt2img": [script.title().lower() for script in host.scripts]},
                     **host.routes,
                 }
@@ -717,6 +732,10 @@ class Api:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/sdapi/v1/options":
+                    host.set_through_the_api(body)
+                    self._answer(None)
+                    return
                 always = body.pop("alwayson_scripts", {})
                 args = list(host.defaults[0]) if host.defaults else []
                 for value in always.values():

@@ -65,12 +65,18 @@ class Host:
         with urllib.request.urlopen(self._url + path, timeout=60) as answer:  # noqa: S310 (the operator's)
             return json.load(answer)
 
-    def make(self, what: str = "txt2img", **asked: Any) -> Made:
-        body = json.dumps({**self._asked, **asked}).encode()
-        where = f"{self._url}/sdapi/v1/{what}"
-        request = urllib.request.Request(where, body, {"Content-Type": "application/json"})  # noqa: S310 (as above)
+    def post(self, path: str, values: dict[str, Any]) -> Any:
+        body, headers = json.dumps(values).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._url + path, body, headers)  # noqa: S310 (as above)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 (as above)
-            document = json.load(answer)
+            return json.load(answer)
+
+    def settings(self) -> dict[str, Any]:
+        """Of the extension, as the host shows them to a program."""
+        return {name: value for name, value in self.get("/sdapi/v1/options").items() if name.startswith("dnp_guard_")}
+
+    def make(self, what: str = "txt2img", **asked: Any) -> Made:
+        document = self.post(f"/sdapi/v1/{what}", {**self._asked, **asked})
         count = asked.get("batch_size", 1) * asked.get("n_iter", 1)
         files = document["images"][-count:]  # a grid, where the host makes one, comes first
         pictures = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB") for each in files]
@@ -145,10 +151,11 @@ def _steered(host: Host, clean: Made, service: str) -> Iterator[Found]:
 
 
 def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
-    loose = {
-        "alwayson_scripts": {"DNP Guard": {"args": [False, ""]}},
-        "override_settings": {"dnp_guard_url": "http://127.0.0.1:9", "dnp_guard_on_failure": "open"},
-    }
+    settings = {"dnp_guard_url": "http://127.0.0.1:9", "dnp_guard_on_failure": "open"}
+    loose = {"alwayson_scripts": {"DNP Guard": {"args": [False, ""]}}, "override_settings": settings}
+    before = host.settings()
+    host.post("/sdapi/v1/options", settings)
+    yield Found("a program does not change the settings", host.settings() == before, str(host.settings()))
     for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):
         with serving(service, SEEN):
             blocked = host.make(**asked, batch_size=2)

@@ -402,6 +402,26 @@ def test_the_settings_page_is_for_reading_where_it_would_change_nothing(guarded,
     assert [info.component_args.get("interactive") for info in infos] == [interactive] * 5
 
 
+@pytest.mark.parametrize("forge", [False, True])
+def test_a_program_does_not_change_the_settings_and_the_page_does(guarded, forge):
+    host = guarded.host(forge=forge)
+
+    host.set_through_the_api({"dnp_guard_on_failure": "open"})
+    refused = host.options.dnp_guard_on_failure
+    host.options.set("dnp_guard_on_failure", "open")
+
+    assert (refused, host.options.dnp_guard_on_failure) == ("closed", "open")
+
+
+def test_the_settings_page_shows_what_is_in_force(guarded, tmp_path):
+    folder = shutil.copytree(EXTENSION, tmp_path / "extension")
+    (folder / "dnp_guard.json").write_text(json.dumps({"url": "http://127.0.0.1:8999"}))
+
+    host = guarded.host(folder=folder, options={"dnp_guard_url": "http://127.0.0.1:9"})
+
+    assert host.options.dnp_guard_url == "http://127.0.0.1:8999"
+
+
 def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):
     host = guarded.host()
     mine = {name: info for name, info in host.options.data_labels.items() if name.startswith("dnp_guard_")}

@@ -181,6 +181,16 @@ def negatives(denoiser: Any) -> list[str]:
     )
 
 
+def called_by_a_program() -> bool:
+    """Whether the host's HTTP API is behind this call: Forge's sets an option that is closed to it as its page does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith("modules.api"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
     """Decode one image of latents [B, C, H, W]."""
     decoded = sd_samplers_common.sample_to_image(latents, index, decoder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from dnp_guard_extension import host
 from dnp_guard_extension.guarding import Guarding
 from dnp_guard_extension.settings import DECODERS, ON_FAILURE, BadSettings, Settings, option
 from modules import script_callbacks, scripts, shared
@@ -74,8 +75,14 @@ class DnpGuardScript(scripts.Script):
         guarding.end(p)
 
 
+def _changed() -> None:
+    if host.called_by_a_program():
+        raise PermissionError("DNP Guard: its settings are changed in the page or its file, not through the API.")
+
+
 def _settings_page() -> None:
-    defaults, arguments = guarding.defaults(), {"interactive": False} if guarding.locked() else {}
+    defaults, locked = guarding.defaults(), guarding.locked()
+    arguments = {"interactive": False} if locked else {}
 
     def add(name: str, label: str, component: Any = None, choices: Any = None) -> None:
         info = shared.OptionInfo(
@@ -83,10 +90,13 @@ def _settings_page() -> None:
             label,
             component,
             {**arguments, "choices": list(choices)} if choices else dict(arguments),
+            onchange=_changed,
             section=_SECTION,
             restrict_api=True,
         )
         shared.opts.add_option(option(name), info)
+        if locked:  # show what is in force, whatever was saved before
+            shared.opts.data[option(name)] = getattr(defaults, name)
 
     add("url", "Address of the guard service")
     add("policy", "Policy to be stricter by than what is in force at the service; empty for none")
