@@ -123,7 +123,7 @@ class Guard:
         if canaries is not None:
             backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
         self._asker = self._asker_for(backend, self.policy)
-        for each in self._rollout.store.all:
+        for each in (*self._rollout.store.all, self.policy):  # and what they are merged to
             self._admit(each)
         sinks = [self._sink(each) for each in _several(audit)]
         self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)

@@ -168,7 +168,7 @@ class Rollout:
         if problems:
             raise PolicyError(problems)
         candidate = _InForce(store, Origin())
-        self._selected(candidate, None, None)
+        self._admit(self._selected(candidate, None, None))
         self._now = replace(candidate, origin=self._origin(self.store, store, self._take(store)))
         return True
 

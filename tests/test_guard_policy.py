@@ -7,6 +7,8 @@ import pytest
 from dnp_guard import DnpGuardError, Guard, PolicyError
 from dnp_guard.audit import MemorySink
 from dnp_guard.audit.outlet import Outlet
+from dnp_guard.errors import VlmUnavailable
+from dnp_guard.policy import Store
 from dnp_guard.recorder import REQUIRED_WAIT
 from dnp_guard.session import Request
 from tests.policies import bolt, policy, star
@@ -22,6 +24,21 @@ categories: [{id: star, look_for: [a star], negative: [star], threshold: 0.5}]
 class Silent:
     def ask(self, images, questions):
         return [[0.0] * len(questions) for _ in images]
+
+
+class Elsewhere(Silent):
+    name, revision, local, addresses = "elsewhere", "1", False, ("https://models.example/v1",)
+
+
+def test_policies_that_refuse_the_backend_only_together_refuse_the_guard():
+    wide, narrow = (
+        policy(name=name, vlm={"allow": ["local", url]})
+        for name, url in {"wide": "https://models.example", "narrow": "https://models.example/v1"}.items()
+    )
+    for each in (wide, narrow):
+        Guard(each, vlm=Elsewhere()).close()
+    with pytest.raises(VlmUnavailable, match=r"vlm\.allow does not list it"):
+        Guard(Store((wide, narrow)), vlm=Elsewhere())
 
 
 class Told(MemorySink):

@@ -156,6 +156,20 @@ def test_a_policy_that_the_guard_cannot_do_is_rejected(path):
     assert of.current().guidance.mode == "separate"
 
 
+def test_policies_that_the_guard_cannot_do_together_are_rejected(path):
+    def admit(policy):
+        if policy.queries.max_questions == 7 and len(policy.categories) > 1:
+            raise DnpGuardError("cannot")
+
+    of = rollout(path.parent, admit=admit)
+    (path.parent / "q.yaml").write_text(POLICY.replace("name: p", "name: q").replace("id: star", "id: bolt"))
+    (path.parent / "tests" / "q.test.yaml").write_text(TESTS.replace("p.yaml", "q.yaml"))
+    edit(path, "name: p", "name: p\nqueries: {max_questions: 7}")
+    with pytest.raises(DnpGuardError, match="cannot"):
+        of.reload()
+    assert len(of.current().categories) == 1
+
+
 def test_a_signature_is_asked_for_last_so_that_no_serial_is_used_up_by_a_rejected_policy(path, rejected):
     asked = []
     of = rollout(path, verify=lambda place, store: asked.append(place))
