@@ -40,7 +40,10 @@ def problems_of(error: Exception) -> tuple[Problem, ...]:
         return (Problem("", 0, 0, code, error.message, error.hint),)
     if isinstance(error, OSError):
         file, reason = str(error.filename or ""), error.strerror or str(error)
-        return (Problem(file, 0, 0, code, reason, "Check that the path exists and may be read and written."),)
+        hint = "Check that the path exists and may be read and written."
+        if isinstance(error, FileExistsError | NotADirectoryError):
+            reason, hint = "there is a file of this name", "Give another path."
+        return (Problem(file, 0, 0, code, reason, hint),)
     hint = "This is a defect; DNP_GUARD_TRACEBACK=1 shows where it happened."
     return (Problem("", 0, 0, code, f"unexpected {type(error).__name__}: {error}", hint),)
 

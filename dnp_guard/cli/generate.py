@@ -82,12 +82,18 @@ def load_model(model: str) -> Any:
         return load_pipeline()
     import torch  # noqa: PLC0415
     from diffusers import DiffusionPipeline  # noqa: PLC0415
+    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
     gpu = torch.cuda.is_available()
     try:
         pipe = DiffusionPipeline.from_pretrained(
             model, dtype=torch.float16 if gpu else torch.float32, use_safetensors=True, local_files_only=True
         )
+    except LocalEntryNotFoundError as error:
+        raise DnpGuardError(
+            f"{model}: neither a folder here nor in the Hugging Face cache",
+            hint=f"Check the path, or download it first: hf download {model}",
+        ) from error
     except (OSError, ValueError) as error:
         raise DnpGuardError(
             f"{model}: no diffusers pipeline could be loaded: {str(error).splitlines()[0]}",

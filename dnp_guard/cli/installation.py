@@ -56,8 +56,10 @@ class Installation:
 
     def __init__(self, kind: Kind, host: Path) -> None:
         if not (host / kind.within).is_dir():
+            what = f"has no folder named '{kind.within}' in it" if host.is_dir() else "is no folder"
             raise CannotInstall(
-                f"{host} has no folder {kind.within}", hint=f"Give the folder that the host's own {kind.within} is in."
+                f"{host} {what}, so {kind.name} is not there",
+                hint=f"Give the folder that {kind.name} was installed into: the one that holds '{kind.within}'.",
             )
         self.kind = kind
         self.host = host

@@ -57,7 +57,9 @@ class Policy(PolicyModel):
         default_factory=QuestionTemplate, description="How the model is asked.", examples=[{"paired": False}]
     )
     guidance: Guidance = Field(
-        default_factory=Guidance, description="How a negative enters the guidance.", examples=[{"scale": 15}]
+        default_factory=Guidance,
+        description="How a negative enters the guidance, and how hard it pushes.",
+        examples=[{"scale": 15}],
     )
     preview: Preview = Field(
         default_factory=Preview, description="What the model is shown.", examples=[{"method": "auto"}]

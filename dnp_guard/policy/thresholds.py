@@ -22,9 +22,13 @@ class StepRange(PolicyModel):
         value: the threshold.
     """
 
-    begin: Probability = Field(alias="from")
-    end: Probability = Field(alias="to")
-    value: Probability
+    begin: Probability = Field(
+        alias="from", description="The fraction of the run where this threshold begins to hold.", examples=[0.0]
+    )
+    end: Probability = Field(
+        alias="to", description="Where it ends; the end itself belongs to the next range.", examples=[0.4]
+    )
+    value: Probability = Field(description="The threshold there.", examples=[0.6])
 
 
 def joined(ranges: Sequence[StepRange]) -> bool:
@@ -56,6 +60,10 @@ _NUMBER: TypeAdapter[float] = TypeAdapter(Probability)
 _RANGES: TypeAdapter[tuple[StepRange, ...]] = TypeAdapter(Annotated[tuple[StepRange, ...], Field(max_length=100)])
 
 _UNIT = {"type": "number", "minimum": 0, "maximum": 1}
+_OF_RANGE = {
+    field.alias or name: {**_UNIT, "description": field.description, "examples": field.examples}
+    for name, field in StepRange.model_fields.items()
+}
 Threshold = Annotated[
     float | tuple[StepRange, ...],
     PlainValidator(_threshold),
@@ -70,8 +78,8 @@ Threshold = Annotated[
                     "maxItems": 100,
                     "items": {
                         "type": "object",
-                        "properties": {"from": _UNIT, "to": _UNIT, "value": _UNIT},
-                        "required": ["from", "to", "value"],
+                        "properties": _OF_RANGE,
+                        "required": list(_OF_RANGE),
                         "additionalProperties": False,
                     },
                 },

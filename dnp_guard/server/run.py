@@ -153,8 +153,8 @@ def _bound(address: Address) -> socket.socket:
         bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise DnpGuardError(
-            f"cannot listen at {address.host}, port {address.port}: {error.strerror}",
-            hint="Is another service there? Give --host and --port.",
+            f"cannot listen at {address.host}, port {address.port}: {str(error.strerror).partition(' (while')[0]}",
+            hint="Give another --port where another service listens there, and a --host of this machine.",
         ) from error
     bound.set_inheritable(True)
     return bound

@@ -129,7 +129,14 @@ def test_files_that_someone_put_into_the_folder_stay_and_are_named(host, capsys)
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_a_folder_that_is_no_host_is_refused(command, tmp_path, capsys):
     assert run([command, "a1111", str(tmp_path)]) == 2
-    assert "has no folder extensions" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "has no folder named 'extensions' in it, so a1111 is not there" in said
+    assert "the one that holds 'extensions'" in said
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path, capsys):
+    assert run(["install", "a1111", str(tmp_path / "missing")]) == 2
+    assert "missing is no folder" in capsys.readouterr().err
 
 
 def test_a_manifest_that_names_files_elsewhere_removes_nothing(host, capsys):

@@ -73,6 +73,12 @@ def test_a_missing_file_is_named(failing, capsys):
     assert capsys.readouterr().err.startswith("dnp-guard: absent.yaml: No such file or directory\n")
 
 
+def test_a_file_in_place_of_a_folder_is_said_to_be_one(failing, capsys):
+    failing(FileExistsError(17, "File exists", "out"))
+    assert cli.run(["fail"]) == 2
+    assert capsys.readouterr().err == "dnp-guard: out: there is a file of this name\n  Give another path.\n"
+
+
 def test_a_defect_shows_no_traceback(failing, capsys):
     failing(ZeroDivisionError("division by zero"))
     assert cli.run(["fail"]) == 2

@@ -112,6 +112,18 @@ def test_a_key_has_a_description_and_a_valid_example(model, key):
         TypeAdapter(Annotated[field.annotation, field]).validate_python(value)
 
 
+@pytest.mark.parametrize("made", [schema(), schema_of_tests()], ids=["policy", "tests"])
+def test_an_editor_is_told_of_every_key(made):
+    told = [
+        (key, part)
+        for node in nodes(made)
+        if isinstance(node, dict) and isinstance(node.get("properties"), dict)
+        for key, part in node["properties"].items()
+    ]
+    assert told
+    assert [key for key, part in told if not {"description", "examples"} <= part.keys()] == []
+
+
 @pytest.mark.parametrize("made", [schema(), schema_of_tests()])
 def test_the_schema_is_a_json_schema_of_draft_07(made):
     Draft7Validator.check_schema(made)

@@ -99,7 +99,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--receipt-key", "LOOKS"], "holds no key"),
         (["--store", "tape:1"], "is no store"),
         (["--policy", "none.yaml"], "cannot read a policy"),
-        (["--port", "TAKEN"], "cannot listen"),
+        (["--port", "TAKEN"], "Address already in use\n"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, said):
