@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from dnp_guard.vlm.aside import beside
@@ -59,7 +60,13 @@ class Opinions:
         second = self._second
         if second is None:
             return self._first.ask(images, questions, spent_ms=spent_ms)
-        other = self._worker.submit(lambda: second.ask(images, questions, spent_ms=spent_ms))
+        started = time.perf_counter()
+
+        def ask_too() -> Answers:  # it may have waited behind another generation's question
+            waited_ms = (time.perf_counter() - started) * 1000
+            return second.ask(images, questions, spent_ms=spent_ms + waited_ms)
+
+        other = self._worker.submit(ask_too)
         first = self._first.ask(images, questions, spent_ms=spent_ms)
         also = other.result()
         return Answers(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from dnp_guard.errors import VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.session import Request
 from dnp_guard.types import Outcome
 from dnp_guard.vlm import ScriptedBackend
+from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.opinions import Opinions, strictest
 from tests.policies import policy, star
 
@@ -60,6 +63,17 @@ def test_a_deadline_holds_for_both():
         opinions.ask([PICTURE], ["a star?"])
     release.set()
     opinions.close()
+
+
+def test_what_the_second_waits_behind_another_question_counts_towards_its_deadline(monkeypatch):
+    clock = iter((0.0, 40.0))  # 40 of its 60 seconds go by before it is its turn
+    monkeypatch.setattr("dnp_guard.vlm.opinions.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    left = []
+    second = ScriptedBackend(lambda images, questions: left.append(remaining(1e9)) or [[0.0] for _ in images])
+    opinions = Opinions(ScriptedBackend({}), second, deadline_ms=60_000)
+    opinions.ask([PICTURE], ["a star?"])
+    opinions.close()
+    assert 0 < left[0] <= 20
 
 
 def test_a_guard_acts_on_what_the_second_sees_and_records_both():
