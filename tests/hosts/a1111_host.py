@@ -445,6 +445,18 @@ class Host:
         for name, module in self._modules().items():
             self._before[name] = sys.modules.get(name)
             sys.modules[name] = module
+        self._load()
+        self._own = {name for name in set(sys.modules) - known if name.startswith("dnp_guard_extension")}
+        return self
+
+    def reload(self) -> None:
+        """The page's *Reload UI*: scripts are run anew, and the modules that they import are kept."""
+        self.callbacks("script_unloaded")
+        self.registered.clear()
+        self.scripts.clear()
+        self._load()
+
+    def _load(self) -> None:
         self._path = list(sys.path)
         sys.path.insert(0, str(self.folder))
         try:
@@ -456,12 +468,10 @@ class Host:
                 self.scripts += [each() for each in classes if issubclass(each, Script) and each is not Script]
         finally:
             sys.path[:] = self._path
-        self._own = {name for name in set(sys.modules) - known if name.startswith("dnp_guard_extension")}
         self.callbacks("ui_settings")
         app = SimpleNamespace(add_api_route=lambda path, call, methods: self.routes.__setitem__(path, call))
         self.callbacks("app_started", None, app)
         self.defaults = [[each.value for each in script.ui(False)] for script in self.scripts]
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.callbacks("script_unloaded")

@@ -430,6 +430,18 @@ def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):
     assert not [name for name in mine if "token" in name]
 
 
+def test_a_page_that_is_reloaded_guards_on_and_counts_on(guarded):
+    guarded.serve(A_STAR)
+    host = guarded.host()
+    host.process(Processing(**ASKED))
+
+    host.reload()
+    after = host.process(Processing(**ASKED))
+
+    assert is_blank(after.images[0])
+    assert host.routes["/dnp-guard/status"]()["images"] == {"blocked": 2}
+
+
 def test_unloading_the_script_leaves_the_host_as_it_was(guarded):
     host = guarded.host()
     host.callbacks("script_unloaded")

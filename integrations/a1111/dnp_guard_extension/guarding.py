@@ -24,6 +24,9 @@ FOLDER = Path(__file__).resolve().parent.parent
 SERVICE = Service()
 """One for the host's life: it is not started again when the page is reloaded."""
 
+COUNTS: Counter[str] = Counter()
+"""Images by decision, since the host started."""
+
 _ON_P = "dnp_guard_job"
 _INTERMEDIATE = ("-before-highres-fix", "-before-face-restoration", "-before-color-correction")
 
@@ -36,7 +39,7 @@ class Guarding:
         self._previews = LivePreviews(shared.state, self._user_previews)
         self._running: Job | None = None
         self._sampling: Job | None = None
-        self._counts: Counter[str] = Counter()
+        self._counts = COUNTS
         self.mode = ""
         """``enforce`` or ``shadow``, as the policy of the last job had it."""
 
