@@ -28,13 +28,11 @@ def refuse_backend(policy: Policy, backend: Backend) -> None:
         else info.local and "local" in policy.vlm.allow
     )
     if not listed or (sensitive and not info.local):
-        why = (
-            f"category {sensitive[0]!r} is sensitive" if sensitive and not info.local else "vlm.allow does not list it"
-        )
-        raise VlmUnavailable(
-            f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}",
-            hint="Use a backend that the policy allows.",
-        )
+        why, hint = "vlm.allow does not list it", "Use a backend that the policy allows."
+        if sensitive and not info.local:
+            why = f"category {sensitive[0]!r} is sensitive"
+            hint = "Use a backend of this process, such as transformers:FOLDER."
+        raise VlmUnavailable(f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}", hint=hint)
     if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
         raise VlmUnavailable(
             f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",

@@ -75,6 +75,11 @@ def recorded(records: Iterable[Mapping[str, Any]], request: str) -> Recorded:
         raise AuditError(f"no such generation: {request}", hint="`dnp-guard audit show` lists them.")
     if not any(record["event"] == Event.REQUEST_FINISHED for record in mine):
         raise AuditError(f"generation {request} did not finish", hint="Only finished ones are made again.")
+    if "latents" in started.get("run", {}):
+        raise AuditError(
+            f"generation {request} began with latents that the call brought, and the record keeps their hash alone",
+            hint="A call is repeatable that is given a generator in their place.",
+        )
     missing = [key for key in ("seed", "steps", "guidance_scale") if key not in started.get("run", {})]
     if missing:
         raise AuditError(

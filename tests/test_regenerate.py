@@ -1,3 +1,6 @@
+import hashlib
+import struct
+
 import pytest
 import torch
 
@@ -63,6 +66,21 @@ def remembered(pipe, policy, vlm, prompt=PROMPTS[1]):
     with Guard(policy, vlm=vlm, audit=sink) as guard, guard.attached(pipe):
         generate(pipe, [prompt], seeds=(7,))
         return recorded(sink.records, guard.last.request)
+
+
+def test_a_call_that_brought_its_latents_is_recorded_by_their_hash_and_not_made_again(pipe):
+    config = pipe.unet.config
+    latents = torch.randn(1, config.in_channels, config.sample_size, config.sample_size)
+    sink = MemorySink()
+    with Guard("glyphs", vlm=Named(0.0), audit=sink) as guard, guard.attached(pipe):
+        generate(pipe, PROMPTS[:1], seeds=(3,), latents=latents)
+    (started,) = [record for record in sink.records if record["event"] == "request.started"]
+    assert (
+        started["run"]["latents"]
+        == hashlib.sha256(b"".join(struct.pack("<f", x) for x in latents.flatten())).hexdigest()
+    )
+    with pytest.raises(AuditError, match="began with latents that the call brought"):
+        recorded(sink.records, guard.last.request)
 
 
 def test_the_same_prompt_seed_and_policy_give_the_same_decisions(logged, tmp_path, capsys):

@@ -74,7 +74,7 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
                 "size": {"type": "array", "items": _COUNT},
             }
         ),
-        "How the image was asked for.",
+        "How the image was asked for; `latents`: SHA-256 of those that the call brought, in little-endian float32.",
     ),
     "prompt": (
         _object({name: _one_or_more(_TEXT) for name in ("hmac", "redacted", "plain")}),

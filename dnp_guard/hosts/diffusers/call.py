@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import threading
 from contextvars import ContextVar
@@ -9,6 +10,8 @@ from dataclasses import replace
 from functools import wraps
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.hosts.diffusers.decoding import decoder
@@ -343,9 +346,18 @@ def _run(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     size = [wanted.get("height"), wanted.get("width")]
     run = {
         "seed": seeds[0] if len(seeds) == 1 else seeds or None,
+        "latents": _hash(wanted.get("latents")),
         "scheduler": type(pipe.scheduler).__name__,
         "steps": wanted.get("num_inference_steps"),
         "guidance_scale": wanted.get("guidance_scale"),
         "size": None if None in size else size,
     }
     return {key: value for key, value in run.items() if value is not None}
+
+
+def _hash(latents: Any) -> str | None:
+    """SHA-256, in hexadecimal, of latents that the call brought, as little-endian float32; None for none."""
+    if not isinstance(latents, torch.Tensor):
+        return None
+    values = latents.detach().to("cpu", torch.float32).contiguous().numpy()
+    return hashlib.sha256(values.astype("<f4", copy=False).tobytes()).hexdigest()
