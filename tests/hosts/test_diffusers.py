@@ -60,6 +60,22 @@ class TestAttaching:
             assert pipe.callback_on_step_end is inner
         assert pipe.callback_on_step_end is outer
 
+    def test_with_blocks_that_end_in_the_order_they_began_guard_to_the_last_and_leave_nothing(self, pipe):
+        first, other = guard(), guard()
+        for one, two in ((first, first), (first, other)):
+            earlier, later = one.attached(pipe), two.attached(pipe)
+            earlier.__enter__()
+            later.__enter__()
+            earlier.__exit__(None, None, None)
+            assert pipe.callback_on_step_end is two
+            later.__exit__(None, None, None)
+            assert pipe.callback_on_step_end is None
+
+    def test_a_guard_that_is_assigned_inside_a_with_block_stays(self, pipe):
+        with guard().attached(pipe):
+            pipe.callback_on_step_end = assigned = guard()
+        assert pipe.callback_on_step_end is assigned
+
     def test_a_plain_function_as_the_attribute_is_an_error_and_not_ignored(self, pipe):
         with pytest.raises(TypeError, match="pass an ordinary callback to the call"):
             pipe.callback_on_step_end = print

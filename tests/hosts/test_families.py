@@ -203,6 +203,16 @@ def test_a_pipeline_of_the_parts_of_one_that_was_let_go_does_not_warn():
     assert MADE_OF_THE_SAME_PARTS["components"](pipe).callback_on_step_end is None
 
 
+def test_steps_that_a_pipeline_leaves_guidance_out_of_are_told_under_replace():
+    pipe, sink = tiny("Lumina2Pipeline"), MemorySink()
+    of = policy(queries={"steps": [1], "of": 8, "final": False}, guidance=REPLACE | {"hold": 9})
+    with guard([{"star": 0.9}], of, audit=sink).attached(pipe):
+        draw(pipe, cfg_trunc_ratio=0.5)
+    told = [record["reason"] for record in sink.records if record["event"] == "degraded"]
+    assert len(told) == 4  # of eight steps the last four
+    assert "without an unconditional half" in told[0]
+
+
 def test_replace_does_not_drop_a_second_negative_prompt():
     pipe = tiny("StableDiffusionXLPipeline")
     with (

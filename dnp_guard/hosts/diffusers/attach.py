@@ -16,6 +16,7 @@ from weakref import WeakSet
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.attachments import attached
 from dnp_guard.hosts.diffusers.call import guarded_call, probe_for
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of, row_of
@@ -64,14 +65,12 @@ def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
     """Guard every later call of a pipeline; the guard that was there before steps aside.
 
     Returns:
-        A function that puts back what was there before.
+        A function that detaches it again.
 
     Raises:
         CannotSteer: the pipeline cannot be steered.
     """
-    before = guard_of(pipe)
-    _set(pipe, guard)
-    return partial(_set, pipe, before)
+    return attached(pipe, guard, partial(guard_of, pipe), partial(_set, pipe))
 
 
 def guard_of(pipe: DiffusionPipeline) -> Guard | None:

@@ -150,7 +150,7 @@ class Injection:
         if len(order) != count or rows % self._images:
             raise CannotSteer(f"the denoiser evaluated {rows} rows for {self._images} images", hint="Report this.")
         if self._replaces and "u" not in order:
-            raise CannotSteer("the denoiser ran without an unconditional half", hint="Use mode 'separate'.")
+            raise _no_slot()
         return order
 
     def _starts(self, branch: str, order: str) -> list[int]:
@@ -226,7 +226,10 @@ class Injection:
 
     def guided(self, output: Tensor) -> Tensor:
         """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
-        evaluated, done, self._since_step = self._evaluated, self._done, 0
+        evaluated, done = self._evaluated, self._done
+        count, self._since_step = max(self._since_step, len(evaluated)), 0
+        if self.active and self._replaces and not self._family.batched and count <= self._order().find("u"):
+            self._failed(_no_slot())  # some pipelines leave guidance out at some steps
         if not self.active:
             self._branch.due(self.active)  # what was evaluated before does not serve steps after a pause
         try:
@@ -324,6 +327,10 @@ class Injection:
             return arguments.first_of(evaluation.module(*given.pop("args"), **given))[: len(due)]
         finally:
             self._inside = False
+
+
+def _no_slot() -> CannotSteer:
+    return CannotSteer("the denoiser ran without an unconditional half", hint="Use mode 'separate'.")
 
 
 def _rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.hookspecs import hookimpl
+from dnp_guard.hosts.attachments import attached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,4 @@ def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
     module = sys.modules.get("dnp_guard.hosts.kdiffusion.target")
     if module is None or not isinstance(target, module.KDiffusion):
         return None
-    before = target.guard
-    target.guarded_by(guard)
-    return partial(target.guarded_by, before)
+    return attached(target, guard, lambda: target.guard, target.guarded_by)

@@ -371,6 +371,16 @@ class TestAttaching:
             assert host.guard is inner
         assert host.guard is outer
 
+    def test_with_blocks_that_end_in_the_order_they_began_guard_to_the_last(self, host):
+        watching = guard()
+        earlier, later = watching.attached(host), watching.attached(host)
+        earlier.__enter__()
+        later.__enter__()
+        earlier.__exit__(None, None, None)
+        assert host.guard is watching
+        later.__exit__(None, None, None)
+        assert host.guard is None
+
     def test_attaching_and_detaching_are_recorded(self, host):
         sink = MemorySink()
         with guard(audit=sink).attached(host):
