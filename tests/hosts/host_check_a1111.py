@@ -155,7 +155,8 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
     loose = {"alwayson_scripts": {"DNP Guard": {"args": [False, ""]}}, "override_settings": settings}
     before = host.settings()
     host.post("/sdapi/v1/options", settings)
-    yield Found("a program does not change the settings", host.settings() == before, str(host.settings()))
+    same = host.settings() == before if before else None  # Forge shows none: what follows would find the service gone
+    yield Found("a program does not change the settings", same, str(host.settings()))
     for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):
         with serving(service, SEEN):
             blocked = host.make(**asked, batch_size=2)
