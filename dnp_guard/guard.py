@@ -146,7 +146,7 @@ class Guard:
         )
         self._prompt_key: bytes | None = None
         self._redact(self.policy)
-        loaded = [f"{each.name} ({each.distribution} {each.version})" for each in self._plugins.third_party]
+        loaded = [str(each) for each in self._plugins.third_party]
         self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
         plugged = f"plugins: {', '.join(loaded)}" if loaded else None
         self.noted("policy.loaded", loaded=self._rollout.origin, reason=plugged)

@@ -6,9 +6,12 @@ implementations is wrapped, so that one that raises is counted and stops nothing
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from dataclasses import dataclass
 from functools import wraps
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -24,11 +27,25 @@ ENTRY_POINTS = "dnp_guard"
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """Where a third-party plugin comes from, as the audit records it."""
+    """Where a third-party plugin comes from, as the audit records it.
+
+    Attributes:
+        name: of its entry point; of a plugin object, its class.
+        distribution: the installed package that offers it; empty for a plugin object, as is what follows.
+        version: of the distribution.
+        sha256: of what the distribution installed, in hexadecimal.
+    """
 
     name: str
-    distribution: str
-    version: str
+    distribution: str = ""
+    version: str = ""
+    sha256: str = ""
+
+    def __str__(self) -> str:
+        """Name, distribution, version and hash, in one phrase."""
+        if not self.distribution:
+            return self.name
+        return f"{self.name} ({self.distribution} {self.version} sha256:{self.sha256})"
 
 
 class Plugins:
@@ -65,7 +82,7 @@ class Plugins:
         return self._manager.hook
 
     def _add(self, item: str | object) -> None:
-        info, plugin = _load(item) if isinstance(item, str) else (PluginInfo(type(item).__name__, "", ""), item)
+        info, plugin = _load(item) if isinstance(item, str) else (PluginInfo(type(item).__name__), item)
         self._register(plugin, info.name, named=isinstance(item, str))
         for caller in self._manager.get_hookcallers(plugin) or ():
             for implementation in caller.get_hookimpls():
@@ -135,5 +152,28 @@ def _load(name: str) -> tuple[PluginInfo, object]:
         raise PluginError(
             f"plugin {name!r} ({point.value}) cannot be imported: {error}", hint="Reinstall it."
         ) from error
-    package, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    return PluginInfo(name, package, version), plugin
+    if point.dist is None:
+        return PluginInfo(name), plugin
+    return PluginInfo(name, point.dist.name, point.dist.version, _sha256(point.dist, point.module)), plugin
+
+
+def _sha256(distribution: metadata.Distribution, module: str) -> str:
+    """SHA-256 over the files of a distribution as ``sha256sum`` lists them, in the order of their names.
+
+    Left out is what differs from one installation of the same files to the next: compiled files and metadata. The
+    file of the module itself is always in, as an editable installation lists no other.
+    """
+    files = {
+        str(file): Path(str(file.locate()))
+        for file in distribution.files or ()
+        if file.suffix != ".pyc" and not file.parent.name.endswith(".dist-info")
+    }
+    own = Path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if own.is_file() and own.resolve() not in {path.resolve() for path in files.values()}:
+        files[own.name] = own
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n"
+        for name, path in sorted(files.items())
+        if path.is_file()
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

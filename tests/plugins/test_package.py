@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dnp_guard import Guard
+from dnp_guard.audit import MemorySink
 from dnp_guard.errors import PluginError, VlmUnavailable
 from dnp_guard.testing import BackendContract
 from tests.policies import policy
@@ -65,6 +67,17 @@ def test_it_is_found_by_its_entry_point_when_it_is_allowed(installed):
         assert (type(backend).__name__, backend.floor) == ("Brightness", 0.1)
         (info,) = guard._plugins.third_party
         assert (info.name, info.distribution, info.version) == ("brightness", "dnp-guard-brightness", "1.0.0")
+
+
+def test_the_record_says_which_files_it_was(installed):
+    files = sorted((installed / "dnp_guard_brightness").glob("*.py"))
+    listed = "".join(
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  dnp_guard_brightness/{file.name}\n" for file in files
+    )
+    sink = MemorySink()
+    Guard(policy(), vlm="brightness:0.1", plugins=["brightness"], audit=sink).close()
+    sha256 = hashlib.sha256(listed.encode()).hexdigest()
+    assert sink.records[0]["reason"] == f"plugins: brightness (dnp-guard-brightness 1.0.0 sha256:{sha256})"
 
 
 def test_it_is_not_loaded_unless_it_is_allowed(installed):
