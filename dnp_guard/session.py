@@ -104,6 +104,11 @@ class _Image:
     """Categories that the last decoded preview was asked about."""
 
     @property
+    def effective(self) -> Negative | None:
+        """The latest negative that could take effect."""
+        return self.negatives[-1][1] if self.negatives else None
+
+    @property
     def acted_on(self) -> bool:
         """Whether something was seen at the last look, or is still held, that is more than recorded."""
         return self.last is not None and self.last.action not in {None, Action.MONITOR}
@@ -432,7 +437,8 @@ class Session:
             image = self._images[index]
             image.history, image.compared = history, seen.asked
             image.pace = self._paced(image, step, seen.probabilities[row])
-            if changed[index] and now is not None:
+            untold = decision.negative is not None and image.effective != decision.negative
+            if now is not None and (changed[index] or (untold and now.effective)):
                 self._change(index, step, now, decision)
         return True
 

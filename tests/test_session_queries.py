@@ -309,3 +309,16 @@ def test_what_was_seen_stands_although_the_host_could_not_steer_by_it(action, ou
         raise RuntimeError("no pictures")
 
     assert host.session.final(lost) == (outcome,)
+
+
+def test_a_negative_that_takes_effect_later_is_told_when_it_does():
+    sink = MemorySink()
+    of = policy(categories=[star(still_present="monitor")])
+    host = Host(Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink))
+    session = host.session = host.guard.start(Request(1, {"name": "test"}))
+    for host.at in range(STEPS):
+        if session.due(host.at, STEPS):
+            session.step(Step(host.at, STEPS, 1.0, None, effective=host.at >= 4), host)
+    told = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
+    assert told == [(2, False), (4, True)]
+    assert session.final(lambda: [PICTURE]) == (Outcome.STEERED,)

@@ -59,6 +59,22 @@ def replaced(value: Any, index: Sequence[int], entries: Any, images: int) -> Any
     raise ValueError(f"a negative of type {type(entries).__name__} beside {type(value).__name__}")
 
 
+def alike(values: Sequence[Any]) -> list[list[int]]:
+    """Places of the values that :func:`joined` takes together: those of one form."""
+    groups: dict[Any, list[int]] = {}
+    for place, value in enumerate(values):
+        groups.setdefault(_form(value), []).append(place)
+    return list(groups.values())
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.shape
+    if isinstance(value, dict):
+        return tuple((key, _form(each)) for key, each in value.items())
+    return (type(value), *map(_form, value)) if isinstance(value, list | tuple) else type(value)
+
+
 def joined(values: Sequence[Any]) -> Any:
     """Values of one form, one after the other, as one of that form.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.hosts.kdiffusion.batch import joined, replaced, rows
+from dnp_guard.hosts.kdiffusion.batch import alike, joined, replaced, rows
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
@@ -78,9 +78,11 @@ class Guided:
             mine = rows(extra["uncond"], concerned, x.shape[0])
             d_u[concerned] = self._alone(x, sigma, extra, concerned, mine).to(d_u)
         if due:
-            concerned = [index for index, _ in due]
-            d_n = self._alone(x, sigma, extra, concerned, joined([term.conditioning for _, term in due]))
-            self._branch.keep(due, d_n.to(d_u), d_u)
+            given = [term.conditioning for _, term in due]
+            for places in alike(given):
+                concerned = [due[place][0] for place in places]
+                d_n = self._alone(x, sigma, extra, concerned, joined([given[place] for place in places]))
+                self._branch.keep([due[place] for place in places], d_n.to(d_u), d_u)
         pushed = denoised.clone()
         # What was guided takes the place of d_c: of d_c - d_u only the direction counts, and guided - d_u has it.
         pushed[list(active)] += self._branch.delta(active, d_u, denoised if guided else None).to(denoised)

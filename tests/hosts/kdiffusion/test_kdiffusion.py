@@ -207,6 +207,19 @@ class TestSteering:
         # Looked at after steps 2, 3, 5 and 6 of 8; a star is seen at the second look, and gone at the third.
         assert per_step.tolist() == [12, 12, 12, 12 + 2, 12 + 4, 12 + 2, 12]
 
+    def test_negatives_of_different_lengths_steer_the_images_of_one_batch(self, shared_pipe, words, sigmas):
+        host, _, _ = target(shared_pipe, encode=lambda texts: words.encode(texts)[:, : len(texts[0])])
+        plain = draw("euler", host, words, sigmas)
+        with guard([[{}, {"star": 0.9}, {"a bolt": 0.9}]]).attached(host) as watching:
+            steered = draw("euler", host, words, sigmas)
+        assert not watching.last.degraded
+        assert [[part.words for _, part in image.negatives] for image in watching.last.images] == [
+            [],
+            [("star",)],
+            [("bolt", "a bolt")],
+        ]
+        assert same(plain, steered) == [True, False, False]
+
     def test_reuse_counts_steps_and_not_their_sub_steps(self, shared_pipe, words, sigmas):
         host, denoiser, _ = target(shared_pipe)
         of = policy(queries={"steps": [1], "of": FEW, "final": False}, guidance={"hold": 9, "reuse": 2})
