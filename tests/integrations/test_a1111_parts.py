@@ -404,6 +404,16 @@ def test_a_service_is_started_once_and_stopped(parts, address):
     assert not client.ready()
 
 
+def test_a_service_that_is_started_imports_its_own_packages(parts, address, tmp_path, monkeypatch):
+    (tmp_path / "http.py").write_text("raise ImportError('the host has one of the same name')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    service, client = parts.service.Service(), parts.client.Client(f"http://127.0.0.1:{address}", None)
+    try:
+        assert service.ensure(client, [sys.executable, "-c", STAND_IN, str(address)], 60)
+    finally:
+        service.stop()
+
+
 @pytest.mark.parametrize("command", [[sys.executable, "-c", "raise SystemExit(3)"], ["/no/such/program"]])
 def test_a_service_that_does_not_start_is_not_waited_for(parts, address, command):
     service = parts.service.Service()

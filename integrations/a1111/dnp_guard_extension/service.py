@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import subprocess
 import threading
 import time
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from .client import Client
 
 log = logging.getLogger("dnp_guard")
+
+_OF_THE_HOST = ("PYTHONPATH", "PYTHONHOME")
+"""What would have the service import the host's packages in place of its own."""
 
 _POLL_S = 0.25
 _STOP_S = 10.0
@@ -44,8 +48,11 @@ class Service:
             if client.ready():
                 return True
             if self._process is None or self._process.poll() is not None:
+                environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_HOST}
                 try:
-                    self._process = subprocess.Popen(list(command), stdin=subprocess.DEVNULL)  # noqa: S603 (the operator's)
+                    self._process = subprocess.Popen(  # noqa: S603 (the operator's)
+                        list(command), stdin=subprocess.DEVNULL, env=environment
+                    )
                 except OSError:
                     log.exception("DNP Guard: %s cannot be started", command[0])
                     return False
