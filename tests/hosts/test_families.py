@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 from diffusers import AutoPipelineForImage2Image, StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
 
@@ -154,6 +156,23 @@ def test_a_pipeline_that_makes_one_video_of_each_prompt_is_guarded_whatever_it_i
     with guard([{"star": 0.9}]).attached(pipe) as watching:
         videos = draw(pipe, num_videos_per_prompt=2, num_inference_steps=2)
     assert [image.decision for image in watching.last.images] == ["blocked"] * len(videos)
+
+
+def test_a_prompt_that_changes_from_frame_to_frame_is_of_one_video():
+    pipe, sink = copy.deepcopy(tiny("AnimateDiffPipeline")), MemorySink()
+    pipe.enable_free_noise(context_length=2, context_stride=1)
+    with guard([{"star": 0.9}], policy(audit={"prompt": "plain"}), audit=sink).attached(pipe) as watching:
+        draw(pipe, prompt={0: "a circle", 2: "a cross"}, generator=None, num_inference_steps=2)
+    assert [image.decision for image in watching.last.images] == ["blocked"]
+    (started,) = [record for record in sink.records if record["event"] == "request.started"]
+    assert "a circle, a cross" in str(started["prompt"])
+
+
+def test_the_record_tells_the_steps_of_a_schedule_of_the_callers_own():
+    pipe, sink = tiny("StableDiffusion3Pipeline"), MemorySink()
+    with guard([{}], audit=sink).attached(pipe):
+        draw(pipe, sigmas=[1.0, 0.8, 0.5])
+    assert [record["run"]["steps"] for record in sink.records if "run" in record] == [3]
 
 
 def test_a_prompt_of_embeddings_in_a_list_is_guarded():

@@ -325,12 +325,12 @@ def host_of(pipe: Any) -> dict[str, str]:
 
 def _batch(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...], list[str] | None, int]:
     """Prompts and negatives, one an image, and the number of images."""
-    prompt, embeds = wanted.get("prompt"), wanted.get("prompt_embeds")
+    prompt, embeds = _text(wanted.get("prompt")), wanted.get("prompt_embeds")
     each = int(wanted.get("num_images_per_prompt") or wanted.get("num_videos_per_prompt") or 1)
     each = 1 if one_each else each
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
     count = len(texts) if texts else (len(embeds) if embeds is not None else 0)
-    negative = wanted.get("negative_prompt")
+    negative = _text(wanted.get("negative_prompt"))
     if negative is None and wanted.get("negative_prompt_embeds") is not None:
         negatives = None
     else:
@@ -339,16 +339,22 @@ def _batch(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...], 
     return tuple(text for text in texts for _ in range(each)), negatives, count * each
 
 
+def _text(prompt: Any) -> Any:
+    """A prompt, or one a video; that of a single video may change from frame to frame, by whose numbers it is then."""
+    return ", ".join(map(str, prompt.values())) if isinstance(prompt, dict) else prompt
+
+
 def _run(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     generator = wanted.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     seeds = [each.initial_seed() for each in generators]
     size = [wanted.get("height"), wanted.get("width")]
+    schedule = next((wanted[name] for name in ("timesteps", "sigmas") if wanted.get(name) is not None), None)
     run = {
         "seed": seeds[0] if len(seeds) == 1 else seeds or None,
         "latents": _hash(wanted.get("latents")),
         "scheduler": type(pipe.scheduler).__name__,
-        "steps": wanted.get("num_inference_steps"),
+        "steps": wanted.get("num_inference_steps") if schedule is None else len(schedule),
         "guidance_scale": wanted.get("guidance_scale"),
         "size": None if None in size else size,
     }
