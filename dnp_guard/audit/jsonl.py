@@ -118,22 +118,10 @@ class JsonlSink:
                             yield file
                             return
                     self._forget()
-            except FileNotFoundError as error:
-                self._forget()
-                raise AuditError(
-                    f"{self.path}: the folder {self.path.parent} does not exist", hint="Make it."
-                ) from error
-            except IsADirectoryError as error:
-                self._forget()
-                raise AuditError(
-                    f"{self.path}: it is a folder", hint="Name a file in it, such as audit.jsonl."
-                ) from error
             except OSError as error:
                 self._forget()
-                raise AuditError(
-                    f"{self.path}: cannot write the audit log: {error.strerror}",
-                    hint="Let this user write the file and its folder, and check that the disk has room.",
-                ) from error
+                why, hint = _why(self.path, error)
+                raise AuditError(f"{self.path}: {why}", hint=hint) from error
 
     def _forget(self) -> None:
         file, self._file = self._file, None
@@ -205,6 +193,16 @@ class _File:
     head: Head = field(default_factory=Head)
     first: int = 0
     began: datetime | None = None
+
+
+def _why(path: Path, error: OSError) -> tuple[str, str]:
+    """What keeps a log from being written, and what to do about it."""
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist", "Make it."
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder", "Name a file in it, such as audit.jsonl."
+    hint = "Let this user write the file and its folder, and check that the disk has room."
+    return f"cannot write the audit log: {error.strerror}", hint
 
 
 def _opened(path: Path) -> _File:

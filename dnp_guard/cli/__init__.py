@@ -129,7 +129,8 @@ def _root(
 def _usage(error: TyperException) -> Problem:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "dnp-guard"
-    return Problem("", 0, 0, "usage", error.format_message(), f"Try '{command} --help'.")
+    message = error.format_message().replace("Value error, ", "")  # pydantic's words, which say nothing
+    return Problem("", 0, 0, "usage", message, f"Try '{command} --help'.")
 
 
 def _refuse(problems: Iterable[Problem], args: Sequence[str]) -> int:

@@ -178,7 +178,10 @@ def policies() -> Iterator[Check]:
         except PolicyError as error:
             yield Check(f"policy {name}", "failed", "does not check", error.problems)
         else:
-            yield Check(f"policy {name}", "ok", f"{policy.revision}, {len(policy.categories)} categories")
+            count = len(policy.categories)
+            yield Check(
+                f"policy {name}", "ok", f"{policy.revision}, {count} {'category' if count == 1 else 'categories'}"
+            )
 
 
 def audit(path: Path) -> Check:

@@ -141,6 +141,12 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         JsonlSink(tmp_path / "missing" / "a.jsonl")
 
 
+def test_a_folder_that_takes_no_files_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "missing" / "a.jsonl")
+    with pytest.raises(AuditError, match="cannot write the audit log: No such file or directory"):
+        JsonlSink(tmp_path / "a.jsonl")
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=r"it is a folder\nName a file in it"):
         JsonlSink(tmp_path)

@@ -106,6 +106,13 @@ def test_an_unknown_option_is_two_lines(capsys):
     assert lines == ["dnp-guard: No such option: --bogus", "  Try 'dnp-guard doctor --help'."]
 
 
+def test_a_value_that_is_not_one_of_a_few_is_answered_with_them(capsys):
+    assert cli.run(["install", "a111", "."]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "dnp-guard: Invalid value for 'HOST': 'a111' is not one of 'a1111', 'comfyui'."
+    )
+
+
 def test_an_unknown_command_names_the_near_one(capsys):
     assert cli.run(["docter"]) == 2
     error = capsys.readouterr().err
