@@ -13,7 +13,7 @@ from dnp_guard.audit.sqlite import SqliteSink
 from dnp_guard.audit.streams import OtelSink, StreamSink
 from dnp_guard.errors import AuditError
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.policy.suggest import nearest
+from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,8 +32,8 @@ from dnp_guard.policy import schema as policy_schema
 from dnp_guard.policy.lint import warnings
 from dnp_guard.policy.loading import UNREADABLE, load
 from dnp_guard.policy.store import exception_problems
-from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.schedule import due_by_category
+from dnp_guard.suggest import did_you_mean
 
 app = typer.Typer(help="Write, check, test, compare and roll out policies.", no_args_is_help=True)
 

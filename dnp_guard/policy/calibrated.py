@@ -9,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from dnp_guard.policy.fields import PolicyModel, Probability, Text
-from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.policy.thresholds import StepRange, joined
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path

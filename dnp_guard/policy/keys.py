@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import BaseModel
 
 from dnp_guard.policy.model import Policy
-from dnp_guard.policy.suggest import did_you_mean
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from dnp_guard.policy.rules import Loc

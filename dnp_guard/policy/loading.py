@@ -15,8 +15,8 @@ from dnp_guard.policy.diff import milder
 from dnp_guard.policy.document import shorten
 from dnp_guard.policy.extends import merged
 from dnp_guard.policy.scan import scan
-from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.policy.validate import validate
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy.scan import scan
-from dnp_guard.policy.suggest import did_you_mean
+from dnp_guard.suggest import did_you_mean
 
 FORMAT = 1
 """The present format."""

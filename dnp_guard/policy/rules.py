@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.policy.category import Severity
 from dnp_guard.policy.placeholders import ALLOWED_TEMPLATE, NEGATIVE, TEMPLATE, placeholders
-from dnp_guard.policy.suggest import did_you_mean
+from dnp_guard.suggest import did_you_mean
 from dnp_guard.types import Action
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from dnp_guard.errors import PolicyError
 from dnp_guard.policy.fields import Identifier, PolicyModel, Scale, Text
 from dnp_guard.policy.loading import load, read_file
 from dnp_guard.policy.scan import scan
-from dnp_guard.policy.suggest import did_you_mean
 from dnp_guard.policy.validate import read_as
+from dnp_guard.suggest import did_you_mean
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dnp_guard.policy.document import shorten
 from dnp_guard.policy.fields import IN_WORDS
 from dnp_guard.policy.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model import BROKEN_RULES, Policy
-from dnp_guard.policy.suggest import nearest
+from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

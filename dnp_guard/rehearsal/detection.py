@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from dnp_guard import judge
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy import negation, questions
-from dnp_guard.policy.suggest import did_you_mean
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

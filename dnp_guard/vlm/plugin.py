@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.policy.suggest import nearest
+from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend

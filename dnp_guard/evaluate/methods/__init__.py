@@ -15,7 +15,7 @@ from dnp_guard.evaluate.methods.static import Static
 from dnp_guard.evaluate.methods.unguarded import Unguarded
 from dnp_guard.evaluate.methods.vl_dnp import RELEASED_SCALE, VlDnp
 from dnp_guard.policy import load_policy
-from dnp_guard.policy.suggest import did_you_mean
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
