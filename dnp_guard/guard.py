@@ -317,7 +317,7 @@ class Guard:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
         if self._watch is not None:
             self._watch.close()
-        for asker in self._askers.values():
+        for asker in list(self._askers.values()):
             asker.close()
         for backend in self._owned:
             if hasattr(backend, "close"):
@@ -352,7 +352,7 @@ class Guard:
 
     @property
     def _backend_in_use(self) -> Backend:
-        return next(iter(self._askers.values())).backend
+        return next(iter(list(self._askers.values()))).backend  # another thread may add one meanwhile
 
     def _admit(self, policy: Policy) -> None:
         if self._asker is not None:
