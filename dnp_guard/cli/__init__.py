@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from dataclasses import asdict
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +54,8 @@ _USAGE = 2
 
 def main() -> None:
     """Run ``dnp-guard`` and exit."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of libraries, about how they are called; they hide the one line that counts
     try:
         code = run(sys.argv[1:])
     except BrokenPipeError:

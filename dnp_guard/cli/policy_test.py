@@ -10,11 +10,12 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.errors import PolicyError, Problem
-from dnp_guard.policy.loading import UNREADABLE
+from dnp_guard.policy.loading import UNREADABLE, shipped
 from dnp_guard.policy.testfile import ENDING, PolicyTests, load_tests
 from dnp_guard.rehearsal.cases import Ran, as_json, run_tests
 from dnp_guard.rehearsal.coverage import Coverage, coverage
 from dnp_guard.rehearsal.detection import Detection, detect
+from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +68,10 @@ def test(
 
 
 def _files(path: str, problems: list[Problem]) -> list[str]:
-    place = Path(path)
+    place = shipped().get(path, Path(path))
+    if not place.exists():
+        problems.append(Problem(path, 0, 0, UNREADABLE, "no such file or folder.", did_you_mean(path, list(shipped()))))
+        return []
     if place.is_dir():
         found = sorted(str(file) for file in place.rglob(f"*{ENDING}"))
         hint = f"Tests end in {ENDING} and lie in a folder `tests` beside the policies."

@@ -149,8 +149,9 @@ def _load(path: Path) -> _File:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
+        wrong = f"{place}: {first['msg']}" if place else first["msg"]
         raise DnpGuardError(
-            f"{path} is no token file: {place}: {first['msg']}", hint="Make one with: dnp-guard token add FILE"
+            f"{path} is no token file: {wrong}", hint="Make one with: dnp-guard token add FILE"
         ) from error
 
 

@@ -65,6 +65,17 @@ def test_the_tests_of_a_policy_are_found_beside_it(run, folder):
     assert run(folder / "p.yaml")[0] == 0
 
 
+def test_the_tests_of_a_shipped_policy_are_found_by_its_name(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run("default")
+    assert (code, "0 failed" in out) == (0, True)
+
+
+def test_a_policy_that_is_not_there_is_said_to_be_none(run, folder):
+    code, _, err = run(folder / "missing.yaml")
+    assert (code, "missing.yaml: no such file or folder" in err) == (2, True)
+
+
 def test_a_policy_without_tests_exits_2(run, folder):
     (folder / "q.yaml").write_text(POLICY)
     code, _, err = run(folder / "q.yaml")

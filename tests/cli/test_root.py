@@ -145,6 +145,15 @@ def test_the_module_runs_as_the_command():
     assert done.stdout == f"dnp-guard {__version__}\n"
 
 
+def test_warnings_of_libraries_are_not_printed():
+    program = (
+        "import sys, warnings; from dnp_guard import cli; "
+        "cli.run = lambda args: warnings.warn('noise', stacklevel=1) or 0; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["no-such-command", "--json"]])
 def test_a_reader_that_leaves_the_pipe_causes_no_traceback(arguments):
     with subprocess.Popen(

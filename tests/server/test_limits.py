@@ -93,6 +93,12 @@ def test_a_token_file_of_another_form_is_refused(file):
         tokens.Tokens(file)
 
 
+def test_a_token_file_that_is_no_json_is_refused_plainly(file):
+    file.write_bytes(b"\x89PNG")
+    with pytest.raises(DnpGuardError, match="is no token file: Invalid JSON"):
+        tokens.Tokens(file)
+
+
 def test_a_token_is_for_its_hosts(serve, file):
     token = tokens.add(file, hosts=("comfyui",))
     client = serve(NOTHING, token_file=file)
