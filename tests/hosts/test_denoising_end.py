@@ -39,6 +39,17 @@ def test_the_final_look_is_at_the_prediction():
     assert [np.array_equal(a, b) for a, b in zip(whole.shown[0], half.shown[-1], strict=True)] == [True, True, True]
 
 
+def test_latents_of_a_call_that_was_interrupted_are_looked_at_as_predicted():
+    def interrupts(pipe, step, _timestep, tensors):
+        pipe._interrupt = step >= 3
+        return tensors
+
+    whole, half = Watches(), Watches()
+    run(whole, [3])
+    run(half, [0], output_type="latent", callback_on_step_end=interrupts)
+    assert [np.array_equal(a, b) for a, b in zip(whole.shown[0], half.shown[-1], strict=True)] == [True, True, True]
+
+
 def test_what_the_final_look_sees_is_withheld():
     plain = draw(tiny("StableDiffusionXLPipeline"), denoising_end=0.6, output_type="latent")
     guard, latents = run(Watches(seen_from=2), [0], denoising_end=0.6, output_type="latent")

@@ -199,11 +199,21 @@ class Call:
         Raises:
             Exception: what kept them from being predicted; latents that are still noisy would look clean.
         """
-        if self._end is None:
+        if self._end is None or self._complete:
             return []
         if isinstance(self._end, Exception):
             raise self._end
         return self._decode(of_frames(self._family.unpack(self._pipe, self._end, self._wanted)))
+
+    @property
+    def _ran_through(self) -> bool:
+        """Whether no step was left out, as those after an interruption are."""
+        return self._substeps >= _timesteps(self._pipe)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether nothing of the noise is left."""
+        return self._ran_through and not _ends_early(self._pipe, self._wanted)
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
@@ -226,7 +236,8 @@ class Call:
         self._substeps += 1
         if substep == 0:
             self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
-        if _ends_early(self._pipe, self._wanted) and self._substeps == _timesteps(self._pipe):
+        # Of a call that is interrupted no step says that it is the last.
+        if self._wanted.get("output_type") == "latent" or (self._ran_through and not self._complete):
             try:
                 self._end = predict(self.scheduler, output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
