@@ -222,7 +222,7 @@ class CfgDenoiser:
             sigma=torch.cat([sigma] * twice),
             sampling_step=host.state.sampling_step,
             text_cond=text,
-            text_uncond=None if skipped else empty,
+            text_uncond=None if skipped and not host.reforge else empty,
             denoiser=self,
         )
         host.callbacks("cfg_denoiser", params)
@@ -422,12 +422,16 @@ class Host:
     Args:
         folder: of the extension; None for none.
         forge: whether to behave as Forge does.
+        reforge: whether what Forge is extended by has its older names, as in reForge, which hands the unconditional to
+            callbacks whatever the guidance scale.
         sdxl: whether conditioning goes about in dictionaries.
         options: settings, as if read from the host's own file.
     """
 
-    def __init__(self, folder: Path | None = EXTENSION, *, forge=False, sdxl=False, options=None) -> None:
-        self.folder, self.forge = folder, forge
+    def __init__(
+        self, folder: Path | None = EXTENSION, *, forge=False, reforge=False, sdxl=False, options=None
+    ) -> None:
+        self.folder, self.forge, self.reforge = folder, forge or reforge, reforge
         self.model = SdModel(load_pipeline(), sdxl=sdxl)
         self.state, self.options = State(), Options()
         self.options.data |= options or {}
@@ -582,7 +586,8 @@ class Host:
 
         p.noise = noise
         cond = schedules(p.prompts, p.steps)
-        uncond = None if self.forge and p.cfg_scale == 1 else schedules(p.negative_prompts, p.steps)
+        without = self.forge and not self.reforge and p.cfg_scale == 1
+        uncond = None if without else schedules(p.negative_prompts, p.steps)
         p.sampler = Sampler(self, p.sampler_name)
         start = None
         if p.init_images:
@@ -641,7 +646,13 @@ class Host:
             },
             "gradio": dict.fromkeys(("Accordion", "Checkbox", "Textbox", "Dropdown", "Markdown", "Radio"), Component),
         }
-        if self.forge:
+        if self.reforge:
+            parts |= {"ldm_patched": {}, "ldm_patched.modules": {}, "modules_forge": {}}
+            parts["ldm_patched.modules.model_management"] = {"load_model_gpu": self.loaded.append}
+            parts["ldm_patched.modules.conds"] = {"CONDRegular": SimpleNamespace}
+            parts["ldm_patched.modules.samplers"] = {"calc_cond_uncond_batch": evaluated}
+            parts["modules_forge.forge_sampler"] = {"cond_from_a1111_to_patched_ldm": compiled}
+        elif self.forge:
             parts |= {"backend": {}, "backend.sampling": {}}
             parts["backend.memory_management"] = {"load_model_gpu": self.loaded.append}
             parts["backend.sampling.condition"] = {"Condition": SimpleNamespace, "compile_conditions": compiled}

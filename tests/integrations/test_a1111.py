@@ -42,7 +42,9 @@ def test_an_image_in_which_nothing_is_seen_is_bit_for_bit_the_unguarded_one(guar
 
 
 @pytest.mark.parametrize("mode", ["separate", "orthogonal", "replace"])
-@pytest.mark.parametrize("host", [{}, {"forge": True}, {"sdxl": True}, {"forge": True, "sdxl": True}], ids=str)
+@pytest.mark.parametrize(
+    "host", [{}, {"forge": True}, {"reforge": True}, {"sdxl": True}, {"forge": True, "sdxl": True}], ids=str
+)
 def test_a_seen_category_is_steered_away_from_where_it_is_seen_and_nowhere_else(guarded, plain, mode, host):
     guarded.serve([[{"star": 0.9}, {}]] * 4 + NOTHING, guidance=Guidance(mode=mode))
     guarded_host = guarded.host(**host)
@@ -179,14 +181,15 @@ def test_image_to_image_is_guarded_over_the_steps_that_it_runs(guarded):
     assert steps == [1, 2, 4, 5]  # of six
 
 
+@pytest.mark.parametrize("kind", ["forge", "reforge"])
 @pytest.mark.parametrize(("mode", "effective"), [("replace", False), ("separate", True)])
-def test_at_a_guidance_scale_of_1_only_a_term_of_its_own_takes_effect(guarded, plain, mode, effective):
+def test_at_a_guidance_scale_of_1_only_a_term_of_its_own_takes_effect(guarded, plain, mode, effective, kind):
     guarded.serve(SEEN_THEN_GONE, guidance=Guidance(mode=mode, hold=0))
-    host = guarded.host(forge=True)
+    host = guarded.host(**{kind: True})
 
     result = host.process(Processing(**ASKED, cfg_scale=1.0))
 
-    differs = bytes_of(result) != bytes_of(plain(**ASKED, cfg_scale=1.0, options={"forge": True}))
+    differs = bytes_of(result) != bytes_of(plain(**ASKED, cfg_scale=1.0, options={kind: True}))
     assert differs is effective
     assert [each["negative"]["effective"] for each in guarded.records("negative.injected")] == [effective]
     assert ("DNP Guard: steered" in result.infotexts[0]) is effective

@@ -1,8 +1,8 @@
 """What differs between the web UIs, decided by what one can do and never by its name.
 
-AUTOMATIC1111 and reForge hand the denoiser the batch twice over and call back with both halves of its answer; Forge
-hands it once, keeps its model behind ``forge_objects``, and has no unconditional at a guidance scale of 1. All of them
-call ``Sampler.callback_state`` once a step, whatever a step costs in calls of the denoiser.
+AUTOMATIC1111 hands the denoiser the batch twice over and calls back with both halves of its answer; Forge and reForge
+hand it once and keep their model behind ``forge_objects``, and Forge has no unconditional at a guidance scale of 1. All
+of them call ``Sampler.callback_state`` once a step, whatever a step costs in calls of the denoiser.
 """
 
 from __future__ import annotations
@@ -126,15 +126,27 @@ def evaluate(at: Call, rows: Sequence[int], conditioning: Any) -> torch.Tensor:
 
 
 def _evaluate_forge(unet: Any, x: Any, sigma: Any, image: Any, conditioning: Any) -> torch.Tensor:
-    from backend.sampling.condition import Condition, compile_conditions  # noqa: PLC0415 (only Forge has it)
-    from backend.sampling.sampling_function import calc_cond_uncond_batch  # noqa: PLC0415 (as above)
-
-    compiled = compile_conditions(conditioning)
+    compiled_of, evaluated, condition = _forge_sampling()
+    compiled = compiled_of(conditioning)
     if isinstance(image, torch.Tensor) and image.shape[-2:] == x.shape[-2:]:
-        compiled[0]["model_conds"]["c_concat"] = Condition(image)
+        compiled[0]["model_conds"]["c_concat"] = condition(image)
     compiled[0]["control"] = unet.controlnet_linked_list
-    answer, _ = calc_cond_uncond_batch(unet.model, compiled, None, x, sigma, unet.model_options)
+    answer, _ = evaluated(unet.model, compiled, None, x, sigma, unet.model_options)
     return answer
+
+
+def _forge_sampling() -> tuple[Any, Any, Any]:
+    """What compiles conditioning, what evaluates it, and the class of a part of it: reForge has Forge's old names."""
+    try:
+        from backend.sampling.condition import Condition, compile_conditions  # noqa: PLC0415 (only Forge has it)
+        from backend.sampling.sampling_function import calc_cond_uncond_batch  # noqa: PLC0415 (as above)
+    except ImportError:
+        from ldm_patched.modules.conds import CONDRegular  # noqa: PLC0415 (only reForge has it)
+        from ldm_patched.modules.samplers import calc_cond_uncond_batch as evaluated  # noqa: PLC0415 (as above)
+        from modules_forge.forge_sampler import cond_from_a1111_to_patched_ldm  # noqa: PLC0415 (as above)
+
+        return cond_from_a1111_to_patched_ldm, evaluated, CONDRegular
+    return compile_conditions, calc_cond_uncond_batch, Condition
 
 
 def encode(p: Any, texts: Sequence[str]) -> Any:
@@ -155,8 +167,10 @@ def resume(denoiser: Any) -> None:
     """Have the denoiser in memory again after something else was computed: Forge may have put it aside for that."""
     forge = getattr(getattr(denoiser.inner_model, "inner_model", None), "forge_objects", None)
     if forge is not None:
-        from backend import memory_management  # noqa: PLC0415 (only Forge has it)
-
+        try:
+            from backend import memory_management  # noqa: PLC0415 (only Forge has it)
+        except ImportError:
+            from ldm_patched.modules import model_management as memory_management  # noqa: PLC0415 (only reForge has it)
         memory_management.load_model_gpu(forge.unet)
 
 
