@@ -56,7 +56,7 @@ class Guard:
     Attach it to a diffusers pipeline with ``pipe.callback_on_step_end = guard``; every later call of the pipeline is
     guarded. ``with guard.attached(pipe):`` and ``guard.attach(target)`` do the same. As a call argument,
     ``pipe("…", callback_on_step_end=guard)``, it is weaker: it starts after the first step, does not know the prompts,
-    and mends what a call that raised left behind only at the next call.
+    mends what a call that raised left behind only at the next call, and refuses videos.
 
     Args:
         policy: the path of a policy or of a folder of them, a shipped name such as ``"default"``, a :class:`Policy`,
