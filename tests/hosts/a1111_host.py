@@ -423,7 +423,7 @@ class Host:
         folder: of the extension; None for none.
         forge: whether to behave as Forge does.
         reforge: whether what Forge is extended by has its older names, as in reForge, which hands the unconditional to
-            callbacks whatever the guidance scale.
+            callbacks whatever the guidance scale, and a copy of the prompts to infotexts.
         sdxl: whether conditioning goes about in dictionaries.
         options: settings, as if read from the host's own file.
     """
@@ -567,7 +567,7 @@ class Host:
                 shown = SimpleNamespace(image=Image.fromarray((decoded[index] * 255).byte().permute(1, 2, 0).numpy()))
                 self.hook("postprocess_image", p, shown)
                 self.hook("postprocess_image_after_composite", p, shown)
-                text = infotext(p, p.prompts, index)
+                text = infotext(p, list(p.prompts) if self.reforge else p.prompts, index)
                 if p.save_images:
                     self.save(shown.image, p, "", info=text)
                 images.append(shown.image)

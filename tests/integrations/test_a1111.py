@@ -88,9 +88,10 @@ def test_a_sampler_that_calls_back_seldom_is_not_withheld_for_looks_that_it_neve
     assert "DNP Guard: clean" in result.infotexts[0]
 
 
-def test_the_infotext_names_the_request_that_the_record_has(guarded):
+@pytest.mark.parametrize("kind", [{}, {"reforge": True}], ids=str)
+def test_the_infotext_names_the_request_that_the_record_has(guarded, kind):
     guarded.serve(SEEN_THEN_GONE)
-    host = guarded.host()
+    host = guarded.host(**kind)
 
     result = host.process(Processing(**ASKED, n_iter=2))
 

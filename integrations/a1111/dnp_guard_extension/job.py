@@ -141,8 +141,8 @@ class Job:
 
         def entry(key: str) -> Callable[..., str | None]:
             def value(p: Any = None, index: int = 0, all_prompts: Any = None, **_: Any) -> str | None:
-                within = p is not None and all_prompts is not None and all_prompts is getattr(p, "prompts", None)
-                # Within its loop the host counts by batch, after it by job.
+                # Within its loop the host counts by batch, after it by job; it may hand over a copy of the prompts.
+                within = p is not None and all_prompts is not None and len(all_prompts) < len(p.all_prompts)
                 return self._said.get(index + (p.iteration * p.batch_size if within else 0), {}).get(key)
 
             return value
