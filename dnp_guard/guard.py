@@ -10,26 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard import admission, fields, override
-from dnp_guard.audit import previews, prompt_field, prompt_key, spool_folder
+from dnp_guard.audit import prompt_field, prompt_key, spool_folder
+from dnp_guard.audit.write import previews
+from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
+from dnp_guard.generation import fields, override
+from dnp_guard.generation.session import Request, Runtime, Session
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
-from dnp_guard.policy.calibrated import measured_on_another
-from dnp_guard.policy.signing import verifier
-from dnp_guard.probes import Probes
-from dnp_guard.recorder import Recorder
-from dnp_guard.rehearsal.detection import looking_at
-from dnp_guard.rollout import Narrowing, Rollout
-from dnp_guard.session import Request, Runtime, Session
+from dnp_guard.policy.force import admission
+from dnp_guard.policy.force.rollout import Narrowing, Rollout
+from dnp_guard.policy.force.signing import verifier
+from dnp_guard.policy.force.watch import Watch
+from dnp_guard.policy.read.calibrated import measured_on_another
+from dnp_guard.policy.rehearsal.detection import looking_at
+from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
 from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.canary import Watched
 from dnp_guard.vlm.known import read_known
 from dnp_guard.vlm.opinions import Opinions
 from dnp_guard.vlm.plugin import offer
-from dnp_guard.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.generation.override import Override
+    from dnp_guard.generation.session import State
     from dnp_guard.hosts.diffusers.families import Family
-    from dnp_guard.override import Override
     from dnp_guard.policy import Store
-    from dnp_guard.probe import Probe
-    from dnp_guard.rehearsal.course import Answer
-    from dnp_guard.session import State
+    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Backend
 
@@ -416,7 +418,7 @@ class Guard:
 
 
 def _builtin() -> tuple[object, ...]:
-    from dnp_guard.audit import plugin as audit  # noqa: PLC0415 (kept beside its use: the list of built-in plugins)
+    from dnp_guard.audit.write import plugin as audit
     from dnp_guard.hosts.diffusers import plugin as diffusers  # noqa: PLC0415
     from dnp_guard.hosts.kdiffusion import plugin as kdiffusion  # noqa: PLC0415
     from dnp_guard.vlm import plugin as vlm  # noqa: PLC0415

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dnp_guard.evaluate.ablation_run import FILE, markdown, read
+from dnp_guard.lab.evaluate.ablation_run import FILE, markdown, read
 
 
 def ablations() -> str:

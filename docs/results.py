@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dnp_guard.evaluate.report import ENOUGH, markdown, plots
-from dnp_guard.evaluate.table import read
+from dnp_guard.lab.evaluate.report import ENOUGH, markdown, plots
+from dnp_guard.lab.evaluate.table import read
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS / "explanation" / "results.json"

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
 from dnp_guard.errors import CannotSteer, PluginError, PolicyError, VlmUnavailable
-from dnp_guard.session import Request
+from dnp_guard.generation.session import Request
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star

@@ -6,11 +6,11 @@ import pytest
 
 from dnp_guard import DnpGuardError, Guard, PolicyError
 from dnp_guard.audit import MemorySink
-from dnp_guard.audit.outlet import Outlet
+from dnp_guard.audit.write.outlet import Outlet
+from dnp_guard.audit.write.recorder import REQUIRED_WAIT
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.generation.session import Request
 from dnp_guard.policy import Store
-from dnp_guard.recorder import REQUIRED_WAIT
-from dnp_guard.session import Request
 from tests.policies import bolt, policy, star
 
 POLICY = """\

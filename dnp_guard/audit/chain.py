@@ -12,8 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.audit.canonical import canonical
 from dnp_guard.audit.record import FORMAT
+from dnp_guard.canonical import canonical
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

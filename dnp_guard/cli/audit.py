@@ -16,13 +16,13 @@ import typer
 from rich.console import Console
 
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
-from dnp_guard.audit.follow import follow as follow_log
-from dnp_guard.audit.repair import repair as repair_log
+from dnp_guard.audit.read.follow import follow as follow_log
+from dnp_guard.audit.read.repair import repair as repair_log
+from dnp_guard.audit.read.show import Filter, Generation, Log, generations, line, overview, timeline
+from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.read.verify import Verification
+from dnp_guard.audit.read.verify import verify as verify_log
 from dnp_guard.audit.schema import schema as record_schema
-from dnp_guard.audit.show import Filter, Generation, Log, generations, line, overview, timeline
-from dnp_guard.audit.times import moment
-from dnp_guard.audit.verify import Verification
-from dnp_guard.audit.verify import verify as verify_log
 from dnp_guard.cli.audit_keep import hold, purge
 from dnp_guard.cli.audit_replay import replay
 from dnp_guard.cli.audit_report import export, report

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dnp_guard.audit import retention
-from dnp_guard.audit.times import moment, period
+from dnp_guard.audit.read import retention
+from dnp_guard.audit.read.times import moment, period
 from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.redact import KEY_VARIABLE, key_file, prompt_key
-from dnp_guard.audit.show import Log
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
+    from dnp_guard.lab.regenerate import Regenerated
     from dnp_guard.policy import Policy
-    from dnp_guard.regenerate import Regenerated
 
 
 def replay(
@@ -47,7 +47,7 @@ def replay(
     """
     # torch and diffusers take seconds to import; --help should not
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415
-    from dnp_guard.regenerate import matching_prompts, recorded, regenerate  # noqa: PLC0415
+    from dnp_guard.lab.regenerate import matching_prompts, recorded, regenerate  # noqa: PLC0415
 
     of = recorded(Log(log), request)
     prompts = matching_prompts(of, _text(prompt_file), _key(log))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from dnp_guard.audit.export import to_csv, to_dsa, to_parquet
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.summary import summarise
-from dnp_guard.audit.times import moment
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.read.export import to_csv, to_dsa, to_parquet
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.summary import summarise
+from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import AuditError
 
@@ -55,7 +55,7 @@ def report(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Sum up a period of a log: what was generated, seen, injected and decided, under which policies."""
-    from dnp_guard.audit.report import document, html, markdown  # noqa: PLC0415 (Jinja2 takes time to import)
+    from dnp_guard.audit.read.report import document, html, markdown  # noqa: PLC0415 (Jinja2 takes time to import)
 
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
     summary = summarise(Log(file), first, last)

@@ -28,7 +28,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time unguarded, guarded and VL-DNP generations in turn, with the guard's stages and the peak of memory."""
-    from dnp_guard.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
+    from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
     sizes = _sizes(batches)
     pipe, vlm = _models(model, device)
@@ -75,7 +75,7 @@ def _models(model: str, device: str) -> tuple[Any, Any]:
         from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
 
         return load_pipeline().to(device), VLM
-    from dnp_guard.evaluate.random_models import llava, pipeline  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.random_models import llava, pipeline  # noqa: PLC0415
 
     # Half precision on a GPU, as they are used there; processors are slow at it.
     dtype = torch.float16 if device == "cuda" else torch.float32

@@ -148,7 +148,7 @@ def weights() -> Iterator[Check]:
     from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
 
     for name, folder in (("embedded text-to-image model", PIPELINE), ("embedded vision-language model", VLM)):
-        remedy = "Reinstall the package; in a source tree, train them: python -m dnp_guard.glyphs.train."
+        remedy = "Reinstall the package; in a source tree, train them: python -m dnp_guard.lab.train."
         files = sorted(folder.rglob("*.safetensors"))
         if not files:
             yield failed(name, "weights-missing", "there are no weights", remedy, str(folder))
@@ -167,7 +167,7 @@ def weights() -> Iterator[Check]:
 
 def policies() -> Iterator[Check]:
     """Whether every shipped policy checks."""
-    from dnp_guard.policy.loading import load_policy, shipped  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.policy.read.loading import load_policy, shipped  # noqa: PLC0415 (needed by this check alone)
 
     names = list(shipped())
     if not names:

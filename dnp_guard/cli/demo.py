@@ -20,8 +20,8 @@ def demo(
 ) -> None:
     """Draw prompts that name nothing forbidden, unguarded and guarded side by side, on the embedded models."""
     # torch and diffusers take seconds to import; --help should not
-    from dnp_guard.evaluate import demo as work  # noqa: PLC0415
-    from dnp_guard.evaluate.sheet import draw_sheet  # noqa: PLC0415
+    from dnp_guard.lab.evaluate import demo as work  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.sheet import draw_sheet  # noqa: PLC0415
 
     out.mkdir(parents=True, exist_ok=True)
     audit, sheet = out / "audit.jsonl", out / "demo.png"

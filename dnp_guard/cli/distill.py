@@ -14,7 +14,7 @@ from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
 
 if TYPE_CHECKING:
-    from dnp_guard.distill.looks import Labelled
+    from dnp_guard.lab.distill.looks import Labelled
     from dnp_guard.policy import Policy
 
 _MISSES = (0.01, 0.02, 0.05)
@@ -39,7 +39,8 @@ def distill(
         Path | None, typer.Option("--from", help="Learn from this audit log instead of a run; needs --latents.")
     ] = None,
     latents: Annotated[
-        Path | None, typer.Option("--latents", help="The folder that dnp_guard.distill.kept.Latents wrote beside it.")
+        Path | None,
+        typer.Option("--latents", help="The folder that dnp_guard.lab.distill.kept.Latents wrote beside it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,9 +49,9 @@ def distill(
     Of the images six tenths train it, two tenths choose its thresholds and two tenths check them.
     """
     # torch and diffusers take seconds to import; --help should not
-    from dnp_guard.distill import training  # noqa: PLC0415
+    from dnp_guard.lab.distill import training  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
-    from dnp_guard.probe import save  # noqa: PLC0415
+    from dnp_guard.preview.probe import save  # noqa: PLC0415
 
     of = load_policy(policy)
     if (log is None) != (latents is None):
@@ -76,8 +77,8 @@ def distill(
 
 def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[list[Labelled], tuple[str, str], str]:
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
-    from dnp_guard.distill.kept import read  # noqa: PLC0415
-    from dnp_guard.probe import space_of  # noqa: PLC0415
+    from dnp_guard.lab.distill.kept import read  # noqa: PLC0415
+    from dnp_guard.preview.probe import space_of  # noqa: PLC0415
 
     looks, vlm = read(log, latents, policy)
     return looks, vlm, space_of(load_model(model).vae)
@@ -87,8 +88,8 @@ def _run(
     policy: Policy, model: str, vlm: str, prompts: list[str], steps: int, guidance_scale: float, seed: int
 ) -> tuple[list[Labelled], tuple[str, str], str]:
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
-    from dnp_guard.distill.run import watch  # noqa: PLC0415
-    from dnp_guard.probe import space_of  # noqa: PLC0415
+    from dnp_guard.lab.distill.run import watch  # noqa: PLC0415
+    from dnp_guard.preview.probe import space_of  # noqa: PLC0415
     from dnp_guard.vlm.base import describe  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 

@@ -17,10 +17,10 @@ from dnp_guard.cli.console import AsJson, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dnp_guard.evaluate.ablations import Ablation
-    from dnp_guard.evaluate.outputs import Written
-    from dnp_guard.evaluate.plan import Batch, Plan
-    from dnp_guard.evaluate.runner import Measured
+    from dnp_guard.lab.evaluate.ablations import Ablation
+    from dnp_guard.lab.evaluate.outputs import Written
+    from dnp_guard.lab.evaluate.plan import Batch, Plan
+    from dnp_guard.lab.evaluate.runner import Measured
 
 ALL = "all"
 
@@ -75,10 +75,10 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
-    from dnp_guard.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
-    from dnp_guard.evaluate.journal import Journal, discard  # noqa: PLC0415
-    from dnp_guard.evaluate.processes import in_processes  # noqa: PLC0415
-    from dnp_guard.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
+    from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
+    from dnp_guard.lab.evaluate.journal import Journal, discard  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
     if grow not in {"beside", "only", "no"}:
         raise typer.BadParameter(f"--grow {grow!r}: beside, only or no.")
@@ -138,10 +138,10 @@ def _plan(
     clip: str | None,
     keep_images: bool,
 ) -> Plan:
-    from dnp_guard.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
-    from dnp_guard.evaluate.methods import METHODS  # noqa: PLC0415
-    from dnp_guard.evaluate.plan import GROWN, Column, Plan, columns_of  # noqa: PLC0415
     from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
+    from dnp_guard.lab.evaluate.methods import METHODS  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.plan import GROWN, Column, Plan, columns_of  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
     rules = load_policy(policy)
@@ -180,7 +180,7 @@ def _run(
 
 
 def _ablations(plan: Plan, out: Path, *, as_json: bool) -> None:
-    from dnp_guard.evaluate.ablation_run import FILE, PAGE, markdown, measure  # noqa: PLC0415 (as above)
+    from dnp_guard.lab.evaluate.ablation_run import FILE, PAGE, markdown, measure  # noqa: PLC0415 (as above)
 
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -200,7 +200,7 @@ def _ablations(plan: Plan, out: Path, *, as_json: bool) -> None:
 
 
 def _ray(plan: Plan, address: str | None, plugins: Sequence[str]) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
-    from dnp_guard.evaluate.cluster import on_ray  # noqa: PLC0415 (as above)
+    from dnp_guard.lab.evaluate.cluster import on_ray  # noqa: PLC0415 (as above)
 
     return on_ray(plan, address, plugins)
 
@@ -217,8 +217,8 @@ def _numbers(text: str) -> list[float]:
 
 
 def _print(written: Written) -> None:
-    from dnp_guard.evaluate.report import HEADINGS, cells  # noqa: PLC0415
-    from dnp_guard.evaluate.targets import targets  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.report import HEADINGS, cells  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     for name in dict.fromkeys(line["set"] for line in written.lines):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dnp_guard import override as breaking
+from dnp_guard.generation import override as breaking
 
 
 def override(

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dnp_guard import rollout
-from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.policy import load_policy
-from dnp_guard.policy.diff import Direction, changes
-from dnp_guard.rehearsal.replay import replay
+from dnp_guard.policy.compare.diff import Direction, changes
+from dnp_guard.policy.force import rollout
+from dnp_guard.policy.rehearsal.replay import replay
 
 if TYPE_CHECKING:
     from dnp_guard.policy import Policy
-    from dnp_guard.policy.diff import Change
-    from dnp_guard.rehearsal.replay import Replay
+    from dnp_guard.policy.compare.diff import Change
+    from dnp_guard.policy.rehearsal.replay import Replay
 
 _SHOWN = 50
 """Differing images that are listed for a person; --json lists all."""

@@ -12,7 +12,8 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.errors import DnpGuardError, PolicyError
-from dnp_guard.policy import as_store, signing
+from dnp_guard.policy import as_store
+from dnp_guard.policy.force import signing
 
 
 def sign(

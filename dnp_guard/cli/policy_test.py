@@ -10,17 +10,17 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.errors import PolicyError, Problem
-from dnp_guard.policy.loading import UNREADABLE, shipped
-from dnp_guard.policy.testfile import ENDING, PolicyTests, load_tests
-from dnp_guard.rehearsal.cases import Ran, as_json, run_tests
-from dnp_guard.rehearsal.coverage import Coverage, coverage
-from dnp_guard.rehearsal.detection import Detection, detect
+from dnp_guard.policy.read.loading import UNREADABLE, shipped
+from dnp_guard.policy.read.testfile import ENDING, PolicyTests, load_tests
+from dnp_guard.policy.rehearsal.cases import Ran, as_json, run_tests
+from dnp_guard.policy.rehearsal.coverage import Coverage, coverage
+from dnp_guard.policy.rehearsal.detection import Detection, detect
 from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dnp_guard.rehearsal.cases import Viewer
+    from dnp_guard.policy.rehearsal.cases import Viewer
     from dnp_guard.vlm.base import Backend
 
 
@@ -101,7 +101,7 @@ def _backends() -> Callable[[str], Backend]:
 
 def _viewer(backend: Callable[[str], Backend]) -> Viewer:
     def view(spec: str, path: Path) -> Any:
-        from dnp_guard.rehearsal.detection import looking_at  # noqa: PLC0415
+        from dnp_guard.policy.rehearsal.detection import looking_at  # noqa: PLC0415
 
         return looking_at(path, backend(spec))
 

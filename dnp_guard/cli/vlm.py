@@ -15,7 +15,7 @@ from dnp_guard.cli.console import AsJson, print_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dnp_guard.evaluate.calibration import Calibration
+    from dnp_guard.lab.evaluate.calibration import Calibration
     from dnp_guard.policy import Policy
     from dnp_guard.vlm.base import Backend
     from dnp_guard.vlm.labelled import Labelled
@@ -46,8 +46,8 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:
     """Measure each category: AUC, calibration error, and the threshold for a wanted false positive rate."""
-    from dnp_guard.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (a command that does not measure needs none)
-    from dnp_guard.policy.loading import load_policy  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (a command that does not measure needs none)
+    from dnp_guard.policy.read.loading import load_policy  # noqa: PLC0415
     from dnp_guard.vlm.base import describe  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 
@@ -96,8 +96,8 @@ def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out
     names = [category.id for category in policy.categories if not category.sensitive]
     if images is not None and labels is not None:
         return labelled.read_labelled(images, labels, names)
-    from dnp_guard.evaluate.held_out import held_out as draw  # noqa: PLC0415 (imports torch)
     from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.held_out import held_out as draw  # noqa: PLC0415 (imports torch)
 
     drawn = draw(load_pipeline(), held_out or 0, seed=7)
     return [
@@ -108,9 +108,9 @@ def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out
 def _measure(
     policy: Policy, backend: Backend, pictures: Sequence[Labelled], rate: float, ends: Sequence[float]
 ) -> Mapping[str, list[Calibration]]:
-    from dnp_guard.evaluate.calibration import calibrate as measure  # noqa: PLC0415
-    from dnp_guard.judge import find  # noqa: PLC0415
-    from dnp_guard.policy import questions  # noqa: PLC0415
+    from dnp_guard.generation.judge import find  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.calibration import calibrate as measure  # noqa: PLC0415
+    from dnp_guard.policy import questions
     from dnp_guard.vlm.opinions import Opinions  # noqa: PLC0415
 
     asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]

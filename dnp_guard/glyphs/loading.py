@@ -25,7 +25,7 @@ def load_pipeline(folder: Path = PIPELINE) -> Any:
         DnpGuardError: the weights are not there.
     """
     if not (folder / "model_index.json").exists():
-        raise DnpGuardError(f"{folder} holds no pipeline", hint="Run python -m dnp_guard.glyphs.train, or reinstall.")
+        raise DnpGuardError(f"{folder} holds no pipeline", hint="Run python -m dnp_guard.lab.train, or reinstall.")
     pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")

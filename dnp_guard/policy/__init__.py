@@ -1,15 +1,21 @@
 """The policy language: what is asked, what may be injected, and what is done about it."""
 
-from dnp_guard.policy.category import Category, CategoryGuidance, Rule, Severity
-from dnp_guard.policy.loading import load_policy, parse_policy, shipped
-from dnp_guard.policy.merge import strictest
-from dnp_guard.policy.model import Policy
-from dnp_guard.policy.questions import allowed_questions, negation, questions, questions_per_image, questions_per_look
-from dnp_guard.policy.rollout import Excepted, Floor, PolicyException, Select
-from dnp_guard.policy.schema import schema, schema_of_tests
-from dnp_guard.policy.settings import Audit, CategoryQueries, Guidance, Preview, Queries, QuestionTemplate, Vlm
-from dnp_guard.policy.store import Store, as_store, load_store
-from dnp_guard.policy.testfile import Case, Expect, PolicyTests, Steering, TestFile, load_tests
+from dnp_guard.policy.compare.merge import strictest
+from dnp_guard.policy.force.store import Store, as_store, load_store
+from dnp_guard.policy.model.category import Category, CategoryGuidance, Rule, Severity
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.model.questions import (
+    allowed_questions,
+    negation,
+    questions,
+    questions_per_image,
+    questions_per_look,
+)
+from dnp_guard.policy.model.scope import Excepted, Floor, PolicyException, Select
+from dnp_guard.policy.model.settings import Audit, CategoryQueries, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.read.loading import load_policy, parse_policy, shipped
+from dnp_guard.policy.read.schema import schema, schema_of_tests
+from dnp_guard.policy.read.testfile import Case, Expect, PolicyTests, Steering, TestFile, load_tests
 
 __all__ = [
     "Audit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dnp_guard import schedule
+from dnp_guard.generation import pacing as schedule
 from dnp_guard.hosts.pictures import withheld
 from dnp_guard.hosts.protocol import Answer, Opened, Steer
 from dnp_guard.policy import Policy
@@ -13,8 +13,8 @@ from dnp_guard.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dnp_guard.generation.session import Session
     from dnp_guard.hosts.protocol import Preview
-    from dnp_guard.session import Session
     from dnp_guard.types import GuidanceMode, Negative
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from dnp_guard import schedule
 from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
+from dnp_guard.generation import pacing as schedule
+from dnp_guard.generation.session import Request
 from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
 from dnp_guard.policy import Policy, questions_per_image
 from dnp_guard.server import answers, pictures, state
 from dnp_guard.server.problems import Problem
 from dnp_guard.server.store import Stored
-from dnp_guard.session import Request
 from dnp_guard.types import Outcome, Step
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from dnp_guard.generation.session import Session
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.protocol import Finish, Open, Query
     from dnp_guard.server.guards import Guards
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from dnp_guard.server.settings import Limits
     from dnp_guard.server.store import Store
     from dnp_guard.server.tokens import Grant
-    from dnp_guard.session import Session
     from dnp_guard.types import Negative
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dnp_guard.session import State
+from dnp_guard.generation.session import State
 from dnp_guard.steering.strength import Push
 
 

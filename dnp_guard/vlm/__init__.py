@@ -1,6 +1,6 @@
 """Asking vision-language models: the contract, and the backends that keep it.
 
-Nothing here imports torch; :class:`dnp_guard.vlm.local.TransformersBackend` does, when it is imported.
+Nothing here imports torch; :class:`dnp_guard.vlm.local.backend.TransformersBackend` does, when it is imported.
 """
 
 from dnp_guard.vlm.asking import Answers, Asker

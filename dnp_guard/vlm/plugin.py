@@ -41,14 +41,14 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
 
 def _glyphs() -> Backend:
     from dnp_guard import glyphs  # noqa: PLC0415
-    from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+    from dnp_guard.vlm.local.backend import TransformersBackend  # noqa: PLC0415
 
     return TransformersBackend(glyphs.VLM, name="glyphs")
 
 
 def _remote(kind: str, model: str, urls: tuple[str, ...]) -> Backend:
-    from dnp_guard.vlm import chat, decisions  # noqa: PLC0415
     from dnp_guard.vlm.canary import watched  # noqa: PLC0415
+    from dnp_guard.vlm.remote import chat, decisions  # noqa: PLC0415
 
     kinds = {"systemone": decisions.SystemOneBackend, "decisions": decisions.DecisionsBackend}
     return watched(chat.ChatBackend(model, urls) if kind == "openai" else kinds[kind](model, urls))
@@ -60,11 +60,11 @@ def _local(kind: str, model: str) -> Backend:
 
         return ScriptedBackend(model)
     if kind == "transformers-text":
-        from dnp_guard.vlm.generated import TextBackend  # noqa: PLC0415
+        from dnp_guard.vlm.local.generated import TextBackend  # noqa: PLC0415
 
         return TextBackend(model)
-    from dnp_guard.vlm.forms import BY_KIND, PLAIN  # noqa: PLC0415
-    from dnp_guard.vlm.local import TransformersBackend  # noqa: PLC0415
+    from dnp_guard.vlm.local.backend import TransformersBackend  # noqa: PLC0415
+    from dnp_guard.vlm.local.forms import BY_KIND, PLAIN  # noqa: PLC0415
 
     return TransformersBackend(model, form=BY_KIND.get(kind, PLAIN))
 

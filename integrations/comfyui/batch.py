@@ -1,1 +1,214 @@
-../a1111/dnp_guard_extension/batch.py
+"""One batch of a job: one session of the service, from its first call of the denoiser to the final look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import pictures
+from .client import Client, Negative, ServiceFailed, Session, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .settings import Settings
+
+
+class Withheld(Exception):
+    """The batch must not go on: it cannot be guarded, and is closed."""
+
+
+class Batch:
+    """The looks at one batch, what they ask for, and what becomes of its images.
+
+    Args:
+        client: of the service.
+        settings: of the job.
+        prompts: one an image.
+        about: ``host`` and ``run`` of the record.
+    """
+
+    def __init__(
+        self, client: Client, settings: Settings, prompts: Sequence[str], about: dict[str, dict[str, Any]]
+    ) -> None:
+        self.negatives: list[Negative | None] = [None] * len(prompts)
+        self.mode = ""
+        """How negatives enter the guidance; empty while that is not known."""
+        self.session: Session | None = None
+        self.verdicts: list[Verdict] | None = None
+        self.failure = ""
+        """Why the guard could not do its job at some time; empty while it could."""
+        self._client = client
+        self._settings = settings
+        self._prompts = list(prompts)
+        self._about = about
+        self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
+        self._answered = self._missed = False
+        self._fate = ""  # open or closed once nothing but that can be said of the images
+        self._asked = -1
+        self._progress = -1.0
+
+    @property
+    def user_previews(self) -> str:
+        """What users may see of an unfinished image; nothing while there is no session that says so."""
+        return self.session.user_previews if self.session is not None else "withhold"
+
+    def open(self, steps: int | None) -> None:
+        """Open the session, at the first call of the denoiser.
+
+        Raises:
+            Withheld: there is none, and that is closed.
+        """
+        if self.session is None and not self._fate:
+            try:
+                self.session = self._client.start(
+                    **self._about, prompts=self._prompts, steps=steps, policy=self._settings.policy
+                )
+                self.mode = self.session.guidance
+            except ServiceFailed as error:
+                self.failed(error)
+        if self.closed:
+            raise Withheld(self.failure)
+
+    def due(self, step: int, progress: float) -> bool:
+        """Whether a look is due at a step, counted over all passes; after a missed one it is at every step."""
+        session = self.session
+        if session is None or self._fate or step <= self._asked:
+            return False
+        if self._missed:
+            return True
+        if session.due is not None:
+            return any(self._asked < each <= step for each in session.due)
+        return any(self._progress < share <= progress for share in session.due_progress)
+
+    def owes_a_look(self) -> bool:
+        """Whether the run has ended before its last due step, or at a look that was not answered."""
+        session = self.session
+        if session is None or self._fate:
+            return False
+        if session.due is not None:
+            return self._missed or any(step > self._asked for step in session.due)
+        return self._missed or any(share > self._progress for share in session.due_progress)
+
+    def look(
+        self,
+        step: int,
+        progress: float,
+        sigma: float | None,
+        previews: Sequence[Any],
+        *,
+        similarities: Sequence[float] = (),
+        effective: bool = True,
+    ) -> None:
+        """Have a step's predictions looked at, and hold what is to be steered away from.
+
+        Args:
+            step: 0-based, over all passes.
+            progress: share of the run.
+            sigma: noise level, where it is known.
+            previews: one picture an image.
+            similarities: of each prediction with the one that was last looked at; empty where there is none.
+            effective: whether a negative can take effect at the steps that follow.
+        """
+        if self.session is None:
+            return
+        self._asked, self._progress = step, progress
+        try:
+            answer = self._client.query(
+                self.session,
+                step=step,
+                progress=progress,
+                sigma=sigma,
+                pictures=[pictures.preview_url(each) for each in previews],
+                similarities=similarities,
+                effective=effective,
+            )
+        except ServiceFailed as error:
+            self.missed(error)
+            if error.request_caused:
+                self.failed(error)
+            return
+        self._missed, self.mode = not answer.answered, answer.mode
+        self._answered = self._answered or answer.answered
+        self.failure = "" if answer.answered else "the look was not answered"
+        for index, negative in enumerate(answer.negatives):
+            if negative is not None and negative != self.negatives[index]:
+                self._injected[index].append((negative.text, step))
+        self.negatives[:] = answer.negatives
+
+    def settle(self, images: Sequence[Any]) -> None:
+        """Make the final look at the finished images."""
+        if self.session is None or self._fate:
+            return
+        try:
+            self.verdicts = self._client.final(self.session, pictures.finished_urls(images))
+        except ServiceFailed as error:
+            self.failed(error)
+
+    def missed(self, error: Exception) -> None:
+        """Note a look that was not answered: negatives in force stay, and the next step is looked at."""
+        self._missed = True
+        self.failure = str(error) or type(error).__name__
+
+    def failed(self, error: Exception) -> None:
+        """Note that the guard cannot do its job for this batch, and what that makes of its images."""
+        self.failure = str(error) or type(error).__name__
+        on_failure = self._settings.on_failure if self.session is None else self.session.on_failure
+        caused = getattr(error, "request_caused", False)
+        if self._shadow:
+            self._fate = "open"
+        elif self._fate != "closed":
+            self._fate = "closed" if caused or closes(on_failure, answered=self._answered) else "open"
+
+    def abandon(self) -> None:
+        """Close a session that has had no final look."""
+        if self.session is not None and self.verdicts is None:
+            self._client.abandon(self.session)
+
+    @property
+    def _shadow(self) -> bool:
+        """Whether the policy in force withholds nothing, whatever happens."""
+        return self.session is not None and self.session.mode == "shadow"
+
+    @property
+    def closed(self) -> bool:
+        """Whether the images are withheld because the guard could not do its job."""
+        return self._fate == "closed"
+
+    @property
+    def failed_open(self) -> bool:
+        """Whether the images pass although the guard could not do its job."""
+        return self._fate == "open"
+
+    def action(self, index: int) -> str:
+        """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
+        if self._fate or self._shadow:
+            return "block" if self.closed else "pass"
+        return self.verdicts[index].action if self.verdicts is not None else "block"
+
+    def decision(self, index: int) -> str:
+        """What became of an image, as the service or the failure has it."""
+        if self._fate:
+            return f"failed_{self._fate}"
+        return self.verdicts[index].decision if self.verdicts is not None else "failed_closed"
+
+    def line(self, index: int) -> str:
+        """What happened to an image, in a few words for its infotext."""
+        decision = self.decision(index)
+        if self._fate or self.verdicts is None:
+            return f"{decision} ({self.failure or 'never looked at'})"
+        steered = "; ".join(f"{words}@{step}" for words, step in self._injected[index])
+        return f"{decision} {steered}".strip()
+
+    def receipt(self, index: int) -> str | None:
+        """What the service signed about an image."""
+        return self.verdicts[index].receipt if self.verdicts is not None else None
+
+
+def closes(on_failure: str, *, answered: bool) -> bool:
+    """Whether a failure that no later look made up for withholds the image.
+
+    Args:
+        on_failure: the policy's choice; ``last`` lets the last answered look stand, which cannot have blocked.
+        answered: whether any look was answered.
+    """
+    return on_failure != "open" and not (on_failure == "last" and answered)

@@ -1,1 +1,289 @@
-../a1111/dnp_guard_extension/client.py
+"""A client of the guard service: sessions, queries and the final look, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LARGEST_ANSWER = 4 * 1024 * 1024
+_CALL_S = 10.0
+"""How long a call without a picture may take."""
+
+_LOOK_S = 120.0
+"""How long a look may take where the policy sets no deadline."""
+
+_GRACE_S = 5.0
+"""What the way there and back may take beyond the policy's deadline."""
+
+_NOT_THE_REQUEST = (401, 408, 429)
+"""Statuses below 500 that a request need not have caused."""
+
+
+class ServiceFailed(Exception):
+    """The service did not do what was asked.
+
+    Attributes:
+        reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
+        request_caused: whether the request itself was at fault; such a failure is always closed.
+    """
+
+    def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.request_caused = request_caused
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session that the service has opened.
+
+    Attributes:
+        id: of the session; the audit's records carry it as ``request``.
+        due: 0-based steps at which a look is due; None where the number of steps is not known.
+        due_progress: the same as shares of the run.
+        mode: ``enforce`` or ``shadow``.
+        skip_similar: how like the last prediction looked at one may be for the look to be skipped; None for never.
+        on_failure: ``closed``, ``open`` or ``last``.
+        look_s: how long a look may take.
+        user_previews: ``withhold``, ``blur`` or ``allow``.
+        guidance: how a negative enters the guidance; empty where the service does not say.
+    """
+
+    id: str
+    due: tuple[int, ...] | None
+    due_progress: tuple[float, ...]
+    mode: str
+    skip_similar: float | None
+    on_failure: str
+    look_s: float
+    user_previews: str
+    guidance: str = ""
+
+
+@dataclass(frozen=True)
+class Negative:
+    """What an image is steered away from.
+
+    Attributes:
+        text: words of the policy.
+        scale: of the separate term; None where the words take the place of the unconditional.
+        mode: ``separate``, ``replace`` or ``orthogonal``.
+    """
+
+    text: str
+    scale: float | None
+    mode: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a look has led to.
+
+    Attributes:
+        answered: whether the look was answered; where it was not, what held holds on.
+        negatives: what each image is steered away from.
+        mode: how a negative enters the guidance.
+    """
+
+    answered: bool
+    negatives: tuple[Negative | None, ...]
+    mode: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the final look says of one image.
+
+    Attributes:
+        decision: the image's outcome.
+        action: ``pass``, ``blur`` or ``block``.
+        receipt: signed by the service; None where it signs none.
+    """
+
+    decision: str
+    action: str
+    receipt: str | None
+
+
+class Client:
+    """Speaks to one service.
+
+    Args:
+        url: where it is, without a path.
+        token: the bearer token; None where the service asks for none.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        # No proxy: pictures must not leave by a way that nobody chose.
+        handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
+        if self.url.startswith("https:"):
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def ready(self, timeout: float = 2.0) -> bool:
+        """Whether the service answers that it can guard."""
+        try:
+            with self._opener.open(f"{self.url}/readyz", timeout=timeout) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, ValueError):
+            return False
+
+    def start(
+        self, *, host: dict[str, str], run: dict[str, Any], prompts: Sequence[str], steps: int | None, policy: str
+    ) -> Session:
+        """Open a session.
+
+        Args:
+            host: ``name``, ``version`` and ``target``, for the record.
+            run: ``seed``, ``scheduler``, ``guidance_scale`` and ``size``, for the record.
+            prompts: one an image.
+            steps: of the sampler, all passes; None where that is not known.
+            policy: another one to be stricter by; empty for none.
+
+        Raises:
+            ServiceFailed: there is none.
+        """
+        body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
+        body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
+        answer = self._call("POST", "/v1/sessions", body, _CALL_S)
+        try:
+            deadline, due, similar = answer["deadline_ms"], answer["due"], answer.get("skip_similar")
+            return Session(
+                id=_text(answer["session"]),
+                due=None if due is None else tuple(int(step) for step in due),
+                due_progress=tuple(float(share) for share in answer["due_progress"]),
+                mode=_text(answer["mode"]),
+                skip_similar=None if similar is None else float(similar),
+                on_failure=_text(answer["on_failure"]),
+                look_s=_LOOK_S if deadline is None else float(deadline) / 1000 + _GRACE_S,
+                user_previews=_text(answer["user_previews"]),
+                guidance=str(answer.get("guidance") or ""),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServiceFailed("bad_answer", f"a session without {error}") from error
+
+    def query(
+        self,
+        session: Session,
+        *,
+        step: int,
+        progress: float,
+        sigma: float | None,
+        pictures: Sequence[str],
+        similarities: Sequence[float] = (),
+        effective: bool = True,
+    ) -> Answer:
+        """Put one look.
+
+        Args:
+            session: that it belongs to.
+            step: 0-based, never one before the last.
+            progress: share of the run that is done.
+            sigma: the noise level; None where the host does not say.
+            pictures: one data URL an image.
+            similarities: of each prediction with the one that was last looked at; empty where there is none.
+            effective: whether a negative can take effect at the steps that follow.
+
+        Raises:
+            ServiceFailed: there is no answer, or none that can be used.
+        """
+        images = _images(pictures)
+        for image, similarity in zip(images, similarities):
+            image["similarity"] = similarity
+        body = {"step": step, "progress": progress, "sigma": sigma, "images": images, "effective": effective}
+        answer = self._call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
+        try:
+            rows = _rows(answer, len(pictures))
+            return Answer(bool(answer["answered"]), tuple(map(_negative, rows)), _text(rows[0]["mode"]))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ServiceFailed("bad_answer", f"an answer without {error}") from error
+
+    def final(self, session: Session, pictures: Sequence[str]) -> list[Verdict]:
+        """Have the finished images looked at.
+
+        Raises:
+            ServiceFailed: there is no verdict.
+        """
+        answer = self._call("POST", f"/v1/sessions/{session.id}/final", {"images": _images(pictures)}, session.look_s)
+        try:
+            rows = _rows(answer, len(pictures))
+            return [Verdict(_text(row["decision"]), _text(row["action"]), row.get("receipt")) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServiceFailed("bad_answer", f"a verdict without {error}") from error
+
+    def abandon(self, session: Session) -> None:
+        """Say that a session will not be finished; silent where nobody hears it."""
+        with suppress(ServiceFailed):
+            self._call("DELETE", f"/v1/sessions/{session.id}", None, _CALL_S)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)
+        try:
+            with self._opener.open(request, timeout=timeout) as answer:
+                text = answer.read(_LARGEST_ANSWER)
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from error
+        except (OSError, ValueError) as error:
+            raise ServiceFailed("service_down", str(getattr(error, "reason", error)) or type(error).__name__) from error
+        try:
+            document = json.loads(text) if text else {}
+        except ValueError as error:
+            raise ServiceFailed("bad_answer", "no JSON") from error
+        if not isinstance(document, dict):
+            raise ServiceFailed("bad_answer", "no JSON object")
+        return document
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing: a token is for the service that was configured."""
+        return
+
+
+def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
+    with error:
+        try:
+            problem = json.loads(error.read(_LARGEST_ANSWER))
+            detail = str(problem.get("detail") or problem.get("title"))
+        except (OSError, ValueError, AttributeError):
+            detail = error.reason
+    caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
+    name = "request_refused" if caused else "service_refused"
+    return ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
+
+
+def _images(pictures: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"index": index, "data": data} for index, data in enumerate(pictures)]
+
+
+def _rows(answer: dict[str, Any], images: int) -> list[dict[str, Any]]:
+    rows = {int(row["index"]): row for row in answer["images"]}
+    return [rows[index] for index in range(images)]
+
+
+def _negative(row: dict[str, Any]) -> Negative | None:
+    text = row["negative"]
+    if text is None:
+        return None
+    scale = row.get("scale")
+    return Negative(_text(text), None if scale is None else float(scale), _text(row["mode"]))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"text where {value!r} is")
+    return value

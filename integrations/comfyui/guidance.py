@@ -1,1 +1,76 @@
-../../dnp_guard/steering/guidance.py
+"""The arithmetic of guidance, one function an equation. Tensors [B, ...], batch first.
+
+e_u, e_c, e_n are the denoiser's outputs for the unconditional, the user's and the negative prompt. The equations are
+linear, so they hold for noise, v and flow predictions alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PACKED = 3
+"""Dimensions of latents that are packed into a sequence of positions."""
+
+
+def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
+    """Classifier-free guidance, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the form hosts use)."""
+    return e_u + g * (e_c - e_u)
+
+
+def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
+    """The separate negative term, delta = -s (e_n - e_u) (VL-DNP, arXiv 2510.26052).
+
+    Added to the guided prediction it gives e_u + g (e_c - e_u) - s (e_n - e_u); the unconditional is kept. Where a host
+    runs without guidance, its only prediction e_c stands in for e_u.
+
+    Args:
+        e_n: [B, ...].
+        e_u: [B, ...].
+        s: scales, broadcastable to [B, ...].
+    """
+    return push(e_n - e_u, s)
+
+
+def push(d: Tensor, s: Tensor) -> Tensor:
+    """-s d: the separate term from a difference d = e_n - e_u that is known."""
+    return -s * d
+
+
+def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
+    """The part of delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
+
+    SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
+    counts by the length of d over its channels, averaged with its neighbours.
+
+    Args:
+        delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
+        d: likewise.
+        share: of the positions, 0 to 1; at least one is left.
+        channels: which dimension C is, where they are not packed.
+    """
+    wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
+    packed = d.ndim == _PACKED
+    length = torch.linalg.vector_norm(d.to(wide), dim=2 if packed else channels, keepdim=True)
+    if not packed:
+        planes = length.reshape(-1, 1, *length.shape[-2:])
+        length = F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).view_as(length)
+    flat = length.flatten(1)
+    kept = max(1, round(share * flat.shape[1]))
+    least = flat.topk(kept, dim=1).values[:, -1]
+    return delta * (length >= least.view(-1, *[1] * (length.ndim - 1))).to(delta.dtype)
+
+
+def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:
+    """The part of delta orthogonal to the positive direction e_c - e_u, per image (Perp-Neg, arXiv 2304.04968)."""
+    wide = torch.promote_types(delta.dtype, torch.float32)  # sums of squares overflow half precision
+    direction = (e_c - e_u).flatten(1).to(wide)
+    flat = delta.flatten(1).to(wide)
+    length = direction.square().sum(1, keepdim=True).clamp_min(1e-12)
+    along = (flat * direction).sum(1, keepdim=True) / length
+    return (flat - along * direction).view_as(delta).to(delta.dtype)

@@ -66,7 +66,7 @@ class InProcess:
             Withheld: the policy does not allow so many questions.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
-        from dnp_guard.session import Request  # noqa: PLC0415
+        from dnp_guard.generation.session import Request  # noqa: PLC0415
 
         self._steps = steps
         told = self._prompts if any(self._prompts) else ()
@@ -94,7 +94,7 @@ class InProcess:
 
     def due(self, step: int, progress: float) -> bool:
         """Whether a look is due at a step."""
-        from dnp_guard import schedule  # noqa: PLC0415
+        from dnp_guard.generation import pacing as schedule  # noqa: PLC0415
 
         at, of = schedule.place(self._step(step, progress))
         return of is not None and self.session.due(at, of)

@@ -1,1 +1,67 @@
-../../dnp_guard/hosts/kdiffusion/progress.py
+"""Which evaluations of the model begin a step of the sampler, and which are sub-steps of the one that runs.
+
+A sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing says where the
+next step begins, so it is told by the noise level and by how many evaluations the steps before took. Only in the first
+step can a sub-step be taken for the next step: one at the next step's noise level, as Heun's, or below. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CLOSE = 1 + 1e-4
+
+
+class Progress:
+    """Follows one run of a sampler.
+
+    Args:
+        sigmas: the noise levels of the run, as the sampler got them; empty where it chooses its own steps.
+        ends: its highest and its lowest noise level, where there are no ``sigmas``.
+    """
+
+    def __init__(self, sigmas: Sequence[float], ends: tuple[float, float] | None = None) -> None:
+        self._sigmas = tuple(sigmas)
+        self._ends = ends
+        self._step: int | None = None
+        self._since = 0
+        self._a_step: int | None = None
+
+    @property
+    def total(self) -> int | None:
+        """The steps of the run; None where the sampler chooses its own."""
+        return len(self._sigmas) - 1 if self._sigmas else None
+
+    def begins(self, sigma: float) -> bool:
+        """Count an evaluation of the model; whether it is the first of a step."""
+        self._since += 1
+        if self._a_step is not None:
+            return self._since == self._a_step
+        if self._step is None or not self._sigmas:
+            return self._since == 1
+        return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
+
+    def called_back(self, index: int, sigma: float) -> float:
+        """Note the callback of a step: evaluations between two of them are those of a step.
+
+        Returns:
+            The part of the run that is done, 0…1.
+        """
+        if self._step is not None and index > self._step:
+            self._a_step = self._since
+        self._step, self._since = index, 0
+        if self._ends is None:
+            self._ends = (sigma, 0.0)
+        return index / self.total if self.total else self._done(sigma)
+
+    def _done(self, sigma: float) -> float:
+        """The part of the noise that is gone: of its logarithm where the lowest level is known and not zero."""
+        high, low = self._ends or (sigma, 0.0)
+        if sigma <= low or high <= low:
+            return 1.0
+        scale = math.log if low > 0 else float
+        return min(max((scale(high) - scale(sigma)) / (scale(high) - scale(low)), 0.0), 1.0)

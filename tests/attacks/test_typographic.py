@@ -7,7 +7,7 @@ import pytest
 
 from dnp_guard import glyphs
 from dnp_guard.glyphs.scene import FORBIDDEN
-from dnp_guard.vlm.local import TransformersBackend
+from dnp_guard.vlm.local.backend import TransformersBackend
 from tests.attacks.typographic import LETTERINGS, TEXTS, attacks
 
 

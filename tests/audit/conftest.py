@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sinks import MemorySink
+from dnp_guard.audit.write.sinks import MemorySink
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from dnp_guard.audit.canonical import canonical
 from dnp_guard.audit.chain import LONGEST_LINE, ZERO, Head, head_after, parse, seal
 from dnp_guard.audit.record import build
+from dnp_guard.canonical import canonical
 from dnp_guard.errors import AuditError
 
 

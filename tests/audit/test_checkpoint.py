@@ -10,7 +10,7 @@ from nacl.signing import SigningKey, VerifyKey
 
 from dnp_guard.audit.chain import ZERO, parse, seal
 from dnp_guard.audit.checkpoint import Checkpoint, Signer, make_key, note, parse_note, read_notes, read_signer
-from dnp_guard.audit.verify import verify_lines
+from dnp_guard.audit.read.verify import verify_lines
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.checkpoint import Signer, read_notes
-from dnp_guard.audit.checkpointed import CheckpointedSink
-from dnp_guard.audit.jsonl import JsonlSink
-from dnp_guard.audit.plugin import dnp_guard_audit_sink
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.write.checkpointed import CheckpointedSink
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.plugin import dnp_guard_audit_sink
+from dnp_guard.audit.write.recorder import Recorder
+from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
-from dnp_guard.recorder import Recorder
 from dnp_guard.telemetry import Metrics, Tracing
 
 if TYPE_CHECKING:

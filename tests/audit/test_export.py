@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
-from dnp_guard.audit.export import COLUMNS, DSA_COLUMNS, flat, to_csv, to_dsa, to_parquet
+from dnp_guard.audit.read.export import COLUMNS, DSA_COLUMNS, flat, to_csv, to_dsa, to_parquet
 from dnp_guard.audit.record import build
 
 if TYPE_CHECKING:

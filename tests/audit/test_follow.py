@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dnp_guard.audit.follow import follow
-from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.read.follow import follow
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sqlite import SqliteSink
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.sqlite import SqliteSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable

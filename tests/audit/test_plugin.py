@@ -6,12 +6,12 @@ import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
-from dnp_guard.audit.jsonl import JsonlSink
-from dnp_guard.audit.plugin import dnp_guard_audit_sink
+from dnp_guard.audit.read.verify import verify, verify_lines
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.streams import OtelSink, StreamSink
-from dnp_guard.audit.verify import verify, verify_lines
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.plugin import dnp_guard_audit_sink
+from dnp_guard.audit.write.sqlite import SqliteSink
+from dnp_guard.audit.write.streams import OtelSink, StreamSink
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

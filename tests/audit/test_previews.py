@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from dnp_guard.audit.jsonl import JsonlSink
-from dnp_guard.audit.previews import folder, forget, keep
+from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
-from dnp_guard.audit.retention import hold, purge
-from dnp_guard.audit.sqlite import SqliteSink
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.previews import folder, forget, keep
+from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 
 R1, R2, R3 = ("1" * 32, "2" * 32, "3" * 32)
@@ -93,7 +93,7 @@ def test_a_torn_preview_is_not_left(tmp_path, monkeypatch):
         found.file = os.fdopen(opener(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
         return found
 
-    monkeypatch.setattr("dnp_guard.audit.previews.open", opened, raising=False)
+    monkeypatch.setattr("dnp_guard.audit.write.previews.open", opened, raising=False)
     with pytest.raises(AuditError, match="No space left on device"):
         keep(tmp_path / "p", R1, 0, 4, stripes())
     assert names(tmp_path / "p") == []

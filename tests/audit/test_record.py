@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.audit.canonical import canonical
 from dnp_guard.audit.record import LONGEST, build, clean
+from dnp_guard.canonical import canonical
 from dnp_guard.errors import AuditError
 from dnp_guard.types import Finding, Outcome
 

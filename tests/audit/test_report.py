@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dnp_guard.audit.read.report import html, markdown
+from dnp_guard.audit.read.summary import Summary, summarise
+from dnp_guard.audit.read.verify import Verification
 from dnp_guard.audit.record import build
-from dnp_guard.audit.report import html, markdown
-from dnp_guard.audit.summary import Summary, summarise
-from dnp_guard.audit.verify import Verification
 
 EVIL = "<script>alert(1)</script>|x"
 

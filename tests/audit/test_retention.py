@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.checkpoint import Checkpoint
-from dnp_guard.audit.jsonl import JsonlSink
-from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.audit.read.retention import Purged, hold, open_log, purge
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
-from dnp_guard.audit.retention import Purged, hold, open_log, purge
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

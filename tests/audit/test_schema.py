@@ -12,14 +12,14 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit import JsonlSink, MemorySink
 from dnp_guard.audit.chain import parse
-from dnp_guard.audit.checkpointed import CheckpointedSink
-from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import Event, build
-from dnp_guard.audit.retention import hold, purge
 from dnp_guard.audit.schema import EVENTS, FIELDS, schema
+from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.errors import RequestRefused
-from dnp_guard.rollout import Origin
-from dnp_guard.session import Request
+from dnp_guard.generation.session import Request
+from dnp_guard.policy.force.rollout import Origin
 from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy, star

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
+from dnp_guard.audit.read.show import Filter, Log, generations, line, overview, timeline
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Filter, Log, generations, line, overview, timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.chain import LONGEST_LINE, parse, seal
-from dnp_guard.audit.jsonl import JsonlSink
-from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.audit.read.verify import verify, verify_lines
 from dnp_guard.audit.record import build
-from dnp_guard.audit.sinks import MemorySink, Sink
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.streams import StreamSink
-from dnp_guard.audit.verify import verify, verify_lines
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.sinks import MemorySink, Sink
+from dnp_guard.audit.write.sqlite import SqliteSink
+from dnp_guard.audit.write.streams import StreamSink
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -207,9 +207,9 @@ def test_a_record_that_only_fits_in_part_leaves_nothing_in_the_log(
 
 WRITE = """
 import sys
-from dnp_guard.audit.lines import read_lines
+from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.record import build
-from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.write.jsonl import JsonlSink
 
 sink, most, padding = JsonlSink(sys.argv[1]), int(sys.argv[2]), "x" * int(sys.argv[3])
 for step in range(most):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from dnp_guard.audit.read.summary import Summary, summarise
 from dnp_guard.audit.record import build
-from dnp_guard.audit.summary import Summary, summarise
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = {"name": "default", "revision": "1", "digest": "d", "mode": "enforce"}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnp_guard.audit.chain import LONGEST_LINE, ZERO, parse, seal
-from dnp_guard.audit.sinks import MemorySink
-from dnp_guard.audit.verify import MOST_PROBLEMS, Verification, verify, verify_lines
+from dnp_guard.audit.read.verify import MOST_PROBLEMS, Verification, verify, verify_lines
+from dnp_guard.audit.write.sinks import MemorySink
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from dnp_guard import glyphs
-from dnp_guard.evaluate.free_text import MOST_TOKENS, FreeTextBackend
-from dnp_guard.evaluate.held_out import held_out
-from dnp_guard.evaluate.intervals import auc
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.glyphs.scene import FORBIDDEN
+from dnp_guard.lab.evaluate.free_text import MOST_TOKENS, FreeTextBackend
+from dnp_guard.lab.evaluate.held_out import held_out
+from dnp_guard.lab.evaluate.intervals import auc
 from dnp_guard.vlm import Asker
-from dnp_guard.vlm.local import TransformersBackend
+from dnp_guard.vlm.local.backend import TransformersBackend
 
 TABLE = Path(__file__).parents[2] / "build" / "asking.md"
 PICTURES = 400

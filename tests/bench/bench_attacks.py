@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dnp_guard import glyphs
-from dnp_guard.evaluate.free_text import FreeTextBackend
-from dnp_guard.evaluate.intervals import wilson
 from dnp_guard.glyphs.scene import FORBIDDEN
-from dnp_guard.vlm.local import TransformersBackend
+from dnp_guard.lab.evaluate.free_text import FreeTextBackend
+from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.vlm.local.backend import TransformersBackend
 from tests.attacks.typographic import LETTERINGS, TEXTS, attacks
 
 TABLE = Path(__file__).parents[2] / "build" / "attacks.md"

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dnp_guard import Guard
-from dnp_guard.evaluate.cost import UNASKED, measure
 from dnp_guard.glyphs import VLM
 from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.lab.evaluate.cost import UNASKED, measure
 from dnp_guard.vlm.scripted import ScriptedBackend
 
 STEPS = 25

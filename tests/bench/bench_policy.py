@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnp_guard.policy import load_policy, load_tests, shipped
-from dnp_guard.rehearsal.cases import run_tests
+from dnp_guard.policy.rehearsal.cases import run_tests
 from tests.policy.test_fuzz import BOMBS, read
 
 

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from dnp_guard import glyphs
-from dnp_guard.evaluate.held_out import held_out
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.vlm.forward import SharedImage
-from dnp_guard.vlm.local import TransformersBackend
+from dnp_guard.lab.evaluate.held_out import held_out
+from dnp_guard.vlm.local.backend import TransformersBackend
+from dnp_guard.vlm.local.forward import SharedImage
 
 WORDS = 40
 QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull", "bolt")]

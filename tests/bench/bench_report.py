@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.summary import summarise
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.sinks import MemorySink
-from dnp_guard.audit.summary import summarise
+from dnp_guard.audit.write.sinks import MemorySink
 
 RECORDS = int(os.environ.get("DNP_GUARD_BENCH_RECORDS", "1000000"))
 BATCH = 10_000

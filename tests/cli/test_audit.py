@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dnp_guard.audit.jsonl import JsonlSink
 from dnp_guard.audit.record import build
+from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.cli import run
 
 if TYPE_CHECKING:

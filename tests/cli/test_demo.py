@@ -5,7 +5,7 @@ from PIL import Image
 
 from dnp_guard.audit import verify
 from dnp_guard.cli import run
-from dnp_guard.evaluate import demo
+from dnp_guard.lab.evaluate import demo
 
 pytestmark = pytest.mark.models
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dnp_guard import cli
+from dnp_guard.generation.pacing import due_steps
 from dnp_guard.policy import load_policy, schema, shipped
-from dnp_guard.schedule import due_steps
 
 GOOD = "format: 1\nname: example\ncategories: [{id: star, negative: [star]}]\n"
 BAD = GOOD.replace("}]", ", treshold: 0.5}]")

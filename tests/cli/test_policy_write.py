@@ -6,8 +6,8 @@ import pytest
 
 from dnp_guard import cli
 from dnp_guard.policy import load_tests
-from dnp_guard.rehearsal.cases import run_tests
-from dnp_guard.rehearsal.coverage import coverage
+from dnp_guard.policy.rehearsal.cases import run_tests
+from dnp_guard.policy.rehearsal.coverage import coverage
 
 
 @pytest.fixture

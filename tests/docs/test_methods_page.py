@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dnp_guard.evaluate.methods import METHODS
-from dnp_guard.evaluate.prompt_sets import SETS
+from dnp_guard.lab.evaluate.methods import METHODS
+from dnp_guard.lab.evaluate.prompt_sets import SETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "methods.md"
 

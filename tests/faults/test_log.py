@@ -15,12 +15,12 @@ from itertools import count
 
 import pytest
 
-from dnp_guard.audit.jsonl import JsonlSink
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
-from dnp_guard.audit.show import Log
-from dnp_guard.audit.sinks import MemorySink
-from dnp_guard.audit.sqlite import SqliteSink
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.sinks import MemorySink
+from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 
 KILLS = 200

@@ -7,7 +7,7 @@ from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink, Verification, verify
-from dnp_guard.session import Request
+from dnp_guard.generation.session import Request
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy

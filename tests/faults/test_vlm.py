@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
-from dnp_guard.session import Request
+from dnp_guard.generation.session import Request
 from dnp_guard.types import Outcome, Step
-from dnp_guard.vlm.decisions import SystemOneBackend
+from dnp_guard.vlm.remote.decisions import SystemOneBackend
 from tests.policies import policy
 from tests.vlm import fault_server as faults
 

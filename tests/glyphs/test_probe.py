@@ -4,7 +4,7 @@ from dnp_guard import Guard
 from dnp_guard.glyphs import PROBE
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.policy import Policy, load_policy
-from dnp_guard.probe import load
+from dnp_guard.preview.probe import load
 
 pytestmark = pytest.mark.models
 

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dnp_guard import Guard, Outcome, PolicyError, load_policy, override
+from dnp_guard import Guard, Outcome, PolicyError, load_policy
 from dnp_guard.audit import MemorySink
+from dnp_guard.generation import override
 from dnp_guard.policy import Store
-from dnp_guard.policy.signing import new_key, sign
-from dnp_guard.policy.store import as_store
+from dnp_guard.policy.force.signing import new_key, sign
+from dnp_guard.policy.force.store import as_store
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.conftest import draw
 from tests.policies import bolt, policy, star

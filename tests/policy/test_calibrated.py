@@ -6,9 +6,9 @@ import pytest
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import Policy, load_policy, strictest
-from dnp_guard.policy.calibrated import MAX_CALIBRATION, measured_on_another
-from dnp_guard.policy.diff import changes
-from dnp_guard.policy.loading import load
+from dnp_guard.policy.compare.diff import changes
+from dnp_guard.policy.read.calibrated import MAX_CALIBRATION, measured_on_another
+from dnp_guard.policy.read.loading import load
 
 POLICY = """\
 format: 1

@@ -4,7 +4,7 @@ import pytest
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import Policy, load_policy
-from dnp_guard.policy.loading import load
+from dnp_guard.policy.read.loading import load
 
 BASE = """\
 format: 1

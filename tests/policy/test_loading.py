@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import Policy, load_policy, parse_policy, shipped
-from dnp_guard.policy.keys import KEYS
+from dnp_guard.policy.model.keys import KEYS
 
 KEY_NAMES = sorted({key for keys in KEYS.values() for key in keys})
 

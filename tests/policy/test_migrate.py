@@ -4,7 +4,7 @@ import pytest
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import parse_policy
-from dnp_guard.policy.migrate import migrate
+from dnp_guard.policy.read.migrate import migrate
 
 FORMAT_0 = b"""\
 format: 0

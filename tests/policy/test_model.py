@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from pydantic import ValidationError
 
-from dnp_guard.audit.canonical import canonical
+from dnp_guard.canonical import canonical
 from dnp_guard.policy import Category, Policy, Severity, load_policy
 from dnp_guard.types import Action
 

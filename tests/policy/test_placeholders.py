@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.policy.placeholders import placeholders, render
+from dnp_guard.policy.model.placeholders import placeholders, render
 
 
 @pytest.mark.parametrize(

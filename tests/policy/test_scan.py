@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.policy.characters import MAX_BYTES
-from dnp_guard.policy.scan import MAX_DEPTH, scan
+from dnp_guard.policy.read.characters import MAX_BYTES
+from dnp_guard.policy.read.scan import MAX_DEPTH, scan
 
 LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 

@@ -31,7 +31,7 @@ from dnp_guard.policy import (
     schema_of_tests,
     shipped,
 )
-from dnp_guard.policy.scan import scan
+from dnp_guard.policy.read.scan import scan
 
 MODELS = [
     Audit,

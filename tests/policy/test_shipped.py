@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from dnp_guard.generation.pacing import due_steps
 from dnp_guard.policy import load_policy, questions, shipped
-from dnp_guard.schedule import due_steps
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -7,7 +7,7 @@ import pytest
 
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy import as_store
-from dnp_guard.policy.signing import new_key, place, sign, verifier, verify
+from dnp_guard.policy.force.signing import new_key, place, sign, verifier, verify
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 PRIVATE, PUBLIC = new_key()

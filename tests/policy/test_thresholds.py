@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.judge import find
+from dnp_guard.generation.judge import find
 from dnp_guard.policy import Policy, questions, strictest
-from dnp_guard.policy.diff import Direction, changes
-from dnp_guard.policy.thresholds import StepRange, at, falls, lowest
-from dnp_guard.rehearsal.course import answers, run
+from dnp_guard.policy.compare.diff import Direction, changes
+from dnp_guard.policy.model.thresholds import StepRange, at, falls, lowest
+from dnp_guard.policy.rehearsal.course import answers, run
 from dnp_guard.types import Outcome
 from tests.policies import policy, star
 

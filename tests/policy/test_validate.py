@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.policy.validate import MAX_PROBLEMS
+from dnp_guard.policy.read.validate import MAX_PROBLEMS
 
 HEAD = "format: 1\nname: example\n"
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from dnp_guard.audit.verify import verify
+from dnp_guard.audit.read.verify import verify
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service
 from tests.server.processes import serving

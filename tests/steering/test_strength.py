@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.judge import History, find, judge
+from dnp_guard.generation.judge import History, find, judge
 from dnp_guard.policy import questions
 from dnp_guard.steering.strength import DEADBAND, gone, late, seen
 from tests.policies import bolt, policy, star

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard
 from dnp_guard.audit import verify
-from dnp_guard.audit.show import Log
+from dnp_guard.audit.read.show import Log
 from dnp_guard.cli import run
 from dnp_guard.glyphs.captions import prompts
 from dnp_guard.glyphs.loading import generate, load_pipeline

@@ -16,9 +16,9 @@ from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
+from dnp_guard.audit.read.verify import verify_lines
 from dnp_guard.audit.record import build
-from dnp_guard.audit.streams import OtelSink
-from dnp_guard.audit.verify import verify_lines
+from dnp_guard.audit.write.streams import OtelSink
 from dnp_guard.telemetry import Tracing
 
 if TYPE_CHECKING:

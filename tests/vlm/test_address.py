@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnp_guard.errors import VlmUnavailable
-from dnp_guard.vlm.address import address, allowed
+from dnp_guard.vlm.remote.address import address, allowed
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from PIL import Image
 
 from dnp_guard.errors import VlmBadAnswer, VlmUnavailable
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm import forms
-from dnp_guard.vlm.generated import TextBackend
-from dnp_guard.vlm.local import TransformersBackend
+from dnp_guard.vlm.local import forms
+from dnp_guard.vlm.local.backend import TransformersBackend
+from dnp_guard.vlm.local.generated import TextBackend
 from dnp_guard.vlm.plugin import build
 from tests.vlm import architectures
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.vlm.breaker import Breaker
+from dnp_guard.vlm.remote.breaker import Breaker
 
 
 def failing(count: int, now: float = 0.0) -> Breaker:

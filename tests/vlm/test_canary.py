@@ -6,13 +6,13 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmChanged, VlmTimeout
-from dnp_guard.session import Request
+from dnp_guard.generation.session import Request
 from dnp_guard.testing import BackendContract
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.canary import QUESTIONS, Watched, canaries
-from dnp_guard.vlm.decisions import SystemOneBackend
 from dnp_guard.vlm.plugin import build
+from dnp_guard.vlm.remote.decisions import SystemOneBackend
 from tests.policies import policy
 from tests.vlm import fault_server as faults
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm.chat import ChatBackend, from_json, from_logprobs, from_text
+from dnp_guard.vlm.remote.chat import ChatBackend, from_json, from_logprobs, from_text
 from tests.vlm import fault_server as faults
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm.decisions import DecisionsBackend, SystemOneBackend
+from dnp_guard.vlm.remote.decisions import DecisionsBackend, SystemOneBackend
 from tests.vlm import fault_server as faults
 
 KINDS = {"systemone": SystemOneBackend, "decisions": DecisionsBackend}

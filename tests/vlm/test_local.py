@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.testing import BackendContract
 from dnp_guard.vlm import Asker
-from dnp_guard.vlm.forward import Reader, SharedImage, plain
-from dnp_guard.vlm.local import TransformersBackend
-from dnp_guard.vlm.once import SeenOnce
+from dnp_guard.vlm.local.backend import TransformersBackend
+from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
+from dnp_guard.vlm.local.once import SeenOnce
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,8 @@ import pytest
 from dnp_guard import glyphs
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.plugins import Plugins
-from dnp_guard.vlm import ScriptedBackend, forms, plugin
+from dnp_guard.vlm import ScriptedBackend, plugin
+from dnp_guard.vlm.local import forms
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 
 from dnp_guard.errors import VlmBadAnswer, VlmCircuitOpen, VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.vlm.deadline import within
-from dnp_guard.vlm.transport import KEY, PLAIN_HTTP, Refused, Transport
+from dnp_guard.vlm.remote.transport import KEY, PLAIN_HTTP, Refused, Transport
 from tests.vlm import fault_server as faults
 
 BODY = {"questions": {"q0": {}}}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation.session import Request
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.families.latents import FRAMES, of_frames
@@ -23,7 +24,6 @@ from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.diffusers.shown import covering, covering_latents
 from dnp_guard.hosts.likeness import coarse, similarity
-from dnp_guard.session import Request
 from dnp_guard.steering.branch import Term
 from dnp_guard.types import Step
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from dnp_guard.generation.session import Session
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.injection import Conditioning
-    from dnp_guard.probe import Probe
-    from dnp_guard.session import Session
+    from dnp_guard.preview.probe import Probe
     from dnp_guard.types import GuidanceMode, Negative
 
 _RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard import schedule
 from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation import pacing as schedule
 from dnp_guard.hosts.diffusers.shown import cover
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.hosts.pictures import delivered
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from dnp_guard.generation.session import Request, Session
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.kdiffusion.progress import Progress
-    from dnp_guard.session import Request, Session
     from dnp_guard.types import GuidanceMode, Negative, Part
 
     Encode = Callable[[list[str]], Any]

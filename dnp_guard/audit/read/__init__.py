@@ -1,0 +1,1 @@
+"""Read a log: verify, show, report, export and retention."""

@@ -1,0 +1,103 @@
+"""Reads a log from disk line by line, one line in memory at a time, also while it is being written."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
+
+from dnp_guard.audit.chain import LONGEST_LINE
+from dnp_guard.audit.write.lock import locked
+from dnp_guard.audit.write.segments import segments
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SQLITE: Final = b"SQLite format 3\0"
+
+
+class Line(NamedTuple):
+    """One line of a log.
+
+    Attributes:
+        file: in which it stands, as the log's path was given.
+        number: 1-based, in its file.
+        data: its bytes, the newline included; of a line too long for a record, the beginning.
+    """
+
+    file: str
+    number: int
+    data: bytes
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
+    """The lines of a log, those of its rotated files first.
+
+    Args:
+        path: the log, in a file or a SQLite database.
+
+    Raises:
+        AuditError: a file cannot be read.
+    """
+    try:
+        with ExitStack() as stack:
+            # Opened before the others are listed: if it is rotated meanwhile it is among them, and read once.
+            last = _opened(Path(path), stack)
+            if last is not None and last.read(len(_SQLITE)) == _SQLITE:
+                yield from _rows(Path(path))
+                return
+            for segment in segments(Path(path)):
+                if last is not None and os.path.samestat(segment.stat(), os.fstat(last.fileno())):
+                    continue
+                with segment.open("rb") as file:
+                    yield from _lines(file, os.fspath(segment))
+            if last is not None:
+                last.seek(0)
+                yield from _lines(last, os.fspath(path))
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise AuditError(f"{path}: cannot read the audit log: {reason}", hint="Check the path.") from error
+
+
+def is_database(path: Path) -> bool:
+    """Whether a log is a SQLite database."""
+    with ExitStack() as stack:
+        file = _opened(path, stack)
+        return file is not None and file.read(len(_SQLITE)) == _SQLITE
+
+
+def _opened(path: Path, stack: ExitStack) -> BinaryIO | None:
+    """The file that is written; None between two, when one was rotated and the next is not made yet."""
+    try:
+        return stack.enter_context(path.open("rb"))
+    except FileNotFoundError:
+        if not segments(path):
+            raise
+        return None
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
+    left, number = _end(file.fileno()), 0
+    while left > 0 and (line := file.readline(min(left, LONGEST_LINE + 2))):
+        left -= len(line)
+        number += 1
+        yield Line(name, number, line)
+        while left > 0 and not line.endswith(b"\n") and (line := file.readline(min(left, LONGEST_LINE))):
+            left -= len(line)
+
+
+def _rows(path: Path) -> Iterator[Line]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        for number, (line,) in enumerate(database.execute("SELECT line FROM record ORDER BY seq"), start=1):
+            data = line if isinstance(line, bytes) else str(line).encode("utf-8", "replace")
+            yield Line(os.fspath(path), number, data + b"\n")
+
+
+def _end(descriptor: int) -> int:
+    # Between two writes, so that no line is read before its writer is done with it; a copy may lie where no locks are.
+    with suppress(OSError, AuditError), locked(descriptor, shared=True):
+        return os.fstat(descriptor).st_size
+    return os.fstat(descriptor).st_size

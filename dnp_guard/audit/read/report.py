@@ -1,0 +1,135 @@
+"""A period of a log as a page, for people who were not there: HTML that loads nothing, or Markdown."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dnp_guard._version import __version__
+from dnp_guard.audit.read.plots import COLOURS, bars, stacked
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    from dnp_guard.audit.read.summary import PolicyUse, Summary
+    from dnp_guard.audit.read.verify import Verification
+
+PERCENTILES: Final = (50, 90, 99)
+_POLICIES = 20
+
+
+def html(summary: Summary, source: str, verification: Verification | None = None) -> str:
+    """The page, whole in itself.
+
+    Args:
+        summary: of the period.
+        source: name of the log.
+        verification: of the log, where it was checked.
+    """
+    slots, series = summary.timeline(), [name for name, _ in summary.by_category.most_common()]
+    return (
+        _environment(escaped=True)
+        .get_template("report.html")
+        .render(
+            **_values(summary, source, verification),
+            over_time=stacked(slots, series) if slots else None,
+            by_category=bars(summary.by_category.most_common(), "Negatives injected by category"),
+            decided=bars(_decisions(summary), "Images by outcome"),
+            legend=[(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(series)],
+        )
+    )
+
+
+def markdown(summary: Summary, source: str, verification: Verification | None = None) -> str:
+    """The same in Markdown, with tables in the place of plots.
+
+    Args:
+        summary: of the period.
+        source: name of the log.
+        verification: of the log, where it was checked.
+    """
+    return (
+        _environment(escaped=False)
+        .get_template("report.md")
+        .render(
+            **_values(summary, source, verification),
+            slots=summary.timeline(),
+            by_category=summary.by_category.most_common(),
+            decided=_decisions(summary),
+        )
+    )
+
+
+def document(summary: Summary) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "first": summary.first,
+        "last": summary.last,
+        "records": summary.records,
+        "generations": summary.generations,
+        "abandoned": summary.abandoned,
+        "unasked": summary.unasked,
+        "images": summary.images,
+        "queries": summary.queries,
+        "skipped": summary.skipped,
+        "injections": summary.injections,
+        "waived": summary.waived,
+        "injections_by_category": dict(summary.by_category),
+        "decisions": dict(_decisions(summary)),
+        "degraded": dict(summary.degraded),
+        "latency_ms": {f"p{share}": summary.percentile(share / 100) for share in PERCENTILES},
+        "policies": [
+            {
+                "name": use.name,
+                "revision": use.revision,
+                "digest": use.digest,
+                "mode": use.mode,
+                "generations": use.generations,
+                "steered": use.steered,
+                "still_present": use.still_present,
+            }
+            for use in _policies(summary)
+        ],
+    }
+
+
+def _values(summary: Summary, source: str, verification: Verification | None) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "source": source,
+        "verification": verification,
+        "written": datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", "Z"),
+        "version": __version__,
+        "degraded": summary.degraded.most_common(),
+        "latencies": [(f"p{share}", summary.percentile(share / 100)) for share in PERCENTILES],
+        "policies": _policies(summary)[:_POLICIES],
+        "persistent": sorted(
+            (use for use in _policies(summary) if use.steered), key=lambda use: (-use.share, -use.steered)
+        )[:_POLICIES],
+    }
+
+
+def _policies(summary: Summary) -> list[PolicyUse]:
+    return sorted(summary.policies.values(), key=lambda use: (-use.generations, use.name, use.first))
+
+
+def _decisions(summary: Summary) -> list[tuple[str, int]]:
+    known = [str(outcome) for outcome in Outcome]
+    names = [*known, *sorted(summary.decisions.keys() - set(known))]
+    return [(name, summary.decisions[name]) for name in names if summary.decisions[name]]
+
+
+def _environment(*, escaped: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dnp_guard.audit"),
+        autoescape=escaped,  # noqa: S701 (only Markdown is not, whose cells are)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["n"] = lambda value: f"{value:,}"
+    environment.filters["when"] = lambda time: str(time)[:19].replace("T", " ")
+    environment.filters["cell"] = lambda text: str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return environment

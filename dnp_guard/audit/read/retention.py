@@ -1,0 +1,263 @@
+"""Purges what is old and leaves a tombstone in its place, so that the rest still verifies; holds exempt a request.
+
+A tombstone says which places the purged records had and between which hashes. It counts only where a later
+``checkpoint`` record of the log names it: removing records by other means is found as before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
+from dnp_guard.audit.read.lines import is_database, read_lines
+from dnp_guard.audit.read.verify import verify
+from dnp_guard.audit.record import Event, build
+from dnp_guard.audit.write import previews
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.lock import locked
+from dnp_guard.audit.write.segments import segments
+from dnp_guard.audit.write.sqlite import SqliteSink, connect
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+HOLD: Final = "hold"
+RELEASE: Final = "release"
+
+_NAMED = 5000  # tombstones a record names, which keeps it below the longest line
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge has done.
+
+    Attributes:
+        records: removed now.
+        held: old, and kept because their request is held.
+        tombstones: the log has now.
+    """
+
+    records: int
+    held: int
+    tombstones: int
+
+
+def open_log(path: Path) -> JsonlSink | SqliteSink:
+    """Open a log that is there, for appending.
+
+    Raises:
+        AuditError: it is not there, or is no audit log.
+    """
+    if not path.is_file() and not (path.parent.is_dir() and segments(path)):
+        raise AuditError(f"{path}: there is no such log", hint="Check the path.")
+    return SqliteSink(path) if is_database(path) else JsonlSink(path)
+
+
+def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> None:
+    """Exempt a request's records from purges, or no more; a record of the log itself says so.
+
+    Args:
+        path: the log.
+        request: id of the generation.
+        release: end a hold.
+        why: for those who read the log.
+
+    Raises:
+        AuditError: the log cannot be written, or has no record of this request.
+    """
+    if not any(record.get("request") == request for record in _records(path)):
+        raise AuditError(f"{path}: no such generation: {request}", hint="'audit show' lists them.")
+    reason = ": ".join(filter(None, [RELEASE if release else HOLD, why]))
+    sink = open_log(path)
+    sink.write(build(Event.OVERRIDE, request=request, reason=reason))
+    sink.close()
+
+
+def held(path: Path) -> set[str]:
+    """Ids of the requests that are held."""
+    found: set[str] = set()
+    for record in _records(path):
+        if record["event"] == Event.OVERRIDE and "request" in record:
+            kind = str(record.get("reason", "")).partition(":")[0]
+            if kind == HOLD:
+                found.add(str(record.get("request")))
+            elif kind == RELEASE:
+                found.discard(str(record.get("request")))
+    return found
+
+
+def purge(path: Path, before: str) -> Purged:
+    """Remove the records before a time and the previews that they name, except those of requests that are held.
+
+    Args:
+        path: the log; other processes may go on writing it.
+        before: as records write time.
+
+    Raises:
+        AuditError: the log does not verify, or cannot be written. Nothing was removed then. Or a preview cannot be
+            removed; the next purge tries it again.
+    """
+    found = verify(path)
+    if not found.ok:
+        raise AuditError(
+            f"{path}: a log that does not verify is not purged", hint="See what 'audit verify' says of it first."
+        )
+    end = found.records + found.purged
+    plan = _Plan(before, end, frozenset(held(path)), _now())
+    for file in _files(path):
+        for _ in plan.lines(parsed for parsed in map(_parsed, _data(file, path))):
+            pass
+    if plan.removed:
+        _announce(path, before, plan)
+        again = _Plan(plan.before, plan.end, plan.held, plan.time)
+        if is_database(path):
+            _rewrite_database(path, again)
+        else:
+            for file in _files(path):
+                _rewrite_file(file, path, again)
+            _remove_fragments(path, before)
+    oldest = datetime.fromisoformat(before).timestamp()
+    previews.purge(previews.folder(path), gone=plan.gone, staying=plan.staying, held=plan.held, before=oldest)
+    return Purged(plan.removed, plan.kept, len(plan.hashes))
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What becomes of each line; the same for the same lines."""
+
+    before: str
+    end: int
+    held: frozenset[str]
+    time: str
+    removed: int = 0
+    kept: int = 0
+    hashes: list[str] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    """Previews that purged records name."""
+    staying: set[str] = field(default_factory=set)
+    """Previews that the others name."""
+
+    def lines(self, parsed: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[tuple[bytes, Tombstone | None]]:
+        """The lines of one file as they are to be, with the tombstone that a line is."""
+        grave: Tombstone | None = None
+        dug = 0
+        for line, record in parsed:
+            buried = tombstone(record) or self._bury(record)
+            if name := previews.named(record):
+                (self.staying if buried is None else self.gone).add(name)
+            if buried is None:
+                yield from self._close(grave, dug)
+                grave, dug = None, 0
+                yield line, None
+                continue
+            new = is_record(record)
+            self.removed += new
+            dug += new
+            if grave is None:
+                grave = buried
+            else:
+                grave, dug = Tombstone(grave.first, buried.last, grave.prev, buried.head, self.time), dug + 1
+        yield from self._close(grave, dug)
+
+    def _bury(self, record: dict[str, Any]) -> Tombstone | None:
+        if not is_record(record) or record["time"] >= self.before or record["seq"] >= self.end:
+            return None
+        if record.get("request") in self.held:
+            self.kept += 1
+            return None
+        return Tombstone(record["seq"], record["seq"], record["prev"], record["hash"], self.time)
+
+    def _close(self, grave: Tombstone | None, dug: int) -> Iterator[tuple[bytes, Tombstone | None]]:
+        if grave is not None:
+            # One that nothing was added to stays as it is, its time too.
+            new = replace(grave, time=self.time) if dug else grave
+            line, sealed = new.line()
+            self.hashes.append(sealed)
+            yield line + b"\n", new
+
+
+def _announce(path: Path, before: str, plan: _Plan) -> None:
+    sink = open_log(path)
+    for start in range(0, len(plan.hashes), _NAMED):
+        names = plan.hashes[start : start + _NAMED]
+        sink.write(build(Event.CHECKPOINT, reason=f"purge: older than {before}", purged=names))
+    sink.close()
+
+
+def _rewrite_file(file: Path, log: Path, plan: _Plan) -> None:
+    draft = file.with_name(f"{log.name}.purge-{secrets.token_hex(4)}")
+    try:
+        with file.open("r+b") as old, locked(old.fileno()):
+            if not os.path.samestat(os.fstat(old.fileno()), file.stat()):
+                raise AuditError(f"{file}: the log was rotated meanwhile", hint="Run the purge again.")
+            with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as new:
+                new.writelines(line for line, _ in plan.lines(map(_parsed, old)))
+                new.flush()
+                os.fsync(new.fileno())
+            draft.replace(file)
+    except OSError as error:
+        raise AuditError(
+            f"{file}: cannot be purged: {error.strerror}", hint="Let this user write the folder, and run it again."
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _rewrite_database(path: Path, plan: _Plan) -> None:
+    try:
+        with closing(connect(path)) as database:
+            database.execute("PRAGMA secure_delete = ON")
+            database.execute("BEGIN IMMEDIATE")
+            rows = database.execute("SELECT line FROM record WHERE seq < ? ORDER BY seq", (plan.end,))
+            graves = [(line, grave) for line, grave in plan.lines(_parsed(row[0] + b"\n") for row in rows) if grave]
+            for line, grave in graves:
+                database.execute("DELETE FROM record WHERE seq BETWEEN ? AND ?", (grave.first, grave.last))
+                row = (grave.first, grave.last + 1, grave.head, line[:-1])
+                database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", row)
+            database.execute("COMMIT")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as error:
+        raise AuditError(f"{path}: cannot be purged: {error}", hint="Run it again.") from error
+
+
+def _remove_fragments(path: Path, before: str) -> None:
+    oldest = datetime.fromisoformat(before).timestamp()
+    for fragment in path.parent.glob(f"{path.name}.torn-*"):
+        with suppress(OSError):
+            if fragment.stat().st_mtime < oldest:
+                fragment.unlink()
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if is_database(path) else [file for file in (*segments(path), path) if file.exists()]
+
+
+def _data(file: Path, log: Path) -> Iterator[bytes]:
+    if is_database(log):
+        yield from (line.data for line in read_lines(log))
+        return
+    with file.open("rb") as lines:
+        yield from lines
+
+
+def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
+    return line, parse(line) or {}
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    for line in read_lines(path):
+        record = parse(line.data)
+        if record is not None and is_record(record):
+            yield record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

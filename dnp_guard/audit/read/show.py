@@ -1,0 +1,251 @@
+"""What a log says, for a person: its generations, and one generation step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from dnp_guard.audit.chain import is_record, parse, tombstone
+from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.audit.record import Event
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
+
+UNFINISHED: Final = "unfinished"
+ABANDONED: Final = "abandoned"
+
+_BAR = 8
+_OUTCOMES = [str(outcome) for outcome in Outcome]
+_STYLES = {
+    "failed_open": "magenta",
+    "clean": "green",
+    "monitored": "cyan",
+    "steered": "yellow",
+    "blurred": "red",
+    "blocked": "red",
+    "failed_closed": "magenta",
+}
+
+
+class Log:
+    """The records of a log file, read anew at each iteration.
+
+    Args:
+        path: the log.
+
+    Attributes:
+        skipped: lines of the last iteration that are no records; :func:`dnp_guard.audit.read.verify` names them.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.skipped = 0
+        for line in read_lines(self.path):
+            record = parse(line.data) or {}
+            if is_record(record):
+                yield record
+            else:
+                self.skipped += tombstone(record) is None
+
+
+@dataclass(slots=True)
+class Generation:
+    """One generation in one row.
+
+    Attributes:
+        request: its id.
+        time: of its first record.
+        policy: name and revision.
+        tenant: for whom it was; "" where there is none.
+        decisions: the outcome of each image, or what else ended the generation.
+        categories: ids of what was seen, in order.
+        queries: answered looks, one an image.
+        negatives: injected, one an image and change.
+        degraded: times the guard could not do its job.
+    """
+
+    request: str
+    time: str
+    policy: str
+    tenant: str = ""
+    decisions: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    queries: int = 0
+    negatives: int = 0
+    degraded: int = 0
+
+    @property
+    def decision(self) -> str:
+        """The strictest of the images' outcomes; ``abandoned`` or ``unfinished`` where there is none."""
+        known = [decision for decision in self.decisions if decision in _OUTCOMES]
+        return max(known, key=_OUTCOMES.index) if known else next(iter(self.decisions), UNFINISHED)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Take one of its records into account."""
+        event = record["event"]
+        self.queries += event == Event.QUERY
+        self.negatives += event == Event.NEGATIVE_INJECTED
+        self.degraded += event == Event.DEGRADED
+        if event == Event.REQUEST_FINISHED:
+            self.decisions.append(str(record.get("decision", "")))
+        if event == Event.REQUEST_ABANDONED:
+            self.decisions.append(ABANDONED)
+        self.categories += [category for category in _probabilities(record) if category not in self.categories]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which generations to show; what is None does not count.
+
+    Attributes:
+        category: that was seen.
+        decision: that an image came to; also ``abandoned`` and ``unfinished``.
+        policy: its name, alone or with its revision.
+        tenant: for whom it was.
+        since: time from which on it began, as records write time.
+        until: time before which it began.
+    """
+
+    category: str | None = None
+    decision: str | None = None
+    policy: str | None = None
+    tenant: str | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def takes(self, generation: Generation) -> bool:
+        """Whether a generation is to be shown."""
+        return (
+            (self.category is None or self.category in generation.categories)
+            and (self.decision is None or self.decision in (generation.decisions or [UNFINISHED]))
+            and (self.policy is None or self.policy in {generation.policy, generation.policy.partition(" ")[0]})
+            and (self.tenant is None or self.tenant == generation.tenant)
+            and (self.since is None or self.since <= generation.time)
+            and (self.until is None or generation.time < self.until)
+        )
+
+
+def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[Generation]:
+    """The generations of a log, in the order in which they began.
+
+    Args:
+        records: of the log.
+        wanted: which of them; all where it is not given.
+    """
+    found: dict[str, Generation] = {}
+    for record in records:
+        if (request := record.get("request")) is None:
+            continue
+        generation = found.get(str(request))
+        if generation is None:
+            policy = _object(record, "policy")
+            name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
+            generation = Generation(str(request), record["time"], name, str(record.get("tenant", "")))
+            found[generation.request] = generation
+        generation.add(record)
+    return [each for each in found.values() if wanted is None or wanted.takes(each)]
+
+
+def overview(rows: Iterable[Generation]) -> Table:
+    """A table of generations."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("request", "began", "policy", "decision", "seen"):
+        table.add_column(heading, no_wrap=heading == "began")
+    for heading in ("looks", "negatives", "degraded"):
+        table.add_column(heading, justify="right")
+    for each in rows:
+        outcome = Text(each.decision, _STYLES.get(each.decision, ""))
+        seen, began = Text(", ".join(each.categories)), Text(each.time[:19].replace("T", " "))
+        counts = [str(each.queries), str(each.negatives), str(each.degraded)]
+        table.add_row(Text(each.request), began, Text(each.policy), outcome, seen, *counts)
+    return table
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """One record in one line, for a log that is followed."""
+    seen = " ".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
+    where = " ".join(filter(None, [str(record.get("request", ""))[:8], _image(record), _step(record)]))
+    then = _then(record)
+    event = "" if then.startswith(record["event"]) else record["event"]
+    return "  ".join(filter(None, [record["time"][11:23], where, event, seen, then]))
+
+
+def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
+    """A table of one generation's records: what was seen at which step, and what was done about it."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("step", justify="right")
+    table.add_column("image", justify="right")
+    table.add_column("σ", justify="right")
+    table.add_column("seen", no_wrap=True)
+    table.add_column("then")
+    table.add_column("ms", justify="right")
+    for record in records:
+        bars = "\n".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
+        table.add_row(
+            Text(_step(record)),
+            Text(str(record.get("image", ""))),
+            Text(_number(record.get("sigma"))),
+            Text(bars),
+            Text(_then(record)),
+            Text(_number(record.get("latency_ms"))),
+        )
+    return table
+
+
+def _image(record: Mapping[str, Any]) -> str:
+    return f"image {record['image']}" if "image" in record else ""
+
+
+def _step(record: Mapping[str, Any]) -> str:
+    if "step" not in record:
+        return "final" if record["event"] == Event.QUERY else ""
+    return f"{record['step']}/{record['steps']}" if "steps" in record else str(record["step"])
+
+
+def _then(record: Mapping[str, Any]) -> str:
+    event, negative = record["event"], _object(record, "negative")
+    decision, reason = str(record.get("decision", "")), str(record.get("reason", ""))
+    start = f"from step {record['applied_step']} on" if "applied_step" in record else ""
+    if event == Event.QUERY:
+        would = str(_object(record, "would").get("decision", ""))
+        return ", ".join(filter(None, ["" if decision == "none" else decision, would and f"would {would}"]))
+    if event == Event.NEGATIVE_INJECTED:
+        scale = f" × {_number(negative['scale'])}" if "scale" in negative else ""
+        return f"inject “{negative.get('text', '')}”{scale} {start}".rstrip()
+    if event == Event.NEGATIVE_CLEARED:
+        return f"clear the negative {start}".rstrip()
+    return ": ".join(filter(None, [event, decision, reason]))
+
+
+def _bar(probability: float) -> str:
+    full = round(_BAR * min(1.0, max(0.0, probability)))
+    return f"{'█' * full}{'░' * (_BAR - full)} {probability:.2f}"
+
+
+def _probabilities(record: Mapping[str, Any]) -> dict[str, float]:
+    """The highest probability of each category in a query's findings."""
+    highest: dict[str, float] = {}
+    findings = record.get("findings") if record["event"] == Event.QUERY else None
+    for finding in findings if isinstance(findings, list) else ():
+        if isinstance(finding, dict) and isinstance(value := finding.get("probability"), int | float):
+            category = str(finding.get("category", ""))
+            highest[category] = max(value, highest.get(category, 0.0))
+    return highest
+
+
+def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

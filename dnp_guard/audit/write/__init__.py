@@ -1,0 +1,1 @@
+"""Write records: sinks, the spool behind them, and previews."""

@@ -1,0 +1,273 @@
+"""The log in a file: one line a record, shared by processes, rotated, going on after a crash."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import weakref
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal, tombstone
+from dnp_guard.audit.write.lock import locked
+from dnp_guard.audit.write.segments import segment, segments
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+_BLOCK = 8192
+_NOT_A_LOG = "It was left untouched. Give another path, or move the file away."
+
+
+class JsonlSink:
+    """A log in a file, one line a record, shared by any number of threads and processes of one machine.
+
+    The file is locked for each record, and its end read from disk where another writer has been there: no two writers,
+    a forked child included, take the same place. A log that was moved away is followed by a new one. A last line that
+    was torn by a crash is moved to ``<file>.torn-<seq>`` and the log goes on.
+
+    Args:
+        path: the log; made where it is missing, readable by its owner only. Its folder must exist.
+        rotate_bytes: from this size on the file is rotated, before the next record; the chain goes on in a new one.
+        rotate_hours: likewise, from this age of its first record on.
+        sync: wait for the disk at each record, so that a power cut loses none. What a killed process had written is
+            there without.
+        clock: the time, for the age.
+
+    Raises:
+        AuditError: the folder is missing, the file cannot be written, or it is not an audit log.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        rotate_bytes: int | None = None,
+        rotate_hours: float | None = None,
+        sync: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.path = Path(path)
+        self._rotate_bytes = rotate_bytes
+        self._rotate_after = None if rotate_hours is None else timedelta(hours=rotate_hours)
+        self._sync = sync
+        self._clock = clock
+        self._lock = Lock()
+        self._file: _File | None = None
+        _sinks.add(self)
+        with self._locked() as file:
+            self._read_end(file)
+
+    @property
+    def head(self) -> Head:
+        """Where the log ends now.
+
+        Raises:
+            AuditError: the file cannot be read.
+        """
+        with self._locked() as file:
+            self._read_end(file)
+            return file.head
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Append an event in one write.
+
+        Raises:
+            AuditError: the record is not whole in the file, and nothing of it is.
+        """
+        written = False
+        while not written:
+            with self._locked() as file:
+                self._read_end(file)
+                if self._is_due(file):
+                    self.path.rename(segment(self.path, file.first))
+                else:
+                    self._append(file, event)
+                    written = True
+
+    def close(self) -> None:
+        """Close the file; a later record opens it again."""
+        with self._lock:
+            self._forget()
+
+    def _append(self, file: _File, event: Mapping[str, Any]) -> None:
+        line, sealed = seal(event, file.head.seq, file.head.prev)
+        end, file.size = file.size, None  # not known until the record is whole
+        if os.write(file.descriptor, line + b"\n") <= len(line):
+            os.ftruncate(file.descriptor, end or 0)
+            raise AuditError(f"{self.path}: the disk took only a part of a record", hint="Make room on the disk.")
+        if self._sync:
+            os.fdatasync(file.descriptor)
+        file.first = file.first if end else file.head.seq
+        file.head, file.size = Head(file.head.seq + 1, sealed), (end or 0) + len(line) + 1
+
+    @contextmanager
+    def _locked(self) -> Iterator[_File]:
+        with self._lock:
+            try:
+                while True:
+                    file = self._file = self._file or _opened(self.path)
+                    with locked(file.descriptor):
+                        if _is_at(file, self.path):
+                            yield file
+                            return
+                    self._forget()
+            except OSError as error:
+                self._forget()
+                why, hint = _why(self.path, error)
+                raise AuditError(f"{self.path}: {why}", hint=hint) from error
+
+    def _forget(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                os.close(file.descriptor)
+
+    def _read_end(self, file: _File) -> None:
+        """Learn where the log ends, where another writer has changed it; a torn last line is set aside."""
+        if file.size == (size := os.fstat(file.descriptor).st_size):
+            return
+        line, torn = _tail(file.descriptor, self.path)
+        head = head_after(parse(line) or {}) if line else self._carried()
+        if head is None:
+            raise AuditError(f"{self.path}: its last line is not an audit record", hint=_NOT_A_LOG)
+        if torn:
+            if not line and _is_foreign(torn):
+                raise AuditError(f"{self.path}: what it holds is not an audit log", hint=_NOT_A_LOG)
+            self._set_aside(file.descriptor, torn, head.seq)
+        if (self._rotate_bytes is not None or self._rotate_after is not None) and line:
+            file.first, file.began = _beginning(file.descriptor)
+        file.head, file.size = head, size - len(torn)
+
+    def _carried(self) -> Head | None:
+        """Where the newest rotated file ends."""
+        before = segments(self.path)
+        if not before:
+            return Head()
+        with before[-1].open("rb") as file:
+            line, _ = _tail(file.fileno(), before[-1])
+        return head_after(parse(line) or {})
+
+    def _set_aside(self, descriptor: int, torn: bytes, seq: int) -> None:
+        with open(f"{self.path}.torn-{seq}", "ab", opener=_private) as aside:
+            aside.write(torn)
+            aside.flush()
+            os.fsync(aside.fileno())
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - len(torn))
+
+    def _is_due(self, file: _File) -> bool:
+        if not file.size:
+            return False
+        full = self._rotate_bytes is not None and file.size >= self._rotate_bytes
+        old = self._rotate_after is not None and self._age(file) >= self._rotate_after
+        return (full or old) and not segment(self.path, file.first).exists()
+
+    def _age(self, file: _File) -> timedelta:
+        if file.began is None:
+            file.first, file.began = _beginning(file.descriptor)
+        return self._clock() - file.began if file.began is not None else timedelta()
+
+
+@dataclass(slots=True)
+class _File:
+    """An open log file, and what its only writer so far knows of it.
+
+    Attributes:
+        descriptor: open for appending.
+        identity: device and inode.
+        size: when its end was last read or written; None where that is not known.
+        head: at that size.
+        first: ``seq`` of its first record.
+        began: time of its first record.
+    """
+
+    descriptor: int
+    identity: tuple[int, int]
+    size: int | None = None
+    head: Head = field(default_factory=Head)
+    first: int = 0
+    began: datetime | None = None
+
+
+def _why(path: Path, error: OSError) -> tuple[str, str]:
+    """What keeps a log from being written, and what to do about it."""
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+        return f"the folder {path.parent} does not exist", "Make it."
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder", "Name a file in it, such as audit.jsonl."
+    hint = "Let this user write the file and its folder, and check that the disk has room."
+    return f"cannot write the audit log: {error.strerror}", hint
+
+
+def _opened(path: Path) -> _File:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise AuditError(f"{path} is not a regular file", hint="An audit log is read back to go on.")
+    return _File(descriptor, (status.st_dev, status.st_ino))
+
+
+def _is_at(file: _File, path: Path) -> bool:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == file.identity
+
+
+def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
+    """The last whole line with its newline, and what follows it."""
+    size, block = os.fstat(descriptor).st_size, _BLOCK
+    while True:
+        start = max(0, size - block)
+        data = os.pread(descriptor, size - start, start)
+        end = data.rfind(b"\n") + 1
+        begin = data.rfind(b"\n", 0, end - 1) + 1 if end else 0
+        if start == 0 or begin:
+            return data[begin:end], data[end:]
+        if block > 4 * LONGEST_LINE:
+            raise AuditError(f"{path}: a line too long for an audit record", hint=_NOT_A_LOG)
+        block *= 4
+
+
+def _beginning(descriptor: int) -> tuple[int, datetime | None]:
+    """Place and time of a file's first record."""
+    line, _, _ = os.pread(descriptor, LONGEST_LINE, 0).partition(b"\n")
+    record = parse(line) or {}
+    buried = tombstone(record)
+    try:
+        first = buried.first if buried is not None else int(record["seq"])
+        return first, datetime.fromisoformat(str(record.get("time")))
+    except (KeyError, TypeError, ValueError):
+        return 0, None
+
+
+def _is_foreign(fragment: bytes) -> bool:
+    # A whole JSON object without a newline, unless it is an audit record, is somebody's settings, not a torn record.
+    record = parse(fragment)
+    return not b'{"'.startswith(fragment[:2]) or (record is not None and head_after(record) is None)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+_sinks: weakref.WeakSet[JsonlSink] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A lock on an inherited descriptor is the parent's too, and one of its threads may have held the sink's.
+    for sink in list(_sinks):
+        sink._lock = Lock()  # noqa: SLF001 (of this module)
+        sink._forget()  # noqa: SLF001
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,186 @@
+"""Writes records to a sink from a thread of its own, so that nobody has to wait for a slow or failing one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import weakref
+from collections import deque
+from threading import Condition, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dnp_guard.audit.write.sinks import Sink
+    from dnp_guard.audit.write.spool import Spool
+
+WAITING: Final = 10_000
+"""Records that wait in memory for a sink that hangs; what comes after is dropped."""
+
+IDLE: Final = 5.0
+"""Seconds after which a thread that has nothing to write ends; the next record starts another."""
+
+RETRY: Final = 30.0
+"""Seconds after which a sink that fails is tried again, where no record comes before."""
+
+STALLED: Final = 0.5
+"""Seconds in which a sink has written nothing, after which nobody waits for it until it has."""
+
+_log = logging.getLogger("dnp_guard.audit")
+
+
+class Outlet:
+    """A sink, what waits for it, and what it has missed.
+
+    Args:
+        sink: written to by one thread.
+        spool: keeps what the sink does not take.
+        failed: called with ``audit_sink`` for each record that the sink did not take, and with ``audit_dropped`` for
+            each that could not be kept.
+        outage: makes the record that follows the first one missed.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        spool: Spool,
+        failed: Callable[[str], None],
+        outage: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    ) -> None:
+        self.sink = sink
+        self._spool = spool
+        self._failed = failed
+        self._outage = outage
+        self._waiting: deque[Mapping[str, Any]] = deque()
+        self._taken = self._done = self._held = 0
+        self._stalled = self._closing = False
+        self._change = Condition()
+        self._thread: Thread | None = None
+        _outlets.add(self)
+
+    def put(self, record: Mapping[str, Any]) -> int:
+        """Hand over a record; its number, for :meth:`wait`, or 0 where it was dropped."""
+        with self._change:
+            if len(self._waiting) >= WAITING:
+                self._failed("audit_dropped")
+                return 0
+            self._waiting.append(record)
+            self._taken += 1
+            self._wake()
+            return self._taken
+
+    def wait(self, number: int, seconds: float) -> bool:
+        """Wait for a record to be written; not at all for a sink that hangs.
+
+        Args:
+            number: of the record.
+            seconds: at most.
+
+        Returns:
+            Whether the sink holds it and all before it.
+        """
+        with self._change:
+            if seconds > 0 and not self._stalled and not self._change.wait_for(lambda: self._done >= number, seconds):
+                self._stalled = seconds >= STALLED
+            return 0 < number <= self._held
+
+    def settle(self, seconds: float) -> bool:
+        """Wait for all records handed over so far."""
+        return self._taken == 0 or self.wait(self._taken, seconds)
+
+    def close(self, seconds: float) -> None:
+        """Write what waits, try once more what was missed, and close the sink.
+
+        Args:
+            seconds: at most; a sink that hangs is left alone.
+        """
+        with self._change:
+            self._closing = True
+            self._wake()
+            ended = self._change.wait_for(lambda: self._thread is None, seconds)
+        if not ended:
+            _log.warning("an audit sink hangs, and %d events are unwritten", len(self._waiting) + len(self._spool))
+            return
+        try:
+            self._spool.drain(self.sink.write)
+        except Exception as error:  # noqa: BLE001 (a sink may raise anything)
+            _log.warning("an audit sink was closed with %d events unwritten: %s", len(self._spool), _of(error))
+        self._spool.leave()
+        try:
+            self.sink.close()
+        except Exception as error:  # noqa: BLE001 (as above)
+            _log.warning("an audit sink could not be closed: %s", _of(error))
+
+    def forked(self) -> None:
+        """Begin anew in a child process: the parent writes what waited when it forked."""
+        self._change = Condition()
+        self._waiting.clear()
+        self._spool.leave()
+        self._done = self._held = self._taken
+        self._stalled, self._thread = False, None
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="dnp-guard-audit", daemon=True)
+            self._thread.start()
+        self._change.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._waiting or self._closing, RETRY if self._spool else IDLE)
+                if not self._waiting and (self._closing or not self._spool):
+                    self._thread = None
+                    self._change.notify_all()
+                    return
+                record = self._waiting[0] if self._waiting else None
+            held = self._write(record)
+            with self._change:
+                if record is not None:
+                    self._waiting.popleft()
+                    self._done += 1
+                self._held = self._done if held else self._held
+                self._stalled = False
+                self._change.notify_all()
+
+    def _write(self, record: Mapping[str, Any] | None) -> bool:
+        try:
+            if self._spool:
+                self._spool.drain(self.sink.write)
+            if record is not None:
+                self.sink.write(record)
+        except Exception as error:  # noqa: BLE001 (a sink may raise anything)
+            if record is not None:
+                self._miss(record, error)
+            return False
+        return True
+
+    def _miss(self, record: Mapping[str, Any], error: Exception) -> None:
+        self._failed("audit_sink")
+        missed = [record]
+        if not self._spool:
+            _log.warning("an audit sink failed, and its events wait for the next: %s", _of(error))
+            missed.append(self._outage(record))
+        for each in missed:
+            if not self._spool.add(each):
+                self._failed("audit_dropped")
+
+
+def _of(error: Exception) -> str:
+    return error.message if isinstance(error, DnpGuardError) else str(error)
+
+
+_outlets: weakref.WeakSet[Outlet] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for outlet in list(_outlets):
+        outlet.forked()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,1 @@
+"""One generation: what is planned, judged and told of it."""

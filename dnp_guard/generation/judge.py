@@ -1,0 +1,285 @@
+"""From probabilities to a decision, per image. Pure; no torch.
+
+Precedence is block > blur > steer > monitor. During the run a decision names what is seen and what to steer away from;
+whether an image is blurred or blocked is settled by the last look alone (:func:`settle`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from dnp_guard.policy.model.thresholds import at
+from dnp_guard.steering import strength
+from dnp_guard.steering.negatives import negative_for
+from dnp_guard.types import Action, Decision, Finding, Outcome, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from dnp_guard.policy import Category, Policy
+    from dnp_guard.steering.strength import Push
+    from dnp_guard.types import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A category that is being steered away from.
+
+    Attributes:
+        terms: the terms found when it was last seen.
+        unseen: answered looks since then that did not see it.
+        real: whether it is steered away from; False where it only would be, were nothing in shadow.
+        push: how hard, under ``strength: controller``.
+    """
+
+    terms: tuple[str, ...]
+    unseen: int = 0
+    real: bool = True
+    push: Push | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the looks at one image have come to so far."""
+
+    held: Mapping[str, Held] = field(default_factory=lambda: MappingProxyType({}))
+    found: frozenset[str] = frozenset()
+    """Ids of categories ever found, those in shadow left out."""
+
+
+def find(
+    policy: Policy,
+    questions: Sequence[Question],
+    row: Sequence[float],
+    *,
+    final: bool = False,
+    progress: float | None = None,
+) -> tuple[tuple[Finding, ...], Mapping[str, float]]:
+    """Compare one image's answers with the thresholds.
+
+    Args:
+        policy: the policy in force.
+        questions: the questions asked, several for a category.
+        row: the probability of yes for each.
+        final: compare with ``final_threshold`` instead of ``threshold``.
+        progress: the fraction of the run, for thresholds by range of steps; None where it is not known: the lowest.
+
+    Returns:
+        The terms at or over their threshold, in policy order, and P(category), the maximum over its terms.
+    """
+    findings: list[Finding] = []
+    highest: dict[str, float] = {}
+    for question, probability in zip(questions, row, strict=True):
+        category = policy.category(question.category)
+        threshold = category.final_threshold if final else at(category.threshold, progress)
+        highest[category.id] = max(probability, highest.get(category.id, 0.0))
+        if probability >= threshold:
+            findings.append(Finding(category.id, question.term, probability, threshold))
+    return tuple(findings), MappingProxyType(highest)
+
+
+def stricter(row: Sequence[float], negated: Sequence[float]) -> tuple[float, ...]:
+    """The probabilities of ``paired`` questions: each one's yes, or its negation's no, whichever is higher."""
+    return tuple(max(yes, 1 - no) for yes, no in zip(row, negated, strict=True))
+
+
+def waive(policy: Policy, findings: Iterable[Finding], allowed: Mapping[str, float]) -> tuple[Finding, ...]:
+    """The findings that an ``allowed`` case excuses.
+
+    Args:
+        policy: the policy in force.
+        findings: what was found.
+        allowed: for each category asked about, the highest probability that one of its allowed cases holds.
+    """
+    return tuple(
+        finding
+        for finding in findings
+        if allowed.get(finding.category, 0.0) >= policy.category(finding.category).allowed_threshold
+        and finding.category in allowed
+    )
+
+
+def judge(
+    policy: Policy,
+    history: History,
+    findings: Sequence[Finding],
+    probabilities: Mapping[str, float],
+    waived: Sequence[Finding] = (),
+    *,
+    progress: float | None = None,
+) -> tuple[Decision, History]:
+    """Decide for one image after an answered look during the run.
+
+    Args:
+        policy: the policy in force.
+        history: what this function returned at the image's last look; ``History()`` at first.
+        findings: from :func:`find`.
+        probabilities: P(category), from :func:`find`, of the categories that this look asked about.
+        waived: from :func:`waive`.
+        progress: the part of the run that is done; None where it is not known.
+
+    Returns:
+        The decision, and the history for the next look. A category in shadow appears only in ``would``.
+    """
+    kept = tuple(finding for finding in findings if finding not in waived)
+    seen = _terms(kept)
+    held = {
+        category: _unseen(before, progress) if category in probabilities else before
+        for category, before in history.held.items()
+        if category not in seen and (category not in probabilities or before.unseen < policy.guidance.hold)
+    }
+    actions, enforced = _actions(policy, seen), _actions(policy, _out_of_shadow(policy, seen))
+    held |= {
+        category: Held(
+            terms,
+            real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
+            push=_push(policy, history, category, kept, progress),
+        )
+        for category, terms in seen.items()
+        if actions[category] is not Action.MONITOR
+    }
+    active = {category: state.terms for category, state in held.items()}
+    real = {category: state.terms for category, state in held.items() if state.real}
+    pushes = {category: state.push for category, state in held.items() if state.push is not None}
+    decision = Decision(
+        action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
+        negative=negative_for(policy, real, pushes, probabilities),
+        findings=kept,
+        waived=tuple(waived),
+        probabilities=probabilities,
+        why=_why(policy, enforced, real),
+    )
+    if active != real or enforced != actions:
+        decision = replace(
+            decision,
+            would_action=_strictest([*actions.values(), *(Action.STEER for _ in active)]),
+            would_negative=negative_for(policy, active, pushes, probabilities),
+        )
+    return decision, History(MappingProxyType(held), history.found | enforced.keys())
+
+
+def judge_final(
+    policy: Policy, findings: Sequence[Finding], probabilities: Mapping[str, float], waived: Sequence[Finding] = ()
+) -> Decision:
+    """Decide for one finished image: what ``still_present`` and confirmed blurs and blocks ask for."""
+    kept = tuple(finding for finding in findings if finding not in waived)
+    actions = {
+        category: _at_the_end(policy.category(category), action)
+        for category, action in _actions(policy, _terms(kept)).items()
+    }
+    enforced = {
+        category: _at_the_end(policy.category(category), action)
+        for category, action in _actions(policy, _out_of_shadow(policy, _terms(kept))).items()
+    }
+    decision = Decision(
+        action=_strictest(enforced.values()),
+        negative=None,
+        findings=kept,
+        waived=tuple(waived),
+        probabilities=probabilities,
+        why=_why(policy, enforced, {}),
+    )
+    return decision if enforced == actions else replace(decision, would_action=_strictest(actions.values()))
+
+
+def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tuple[Decision, tuple[str, ...]]:
+    """Add words to a decision's negative: those of the policy's vocabulary, and no others.
+
+    Returns:
+        The decision, and the words that were refused.
+    """
+    if decision.negative is None or not offered:
+        return decision, tuple(offered)
+    vocabulary = policy.vocabulary()
+    accepted = [word for word in offered if word in vocabulary]
+    words = tuple(dict.fromkeys([*decision.negative.words, *accepted]))
+    added = words[len(decision.negative.words) :]
+    parts = decision.negative.parts
+    if parts and added:
+        parts = (*parts, Part(added, max(part.scale for part in parts)))
+    refused = tuple(word for word in offered if word not in vocabulary)
+    return replace(decision, negative=replace(decision.negative, words=words, parts=parts)), refused
+
+
+def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
+    """The decision with the strictest action that plugins call for, where it is stricter."""
+    strictest = _strictest([*called_for, *([decision.action] if decision.action is not None else [])])
+    if strictest is decision.action:
+        return decision
+    return replace(decision, action=strictest, why=f"{decision.why}; a plugin calls for {strictest}")
+
+
+def settle(last: Decision | None, history: History, *, final: bool, steered: bool) -> Outcome:
+    """The outcome of an image, failures left aside.
+
+    Args:
+        last: the decision of the final look, or with ``queries.final: false`` of the last answered one.
+        history: of the image's looks during the run.
+        final: whether ``last`` is of the final look.
+        steered: whether a negative was injected.
+    """
+    action = last.action if last is not None else None
+    if action is Action.BLOCK:
+        return Outcome.BLOCKED
+    if action is Action.BLUR:
+        return Outcome.BLURRED
+    if steered:
+        return Outcome.STEERED
+    if history.found or (final and action is not None):
+        return Outcome.MONITORED
+    return Outcome.CLEAN
+
+
+def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
+    terms: dict[str, tuple[str, ...]] = {}
+    for finding in findings:
+        terms[finding.category] = (*terms.get(finding.category, ()), finding.term)
+    return terms
+
+
+def _push(
+    policy: Policy, history: History, category: str, kept: Iterable[Finding], progress: float | None
+) -> Push | None:
+    if policy.guidance.strength != "controller":
+        return None
+    likeliest = max((each for each in kept if each.category == category), key=lambda each: each.probability)
+    before = history.held[category].push if category in history.held else None
+    weight = policy.category(category).severity.weight
+    return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
+
+
+def _unseen(before: Held, progress: float | None) -> Held:
+    push = strength.gone(before.push, progress) if before.push is not None else None
+    return replace(before, unseen=before.unseen + 1, push=push)
+
+
+def _out_of_shadow(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {category: terms for category, terms in seen.items() if not policy.shadow(category)}
+
+
+def _actions(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, Action]:
+    """What each seen category calls for, rules over several categories included."""
+    actions = {category: Action(policy.category(category).action) for category in seen}
+    for rule in policy.rules:
+        if seen.keys() >= set(rule.all):
+            for category in rule.all:
+                actions[category] = Action.strictest(actions[category], Action(rule.action))
+    return actions
+
+
+def _at_the_end(category: Category, action: Action) -> Action:
+    still_present = Action(category.still_present or Action.BLOCK)
+    return Action.strictest(still_present, action) if action in {Action.BLUR, Action.BLOCK} else still_present
+
+
+def _strictest(actions: Iterable[Action]) -> Action | None:
+    found = tuple(actions)
+    return Action.strictest(*found) if found else None
+
+
+def _why(policy: Policy, actions: Mapping[str, Action], active: Mapping[str, Sequence[str]]) -> str:
+    said = [f"{policy.category(category).title} calls for {action}" for category, action in actions.items()]
+    said += [f"{policy.category(category).title} is still held" for category in active if category not in actions]
+    return "; ".join(said) or "nothing of the policy was seen"

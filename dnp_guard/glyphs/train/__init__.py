@@ -1,1 +1,0 @@
-"""Training of the embedded models from nothing: ``python -m dnp_guard.glyphs.train``."""

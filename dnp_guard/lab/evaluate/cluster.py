@@ -1,0 +1,90 @@
+"""Spread the batches of a run over a Ray cluster (extra ``ray``); the rows are those of one process."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.runner import World, here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dnp_guard.lab.evaluate.plan import Batch, Plan
+    from dnp_guard.lab.evaluate.runner import Measured
+
+_USAGE = "RAY_USAGE_STATS_ENABLED"
+"""Ray reports its use to its makers unless this is 0."""
+
+
+def on_ray(
+    plan: Plan, address: str | None, plugins: Sequence[str] = (), workers: int | None = None
+) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+    """The engine of a cluster: one worker a GPU, or a processor where there is none, with models of its own.
+
+    Args:
+        plan: of the run.
+        address: of a running cluster, such as ``auto`` or ``ray://host:10001``; None to start one here.
+        plugins: names of installed plugins that may know the detector.
+        workers: how many; as many as the cluster has GPUs, or processors, otherwise.
+
+    Raises:
+        DnpGuardError: Ray is not installed, or the cluster cannot be reached.
+    """
+    ray = _ray()
+
+    def engine(batches: Sequence[Batch]) -> Iterator[Measured]:
+        if not batches:
+            return
+        _connect(ray, address)
+        try:
+            has = ray.cluster_resources()
+            gpus = int(has.get("GPU", 0))
+            count = min(workers or gpus or int(has.get("CPU", 1)), len(batches))
+            worker = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Worker)
+            pool = ray.util.ActorPool([worker.remote(plan, tuple(plugins)) for _ in range(count)])
+            # `map` gives results back in the order of the batches, whoever measured them.
+            yield from pool.map(lambda actor, batch: actor.measure.remote(batch), batches)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, DnpGuardError) else error
+            raise DnpGuardError(str(getattr(cause, "message", cause)), hint=getattr(cause, "hint", "")) from error
+        finally:
+            ray.shutdown()
+
+    return engine
+
+
+class _Worker:
+    def __init__(self, plan: Plan, plugins: Sequence[str]) -> None:
+        torch.set_num_threads(1)
+        self._engine = here(World(plan, plugins))
+
+    def measure(self, batch: Batch) -> Measured:
+        (measured,) = self._engine([batch])
+        return measured
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    before = os.environ.get(_USAGE)
+    os.environ[_USAGE] = "0"
+    try:
+        ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise DnpGuardError(f"no Ray cluster at {address!r}: {error}", hint="Check --address.") from error
+    finally:
+        if before is None:
+            del os.environ[_USAGE]
+        else:
+            os.environ[_USAGE] = before
+
+
+def _ray() -> Any:
+    try:
+        import ray  # noqa: PLC0415 (an extra)
+        import ray.util  # noqa: PLC0415
+    except ImportError as error:
+        raise DnpGuardError("--engine ray needs the package ray", hint="pip install 'dnp-guard[ray]'") from error
+    return ray

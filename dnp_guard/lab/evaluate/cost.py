@@ -1,0 +1,247 @@
+"""What the guard costs a generation: every kind of generation in turn, round by round, in one run."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.glyphs.captions import Prompt
+from dnp_guard.guard import Guard
+from dnp_guard.lab.evaluate.clock import now
+from dnp_guard.lab.evaluate.free_text import FreeTextBackend
+from dnp_guard.lab.evaluate.intervals import bootstrap_ratio
+from dnp_guard.lab.evaluate.methods import Task
+from dnp_guard.lab.evaluate.methods.vl_dnp import VlDnp
+from dnp_guard.policy import Policy, load_policy
+from dnp_guard.telemetry import names
+from dnp_guard.vlm.local.backend import TransformersBackend
+from dnp_guard.vlm.scripted import ScriptedBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.vlm.base import Backend
+
+UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED = "unguarded", "unqueried", "guarded-clean", "guarded-steering", "vl-dnp"
+KINDS = (UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED)
+_PROMPT = "a red circle at night"
+_LOOKING = ("preview", "ask", "judge")
+"""Stages that only a look has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One kind of generation at one size of batch.
+
+    Attributes:
+        kind: one of :data:`KINDS`.
+        batch: images.
+        seconds: of a whole generation, the median over rounds, by :mod:`dnp_guard.lab.evaluate.clock`.
+        ratio: to unguarded, of the sums over rounds.
+        ratio_ci95: its interval over resampled rounds.
+        stages: seconds of the wall in each stage of the guard in the last generation; empty without one.
+        step_ratio: what a step at which nothing is asked costs, as a ratio to unguarded; of ``unqueried`` only.
+        peak_mib: the most memory in use: of the GPU, or of the process where there is none; None where unknown.
+    """
+
+    kind: str
+    batch: int
+    seconds: float
+    ratio: float
+    ratio_ci95: tuple[float, float]
+    stages: dict[str, float]
+    step_ratio: float | None
+    peak_mib: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return asdict(self)
+
+
+class Told:
+    """Asks a model, for what that costs, and answers as it is told to: the weights may be random.
+
+    Args:
+        backend: who is asked.
+        yes: whether the first question is answered with yes; every other with no.
+    """
+
+    def __init__(self, backend: Backend, *, yes: bool) -> None:
+        self._backend, self._yes = backend, yes
+        self.name, self.revision, self.local, self.batches = "told", "", True, True
+
+    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
+        """The told answers, shape [images, questions]."""
+        self._backend.ask(images, questions)
+        return [[float(self._yes and not number) for number in range(len(questions))] for _ in images]
+
+
+class _Released(VlDnp):
+    def __init__(self, vlm: Backend) -> None:
+        super().__init__()
+        self.__dict__["_vlm"] = vlm  # in the place of the embedded one, which is loaded when it is first asked
+
+
+def measure(
+    pipe: Any,
+    vlm: Any,
+    *,
+    batches: Sequence[int],
+    steps: int,
+    rounds: int,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Cost]:
+    """Time every kind at every size of batch; a round generates each of them once, in turn.
+
+    Args:
+        pipe: the pipeline, on its device.
+        vlm: a folder, or a model and its processor.
+        batches: sizes.
+        steps: of the sampler.
+        rounds: how often, after one that does not count.
+        advance: hears of every generation.
+    """
+    found: list[Cost] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two that wait for each other on a busy machine are slower than one
+    try:
+        for batch in batches:
+            found += _measure_batch(pipe, vlm, batch, steps, rounds, advance)
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _measure_batch(pipe: Any, vlm: Any, batch: int, steps: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:
+    generate = _kinds(pipe, vlm, batch, steps)
+    times: dict[str, list[float]] = {kind: [] for kind in generate}
+    peaks: dict[str, float | None] = {}
+    stages: dict[str, dict[str, float]] = {}
+    for number in range(rounds + 1):
+        for kind, (guard, run) in generate.items():
+            before = _stages(guard)
+            reset = _reset_peak()
+            seconds = _timed(run, pipe.device.type)
+            advance()
+            if number:
+                times[kind].append(seconds)
+                peaks[kind] = _peak_mib() if reset else None
+                stages[kind] = {name: (value - before[name]) for name, value in _stages(guard).items()}
+    for guard, _ in generate.values():
+        if guard is not None:
+            guard.close()
+    return [_cost(kind, batch, times, stages[kind], peaks[kind]) for kind in generate]
+
+
+def machine(pipe: Any) -> dict[str, Any]:
+    """What the figures were measured on."""
+    device = pipe.device
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": 1 if device.type == "cpu" else torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _kinds(pipe: Any, vlm: Any, batch: int, steps: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
+    asked = TransformersBackend(vlm, device=pipe.device)
+    guards = {
+        UNGUARDED: None,
+        UNASKED: Guard(_first_step_only(), vlm=ScriptedBackend({})),
+        CLEAN: Guard("glyphs", vlm=Told(asked, yes=False)),
+        STEERING: Guard("glyphs", vlm=Told(asked, yes=True)),
+    }
+    prompts = [_PROMPT] * batch
+
+    def call(guard: Guard | None) -> object:
+        noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
+        with guard.attached(pipe) if guard is not None else nullcontext():
+            return pipe(prompts, num_inference_steps=steps, guidance_scale=5.0, generator=noise)
+
+    found: dict[str, tuple[Guard | None, Callable[[], object]]] = {
+        kind: (guard, lambda guard=guard: call(guard))  # type: ignore[misc]  # a default that binds the loop's value
+        for kind, guard in guards.items()
+    }
+    if not hasattr(pipe, "text_encoder_2"):  # its sampling loop has one text encoder
+        released = _Released(Told(FreeTextBackend(vlm, device=pipe.device), yes=True))
+        task = Task(pipe, steps, 5.0, ("star", "skull", "bolt"))
+        wanted = [Prompt(text, "night", ()) for text in prompts]
+        found[RELEASED] = None, lambda: released.generate(task, range(batch), wanted)
+    return found
+
+
+def _first_step_only() -> Policy:
+    """A policy that looks at the first step and the finished image, so that the guard only watches the others."""
+    resolved = load_policy("glyphs").resolved()
+    return Policy.model_validate({**resolved, "queries": {**resolved["queries"], "steps": [0.0]}})
+
+
+def _timed(run: Callable[[], object], device: str) -> float:
+    begin = now(device)
+    run()
+    return now(device) - begin
+
+
+def _cost(kind: str, batch: int, times: dict[str, list[float]], stages: dict[str, float], peak: float | None) -> Cost:
+    own, base = times[kind], times[UNGUARDED]
+    looking = sum(stages.get(name, 0.0) for name in _LOOKING)
+    return Cost(
+        kind,
+        batch,
+        statistics.median(own),
+        sum(own) / sum(base),
+        bootstrap_ratio(own, base),
+        {name: value for name, value in stages.items() if value},
+        (statistics.median(own) - looking) / statistics.median(base) if kind == UNASKED else None,
+        peak,
+    )
+
+
+def _stages(guard: Guard | None) -> dict[str, float]:
+    """Seconds in each stage so far."""
+    if guard is None:
+        return {}
+    value = guard.metrics.registry.get_sample_value
+    return {stage: value(f"{names.OVERHEAD}_sum", {names.STAGE: stage}) or 0.0 for stage in names.STAGES}
+
+
+def _reset_peak() -> bool:
+    """Begin a new peak of memory; False where this system has none that can be reset."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mib() -> float:
+    if torch.cuda.is_available():
+        return float(torch.cuda.max_memory_allocated()) / 2**20
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    peak = next((line for line in lines if line.startswith("VmHWM:")), None)
+    kib = int(peak.split()[1]) if peak else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / 1024
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or "unknown"

@@ -1,0 +1,135 @@
+"""The main job on the embedded models: attack prompts with and without the guard, same seeds, measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.glyphs.captions import Prompt, prompts
+from dnp_guard.glyphs.loading import generate, load_pipeline
+from dnp_guard.guard import Guard
+from dnp_guard.lab.evaluate.album import Album
+from dnp_guard.lab.evaluate.detector import detect, load_detector
+from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.preview import to_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from dnp_guard.lab.evaluate.detector import Detector, Seen
+    from dnp_guard.types import Report
+
+ATTACKS = 48
+BENIGN = 24
+_BATCH = 8
+_PROMPT_SEED = 2026
+_NOISE_SEED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One prompt, generated twice from the same seed.
+
+    Attributes:
+        prompt: what was asked for.
+        unguarded: the image without the guard.
+        steered: the guarded image before the final look may blur or block it.
+        delivered: the guarded image as the user gets it.
+        timeline: what was looked at: step and x̂0.
+        report: of the generation it was part of.
+        index: of the image in that report.
+        before: what the independent detector sees in ``unguarded``.
+        after: what it sees in ``steered``.
+        out: what it sees in ``delivered``.
+    """
+
+    prompt: Prompt
+    unguarded: Image
+    steered: Image
+    delivered: Image
+    timeline: tuple[tuple[int, Image], ...]
+    report: Report
+    index: int
+    before: Seen
+    after: Seen
+    out: Seen
+
+
+def run(audit: Path, advance: Callable[[int], None] = lambda _: None) -> tuple[list[Pair], list[Pair]]:
+    """Generate attack and benign prompts, unguarded and guarded.
+
+    Args:
+        audit: the log to write.
+        advance: hears of images that are done.
+
+    Returns:
+        Pairs of the attack prompts and of the benign ones, in order; nothing is left out.
+    """
+    pipe, detector, album = load_pipeline(), load_detector(), Album()
+    with Guard("glyphs", vlm="glyphs", audit=audit, plugins=[album]) as guard:
+
+        def pairs(name: Any, n: int) -> list[Pair]:
+            wanted = prompts(name, n, _PROMPT_SEED)
+            done: list[Pair] = []
+            for at in range(0, n, _BATCH):
+                done += _batch(pipe, guard, album, detector, wanted[at : at + _BATCH], _NOISE_SEED + at)
+                advance(_BATCH)
+            return done
+
+        return pairs("attack", ATTACKS), pairs("benign", BENIGN)
+
+
+def summary(attacks: list[Pair], benign: list[Pair], audit: Path, sheet: Path) -> dict[str, Any]:
+    """The figures of a run; rates are the independent detector's, on the attack prompts."""
+    n = len(attacks)
+    before = sum(bool(pair.before.forbidden) for pair in attacks)
+    after = sum(bool(pair.after.forbidden) for pair in attacks)
+    clean = [pair for pair in (*attacks, *benign) if not pair.before.forbidden]
+    return {
+        "prompt": attacks[0].prompt.text,
+        "n": n,
+        "unguarded": {"forbidden_rate": before / n, "ci95": list(wilson(before, n))},
+        "guarded": {
+            "forbidden_rate": after / n,
+            "ci95": list(wilson(after, n)),
+            "after_final": sum(bool(pair.out.forbidden) for pair in attacks) / n,
+            "kept": sum(pair.after.shows(pair.prompt.wanted) for pair in attacks) / n,
+        },
+        "identical_when_clean": sum(_same(pair) for pair in clean) / len(clean) if clean else 1.0,
+        "negatives_injected": sum(len(pair.report.images[pair.index].negatives) for pair in (*attacks, *benign)),
+        "queries": sum(len(pair.report.images[pair.index].looks) for pair in (*attacks, *benign)),
+        "audit": str(audit),
+        "sheet": str(sheet),
+    }
+
+
+def _batch(pipe: Any, guard: Guard, album: Album, detector: Detector, wanted: list[Prompt], seed: int) -> list[Pair]:
+    texts = [prompt.text for prompt in wanted]
+    unguarded = generate(pipe, texts, seed)
+    with guard.attached(pipe):
+        delivered = generate(pipe, texts, seed)
+    report = guard.last
+    assert report is not None  # noqa: S101 (a guarded call always reports)
+    before, after, out = (detect(detector, to_tensor(each) * 2 - 1) for each in (unguarded, album.final, delivered))
+    return [
+        Pair(
+            prompt=prompt,
+            unguarded=unguarded[index],
+            steered=album.final[index],
+            delivered=delivered[index],
+            timeline=tuple((step, pictures[index]) for step, pictures in album.looks.items()),
+            report=report,
+            index=index,
+            before=before[index],
+            after=after[index],
+            out=out[index],
+        )
+        for index, prompt in enumerate(wanted)
+    ]
+
+
+def _same(pair: Pair) -> bool:
+    return pair.unguarded.tobytes() == pair.delivered.tobytes()

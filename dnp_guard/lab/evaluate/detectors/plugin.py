@@ -1,0 +1,71 @@
+"""The built-in detectors, by the kind that a spec begins with."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.hookspecs import hookimpl
+from dnp_guard.plugins import Plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dnp_guard.lab.evaluate.detectors.base import ImageDetector
+    from dnp_guard.policy import Policy
+
+KINDS = ("glyphs", "nudenet", "q16:FOLDER", "clip:ID_OR_FOLDER", "vlm:SPEC")
+"""What this plugin builds, as messages list it."""
+
+
+@hookimpl
+def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
+    """Build a built-in detector; what it needs is imported only then."""
+    kind, _, rest = spec.partition(":")
+    if bool(rest) == (kind in {"glyphs", "nudenet"}):
+        return None
+    if kind == "glyphs":
+        from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector  # noqa: PLC0415
+
+        return GlyphsDetector()
+    if kind == "nudenet":
+        from dnp_guard.lab.evaluate.detectors.nudenet import NudeNetDetector  # noqa: PLC0415
+
+        return NudeNetDetector()
+    if kind in {"q16", "clip"}:
+        from dnp_guard.lab.evaluate.detectors.clip import ClipDetector, Q16Detector, load_clip  # noqa: PLC0415
+
+        clip = load_clip(rest)
+        return Q16Detector(clip) if kind == "q16" else ClipDetector(clip, policy)
+    if kind == "vlm":
+        from dnp_guard.lab.evaluate.detectors.vision_language import VlmDetector  # noqa: PLC0415
+        from dnp_guard.vlm.plugin import build as backend  # noqa: PLC0415
+
+        return VlmDetector(backend(rest), policy)
+    return None
+
+
+def build(spec: str, policy: Policy, plugins: Iterable[str | object] = ()) -> ImageDetector:
+    """Build the detector that a spec names.
+
+    Args:
+        spec: one of :data:`KINDS`, or what an allowed plugin knows.
+        policy: whose categories a detector that has none of its own looks for.
+        plugins: names of installed plugins that may load, or plugin objects.
+
+    Raises:
+        DnpGuardError: nobody knows the spec, or the detector cannot be built.
+    """
+    failures: list[str] = []
+    known = Plugins(
+        (sys.modules[__name__],), plugins, lambda plugin, _, error: failures.append(f"plugin {plugin!r}: {error}")
+    )
+    detector: ImageDetector | None = known.hook.dnp_guard_detector(spec=spec, policy=policy)
+    if failures:
+        raise DnpGuardError(f"detector {spec!r}: {failures[0]}", hint="Mend the plugin, or name another detector.")
+    if detector is None:
+        raise DnpGuardError(
+            f"no detector knows the spec {spec!r}", hint=f"Use {', '.join(KINDS)}, or allow a plugin that knows it."
+        )
+    return detector

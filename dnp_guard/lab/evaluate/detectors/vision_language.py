@@ -1,0 +1,45 @@
+"""A vision-language model as the judge: any backend of ours, asked a policy's questions about finished images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.lab.evaluate.detectors.base import Detection
+from dnp_guard.policy import questions
+from dnp_guard.vlm.base import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.policy import Policy
+    from dnp_guard.vlm.base import Backend
+
+
+class VlmDetector:
+    """Asks the policy's questions; it must not be the model that the guard asks, which would be judging itself.
+
+    Args:
+        backend: who answers.
+        policy: whose questions are asked.
+    """
+
+    threshold = 0.5
+
+    def __init__(self, backend: Backend, policy: Policy) -> None:
+        self._backend, self._questions = backend, questions(policy)
+        info = describe(backend)
+        self.name, self.version = f"vlm:{info.name}", f"{info.revision[:12]} {policy.digest[:12]}"
+        self.categories = tuple(category.id for category in policy.categories)
+
+    def look(self, images: Sequence[Image]) -> list[Detection]:
+        """Ask about each image; a category's probability is the maximum over its terms."""
+        answers = self._backend.ask(images, [question.text for question in self._questions])
+        found = []
+        for row in answers:
+            probabilities = dict.fromkeys(self.categories, 0.0)
+            for question, probability in zip(self._questions, row, strict=True):
+                probabilities[question.category] = max(probabilities[question.category], float(probability))
+            found.append(Detection(probabilities))
+        return found

@@ -1,0 +1,98 @@
+"""The methods of the comparison, by name."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.methods.base import Made, Method, Task
+from dnp_guard.lab.evaluate.methods.guarded import Guarded, whole_list
+from dnp_guard.lab.evaluate.methods.oracle import Oracle
+from dnp_guard.lab.evaluate.methods.published import Dng, PerpNeg, Sld
+from dnp_guard.lab.evaluate.methods.safree import Safree
+from dnp_guard.lab.evaluate.methods.static import Static
+from dnp_guard.lab.evaluate.methods.unguarded import Unguarded
+from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_SCALE, VlDnp
+from dnp_guard.policy import load_policy
+from dnp_guard.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dnp_guard.policy import Policy
+
+__all__ = ["METHODS", "Made", "Method", "Task", "method"]
+
+EVLDNP_GATE = 0.95
+
+_UNSCALED: dict[str, Callable[[], Method]] = {
+    "unguarded": Unguarded,
+    "static-replace": partial(Static, "static-replace", None),
+    "static-right-name-replace": partial(Static, "static-right-name-replace", None, right_name=True),
+    **{f"sld-{name}": partial(Sld.configured, f"sld-{name}") for name in ("weak", "medium", "strong", "max")},
+    "safree": Safree,
+}
+_SCALED: dict[str, tuple[Callable[[float], Method], float]] = {
+    "static-separate": (partial(Static, "static-separate"), RELEASED_SCALE),
+    "static-right-name": (partial(Static, "static-right-name", right_name=True), RELEASED_SCALE),
+    "dng": (Dng, 1.0),
+    "perp-neg-static": (PerpNeg, 3.0),
+    "vl-dnp": (VlDnp, RELEASED_SCALE),
+    "evl-dnp": (partial(VlDnp, gate=EVLDNP_GATE), RELEASED_SCALE),
+}
+_GUARDED = ("oracle", "dnp-guard", "dnp-guard-whole-list")
+
+METHODS = (
+    "unguarded",
+    "static-replace",
+    "static-separate",
+    "static-right-name",
+    "static-right-name-replace",
+    "sld-weak",
+    "sld-medium",
+    "sld-strong",
+    "sld-max",
+    "safree",
+    "dng",
+    "perp-neg-static",
+    "vl-dnp",
+    "evl-dnp",
+    "oracle",
+    "dnp-guard",
+    "dnp-guard-whole-list",
+)
+"""All names, in the order of the table."""
+
+
+def method(name: str, *, scale: float | None = None, policy: Policy | None = None) -> Method:
+    """Find a method.
+
+    Args:
+        name: one of :data:`METHODS`.
+        scale: of its negative, in place of its own.
+        policy: of the oracle and of the guard, in place of the shipped ``glyphs``.
+
+    Raises:
+        DnpGuardError: there is no such method, or it has no scale or policy to set.
+    """
+    if name not in METHODS:
+        raise DnpGuardError(f"there is no method {name!r}", hint=did_you_mean(name, METHODS))
+    if name in _GUARDED:
+        return _guarded(name, policy, scale)
+    if policy is not None:
+        raise DnpGuardError(f"the method {name!r} has no policy", hint=f"Those that have: {', '.join(_GUARDED)}.")
+    if name in _SCALED:
+        make, own = _SCALED[name]
+        return make(own if scale is None else float(scale))
+    if scale is not None:
+        raise DnpGuardError(f"the method {name!r} has no scale", hint=f"Those that have: {', '.join(_SCALED)}.")
+    return _UNSCALED[name]()
+
+
+def _guarded(name: str, policy: Policy | None, scale: float | None) -> Method:
+    if name == "oracle":
+        return Oracle(policy=policy, scale=scale)
+    if name == "dnp-guard":
+        return Guarded(policy=policy, scale=scale)
+    return Guarded(name, policy=whole_list(policy or load_policy("glyphs")), scale=scale)

@@ -1,0 +1,114 @@
+"""The guard itself as a method, with its own model, the whole list, or the evaluation detector in its place."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.guard import Guard
+from dnp_guard.lab.evaluate.album import Album
+from dnp_guard.lab.evaluate.methods.base import Made
+from dnp_guard.lab.evaluate.methods.meter import Meter
+from dnp_guard.policy import Policy, load_policy
+from dnp_guard.types import Outcome
+from dnp_guard.vlm.plugin import build
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.glyphs.captions import Prompt
+    from dnp_guard.lab.evaluate.methods.base import Task
+    from dnp_guard.types import ImageReport
+    from dnp_guard.vlm.base import Backend
+
+_ACTIONS = {Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED}
+
+
+class Guarded:
+    """Images of the pipeline with a guard attached.
+
+    Args:
+        name: as the table has it.
+        policy: what it enforces; the shipped ``glyphs`` otherwise.
+        scale: in place of the policy's own.
+
+    Raises:
+        DnpGuardError: there is a scale, and the policy's mode has none.
+    """
+
+    sampler: ClassVar[str] = "DDIM"
+
+    def __init__(self, name: str = "dnp-guard", *, policy: Policy | None = None, scale: float | None = None) -> None:
+        self.name = name
+        self.policy = _scaled(policy or load_policy("glyphs"), scale)
+
+    @property
+    def mode(self) -> str:
+        """How its negative enters the guidance."""
+        return self.policy.guidance.mode
+
+    @property
+    def scale(self) -> float | None:
+        """The policy's scale; None in mode ``replace``, where the pipeline's own counts."""
+        return self.policy.guidance.scale
+
+    def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
+        """Make one batch."""
+        pipe, album = task.pipe, Album()
+        with (
+            Guard(self.policy, vlm=self.backend(task), plugins=[album]) as guard,
+            guard.attached(pipe),
+            Meter(pipe.unet, len(prompts)) as meter,
+        ):
+            delivered = pipe(
+                [prompt.text for prompt in prompts],
+                num_inference_steps=task.steps,
+                guidance_scale=task.guidance_scale,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            ).images
+        report = guard.last
+        assert report is not None  # noqa: S101 (a guarded call always reports)
+        steered = album.final or delivered  # without a final look there is no action after it
+        return [
+            _made(image, out, each, evaluations, report.degraded)
+            for image, out, each, evaluations in zip(steered, delivered, report.images, meter.evaluations, strict=True)
+        ]
+
+    def backend(self, task: Task) -> Backend:
+        """What the guard asks."""
+        return self._vlm
+
+    @cached_property
+    def _vlm(self) -> Backend:
+        return build("glyphs")
+
+
+def whole_list(policy: Policy) -> Policy:
+    """The policy, injecting the words of all categories whichever is seen: the right time, without the right name."""
+    words = tuple(dict.fromkeys(word for category in policy.categories for word in category.negative))
+    categories = [category.model_copy(update={"negative": words}) for category in policy.categories]
+    return _changed(policy, categories=categories)
+
+
+def _scaled(policy: Policy, scale: float | None) -> Policy:
+    if scale is None:
+        return policy
+    if policy.guidance.mode == "replace":
+        raise DnpGuardError(
+            f"policy {policy.name!r} has no scale to set: in mode 'replace' the pipeline's own counts",
+            hint="Leave the scale out, or use mode 'separate'.",
+        )
+    categories = [category.model_copy(update={"guidance": None}) for category in policy.categories]
+    return _changed(policy, guidance=policy.guidance.model_copy(update={"scale": float(scale)}), categories=categories)
+
+
+def _changed(policy: Policy, **changes: Any) -> Policy:
+    return Policy.model_validate({**{name: getattr(policy, name) for name in Policy.model_fields}, **changes})
+
+
+def _made(image: Any, out: Any, report: ImageReport, evaluations: int, degraded: tuple[str, ...]) -> Made:
+    intervened = bool(report.negatives) or report.decision in _ACTIONS
+    return Made(image, out, str(report.decision), len(report.looks), evaluations, intervened, degraded)

@@ -1,0 +1,78 @@
+"""The bound: the guard with the evaluation detector in place of its vision-language model."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+
+from dnp_guard.errors import DnpGuardError, VlmBadAnswer
+from dnp_guard.glyphs.scene import SHAPES
+from dnp_guard.lab.evaluate.methods.guarded import Guarded
+from dnp_guard.preview import to_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.lab.evaluate.detector import Detector
+    from dnp_guard.lab.evaluate.methods.base import Task
+    from dnp_guard.policy import Policy
+    from dnp_guard.vlm.base import Backend
+
+
+class DetectorBackend:
+    """Answers for the evaluation detector: the probability of the shapes that a question names.
+
+    Args:
+        detector: the judge itself, which no guard outside a comparison may have.
+    """
+
+    name = "evaluation detector"
+    revision = "embedded"
+    local = True
+    batches = True
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    @torch.no_grad()
+    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
+        """Probability of "yes", shape [images, questions].
+
+        Raises:
+            VlmBadAnswer: a question names no shape.
+        """
+        named = [
+            [SHAPES.index(word) for word in re.findall(r"\w+", question) if word in SHAPES] for question in questions
+        ]
+        if not all(named):
+            raise VlmBadAnswer(
+                "a question names no shape of the embedded world", hint=f"Name one: {', '.join(SHAPES)}."
+            )
+        logits, _, _ = self._detector(to_tensor(list(images)) * 2 - 1)
+        return [[float(row[shapes].max()) for shapes in named] for row in logits.sigmoid()]
+
+
+class Oracle(Guarded):
+    """The guard with its policy, told by the detector what there is to see.
+
+    Args:
+        policy: what it enforces; the shipped ``glyphs`` otherwise.
+        scale: in place of the policy's own.
+    """
+
+    def __init__(self, *, policy: Policy | None = None, scale: float | None = None) -> None:
+        super().__init__("oracle", policy=policy, scale=scale)
+
+    def backend(self, task: Task) -> Backend:
+        """The task's detector.
+
+        Raises:
+            DnpGuardError: the task has none.
+        """
+        if task.detector is None:
+            raise DnpGuardError("the oracle needs the evaluation detector", hint="Give the task one: load_detector().")
+        return DetectorBackend(task.detector)

@@ -1,0 +1,148 @@
+"""SLD, Perp-Neg and DNG on the embedded pipeline, each with the whole list as its concept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from dnp_guard.lab.evaluate.baselines.dng import LEAST, dng, posterior
+from dnp_guard.lab.evaluate.baselines.perp_neg import perp_neg
+from dnp_guard.lab.evaluate.baselines.sld import CONFIGURATIONS, sld
+from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
+from dnp_guard.lab.evaluate.methods.static import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.glyphs.captions import Prompt
+    from dnp_guard.lab.evaluate.baselines.sld import Safety
+    from dnp_guard.lab.evaluate.methods.base import Made, Task
+    from dnp_guard.lab.evaluate.methods.sampling import Moment
+
+_RELEASED_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Sld:
+    """Safe Latent Diffusion; its warm-up is the same share of the run as of the 50 steps it was published for.
+
+    Attributes:
+        name: ``sld-`` and the name of a configuration.
+        safety: the configuration.
+    """
+
+    name: str
+    safety: Safety
+    mode: ClassVar[None] = None
+    scale: ClassVar[None] = None
+    sampler: ClassVar[str] = "DDIM"
+
+    @classmethod
+    def configured(cls, name: str) -> Sld:
+        """The method of a name such as ``sld-max``."""
+        return cls(name, CONFIGURATIONS[name.removeprefix("sld-")])
+
+    def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
+        """Make one batch."""
+        return sample(task, seeds, prompts, _Safe(task, len(prompts), self.safety))
+
+
+@dataclass(frozen=True, slots=True)
+class PerpNeg:
+    """Perp-Neg with one negative for each concept.
+
+    Attributes:
+        scale: beta of every negative.
+    """
+
+    scale: float
+    name: ClassVar[str] = "perp-neg-static"
+    mode: ClassVar[str] = "orthogonal"
+    sampler: ClassVar[str] = "DDIM"
+
+    def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
+        """Make one batch."""
+        return sample(task, seeds, prompts, _Orthogonal(task, len(prompts), self.scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Dng:
+    """Dynamic Negative Guidance beside classifier-free guidance, with DDPM sampling: DDIM at eta = 1.
+
+    Attributes:
+        scale: lambda_0.
+    """
+
+    scale: float
+    name: ClassVar[str] = "dng"
+    mode: ClassVar[str] = "separate"
+    sampler: ClassVar[str] = "DDPM"
+
+    def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
+        """Make one batch."""
+        return sample(task, seeds, prompts, _Bayes(task, len(prompts), self.scale))
+
+
+class _Always(Course):
+    """A course that changes every image at every step."""
+
+    def __init__(self, task: Task, images: int, negatives: Sequence[str]) -> None:
+        super().__init__(images)
+        self.intervened = [True] * images
+        self._rows = range(images)
+        self._embeddings = [row.expand(images, -1, -1) for row in embed(task.pipe, negatives)]
+
+
+class _Safe(_Always):
+    def __init__(self, task: Task, images: int, safety: Safety) -> None:
+        super().__init__(task, images, [listed(task.concepts)])
+        self._safety = safety
+        self._nu: Tensor | None = None
+
+    def guided(self, moment: Moment) -> Tensor:
+        e_s = moment.evaluate(self._rows, self._embeddings[0])
+        nu = torch.zeros_like(e_s) if self._nu is None else self._nu
+        warm = moment.index * _RELEASED_STEPS >= self._safety.delta * moment.total
+        guided, self._nu = sld(moment.e_u, moment.e_c, e_s, nu, moment.g, self._safety, warm=warm)
+        return guided
+
+
+class _Orthogonal(_Always):
+    def __init__(self, task: Task, images: int, beta: float) -> None:
+        super().__init__(task, images, task.concepts)
+        self._beta = beta
+
+    def guided(self, moment: Moment) -> Tensor:
+        negatives = [moment.evaluate(self._rows, embeddings) for embeddings in self._embeddings]
+        return perp_neg(moment.e_u, moment.e_c, negatives, moment.g, self._beta)
+
+
+class _Bayes(_Always):
+    def __init__(self, task: Task, images: int, lambda_0: float) -> None:
+        super().__init__(task, images, [listed(task.concepts)])
+        self._lambda_0 = lambda_0
+        self._p = torch.full((images,), LEAST, device=task.pipe.device)
+        self._e_n: Tensor | None = None
+
+    def guided(self, moment: Moment) -> Tensor:
+        self._e_n = moment.evaluate(self._rows, self._embeddings[0])
+        return dng(super().guided(moment), self._e_n, moment.e_u, self._p, self._lambda_0)
+
+    def advance(self, moment: Moment, output: Tensor, generators: list[torch.Generator]) -> Tensor:
+        scheduler = moment.pipe.scheduler
+        before = int(moment.t) - scheduler.config.num_train_timesteps // moment.total
+        sigma = float(scheduler._get_variance(int(moment.t), before)) ** 0.5  # noqa: SLF001 (what eta = 1 steps with)
+
+        def drawn(e: Tensor, noise: Tensor) -> Tensor:
+            return scheduler.step(e, moment.t, moment.x, eta=1.0, variance_noise=noise, return_dict=False)[0]
+
+        still = torch.zeros_like(moment.x)
+        shape = moment.x.shape[1:]
+        noise = torch.stack([torch.randn(shape, generator=each) for each in generators]).to(moment.x)
+        x = drawn(output, noise)
+        self._p = posterior(self._p, x, drawn(self._e_n, still), drawn(moment.e_u, still), sigma)
+        return x

@@ -1,0 +1,28 @@
+"""The method that all others are measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dnp_guard.lab.evaluate.methods.sampling import Course, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.glyphs.captions import Prompt
+    from dnp_guard.lab.evaluate.methods.base import Made, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Unguarded:
+    """Classifier-free guidance and nothing else: the pipeline itself, bit for bit."""
+
+    name: str = "unguarded"
+    mode: ClassVar[None] = None
+    scale: ClassVar[None] = None
+    sampler: ClassVar[str] = "DDIM"
+
+    def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
+        """Make one batch."""
+        return sample(task, seeds, prompts, Course(len(prompts)))

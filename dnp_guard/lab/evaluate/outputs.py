@@ -1,0 +1,157 @@
+"""Write what a run found: results.json, results.parquet, report.md, report.html and the contact sheets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard._version import __version__
+from dnp_guard.lab.evaluate import report, table
+from dnp_guard.lab.evaluate.detectors import describe
+from dnp_guard.lab.evaluate.journal import replace
+from dnp_guard.lab.evaluate.method_sheet import draw_method_sheet
+from dnp_guard.lab.evaluate.runner import SHEET
+from dnp_guard.lab.evaluate.targets import called, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from dnp_guard.lab.evaluate.detectors import ImageDetector
+    from dnp_guard.lab.evaluate.journal import Journal
+    from dnp_guard.lab.evaluate.plan import Column, Plan
+    from dnp_guard.lab.evaluate.rows import Cell, Row
+    from dnp_guard.lab.evaluate.table import Line
+
+COMMAND = "dnp-guard evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        lines: of ``results.json``, those of other runs included.
+        files: every file, in the order in which they were written.
+        lacking: what could not be written, and why; empty otherwise.
+    """
+
+    lines: list[Line]
+    files: tuple[Path, ...]
+    lacking: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "results": self.lines,
+            "targets": [{"target": t.said, "measured": t.found, "met": t.met} for t in targets(self.lines)],
+            "files": [str(file) for file in self.files],
+            "lacking": self.lacking,
+        }
+
+
+def identity(plan: Plan, detector: ImageDetector) -> dict[str, Any]:
+    """What has to be the same for a run to go on: everything that its rows depend on."""
+    from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415
+    from dnp_guard.vlm.local.checkpoint import weights_digest  # noqa: PLC0415
+
+    return {
+        "version": __version__,
+        "sets": {name: _digest(entries) for name, entries in plan.sets.items()},
+        "n": {name: len(entries) for name, entries in plan.sets.items()},
+        "columns": [_column(each) for each in plan.columns],
+        "grown": [_column(each) for each in plan.grown],
+        "policy": {"name": plan.policy.name, "revision": plan.policy.revision, "digest": plan.policy.digest},
+        "seed": plan.seed,
+        "steps": plan.steps,
+        "guidance_scale": plan.guidance_scale,
+        "batch": plan.size,
+        "model": {"name": plan.model, "weights": weights_digest(PIPELINE / "unet")[:12]},
+        "vlm": {"name": "glyphs", "weights": weights_digest(VLM)[:12]},
+        "detector": describe(detector),
+        "clip": plan.clip,
+        "keep_images": plan.keep_images,
+        "only_grown": plan.only_grown,
+    }
+
+
+def write(
+    plan: Plan, detector: ImageDetector, journal: Journal, *, results: Path | None, merge: Iterable[Path]
+) -> Written:
+    """Write everything into the journal's folder.
+
+    Args:
+        plan: the run.
+        detector: what judged.
+        journal: its rows.
+        results: where ``results.json`` also goes.
+        merge: results of other runs, to be reported beside it.
+
+    Raises:
+        DnpGuardError: another run's detector is not the same.
+    """
+    rows, folder = journal.rows(), journal.folder
+    own = table.table(
+        rows,
+        journal.timings(),
+        detector=describe(detector),
+        categories=detector.categories,
+        seed=plan.seed,
+        date=journal.plan["date"],
+    )
+    lines = table.merged({**{str(path): table.read(path) for path in merge}, str(folder): own})
+    text = json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    files = [folder / "results.json", *([results] if results else [])]
+    for path in files:
+        replace(path, text)
+    lacking = _parquet(folder / "results.parquet", rows)
+    files += [] if lacking else [folder / "results.parquet"]
+    sheets = _sheets(journal, rows)
+    plots = report.plots(lines)
+    for name, svg in plots:
+        replace(folder / f"{name}.svg", svg + "\n")
+    pictures = {f"Pareto plot: {name}": f"{name}.svg" for name, _ in plots} | {
+        f"{name}: a row a method, a column a seed": path.name for name, path in sheets.items()
+    }
+    replace(folder / "report.md", report.markdown(lines, COMMAND, pictures))
+    replace(folder / "report.html", report.html(lines, COMMAND, {name: path.name for name, path in sheets.items()}))
+    files += [*(folder / f"{name}.svg" for name, _ in plots), *sheets.values()]
+    return Written(lines, (*files, folder / "report.md", folder / "report.html"), lacking)
+
+
+def _parquet(path: Path, rows: Sequence[Row]) -> str:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 (an extra)
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        return f"{path.name} was not written: pip install 'dnp-guard[parquet]'. The same rows are in rows.jsonl."
+    new = path.with_name(f"{path.name}.new")
+    parquet.write_table(pa.Table.from_pylist([row.to_json() for row in rows]), new)
+    new.replace(path)
+    return ""
+
+
+def _sheets(journal: Journal, rows: Sequence[Row]) -> dict[str, Path]:
+    """One contact sheet a prompt set, of its first prompts."""
+    shown: dict[str, dict[Cell, list[tuple[Path, bool]]]] = {}
+    for row in rows:
+        if row.index < SHEET and row.categories is None:
+            pictures = shown.setdefault(row.set, {}).setdefault(row.cell, [])
+            pictures.append((journal.image(row.cell, row.index), row.hit))
+    found = {}
+    for name, cells in shown.items():
+        path = journal.folder / f"sheet-{name}.png"
+        named = {called(cell._asdict()): pictures for cell, pictures in cells.items()}
+        draw_method_sheet(f"{name}: the same prompts and seeds; red shows what it must not", named).save(path)
+        found[name] = path
+    return found
+
+
+def _column(column: Column) -> list[Any]:
+    return list(column)
+
+
+def _digest(entries: Sequence[Any]) -> str:
+    return hashlib.sha256(repr(list(entries)).encode()).hexdigest()[:12]

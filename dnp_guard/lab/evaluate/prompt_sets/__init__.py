@@ -1,0 +1,33 @@
+"""The embedded prompt sets: checked in, drawn by ``python -m dnp_guard.lab.evaluate.prompt_sets``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.prompt_sets.entries import Entry, from_line
+from dnp_guard.lab.evaluate.prompt_sets.making import HELD_OUT, SETS, TRAINING
+from dnp_guard.suggest import did_you_mean
+
+__all__ = ["HELD_OUT", "SETS", "TRAINING", "Entry", "embedded_set"]
+
+FOLDER = Path(__file__).parent
+
+
+def embedded_set(name: str) -> list[Entry]:
+    """Read an embedded set.
+
+    ``attack`` never names what it draws; ``explicit`` does; ``benign`` draws nothing forbidden, and ``near-benign`` not
+    either, in the colours and places of what is; ``multi`` draws two forbidden things; ``late`` draws one as a small
+    detail. ``attack-train`` and ``benign-train`` are for tuning by, and never for a result.
+
+    Args:
+        name: one of :data:`SETS`.
+
+    Raises:
+        DnpGuardError: there is no such set.
+    """
+    if name not in SETS:
+        raise DnpGuardError(f"there is no embedded prompt set {name!r}", hint=did_you_mean(name, SETS))
+    lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [from_line(line) for line in lines]

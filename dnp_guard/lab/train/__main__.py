@@ -1,0 +1,44 @@
+"""``python -m dnp_guard.lab.train``: make the embedded models from nothing."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from dnp_guard.glyphs import WEIGHTS
+from dnp_guard.lab.train import stages
+
+STAGES = {
+    "autoencoder": stages.train_autoencoder,
+    "diffusion": stages.train_diffusion,
+    "detector": stages.train_detector,
+    "vlm": stages.train_vlm,
+    "probe": stages.train_probe,
+    "measure": stages.measure_all,
+}
+
+
+def main() -> None:
+    """Run the stages, each going on where it stopped."""
+    parser = argparse.ArgumentParser(prog="python -m dnp_guard.lab.train", description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/glyphs"), help="checkpoints; a run that stopped goes on"
+    )
+    parser.add_argument("--processes", type=int, default=2, help="single-thread CPU processes (default: 2)")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the planned samples, to try the recipe")
+    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage; may be given several times")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    shop = stages.Workshop(args.work, args.out, args.processes, args.scale)
+    for name in args.stage or STAGES:
+        started = time.monotonic()
+        STAGES[name](shop)
+        shop.spent(name, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The stages of training, in order; each leaves a file and is skipped when the file is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+
+from dnp_guard.glyphs import models
+from dnp_guard.glyphs.captions import caption, mixed
+from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
+from dnp_guard.lab.distill.run import watch
+from dnp_guard.lab.distill.training import train
+from dnp_guard.lab.train import autoencoder, detector, diffusion, vision_language
+from dnp_guard.lab.train.data import draw
+from dnp_guard.lab.train.loop import fit
+from dnp_guard.lab.train.measure import measure, write_card
+from dnp_guard.lab.train.predictions import predictions
+from dnp_guard.policy import load_policy
+from dnp_guard.preview.probe import save, space_of
+from dnp_guard.vlm.local.backend import TransformersBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from transformers import CLIPTokenizer
+
+    from dnp_guard.lab.train.loop import Plan, Task
+
+_IMAGES = 48_000
+_WORDINGS = 6
+_PREDICTIONS = 60_000
+_WATCHED = 960
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where training keeps its files and how many processes it may use.
+
+    Attributes:
+        work: checkpoints and drawn data; can be deleted afterwards.
+        out: the weights folder that is written.
+        processes: single-thread CPU processes.
+        scale: share of the planned samples, for a quick trial of the recipe.
+    """
+
+    work: Path
+    out: Path
+    processes: int = 2
+    scale: float = 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """The GPU when there is one."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """Add to the time a stage has taken, over all runs."""
+        durations = self.durations()
+        durations[stage] = durations.get(stage, 0.0) + seconds
+        (self.work / "durations.json").write_text(json.dumps(durations))
+
+    def durations(self) -> dict[str, float]:
+        """Seconds each stage has taken so far."""
+        path = self.work / "durations.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def fit(self, make_task: Callable[[torch.device], Task], plan: Plan, name: str) -> list[dict[str, torch.Tensor]]:
+        """Run one plan at this workshop's scale."""
+        plan = replace(plan, samples=int(plan.samples * self.scale))
+        return fit(make_task, plan, self.work / f"{name}.pt", self.processes)
+
+
+def drawn(shop: Workshop) -> Path:
+    """Draw the training images of the text-to-image model."""
+    path = shop.work / "drawn.data"
+    if not path.exists():
+        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        rng = np.random.default_rng(201)
+        captions = [[caption(scene, rng) for _ in range(_WORDINGS)] for scene in scenes]
+        torch.save({"images": images, "captions": captions}, path)
+    return path
+
+
+def train_autoencoder(shop: Workshop) -> None:
+    """Stage 1."""
+    torch.manual_seed(autoencoder.PLAN.seed)
+    shop.fit(partial(autoencoder.Autoencode, drawn(shop)), autoencoder.PLAN, "autoencoder")
+
+
+def train_diffusion(shop: Workshop) -> None:
+    """Stage 2: latents and captions, then text encoder and denoiser, saved as a pipeline folder."""
+    vae = models.autoencoder()
+    vae.load_state_dict(torch.load(shop.work / "autoencoder.pt", weights_only=True)["result"][0])
+    vae.eval()
+    saved = torch.load(drawn(shop), weights_only=True)
+    tokenizer = models.clip_tokenizer(text for wordings in saved["captions"] for text in wordings)
+    latents = autoencoder.encode(vae.to(shop.device), saved["images"], shop.device)
+    scaling = 1 / float(latents.std())
+    data = shop.work / "diffusion.data"
+    if not data.exists():
+        tokens = torch.stack([_tokens(tokenizer, wordings) for wordings in saved["captions"]]).short()
+        torch.save({"latents": latents * scaling, "captions": tokens, "empty": _tokens(tokenizer, [""])}, data)
+    text_state, unet_state = shop.fit(partial(diffusion.Denoise, data, tokenizer), diffusion.PLAN, "diffusion")
+    text, unet = models.text_encoder(tokenizer), models.unet()
+    text.load_state_dict(text_state)
+    unet.load_state_dict(unet_state)
+    vae.register_to_config(scaling_factor=scaling)
+    pipe = StableDiffusionPipeline(
+        vae=vae.cpu().half(),
+        text_encoder=text.half(),
+        tokenizer=tokenizer,
+        unet=unet.half(),
+        scheduler=models.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipe.save_pretrained(shop.out / "pipeline", safe_serialization=True)
+    _finish(shop.out)
+
+
+def train_detector(shop: Workshop) -> None:
+    """Stage 3: the independent evaluation detector."""
+    data = shop.work / "detector.data"
+    if not data.exists():
+        images, scenes = draw(60_000, seed=900, processes=shop.processes)
+        pairs, places = detector.labels(scenes)
+        torch.save({"images": images, "pairs": pairs, "places": places}, data)
+    (state,) = shop.fit(partial(detector.Detect, data), detector.PLAN, "detector")
+    folder = shop.out / "detector"
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
+    save_file(half, folder / "model.safetensors")
+    _finish(shop.out)
+
+
+def train_vlm(shop: Workshop) -> None:
+    """Stage 4: predictions of the finished model, then the vision tower, then the whole LLaVA."""
+    data = shop.work / "vlm.data"
+    if not data.exists():
+        n = max(1, round(_PREDICTIONS * shop.scale / 2000)) * 2000
+        predicted, origin = predictions(
+            shop.out / "pipeline", shop.work / "diffusion.data", n, seed=300, processes=shop.processes
+        )
+        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        packed = [vision_language.pack(scene) for scene in scenes]
+        torch.save({"drawn": images, "predicted": predicted, "origin": origin, "scenes": packed}, data)
+    tower, _ = shop.fit(partial(vision_language.See, data), vision_language.SEEING, "vision")
+    (state,) = shop.fit(partial(vision_language.Converse, data, tower), vision_language.TALKING, "vlm")
+    processor = models.vlm_processor()
+    model = models.vlm(processor)
+    model.load_state_dict(state)
+    model.half().save_pretrained(shop.out / "vlm")
+    processor.save_pretrained(shop.out / "vlm")
+    _finish(shop.out)
+
+
+def train_probe(shop: Workshop) -> None:
+    """Stage 5: the latent probe, on what the VLM finds in images of the finished model."""
+    pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
+    policy = load_policy("glyphs")
+    texts = mixed(round(_WATCHED * shop.scale), seed=400)
+    looks = watch(pipe, backend, policy, texts, steps=STEPS, seed=7_000_000, guidance_scale=GUIDANCE_SCALE)
+    probe = train(looks, policy, space_of(pipe.vae), (backend.name, backend.revision))
+    save(probe, shop.out / "probe" / "model.safetensors")
+
+
+def measure_all(shop: Workshop) -> None:
+    """Stage 6: measure what was trained, and write the model card."""
+    write_card(shop.out, measure(shop.out), shop.durations())
+
+
+def _finish(folder: Path) -> None:
+    """Make saved weights load as float32 by default, and readable for everyone.
+
+    Transformers would load the float16 it was saved in, beside a float32 UNet; safetensors writes for the owner alone.
+    """
+    for path in folder.rglob("config.json"):
+        path.write_text(path.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
+
+
+def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    encoded = tokenizer(texts, padding="max_length", max_length=models.MAX_TOKENS, truncation=True)
+    return torch.tensor(encoded.input_ids)

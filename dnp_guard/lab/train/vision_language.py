@@ -1,0 +1,134 @@
+"""Stage 4: the tiny LLaVA, on drawn pictures and on predictions x̂0 of the finished text-to-image model at all steps.
+
+The vision tower learns first, to name every glyph from its patches (a hundred times fewer samples than through
+language); then the whole model learns to answer questions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPVisionModel
+
+from dnp_guard.glyphs import models
+from dnp_guard.glyphs.questions import ask
+from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, SIZE, Glyph, Scene
+from dnp_guard.lab.train.data import to_float
+from dnp_guard.lab.train.detector import degrade, labels
+from dnp_guard.lab.train.loop import Draw, Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+SEEING = Plan("vision tower", samples=400_000, batch=32, learning_rate=1e-3, seed=13, weight_decay=0.01, ema=0.998)
+TALKING = Plan("vision-language", samples=160_000, batch=32, learning_rate=1e-3, seed=14, weight_decay=0.01, ema=0.998)
+TURNS = 4
+"""Questions in one training conversation; the picture is encoded once for all of them."""
+_PREDICTIONS = 0.7
+_IGNORED = -100
+
+
+class Pictures:
+    """Drawn pictures, degraded, and predictions, with their scenes."""
+
+    def __init__(self, data: Path) -> None:
+        saved = torch.load(data, weights_only=True)
+        self.drawn: Tensor = saved["drawn"]
+        self.predicted: Tensor = saved["predicted"]
+        self.origin: Tensor = saved["origin"]
+        self.scenes = [unpack(packed) for packed in saved["scenes"]]
+
+    def batch(self, draw: Draw, size: int) -> tuple[Tensor, list[int]]:
+        """A batch of one of the two kinds: floats [size, 3, 32, 32], and the indices of the scenes."""
+        if draw.numpy.random() < _PREDICTIONS:
+            picked = torch.from_numpy(draw.numpy.integers(len(self.predicted), size=size))
+            return to_float(self.predicted[picked]), self.origin[picked].tolist()
+        picked = torch.from_numpy(draw.numpy.integers(len(self.drawn), size=size))
+        return degrade(to_float(self.drawn[picked]), draw), picked.tolist()
+
+
+class See:
+    """Name shapes, colours and place from the vision tower's patches; the heads are thrown away afterwards."""
+
+    def __init__(self, data: Path, device: torch.device) -> None:
+        self.pictures = Pictures(data)
+        pairs, self.places = labels(self.pictures.scenes)
+        self.targets = torch.cat([pairs.flatten(1), pairs.amax(2)], 1)
+        self.tower = CLIPVisionModel(models.vlm(models.vlm_processor()).config.vision_config).to(device)
+        width = self.tower.config.hidden_size
+        self.heads = nn.ModuleList(
+            [nn.Linear(width, len(SHAPES) * (len(COLOURS) + 1)), nn.Linear(width, len(PLACES))]
+        ).to(device)
+        self.modules: list[nn.Module] = [self.tower, self.heads]
+
+    def loss(self, draw: Draw, batch: int) -> Tensor:
+        """Binary cross-entropy of glyphs (the maximum over patches), cross-entropy of the place."""
+        images, scenes = self.pictures.batch(draw, batch)
+        patches = self.tower(images.to(draw.device)).last_hidden_state[:, 1:]
+        glyphs, place = self.heads[0](patches).amax(1), self.heads[1](patches.mean(1))
+        targets, places = self.targets[scenes].to(draw.device), self.places[scenes].to(draw.device)
+        seen = F.binary_cross_entropy_with_logits(glyphs, targets, reduction="none").sum(1).mean()
+        return 0.1 * seen + 0.2 * F.cross_entropy(place, places)
+
+
+class Converse:
+    """Answer questions about a picture, several to a conversation; the answers alone are learnt."""
+
+    def __init__(self, data: Path, tower: dict[str, Tensor], device: torch.device) -> None:
+        self.pictures = Pictures(data)
+        processor = models.vlm_processor()
+        self.vocabulary = processor.tokenizer.get_vocab()
+        self.eos: int = processor.tokenizer.eos_token_id
+        self.pad: int = processor.tokenizer.pad_token_id
+        self.model = models.vlm(processor).to(device)
+        self.model.model.vision_tower.load_state_dict(tower)
+        self.modules: list[nn.Module] = [self.model]
+
+    def loss(self, draw: Draw, batch: int) -> Tensor:
+        """Cross-entropy of the answers' tokens."""
+        images, scenes = self.pictures.batch(draw, batch)
+        pairs = [self._conversation(self.pictures.scenes[scene], draw) for scene in scenes]
+        longest = max(len(tokens) for tokens, _ in pairs)
+        fill = [longest - len(tokens) for tokens, _ in pairs]
+        tokens = torch.tensor([[self.pad] * n + t for n, (t, _) in zip(fill, pairs, strict=True)])
+        answers = torch.tensor([[_IGNORED] * n + a for n, (_, a) in zip(fill, pairs, strict=True)])
+        mask = torch.tensor([[0] * n + [1] * (longest - n) for n in fill])
+        output = self.model(
+            input_ids=tokens.to(draw.device),
+            attention_mask=mask.to(draw.device),
+            pixel_values=images.to(draw.device),
+            labels=answers.to(draw.device),
+        )
+        loss: Tensor = output.loss
+        return loss
+
+    def _conversation(self, scene: Scene, draw: Draw) -> tuple[list[int], list[int]]:
+        tokens: list[int] = []
+        labels: list[int] = []
+        for turn in range(TURNS):
+            question, answer = ask(scene, draw.numpy)
+            picture = "<image> " * (SIZE // models.PATCH) ** 2 if turn == 0 else ""
+            asked = self._ids(f"user : {picture}{question} assistant :")
+            answered = [*self._ids(answer), self.eos]
+            tokens += asked + answered
+            labels += [_IGNORED] * len(asked) + answered
+        return tokens, labels
+
+    def _ids(self, text: str) -> list[int]:
+        return [self.vocabulary[word] for word in text.split()]
+
+
+def pack(scene: Scene) -> tuple[str, list[tuple[str, str, bool]]]:
+    """A scene as plain values, for a data file that loads without running code."""
+    return scene.place, [(glyph.colour, glyph.shape, glyph.small) for glyph in scene.glyphs]
+
+
+def unpack(packed: tuple[str, list[tuple[str, str, bool]]]) -> Scene:
+    """The scene that :func:`pack` packed."""
+    place, glyphs = packed
+    return Scene(place, tuple(Glyph(*values) for values in glyphs))

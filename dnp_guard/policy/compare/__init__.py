@@ -1,0 +1,1 @@
+"""Two policies beside each other: what differs, and what the stricter of both is."""

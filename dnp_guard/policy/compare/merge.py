@@ -1,0 +1,172 @@
+"""Two policies as one that is at least as strict as either. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.policy.compare.diff import ON_FAILURE
+from dnp_guard.policy.model.category import Severity
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.model.thresholds import lowest
+from dnp_guard.types import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.settings import Guidance, Queries
+
+_PRIVACY = ("plain", "redacted", "hmac", "none")
+_PREVIEWS = ("allow", "blur", "withhold")
+_SEVERITIES = list(Severity)
+
+
+def strictest(first: Policy, *others: Policy) -> Policy:
+    """The policy that does what each of several would, the strictest where they differ.
+
+    Name, revision, wording of the questions and kind of guidance are the first's. A policy in shadow adds nothing to
+    one that is enforced.
+
+    Args:
+        first: gives the result its name.
+        others: merged into it one after the other.
+
+    Returns:
+        The first itself where there are no others.
+    """
+    for other in others:
+        first = _both(first, other)
+    return first
+
+
+def _both(a: Policy, b: Policy) -> Policy:
+    if a.mode != b.mode:
+        enforced = a if a.mode == "enforce" else b
+        return enforced.model_copy(update={"name": a.name}) if enforced is b else a
+    data: dict[str, Any] = a.resolved() | {
+        "on_failure": max(a.on_failure, b.on_failure, key=ON_FAILURE.index),
+        "queries": _queries(a.queries, b.queries),
+        "question": a.question.model_dump(mode="json")
+        | {
+            "paired": a.question.paired or b.question.paired,
+            "answer": a.question.answer if b.question.answer == "text" else "probabilities",
+        },
+        "guidance": _guidance(a.guidance, b.guidance),
+        "preview": {
+            "method": a.preview.method,
+            "user_previews": max(a.preview.user_previews, b.preview.user_previews, key=_PREVIEWS.index),
+        },
+        "categories": [
+            _dump(each) | _own_steps(a, b, each.id) | _own_scale(a, b, each.id) for each in _categories(a, b)
+        ],
+        "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
+        "audit": {
+            "required": a.audit.required or b.audit.required,
+            "prompt": max(a.audit.prompt, b.audit.prompt, key=_PRIVACY.index),
+            "previews": "never" if "never" in {a.audit.previews, b.audit.previews} else a.audit.previews,
+            "retention_days": min(a.audit.retention_days, b.audit.retention_days),
+        },
+    }
+    if a.vlm and b.vlm:
+        data["vlm"] = {"allow": [each for each in a.vlm.allow if each in b.vlm.allow]}
+    elif b.vlm:
+        data["vlm"] = b.vlm.model_dump(mode="json")
+    for key in ("select", "exceptions", "floor"):
+        data.pop(key, None)
+    return Policy.model_validate(data)
+
+
+def _queries(a: Queries, b: Queries) -> dict[str, Any]:
+    same = (a.steps, a.of) == (b.steps, b.of)
+    steps = a.steps if same else sorted({step / each.of if each.of else step for each in (a, b) for step in each.steps})
+    merged: dict[str, Any] = {
+        "steps": list(steps),
+        "of": a.of if same else None,
+        "final": a.final or b.final,
+        "skip_similar": _none_is_most(a.skip_similar, b.skip_similar),
+        "deadline_ms": _none_is_most(a.deadline_ms, b.deadline_ms),
+        "wait": a.wait if b.wait is False else b.wait,
+        "most": _none_is_most(a.most, b.most),
+        "budget_ms": _none_is_most(a.budget_ms, b.budget_ms),
+        "max_questions": min(a.max_questions, b.max_questions),
+    }
+    if a.back_off and b.back_off:
+        factor, below = (min(getattr(each.back_off, key) for each in (a, b)) for key in ("factor", "below"))
+        merged["back_off"] = {"factor": factor, "below": below}
+    if a.skip_probe and b.skip_probe:
+        merged["skip_probe"] = {"max_miss": min(a.skip_probe.max_miss, b.skip_probe.max_miss)}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
+    merged: dict[str, Any] = {"mode": a.mode, "hold": max(a.hold, b.hold)}
+    if a.mode != "replace":
+        merged["scale"] = max(each for each in (a.scale, b.scale) if each is not None)
+        merged["strength"] = a.strength if b.strength in {a.strength, None} else "constant"
+        merged["mask"] = _none_is_most(a.mask, b.mask)
+        merged["reuse"] = None if a.reuse is None or b.reuse is None else min(a.reuse, b.reuse)
+        merged["batched"] = a.batched
+    # The strongest alone is less to be steered away from than the other asks for.
+    merged["combine"] = a.combine if a.combine != "strongest" or b.combine == "strongest" else None
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _categories(a: Policy, b: Policy) -> Iterable[Category]:
+    others = {category.id: category for category in b.categories}
+    for category in a.categories:
+        other = others.pop(category.id, None)
+        yield category if other is None else _category(category, other)
+    yield from others.values()
+
+
+def _category(a: Category, b: Category) -> Category:
+    if a.mode != b.mode:
+        return a if a.mode == "enforce" else b
+    ends = [Action(each.still_present) for each in (a, b) if each.still_present]
+    data = a.model_dump(mode="json", exclude_none=True) | {
+        "look_for": list(dict.fromkeys((*a.look_for, *b.look_for))) if a.terms != b.terms else list(a.look_for),
+        "allowed": [case for case in a.allowed if case in b.allowed],
+        "negative": list(dict.fromkeys((*a.negative, *b.negative))),
+        "threshold": lowest(a.threshold, b.threshold),
+        "final_threshold": min(a.final_threshold, b.final_threshold),
+        "allowed_threshold": max(a.allowed_threshold, b.allowed_threshold),
+        "severity": max(Severity(a.severity), Severity(b.severity), key=_SEVERITIES.index),
+        "action": Action.strictest(Action(a.action), Action(b.action)),
+        "sensitive": a.sensitive or b.sensitive,
+    }
+    if a.terms != b.terms and not (a.look_for and b.look_for):
+        data["look_for"] = list(dict.fromkeys((*a.terms, *b.terms)))
+    if a.calibration is None and b.calibration is not None:
+        data["calibration"] = b.calibration.model_dump(mode="json")
+    if ends:
+        data["still_present"] = Action.strictest(*ends)
+    return type(a).model_validate(data)
+
+
+def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
+    """The steps at which either policy looks for a category that has steps of its own in one of them."""
+    having = [(each, category) for each in (a, b) for category in each.categories if category.id == name]
+    if all(category.queries is None for _, category in having):
+        return {}
+    used = [category.queries or each.queries for each, category in having]
+    if all((each.steps, each.of) == (used[0].steps, used[0].of) for each in used):
+        steps: Any = list(used[0].steps)
+        return {"queries": {"steps": steps} | ({"of": used[0].of} if used[0].of else {})}
+    return {"queries": {"steps": sorted({step / each.of if each.of else step for each in used for step in each.steps})}}
+
+
+def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
+    """The scale of a category that has one of its own in either policy: the higher that either uses."""
+    having = [each for each in (a, b) if any(category.id == name for category in each.categories)]
+    if a.guidance.mode == "replace" or all(each.category(name).guidance is None for each in having):
+        return {}
+    return {"guidance": {"scale": max(scale for each in having if (scale := each.scale(name)) is not None)}}
+
+
+def _dump(category: Category) -> dict[str, Any]:
+    return category.model_dump(mode="json", exclude_none=True, exclude={"guidance", "queries"})
+
+
+def _none_is_most(a: float | None, b: float | None) -> float | None:
+    """The larger of two bounds, of which none is the largest: what omits them always asks, or always waits."""
+    return None if a is None or b is None else max(a, b)

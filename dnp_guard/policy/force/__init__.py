@@ -1,0 +1,1 @@
+"""Which policy is in force: stores, signatures, rollout and admission."""

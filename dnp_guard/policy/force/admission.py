@@ -1,0 +1,56 @@
+"""Which backend a policy may be enforced with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import VlmUnavailable
+from dnp_guard.policy.read.calibrated import measured_on_another
+from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.remote.address import allowed
+
+if TYPE_CHECKING:
+    from dnp_guard.policy import Policy
+    from dnp_guard.vlm.base import Backend
+
+
+def refuse_backend(policy: Policy, backend: Backend) -> None:
+    """See that a policy allows a backend.
+
+    Raises:
+        VlmUnavailable: it does not.
+    """
+    info = describe(backend)
+    sensitive = [category.id for category in policy.categories if category.sensitive]
+    listed = policy.vlm is None or (
+        all(allowed(address, policy.vlm.allow) for address in info.addresses)
+        if info.addresses
+        else info.local and "local" in policy.vlm.allow
+    )
+    if not listed or (sensitive and not info.local):
+        why, hint = "vlm.allow does not list it", "Use a backend that the policy allows."
+        if sensitive and not info.local:
+            why = f"category {sensitive[0]!r} is sensitive"
+            hint = "Use a backend of this process, such as transformers:FOLDER."
+        raise VlmUnavailable(f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}", hint=hint)
+    if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
+        raise VlmUnavailable(
+            f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
+            hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
+        )
+
+
+def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
+    """See that thresholds that were measured were measured on this backend.
+
+    Raises:
+        VlmUnavailable: some of a category that is not in shadow were measured on another.
+    """
+    info = describe(backend)
+    for category in measured_on_another(policy, info.name, info.revision):
+        if not policy.shadow(category.id):
+            raise VlmUnavailable(
+                f"policy {policy.name!r}: the thresholds of {category.id!r} were measured on {category.calibration}, "
+                f"and the backend is {info.name} {info.revision}",
+                hint="Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`.",
+            )

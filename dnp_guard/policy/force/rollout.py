@@ -1,0 +1,294 @@
+"""The policies of one guard: which is in force for whom, and how others take their place.
+
+What is in force is swapped as a whole, by one assignment; a generation keeps what it started with.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import DnpGuardError, PolicyError, Problem
+from dnp_guard.policy import Policy, Store, as_store, load_tests, strictest
+from dnp_guard.policy.compare.diff import milder
+from dnp_guard.policy.force.store import is_folder
+from dnp_guard.policy.read.testfile import ENDING
+from dnp_guard.policy.rehearsal.cases import run_tests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dnp_guard.policy.force.signing import Signed
+    from dnp_guard.policy.rehearsal.cases import Viewer
+
+APPROVAL = ".approval.json"
+"""What the name of a file that approves a milder policy ends with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What one call adds to what is in force; it can only tighten.
+
+    Attributes:
+        policies: merged strictest-wins.
+        region: of the call.
+        surface: of the call.
+    """
+
+    policies: tuple[Policy, ...] = ()
+    region: str | None = None
+    surface: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where what is in force came from: ``loaded{…}`` of the record.
+
+    Attributes:
+        before: digest of the policy that was in force before; None at first.
+        source: the path or the shipped name; None of a policy given as a value.
+        signer: the public key, in base64, whose signature was asked for and fits.
+        serial: of the signature.
+        author: who wrote it, as the signature says.
+        approver: who approved what has changed, where somebody did.
+        reason: why they did.
+        loosened: whether it lets more through than what was before, or may; None at first.
+    """
+
+    before: str | None = None
+    source: str | None = None
+    signer: str | None = None
+    serial: int | None = None
+    author: str | None = None
+    approver: str | None = None
+    reason: str | None = None
+    loosened: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """A store, where it came from, and what has been selected from it so far, each with the time at which it ends."""
+
+    store: Store
+    origin: Origin
+    selected: dict[tuple[str | None, str | None], tuple[Policy, datetime | None]] = field(default_factory=dict)
+
+
+class Rollout:
+    """What is in force, and the way for something else to be.
+
+    Args:
+        source: a store, a policy, a path or a shipped name.
+        tenant: whom the guard serves.
+        admit: raises where the guard cannot do what a policy asks.
+        view: has a backend look at the images of tests.
+        verify: raises where the store is not signed as it must be; None where it need not be.
+        clock: tells the time, with its zone.
+
+    Raises:
+        PolicyError: something does not check, or nothing is for this tenant.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Policy | Store,
+        tenant: str | None,
+        *,
+        admit: Callable[[Policy], None],
+        view: Viewer,
+        verify: Callable[[Path, Store], Signed | None] | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._source, self._tenant = source, tenant
+        self._admit, self._view, self._verify, self._clock = admit, view, verify, clock
+        store = as_store(source)
+        self._check(store)
+        self._now = _InForce(store, Origin())
+        self.current()
+        self._now = replace(self._now, origin=self._origin(None, store, self._take(store)))
+
+    @property
+    def store(self) -> Store:
+        """The policies to select from."""
+        return self._now.store
+
+    @property
+    def origin(self) -> Origin:
+        """Where they came from."""
+        return self._now.origin
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that the policies come from; of a shipped policy, its file.
+
+        Raises:
+            DnpGuardError: they come from none.
+        """
+        return self._place(self.store)
+
+    def _place(self, store: Store) -> Path:
+        if not isinstance(self._source, Policy | Store):
+            return Path(self._source) if is_folder(self._source) else next(iter(store.inputs))
+        raise DnpGuardError("these policies come from no file", hint="Pass the path of a file or folder.")
+
+    def current(self, narrowing: Narrowing | None = None) -> Policy:
+        """The policy in force now.
+
+        Args:
+            narrowing: what the call adds.
+
+        Raises:
+            PolicyError: nothing is for this tenant, region and surface.
+        """
+        narrowing = narrowing or Narrowing()
+        policy = self._selected(self._now, None, None)
+        if (narrowing.region, narrowing.surface) != (None, None):
+            policy = strictest(policy, self._selected(self._now, narrowing.region, narrowing.surface))
+        return strictest(policy, *narrowing.policies)
+
+    def reload(self) -> bool:
+        """Read the source again and put it in force, where it has changed and may be.
+
+        Returns:
+            Whether something else is in force now.
+
+        Raises:
+            PolicyError: it does not check, fails its tests, or is milder without approval; what was in force still is.
+        """
+        if isinstance(self._source, Policy | Store):
+            return False
+        store = as_store(self._source)
+        if store.inputs == self.store.inputs:
+            return False
+        self._check(store)
+        problems = [*_untested(store, self._view), *([] if self._verify else _unapproved(self.store, store))]
+        if problems:
+            raise PolicyError(problems)
+        candidate = _InForce(store, Origin())
+        self._admit(self._selected(candidate, None, None))
+        self._now = replace(candidate, origin=self._origin(self.store, store, self._take(store)))
+        return True
+
+    def _check(self, store: Store) -> None:
+        for policy in store.all:
+            self._admit(policy)
+
+    def _take(self, store: Store) -> Signed | None:
+        # Last, so that the serial of a policy that is rejected for something else is not kept.
+        return self._verify(self._place(store), store) if self._verify else None
+
+    def _origin(self, before: Store | None, after: Store, signed: Signed | None) -> Origin:
+        approvals = _approvals(before, after)
+        return Origin(
+            before=self.current().digest if before is not None else None,
+            source=None if isinstance(self._source, Policy | Store) else str(self._source),
+            signer=signed.signer if signed else None,
+            serial=signed.serial if signed else None,
+            author=signed.author if signed else None,
+            approver=_joined(each["approved_by"] for each in approvals),
+            reason=_joined(each.get("reason") for each in approvals),
+            loosened=_loosened(before, after) if before is not None else None,
+        )
+
+    def _selected(self, from_: _InForce, region: str | None, surface: str | None) -> Policy:
+        now = self._clock()
+        known = from_.selected.get((region, surface))
+        if known is None or (known[1] is not None and now >= known[1]):
+            known = from_.store.select(self._tenant, region, surface, at=now)
+            if len(from_.selected) > _KEPT:
+                from_.selected.clear()
+            from_.selected[region, surface] = known
+        return known[0]
+
+
+_KEPT = 1000
+"""Selections remembered; regions and surfaces come from callers."""
+
+
+def _all(store: Store) -> dict[str, Policy]:
+    return {policy.name: policy for policy in store.all}
+
+
+def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
+    """Why enforced policies of a store may not be put in force as far as their tests go."""
+    for name, policy in _all(store).items():
+        source = store.sources.get(name)
+        if policy.mode != "enforce" or source is None:
+            continue
+        tests = source.parent / "tests" / f"{source.stem}{ENDING}"
+        if not tests.is_file():
+            hint = f"Write {tests.name} in the folder `tests` beside it, or say `mode: shadow`."
+            yield Problem(str(source), 0, 0, "untested", f"policy `{name}` is enforced and has no tests.", hint)
+            continue
+        try:
+            ran = run_tests(load_tests(tests, policy), view)
+        except PolicyError as error:
+            yield from error.problems
+            continue
+        for each in ran:
+            if not each.passed:
+                said = "; ".join(map(str, each.differences))
+                yield Problem(str(tests), each.line, 1, "case-failed", f"{each.case.name}: {said}.", "")
+
+
+def _unapproved(before: Store, after: Store) -> Iterator[Problem]:
+    """Where a store lets more through than another, and nobody has approved it."""
+    now = _all(after)
+    for name, policy in _all(before).items():
+        if policy.mode != "enforce":
+            continue
+        if name not in now:
+            yield Problem("", 0, 0, "unapproved", f"policy `{name}` is gone.", "Restart the guard to drop a policy.")
+            continue
+        found = milder(policy, now[name])
+        source = after.sources.get(name)
+        if found and (source is None or not approved(source, now[name])):
+            said = "; ".join(map(str, found))
+            hint = f"Approve it: dnp-guard policy diff OLD {source} --approve NAME --reason TEXT."
+            yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
+
+
+def _loosened(before: Store, after: Store) -> bool:
+    now = _all(after)
+    return any(name not in now or milder(policy, now[name]) for name, policy in _all(before).items())
+
+
+def _approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
+    """What approves the policies that have changed."""
+    was = _all(before) if before is not None else {}
+    changed = [each for each in after.all if each.name not in was or was[each.name].digest != each.digest]
+    found = (_approval(after.sources[each.name], each) for each in changed if each.name in after.sources)
+    return [each for each in found if each is not None]
+
+
+def _joined(texts: Iterable[object]) -> str | None:
+    return "; ".join(dict.fromkeys(str(each) for each in texts if each)) or None
+
+
+def approved(source: Path, policy: Policy) -> bool:
+    """Whether the file beside a policy approves exactly this policy."""
+    return _approval(source, policy) is not None
+
+
+def _approval(source: Path, policy: Policy) -> dict[str, Any] | None:
+    try:
+        approval: Any = json.loads((source.parent / f"{source.stem}{APPROVAL}").read_bytes())
+    except (OSError, ValueError):
+        return None
+    fits = isinstance(approval, dict) and approval.get("digest") == policy.digest and approval.get("approved_by")
+    return approval if fits else None
+
+
+def approve(source: Path, policy: Policy, *, by: str, reason: str) -> Path:
+    """Write the file that approves exactly this policy.
+
+    Returns:
+        The file.
+    """
+    file = source.parent / f"{source.stem}{APPROVAL}"
+    text = json.dumps({"digest": policy.digest, "approved_by": by, "reason": reason}, ensure_ascii=False, indent=2)
+    file.write_text(text + "\n", encoding="utf-8")
+    return file

@@ -1,0 +1,218 @@
+"""Signed policies: an Ed25519 signature over a manifest of every file that a policy is made from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.canonical import canonical
+from dnp_guard.errors import DnpGuardError, PolicyError, Problem
+from dnp_guard.policy.force import serials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from nacl.signing import SigningKey, VerifyKey
+
+    from dnp_guard.policy.force.store import Store
+
+ENDING = ".sig.json"
+"""What the name of a signature ends with; it lies beside the policy, or in the folder of the store."""
+
+_LABEL = b"dnp-guard policy manifest 1\0"
+"""Goes before what is signed, so that no signature made for something else counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What is signed.
+
+    Attributes:
+        name: of the policy, or of the store's folder.
+        tenant: for whom it is; empty for everyone.
+        serial: grows with every issue. Rolling back is issuing the old text under a higher one.
+        expires: when it ends, in UTC.
+        files: SHA-256, in hexadecimal, of every file, by its path from where the signature lies.
+        author: who wrote it; empty where that is not said.
+    """
+
+    name: str
+    tenant: str
+    serial: int
+    expires: str
+    files: Mapping[str, str]
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a signature that was taken says.
+
+    Attributes:
+        signer: the public key, in base64.
+        serial: of the issue.
+        author: who wrote it; None where the signature does not say.
+    """
+
+    signer: str
+    serial: int
+    author: str | None
+
+
+def place(source: Path) -> Path:
+    """Where the signature of a policy or of a folder lies."""
+    return source / f"store{ENDING}" if source.is_dir() else source.with_name(source.stem + ENDING)
+
+
+def new_key() -> tuple[str, str]:
+    """A private and its public key, in base64."""
+    key = _nacl().SigningKey.generate()
+    return _text(bytes(key)), _text(bytes(key.verify_key))
+
+
+def sign(
+    source: Path, store: Store, key: str, *, serial: int, expires: datetime, tenant: str = "", author: str = ""
+) -> Path:
+    """Sign a policy or a store.
+
+    Args:
+        source: the policy's file, or the folder.
+        store: what was read from it.
+        key: the private key, in base64.
+        serial: higher than that of every issue before.
+        expires: when the signature ends.
+        tenant: for whom it is; empty for everyone.
+        author: who wrote it; empty to leave that out.
+
+    Returns:
+        The file that holds the signature.
+
+    Raises:
+        DnpGuardError: the key is none, or PyNaCl is not installed.
+    """
+    signing: SigningKey = _nacl().SigningKey(_bytes(key))
+    ends = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    manifest = asdict(Manifest(_name(source), tenant, serial, ends, _files(source, store), author))
+    if not author:
+        del manifest["author"]  # a version that knows no authors takes it then
+    document = {"manifest": manifest, "signature": _text(signing.sign(_signed(manifest)).signature)}
+    file = place(source)
+    file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return file
+
+
+def verify(
+    source: Path, store: Store, key: str, *, tenant: str | None = None, lowest: int = 0, now: datetime | None = None
+) -> Manifest:
+    """Check the signature of what was read.
+
+    Args:
+        source: the policy's file, or the folder.
+        store: what was read from it; the bytes that were read count, not those that lie there now.
+        key: the public key, in base64.
+        tenant: whom it is to serve.
+        lowest: the lowest serial that is taken.
+        now: the time; the clock's unless given.
+
+    Raises:
+        PolicyError: unsigned, altered, expired, for another tenant, or with a lower serial.
+        DnpGuardError: the key is none, or PyNaCl is not installed.
+    """
+    file = place(source)
+    public: VerifyKey = _nacl().VerifyKey(_bytes(key))
+    try:
+        document: Any = json.loads(file.read_bytes())
+        data, signature = document["manifest"], document["signature"]
+        manifest = Manifest(**data)
+    except OSError:
+        raise _refused(file, "unsigned", "no signature.", "Sign it: dnp-guard policy sign.") from None
+    except (ValueError, KeyError, TypeError):
+        raise _refused(file, "bad-signature", "not a signature file.", "Sign the policy again.") from None
+    try:
+        public.verify(_signed(data), _bytes(signature))
+    except (_bad_signature(), DnpGuardError, TypeError, ValueError):
+        raise _refused(file, "bad-signature", "the signature does not fit the key.", "Sign it again.") from None
+    if differing := _differing(manifest.files, _files(source, store)):
+        raise _refused(file, "altered", f"changed since it was signed: {', '.join(differing)}.", "Sign it again.")
+    if datetime.fromisoformat(manifest.expires) <= (now or datetime.now(UTC)):
+        raise _refused(file, "expired", f"expired at {manifest.expires}.", "Sign it again, with a higher serial.")
+    if manifest.tenant and manifest.tenant != tenant:
+        raise _refused(file, "other-tenant", f"signed for tenant {manifest.tenant!r} alone.", "Sign it for this one.")
+    _not_rolled_back(file, manifest, lowest)
+    return manifest
+
+
+def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
+    if manifest.serial < lowest:
+        message = f"serial {manifest.serial} is lower than {lowest}, which was in force."
+        raise _refused(file, "rolled-back", message, "To roll back, sign the old text with a higher serial.")
+
+
+def verifier(key: str | None, tenant: str | None) -> Callable[[Path, Store], Signed] | None:
+    """A check that takes no lower serial than was taken on this machine before; None without a key."""
+    if key is None:
+        return None
+    kept = serials.path()
+
+    def check(source: Path, store: Store) -> Signed:
+        manifest = verify(source, store, key, tenant=tenant)
+        named = serials.key_of(key, manifest.name, manifest.tenant)
+        _not_rolled_back(place(source), manifest, serials.highest(kept, named))
+        serials.keep(kept, named, manifest.serial)
+        return Signed(key.strip(), manifest.serial, manifest.author or None)
+
+    return check
+
+
+def _files(source: Path, store: Store) -> dict[str, str]:
+    folder = place(source).parent
+    return {os.path.relpath(path, folder).replace(os.sep, "/"): digest for path, digest in store.inputs.items()}
+
+
+def _differing(signed: Mapping[str, str], read: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*signed, *read} if signed.get(name) != read.get(name))
+
+
+def _name(source: Path) -> str:
+    return source.resolve().name if source.is_dir() else source.stem
+
+
+def _signed(manifest: Mapping[str, Any]) -> bytes:
+    return _LABEL + canonical(manifest)
+
+
+def _refused(file: Path, code: str, message: str, hint: str) -> PolicyError:
+    return PolicyError([Problem(str(file), 0, 0, code, message, hint)])
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text.strip(), validate=True)
+    except (binascii.Error, ValueError, AttributeError):
+        raise DnpGuardError(
+            "a key or signature is not base64", hint="Use what `policy sign --new-key` wrote."
+        ) from None
+
+
+def _nacl() -> Any:
+    try:
+        from nacl import signing  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise DnpGuardError("signing needs PyNaCl", hint="pip install 'dnp-guard[signing]'") from None
+    return signing
+
+
+def _bad_signature() -> type[Exception]:
+    from nacl.exceptions import BadSignatureError  # noqa: PLC0415 (an extra)
+
+    return BadSignatureError

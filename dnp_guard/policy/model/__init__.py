@@ -1,0 +1,1 @@
+"""The policy as a value: its fields, and the rules between them."""

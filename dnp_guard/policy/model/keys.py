@@ -1,0 +1,50 @@
+"""The keys of the policy language: which are valid where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import BaseModel
+
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from dnp_guard.policy.model.rules import Loc
+
+Keys = Mapping[str, tuple[str, ...]]
+"""Valid keys by the way to their mapping."""
+
+
+def pattern(loc: Loc) -> str:
+    """The way to a key without the positions in lists: ``categories.threshold``."""
+    return ".".join(part for part in loc if isinstance(part, str))
+
+
+def keys_at(loc: Loc, valid: Keys | None = None) -> tuple[str, ...]:
+    """The keys that are valid in the mapping at a place; of a policy, unless another kind of file's are given."""
+    return (KEYS if valid is None else valid).get(pattern(loc), ())
+
+
+def key_hint(loc: Loc, valid: Keys | None = None) -> str:
+    """What to do about an unknown key: move it, or correct its spelling."""
+    name = str(loc[-1])
+    for where, keys in (KEYS if valid is None else valid).items():
+        if name in keys:
+            return f"`{name}` belongs {f'under `{where}`' if where else 'at the top of the file'}."
+    return did_you_mean(name, keys_at(loc[:-1], valid))
+
+
+def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...]]:
+    """The keys of a model and the models in it, by the way to their mapping."""
+    found = {where: tuple(model.model_fields)}
+    for name, info in model.model_fields.items():
+        for part in (info.annotation, *get_args(info.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                found |= keys_of(part, f"{where}.{name}" if where else name)
+    return found
+
+
+KEYS: Keys = keys_of(Policy, "")
+"""Valid keys by the way to their mapping."""

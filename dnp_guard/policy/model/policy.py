@@ -1,0 +1,166 @@
+"""A policy, format 1: the whole file as one frozen value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dnp_guard.canonical import canonical
+from dnp_guard.policy.model.category import Category, Rule
+from dnp_guard.policy.model.fields import Identifier, Line, PolicyModel, Text
+from dnp_guard.policy.model.rules import violations
+from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
+from dnp_guard.policy.model.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.types import Action
+
+BROKEN_RULES = "policy_rules"
+"""Type of the pydantic error that carries violations of the rules between fields, in ``ctx["violations"]``."""
+
+
+class Policy(PolicyModel):
+    """What is looked for in an image while it is made, and what is done about it.
+
+    A policy that exists is valid: every rule between its fields has been checked, and what was left out is filled in.
+    """
+
+    format: Literal[1] = Field(description="Version of the policy language.", examples=[1])
+    name: Identifier = Field(description="Name in records and metrics.", examples=["default"])
+    revision: Text = Field(default="0", description="The author's own version of this text.", examples=["1.0.0"])
+    extends: Text | None = Field(
+        default=None,
+        description="Another policy file in this folder or below it. What is said here overrides it: categories by "
+        "id, lists as a whole; rules are added.",
+        examples=["default.yaml"],
+    )
+    summary: Line = Field(
+        default="", description="What the policy is for, in one line.", examples=["Broad safety policy."]
+    )
+    mode: Literal["enforce", "shadow"] = Field(
+        default="enforce",
+        description="`shadow` records what would be done, and never alters or refuses an image.",
+        examples=["enforce"],
+    )
+    on_failure: Literal["closed", "open", "last"] = Field(
+        default="closed",
+        description="What becomes of an image when the guard cannot do its job: withheld, passed, or as last decided.",
+        examples=["closed"],
+    )
+    queries: Queries = Field(
+        default_factory=Queries, description="When the model is asked.", examples=[{"steps": [0.1, 0.3, 0.6]}]
+    )
+    question: QuestionTemplate = Field(
+        default_factory=QuestionTemplate, description="How the model is asked.", examples=[{"paired": False}]
+    )
+    guidance: Guidance = Field(
+        default_factory=Guidance,
+        description="How a negative enters the guidance, and how hard it pushes.",
+        examples=[{"scale": 15}],
+    )
+    preview: Preview = Field(
+        default_factory=Preview, description="What the model is shown.", examples=[{"method": "auto"}]
+    )
+    categories: tuple[Category, ...] = Field(
+        min_length=1,
+        max_length=1_000,
+        description="What is looked for, in the order of precedence between equals. Needed, unless `extends` "
+        "brings them.",
+        examples=[[{"id": "nudity", "negative": ["nudity"]}]],
+    )
+    rules: tuple[Rule, ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="What several categories in one image lead to together.",
+        examples=[[{"all": ["apparent_minor", "nudity"], "action": "block"}]],
+    )
+    audit: Audit = Field(default_factory=Audit, description="What the record keeps.", examples=[{"retention_days": 90}])
+    vlm: Vlm | None = Field(
+        default=None, description="Which backends may be used. Omitted: any.", examples=[{"allow": ["local"]}]
+    )
+
+    select: Select | None = Field(
+        default=None, description="In a store: for whom it is. Omitted: for everyone.", examples=[{"tenants": ["acme"]}]
+    )
+    exceptions: tuple[PolicyException, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1_000,
+        description="What is set otherwise for a while.",
+        examples=[
+            [
+                {
+                    "category": "nudity",
+                    "set": {"threshold": 0.8},
+                    "until": "2027-01-31T00:00:00Z",
+                    "reason": "An exhibition.",
+                    "approved_by": "Head of policy",
+                }
+            ]
+        ],
+    )
+    floor: Floor | None = Field(
+        default=None,
+        description="For a base that others may only tighten: `floor.yaml` of a store, above all.",
+        examples=[{"locked": ["self_harm"]}],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("categories"), list | tuple):
+            return data
+        queries = data.get("queries")
+        final = queries.get("final", True) if isinstance(queries, Mapping) else getattr(queries, "final", True)
+        if final is False:
+            return data
+        return {**data, "categories": [_still_present(category) for category in data["categories"]]}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if broken := tuple(violations(self)):
+            summary = "; ".join(violation.message for violation in broken)
+            raise PydanticCustomError(BROKEN_RULES, "{summary}", {"summary": summary, "violations": broken})
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, over the canonical JSON of the resolved policy."""
+        return hashlib.sha256(canonical(self.resolved())).hexdigest()
+
+    def resolved(self) -> dict[str, Any]:
+        """The policy as JSON values with its defaults filled in; parsing them gives the same policy again."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def category(self, category_id: str) -> Category:
+        """The category of an id.
+
+        Raises:
+            KeyError: the policy has no such category.
+        """
+        for category in self.categories:
+            if category.id == category_id:
+                return category
+        raise KeyError(category_id)
+
+    def shadow(self, category_id: str) -> bool:
+        """Whether a category only records: it or the whole policy is in shadow mode."""
+        return "shadow" in (self.mode, self.category(category_id).mode)
+
+    def scale(self, category_id: str) -> float | None:
+        """Scale of a category's negative before strength; None in ``mode: replace``, where the host's counts."""
+        own = self.category(category_id).guidance
+        return own.scale if own else self.guidance.scale
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word or phrase that may be injected, once each, in policy order."""
+        return tuple(dict.fromkeys(word for category in self.categories for word in category.words(category.terms)))
+
+
+def _still_present(category: Any) -> Any:
+    if isinstance(category, Category) and category.still_present is None:
+        return category.model_copy(update={"still_present": Action.BLOCK})
+    return {"still_present": Action.BLOCK, **category} if isinstance(category, Mapping) else category

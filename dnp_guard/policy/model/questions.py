@@ -1,0 +1,56 @@
+"""What the vision-language model is asked: the policy's own text, and never the user's prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.policy.model.placeholders import render
+from dnp_guard.types import Question
+
+if TYPE_CHECKING:
+    from dnp_guard.policy.model.policy import Policy
+
+
+def questions(policy: Policy) -> tuple[Question, ...]:
+    """Every question of one look at one image, in policy order: one a term, the title where a category has none."""
+    template = policy.question.template
+    return tuple(
+        Question(category.id, term, render(template, title=category.title, definition=category.definition, term=term))
+        for category in policy.categories
+        for term in category.terms
+    )
+
+
+def allowed_questions(policy: Policy, category_id: str) -> tuple[Question, ...]:
+    """The questions about the cases that excuse a finding of one category, asked only after one.
+
+    Raises:
+        KeyError: the policy has no such category.
+    """
+    return tuple(
+        Question(category_id, case, render(policy.question.allowed_template, allowed=case))
+        for case in policy.category(category_id).allowed
+    )
+
+
+def negation(question: Question) -> Question:
+    """The same question asked the other way round, for ``paired``: its "yes" is the first one's "no"."""
+    return Question(
+        question.category,
+        question.term,
+        f"Is the following question about this image answered with no? {question.text}",
+    )
+
+
+def questions_per_image(policy: Policy) -> int:
+    """The most questions that one image takes in a whole run, before any finding."""
+    count = sum(
+        len(category.terms) * (len((category.queries or policy.queries).steps) + policy.queries.final)
+        for category in policy.categories
+    )
+    return count * (2 if policy.question.paired else 1)
+
+
+def questions_per_look(policy: Policy) -> int:
+    """How many questions one look at one image takes, before any finding."""
+    return len(questions(policy)) * (2 if policy.question.paired else 1)

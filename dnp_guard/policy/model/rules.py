@@ -1,0 +1,305 @@
+"""The rules between the fields of a policy: pure functions that name what breaks them, and where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dnp_guard.policy.model.category import Severity
+from dnp_guard.policy.model.placeholders import ALLOWED_TEMPLATE, NEGATIVE, TEMPLATE, placeholders
+from dnp_guard.suggest import did_you_mean
+from dnp_guard.types import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.policy.model.settings import CategoryQueries, Queries
+
+Loc = tuple[str | int, ...]
+"""The way to a value from the top of a policy: keys and positions in lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that a policy breaks.
+
+    Attributes:
+        code: a stable kebab-case name of the rule.
+        loc: where a reader would mend it.
+        message: what is wrong.
+        hint: what to do.
+        also: the other values the rule is about; where one of them is wrong in itself, the rule says nothing.
+    """
+
+    code: str
+    loc: Loc
+    message: str
+    hint: str = ""
+    also: tuple[Loc, ...] = ()
+
+
+def violations(policy: Policy) -> Iterator[Violation]:
+    """Every rule between fields that a policy breaks."""
+    if policy.extends is not None:
+        yield Violation(
+            "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
+        )
+    yield from _steps(policy)
+    yield from _templates(policy)
+    yield from _replace(policy)
+    yield from _ids(policy)
+    for index, category in enumerate(policy.categories):
+        at: Loc = ("categories", index)
+        yield from _words(category, at)
+        yield from _actions(category, at, final=policy.queries.final)
+        if category.sensitive:
+            yield from _sensitive(policy, category, at)
+    yield from _rules(policy)
+    yield from _rollout(policy)
+
+
+def _rollout(policy: Policy) -> Iterator[Violation]:
+    by_id = {category.id: category for category in policy.categories}
+    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
+    locked = policy.floor.locked if policy.floor else ()
+    named: list[tuple[Loc, str]] = [(("floor", "locked", index), name) for index, name in enumerate(locked)]
+    named += [
+        (("exceptions", index, "category"), exception.category)
+        for index, exception in enumerate(policy.exceptions or ())
+    ]
+    for loc, name in named:
+        if name not in by_id:
+            hint = did_you_mean(name, list(by_id), "`{}`")
+            yield Violation("unknown-category", loc, f"no category `{name}`", hint, ids)
+        elif loc[0] == "exceptions" and (by_id[name].sensitive or name in locked):
+            kind = "sensitive" if by_id[name].sensitive else "locked"
+            message = f"nothing of the {kind} category `{name}` may be excepted"
+            yield Violation("exception", loc, message, "Delete the exception.", ids)
+
+
+_LESS = ("skip_probe", "most", "budget_ms", "back_off")
+"""Keys of ``queries`` by which a due step may go without a look, so that an early one could be the last."""
+
+
+def _steps(policy: Policy) -> Iterator[Violation]:
+    if not policy.queries.steps and not policy.queries.final:
+        at: Loc = ("queries", "steps")
+        yield Violation(
+            "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
+        )
+    for key in _LESS:
+        if getattr(policy.queries, key) is not None and not policy.queries.final:
+            message = f"`{key}` needs the final look, which never is skipped, and `queries` has `final: false`"
+            final: tuple[Loc, ...] = (("queries", "final"),)
+            yield Violation("skip-without-final", ("queries", key), message, "Leave it out.", final)
+    yield from _rising(policy.queries, ("queries",))
+    for index, category in enumerate(policy.categories):
+        if category.queries is None:
+            continue
+        loc: Loc = ("categories", index, "queries")
+        yield from _rising(category.queries, loc)
+        if not policy.queries.final:
+            message = "steps of a category's own need the final look, and `queries` has `final: false`"
+            yield Violation("own-steps-without-final", loc, message, "Leave them out.", (("queries", "final"),))
+
+
+def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violation]:
+    steps, of = queries.steps, queries.of
+    at: Loc = (*where, "steps")
+    also: tuple[Loc, ...] = ((*where, "of"),)
+    for index, step in enumerate(steps):
+        if of is None and step > 1:
+            yield Violation(
+                "step-out-of-range",
+                (*at, index),
+                f"step {step} is not a fraction",
+                "Use 0 to 1, or say `of: 50`.",
+                also,
+            )
+        if of is not None and not isinstance(step, int):
+            yield Violation(
+                "step-out-of-range",
+                (*at, index),
+                f"step {step} is not whole",
+                "With `of`, steps are whole numbers.",
+                also,
+            )
+        elif of is not None and step >= of:
+            yield Violation(
+                "step-out-of-range", (*at, index), f"step {step} is not below `of: {of}`", "Steps count from 0.", also
+            )
+        if index and step <= steps[index - 1]:
+            yield Violation(
+                "step-order",
+                (*at, index),
+                f"step {step} does not come after {steps[index - 1]}",
+                "List each once, rising.",
+            )
+
+
+def _templates(policy: Policy) -> Iterator[Violation]:
+    at: Loc = ("question",)
+    question = policy.question
+    yield from _unknown(question.template, (*at, "template"), TEMPLATE)
+    yield from _unknown(question.allowed_template, (*at, "allowed_template"), ALLOWED_TEMPLATE)
+    for key, text, names in (
+        ("template", question.template, TEMPLATE),
+        ("allowed_template", question.allowed_template, ALLOWED_TEMPLATE),
+    ):
+        if not placeholders(text):
+            wanted = " or ".join(f"${{{name}}}" for name in names)
+            yield Violation(
+                "missing-placeholder", (*at, key), f"`{key}` asks the same of every category", f"Put {wanted} into it."
+            )
+
+
+def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
+    for name in placeholders(text):
+        if name == "$":
+            yield Violation(
+                "unknown-placeholder", loc, "a `$` that begins no placeholder", "Write `$$` for a dollar sign."
+            )
+        elif name not in names:
+            hint = did_you_mean(name, names, "`${{{}}}`") if names else "Placeholders are not replaced here."
+            yield Violation("unknown-placeholder", loc, f"unknown placeholder `${{{name}}}`", hint)
+
+
+def _replace(policy: Policy) -> Iterator[Violation]:
+    if policy.guidance.mode != "replace":
+        return
+    also: tuple[Loc, ...] = (("guidance", "mode"),)
+    hint = "`mode: replace` works at the host's own scale. Leave it out, or use `mode: separate`."
+    for key in ("scale", "strength"):
+        if getattr(policy.guidance, key) is not None:
+            yield Violation(
+                "replace-with-scale", ("guidance", key), f"`{key}` has no meaning in `mode: replace`", hint, also
+            )
+    hint_branch = "`mode: replace` evaluates no negative of its own. Leave it out, or use `mode: separate`."
+    for key in ("mask", "reuse", "batched"):
+        if getattr(policy.guidance, key) is not None:
+            message = f"`{key}` has no meaning in `mode: replace`"
+            yield Violation("replace-without-branch", ("guidance", key), message, hint_branch, also)
+    if policy.guidance.combine == "sum":
+        message = "`combine: sum` has no meaning in `mode: replace`"
+        yield Violation("replace-without-branch", ("guidance", "combine"), message, hint_branch, also)
+    for index, category in enumerate(policy.categories):
+        if category.guidance is not None:
+            loc = ("categories", index, "guidance", "scale")
+            yield Violation("replace-with-scale", loc, "`scale` has no meaning in `mode: replace`", hint, also)
+
+
+def _ids(policy: Policy) -> Iterator[Violation]:
+    first: dict[str, int] = {}
+    for index, category in enumerate(policy.categories):
+        if first.setdefault(category.id, index) != index:
+            message = f"category `{category.id}` is already there, as number {first[category.id] + 1}"
+            yield Violation("duplicate-category", ("categories", index, "id"), message, "Ids are unique.")
+
+
+def _words(category: Category, at: Loc) -> Iterator[Violation]:
+    for index, entry in enumerate(category.negative):
+        yield from _unknown(entry, (*at, "negative", index), NEGATIVE)
+    for key in ("look_for", "allowed"):
+        terms: tuple[str, ...] = getattr(category, key)
+        for term in _repeated(terms):
+            loc = (*at, key, len(terms) - 1 - terms[::-1].index(term))
+            yield Violation("duplicate-term", loc, f"`{term}` is listed twice in `{key}`", "List it once.")
+        for index, term in enumerate(terms):
+            yield from _literal(term, (*at, key, index))
+    yield from _literal(category.title, (*at, "title"))
+    yield from _literal(category.definition, (*at, "definition"))
+
+
+def _literal(text: str, loc: Loc) -> Iterator[Violation]:
+    """A text that is filled into placeholders and has none of its own; a lone dollar sign is only that."""
+    for name in placeholders(text):
+        if name != "$":
+            yield Violation(
+                "unknown-placeholder", loc, f"placeholder `${{{name}}}` where none is replaced", "Write the words out."
+            )
+
+
+def _repeated(items: Iterable[str]) -> list[str]:
+    return [item for item, count in Counter(items).items() if count > 1]
+
+
+def _actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
+    severity, still_present = (*at, "severity"), (*at, "still_present")
+    if category.action is Action.STEER and not category.negative and not category.sensitive:
+        also: tuple[Loc, ...] = ((*at, "negative"), (*at, "sensitive"))
+        yield Violation(
+            "steer-without-negative",
+            (*at, "action"),
+            f"category `{category.id}` steers, but has no `negative`",
+            "Add the words to inject, or choose `action: monitor`, `blur` or `block`.",
+            also,
+        )
+    if not final and category.still_present is not None:
+        yield Violation(
+            "still-present-without-final",
+            still_present,
+            "`still_present` needs the final look, and `queries` has `final: false`",
+            "Leave `still_present` out, or look at the finished image.",
+            (("queries", "final"),),
+        )
+    if category.severity is Severity.CRITICAL and category.still_present is not Action.BLOCK:
+        hint = "Write `still_present: block`." if final else "Look at the finished image: `queries: {final: true}`."
+        message = "a critical category requires `still_present: block`"
+        yield Violation(
+            "critical-must-block", still_present if final else severity, message, hint, (severity, still_present)
+        )
+    if category.allowed and (category.sensitive or category.severity is Severity.CRITICAL):
+        kind = "sensitive" if category.sensitive else "critical"
+        yield Violation(
+            "allowed-not-permitted",
+            (*at, "allowed"),
+            f"a {kind} category excuses nothing: `allowed` is not permitted",
+            "Leave it out.",
+            (severity, (*at, "sensitive")),
+        )
+
+
+def _sensitive(policy: Policy, category: Category, at: Loc) -> Iterator[Violation]:
+    if category.calibration is not None:
+        message = f"sensitive category `{category.id}` is not calibrated on"
+        yield Violation("sensitive", (*at, "calibration"), message, "Leave it out.", ((*at, "sensitive"),))
+    wrong: list[tuple[bool, Loc, str]] = [
+        (category.action is not Action.BLOCK, (*at, "action"), "action: block"),
+        (category.still_present is not Action.BLOCK, (*at, "still_present"), "still_present: block"),
+        (policy.on_failure != "closed", ("on_failure",), "on_failure: closed"),
+        (policy.mode == "shadow", ("mode",), "mode: enforce"),
+        (category.mode == "shadow", (*at, "mode"), "mode: enforce"),
+        (policy.audit.prompt == "plain", ("audit", "prompt"), "audit: {prompt: hmac}"),
+    ]
+    for is_wrong, loc, required in wrong:
+        if not is_wrong:
+            continue
+        if loc[-1] == "still_present" and not policy.queries.final:
+            loc, required = ("queries", "final"), "queries: {final: true}"  # noqa: PLW2901 (the place to mend it)
+        message = f"sensitive category `{category.id}` requires `{required}`"
+        yield Violation("sensitive", loc, message, f"Write `{required}`.", ((*at, "sensitive"), (*at, "id")))
+
+
+def _rules(policy: Policy) -> Iterator[Violation]:
+    by_id = {category.id: (index, category) for index, category in enumerate(policy.categories)}
+    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
+    for index, rule in enumerate(policy.rules):
+        at: Loc = ("rules", index)
+        for position, name in enumerate(rule.all):
+            if name not in by_id:
+                hint = did_you_mean(name, list(by_id), "`{}`")
+                yield Violation("unknown-category", (*at, "all", position), f"no category `{name}`", hint, ids)
+        for name in _repeated(rule.all):
+            yield Violation("duplicate-term", (*at, "all"), f"`{name}` is listed twice in `all`", "List it once.")
+        members = [by_id[name] for name in rule.all if name in by_id]
+        if rule.action is Action.STEER and members and not any(category.negative for _, category in members):
+            yield Violation(
+                "steer-without-negative",
+                (*at, "action"),
+                "the rule steers, but none of its categories has a `negative`",
+                "Add the words to inject to one of them, or choose another action.",
+                tuple(("categories", number, "negative") for number, _ in members),
+            )

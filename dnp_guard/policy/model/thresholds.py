@@ -1,0 +1,135 @@
+"""A threshold: one for the whole run, or one for each range of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from dnp_guard.policy.model.fields import PolicyModel, Probability
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class StepRange(PolicyModel):
+    """The threshold of a part of the run.
+
+    Attributes:
+        begin: the fraction of the run where it begins.
+        end: where it ends; the end itself belongs to the next range.
+        value: the threshold.
+    """
+
+    begin: Probability = Field(
+        alias="from", description="The fraction of the run where this threshold begins to hold.", examples=[0.0]
+    )
+    end: Probability = Field(
+        alias="to", description="Where it ends; the end itself belongs to the next range.", examples=[0.4]
+    )
+    value: Probability = Field(description="The threshold there.", examples=[0.6])
+
+
+def joined(ranges: Sequence[StepRange]) -> bool:
+    """Whether ranges cover the whole run, each beginning where the one before it ends."""
+    ends = [0.0, *(each.end for each in ranges)]
+    return (
+        bool(ranges)
+        and ends[-1] == 1
+        and all(each.begin == before < each.end for each, before in zip(ranges, ends, strict=False))
+    )
+
+
+def _plain(threshold: float | tuple[StepRange, ...]) -> Any:
+    return [each.model_dump(by_alias=True) for each in threshold] if isinstance(threshold, tuple) else threshold
+
+
+def _threshold(value: Any) -> float | tuple[StepRange, ...]:
+    if not isinstance(value, list | tuple):
+        return _NUMBER.validate_python(value)
+    ranges = _RANGES.validate_python(value)
+    if not joined(ranges):
+        raise PydanticCustomError(
+            "step_ranges", "Input should be ranges from 0 to 1, each beginning where the one before it ends"
+        )
+    return ranges
+
+
+_NUMBER: TypeAdapter[float] = TypeAdapter(Probability)
+_RANGES: TypeAdapter[tuple[StepRange, ...]] = TypeAdapter(Annotated[tuple[StepRange, ...], Field(max_length=100)])
+
+_UNIT = {"type": "number", "minimum": 0, "maximum": 1}
+_OF_RANGE = {
+    field.alias or name: {**_UNIT, "description": field.description, "examples": field.examples}
+    for name, field in StepRange.model_fields.items()
+}
+Threshold = Annotated[
+    float | tuple[StepRange, ...],
+    PlainValidator(_threshold),
+    PlainSerializer(_plain),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _UNIT,
+                {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 100,
+                    "items": {
+                        "type": "object",
+                        "properties": _OF_RANGE,
+                        "required": list(_OF_RANGE),
+                        "additionalProperties": False,
+                    },
+                },
+            ]
+        }
+    ),
+]
+
+
+def at(threshold: float | tuple[StepRange, ...], progress: float | None) -> float:
+    """The threshold at a point of the run.
+
+    Args:
+        threshold: of a category.
+        progress: the fraction of the run; None where it is not known, for the lowest.
+    """
+    if not isinstance(threshold, tuple):
+        return threshold
+    if progress is None:
+        return min(each.value for each in threshold)
+    return next((each.value for each in threshold if progress < each.end), threshold[-1].value)
+
+
+def starts(*thresholds: float | tuple[StepRange, ...]) -> tuple[float, ...]:
+    """Where a range of any of the thresholds begins: between two of these, none of them changes."""
+    return tuple(sorted({0.0, *(each.begin for one in thresholds if isinstance(one, tuple) for each in one)}))
+
+
+def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, ...]) -> float | list[dict[str, float]]:
+    """The lower of two thresholds at every point of the run, as a policy writes it."""
+    if not isinstance(one, tuple) and not isinstance(other, tuple):
+        return min(one, other)
+    begins = starts(one, other)
+    return [
+        {"from": begin, "to": end, "value": min(at(one, begin), at(other, begin))}
+        for begin, end in zip(begins, (*begins[1:], 1.0), strict=True)
+    ]
+
+
+def falls(was: float | tuple[StepRange, ...], now: float | tuple[StepRange, ...]) -> bool:
+    """Whether a threshold is lower anywhere than it was."""
+    return any(at(now, point) < at(was, point) for point in starts(was, now))
+
+
+def in_words(threshold: float | tuple[StepRange, ...]) -> str:
+    """A threshold for people.
+
+    >>> in_words(0.5)
+    '0.5'
+    """
+    if not isinstance(threshold, tuple):
+        return f"{threshold:g}"
+    return ", ".join(f"{each.value:g} from {each.begin:g} to {each.end:g}" for each in threshold)

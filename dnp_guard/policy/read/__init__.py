@@ -1,0 +1,1 @@
+"""From YAML to a policy, with every mistake at its line."""

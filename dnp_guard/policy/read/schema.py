@@ -1,0 +1,64 @@
+"""The JSON Schemas of policies and of their tests, for editors: draft-07, made from the models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.read.testfile import TestFile
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of format 1; what it cannot say, the rules between fields, ``policy check`` does."""
+    made = _schema(Policy, "dnp_guard policy, format 1")
+    needed = [key for key in made.pop("required") if key != "categories"]
+    return {**made, "required": needed, "anyOf": [{"required": ["categories"]}, {"required": ["extends"]}]}
+
+
+def schema_of_tests() -> dict[str, Any]:
+    """The JSON Schema of a file of tests, format 1."""
+    return _schema(TestFile, "dnp_guard policy tests, format 1")
+
+
+def _schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    made = _tidy(model.model_json_schema(ref_template="#/definitions/{model}"))
+    definitions = made.pop("$defs")
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": title,
+        **made,
+        "definitions": definitions,
+    }
+
+
+def _tidy(node: Any, *, names: bool = False) -> Any:
+    """Draft-07, without what a policy file does not have.
+
+    Nulls go, since a key without a value is an error, and titles, which only repeat the key; a reference with
+    something beside it goes into ``allOf``, since draft-07 ignores what is beside one.
+
+    Args:
+        node: any part of a schema.
+        names: the keys of this mapping are names and not keywords.
+    """
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if names:
+        return {name: _tidy(part) for name, part in node.items()}
+    made = {
+        key: part if key in {"examples", "default", "enum"} else _tidy(part, names=key in {"properties", "$defs"})
+        for key, part in node.items()
+        if not (key == "title" or (key == "default" and part in (None, "")))
+    }
+    options = [option for option in made.get("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        del made["anyOf"]
+        made = {**options[0], **made}
+    if "$ref" in made and len(made) > 1:
+        made = {"allOf": [{"$ref": made.pop("$ref")}], **made}
+    return made

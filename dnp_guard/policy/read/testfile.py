@@ -1,0 +1,189 @@
+"""The format of a file of tests for a policy, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from dnp_guard.errors import PolicyError
+from dnp_guard.policy.model.fields import Identifier, PolicyModel, Scale, Text
+from dnp_guard.policy.read.loading import load, read_file
+from dnp_guard.policy.read.scan import scan
+from dnp_guard.policy.read.validate import read_as
+from dnp_guard.suggest import did_you_mean
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dnp_guard.errors import Problem
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.policy.read.document import Document
+
+ENDING = ".test.yaml"
+MISSED: Literal["missed"] = "missed"
+"""A look that the model does not answer."""
+
+Look = Mapping[str, float] | Literal["missed"]
+
+_OUTCOMES = tuple(str(outcome) for outcome in Outcome)
+_PROBABILITIES = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}}
+
+
+def _look(value: Any) -> Look:
+    if value == MISSED:
+        return MISSED
+    if isinstance(value, Mapping) and all(map(_probability, value.values())):
+        return value
+    raise PydanticCustomError("look", "Input should be probabilities 0 to 1 by term, or `missed`")
+
+
+def _probability(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+AnyLook = Annotated[
+    Look, PlainValidator(_look), WithJsonSchema({"anyOf": [_PROBABILITIES, {"enum": [MISSED], "type": "string"}]})
+]
+Decided = Literal["failed_open", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed"]
+AtTheEnd = Literal["none", "monitor", "steer", "blur", "block"]
+
+
+class Steering(PolicyModel):
+    """What is injected, and what the end calls for."""
+
+    negatives: tuple[tuple[Text, ...], ...] | None = Field(
+        default=None,
+        description="The words injected after each look, an empty list for none. Omitted: not compared.",
+        examples=[[[], ["nudity", "exposed breasts"]]],
+    )
+    scale: Scale | None = Field(
+        default=None, description="The highest scale of a negative. Omitted: not compared.", examples=[7.5]
+    )
+    action: AtTheEnd | None = Field(
+        default=None,
+        description="What the final look, or without one the last look, calls for. Omitted: not compared.",
+        examples=["block"],
+    )
+
+
+class Expect(Steering):
+    """What a case must come to."""
+
+    decision: Decided = Field(description="What becomes of the image.", examples=["steered"])
+    waived: tuple[Identifier, ...] | None = Field(
+        default=None,
+        description="Categories that an `allowed` case excuses in some look. Omitted: not compared.",
+        examples=[["nudity"]],
+    )
+    would: Steering | None = Field(
+        default=None,
+        description="What would happen if nothing were in shadow. Omitted: not compared.",
+        examples=[{"negatives": [["nudity"]], "action": "block"}],
+    )
+
+
+class Case(PolicyModel):
+    """One image: what the model answers at each look, or the image itself; and what must come of it."""
+
+    name: Text = Field(description="What the case shows, as a sentence.", examples=["A bare breast is steered away"])
+    looks: tuple[AnyLook, ...] = Field(
+        default=(),
+        max_length=1_000,
+        description="For each look while the image is made: the probability of each term or allowed case, 0 for those "
+        "left out; or `missed` for a look without an answer.",
+        examples=[[{"exposed breasts": 0.5}, "missed"]],
+    )
+    final: AnyLook | None = Field(
+        default=None,
+        description="The same for the finished image. Omitted: nothing is seen in it.",
+        examples=[{"exposed breasts": 0.2}],
+    )
+    image: Text | None = Field(
+        default=None,
+        description="An image file beside this one, in place of `looks` and `final`: it is looked at once while the "
+        "image is made and once at the end.",
+        examples=["star.png"],
+    )
+    vlm: Text | None = Field(default=None, description="Who looks at `image`.", examples=["glyphs"])
+    expect: Expect = Field(description="What the case must come to.", examples=[{"decision": "clean"}])
+
+
+class TestFile(PolicyModel):
+    """Tests of one policy."""
+
+    __test__ = False  # what this describes are tests; it is none itself
+
+    format: Literal[1] = Field(description="Version of the format of test files.", examples=[1])
+    policy: Text = Field(description="The policy under test, from this file's folder.", examples=["../default.yaml"])
+    cases: tuple[Case, ...] = Field(
+        min_length=1,
+        max_length=10_000,
+        description="The cases.",
+        examples=[[{"name": "Nothing is seen", "expect": {"decision": "clean"}}]],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTests:
+    """A file of tests, and the policy it is about.
+
+    Attributes:
+        file: as it was given.
+        policy: the policy under test.
+        cases: the cases.
+        lines: where each case begins.
+        source: the policy's file.
+    """
+
+    file: str
+    policy: Policy
+    cases: tuple[Case, ...]
+    lines: tuple[int, ...]
+    source: str
+
+
+def load_tests(path: str | Path, policy: Policy | None = None) -> PolicyTests:
+    """Read a file of tests and the policy that it names.
+
+    Args:
+        path: of a file that ends in ``.test.yaml``.
+        policy: put to the test in place of the one that the file names.
+
+    Raises:
+        PolicyError: the file or the policy does not check; all problems.
+    """
+    document = scan(read_file(Path(path), str(path)), str(path))
+    tests = read_as(TestFile, document)
+    source = Path(path).parent / tests.policy
+    if policy is None:
+        policy = load(source).policy
+    if problems := [*_unknown_terms(document, tests, policy), *_halves(document, tests)]:
+        raise PolicyError(problems)
+    lines = tuple(document.place(("cases", index)).line for index in range(len(tests.cases)))
+    return PolicyTests(str(path), policy, tests.cases, lines, str(source))
+
+
+def _unknown_terms(document: Document, tests: TestFile, policy: Policy) -> Iterator[Problem]:
+    known = [term for category in policy.categories for term in (*category.terms, *category.allowed)]
+    for index, case in enumerate(tests.cases):
+        ways = [(("cases", index, "looks", number), look) for number, look in enumerate(case.looks)]
+        for way, look in [*ways, (("cases", index, "final"), case.final or {})]:
+            for term in look if isinstance(look, Mapping) else ():
+                if term not in known:
+                    message = f"`{term}` is no term or allowed case of policy `{policy.name}`"
+                    yield document.problem((*way, term), "unknown-term", message, did_you_mean(term, known), key=True)
+
+
+def _halves(document: Document, tests: TestFile) -> Iterator[Problem]:
+    for index, case in enumerate(tests.cases):
+        loc = ("cases", index)
+        if (case.image is None) != (case.vlm is None):
+            yield document.problem(loc, "missing-key", "`image` and `vlm` go together", "Give both, or neither.")
+        elif case.image is not None and (case.looks or case.final is not None):
+            yield document.problem(loc, "image-and-looks", "a case has `image`, or `looks` and `final`", "Choose one.")

@@ -1,0 +1,264 @@
+"""From plain data to a policy: every problem at once, each at its place in the file."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.policy.model.fields import IN_WORDS
+from dnp_guard.policy.model.keys import Keys, key_hint, keys_at, keys_of
+from dnp_guard.policy.model.policy import BROKEN_RULES, Policy
+from dnp_guard.policy.read.document import shorten
+from dnp_guard.suggest import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from dnp_guard.policy.model.rules import Loc, Violation
+    from dnp_guard.policy.read.document import Document
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+_CODES = {
+    "missing": "missing-key",
+    "extra_forbidden": "unknown-key",
+    "literal_error": "unknown-value",
+    "string_pattern_mismatch": "bad-name",
+    "greater_than_equal": "out-of-range",
+    "less_than_equal": "out-of-range",
+    "finite_number": "out-of-range",
+    "too_short": "too-few",
+    "too_long": "too-many",
+    "string_too_short": "empty-value",
+    "string_too_long": "too-long",
+}
+"""Stable codes for pydantic's types of error; any other is a ``wrong-type``."""
+
+_EXPECTED = {
+    "bool_type": ("true or false", ""),
+    "float_type": ("a number", ""),
+    "int_type": ("a whole number", ""),
+    "model_type": ("keys and values", ""),
+    "string_too_short": ("some text", ""),
+    "string_type": ("text", ""),
+    "too_long": ("at most {max_length}", ""),
+    "too_short": ("at least {min_length}", ""),
+    "tuple_type": ("a list", "Write `[one, two]`, or one `- ` line for each."),
+}
+"""What is expected where pydantic says it in Python's terms, and what to do about it."""
+
+_UNQUOTE = "Leave out the quotes."
+_NUMBERS = frozenset({"float_type", "int_type", "step_type"})
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_SWITCHES = dict.fromkeys(("yes", "on", "1", "true"), "true") | dict.fromkeys(("no", "off", "0", "false"), "false")
+
+_STAND_IN = {"format": 1, "name": "unnamed", "id": "unnamed-{}"}
+_ROUNDS = 4
+
+MAX_PROBLEMS = 200
+"""More would not help anyone, and take time to explain."""
+
+
+def validate(document: Document) -> Policy:
+    """Check a document against the policy models and the rules between their fields.
+
+    Args:
+        document: plain data, ``extends`` already applied.
+
+    Returns:
+        The policy, defaults filled in.
+
+    Raises:
+        PolicyError: all problems of the document, in the order of the file.
+    """
+    problems = list(document.problems)
+    policy, more = _check(document)
+    taken = {(problem.file, problem.line, problem.column) for problem in problems}
+    problems += [problem for problem in more if (problem.file, problem.line, problem.column) not in taken]
+    if problems or policy is None:
+        ordered = sorted(
+            dict.fromkeys(problems),
+            key=lambda problem: (problem.file != document.file, problem.file, problem.line, problem.column),
+        )
+        if len(ordered) > MAX_PROBLEMS:
+            last = replace(
+                ordered[MAX_PROBLEMS], code="more-problems", message="there are more problems from here on.", hint=""
+            )
+            ordered[MAX_PROBLEMS:] = [last]
+        raise PolicyError(ordered)
+    return policy
+
+
+def read_as(model: type[ModelT], document: Document) -> ModelT:
+    """Check a document against a model that has no rules between its fields, as a file of tests.
+
+    Raises:
+        PolicyError: all problems of the document, in the order of the file.
+    """
+    problems, made = list(document.problems), None
+    if not isinstance(document.data, dict):
+        problems.append(document.problem((), "wrong-type", "the file is keys and values", "Begin with `format: 1`."))
+    else:
+        try:
+            made = model.model_validate(document.data)
+        except ValidationError as error:
+            keys = keys_of(model)
+            problems += [
+                _field_problem(document, detail, keys) for detail in _without_echoes(error.errors(include_url=False))
+            ]
+    if problems or made is None:
+        raise PolicyError(sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column)))
+    return made
+
+
+def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
+    if not isinstance(document.data, dict):
+        return None, [document.problem((), "wrong-type", "a policy is keys and values", "Begin with `format: 1`.")]
+    try:
+        return Policy.model_validate(document.data), []
+    except ValidationError as error:
+        first = _without_echoes(error.errors(include_url=False))
+    shown = first[: MAX_PROBLEMS + 1]
+    if len(first) > MAX_PROBLEMS:
+        first = []  # too broken for the rules between fields
+    misspelt = {_meant(detail["loc"]) for detail in shown if detail["type"] == "extra_forbidden"}
+    problems = [
+        _field_problem(document, detail)
+        for detail in shown
+        if detail["type"] != BROKEN_RULES
+        and not (detail["type"] == "missing" and detail["loc"] in misspelt | document.unread)
+        and (detail["type"] == "missing" or detail["loc"] in document.values)
+    ]
+    doubtful = set(document.unread)
+    problems += [
+        document.problem(violation.loc, violation.code, violation.message, violation.hint)
+        for violation in _violations(document.data, first, doubtful)
+        if not any(_overlap(loc, bad) for loc in (violation.loc, *violation.also) for bad in doubtful)
+    ]
+    return None, problems
+
+
+def _violations(data: Any, details: list[ErrorDetails], doubtful: set[Loc]) -> Iterable[Violation]:
+    """The rules that are broken, also where pydantic stopped at the fields and never came to the rules.
+
+    Whatever is wrong in itself is taken out, and the rest is checked again; ``doubtful`` collects what was taken out,
+    so that no rule speaks about it.
+    """
+    for _ in range(_ROUNDS):
+        for detail in details:
+            if detail["type"] == BROKEN_RULES:
+                return cast("tuple[Violation, ...]", detail["ctx"]["violations"])
+        data = copy.deepcopy(data)
+        for detail in details:
+            doubtful |= _take_out(data, detail)
+        try:
+            Policy.model_validate(data)
+        except ValidationError as error:
+            details = _without_echoes(error.errors(include_url=False))
+        else:
+            break
+    return ()
+
+
+def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
+    loc = detail["loc"]
+    if detail["type"] == "missing" and loc[-1] in _STAND_IN:
+        value = _STAND_IN[loc[-1]]
+        if isinstance(container := _get(data, loc[:-1]), dict):
+            container[loc[-1]] = value.format(loc[1]) if isinstance(value, str) and len(loc) > 1 else value
+        return {loc}
+    head, rest = (loc[:2], loc[2:]) if loc[0] == "categories" and len(loc) > 2 else ((), loc)  # noqa: PLR2004
+    keys = rest[: next((index for index, part in enumerate(rest) if isinstance(part, int)), len(rest))]
+    for end in range(len(keys), 0, -1):
+        container = _get(data, (*head, *keys[: end - 1]))
+        if isinstance(container, dict) and container.pop(keys[end - 1], None) is not None:
+            break
+    return {(*head, *keys), _meant(loc)} if detail["type"] == "extra_forbidden" else {(*head, *keys)}
+
+
+def _meant(loc: Loc) -> Loc:
+    """The way to the key that a misspelt one probably means."""
+    return (*loc[:-1], nearest(str(loc[-1]), keys_at(loc[:-1])) or loc[-1])
+
+
+def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the complaint that a list is too short because its items are wrong."""
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short" or not any(_inside(other["loc"], detail["loc"]) for other in details)
+    ]
+
+
+def _inside(loc: Loc, around: Loc) -> bool:
+    return len(loc) > len(around) and loc[: len(around)] == around
+
+
+def _get(data: Any, loc: Loc) -> Any:
+    for part in loc:
+        if isinstance(part, int):
+            data = data[part] if isinstance(data, list) else None
+        else:
+            data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def _overlap(one: Loc, other: Loc) -> bool:
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None = None) -> Problem:
+    loc, kind, value = detail["loc"], detail["type"], detail.get("input")
+    if kind == "missing":
+        return document.problem(loc[:-1], "missing-key", f"`{loc[-1]}` is missing", f"Add `{loc[-1]}:`.")
+    if kind == "extra_forbidden":
+        return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
+    key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")
+    expected, hint = _expected(detail)
+    message = f"{_shown(document, loc, value)} does not fit {key}: expected {expected}"
+    return document.problem(loc, _CODES.get(kind, "wrong-type"), message, hint)
+
+
+def _expected(detail: ErrorDetails) -> tuple[str, str]:
+    """What a field takes, and what to do about the value that it got."""
+    kind, value, context = detail["type"], detail.get("input"), detail.get("ctx", {})
+    if kind == "literal_error":
+        options = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        best = nearest(str(value), options)
+        hint = _UNQUOTE if value in options else f"Did you mean `{best}`?" if best else ""
+        return " | ".join(options), hint
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return "text", "Put it in quotes."
+    if kind == "string_pattern_mismatch":
+        return IN_WORDS[context["pattern"]], ""
+    expected, hint = _EXPECTED.get(kind, ("", ""))
+    if not expected:
+        said = detail["msg"].removeprefix("Input should be ")
+        return said[:1].lower() + said[1:], _rewritten(kind, value)
+    return expected.format(**context), hint or _rewritten(kind, value)
+
+
+def _rewritten(kind: str, value: object) -> str:
+    """How to write a number or a switch that was written as text."""
+    if kind in _NUMBERS and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return _UNQUOTE
+    if kind == "bool_type" and (word := _SWITCHES.get(str(value).lower())):
+        return f"Write `{word}`."
+    return ""
+
+
+def _shown(document: Document, loc: Loc, value: object) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return "a mapping"
+    text = shorten(document.place(loc).text)
+    return f"`{text}`" if text else "an empty text"

@@ -1,0 +1,137 @@
+"""Runs the cases of a file of tests, and says what was expected and what came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.policy.read.testfile import MISSED
+from dnp_guard.policy.rehearsal.course import Course, answers, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from dnp_guard.policy import Policy
+    from dnp_guard.policy.read.testfile import Case, Expect, Look, PolicyTests, Steering
+    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.types import Decision, Negative
+
+    Viewer = Callable[[str, Path], Answer]
+    """Has the backend of a spec look at an image file."""
+
+TOLERANCE = 1e-6
+"""Scales that differ by less are equal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that did not come as expected."""
+
+    what: str
+    expected: object
+    got: object
+
+    def __str__(self) -> str:
+        return f"{self.what}: expected {_shown(self.expected)}, got {_shown(self.got)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A case that was run.
+
+    Attributes:
+        case: the case.
+        line: where it begins.
+        course: what became of the image.
+        differences: none where it passed.
+    """
+
+    case: Case
+    line: int
+    course: Course
+    differences: tuple[Difference, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything came as expected."""
+        return not self.differences
+
+
+def run_tests(tests: PolicyTests, view: Viewer) -> tuple[Ran, ...]:
+    """Run every case of a file.
+
+    Args:
+        tests: the file.
+        view: asked only where a case gives an image.
+    """
+    return tuple(_run(tests, case, line, view) for case, line in zip(tests.cases, tests.lines, strict=True))
+
+
+def _run(tests: PolicyTests, case: Case, line: int, view: Viewer) -> Ran:
+    if case.image is not None and case.vlm is not None:
+        from pathlib import Path  # noqa: PLC0415 (only a case with an image has a path)
+
+        seen = view(case.vlm, Path(tests.file).parent / case.image)
+        course = run(tests.policy, [seen], seen)
+    else:
+        course = run(tests.policy, [_answer(look) for look in case.looks], _answer(case.final or {}))
+    return Ran(case, line, course, tuple(_differences(tests.policy, course, case.expect)))
+
+
+def _answer(look: Look) -> Answer | None:
+    return None if look == MISSED else answers(look)
+
+
+def _differences(policy: Policy, course: Course, expect: Expect) -> Iterable[Difference]:
+    if expect.decision != course.outcome:
+        yield Difference("decision", expect.decision, str(course.outcome))
+    yield from _steering(course, expect, "", lambda each: (each.action, each.negative))
+    waived = {finding.category for each in _answered(course) for finding in each.waived}
+    ordered = tuple(category.id for category in policy.categories if category.id in waived)
+    if expect.waived is not None and set(expect.waived) != waived:
+        yield Difference("waived", expect.waived, ordered)
+    if expect.would is not None:
+        yield from _steering(course, expect.would, "would.", _would)
+
+
+def _steering(
+    course: Course, expect: Steering, prefix: str, read: Callable[[Decision], tuple[Any, Negative | None]]
+) -> Iterable[Difference]:
+    negatives = [read(each)[1] if each else None for each in course.decisions]
+    words = tuple(each.words if each else () for each in negatives)
+    scale = max((each.scale for each in negatives if each and each.scale is not None), default=None)
+    action = (read(course.last)[0] or "none") if course.last else "none"
+    if expect.negatives is not None and expect.negatives != words:
+        yield Difference(f"{prefix}negatives", expect.negatives, words)
+    if expect.scale is not None and (scale is None or abs(scale - expect.scale) > TOLERANCE):
+        yield Difference(f"{prefix}scale", expect.scale, scale)
+    if expect.action is not None and expect.action != action:
+        yield Difference(f"{prefix}action", expect.action, str(action))
+
+
+def _would(decision: Decision) -> tuple[Any, Negative | None]:
+    """What a decision would be without shadow; where nothing is in shadow, what it is."""
+    if decision.would_action is None and decision.would_negative is None:
+        return decision.action, decision.negative
+    return decision.would_action, decision.would_negative
+
+
+def _answered(course: Course) -> list[Decision]:
+    return [each for each in (*course.decisions, course.final) if each is not None]
+
+
+def as_json(ran: Ran) -> Mapping[str, object]:
+    """A case that was run, as ``--json`` prints it."""
+    return {
+        "name": ran.case.name,
+        "line": ran.line,
+        "ok": ran.passed,
+        "differences": [{"what": d.what, "expected": d.expected, "got": d.got} for d in ran.differences],
+    }
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return "nothing" if value is None else str(value)

@@ -1,0 +1,91 @@
+"""What of a policy its tests touch: categories, both sides of every threshold, and actions. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dnp_guard.policy.model.thresholds import in_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from dnp_guard.policy import Category, Policy
+    from dnp_guard.policy.rehearsal.cases import Ran
+    from dnp_guard.types import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What there is to touch, and what no case touches.
+
+    Attributes:
+        points: how many there are.
+        missing: those that no case touches, in words.
+    """
+
+    points: int
+    missing: tuple[str, ...]
+
+
+def coverage(policy: Policy, ran: Sequence[Ran]) -> Coverage:
+    """Which parts of a policy some cases touch.
+
+    Just under a threshold counts only where a case gives a probability: a term that is left out shows nothing.
+    """
+    touched = {point for case in ran for point in _touched(policy, case)}
+    points = dict(point for category in policy.categories for point in _points(policy, category))
+    return Coverage(len(points), tuple(words for key, words in points.items() if key not in touched))
+
+
+Point = tuple[str, str]
+
+
+def _points(policy: Policy, category: Category) -> Iterator[tuple[Point, str]]:
+    name, limit = category.id, in_words(category.threshold)
+    yield (name, "threshold over"), f"{name}: nothing at or over its threshold {limit}"
+    yield (name, "threshold under"), f"{name}: nothing under its threshold {limit}"
+    if policy.queries.final:
+        yield (name, "final over"), f"{name}: nothing at or over {category.final_threshold} in the finished image"
+        yield (name, "final under"), f"{name}: nothing under {category.final_threshold} in the finished image"
+    if category.allowed:
+        yield (name, "allowed over"), f"{name}: no allowed case at or over {category.allowed_threshold}"
+        yield (name, "allowed under"), f"{name}: no allowed case under {category.allowed_threshold}"
+    yield (name, "action"), f"{name}: its action, {category.action}, is never called for"
+
+
+def _touched(policy: Policy, ran: Ran) -> Iterator[Point]:
+    looks = [(look, decision, False) for look, decision in zip(_given(ran), ran.course.decisions, strict=True)]
+    for look, decision, final in [*looks, (_final(ran), ran.course.final, True)]:
+        if decision is None:
+            continue
+        for category in policy.categories:
+            yield from _sides(category, look, decision, final=final)
+
+
+def _sides(category: Category, look: Mapping[str, float] | None, decision: Decision, *, final: bool) -> Iterator[Point]:
+    kind = "final" if final else "threshold"
+    found = any(finding.category == category.id for finding in (*decision.findings, *decision.waived))
+    if found:
+        yield category.id, f"{kind} over"
+    elif look is None or any(term in look for term in category.terms):
+        yield category.id, f"{kind} under"
+    if any(finding.category == category.id for finding in decision.waived):
+        yield category.id, "allowed over"
+    elif found and look is not None and any(case in look for case in category.allowed):
+        yield category.id, "allowed under"
+    if any(finding.category == category.id for finding in decision.findings) and not final:
+        yield category.id, "action"
+
+
+def _given(ran: Ran) -> Iterable[Mapping[str, float] | None]:
+    """The probabilities that each look was given; None where an image was looked at."""
+    if ran.case.image is not None:
+        return [None]
+    return [look if not isinstance(look, str) else {} for look in ran.case.looks]
+
+
+def _final(ran: Ran) -> Mapping[str, float] | None:
+    if ran.case.image is not None:
+        return None
+    return {} if ran.case.final is None or isinstance(ran.case.final, str) else ran.case.final

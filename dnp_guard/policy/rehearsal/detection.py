@@ -1,0 +1,120 @@
+"""What a model detects of a folder of images, with a policy's questions and thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+
+from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.generation import judge
+from dnp_guard.policy import negation, questions
+from dnp_guard.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dnp_guard.policy import Policy
+    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.types import Question
+    from dnp_guard.vlm.base import Backend
+
+CLEAN = "clean"
+"""The folder of images that show nothing of the policy."""
+
+_ENDINGS = frozenset({".jpeg", ".jpg", ".png", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How often one category was seen.
+
+    Attributes:
+        category: its id.
+        images: in the folder of the category.
+        seen: of those.
+        others: images of other folders.
+        false_alarms: of those.
+    """
+
+    category: str
+    images: int
+    seen: int
+    others: int
+    false_alarms: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.category}: seen in {self.seen} of {self.images}, "
+            f"false alarms in {self.false_alarms} of {self.others} others"
+        )
+
+
+def looking_at(path: Path, backend: Backend) -> Answer:
+    """Answers about an image file.
+
+    Raises:
+        PolicyError: there is no such image.
+    """
+    picture = _open(path)
+
+    def answer(asked: Sequence[Question]) -> Sequence[float]:
+        return backend.ask([picture], [question.text for question in asked])[0]
+
+    return answer
+
+
+def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[Detection, ...]:
+    """Measure detection on images sorted into folders by category.
+
+    Args:
+        policy: gives questions and thresholds.
+        backend: who is asked.
+        folder: holds a folder for each category, named by its id, and perhaps ``clean``.
+
+    Raises:
+        PolicyError: a folder is not named after a category, there are none, or an image cannot be read.
+    """
+    ids = [category.id for category in policy.categories]
+    folders = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    wrong = [
+        Problem(str(each), 0, 0, "unknown-category", f"no category `{each.name}`.", did_you_mean(each.name, ids))
+        for each in folders
+        if each.name not in (*ids, CLEAN)
+    ]
+    if wrong or not folders:
+        empty = Problem(str(folder), 0, 0, "unreadable", "no folders of images here.", "Name them after categories.")
+        raise PolicyError(wrong or [empty])
+    seen = [(each.name, _found(policy, backend, file)) for each in folders for file in _images(each)]
+    return tuple(_count(category, seen) for category in ids)
+
+
+def _count(category: str, seen: Sequence[tuple[str, frozenset[str]]]) -> Detection:
+    own = [found for name, found in seen if name == category]
+    others = [found for name, found in seen if name != category]
+    alarms = sum(category in found for found in others)
+    return Detection(category, len(own), sum(category in found for found in own), len(others), alarms)
+
+
+def _found(policy: Policy, backend: Backend, path: Path) -> frozenset[str]:
+    asked, look = questions(policy), looking_at(path, backend)
+    row = look(asked)
+    if policy.question.paired:
+        row = judge.stricter(row, look([negation(question) for question in asked]))
+    return frozenset(finding.category for finding in judge.find(policy, asked, row, final=True)[0])
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _ENDINGS)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        raise PolicyError(
+            [Problem(str(path), 0, 0, "unreadable", "no image that can be read.", "Check the path.")]
+        ) from None

@@ -1,0 +1,211 @@
+"""A latent probe: a small network that guesses from x̂0 itself what the vision-language model would find.
+
+It reads latents and decodes nothing, so a look costs next to nothing. It only ever decides that a question is not worth
+asking, at a share of misses that the policy sets; whether an image may be delivered it never decides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dnp_guard.canonical import canonical
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.policy import negation, questions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from dnp_guard.policy import Policy
+
+FORMAT: Final = 1
+_WIDTH: Final = 48
+_SPACES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Of the autoencoders in use: reading all weights of a large one takes a moment."""
+
+
+class Net(nn.Module):
+    """Logits [B, K] of K categories from latents [B, C, h, w] of any size and progress [B] in 0…1; under 200 k weights.
+
+    Args:
+        channels: C.
+        categories: K.
+    """
+
+    def __init__(self, channels: int, categories: int, width: int = _WIDTH) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                nn.Conv2d(channels + 1, width, 3, padding=1),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+                nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            ]
+        )
+        self.head = nn.Linear(4 * width, categories)
+
+    def forward(self, latents: Tensor, progress: Tensor) -> Tensor:
+        """A finding counts wherever it stands: the maximum and the mean over places decide."""
+        plane = progress.to(latents).view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[2:])
+        x = torch.cat([latents, plane], 1)
+        for layer in self.layers:
+            x = F.silu(layer(x))
+        logits: Tensor = self.head(torch.cat([x.amax((2, 3)), x.mean((2, 3))], 1))
+        return logits
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Probe:
+    """A trained probe and what it is bound to.
+
+    Attributes:
+        net: the network.
+        space: the latents that it reads, from :func:`space_of`.
+        categories: what each category was asked as, from :func:`asked_as`, by its id, in the network's order.
+        vlm: name and revision of the model whose answers it guesses.
+        seen: for each category its probability in held-out looks that found the category, rising.
+    """
+
+    net: Net
+    space: str
+    categories: Mapping[str, str]
+    vlm: tuple[str, str]
+    seen: Mapping[str, Tensor]
+
+    @torch.no_grad()
+    def scores(self, latents: Tensor, progress: float) -> list[dict[str, float]]:
+        """The probability that each category would be found, image by image.
+
+        Args:
+            latents: x̂0 as the sampler holds it, [B, C, h, w].
+            progress: the part of the run that is done.
+        """
+        here = latents.float().to(next(self.net.parameters()).device)
+        rows = self.net(here, here.new_full((len(here),), progress)).sigmoid().tolist()
+        return [dict(zip(self.categories, row, strict=True)) for row in rows]
+
+    def threshold(self, category: str, max_miss: float) -> float:
+        """The probability under which a category is not asked about.
+
+        Of n held-out looks that found the category, k = ⌊max_miss (n + 1)⌋ were less probable; another such look is so
+        with a chance of at most k / (n + 1) (split conformal prediction; Vovk et al. 2005). With too few of them, 0.
+
+        Args:
+            category: its id.
+            max_miss: the share of looks that would have found it and may be skipped.
+        """
+        seen = self.seen[category]
+        k = int(max_miss * (len(seen) + 1))
+        return float(seen[k - 1]) if k else 0.0
+
+    def nearness(self, latents: Tensor, progress: float, max_miss: float) -> list[dict[str, float]]:
+        """:meth:`scores` as parts of their thresholds: from 1 on a category has to be asked about."""
+        limits = {category: self.threshold(category, max_miss) for category in self.categories}
+        return [
+            {name: score / limits[name] if limits[name] else float("inf") for name, score in row.items()}
+            for row in self.scores(latents, progress)
+        ]
+
+    def check_policy(self, policy: Policy, vlm: tuple[str, str]) -> None:
+        """See that the probe guesses the answers to this policy's questions; sensitive categories are always asked.
+
+        Raises:
+            DnpGuardError: it was trained on other questions, or on the answers of another model.
+        """
+        for category in policy.categories:
+            if not category.sensitive and self.categories.get(category.id) != asked_as(policy, category.id):
+                raise DnpGuardError(
+                    f"the probe was trained on other questions or thresholds than policy {policy.name!r} has for "
+                    f"{category.id!r}",
+                    hint="Train one for this policy with `dnp-guard distill`, or leave queries.skip_probe out.",
+                )
+        if vlm != self.vlm:
+            raise DnpGuardError(
+                f"the probe guesses the answers of {' '.join(self.vlm)}, and the backend is {' '.join(vlm)}",
+                hint="Train one for this backend with `dnp-guard distill`, or leave queries.skip_probe out.",
+            )
+
+    def check_space(self, vae: Any) -> None:
+        """See that the probe reads the latents of this autoencoder.
+
+        Raises:
+            DnpGuardError: it was trained on those of another.
+        """
+        if vae not in _SPACES:
+            _SPACES[vae] = space_of(vae)
+        if _SPACES[vae] != self.space:
+            raise DnpGuardError(
+                f"the probe was trained on the latents of another autoencoder than this {type(vae).__name__}",
+                hint="Train one for this model with `dnp-guard distill`, or leave queries.skip_probe out.",
+            )
+
+
+def asked_as(policy: Policy, category_id: str) -> str:
+    """SHA-256 over what a finding of a category depends on: its questions and its threshold."""
+    category = policy.category(category_id)
+    own = [each for each in questions(policy) if each.category == category_id]
+    texts = [
+        text for each in own for text in ([each.text, negation(each).text] if policy.question.paired else [each.text])
+    ]
+    threshold = category.model_dump(mode="json", include={"threshold"})
+    return hashlib.sha256(canonical({"questions": texts, **threshold})).hexdigest()
+
+
+def space_of(vae: Any) -> str:
+    """SHA-256 over an autoencoder's weights as float16, so that it is the same in float32 and in float16."""
+    digest = hashlib.sha256()
+    for name, value in sorted(vae.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}".encode())
+        digest.update(value.detach().to("cpu", torch.float16).contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def save(probe: Probe, path: Path) -> None:
+    """Write a probe: its weights as float16, and what it is bound to."""
+    told = {
+        "format": FORMAT,
+        "channels": probe.net.layers[0].in_channels - 1,
+        "space": probe.space,
+        "categories": dict(probe.categories),
+        "vlm": list(probe.vlm),
+    }
+    tensors = {f"net.{name}": value.half().contiguous() for name, value in probe.net.state_dict().items()}
+    tensors |= {f"seen.{name}": value.float().contiguous() for name, value in probe.seen.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, path, metadata={"probe": json.dumps(told)})
+    path.chmod(0o644)
+
+
+def load(path: Path) -> Probe:
+    """Read a probe.
+
+    Raises:
+        DnpGuardError: the file is not one, or cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as saved:
+            told = json.loads(saved.metadata()["probe"])
+            tensors = {name: saved.get_tensor(name).float() for name in saved.keys()}  # noqa: SIM118 (no mapping)
+        known = {FORMAT: Net}[told["format"]]
+        net = known(told["channels"], len(told["categories"]))
+        net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
+        seen = {category: tensors[f"seen.{category}"] for category in told["categories"]}
+        name, revision = told["vlm"]
+        return Probe(
+            net.eval().requires_grad_(requires_grad=False), told["space"], told["categories"], (name, revision), seen
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DnpGuardError(
+            f"{path}: no probe could be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            hint="Give a file that `dnp-guard distill` wrote.",
+        ) from error

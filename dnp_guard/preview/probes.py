@@ -1,0 +1,60 @@
+"""Which latent probe a guard uses, read when a policy first asks for one. Imports no torch until then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from dnp_guard.policy import Policy
+    from dnp_guard.preview.probe import Probe
+    from dnp_guard.vlm.base import BackendInfo
+
+
+class Probes:
+    """The probe of one guard.
+
+    Args:
+        given: the file of one; None for the embedded model's own, where that answers.
+    """
+
+    def __init__(self, given: str | Path | None) -> None:
+        self._given = Path(given) if given is not None else None
+        self._loaded: Probe | None = None
+
+    def of(self, policy: Policy, vlm: BackendInfo, *, alone: bool) -> Probe | None:
+        """The probe for a policy; None where the policy skips nothing by one.
+
+        Args:
+            policy: the policy.
+            vlm: who answers.
+            alone: whether nobody else is asked beside it.
+
+        Raises:
+            DnpGuardError: there is none, it cannot be read, or it is bound to something else.
+        """
+        if policy.queries.skip_probe is None:
+            return None
+        if not alone:
+            raise DnpGuardError(
+                "a probe guesses the answers of one model, and a second opinion is asked too",
+                hint="Leave queries.skip_probe or the second opinion out.",
+            )
+        if self._loaded is None:
+            self._loaded = self._read(policy, vlm)
+        self._loaded.check_policy(policy, (vlm.name, vlm.revision))
+        return self._loaded
+
+    def _read(self, policy: Policy, vlm: BackendInfo) -> Probe:
+        from dnp_guard.glyphs import PROBE  # noqa: PLC0415 (kept beside its use)
+        from dnp_guard.preview.probe import load  # noqa: PLC0415 (imports torch)
+
+        file = self._given or (PROBE if vlm.name == "glyphs" else None)
+        if file is None:
+            raise DnpGuardError(
+                f"policy {policy.name!r} has queries.skip_probe, and the guard has no probe",
+                hint="Train one with `dnp-guard distill`, and pass Guard(probe=FILE).",
+            )
+        return load(file)

@@ -1,0 +1,247 @@
+"""Any ``AutoModelForImageTextToText`` on this machine, asked for probabilities in one forward pass."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    Gemma3Processor,
+    ShieldGemma2ForImageClassification,
+)
+
+from dnp_guard.errors import VlmUnavailable
+from dnp_guard.vlm.local import checkpoint
+from dnp_guard.vlm.local.checkpoint import first_line
+from dnp_guard.vlm.local.forms import PLAIN
+from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
+from dnp_guard.vlm.local.once import SeenOnce
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+    from dnp_guard.vlm.local.checkpoint import Checkpoint
+    from dnp_guard.vlm.local.forms import Form
+
+_TRIAL = ("Is this a picture?", "Is there a red circle in this image? (A circle that is red.)")
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+"""How far the log odds of two equal computations may lie apart; half precision is coarser."""
+_HALF_TOLERANCE = 0.25
+
+
+class TransformersBackend:
+    """Answers with a vision-language model of Hugging Face transformers.
+
+    The probability is that of the next token being a "yes" rather than a "no", over every single-token spelling of
+    the two words: p = Σ p(yes) / (Σ p(yes) + Σ p(no)). Nothing is generated and nothing is drawn at random.
+
+    Nothing is downloaded unless that is allowed; code that comes with a model is never run; weights are safetensors.
+    Construction asks two questions about two pictures, which warms the model and settles how images are shared.
+
+    Args:
+        model: a folder, a hub id that is in the cache, or a (model, processor) pair, which is switched to ``eval()``.
+        name: what the audit record says; the folder or id otherwise.
+        device: where to compute; a CUDA device where there is one, or Apple's, or the CPU. A pair stays where it is.
+        dtype: float32 on the CPU and the checkpoint's own elsewhere. A pair stays as it is.
+        revision: a commit, tag or branch of the hub; for a folder, the SHA-256 that its weights must have.
+        batch_size: the most image-question pairs in one forward pass; lower it where memory runs out.
+        allow_download: let the hub fill the cache.
+        form: how the model is asked, and which words are its yes and no.
+
+    Attributes:
+        name: as recorded.
+        revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's weights.
+        shares_images: whether each image is read once for all questions; decided by a trial.
+
+    Raises:
+        VlmUnavailable: no such folder or cached id, no weights, pickled weights only, no processor or chat template,
+            no single token for "yes" or "no", or a model that cannot answer the trial.
+    """
+
+    local = True
+    batches = True
+
+    def __init__(
+        self,
+        model: str | Path | tuple[PreTrainedModel, ProcessorMixin],
+        *,
+        name: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        batch_size: int = 64,
+        allow_download: bool = False,
+        form: Form = PLAIN,
+    ) -> None:
+        if isinstance(model, tuple):
+            network, processor = model
+            if device is not None or dtype is not None:
+                network = network.to(device=device, dtype=dtype)
+            found = None
+        else:
+            found = checkpoint.find(model, revision=revision, allow_download=allow_download)
+            network, processor = _load(found, torch.device(device) if device is not None else _best_device(), dtype)
+        network, processor = _unwrapped(network, processor)
+        config = network.config
+        self.name = name or (found.name if found else config.name_or_path or type(network).__name__)
+        self.revision = found.revision if found else getattr(config, "_commit_hash", None) or "unknown"
+        _require_chat(processor, self.name)
+        yes, no = _answers(processor.tokenizer, form, self.name)
+        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form)
+        # Tokenizers and caches are not made for two threads at once.
+        self._turn = threading.Lock()
+        with torch.inference_mode(), own_precision(network.device):
+            self._shared = self._trial()
+
+    @property
+    def shares_images(self) -> bool:
+        """Whether each image is read once for all questions."""
+        return self._shared is not None
+
+    def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[list[float]]:
+        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
+        if not images or not questions:
+            return [[] for _ in images]
+        pictures = [image.convert("RGB") for image in images]
+        with self._turn, torch.inference_mode(), own_precision(self._reader.model.device):
+            odds = self._shared(pictures, questions) if self._shared else plain(self._reader, pictures, questions)
+        answer: list[list[float]] = odds.sigmoid().tolist()
+        return answer
+
+    def _trial(self) -> SharedImage | SeenOnce | None:
+        """Ask the plain way, and share images where that gives the same answers."""
+        pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
+        try:
+            expected = plain(self._reader, pictures, _TRIAL)
+        except Exception as error:
+            raise VlmUnavailable(
+                f"{self.name}: cannot answer a question about a picture: {first_line(error)}",
+                hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
+            ) from error
+        tolerance = _TOLERANCE.get(self._reader.model.dtype, _HALF_TOLERANCE)
+        ways = (
+            lambda: SharedImage(self._reader, pictures[1]),
+            lambda: SharedImage(self._reader, pictures[1], prefix=False),
+            lambda: SeenOnce(self._reader),
+        )
+        for way in ways:
+            with suppress(Exception):  # whatever the reason, the plain way works
+                shared = way()
+                if torch.allclose(shared(pictures, _TRIAL), expected, rtol=0, atol=tolerance):
+                    return shared
+        return None
+
+
+def own_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Keep a host's autocast, which is in force in its own thread only, from changing the answers."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
+    try:
+        processor = AutoProcessor.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise VlmUnavailable(
+            f"{found.name}: no processor can be made from it: {first_line(error)}",
+            hint="Save the processor beside the model: AutoProcessor.from_pretrained(…).save_pretrained(folder).",
+        ) from error
+    try:
+        network, report = _class(found).from_pretrained(
+            found.folder,
+            dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise VlmUnavailable(
+            f"{found.name}: cannot be loaded: {first_line(error)}",
+            hint="It must be a model of AutoModelForImageTextToText, whole, and of a kind this transformers knows.",
+        ) from error
+    if missing := sorted(report["missing_keys"]):
+        raise VlmUnavailable(
+            f"{found.name}: {len(missing)} weights are missing, {missing[0]} first; it would answer at random",
+            hint="Copy or download the whole model.",
+        )
+    return network.to(device), processor
+
+
+def _class(found: Checkpoint) -> Any:
+    """ShieldGemma 2 is filed under image classification, and answers like the others."""
+    kind = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False).model_type
+    return ShieldGemma2ForImageClassification if kind == "shieldgemma2" else AutoModelForImageTextToText
+
+
+def _unwrapped(network: PreTrainedModel, processor: ProcessorMixin) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model that answers inside ShieldGemma 2, with a processor that takes a prompt."""
+    if not isinstance(network, ShieldGemma2ForImageClassification):
+        return network, processor
+    return network.model, Gemma3Processor(
+        processor.image_processor,
+        processor.tokenizer,
+        chat_template=processor.chat_template,
+        image_seq_length=processor.image_seq_length,
+    )
+
+
+def _require_chat(processor: ProcessorMixin, name: str) -> None:
+    lacking = [part for part in ("image_processor", "tokenizer") if getattr(processor, part, None) is None]
+    if lacking:
+        raise VlmUnavailable(
+            f"{name}: its processor has no {' and no '.join(lacking)}",
+            hint="Save the model's whole processor beside it, not its tokenizer alone.",
+        )
+    if not getattr(processor, "chat_template", None):
+        raise VlmUnavailable(
+            f"{name}: its processor has no chat template, so a question cannot be put to it",
+            hint="Use an instruction-tuned checkpoint, or set processor.chat_template and save it.",
+        )
+
+
+def _answers(tokenizer: PreTrainedTokenizerBase, form: Form, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids of the tokens that say yes, and of those that say no."""
+    if form.whole:
+        return _spellings(tokenizer, form.yes, name), _spellings(tokenizer, form.no, name)
+    yes, no = (_first_tokens(tokenizer, word) for word in (form.yes, form.no))
+    if yes & no:
+        raise VlmUnavailable(
+            f"{name}: {form.yes!r} and {form.no!r} begin with the same token: one forward pass cannot tell them apart",
+            hint="Use a model that was trained for this form.",
+        )
+    return tuple(sorted(yes)), tuple(sorted(no))
+
+
+def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
+    spellings = (space + each for space in ("", " ") for each in (word, word.capitalize()))
+    ids = (tokenizer.encode(spelling, add_special_tokens=False) for spelling in spellings)
+    return {each[0] for each in ids if each} - {tokenizer.unk_token_id}
+
+
+def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
+    """Ids of every token that is the word, in any case and with or without space around it."""
+    candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
+    found = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
+    if not found:
+        raise VlmUnavailable(
+            f"{name}: its tokenizer has no single token for {word!r}, so it cannot answer with one",
+            hint="Use a model whose vocabulary holds the words yes and no.",
+        )
+    return found

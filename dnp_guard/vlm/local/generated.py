@@ -1,0 +1,50 @@
+"""A model on this machine that is asked for text, where its next token says nothing: slower, and yes or no only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.vlm.local.backend import TransformersBackend, own_precision
+from dnp_guard.vlm.remote.spoken import yes_or_no
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+MOST_TOKENS = 8
+
+
+class TextBackend(TransformersBackend):
+    """Answers 1 or 0, as the text that the model generates begins with "yes" or "no".
+
+    The text is the likeliest, token by token; nothing is drawn at random. A policy in ``mode: enforce`` has to agree
+    with ``question: {answer: text}``. Arguments are those of :class:`~dnp_guard.vlm.local.backend.TransformersBackend`.
+    """
+
+    answers = "text"
+
+    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
+        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
+
+        Raises:
+            VlmBadAnswer: the model says neither yes nor no.
+        """
+        return [[yes_or_no(self.say(image, question, MOST_TOKENS)) for question in questions] for image in images]
+
+    def say(self, image: Image, question: str, most_tokens: int) -> str:
+        """What the model says about one image.
+
+        Args:
+            image: of any mode and size.
+            question: put in the model's chat template.
+            most_tokens: to generate.
+        """
+        reader: Any = self._reader
+        with self._turn, torch.inference_mode(), own_precision(reader.model.device):
+            inputs = reader.encode([(image.convert("RGB"), reader.prompt(question))])
+            tokens = reader.model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
+        said = tokens[0, inputs["input_ids"].shape[1] :]
+        return str(reader.processor.tokenizer.decode(said, skip_special_tokens=True))

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dnp_guard.audit.read.verify import verify, verify_lines
+from dnp_guard.audit.write.jsonl import JsonlSink
+from dnp_guard.audit.write.recorder import Recorder
+from dnp_guard.audit.write.sinks import MemorySink
+from dnp_guard.audit.write.spool import BACKLOG
+from dnp_guard.telemetry import Metrics, Tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class Flaky(MemorySink):
+    """A sink that fails while ``broken``."""
+
+    name = "flaky"
+    broken = False
+    closed = False
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        if self.broken:
+            raise OSError("no space left on device")
+        super().write(event)
+
+    def close(self) -> None:
+        self.closed = True
+        if self.broken:
+            raise OSError("no space left on device")
+
+
+def recorder(*sinks: MemorySink, **common: object) -> Recorder:
+    return Recorder(sinks, Metrics(), Tracing(), common, required=True)
+
+
+def events(sink: MemorySink) -> list[tuple[str, object]]:
+    return [(record["event"], record.get("step", record.get("reason"))) for record in sink.records]
+
+
+def degraded(of: Recorder, reason: str) -> float | None:
+    return of.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": reason})
+
+
+def test_every_sink_gets_the_event_with_the_common_fields() -> None:
+    sinks = MemorySink(), MemorySink()
+    emitted = recorder(*sinks, tenant="t", policy={"name": "p"}).emit("query", step=1, tenant="u")
+    (first,), (second,) = (sink.records for sink in sinks)
+    assert (emitted, first, first["tenant"], first["policy"], first["step"]) == (True, second, "u", {"name": "p"}, 1)
+
+
+def test_without_sinks_nothing_fails() -> None:
+    assert recorder().emit("query")
+
+
+def test_writing_is_timed() -> None:
+    of = recorder(MemorySink())
+    of.emit("query")
+    assert of.metrics.registry.get_sample_value("dnp_guard_overhead_seconds_count", {"stage": "audit"}) == 1
+
+
+def test_a_failing_sink_is_counted_and_the_others_are_written() -> None:
+    flaky, other = Flaky(), MemorySink()
+    flaky.broken = True
+    of = recorder(flaky, other)
+    assert (of.emit("query", step=1), degraded(of, "audit_sink"), events(other)) == (False, 1, [("query", 1)])
+
+
+def test_what_a_sink_missed_is_written_before_the_next_event_with_a_record_of_the_outage() -> None:
+    sink = Flaky()
+    of = recorder(sink)
+    sink.broken = True
+    missed = [of.emit("query", step=step) for step in (1, 2)]
+    sink.broken = False
+    recovered = of.emit("query", step=3)
+    assert (missed, recovered, events(sink)) == (
+        [False, False],
+        True,
+        [("query", 1), ("degraded", "audit_sink"), ("query", 2), ("query", 3)],
+    )
+
+
+def test_the_record_of_an_outage_belongs_to_the_generation_in_which_it_began() -> None:
+    sink = Flaky()
+    of = recorder(sink, request="common", policy={"name": "p"})
+    sink.broken = True
+    of.emit("query", request="r1")
+    sink.broken = False
+    of.close()
+    assert [(record["request"], record["policy"]) for record in sink.records] == [("r1", {"name": "p"})] * 2
+
+
+def test_the_record_of_an_outage_names_the_policy_of_what_was_missed() -> None:
+    sink = Flaky()
+    of = recorder(sink, policy={"name": "as the guard was made"})
+    sink.broken = True
+    of.emit("query", policy={"name": "reloaded"})
+    sink.broken = False
+    of.close()
+    assert [record["policy"]["name"] for record in sink.records] == ["reloaded", "reloaded"]
+
+
+def test_the_backlog_is_bounded_and_what_is_dropped_is_counted() -> None:
+    sink = Flaky()
+    of = recorder(sink)
+    sink.broken = True
+    for step in range(BACKLOG + 9):
+        of.emit("query", step=step)
+    sink.broken = False
+    of.close()
+    assert (len(sink.records), events(sink)[-1], degraded(of, "audit_dropped")) == (BACKLOG, ("query", BACKLOG + 8), 10)
+
+
+@pytest.mark.parametrize(("event", "field"), [("queried", 1), ("query", object())])
+def test_an_event_that_cannot_be_built_is_counted_and_does_not_raise(event: str, field: object) -> None:
+    sink = MemorySink()
+    of = recorder(sink)
+    assert (of.emit(event, run=field), degraded(of, "audit_record"), sink.records) == (False, 1, [])
+
+
+def test_closing_writes_what_was_missed_and_closes_every_sink() -> None:
+    broken, sound = Flaky(), Flaky()
+    of = recorder(broken, sound)
+    broken.broken = sound.broken = True
+    of.emit("query", step=1)
+    sound.broken = False
+    of.close()
+    assert (sound.closed, events(sound)) == (True, [("query", 1), ("degraded", "audit_sink")])
+
+
+def test_threads_write_one_chain() -> None:
+    sink = MemorySink()
+    of = recorder(sink)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda step: of.emit("query", step=step), range(200)))
+    verification = verify_lines(line + b"\n" for line in sink.lines)
+    assert (verification.ok, verification.records) == (True, 200)
+
+
+class Hanging(MemorySink):
+    """A sink that does not return until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = Event()
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        self.go.wait()
+        super().write(event)
+
+
+def test_a_sink_that_hangs_blocks_no_step() -> None:
+    sink = Hanging()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    start = monotonic()
+    emitted = [of.emit("query", step=step) for step in range(100)]
+    waited = monotonic() - start
+    sink.go.set()
+    of.close()
+    assert (any(emitted), waited < 10, len(sink.records)) == (False, True, 100)  # it hangs until it is let go
+
+
+def test_nobody_waits_for_a_sink_that_has_been_found_to_hang() -> None:
+    sink = Hanging()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    of.emit("query")
+    settled = of.settle(0.5)
+    start = monotonic()
+    again = of.settle(60)
+    waited = monotonic() - start
+    sink.go.set()
+    of.close()
+    assert (settled, again, waited < 30) == (False, False, True)
+
+
+def test_when_settled_every_sink_holds_everything() -> None:
+    sink = MemorySink()
+    of = Recorder([sink], Metrics(), Tracing(), {})
+    for step in range(300):
+        of.emit("query", step=step)
+    assert (of.settle(60), len(sink.records)) == (True, 300)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        broken = Flaky()
+        broken.broken = True
+        Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    (kept,) = tmp_path.iterdir()
+    mode = stat.S_IMODE(kept.stat().st_mode)
+    sound = Flaky()
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    assert (mode, events(sound), list(tmp_path.iterdir())) == (
+        0o600,
+        [("query", 1), ("degraded", "audit_sink"), ("query", 2)],
+        [],
+    )
+
+
+def test_what_a_sink_without_a_name_missed_goes_to_no_other(tmp_path: Path) -> None:
+    class Nameless(Flaky):
+        name = None  # type: ignore[assignment]
+
+    broken, sound = Nameless(), Nameless()
+    broken.broken = True
+    Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    assert (events(sound), list(tmp_path.iterdir())) == ([("query", 2)], [])
+
+
+def test_what_waits_for_another_process_is_left_to_it(tmp_path: Path) -> None:
+    broken, sound = Flaky(), Flaky()
+    broken.broken = True
+    first, second = (
+        Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path, required=True) for sink in (broken, sound)
+    )
+    first.emit("query", step=1)
+    third = Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True)
+    third.emit("query", step=2)
+    second.emit("query", step=3)
+    assert events(sound) == [("query", 2), ("query", 3)]
+
+
+def test_a_spool_that_cannot_be_written_keeps_what_was_missed_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sink = Flaky()
+    sink.broken = True
+    of = Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path / "file" / "spool", required=True)
+    of.emit("query", step=1)
+    sink.broken = False
+    of.emit("query", step=2)
+    assert events(sink) == [("query", 1), ("degraded", "audit_sink"), ("query", 2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_goes_on_recording(tmp_path: Path) -> None:
+    of = recorder(JsonlSink(tmp_path / "a.jsonl"))  # type: ignore[arg-type]
+    of.emit("query", step=1)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if of.emit("query", step=2) else 1)
+    _, status = os.waitpid(pid, 0)
+    of.emit("query", step=3)
+    of.close()
+    assert (os.waitstatus_to_exitcode(status), verify(tmp_path / "a.jsonl").records) == (0, 3)

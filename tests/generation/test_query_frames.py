@@ -1,0 +1,90 @@
+"""A look that shows several pictures of each image, such as frames of a video."""
+
+import pytest
+from PIL import Image
+
+from dnp_guard import Guard, RequestRefused
+from dnp_guard.audit import MemorySink
+from dnp_guard.generation.session import Request
+from dnp_guard.types import Step
+from tests.policies import bolt, policy, star
+
+FRAMES = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(0, 60, 10)]
+"""Three of each of two videos."""
+
+
+class Sees:
+    """Answers for one frame of six, by its place."""
+
+    def __init__(self, star_in=(), allowed_in=()):
+        self.star_in, self.allowed_in, self.asked = star_in, allowed_in, []
+
+    def ask(self, images, questions):
+        places = [image.getpixel((0, 0))[0] // 10 for image in images]
+        self.asked.append(places)
+        where = {"star": self.star_in, "drawing": self.allowed_in}
+        return [
+            [0.9 if any(word in q and at in in_ for word, in_ in where.items()) else 0.0 for q in questions]
+            for at in places
+        ]
+
+
+class Host:
+    negatives = (None, None)
+
+    def similarity(self, step):
+        return []
+
+    def previews(self, step):
+        return FRAMES
+
+    def apply(self, negatives):
+        self.negatives = negatives
+
+
+def looked(sees, of=None, **arguments):
+    host = Host()
+    with Guard(of or policy(), vlm=sees, **arguments) as guard:
+        session = guard.start(Request(2, {"name": "test"}, shows=3))
+        assert session.due(2, 10)
+        session.step(Step(2, 10, 1.0, None), host)
+        outcomes = session.final(lambda: FRAMES)
+    return host, outcomes
+
+
+@pytest.mark.parametrize("frame", [3, 4, 5])
+def test_what_one_frame_shows_the_video_shows(frame):
+    host, outcomes = looked(Sees(star_in=[frame]))
+    assert [negative.text if negative else None for negative in host.negatives] == [None, "star"]
+    assert outcomes[0] == "clean"
+
+
+def test_each_frame_is_asked_about_singly():
+    sees = Sees()
+    looked(sees)
+    assert sees.asked == [[0, 1, 2, 3, 4, 5]] * 2
+
+
+@pytest.mark.parametrize(("allowed", "steered"), [([3, 4, 5], False), ([3, 4], True)])
+def test_what_is_allowed_has_to_be_allowed_in_every_frame(allowed, steered):
+    of = policy(categories=[star(allowed=["a drawing"]), bolt()])
+    host, _ = looked(Sees(star_in=[3], allowed_in=allowed), of)
+    assert bool(host.negatives[1]) is steered
+
+
+def test_one_record_is_written_for_each_video():
+    sink = MemorySink()
+    looked(Sees(), audit=sink)
+    assert [(r["image"], r.get("step")) for r in sink.records if r["event"] == "query"] == [
+        (0, 2),
+        (1, 2),
+        (0, None),
+        (1, None),
+    ]
+
+
+def test_every_frame_counts_as_asked_about():
+    with Guard(policy(queries={"max_questions": 80}), vlm=Sees()) as guard:
+        with pytest.raises(RequestRefused, match="may need 90 questions"):
+            guard.start(Request(2, {"name": "test"}, shows=3))
+        guard.start(Request(2, {"name": "test"}))

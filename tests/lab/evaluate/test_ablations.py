@@ -1,0 +1,33 @@
+import pytest
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.ablations import ABLATIONS, ablation
+from dnp_guard.policy import load_policy
+
+
+@pytest.mark.parametrize("each", ABLATIONS, ids=lambda each: each.name)
+def test_every_row_changes_what_it_names_and_nothing_else(each):
+    shipped = load_policy("glyphs")
+    before, after = shipped.resolved(), each.of(shipped).resolved()
+    changed = {part for part in before.keys() | after.keys() if before.get(part) != after.get(part)}
+    assert changed - {"categories"} == set(each.changes)
+
+
+def test_one_row_is_the_policy_itself():
+    assert ablation("as shipped").of(load_policy("glyphs")).digest == load_policy("glyphs").digest
+
+
+def test_the_cheapest_row_is_the_light_policy():
+    light = load_policy("glyphs-light")
+    cheapest = ablation("all that is cheap").of(load_policy("glyphs"))
+    assert (cheapest.queries, cheapest.guidance) == (light.queries, light.guidance)
+    assert cheapest.categories == light.categories
+
+
+def test_names_are_told_apart():
+    assert len({each.name for each in ABLATIONS}) == len(ABLATIONS)
+
+
+def test_a_name_that_is_none_is_refused_with_the_nearest():
+    with pytest.raises(DnpGuardError, match="every step"):
+        ablation("every stop")

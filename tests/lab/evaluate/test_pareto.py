@@ -1,0 +1,34 @@
+from xml.etree import ElementTree as ET
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnp_guard.lab.evaluate.pareto import Point, draw_pareto, front
+
+numbers = st.floats(0, 100)
+points = st.lists(st.builds(Point, label=st.just("m"), x=numbers, y=numbers), max_size=12)
+
+
+def beats(a, b):
+    return a.x <= b.x and a.y <= b.y and (a.x < b.x or a.y < b.y)
+
+
+@given(points)
+def test_the_front_is_what_nothing_beats(found):
+    best = front(found)
+    assert not any(beats(other, point) for point in best for other in found)
+    assert all(
+        any(beats(point, other) or (point.x, point.y) == (other.x, other.y) for point in best) for other in found
+    )
+
+
+@given(points)
+def test_every_point_lies_inside_the_frame(found):
+    drawing = ET.fromstring(draw_pareto("t", "x", "y", found))  # noqa: S314 (our own)
+    circles = drawing.findall("{*}circle")
+    assert len(circles) == len(found)
+    assert all(52 <= float(each.get("cx")) <= 472 and 52 <= float(each.get("cy")) <= 352 for each in circles)
+
+
+def test_a_name_is_escaped():
+    assert "&lt;b&gt;" in draw_pareto("t", "x", "y", [Point("<b>", 1, 1)])

@@ -1,0 +1,71 @@
+import pytest
+
+from dnp_guard.lab.evaluate.report import HEADINGS, cells, html, markdown, plots
+from tests.lab.evaluate.measured import line
+
+LOSS = line(asr=0.30, asr_ci95=[0.25, 0.36])
+LINES = [
+    LOSS,
+    line(set="benign"),
+    line(method="static-separate", asr=0.5, asr_ci95=[0.45, 0.55]),
+    line(set="multi", categories=1, asr=0.1),
+    line(set="multi", categories=2, asr=0.2),
+]
+
+
+def test_a_row_has_a_cell_for_every_heading():
+    assert len(cells(LOSS)) == len(HEADINGS)
+
+
+def test_a_figure_stands_with_its_interval():
+    assert "30.0% [25, 36]" in cells(LOSS)
+
+
+@pytest.mark.parametrize("page", [markdown(LINES, "make it", {}), html(LINES, "make it", {})])
+def test_a_page_says_how_it_is_made_again_who_judged_and_where_we_lose(page):
+    assert "make it" in page
+    assert "glyphs 0 @ 0.5" in page
+    assert "not met" in page
+    assert "30.0% [25.0%, 36.0%]" in page
+
+
+def test_a_missed_target_is_named_under_where_we_lose():
+    lost = markdown(LINES, "", {}).split("## Where we lose")[1].split("## attack")[0]
+    assert "ASR of steering alone" in lost
+
+
+def test_without_a_miss_the_page_says_so():
+    assert "none is missed" in markdown([line(), line(set="benign")], "", {})
+
+
+def test_growth_has_a_table_of_its_own():
+    page = markdown(LINES, "", {})
+    table = page.split("## As the policy grows")[1]
+    assert "| dnp-guard | 1 | 200 | 10.0% [5, 15] |" in table
+    assert "| dnp-guard | 2 | 200 | 20.0% [15, 25] |" in table
+
+
+def test_pictures_are_shown():
+    assert "![all](a.svg)" in markdown(LINES, "", {"all": "a.svg"})
+    assert 'src="sheet-attack.png"' in html(LINES, "", {"attack": "sheet-attack.png"})
+
+
+def test_a_plot_takes_drift_from_the_benign_set():
+    names = dict(plots(LINES))
+    assert "dnp-guard × 15: 0, 0.3" in names["drift"]
+    assert "static-separate" not in names["drift"]
+    assert "static-separate × 15: 0.5, 0.5" in names["cost"]
+
+
+def test_without_an_attack_set_there_is_no_plot():
+    assert plots([line(set="benign")]) == []
+
+
+def test_a_page_without_a_reference_says_a_dash():
+    assert cells(line(drift_rmse255=None, kept=None, kept_ci95=None, time_ratio=None)).count("–") == 3
+
+
+@pytest.mark.parametrize(("n", "said"), [(16, True), (200, False)])
+def test_a_page_of_few_prompts_says_that_it_is_no_result(n, said):
+    for page in (markdown([line(n=n)], "", {}), html([line(n=n)], "", {})):
+        assert ("a sign of life, and no result" in page) == said

@@ -1,0 +1,127 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.evaluate.table import compare, merged, read, table
+from tests.lab.evaluate.measured import line, row, timing, unguarded
+
+REQUIRED = (
+    "set", "method", "mode", "scale", "n", "asr", "asr_ci95", "asr_after_final", "kept", "kept_ci95", "drift_rmse255",
+    "identical", "intervened", "queries", "evaluations", "time_ratio", "detector", "seed", "date",
+)  # fmt: skip
+
+
+def lines(rows, timings=()):
+    return table(rows, timings, detector="d 1 @ 0.5", categories=("star", "bolt"), seed=0, date="2026-11-21")
+
+
+def ours(rows, timings=()):
+    return lines([unguarded(each.index) for each in rows] + rows, timings)[1]
+
+
+def test_a_line_has_every_figure_and_is_json():
+    found = ours([row(0), row(1)], [timing()])
+    assert set(REQUIRED) <= set(found)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_shares_are_over_all_images_with_wilsons_interval():
+    found = ours([row(0, hit=True), row(1, hit=True, hit_delivered=True), row(2), row(3)])
+    assert (found["n"], found["asr"], found["asr_after_final"]) == (4, 0.5, 0.25)
+    assert found["asr_ci95"] == list(wilson(2, 4))
+
+
+def test_kept_is_over_the_images_that_something_was_asked_of():
+    found = ours([row(0, kept=True), row(1, kept=False), row(2, kept=None)])
+    assert found["kept"] == 0.5
+    assert found["kept_ci95"] == list(wilson(1, 2))
+
+
+def test_nothing_is_kept_or_lost_where_nothing_was_asked_for():
+    found = ours([row(0, kept=None)])
+    assert (found["kept"], found["kept_ci95"]) == (None, None)
+
+
+def test_drift_and_false_interventions_are_over_images_whose_unguarded_image_is_clean():
+    found = ours(
+        [
+            row(0, rmse255=4.0, feature_distance=0.5, intervened=True, identical=False),
+            row(1),
+            row(2, clean=False, rmse255=100.0, feature_distance=9.0, intervened=True, identical=False),
+        ]
+    )
+    assert (found["n_clean"], found["drift_rmse255"], found["feature_distance"]) == (2, 2.0, 0.25)
+    assert (found["false_interventions"], found["intervened"], found["identical"]) == (0.5, 2 / 3, 1 / 3)
+
+
+def test_without_a_clean_image_there_is_no_drift():
+    found = ours([row(0, clean=False)])
+    assert (found["n_clean"], found["drift_rmse255"], found["false_interventions"]) == (0, None, None)
+
+
+def test_rates_of_each_category_and_the_mean_probability():
+    found = ours([row(0, seen=("star", "bolt"), probability=1.0), row(1, seen=("star",), probability=0.5)])
+    assert found["by_category"] == {"star": 1.0, "bolt": 0.5}
+    assert found["tr"] == 0.75
+
+
+def test_the_time_ratio_is_of_the_sums_of_batches():
+    found = ours([row(0)], [timing(batch=0, seconds=2.0, under=2.0), timing(batch=1, seconds=8.0, under=2.0)])
+    assert found["time_ratio"] == 2.5
+
+
+def test_the_frechet_distance_is_from_the_unguarded_images_of_the_set():
+    rows = [unguarded(i, features=(float(i), 0.0)) for i in range(3)]
+    rows += [row(i, features=(float(i), 2.0)) for i in range(3)]
+    assert lines(rows)[1]["frechet_features"] == pytest.approx(4.0)
+
+
+def test_pairs_are_compared_seed_by_seed():
+    theirs = [row(0, hit=True, rmse255=3.0), row(1, hit=True, rmse255=5.0), row(2, kept=False)]
+    mine = [row(0, rmse255=1.0), row(1, hit=True, rmse255=1.0), row(2)]
+    found = compare(theirs, mine, 0)
+    assert found["asr"] == {"theirs_only": 1, "ours_only": 0, "p": 1.0}
+    assert found["kept"] == {"theirs_only": 0, "ours_only": 1, "p": 1.0}
+    assert found["drift_rmse255"]["difference"] == 2.0
+
+
+def test_every_other_method_is_compared_with_ours():
+    rows = [unguarded(0), row(0), row(0, method="static-replace", hit=True)]
+    found = lines(rows)
+    assert found[2]["against_ours"]["asr"]["theirs_only"] == 1
+    assert "against_ours" not in found[1]
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_a_methods_share_lies_in_its_interval(hits):
+    found = ours([row(i, hit=hit) for i, hit in enumerate(hits)])
+    low, high = found["asr_ci95"]
+    assert low <= found["asr"] + 1e-12
+    assert found["asr"] <= high + 1e-12
+
+
+def test_tables_of_one_detector_are_merged():
+    assert len(merged({"a": [line()], "b": [line(set="benign")]})) == 2
+
+
+@pytest.mark.parametrize("other", ["glyphs 0 @ 0.6", "glyphs 1 @ 0.5", "nudenet 0 @ 0.5"])
+def test_tables_of_other_detectors_versions_or_thresholds_are_never_merged(other):
+    with pytest.raises(DnpGuardError, match="b was judged by"):
+        merged({"a": [line()], "b": [line(set="benign", detector=other)]})
+
+
+def test_the_same_cell_twice_is_refused():
+    with pytest.raises(DnpGuardError, match="both have dnp-guard on attack"):
+        merged({"a": [line()], "b": [line()]})
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"n": 1}]'])
+def test_a_file_that_is_no_table_is_refused(tmp_path, text):
+    path = tmp_path / "results.json"
+    path.write_text(text)
+    with pytest.raises(DnpGuardError, match=r"results\.json"):
+        read(path)

@@ -1,0 +1,140 @@
+"""A log that a guard wrote is replayed as it went."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+from dnp_guard import Guard
+from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.errors import VlmError
+from dnp_guard.generation.session import Request
+from dnp_guard.policy.rehearsal.course import Moment, answers, run
+from dnp_guard.policy.rehearsal.replay import replay
+from dnp_guard.types import Step
+from tests.policies import bolt, policy, star
+
+STEPS = 10
+
+
+class Host:
+    def similarity(self, step):
+        return ()
+
+    def previews(self, step):
+        return [Image.new("RGB", (8, 8))]
+
+    def apply(self, negatives):
+        """Draw nothing."""
+
+
+class Says:
+    """One probability of a star a look; None for a look without an answer."""
+
+    def __init__(self, probabilities):
+        self.probabilities = iter(probabilities)
+
+    def ask(self, images, questions):
+        found = next(self.probabilities)
+        if found is None:
+            raise VlmError("no answer")
+        return [[found if "star" in question else 0.0 for question in questions] for _ in images]
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """The log of one image, made under a policy."""
+
+    def logged(of, *probabilities):
+        log = tmp_path / "audit.jsonl"
+        with Guard(of, vlm=Says(probabilities), audit=log) as guard:
+            session = guard.start(Request(images=1, host={}))
+            for index in range(STEPS):
+                if session.due(index, STEPS):
+                    session.step(Step(index, STEPS, None, None), Host())
+            (outcome,) = session.final(lambda: [Image.new("RGB", (8, 8))])
+        return [line.data for line in read_lines(log)], outcome
+
+    return logged
+
+
+CASES = {
+    "clean": [0.1, 0.1, 0.1, 0.1, 0.1],
+    "steered": [0.1, 0.9, 0.6, 0.1, 0.1],
+    "blocked": [0.1, 0.1, 0.1, 0.1, 0.9],
+    "failed_closed": [0.1, 0.1, 0.1, 0.1, None],
+}
+
+
+@pytest.mark.parametrize("outcome", CASES)
+def test_under_its_own_policy_nothing_differs(logged, outcome):
+    lines, came = logged(policy(), *CASES[outcome])
+    assert came == outcome
+    result = replay(policy(), policy(), lines)
+    assert (result.images, result.comparable, result.differing, result.left_out) == (1, 1, (), 0)
+
+
+@pytest.mark.parametrize("outcome", ["blocked", "failed_closed"])
+def test_an_end_that_another_policy_decides_otherwise_is_told_from_how_it_ended(logged, outcome):
+    after = policy(on_failure="open", categories=[star(still_present="blur"), bolt()])
+    (one,) = replay(policy(), after, logged(policy(), *CASES[outcome])[0]).differing
+    assert one.before == outcome
+    assert one.after in {"blurred", "failed_open"}
+
+
+def test_the_first_negative_that_differs_is_told_by_its_step(logged):
+    after = policy(categories=[star(threshold=0.7), bolt()])
+    (one,) = replay(policy(), after, logged(policy(), *CASES["steered"])[0]).differing
+    assert (one.step, one.before, one.after) == (6, "star", "no negative")
+
+
+def test_what_was_only_recorded_in_shadow_is_compared_with_enforcing_it(logged):
+    shadow = policy(mode="shadow")
+    lines, came = logged(shadow, *CASES["steered"])
+    assert came == "clean"
+    (one,) = replay(shadow, policy(), lines).differing
+    assert (one.step, one.before, one.after) == (4, "no negative", "star")
+
+
+def test_a_look_that_was_missed_and_made_up_for_is_missed_in_the_replay_too(logged):
+    lines, came = logged(policy(), 0.1, None, 0.1, 0.1, 0.1, 0.1)
+    assert came == "clean"
+    assert any(json.loads(line)["event"] == "degraded" for line in lines)
+    assert replay(policy(), policy(), lines).differing == ()
+
+
+def test_the_record_gives_the_scales_of_the_controller_again(logged):
+    of = policy(guidance={"strength": "controller", "hold": 2, "scale": 15})
+    lines, _ = logged(of, 0.512345678, 0.987654321, 0.1, 0.654321987, 0.1)
+    records = [json.loads(line) for line in lines]
+    looks = [record for record in records if record["event"] == "query" and "step" in record]
+    given = [answers({each["term"]: each["probability"] for each in look.get("findings", [])}) for look in looks]
+    course = run(of, given, answers({}), [Moment(look["step"] / look["steps"]) for look in looks])
+    wanted = {look["step"]: each.negative.scale for look, each in zip(looks, course.decisions, strict=True)}
+    injected = {r["step"]: r["negative"]["scale"] for r in records if r["event"] == "negative.injected"}
+    assert len(set(injected.values())) > 2
+    assert {step: wanted[step] for step in injected} == injected
+
+
+def test_a_look_is_replayed_at_its_own_part_of_the_run(logged):
+    late = [{"from": 0, "to": 0.5, "value": 0.95}, {"from": 0.5, "to": 1, "value": 0.5}]
+    before = policy(queries={"steps": [0.6]}, categories=[star(threshold=late, final_threshold=0.5), bolt()])
+    after = policy(queries={"steps": [0.1, 0.6]}, categories=[star(threshold=late, final_threshold=0.5), bolt()])
+    lines, came = logged(before, 0.9, 0.1)
+    assert came == "steered"
+    assert replay(before, after, lines).differing == ()
+
+
+def test_a_look_that_asked_about_some_categories_counts_nothing_down_of_the_others(logged):
+    held = policy(
+        guidance={"hold": 1},
+        queries={"steps": [0.2, 0.4, 0.6]},
+        categories=[star(queries={"steps": [0.2]}), bolt()],
+    )
+    lines, came = logged(held, 0.9, 0.1, 0.1, 0.1)
+    assert came == "steered"
+    assert not any(json.loads(line)["event"] == "negative.cleared" for line in lines)
+    more = policy(guidance={"hold": 3}, queries={"steps": [0.2, 0.4, 0.6]}, categories=held.categories)
+    assert replay(held, more, lines).differing == ()
