@@ -418,7 +418,7 @@ class Guard:
 
 
 def _builtin() -> tuple[object, ...]:
-    from dnp_guard.audit.write import plugin as audit
+    from dnp_guard.audit.write import plugin as audit  # noqa: PLC0415 (kept beside its use: the list of built-in plugins)
     from dnp_guard.hosts.diffusers import plugin as diffusers  # noqa: PLC0415
     from dnp_guard.hosts.kdiffusion import plugin as kdiffusion  # noqa: PLC0415
     from dnp_guard.vlm import plugin as vlm  # noqa: PLC0415

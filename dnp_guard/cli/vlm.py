@@ -110,7 +110,7 @@ def _measure(
 ) -> Mapping[str, list[Calibration]]:
     from dnp_guard.generation.judge import find  # noqa: PLC0415
     from dnp_guard.lab.evaluate.calibration import calibrate as measure  # noqa: PLC0415
-    from dnp_guard.policy import questions
+    from dnp_guard.policy import questions  # noqa: PLC0415
     from dnp_guard.vlm.opinions import Opinions  # noqa: PLC0415
 
     asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]
