@@ -148,8 +148,8 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One answered look at one image, for the report.
+class QueryReport:
+    """One answered query about one image, for the report.
 
     Attributes:
         step: 0-based; None for the final look.
@@ -170,13 +170,13 @@ class ImageReport:
 
     Attributes:
         decision: the image's outcome.
-        looks: every answered look, in order; the final one has no step.
+        queries: every answered query, in order; the final one has no step.
         negatives: each negative injected, with the first step it applied to.
         why: one sentence for a person.
     """
 
     decision: Outcome
-    looks: tuple[Look, ...]
+    queries: tuple[QueryReport, ...]
     negatives: tuple[tuple[int, Negative], ...]
     why: str
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import singledispatchmethod
+from typing import TYPE_CHECKING, Any
 
-from dnp_guard.generation import fields
-from dnp_guard.generation import pacing as schedule
-from dnp_guard.types import Report
+from dnp_guard.generation import events, fields, pacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from PIL.Image import Image
 
     from dnp_guard.audit.write.recorder import Recorder
-    from dnp_guard.generation.query import Seen
+    from dnp_guard.generation.state import Request
     from dnp_guard.plugins import Plugins
-    from dnp_guard.policy import Policy
-    from dnp_guard.types import Decision, ImageReport, Negative, Outcome, Step
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Decision, Report, Step
+
+    Redact = Callable[[str], Mapping[str, Any]]
+    """Turns a prompt into the record's ``prompt{…}``, as the policy says."""
 
 
 class Account:
@@ -25,182 +28,165 @@ class Account:
 
     Args:
         request: its id.
-        policy: that it is under.
+        policy: the policy in force.
         recorder: of the guard.
-        plugins: that hear of what goes wrong.
-        images: in the batch.
+        plugins: hear of what is shown and of what goes wrong.
+        images: number of images in the batch.
 
     Attributes:
-        degraded: reasons for which the guard could not do its job at some step.
-        recorded: whether every record was written.
-        sensitive: ids of the categories of which nothing is told but that they were seen.
         span: of the generation.
     """
 
     def __init__(self, request: str, policy: Policy, recorder: Recorder, plugins: Plugins, images: int) -> None:
-        self.degraded: list[str] = []
-        self.recorded = True
-        self.sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
         self.span = recorder.tracing.generation(request, policy.name, policy.digest, images)
         self._request = request
         self._policy = policy
+        self._sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
         self._in_force = fields.policy(policy)
         self._recorder = recorder
         self._hook = plugins.hook
+        self._written = True
 
-    def emit(self, event: str, **values: object) -> None:
-        """Record an event."""
-        record = {"request": self._request, "policy": self._in_force, **values}
-        written = self._recorder.emit(event, required=self._policy.audit.required, **record)
-        self.recorded = written and self.recorded
+    def started(self, request: Request, redact: Redact) -> None:
+        """Record what was asked for."""
+        prompt = fields.prompt([dict(redact(prompt)) for prompt in request.prompts])
+        self._emit("request.started", host=request.host, run=request.run or None, prompt=prompt)
 
-    def degrade(self, reason: str, step: Step | None, detail: str) -> None:
-        """Tell that the guard could not do its job; the reason is one of the program's words."""
-        self.degraded.append(reason)
-        at = step.index if step is not None else None
-        self._recorder.metrics.degraded(reason)
-        self.span.degraded(reason)
-        self.emit("degraded", step=at, reason=f"{reason}: {detail}")
-        self._hook.dnp_guard_degraded(request=self._request, reason=reason, detail={"step": at, "detail": detail})
+    def tell(self, told: Sequence[events.Event]) -> bool:
+        """Tell what happened; whether every record so far was written."""
+        for event in told:
+            self._told(event)
+        return self._written
 
-    def unanswered(self, images: int) -> None:
-        """Count a look that was not answered."""
-        self._recorder.metrics.queries(self._policy.name, "failed", images)
+    def overhead(self, stage: str) -> AbstractContextManager[None]:
+        """Measure one stage of the guard's work."""
+        return self._recorder.metrics.overhead(stage)
 
-    def answered(self, seen: Seen, step: Step | None) -> None:
-        """Count an answered look, and tell where what excuses its findings could not be asked about."""
-        self._recorder.metrics.queries(self._policy.name, "answered", len(seen.pictures))
-        self._recorder.metrics.query_seconds(seen.latency_ms / 1000)
-        if seen.unexcused is not None:
-            said = f"an allowed case could not be asked about: {seen.unexcused}"
-            self.degrade(fields.reason(seen.unexcused), step, said)
+    def showing(self, step: Step | None, pictures: Sequence[Image]) -> None:
+        """Let plugins see copies of the pictures of a query."""
+        if self._hook.dnp_guard_before_query.get_hookimpls():
+            copies = tuple(picture.copy() for picture in pictures)  # a plugin may draw on what it is shown
+            self._hook.dnp_guard_before_query(request=self._request, step=step, images=copies)
 
-    def skipped(self, index: int, step: Step, reason: schedule.Reason, near: float | None = None) -> None:
-        """Tell of an image that is not looked at in a due step.
-
-        Args:
-            index: of the image.
-            step: at which.
-            reason: why.
-            near: what the probe says of it, where that is the reason.
-        """
-        self._recorder.metrics.queries(self._policy.name, "skipped")
-        at = {"step": step.index, "steps": step.total, "sigma": step.sigma}
-        self.emit("query.skipped", image=index, **at, reason=reason, probe=near)
-
-    def looked(
-        self,
-        index: int,
-        step: Step | None,
-        decision: Decision,
-        seen: Seen,
-        row: int,
-        *,
-        applied: int | None,
-        secret: bool,
-    ) -> None:
-        """Tell what one image was seen to show.
-
-        Args:
-            index: of the image.
-            step: that was looked at; None for the final look.
-            decision: what came of it.
-            seen: the look.
-            row: of the image in it.
-            applied: the first step that it could steer, where it was not waited for.
-            secret: whether the image shows, or showed, something sensitive.
-        """
-        told = fields.look(step, decision, self.sensitive)
-        at = step.index if step is not None else None
-        told |= {"applied_step": applied, "latency_ms": seen.latency_ms}
-        if step is not None:
-            told |= self._of_the_pace(step, decision, seen)
-        preview = None if secret else self._kept(index, at, decision, seen.pictures[row])
-        self.emit("query", image=index, **told, preview=preview)
-        if step is None:
-            self._evaluated(index, decision)
-        if decision.waived:
-            waived = fields.findings(decision.waived, self.sensitive)
-            self.emit("finding.waived", image=index, step=at, findings=waived)
-
-    def forget(self, index: int) -> None:
-        """Remove the previews of an image that shows something sensitive."""
-        if self._policy.audit.previews != "never":
-            self._recorder.forget(self._request, index)
-
-    def cleared(self, index: int, step: Step, applied: int) -> None:
-        """Tell that an image is steered no more from a step on."""
-        self.emit("negative.cleared", image=index, step=step.index, applied_step=applied)
-
-    def injected(
-        self, index: int, step: Step, applied: int, decision: Decision, negative: Negative, *, effective: bool
-    ) -> None:
-        """Tell of a negative.
-
-        Args:
-            index: of the image.
-            step: that was looked at.
-            applied: the first step that it steers.
-            decision: that it is of.
-            negative: its words and scale.
-            effective: whether the host can steer at the steps that follow.
-        """
-        found = [finding for finding in decision.findings if finding.category in negative.categories]
-        self.emit(
-            "negative.injected",
-            image=index,
-            step=step.index,
-            applied_step=applied,
-            steps=step.total,
-            sigma=step.sigma,
-            findings=fields.findings(found, self.sensitive),
-            negative=fields.negative(negative, self.sensitive) | {"effective": effective},
-        )
-        if not effective:
-            self.degrade("not_effective", step, "the host cannot steer at the steps that follow")
-            return
-        # One count a record: under the category that was seen first, or else under the first that is held.
-        self._recorder.metrics.negative(self._policy.name, found[0].category if found else negative.categories[0])
-        self.span.injected(index, applied, negative.categories, negative.scale)
-
-    def still_present(self, categories: set[str]) -> None:
-        """Count what an image was steered away from and shows in the end."""
-        for category in sorted(categories):
-            self._recorder.metrics.still_present(self._policy.name, category)
-
-    def finished(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell what became of each image."""
-        for index, outcome in enumerate(outcomes):
-            self.emit("request.finished", image=index, decision=outcome)
-
-    def close(self, end: str, images: Sequence[ImageReport]) -> Report:
-        """Count the generation by how it ended, end its span, and give the report."""
+    def close(self, end: str, report: Report) -> None:
+        """Count the generation by how it ended, and end its span."""
         self._recorder.metrics.session(self._policy.name, end)
-        for image in images:
+        for image in report.images:
             self._recorder.metrics.generation(self._policy.name, image.decision)
-        report = Report(self._request, self._policy.name, self._policy.digest, tuple(images), tuple(self.degraded))
         self.span.end(report.decision)
         self._recorder.settle()
-        return report
 
-    def _of_the_pace(self, step: Step, decision: Decision, seen: Seen) -> dict[str, object]:
-        """What the steps that are looked at next follow from, where that is not the policy alone."""
-        some = sorted(seen.asked) if len(seen.asked) < len(self._policy.categories) else None
+    def _emit(self, event: str, **values: object) -> None:
+        record = {"request": self._request, "policy": self._in_force, **values}
+        written = self._recorder.emit(event, required=self._policy.audit.required, **record)
+        self._written = written and self._written
+
+    @singledispatchmethod
+    def _told(self, event: events.Event) -> None:
+        raise NotImplementedError(type(event).__name__)
+
+    @_told.register
+    def _(self, event: events.Degraded) -> None:
+        at = event.step.index if event.step is not None else None
+        self._recorder.metrics.degraded(event.reason)
+        self.span.degraded(event.reason)
+        self._emit("degraded", step=at, reason=f"{event.reason}: {event.detail}")
+        detail = {"step": at, "detail": event.detail}
+        self._hook.dnp_guard_degraded(request=self._request, reason=event.reason, detail=detail)
+
+    @_told.register
+    def _(self, event: events.Skipped) -> None:
+        self._recorder.metrics.queries(self._policy.name, "skipped")
+        at = {"step": event.step.index, "steps": event.step.total, "sigma": event.step.sigma}
+        self._emit("query.skipped", image=event.image, **at, reason=event.reason, probe=event.near)
+
+    @_told.register
+    def _(self, event: events.Answered) -> None:
+        self._recorder.metrics.queries(self._policy.name, "answered", len(event.answer.pictures))
+        self._recorder.metrics.query_seconds(event.answer.latency_ms / 1000)
+
+    @_told.register
+    def _(self, event: events.Unanswered) -> None:
+        self._recorder.metrics.queries(self._policy.name, "failed", event.images)
+
+    @_told.register
+    def _(self, event: events.Decided) -> None:
+        decision = event.decision
+        record = fields.query(event.step, decision, self._sensitive)
+        record |= {"applied_step": event.applied, "latency_ms": event.answer.latency_ms}
+        if event.step is not None:
+            record |= self._pace(event.step, event)
+        at = event.step.index if event.step is not None else None
+        self._emit("query", image=event.image, **record, preview=self._preview(event, at))
+        if event.step is None:
+            self._evaluated(event.image, decision)
+        if decision.waived:
+            waived = fields.findings(decision.waived, self._sensitive)
+            self._emit("finding.waived", image=event.image, step=at, findings=waived)
+
+    @_told.register
+    def _(self, event: events.Forgotten) -> None:
+        if self._policy.audit.previews != "never":
+            self._recorder.forget(self._request, event.image)
+
+    @_told.register
+    def _(self, event: events.Cleared) -> None:
+        self._emit("negative.cleared", image=event.image, step=event.step.index, applied_step=event.applied)
+
+    @_told.register
+    def _(self, event: events.Injected) -> None:
+        negative = event.negative
+        findings = [finding for finding in event.decision.findings if finding.category in negative.categories]
+        self._emit(
+            "negative.injected",
+            image=event.image,
+            step=event.step.index,
+            applied_step=event.applied,
+            steps=event.step.total,
+            sigma=event.step.sigma,
+            findings=fields.findings(findings, self._sensitive),
+            negative=fields.negative(negative, self._sensitive) | {"effective": event.effective},
+        )
+        if event.effective:
+            # One count per record: under the category seen first, or else the first that is held.
+            category = findings[0].category if findings else negative.categories[0]
+            self._recorder.metrics.negative(self._policy.name, category)
+            self.span.injected(event.image, event.applied, negative.categories, negative.scale)
+
+    @_told.register
+    def _(self, event: events.StillPresent) -> None:
+        for category in event.categories:
+            self._recorder.metrics.still_present(self._policy.name, category)
+
+    @_told.register
+    def _(self, event: events.Finished) -> None:
+        self._emit("request.finished", image=event.image, decision=event.outcome)
+
+    @_told.register
+    def _(self, event: events.Abandoned) -> None:
+        self._emit("request.abandoned", reason=event.reason)
+
+    def _pace(self, step: Step, event: events.Decided) -> dict[str, object]:
+        """What decides when the next query is due, where that is not the policy alone."""
+        asked = event.answer.asked
+        some = sorted(asked) if len(asked) < len(self._policy.categories) else None
         backs_off = self._policy.queries.back_off is not None
-        near = schedule.nearest(self._policy, decision.probabilities, schedule.progress(step)) if backs_off else None
+        probabilities = event.decision.probabilities
+        near = pacing.nearest(self._policy, probabilities, pacing.progress(step)) if backs_off else None
         return {"asked": some, "nearest": near}
 
     def _evaluated(self, index: int, decision: Decision) -> None:
         for category, probability in decision.probabilities.items():
-            told = None if category in self.sensitive else probability
+            score = None if category in self._sensitive else probability
             found = any(finding.category == category for finding in decision.findings)
-            self.span.evaluated(index, category, told, found=found)
+            self.span.evaluated(index, category, score, found=found)
 
-    def _kept(self, index: int, at: int | None, decision: Decision, picture: Image) -> Mapping[str, str] | None:
+    def _preview(self, event: events.Decided, at: int | None) -> Mapping[str, str] | None:
         """Keep the preview of a finding where the policy does."""
-        if self._policy.audit.previews == "never":
+        decision = event.decision
+        if event.secret or self._policy.audit.previews == "never":
             return None
-        # A look that did not ask about all that is sensitive does not know that nothing of it is there.
-        if not decision.findings or not decision.probabilities.keys() >= self.sensitive:
+        # A query that did not ask about all that is sensitive does not know that nothing of it is there.
+        if not decision.findings or not decision.probabilities.keys() >= self._sensitive:
             return None
-        return self._recorder.keep(self._request, index, at, picture)
+        return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from dnp_guard.policy import Policy
-    from dnp_guard.types import Decision, Finding, Look, Negative, Step
+    from dnp_guard.types import Decision, Finding, Negative, QueryReport, Step
 
 
 def policy(of: Policy) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset()) -> dict
     return {"text": value.text, "mode": value.mode, **scale}
 
 
-def look(step: Step | None, decision: Decision, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
+def query(step: Step | None, decision: Decision, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
     """Fields of a ``query`` record; ``would`` where something is in shadow."""
     would = {
         "decision": decision.would_action,
@@ -81,10 +81,10 @@ def reason(error: Exception) -> str:
     return error.reason if isinstance(error, VlmError) else "guard_error"
 
 
-def why(outcome: Outcome, looks: Sequence[Look]) -> str:
+def why(outcome: Outcome, queries: Sequence[QueryReport]) -> str:
     """One sentence on an image's outcome, for a person."""
     if outcome is Outcome.FAILED_CLOSED:
         return "the guard could not do its job, and the policy fails closed"
     if outcome is Outcome.FAILED_OPEN:
         return "the guard could not do its job, and the policy lets the image pass"
-    return looks[-1].decision.why if looks else "nothing was looked at"
+    return queries[-1].decision.why if queries else "nothing was looked at"

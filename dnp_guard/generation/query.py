@@ -1,6 +1,6 @@
-"""One look at the pictures of a batch: what is asked, what is found, and what an allowed case excuses.
+"""One query about the pictures of a batch: put the questions, find what is seen, ask what excuses it.
 
-It changes nothing and records nothing, so that it may be made on another thread while the image is denoised on.
+It changes nothing and records nothing, so that it may run on another thread while the image is denoised on.
 """
 
 from __future__ import annotations
@@ -8,26 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dnp_guard.generation import judge
-from dnp_guard.policy import allowed_questions, negation
+from dnp_guard.generation import judge, pacing
+from dnp_guard.policy.model.questions import allowed_questions, negation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from PIL.Image import Image
 
-    from dnp_guard.policy import Policy
+    from dnp_guard.generation.plan import Plan
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.telemetry.tracing import GenerationSpan
-    from dnp_guard.types import Finding, Question
-    from dnp_guard.vlm.opinions import Opinions
+    from dnp_guard.types import Finding
+    from dnp_guard.vlm.desk import Desk
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """An answered look; one entry an image.
+class Answer:
+    """An answered query; one entry per image.
 
     Attributes:
-        pictures: what was looked at, RGB; of several pictures of an image the one that shows most.
+        pictures: RGB; of several pictures of an image the one that shows most.
         asked: ids of the categories that were asked about.
         found: terms at or over their threshold, in policy order.
         probabilities: P(category) of those asked about.
@@ -46,61 +47,60 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Looker:
-    """Asks for one generation.
+class Inquiry:
+    """Puts the queries of one generation.
 
     Attributes:
-        policy: gives questions and thresholds.
-        asker: who answers.
+        policy: gives questions, thresholds and the deadline.
+        desk: of the backend that answers.
         span: of the generation.
-        model: name of who answers.
-        images: the size of the batch; None for a picture an image.
+        turn: who asks, among those who share the desk.
     """
 
     policy: Policy
-    asker: Opinions
+    desk: Desk
     span: GenerationSpan
-    model: str
-    images: int | None = None
+    turn: Hashable = None
 
-    def look(
-        self,
-        pictures: Sequence[Image],
-        questions: Sequence[Question],
-        *,
-        step: int | None = None,
-        progress: float | None = None,
-    ) -> Seen:
+    def put(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Answer:
         """Ask about pictures, and then about what excuses what was found in them, within one deadline.
 
         Args:
-            pictures: RGB, one an image of the batch, or as many of each, such as frames, those of an image together;
-                what is seen in one of them is seen in the image.
-            questions: one or more.
-            step: the sampler step; None for the final look.
-            progress: the part of the run that is done, for thresholds by range of steps.
+            plan: the query.
+            pictures: of each image of the plan, RGB: one, or several such as frames; what is seen in one of them is
+                seen in the image.
 
         Raises:
             VlmError: no answer. An unanswered question about an allowed case does not raise: a finding stands until it
                 is excused.
         """
-        count = len(questions)
-        asked = [*questions, *(map(negation, questions) if self.policy.question.paired else ())]
-        with self.span.query(step, len(pictures), len(asked), self.model):
-            answers = self.asker.ask(pictures, [each.text for each in asked], loosening=range(count, len(asked)))
+        count, at = len(plan.questions), plan.step.index if plan.step is not None else None
+        paired = map(negation, plan.questions) if self.policy.question.paired else ()
+        texts = [question.text for question in (*plan.questions, *paired)]
+        shown = [picture for of_image in pictures for picture in of_image]
+        with self.span.query(at, len(shown), len(texts), self.desk.info.name):
+            answers = self.desk.ask(
+                shown,
+                texts,
+                deadline_ms=self.policy.queries.deadline_ms,
+                loosening=range(count, len(texts)),
+                final=plan.step is None,
+                turn=self.turn,
+            )
         rows = answers.probabilities
         if self.policy.question.paired:
             rows = tuple(judge.stricter(row[:count], row[count:]) for row in rows)
-        each = len(pictures) // (self.images or len(pictures) or 1)
-        frames = [pictures[start : start + each] for start in range(0, len(pictures), each)] if each else []
-        of_image = [rows[start : start + each] for start in range(0, len(rows), each)] if each else []
-        most = [[max(answers) for answers in zip(*of_frames, strict=True)] for of_frames in of_image]
-        seen = [judge.find(self.policy, questions, row, final=step is None, progress=progress) for row in most]
+        of_images = _grouped(rows, pictures)
+        final, progress = plan.step is None, pacing.progress(plan.step)
+        seen = [
+            judge.find(self.policy, plan.questions, _most(of_image), final=final, progress=progress)
+            for of_image in of_images
+        ]
         found = [findings for findings, _ in seen]
-        waived, unexcused = self._waived(frames, found, answers.latency_ms)
-        return Seen(
-            [_telling(shown, of_frames) for shown, of_frames in zip(frames, of_image, strict=True)],
-            frozenset(question.category for question in questions),
+        waived, unexcused = self._waived(pictures, found, answers.latency_ms, final=final)
+        return Answer(
+            [_telling(shown, of_image) for shown, of_image in zip(pictures, of_images, strict=True)],
+            plan.categories,
             found,
             [probabilities for _, probabilities in seen],
             waived,
@@ -109,40 +109,57 @@ class Looker:
         )
 
     def _waived(
-        self, frames: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float
+        self, pictures: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float, *, final: bool
     ) -> tuple[list[tuple[Finding, ...]], Exception | None]:
         """Ask the ``allowed`` questions of what was found, of all images at once; unanswered, nothing is waived.
 
         Of several pictures of an image each has to be allowed.
         """
         categories = dict.fromkeys(finding.category for findings in found for finding in findings)
-        asked = [question for category in categories for question in allowed_questions(self.policy, category)]
-        concerned = [index for index, findings in enumerate(found) for _ in frames[index] if findings] if asked else []
+        questions = [question for category in categories for question in allowed_questions(self.policy, category)]
+        concerned = [index for index, findings in enumerate(found) if findings] if questions else []
         waived: list[tuple[Finding, ...]] = [() for _ in found]
         if not concerned:
             return waived, None
-        texts = [question.text for question in asked]
+        shown = [pictures[index] for index in concerned]
         try:
-            answers = self.asker.ask(
-                [frame for index in dict.fromkeys(concerned) for frame in frames[index]],
-                texts,
-                loosening=range(len(texts)),
+            answers = self.desk.ask(
+                [picture for of_image in shown for picture in of_image],
+                [question.text for question in questions],
+                deadline_ms=self.policy.queries.deadline_ms,
+                loosening=range(len(questions)),
                 spent_ms=spent_ms,
+                final=final,
+                turn=self.turn,
             )
         except Exception as error:  # noqa: BLE001 (told to the caller, who goes on without)
             return waived, error
-        excused: dict[int, dict[str, float]] = {}
-        for index, row in zip(concerned, answers.probabilities, strict=True):
+        for index, rows in zip(concerned, _grouped(answers.probabilities, shown), strict=True):
             allowed: dict[str, float] = {}
-            for question, probability in zip(asked, row, strict=True):
-                allowed[question.category] = max(probability, allowed.get(question.category, 0.0))
-            before = excused.get(index, allowed)
-            excused[index] = {category: min(before[category], allowed[category]) for category in allowed}
-        for index, allowed in excused.items():
+            for category in categories:
+                mine = [place for place, question in enumerate(questions) if question.category == category]
+                if mine:
+                    allowed[category] = min(max(row[place] for place in mine) for row in rows)
             waived[index] = judge.waive(self.policy, found[index], allowed)
         return waived, None
 
 
-def _telling(frames: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:
+def _grouped(
+    rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]]
+) -> list[Sequence[Sequence[float]]]:
+    """The answers about each image's pictures."""
+    grouped, start = [], 0
+    for of_image in pictures:
+        grouped.append(rows[start : start + len(of_image)])
+        start += len(of_image)
+    return grouped
+
+
+def _most(rows: Sequence[Sequence[float]]) -> list[float]:
+    """The highest answer to each question about any picture of an image."""
+    return [max(answers) for answers in zip(*rows, strict=True)]
+
+
+def _telling(pictures: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:
     """The picture of an image in which most is seen."""
-    return max(zip(frames, rows, strict=True), key=lambda pair: max(pair[1], default=0.0))[0]
+    return max(zip(pictures, rows, strict=True), key=lambda pair: max(pair[1], default=0.0))[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dnp_guard.generation import pacing as schedule
+from dnp_guard.generation import pacing
 from dnp_guard.hosts.pictures import withheld
 from dnp_guard.hosts.protocol import Answer, Opened, Steer
 from dnp_guard.policy import Policy
@@ -13,25 +13,25 @@ from dnp_guard.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dnp_guard.generation.session import Session
+    from dnp_guard.generation.driver import Driver
     from dnp_guard.hosts.protocol import Preview
     from dnp_guard.types import GuidanceMode, Negative
 
 
-def opened(session: Session, steps: int | None, idle_s: float) -> Opened:
+def opened(driver: Driver, steps: int | None, idle_s: float) -> Opened:
     """What the host of a new session has to do.
 
     Args:
-        session: that has begun.
+        driver: of the session, which has begun.
         steps: of the run; None where they are unknown.
         idle_s: seconds of silence after which it expires.
     """
-    policy = session.policy
+    policy = driver.policy
     due = _due(policy, steps) if steps is not None else None
     return Opened(
-        session=session.id,
+        session=driver.id,
         due=due,
-        due_progress=[tick / schedule.TICKS for tick in _due(policy, schedule.TICKS)],
+        due_progress=[tick / pacing.TICKS for tick in _due(policy, pacing.TICKS)],
         policy=policy.name,
         on_failure=_on_failure(policy),
         deadline_ms=policy.queries.deadline_ms,
@@ -65,22 +65,22 @@ def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:
 
 
 def _due(policy: Policy, total: int) -> list[int]:
-    return sorted({step for steps in schedule.due_by_category(policy, total).values() for step in steps})
+    return sorted({step for steps in pacing.due_by_category(policy, total).values() for step in steps})
 
 
 def unasked(policy: Policy, total: int | None, asked: int) -> str:
     """Which due look no query has come for, at its step or later; empty where there is none."""
-    late = [step for step in _due(policy, total or schedule.TICKS) if step > asked]
-    where = "step {}" if total else f"{{}} of {schedule.TICKS} parts of the run"
+    late = [step for step in _due(policy, total or pacing.TICKS) if step > asked]
+    where = "step {}" if total else f"{{}} of {pacing.TICKS} parts of the run"
     return f"no query came for {where.format(late[0])}" if late else ""
 
 
-def answer(session: Session) -> Answer:
+def answer(driver: Driver) -> Answer:
     """What every image is steered away from now."""
-    mode = session.policy.guidance.mode
+    mode = driver.policy.guidance.mode
     return Answer(
-        answered=not session.missed_last,
-        images=[_steer(index, negative, mode) for index, negative in enumerate(session.negatives)],
+        answered=not driver.session.state.missed,
+        images=[_steer(index, negative, mode) for index, negative in enumerate(driver.negatives)],
     )
 
 

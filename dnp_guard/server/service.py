@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
-from dnp_guard.generation import pacing as schedule
-from dnp_guard.generation.session import Request
+from dnp_guard.generation import pacing
+from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
 from dnp_guard.policy import Policy, questions_per_image
 from dnp_guard.server import answers, pictures, state
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.generation.session import Session
+    from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.protocol import Finish, Open, Query
     from dnp_guard.server.guards import Guards
@@ -34,29 +35,9 @@ if TYPE_CHECKING:
     from dnp_guard.server.settings import Limits
     from dnp_guard.server.store import Store
     from dnp_guard.server.tokens import Grant
-    from dnp_guard.types import Negative
 
 
 _log = logging.getLogger("dnp_guard.server")
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrived:
-    """A session's host whose pictures have come by HTTP."""
-
-    pictures: list[Image]
-    similarities: Sequence[float]
-
-    def similarity(self, step: Step) -> Sequence[float]:
-        """As the host measured it; nothing where it did not."""
-        return self.similarities
-
-    def previews(self, step: Step) -> list[Image]:
-        """The pictures that came."""
-        return self.pictures
-
-    def apply(self, negatives: Sequence[Negative | None]) -> None:
-        """Nothing: the host applies what it is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +46,12 @@ class _Live:
 
     Attributes:
         version: of what the store has of it.
-        session: as it was then.
+        driver: of the session, as it was then.
         expires: in seconds since 1970.
     """
 
     version: int
-    session: Session
+    driver: Driver
     expires: float
 
 
@@ -130,28 +111,28 @@ class Service:
                 self._storable(policy)
                 self._affordable(policy, asked.images)
                 _steerable(policy)
-                session = guard.start(request, policy)
+                driver = guard.start(request, policy)
         except RequestRefused as error:
             guard.settle()
             raise Problem("refused", f"{error.message}. {error.hint}") from error
         except PolicyError as error:
             raise Problem("policy", str(error)) from error
         kept = Stored(
-            id=session.id,
+            id=driver.id,
             token=grant.sha256,
             tenant=grant.tenant or "",
             request=asked.model_copy(update={"prompts": []}).model_dump_json(),
-            policy=json.dumps(session.policy.resolved()),
-            digest=session.policy.digest,
+            policy=json.dumps(driver.policy.resolved()),
+            digest=driver.policy.digest,
             expires=self._expiry(),
-            state=state.dumps(session.state),
+            state=state.dumps(driver.session.state),
         )
         if not self._store.add(kept, self._limits.sessions):
-            session.abandon("too many open sessions")
+            driver.abandon("too many open sessions")
             raise Problem("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
-        self._live[session.id] = _Live(0, session, kept.expires)
-        return answers.opened(session, asked.steps, self._limits.idle_s)
+        self._live[driver.id] = _Live(0, driver, kept.expires)
+        return answers.opened(driver, asked.steps, self._limits.idle_s)
 
     def query(self, grant: Grant, session: str, asked: Query) -> tuple[Answer, float]:
         """Look at a step, where a look is due.
@@ -177,13 +158,13 @@ class Service:
                 raise Problem("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
-            host = self._arrived(kept, live, step, asked.images)
-            at, of = schedule.place(step)
+            shown = self._arrived(kept, live, step, asked.images)
+            at, of = pacing.place(step)
             waited = 0.0
-            if live.due(at, of or schedule.TICKS):
-                before = live.state.images[0].pace.waited_ms
-                live.step(step, host)
-                waited = live.state.images[0].pace.waited_ms - before
+            if live.due(at, of or pacing.TICKS):
+                before = live.session.state.images[0].pace.waited_ms
+                live.step(step, Pictures(shown, answers.similarities(asked.images)))
+                waited = live.session.state.images[0].pace.waited_ms - before
             answer = answers.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             self._save(
@@ -204,10 +185,10 @@ class Service:
                 return Verdicts.model_validate_json(kept.final)
             self._check_goes_on(kept)
             guard, live = self._session(kept)
-            shown = self._arrived(kept, live, None, asked.images).pictures
+            shown = self._arrived(kept, live, None, asked.images)
             total = json.loads(kept.request)["steps"]
             missing = answers.unasked(live.policy, total, kept.asked)
-            outcomes = live.final(lambda: shown, unasked=missing)
+            outcomes = live.final(lambda: shown, missing=missing)
             verdicts = Verdicts(
                 images=[
                     self._verdict(kept, live, index, outcome, shown[index]) for index, outcome in enumerate(outcomes)
@@ -249,9 +230,13 @@ class Service:
 
     def _end(self, kept: Stored, reason: str) -> None:
         if kept.status == "open":
-            guard, live = self._session(kept)
-            live.abandon(reason)
-            guard.settle()
+            try:
+                guard, live = self._session(kept)
+            except Problem as problem:
+                _log.warning("session %s: %s", kept.id, problem)
+            else:
+                live.abandon(reason)
+                guard.settle()
         self._live.pop(kept.id, None)
 
     def _admit(self, grant: Grant) -> None:
@@ -292,21 +277,25 @@ class Service:
         if kept.status != "open":
             raise Problem("over", f"It is {kept.status}; open another one.")
 
-    def _session(self, kept: Stored) -> tuple[Guard, Session]:
+    def _session(self, kept: Stored) -> tuple[Guard, Driver]:
         """The session as the store has it."""
         guard = self.guards.of(kept.tenant or None)
         live = self._live.get(kept.id)
         if live is not None and live.version == kept.version:
-            return guard, live.session
+            return guard, live.driver
         request = json.loads(kept.request)
         begun = Request(request["images"], request["host"])
-        return guard, guard.start(begun, answers.policy(kept.policy, kept.digest), state.loads(kept.state))
+        try:
+            going = state.loads(kept.state)
+        except ValueError as error:
+            raise Problem("session", "Another version of the service opened it; open another one.") from error
+        return guard, guard.start(begun, answers.policy(kept.policy, kept.digest), going)
 
-    def _save(self, changed: Stored, guard: Guard, live: Session) -> None:
+    def _save(self, changed: Stored, guard: Guard, live: Driver) -> None:
         """Keep what a request has changed; its records are written by then."""
         guard.settle()
         over = changed.status != "open"
-        changed = replace(changed, state="" if over else state.dumps(live.state), expires=self._expiry())
+        changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
         if not self._store.save(changed):
             self._live.pop(changed.id, None)
             raise Problem("busy", "Send it again.", wait=1)
@@ -315,18 +304,17 @@ class Service:
         else:
             self._live[changed.id] = _Live(changed.version + 1, live, changed.expires)
 
-    def _arrived(self, kept: Stored, live: Session, step: Step | None, sent: Sequence[Any]) -> _Arrived:
+    def _arrived(self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any]) -> list[Image]:
         """The pictures of a request; one that cannot be taken is a look that was missed."""
         images: int = json.loads(kept.request)["images"]
         try:
-            shown = pictures.pictures(sent, images, self._limits.pixels)
+            return pictures.pictures(sent, images, self._limits.pixels)
         except Problem as problem:
             live.missed(step, problem, caused=True)
             self._save(kept, self.guards.of(kept.tenant or None), live)
             raise
-        return _Arrived(shown, answers.similarities(sent) if step is not None else ())
 
-    def _verdict(self, kept: Stored, live: Session, index: int, outcome: Outcome, shown: Image) -> Verdict:
+    def _verdict(self, kept: Stored, live: Driver, index: int, outcome: Outcome, shown: Image) -> Verdict:
         assert live.report is not None  # noqa: S101 (a session that is over has one)
         action = answers.action(outcome)
         receipt = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from dnp_guard.generation.session import State
+from dnp_guard.generation.state import VERSION, State
 from dnp_guard.steering.strength import Push
 
 
@@ -23,8 +23,11 @@ def loads(text: str) -> State:
     """The state that :func:`dumps` wrote.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or one of another version.
     """
+    version = json.loads(text).get("version")
+    if version != VERSION:
+        raise ValueError(f"a state of version {version}, not {VERSION}")
     return _adapter().validate_json(text)
 
 

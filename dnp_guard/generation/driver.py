@@ -1,0 +1,262 @@
+"""Run a session for a host: plan, preview, query, answer, steer, tell. Never raises into a running generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from PIL.Image import Image
+
+    from dnp_guard.generation.account import Account
+    from dnp_guard.generation.plan import Plan
+    from dnp_guard.generation.query import Answer, Inquiry
+    from dnp_guard.generation.session import Session, UserPreviews
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.generation.state import Request
+    from dnp_guard.types import Negative, Outcome, Report, Step
+
+
+class View:
+    """What a step shows, worked out only when it is asked for."""
+
+    def pictures(self) -> Sequence[Image]:
+        """Decode the prediction: RGB, one picture per image of the batch, or as many of each, in turn."""
+        raise NotImplementedError
+
+    def likeness(self) -> Sequence[float]:
+        """Cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown."""
+        return ()
+
+    def nearness(self) -> Sequence[Mapping[str, float]]:
+        """How near each image comes to each category having to be asked about, by the probe; none without one."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures(View):
+    """A step whose pictures are at hand.
+
+    Attributes:
+        shown: RGB, one per image.
+        similarities: cosine with the last decoded prediction; none where the host did not measure it.
+    """
+
+    shown: Sequence[Image]
+    similarities: Sequence[float] = ()
+
+    def pictures(self) -> Sequence[Image]:
+        """The pictures."""
+        return self.shown
+
+    def likeness(self) -> Sequence[float]:
+        """As the host measured it."""
+        return self.similarities
+
+
+class Steering(Protocol):
+    """Where a host holds negatives until its next step."""
+
+    def hold(self, negatives: Sequence[Negative | None]) -> None:
+        """Steer each image by its negative, or no more, from the next step on."""
+
+
+class Driver:
+    """Runs the session of one generation.
+
+    Args:
+        session: the session.
+        inquiry: puts its queries.
+        account: writes, counts and traces what it tells.
+        steering: takes its negatives; None where whoever runs the sampler reads :attr:`negatives` itself.
+    """
+
+    def __init__(self, session: Session, inquiry: Inquiry, account: Account, steering: Steering | None = None) -> None:
+        self.session = session
+        self._inquiry = inquiry
+        self._account = account
+        self._steering = steering
+        self._late: tuple[Plan, Future[Answer]] | None = None
+        self._closed = False
+
+    @property
+    def id(self) -> str:
+        """The id that the generation's records carry."""
+        return self.session.state.id
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that the generation began with, and keeps."""
+        return self.session.policy
+
+    @property
+    def negatives(self) -> tuple[Negative | None, ...]:
+        """What each image is steered away from now."""
+        return self.session.negatives
+
+    @property
+    def user_previews(self) -> tuple[UserPreviews, ...]:
+        """What the host may show its user of each image now."""
+        return self.session.user_previews
+
+    @property
+    def report(self) -> Report | None:
+        """The generation's report; None before it is over."""
+        return self.session.report if self._closed else None
+
+    def begin(self, request: Request) -> None:
+        """Tell that the generation starts.
+
+        Raises:
+            RequestRefused: it could need more questions than the policy allows.
+        """
+        self._account.started(request)
+        self._tell()
+        if self.session.refused:
+            self._close("finished", aborted=True)
+            raise RequestRefused(
+                f"{request.images} images may need {self.session.needed} questions; policy {self.policy.name!r} allows "
+                f"{self.policy.queries.max_questions} (queries.max_questions)",
+                hint="Generate fewer images in one call, or raise the limit in the policy.",
+                report=self.report,
+            )
+
+    def due(self, index: int, total: int) -> bool:
+        """Whether step ``index`` of ``total`` is to be handed to :meth:`step`: a query is due, or an answer has come."""
+        return self.session.due(index, total) or (self._late is not None and self._late[1].done())
+
+    def step(self, step: Step, view: View) -> None:
+        """Take a late answer, query a due step, and steer the steps that follow."""
+        if self._late is not None and self._late[1].done():
+            self._take_late(step)
+            if step.total is not None and not self.session.due(step.index, step.total):
+                return
+        queries = self.policy.queries
+        idle = not (self.session.state.in_flight or self.session.state.missed)
+        try:
+            likeness = view.likeness() if queries.skip_similar is not None and idle else ()
+            nearness = view.nearness() if queries.skip_probe is not None and idle else ()
+            plan = self.session.plan(step, likeness, nearness)
+            self.session.asking(plan)
+            if plan.images:
+                self._query(plan, view.pictures, step)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.session.unanswered(self.session.plan(step), error)
+        self._tell()
+
+    def missed(self, step: Step | None, error: Exception, *, caused: bool = False) -> None:
+        """Note an error of the host; see :meth:`Session.failed`."""
+        self.session.failed(step, error, caused=caused)
+        self._tell()
+
+    def final(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> tuple[Outcome, ...]:
+        """Look at the finished images, where the policy says so, and settle each image's outcome.
+
+        Args:
+            pictures: gives the finished images, RGB, in the order of the batch.
+            missing: which due query the host never put; its images are then withheld, whatever they show.
+        """
+        if self._late is not None:
+            with self._account.overhead("ask"):
+                self._take_late(None)
+        plan = self.session.plan_final()
+        if missing:
+            self.session.missed("query_missing", None, missing)
+        elif plan is not None:
+            self._query(plan, pictures, None)
+        self._tell()
+        return self._close("finished", aborted=bool(missing))
+
+    def abandon(self, reason: str) -> None:
+        """Close the session of a generation that ended without finished images."""
+        if self._late is not None:
+            self._late[1].cancel()  # one that runs already is not heard of any more
+            self._late = None
+        if not self._closed:
+            self.session.abandon(reason)
+            self._close("abandoned")
+
+    def _query(self, plan: Plan, pictures: Callable[[], Sequence[Image]], now: Step | None) -> None:
+        """Show a plan's images and ask about them; where nobody waits, the answer is taken at a later step."""
+        started, waited = 0.0, 0.0
+        try:
+            with self._account.overhead("preview"):
+                shown = self._shown(plan, pictures())
+            if plan.step is not None and not self.session.waits:
+                self._late = plan, self._inquiry.desk.aside(lambda: self._inquiry.put(plan, shown))
+                return
+            started = perf_counter()
+            try:
+                with self._account.overhead("ask"):
+                    answer = self._inquiry.put(plan, shown)
+            finally:
+                waited = (perf_counter() - started) * 1000
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.session.unanswered(plan, error, waited)
+            return
+        self._answered(plan, answer, now, waited)
+
+    def _answered(self, plan: Plan, answer: Answer, now: Step | None, waited_ms: float = 0.0) -> None:
+        before = self.session.negatives
+        try:
+            with self._account.overhead("judge"):
+                self.session.answered(plan, answer, now, waited_ms)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.session.unanswered(plan, error, waited_ms)
+            return
+        if self._steering is None or now is None or self.session.negatives == before:
+            return
+        try:
+            with self._account.overhead("encode"):
+                self._steering.hold(self.session.negatives)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.session.unsteered(plan, error)
+
+    def _take_late(self, now: Step | None) -> None:
+        """Take an answer that has come; at the end, wait for it as long as the deadline says."""
+        late, self._late = self._late, None
+        if late is None:
+            return
+        plan, answer = late
+        deadline = self.policy.queries.deadline_ms
+        try:
+            taken = answer.result(None if deadline is None else deadline / 1000)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            answer.cancel()
+            in_time = not isinstance(error, TimeoutError) or answer.done()
+            self.session.unanswered(plan, error if in_time else VlmTimeout(f"no answer within {deadline} ms"))
+        else:
+            self._answered(plan, taken, now)
+        self._tell()
+
+    def _shown(self, plan: Plan, pictures: Sequence[Image]) -> list[Sequence[Image]]:
+        """The pictures of each image of a plan, once plugins have seen all of them."""
+        images = len(self.session.state.images)
+        each, rest = divmod(len(pictures), images or 1)
+        if len(pictures) != images and (rest or not each):
+            message = f"the host showed {len(pictures)} pictures of {images} images"
+            raise DnpGuardError(message, hint="This is a bug of the host adapter.")
+        self._account.showing(plan.step, pictures)
+        return [pictures[index * each : (index + 1) * each] for index in plan.images]
+
+    def _close(self, end: str, *, aborted: bool = False) -> tuple[Outcome, ...]:
+        """Settle the outcomes, tell them, and end the account."""
+        if end != "abandoned":
+            self.session.settle(aborted=aborted)
+        self._tell()
+        self._tell()  # a record that failed may have changed the outcomes
+        self._closed = True
+        asked = any(image.queries for image in self.session.state.images)
+        if self.session.report is not None:
+            self._account.close(end if asked or end == "abandoned" else "unasked", self.session.report)
+        return self.session.state.outcomes or ()
+
+    def _tell(self) -> None:
+        if not self._account.tell(self.session.events()):
+            self.session.unrecorded()

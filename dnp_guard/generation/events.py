@@ -1,0 +1,154 @@
+"""What a session tells: values, for whoever writes records, counts and traces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnp_guard.generation.pacing import Reason
+    from dnp_guard.generation.query import Answer
+    from dnp_guard.types import Decision, Negative, Outcome, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """The guard could not do its job.
+
+    Attributes:
+        reason: the label of ``dnp_guard_degraded_total``.
+        step: at which step; None for the finished images and outside a step.
+        detail: what happened, for a person.
+    """
+
+    reason: str
+    step: Step | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A due query leaves one image out.
+
+    Attributes:
+        image: its index.
+        step: at which step.
+        reason: why.
+        near: how near the probe sees it, where that is the reason.
+    """
+
+    image: int
+    step: Step
+    reason: Reason
+    near: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A query was answered."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A query about so many images was not answered."""
+
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision about one image.
+
+    Attributes:
+        image: its index.
+        step: the step that was queried; None for the finished image.
+        decision: what the judge says, plugins considered.
+        answer: the query's answer.
+        row: of the image in it.
+        applied: the first step that it can steer, where denoising went on meanwhile.
+        secret: whether the image shows, or showed, something sensitive.
+    """
+
+    image: int
+    step: Step | None
+    decision: Decision
+    answer: Answer
+    row: int
+    applied: int | None
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An image shows something sensitive: earlier previews of it must go."""
+
+    image: int
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """An image is steered away from a negative.
+
+    Attributes:
+        image: its index.
+        step: the step that was queried.
+        applied: the first step that the negative steers.
+        decision: where the negative comes from.
+        negative: its words and scale.
+        effective: whether the host can steer at the steps that follow.
+    """
+
+    image: int
+    step: Step
+    applied: int
+    decision: Decision
+    negative: Negative
+    effective: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """An image is no longer steered, from step ``applied`` on."""
+
+    image: int
+    step: Step
+    applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class StillPresent:
+    """The finished image shows categories that it was steered away from."""
+
+    categories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The outcome of one image is settled."""
+
+    image: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The generation ended without finished images."""
+
+    reason: str
+
+
+Event = (
+    Degraded
+    | Skipped
+    | Answered
+    | Unanswered
+    | Decided
+    | Forgotten
+    | Injected
+    | Cleared
+    | StillPresent
+    | Finished
+    | Abandoned
+)

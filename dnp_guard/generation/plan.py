@@ -1,0 +1,111 @@
+"""Which images a query is about, which questions it puts, and who is passed over. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dnp_guard.generation import pacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dnp_guard.generation.pacing import Reason
+    from dnp_guard.generation.state import State
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Question, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query that is due.
+
+    Attributes:
+        step: the step to ask about; None for the finished images.
+        questions: to put about each image.
+        images: indices of the images to ask about; none where all are passed over.
+        skipped: why the other images are passed over, with the probe's nearness where that is the reason.
+        before: the last step that was answered before.
+    """
+
+    step: Step | None
+    questions: tuple[Question, ...]
+    images: tuple[int, ...]
+    skipped: Mapping[int, tuple[Reason, float | None]]
+    before: int
+
+    @property
+    def categories(self) -> frozenset[str]:
+        """Ids of the categories asked about."""
+        return frozenset(question.category for question in self.questions)
+
+
+def plan(
+    policy: Policy,
+    questions: tuple[Question, ...],
+    state: State,
+    step: Step,
+    likeness: Sequence[float] = (),
+    nearness: Sequence[Mapping[str, float]] = (),
+) -> Plan:
+    """Plan the query at a due step.
+
+    Args:
+        policy: the policy in force.
+        questions: all of its questions.
+        state: of the session.
+        step: the step.
+        likeness: cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown.
+        nearness: how near each image comes to each category having to be asked about, 1 and more where it has to;
+            none without a probe.
+    """
+    due = _due(policy, questions, state.answered, step)
+    categories = frozenset(question.category for question in due)
+    sensitive = any(policy.category(category).sensitive for category in categories)
+    near = [] if sensitive else [max(row[category] for category in categories) for row in nearness]
+    skipped: dict[int, tuple[Reason, float | None]] = {}
+    for index in range(len(state.images)):
+        nearest = near[index] if near else None
+        reason = _passed_over(policy, state, index, categories, step, likeness, nearest, sensitive=sensitive)
+        if reason is not None:
+            skipped[index] = (reason, nearest if reason == "unlikely" else None)
+    images = tuple(index for index in range(len(state.images)) if index not in skipped)
+    return Plan(step, due, images, skipped, state.answered)
+
+
+def _due(policy: Policy, questions: tuple[Question, ...], answered: int, step: Step) -> tuple[Question, ...]:
+    """The questions of the categories that are due, or all."""
+    at, total = pacing.place(step)
+    if total is None:
+        return questions
+    steps = pacing.due_by_category(policy, total)
+    due = tuple(question for question in questions if pacing.is_due(steps[question.category], at, answered))
+    return due or questions
+
+
+def _passed_over(
+    policy: Policy,
+    state: State,
+    index: int,
+    categories: frozenset[str],
+    step: Step,
+    likeness: Sequence[float],
+    nearest: float | None,
+    *,
+    sensitive: bool,
+) -> Reason | None:
+    """Why a due query leaves one image out, if it does."""
+    image = state.images[index]
+    if state.in_flight:
+        return "in_flight"
+    if reason := pacing.spent(policy.queries, image.pace):
+        return reason
+    if state.missed:
+        return None
+    if pacing.place(step)[0] < image.pace.until and not sensitive:
+        return "quiet"
+    gate = policy.queries.skip_similar
+    if gate is not None and likeness and categories <= image.compared and likeness[index] >= gate:
+        return "similar"
+    steered = image.negative is not None or image.acted_on
+    return "unlikely" if nearest is not None and nearest < 1 and not steered else None

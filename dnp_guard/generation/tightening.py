@@ -1,0 +1,51 @@
+"""Plugins make decisions stricter: more of the policy's words, or a stricter action. Never milder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dnp_guard.generation import judge
+from dnp_guard.generation.events import Degraded
+from dnp_guard.types import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.plugins import Plugins
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Decision, Step
+
+_ACTIONS = tuple(Action)
+
+
+@dataclass(frozen=True, slots=True)
+class Tightening:
+    """Asks the plugins of a guard about each decision of one generation.
+
+    Attributes:
+        plugins: of the guard.
+        policy: whose words they may add.
+        request: id of the generation.
+    """
+
+    plugins: Plugins
+    policy: Policy
+    request: str
+
+    def __call__(self, image: int, step: Step | None, decision: Decision) -> tuple[Decision, Sequence[Degraded]]:
+        """Give the stricter decision, and what plugins offered that was refused."""
+        hook, faults = self.plugins.hook, []
+        if decision.negative is not None:
+            offers = hook.dnp_guard_negative(
+                findings=decision.findings, words=decision.negative.words, vocabulary=self.policy.vocabulary()
+            )
+            words = [word for offer in offers for word in (offer if isinstance(offer, list | tuple) else [offer])]
+            decision, refused = judge.with_words(self.policy, decision, words)
+            fault = Degraded("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
+            faults += [fault] * len(refused)
+        actions = hook.dnp_guard_after_decision(request=self.request, image=image, step=step, decision=decision)
+        known = [Action(action) for action in actions if action in _ACTIONS]
+        if len(known) < len(actions):
+            faults.append(Degraded("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}"))
+        return judge.with_actions(decision, known), faults

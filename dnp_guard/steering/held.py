@@ -1,0 +1,51 @@
+"""Negatives of one run: encoded once, held, and in force from the next step on. The same for every host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.steering.branch import Term
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from dnp_guard.types import Negative
+
+
+class Held:
+    """What each image of a run is steered away from.
+
+    Args:
+        encode: turns a negative's text into what the host's denoiser is conditioned with.
+        users: the user's own negative prompt of each image, which follows the guard's words under ``replace``.
+
+    Attributes:
+        active: the term in force for each image that is steered, by its index.
+    """
+
+    def __init__(self, encode: Callable[[str], Any], users: Sequence[str]) -> None:
+        self.active: Mapping[int, Term] = {}
+        self._encode = encode
+        self._users = users
+        self._encoded: dict[str, Any] = {}
+        self._next: Mapping[int, Term] | None = None
+
+    def hold(self, negatives: Sequence[Negative | None]) -> None:
+        """Encode the negatives that are new; they take effect at the next :meth:`take`."""
+        self._next = {
+            index: self._term(negative, self._users[index])
+            for index, negative in enumerate(negatives)
+            if negative is not None
+        }
+
+    def take(self) -> None:
+        """Put in force what was held, as a new step begins."""
+        if self._next is not None:
+            self.active, self._next = self._next, None
+
+    def _term(self, negative: Negative, users: str) -> Term:
+        text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
+        if text not in self._encoded:  # one by one, as a longer text may lengthen what it is encoded with
+            self._encoded[text] = self._encode(text)
+        return Term(text, self._encoded[text], negative.scale or 0.0)
