@@ -15,7 +15,11 @@ from dnp_guard.audit.write import previews
 from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
 from dnp_guard.generation import fields, override
-from dnp_guard.generation.session import Request, Runtime, Session
+from dnp_guard.generation.account import Account
+from dnp_guard.generation.driver import Driver
+from dnp_guard.generation.query import Inquiry
+from dnp_guard.generation.session import Session
+from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
 from dnp_guard.policy import Policy, load_policy
@@ -39,8 +43,9 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.generation.driver import Steering
     from dnp_guard.generation.override import Override
-    from dnp_guard.generation.session import State
+    from dnp_guard.generation.state import Request, State
     from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import Store
     from dnp_guard.policy.rehearsal.course import Answer
@@ -279,30 +284,41 @@ class Guard:
         finally:
             detach()
 
-    def start(self, request: Request, policy: Policy | None = None, state: State | None = None) -> Session:
-        """Begin a session for one generation; for host adapters.
+    def start(
+        self,
+        request: Request,
+        policy: Policy | None = None,
+        state: State | None = None,
+        steering: Steering | None = None,
+    ) -> Driver:
+        """Begin the guard's part in one generation; for host adapters.
 
         Args:
             request: what is generated.
             policy: what :attr:`policy` was when the adapter looked; it may have been reloaded since.
             state: of a session that another process began under this policy, to go on with.
+            steering: takes the negatives of each step; None where the host reads ``Driver.negatives`` itself.
 
         Raises:
             RequestRefused: the request needs more questions than the policy allows.
         """
         policy = policy or self.policy
         policy = self._overridden(policy) if state is None else policy
-        asker = self._asker_for(self._backend_in_use, policy)
-        runtime = Runtime(policy, asker, self._plugins, self._recorder, self._redact(policy))
-        try:
-            return Session(runtime, request, state)
-        except RequestRefused as error:
-            self._last.set(error.report)
-            raise
+        session = Session(policy, request, state, Tightening(self._plugins, policy))
+        account = Account(session.state.id, policy, self._recorder, self._plugins, request.images)
+        inquiry = Inquiry(policy, self._asker_for(self._backend_in_use, policy), account.span)
+        driver = Driver(session, inquiry, account, steering)
+        if state is None:
+            try:
+                driver.begin(request, self._redact(policy))
+            except RequestRefused as error:
+                self._last.set(error.report)
+                raise
+        return driver
 
-    def finished(self, session: Session) -> None:
-        """Keep a session's report as :attr:`last`; for host adapters."""
-        self._last.set(session.report)
+    def finished(self, driver: Driver) -> None:
+        """Keep the report of a generation as :attr:`last`; for host adapters."""
+        self._last.set(driver.report)
 
     def noted(self, event: str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""

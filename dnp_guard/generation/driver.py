@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.generation.account import Account
+    from dnp_guard.generation.account import Account, Redact
     from dnp_guard.generation.plan import Plan
     from dnp_guard.generation.query import Answer, Inquiry
     from dnp_guard.generation.session import Session, UserPreviews
-    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.generation.state import Request
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import Negative, Outcome, Report, Step
 
 
@@ -110,13 +110,17 @@ class Driver:
         """The generation's report; None before it is over."""
         return self.session.report if self._closed else None
 
-    def begin(self, request: Request) -> None:
+    def begin(self, request: Request, redact: Redact) -> None:
         """Tell that the generation starts.
+
+        Args:
+            request: what is generated.
+            redact: turns a prompt into the record's ``prompt{…}``, as the policy says.
 
         Raises:
             RequestRefused: it could need more questions than the policy allows.
         """
-        self._account.started(request)
+        self._account.started(request, redact)
         self._tell()
         if self.session.refused:
             self._close("finished", aborted=True)

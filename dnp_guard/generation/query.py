@@ -144,9 +144,7 @@ class Inquiry:
         return waived, None
 
 
-def _grouped(
-    rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]]
-) -> list[Sequence[Sequence[float]]]:
+def _grouped(rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]]) -> list[Sequence[Sequence[float]]]:
     """The answers about each image's pictures."""
     grouped, start = [], 0
     for of_image in pictures:

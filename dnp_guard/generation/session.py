@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import Decision, Negative, Report, Step
 
-    Tighten = Callable[[int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
-    """From an image's decision to a stricter one, and what went wrong on the way."""
+    Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
+    """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
 
 UserPreviews = Literal["withhold", "blur", "allow"]
 
@@ -39,7 +39,9 @@ _IN_VAIN: Final = "not_effective"
 """The reason told where a negative comes too late for the host to steer by it."""
 
 
-def untouched(_image: int, _step: Step | None, decision: Decision) -> tuple[Decision, Sequence[events.Degraded]]:
+def untouched(
+    _request: str, _image: int, _step: Step | None, decision: Decision
+) -> tuple[Decision, Sequence[events.Degraded]]:
     """The decision as it is: nothing tightens it."""
     return decision, ()
 
@@ -108,9 +110,7 @@ class Session:
             for steps in pacing.due_by_category(self.policy, total).values()
         )
 
-    def plan(
-        self, step: Step, likeness: Sequence[float] = (), nearness: Sequence[Mapping[str, float]] = ()
-    ) -> Plan:
+    def plan(self, step: Step, likeness: Sequence[float] = (), nearness: Sequence[Mapping[str, float]] = ()) -> Plan:
         """Plan the query at a due step; see :func:`dnp_guard.generation.plan.plan`."""
         return plan(self.policy, self._questions, self.state, step, likeness, nearness)
 
@@ -172,7 +172,9 @@ class Session:
                 images[index], change = _steered(images[index], index, plan.step, now, decision)
                 self._events += change
                 if any(isinstance(event, events.Injected) and not event.effective for event in change):
-                    before = self._degraded(before, _IN_VAIN, plan.step, "the host cannot steer at the steps that follow")
+                    before = self._degraded(
+                        before, _IN_VAIN, plan.step, "the host cannot steer at the steps that follow"
+                    )
         at = max(before.answered, pacing.place(plan.step)[0])
         self.state = replace(before, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
 
@@ -280,7 +282,7 @@ class Session:
         return replace(state, missed=False, caused=False)
 
     def _tightened(self, state: State, index: int, step: Step | None, decision: Decision) -> tuple[State, Decision]:
-        decision, faults = self._tighten(index, step, decision)
+        decision, faults = self._tighten(self.state.id, index, step, decision)
         for fault in faults:
             state = self._degraded(state, fault.reason, fault.step, fault.detail)
         return state, decision

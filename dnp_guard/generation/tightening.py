@@ -21,19 +21,19 @@ _ACTIONS = tuple(Action)
 
 @dataclass(frozen=True, slots=True)
 class Tightening:
-    """Asks the plugins of a guard about each decision of one generation.
+    """Asks the plugins of a guard about each decision.
 
     Attributes:
         plugins: of the guard.
         policy: whose words they may add.
-        request: id of the generation.
     """
 
     plugins: Plugins
     policy: Policy
-    request: str
 
-    def __call__(self, image: int, step: Step | None, decision: Decision) -> tuple[Decision, Sequence[Degraded]]:
+    def __call__(
+        self, request: str, image: int, step: Step | None, decision: Decision
+    ) -> tuple[Decision, Sequence[Degraded]]:
         """Give the stricter decision, and what plugins offered that was refused."""
         hook, faults = self.plugins.hook, []
         if decision.negative is not None:
@@ -44,7 +44,7 @@ class Tightening:
             decision, refused = judge.with_words(self.policy, decision, words)
             fault = Degraded("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
             faults += [fault] * len(refused)
-        actions = hook.dnp_guard_after_decision(request=self.request, image=image, step=step, decision=decision)
+        actions = hook.dnp_guard_after_decision(request=request, image=image, step=step, decision=decision)
         known = [Action(action) for action in actions if action in _ACTIONS]
         if len(known) < len(actions):
             faults.append(Degraded("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}"))

@@ -47,6 +47,7 @@ class Opinions:
         *,
         loosening: Collection[int] = (),
         spent_ms: float = 0.0,
+        **_: object,
     ) -> Answers:
         """Put every question about every image; see :meth:`~dnp_guard.vlm.asking.Asker.ask`.
 
@@ -72,6 +73,12 @@ class Opinions:
         return Answers(
             strictest(first.probabilities, also.probabilities, loosening), max(first.latency_ms, also.latency_ms)
         )
+
+    @property
+    def info(self):
+        from dnp_guard.vlm.base import describe
+
+        return describe(self.backend)
 
     def aside(self, call: Callable[[], T]) -> Future[T]:
         """Make a call that asks, beside what the caller goes on to do; such calls are made one after the other.
