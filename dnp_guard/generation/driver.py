@@ -132,7 +132,7 @@ class Driver:
             )
 
     def due(self, index: int, total: int) -> bool:
-        """Whether step ``index`` of ``total`` is to be handed to :meth:`step`: a query is due, or an answer has come."""
+        """Whether to hand over step ``index`` of ``total``: a query is due, or a late answer has come."""
         return self.session.due(index, total) or (self._late is not None and self._late[1].done())
 
     def step(self, step: Step, view: View) -> None:
