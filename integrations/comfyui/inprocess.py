@@ -45,19 +45,18 @@ class InProcess:
 
     Attributes:
         negatives: what each image is steered away from.
-        session: once it is open.
+        driver: of the session, once it is open.
         failure: why the guard could not do its job at some time; empty while it could.
     """
 
     def __init__(self, guard: Any, policy: str, prompts: Sequence[str], about: dict[str, dict[str, Any]]) -> None:
         self.negatives: list[Any] = [None] * len(prompts)
-        self.session: Any = None
+        self.driver: Any = None
         self.failure = ""
         self._guard, self._policy = guard, policy
         self._prompts, self._about = tuple(prompts), about
         self._steps: int | None = None
         self._outcomes: tuple[Any, ...] | None = None
-        self._shown: tuple[Sequence[Any], Sequence[float]] = ((), ())
 
     def open(self, steps: int | None) -> None:
         """Open the session.
@@ -66,38 +65,38 @@ class InProcess:
             Withheld: the policy does not allow so many questions.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
-        from dnp_guard.generation.session import Request  # noqa: PLC0415
+        from dnp_guard.generation.state import Request  # noqa: PLC0415
 
         self._steps = steps
         told = self._prompts if any(self._prompts) else ()
         request = Request(len(self._prompts), self._about["host"], told, self._about["run"])
         try:
             with self._guard.tightened(self._policy or None) as guard:
-                self.session = guard.start(request)
+                self.driver = guard.start(request)
         except RequestRefused as error:
             raise Withheld(str(error)) from error
 
     @property
     def mode(self) -> str:
         """How a negative enters the guidance."""
-        return self.session.policy.guidance.mode
+        return self.driver.policy.guidance.mode
 
     @property
     def mask(self) -> float | None:
         """The share of the picture in which it is steered; None for all of it."""
-        return self.session.policy.guidance.mask
+        return self.driver.policy.guidance.mask
 
     @property
     def user_previews(self) -> tuple[str, ...]:
         """What users may see of each unfinished image."""
-        return self.session.user_previews
+        return self.driver.user_previews
 
     def due(self, step: int, progress: float) -> bool:
         """Whether a look is due at a step."""
-        from dnp_guard.generation import pacing as schedule  # noqa: PLC0415
+        from dnp_guard.generation import pacing  # noqa: PLC0415
 
-        at, of = schedule.place(self._step(step, progress))
-        return of is not None and self.session.due(at, of)
+        at, of = pacing.place(self._step(step, progress))
+        return of is not None and self.driver.due(at, of)
 
     def owes_a_look(self) -> bool:
         """Whether the host should ask once more at the end; the session itself makes up for that here."""
@@ -114,36 +113,27 @@ class InProcess:
         effective: bool = True,
     ) -> None:
         """Look at a step's predictions, and hold what is to be steered away from."""
-        self._shown = (previews, similarities)
-        self.session.step(self._step(step, progress, sigma, effective=effective), self)
+        from dnp_guard.generation.driver import Pictures  # noqa: PLC0415
 
-    def similarity(self, _step: Any) -> list[float]:
-        """For the session: how like the last look this one is."""
-        return list(self._shown[1])
-
-    def previews(self, _step: Any) -> list[Any]:
-        """For the session: the pictures of a look."""
-        return list(self._shown[0])
-
-    def apply(self, negatives: Sequence[Any]) -> None:
-        """For the session: steer by these from the next step on."""
-        self.negatives[:] = negatives
+        at = self._step(step, progress, sigma, effective=effective)
+        self.driver.step(at, Pictures(previews, similarities))
+        self.negatives[:] = self.driver.negatives
 
     def settle(self, images: Sequence[Any]) -> None:
         """Make the final look at the finished images."""
-        self._outcomes = self.session.final(lambda: list(images))
-        self._guard.finished(self.session)
+        self._outcomes = self.driver.final(lambda: list(images))
+        self._guard.finished(self.driver)
 
     def missed(self, error: Exception) -> None:
         """Note what could not be done at a step; the next one is looked at."""
         self.failure = str(error) or type(error).__name__
-        self.session.missed(None, error)
+        self.driver.missed(None, error)
 
     def abandon(self) -> None:
         """Close a session that has had no final look."""
-        if self.session is not None and self._outcomes is None:
-            self.session.abandon("the run ended without finished images")
-            self._guard.finished(self.session)
+        if self.driver is not None and self._outcomes is None:
+            self.driver.abandon("the run ended without finished images")
+            self._guard.finished(self.driver)
 
     @property
     def closed(self) -> bool:
@@ -160,7 +150,7 @@ class InProcess:
 
     def line(self, index: int) -> str:
         """What happened to an image, in a few words."""
-        report = self.session.report if self.session is not None else None
+        report = self.driver.report if self.driver is not None else None
         if report is None:
             return self.failure or "never looked at"
         image = report.images[index]

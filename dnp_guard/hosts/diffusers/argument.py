@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.attach import guard_of
 from dnp_guard.hosts.diffusers.call import Call, host_of
 from dnp_guard.hosts.diffusers.families import family_of

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import threading
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.driver import View
+from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.decoding import decoder
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.families.latents import FRAMES, of_frames
@@ -24,7 +25,7 @@ from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.diffusers.shown import covering, covering_latents
 from dnp_guard.hosts.likeness import coarse, similarity
-from dnp_guard.steering.branch import Term
+from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
@@ -33,11 +34,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from dnp_guard.generation.session import Session
+    from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.injection import Conditioning
     from dnp_guard.preview.probe import Probe
-    from dnp_guard.types import GuidanceMode, Negative
 
 _RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)
 """The call that runs in this context; pipelines in other threads may share its denoiser."""
@@ -49,7 +49,7 @@ _WRAPPING = threading.Lock()
 
 
 class Call:
-    """The guard's part in one call of a pipeline; a session's host.
+    """The guard's part in one call of a pipeline.
 
     Args:
         guard: the guard.
@@ -92,23 +92,21 @@ class Call:
                 hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
             )
         self._probe = probe_for(guard, pipe)
-        self._users_negatives = users_negatives or [""] * request.images
-        self._encoded: dict[str, Conditioning] = {}
         self._substeps = done
-        self._next: dict[int, Term] | None = None
         self._before = _RUNNING.get()
         self.scheduler = pipe.scheduler
         self.plain_step: Any = None
         self.removed = False
-        self._seen: Tensor | None = None
+        self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
-        self.session: Session = guard.start(replace(request, takes_up=True), policy)
+        self.held = Held(self._encode, users_negatives or [""] * request.images)
+        self.driver: Driver = guard.start(replace(request, takes_up=True), policy, steering=self.held)
         self._injection = Injection(
             request.images,
             policy.guidance,
             self._family,
             lambda: _RUNNING.get() is self and pipe.scheduler is self.scheduler,
-            lambda error: self.session.missed(None, error),
+            lambda error: self.driver.missed(None, error),
             lambda: self._family.branches(pipe, self._family.order),
             lambda: self._family.weight(pipe, self._wanted),
             lambda: guard.metrics.overhead("evaluate"),
@@ -154,40 +152,14 @@ class Call:
                     self.scheduler.step = call.plain_step
         _RUNNING.set(self._before)
 
-    def similarity(self, step: Step) -> list[float]:
-        """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
-        return similarity(step.prediction, self._seen)
-
-    def previews(self, step: Step) -> list[Image]:
-        """Decode x̂0, as the policy says."""
-        self._seen = coarse(step.prediction)
-        return self._decode(of_frames(self._family.unpack(self._pipe, step.prediction, self._wanted)))
-
     def nearness(self, step: Step) -> list[dict[str, float]]:
-        """How near each category comes to having to be asked about, by the guard's probe."""
-        rule = self.session.policy.queries.skip_probe
+        """How near each category comes to having to be asked about, by the guard's probe; none without one."""
+        rule = self.driver.policy.queries.skip_probe
         if self._probe is None or rule is None or step.total is None:
             return []
         with self.guard.metrics.overhead("predict"):
             latents = self._family.unpack(self._pipe, step.prediction, self._wanted)
             return self._probe.nearness(latents, step.index / step.total, rule.max_miss)
-
-    def apply(self, negatives: Sequence[Negative | None]) -> None:
-        """Encode the negatives; they count from the next denoiser evaluation on."""
-        texts = {
-            index: self._text(negative.text, negative.mode, self._users_negatives[index])
-            for index, negative in enumerate(negatives)
-            if negative is not None
-        }
-        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._encoded]
-        for text in missing:  # one by one, as a longer text may lengthen what it is encoded with
-            encoded = self._family.encode(self._pipe, [text], self._wanted)
-            self._encoded[text] = {name: None if value is None else value[0] for name, value in encoded.items()}
-        self._next = {
-            index: Term(texts[index], self._encoded[texts[index]], negative.scale or 0.0)
-            for index, negative in enumerate(negatives)
-            if negative is not None
-        }
 
     def ended(self) -> list[Image]:
         """What the images would be, where the call ends before they are denoised: nothing where it does not.
@@ -199,7 +171,7 @@ class Call:
             return []
         if isinstance(self._end, Exception):
             raise self._end
-        return self._decode(of_frames(self._family.unpack(self._pipe, self._end, self._wanted)))
+        return self.decoded(self._end)
 
     @property
     def _ran_through(self) -> bool:
@@ -213,44 +185,76 @@ class Call:
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
-        outcomes = self.session.final(previews)
-        self.guard.finished(self.session)
+        outcomes = self.driver.final(previews)
+        self.guard.finished(self.driver)
         return outcomes
 
     def abandon(self, reason: str) -> None:
         """Note that the call ended without images."""
-        self.session.abandon(reason)
-        self.guard.finished(self.session)
-
-    @staticmethod
-    def _text(words: str, mode: GuidanceMode, users: str) -> str:
-        return f"{words}, {users}" if mode == "replace" and users else words
+        self.driver.abandon(reason)
+        self.guard.finished(self.driver)
 
     def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         order = getattr(self.scheduler, "order", 1)
         index, substep = divmod(self._substeps, order)
         self._substeps += 1
         if substep == 0:
-            self._look(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
+            self._query(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
         # Of a call that is interrupted no step says that it is the last.
         if self._wanted.get("output_type") == "latent" or (self._ran_through and not self._complete):
             try:
                 self._end = predict(self.scheduler, output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._end = error
-        if substep == order - 1 and self._next is not None:  # the sub-steps of a step are steered alike
-            self._injection.active, self._next = self._next, None
+        if substep == order - 1:  # the sub-steps of a step are steered alike
+            self.held.take()
+            self._injection.active = self.held.active
 
-    def _look(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        if not self.session.wants(index, total):
+    def _query(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
+        if not self.driver.due(index, total):
             return
         try:
             with self.guard.metrics.overhead("predict"):
                 prediction, sigma = predict(self.scheduler, output, timestep, sample)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self.session.missed(Step(index, total, None, None), error)
+            self.driver.missed(Step(index, total, None, None), error)
             return
-        self.session.step(Step(index, total, sigma, prediction), self)
+        step = Step(index, total, sigma, prediction)
+        self.driver.step(step, _Predicted(self, step))
+
+    def _encode(self, text: str) -> Conditioning:
+        encoded = self._family.encode(self._pipe, [text], self._wanted)
+        return {name: None if value is None else value[0] for name, value in encoded.items()}
+
+    def decoded(self, latents: Tensor) -> list[Image]:
+        """Decode latents, as the policy says: RGB, one picture per image, or one per frame."""
+        return self._decode(of_frames(self._family.unpack(self._pipe, latents, self._wanted)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicted(View):
+    """The prediction x̂0 of one step.
+
+    Attributes:
+        call: that it is of.
+        step: with the prediction.
+    """
+
+    call: Call
+    step: Step
+
+    def pictures(self) -> list[Image]:
+        """Decode x̂0, as the policy says."""
+        self.call.compared = coarse(self.step.prediction)
+        return self.call.decoded(self.step.prediction)
+
+    def likeness(self) -> list[float]:
+        """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
+        return similarity(self.step.prediction, self.call.compared)
+
+    def nearness(self) -> list[dict[str, float]]:
+        """How near each category comes to having to be asked about, by the guard's probe."""
+        return self.call.nearness(self.step)
 
 
 def guarded_call(
@@ -284,7 +288,7 @@ def guarded_call(
         if (own := kwargs.get(name)) is not None:
             if hasattr(own, "tensor_inputs"):  # diffusers reads it of its own callback objects only
                 kwargs = {**kwargs, "callback_on_step_end_tensor_inputs": own.tensor_inputs}
-            kwargs = {**kwargs, name: cover(own, lambda: guarded.session.user_previews)}
+            kwargs = {**kwargs, name: cover(own, lambda: guarded.driver.user_previews)}
     try:
         try:
             guarded.install()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
-from dnp_guard.generation import pacing as schedule
+from dnp_guard.generation import pacing
+from dnp_guard.generation.driver import View
 from dnp_guard.hosts.diffusers.shown import cover
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.hosts.pictures import delivered
-from dnp_guard.steering.branch import Term
+from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from dnp_guard.generation.session import Request, Session
+    from dnp_guard.generation.driver import Driver
+    from dnp_guard.generation.state import Request
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.kdiffusion.progress import Progress
-    from dnp_guard.types import Negative
 
     Encode = Callable[[list[str]], Any]
     """Texts to the model's conditioning, one entry a text."""
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Generation:
-    """A session's host for one run of a sampler.
+    """The guard's part in one run of a sampler.
 
     Args:
         guard: the guard.
@@ -61,35 +63,12 @@ class Generation:
                 hint="Pass negative_prompts= (empty strings where there are none), or use guidance mode 'separate'.",
             )
         self.guidance = policy.guidance
-        self.active: Mapping[int, Term] = {}
         self._guard = guard
         self._progress = progress
-        self._encode, self._decode = encode, decode
-        self._negatives = negatives or [""] * request.images
-        self._encoded: dict[str, Any] = {}
-        self._next: Mapping[int, Term] | None = None
-        self._seen: Tensor | None = None
-        self.session: Session = guard.start(request, policy)
-
-    def similarity(self, step: Step) -> list[float]:
-        """Cosine of x̂0 with the last x̂0 that was decoded."""
-        return similarity(step.prediction, self._seen)
-
-    def previews(self, step: Step) -> list[Image]:
-        """Decode x̂0."""
-        if not step.prediction.isfinite().all():
-            raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
-        pictures = self._decode(step.prediction)
-        self._seen = coarse(step.prediction)
-        return [picture.convert("RGB") for picture in pictures]
-
-    def apply(self, negatives: Sequence[Negative | None]) -> None:
-        """Encode the negatives; they count from the first evaluation of the next step on."""
-        self._next = {
-            index: self._term(negative, self._negatives[index])
-            for index, negative in enumerate(negatives)
-            if negative is not None
-        }
+        self.decode = decode
+        self.compared: Tensor | None = None
+        self.held = Held(lambda text: encode([text]), negatives or [""] * request.images)
+        self.driver: Driver = guard.start(request, policy, steering=self.held)
 
     def evaluating(self, sigma: float) -> bool:
         """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look.
@@ -99,25 +78,25 @@ class Generation:
         """
         begins = self._progress.begins(sigma)
         if begins:
-            self._take()
+            self.held.take()
         return begins
 
     def callback(self, info: Mapping[str, Any]) -> None:
         """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
         try:
-            self._take()  # where a sub-step was taken for one too many, the next step has begun all the same
+            self.held.take()  # where a sub-step was taken for one too many, the next step has begun all the same
             index, sigma, total = int(info["i"]), float(info["sigma"]), self._progress.total
             done = self._progress.called_back(index, sigma)
             step = Step(index, total, sigma, info["denoised"], progress=done if total is None else None)
-            at, of = schedule.place(step)
-            if of is not None and self.session.due(at, of):
-                self.session.step(step, self)
+            at, of = pacing.place(step)
+            if of is not None and self.driver.due(at, of):
+                self.driver.step(step, _Denoised(self, info["denoised"]))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self.session.missed(None, error)
+            self.driver.missed(None, error)
 
     def shown(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """What the user's own callback may see of a step: ``x`` and ``denoised`` covered, as the policy says."""
-        told = self.session.user_previews
+        told = self.driver.user_previews
         return {key: cover(value, told) if key in {"x", "denoised"} else value for key, value in info.items()}
 
     def finish(self, pictures: Callable[[], list[Image]]) -> list[Image]:
@@ -130,22 +109,37 @@ class Generation:
             Each as its outcome allows: itself, blurred, or a blank one.
         """
         made = pictures()
-        outcomes = self.session.final(lambda: [picture.convert("RGB") for picture in made])
-        self._guard.finished(self.session)
+        outcomes = self.driver.final(lambda: [picture.convert("RGB") for picture in made])
+        self._guard.finished(self.driver)
         return delivered(made, outcomes)
 
     def abandon(self, reason: str) -> None:
         """Note that the run ended without pictures; nothing where it ended with them."""
-        if self.session.report is None:
-            self.session.abandon(reason)
-            self._guard.finished(self.session)
+        if self.driver.report is None:
+            self.driver.abandon(reason)
+            self._guard.finished(self.driver)
 
-    def _take(self) -> None:
-        if self._next is not None:
-            self.active, self._next = self._next, None
 
-    def _term(self, negative: Negative, users: str) -> Term:
-        text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
-        if text not in self._encoded:
-            self._encoded[text] = self._encode([text])
-        return Term(text, self._encoded[text], negative.scale or 0.0)
+@dataclass(frozen=True, slots=True)
+class _Denoised(View):
+    """The prediction x̂0 of one step.
+
+    Attributes:
+        generation: that it is of.
+        prediction: x̂0, latents [B, ...].
+    """
+
+    generation: Generation
+    prediction: Tensor
+
+    def pictures(self) -> list[Image]:
+        """Decode x̂0."""
+        if not self.prediction.isfinite().all():
+            raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
+        pictures = self.generation.decode(self.prediction)
+        self.generation.compared = coarse(self.prediction)
+        return [picture.convert("RGB") for picture in pictures]
+
+    def likeness(self) -> list[float]:
+        """Cosine of x̂0 with the last x̂0 that was decoded."""
+        return similarity(self.prediction, self.generation.compared)

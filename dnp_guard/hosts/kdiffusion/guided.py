@@ -45,7 +45,7 @@ class Guided:
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
         """The denoised image at noise levels sigma [B] of x [B, ...], steered."""
         begins = self._generation.evaluating(float(sigma.flatten()[0]))
-        active = self._generation.active
+        active = self._generation.held.active
         if not active:
             self._branch.due(active)  # what was evaluated before does not serve steps after a pause
             return self._model(x, sigma, **extra)
@@ -55,20 +55,20 @@ class Guided:
         try:
             return self._pushed(denoised, x, sigma, extra, begins=begins)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._generation.session.missed(None, error)
+            self._generation.driver.missed(None, error)
             return denoised
 
     def _replaced(self, extra: dict[str, Any], images: int) -> dict[str, Any]:
-        active = self._generation.active
+        active = self._generation.held.active
         try:
             negatives = joined([term.conditioning for term in active.values()])
             return {**extra, "uncond": replaced(extra["uncond"], list(active), negatives, images)}
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._generation.session.missed(None, error)
+            self._generation.driver.missed(None, error)
             return extra
 
     def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any], *, begins: bool) -> Tensor:
-        active = self._generation.active
+        active = self._generation.held.active
         due = self._branch.due(active, begins=begins)
         d_u = denoised
         if due and extra.get("uncond") is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.state import Request
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.guided import Guided
 from dnp_guard.hosts.kdiffusion.progress import Progress
