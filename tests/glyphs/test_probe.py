@@ -33,6 +33,6 @@ def test_a_benign_image_is_asked_about_less_often_and_comes_out_bit_identical():
     with Guard(skipping(0.05), vlm="glyphs") as guard, guard.attached(pipe):
         guarded = draw()
     (image,) = guard.last.images
-    assert len(image.looks) < 12
+    assert len(image.queries) < 12
     assert (plain == guarded).all()
     assert not guard.last.degraded

@@ -260,7 +260,7 @@ class TestSteering:
         events = [record["event"] for record in sink.records if record.get("image") == 0]
         assert events.count("query") == 2
         assert events.count("query.skipped") == 3
-        assert len(watching.last.images[0].looks) == 2
+        assert len(watching.last.images[0].queries) == 2
 
 
 class TestFinalLook:
@@ -337,7 +337,7 @@ class TestFailure:
     def test_a_missed_query_is_asked_again_at_the_next_step(self, pipe):
         with guard([{"error": "timeout"}, CLEAN]).attached(pipe) as watching:
             draw(pipe)
-        assert [look.step for look in watching.last.images[0].looks][:2] == [3, 5]
+        assert [look.step for look in watching.last.images[0].queries][:2] == [3, 5]
 
     def test_a_missed_query_keeps_the_negative(self, pipe):
         script = [second(star=0.9), {"error": "timeout"}]
@@ -486,7 +486,7 @@ class TestCallArgument:
     def test_with_the_same_guard_attached_it_counts_once(self, pipe):
         pipe.callback_on_step_end = watching = guard()
         draw(pipe, callback_on_step_end=watching)
-        assert watching.last.images[0].looks[0].step == 2
+        assert watching.last.images[0].queries[0].step == 2
 
 
 class TestOneGuardForSeveralThreads:

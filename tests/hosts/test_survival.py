@@ -184,7 +184,7 @@ def test_calls_that_share_a_scheduler_and_end_in_the_order_they_began_keep_their
         assert after is None or after.wait(60)
         with guard.attached(of):
             draw(of, callback_on_step_end=callback)
-        reports[callback] = [look.step for look in guard.last.images[0].looks]
+        reports[callback] = [look.step for look in guard.last.images[0].queries]
         ended.set()
 
     with warnings.catch_warnings():

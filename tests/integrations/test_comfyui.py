@@ -115,7 +115,7 @@ class TestTheNodes:
         guard = inside(monkeypatch)
         watched, _ = drawn(comfy, with_nodes(workflow(sampler=sampler)))
         assert same(plain, watched) == [True] * 3
-        assert len(guard.last.images[0].looks) > 2
+        assert len(guard.last.images[0].queries) > 2
 
     @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
     def test_only_the_image_in_which_something_is_found_is_steered(self, comfy, monkeypatch, sampler):
@@ -181,7 +181,7 @@ class TestTheNodes:
         nodes["8"]["inputs"]["model"] = ["12", 0]
         two, _ = drawn(comfy, nodes)
         assert same(one, two) == [True] * 3
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
 
     def test_the_model_it_was_made_of_is_left_plain(self, comfy, monkeypatch):
         plain, _ = drawn(comfy, workflow())
@@ -212,14 +212,14 @@ class TestTheNodes:
     def test_the_models_own_place_is_given_back_after_each_look(self, comfy, monkeypatch):
         guard = inside(monkeypatch)
         drawn(comfy, with_nodes(workflow()))
-        assert len(comfy.reloads) == len(guard.last.images[0].looks) - 1
+        assert len(comfy.reloads) == len(guard.last.images[0].queries) - 1
 
     def test_without_a_vae_the_looks_are_of_the_latents_colours(self, comfy, monkeypatch):
         nodes = with_nodes(workflow())
         del nodes["8"]["inputs"]["vae"]
         guard = inside(monkeypatch)
         _, outputs = drawn(comfy, nodes)
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
         assert outputs["10"][1].shape == (1, *SHEET, 3)
 
     def test_the_hosts_own_preview_shows_no_more_than_the_policy_allows(self, comfy, monkeypatch):
@@ -235,7 +235,7 @@ class TestTheNodes:
         with pytest.raises(KeyboardInterrupt):
             comfy.server.post(with_nodes(workflow()))
         assert guard.last.decision == "failed_closed"
-        assert guard.last.images[0].looks == ()
+        assert guard.last.images[0].queries == ()
 
     def test_what_cannot_be_steered_goes_on_and_is_recorded(self, comfy, monkeypatch):
         plain, _ = drawn(comfy, workflow())
@@ -319,7 +319,7 @@ class TestSamplingMoreThanOnce:
             True,
         ]
         assert [str(run.batch.decision(0)) for run in runs] == ["clean", "clean"]
-        assert len(guard.last.images[0].looks) == 5  # and not the one look of what nobody drew
+        assert len(guard.last.images[0].queries) == 5  # and not the one look of what nobody drew
 
     def test_images_from_elsewhere_are_not_taken_for_what_a_run_drew(self, comfy, monkeypatch):
         inside(monkeypatch)
@@ -476,7 +476,7 @@ class TestEnforcing:
         nodes["5"]["inputs"]["model"] = ["13", 0]
         nodes["2"]["inputs"]["clip"] = nodes["3"]["inputs"]["clip"] = ["13", 1]
         drawn(enforcing, nodes)
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
 
     def test_what_no_model_drew_is_looked_at_before_it_is_saved(self, enforcing, monkeypatch):
         inside(monkeypatch, [{"star": 0.9}])
@@ -494,7 +494,7 @@ class TestEnforcing:
         drawn(enforcing, nodes)
         assert Counter(enforcing.server.executed)["DNPGuardFinalLook"] == 1
         assert [[grey(image) for image in images] for images in enforcing.saved] == [[True] * 3] * 2
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
 
     def test_a_final_look_of_the_workflows_own_leaves_the_run_to_the_guards(self, enforcing, monkeypatch):
         guard = inside(monkeypatch)
@@ -502,7 +502,7 @@ class TestEnforcing:
         nodes["15"] = {"class_type": "DNPGuardFinalLook", "inputs": {"images": ["6", 0]}}
         nodes["7"]["inputs"]["images"] = ["15", 0]
         drawn(enforcing, nodes)
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
 
     @pytest.mark.parametrize(("delivers", "kind"), [("SaveImage", "IMAGE"), ("SaveLatent", "LATENT")])
     def test_what_comes_through_a_node_of_any_type_is_known_by_where_it_goes(self, enforcing, delivers, kind):
@@ -562,7 +562,7 @@ class TestEnforcing:
         guard = inside(monkeypatch)
         enforcing.server.add_on_prompt_handler(lambda _: (_ for _ in ()).throw(RuntimeError("another's")))
         drawn(enforcing, workflow())
-        assert len(guard.last.images[0].looks) == 5
+        assert len(guard.last.images[0].queries) == 5
 
     def test_settings_that_cannot_be_read_refuse_everything(self, pipe, monkeypatch):
         monkeypatch.setenv("DNP_GUARD_ENFORCE", "sometimes")

@@ -30,6 +30,7 @@ from dnp_guard.types import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from PIL.Image import Image
     from torch import Tensor
@@ -75,6 +76,7 @@ class Call:
         done: int = 0,
     ) -> None:
         self.guard = guard
+        self.images = request.images
         self._pipe = pipe
         self._family = family_of(pipe, guard.families)
         if wanted is None and self._family.attached_only:
@@ -101,17 +103,31 @@ class Call:
         self._end: Tensor | Exception | None = None
         self.held = Held(self._encode, users_negatives or [""] * request.images)
         self.driver: Driver = guard.start(replace(request, takes_up=True), policy, steering=self.held)
-        self._injection = Injection(
-            request.images,
-            policy.guidance,
-            self._family,
-            lambda: _RUNNING.get() is self and pipe.scheduler is self.scheduler,
-            lambda error: self.driver.missed(None, error),
-            lambda: self._family.branches(pipe, self._family.order),
-            lambda: self._family.weight(pipe, self._wanted),
-            lambda: guard.metrics.overhead("evaluate"),
-            lambda: self._substeps % getattr(self.scheduler, "order", 1) == 0,
-        )
+        self._injection = Injection(policy.guidance, self._family, self)
+
+    def running(self) -> bool:
+        """Whether the current context is the one of this call."""
+        return _RUNNING.get() is self and self._pipe.scheduler is self.scheduler
+
+    def begins_step(self) -> bool:
+        """Whether the evaluation that runs begins a step, and is no sub-step of one."""
+        return self._substeps % getattr(self.scheduler, "order", 1) == 0
+
+    def order(self) -> str:
+        """The branches of this call, as ``Family.order``."""
+        return self._family.branches(self._pipe, self._family.order)
+
+    def weight(self) -> float | None:
+        """The weight of the unconditional branch where the pipeline normalises what it guided, otherwise None."""
+        return self._family.weight(self._pipe, self._wanted)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Measure an evaluation of the guard's own."""
+        return self.guard.metrics.overhead("evaluate")
+
+    def failed(self, error: Exception) -> None:
+        """Note what could not be steered at a step."""
+        self.driver.missed(None, error)
 
     def install(self) -> None:
         """Wrap ``scheduler.step`` and hook the denoisers."""
@@ -141,7 +157,7 @@ class Call:
 
     def remove(self) -> None:
         """Put everything back as it was."""
-        self._injection.remove()
+        self._injection.reset()
         self.removed = True
         with _WRAPPING:
             # A call in another thread that shares the scheduler may have wrapped the step since, and still run.
@@ -208,7 +224,6 @@ class Call:
                 self._end = error
         if substep == order - 1:  # the sub-steps of a step are steered alike
             self.held.take()
-            self._injection.active = self.held.active
 
     def _query(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
         if not self.driver.due(index, total):

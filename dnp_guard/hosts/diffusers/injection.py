@@ -11,9 +11,8 @@ where a negative may be of another length, it is evaluated apart and takes the s
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -22,7 +21,7 @@ from dnp_guard.hosts.diffusers import arguments, third
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
+    from dnp_guard.steering.held import Held
 
     Conditioning = Mapping[str, Tensor | None]
     """The denoiser's arguments that make up one negative; a dot in a name leads into a dictionary."""
@@ -45,146 +45,95 @@ class _Evaluation:
     output: Tensor
 
 
+class SteeredCall(Protocol):
+    """The running call, as its injection needs it.
+
+    Attributes:
+        images: B, the size of the batch.
+        held: the negatives in force.
+    """
+
+    images: int
+    held: Held
+
+    def running(self) -> bool:
+        """Whether the current context is the one of this call."""
+
+    def begins_step(self) -> bool:
+        """Whether the evaluation that runs begins a step, and is no sub-step of one."""
+
+    def order(self) -> str:
+        """The branches of this call, as ``Family.order``."""
+
+    def weight(self) -> float | None:
+        """The weight of the unconditional branch where the host normalises what it guided, otherwise None."""
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Measure an evaluation of the guard's own; one in the host's batch cannot be told apart."""
+
+    def failed(self, error: Exception) -> None:
+        """Note an evaluation that raised; the step goes on unsteered."""
+
+
 class Injection:
     """Steers the images of one call by their negatives.
 
     Args:
-        images: B, the size of the batch.
         settings: how a negative enters the guidance.
         family: how this kind of pipeline evaluates its branches.
-        enabled: whether the current context is the one whose call this is.
-        failed: hears of an evaluation that raised; the step then goes on unsteered.
-        order: the branches of this call, as ``Family.order``.
-        weight: what the unconditional branch counts where the host normalises what it guided, otherwise None.
-        timed: around every evaluation that is the guard's own; one in the host's batch cannot be told apart.
-        begins: whether the evaluation that runs begins a step, and is no sub-step of one.
+        call: the running call.
     """
 
-    def __init__(
-        self,
-        images: int,
-        settings: Guidance,
-        family: Family,
-        enabled: Callable[[], bool],
-        failed: Callable[[Exception], None],
-        order: Callable[[], str],
-        weight: Callable[[], float | None] = lambda: None,
-        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
-        begins: Callable[[], bool] = lambda: True,
-    ) -> None:
-        self.active: Mapping[int, Term] = {}
-        self.evaluations = 0
-        self._images = images
+    def __init__(self, settings: Guidance, family: Family, call: SteeredCall) -> None:
+        self._call = call
+        self._images = call.images
         self._family = family
         self._replaces = settings.mode == "replace"
-        self._together = bool(settings.batched) and family.joins
+        self._into_input = self._replaces and family.fixed
+        self._together = bool(settings.batched) and family.joins and not self._replaces
         self._branch = Branch(settings, family.channels)
         self._due: list[tuple[int, Term]] | None = None
         self._since_step = 0
         self._evaluated: list[_Evaluation] = []
         self._done = False
-        self._enabled = enabled
-        self._failed = failed
-        self._order = order
-        self._weight = weight
-        self._timed = timed
-        self._begins = begins
         self._inside = False
         self._lists: dict[str, list[Any]] = {}
         self._handles: list[Any] = []
 
+    @property
+    def active(self) -> Mapping[int, Term]:
+        """The term of each image that is steered."""
+        return self._call.held.active
+
     def install(self, denoiser: nn.Module) -> None:
         """Hook a denoiser."""
-        into_input = self._replaces and self._family.fixed
-        if into_input or (self._together and not self._replaces):
-            before = self._before if into_input else self._append
-            self._handles.append(denoiser.register_forward_pre_hook(before, with_kwargs=True))
-        if not into_input:
-            self._handles.append(denoiser.register_forward_pre_hook(self._kept, with_kwargs=True))
-            self._handles.append(denoiser.register_forward_hook(self._after, with_kwargs=True))
+        self._handles.append(denoiser.register_forward_pre_hook(self.pre_forward, with_kwargs=True))
+        if not self._into_input:
+            self._handles.append(denoiser.register_forward_hook(self.post_forward, with_kwargs=True))
 
-    def _kept(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Keep the lists among the inputs as they are: some denoisers use them up."""
-        if self.active and not self._inside and self._enabled():
-            self._lists = {name: list(value) for name, value in kwargs.items() if isinstance(value, list)}
-
-    def remove(self) -> None:
+    def reset(self) -> None:
         """Take every hook away; safe to call again."""
         while self._handles:
             self._handles.pop().remove()
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Put the negatives into the unconditional slot of the input."""
-        if not self.active or not self._enabled():
-            return None
-        self._since_step += 1
-        if not self._family.batched and self._order()[self._since_step - 1 : self._since_step] != "u":
-            return None
-        try:
-            terms = list(self.active.values())
-            inputs = arguments.named(module, args, kwargs, terms[0].conditioning)
-            batch = self._images
-            if self._family.batched:
-                batch = _rows(args, kwargs)
-                for start in self._starts("u", self._branches(batch)):
-                    rows = [index + start for index in self.active]
-                    inputs = third.overwritten(inputs, rows, terms, batch, self._family)
-            else:
-                inputs = third.overwritten(inputs, list(self.active), terms, batch, self._family)
-        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._failed(error)
-            return None
-        return inputs.pop("args"), inputs
-
-    def _branches(self, rows: int) -> str:
-        """The branches that one evaluation of so many rows holds.
-
-        Raises:
-            CannotSteer: they cannot be told apart.
-        """
-        count, order = rows // self._images, self._order()
-        if count == 1:
-            order = "c"
-        elif count == len(order) - 1:
-            order = order.replace("u", "")
-        if len(order) != count or rows % self._images:
-            raise CannotSteer(f"the denoiser evaluated {rows} rows for {self._images} images", hint="Report this.")
-        if self._replaces and "u" not in order:
-            raise _no_slot()
-        return order
-
-    def _starts(self, branch: str, order: str) -> list[int]:
-        return [place * self._images for place, each in enumerate(order) if each == branch]
-
-    def _append(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Put the rows of the negatives behind those of the host's own evaluation."""
+    def pre_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Change the inputs of the host's evaluation, where the negatives go there."""
         self._due = None
-        if not self.active or self._inside or not self._enabled():
+        if not self.active or self._inside or not self._call.running():
             return None
         try:
-            due = self._branch.due(self.active, begins=self._begins())
-            if not due:
-                self._due = due
-                return None
-            inputs = arguments.named(module, args, kwargs, due[0][1].conditioning)
-            batch = _rows(args, kwargs)
-            start = (self._starts("u", self._branches(batch)) or [0])[0]
-            more = self._under_negatives(inputs, due, batch, start)
-            joined = arguments.appended(inputs, more, batch)
+            if self._into_input:
+                return self._overwritten(module, args, kwargs)
+            # Some denoisers use up the lists among their inputs.
+            self._lists = {name: list(value) for name, value in kwargs.items() if isinstance(value, list)}
+            return self._appended(module, args, kwargs) if self._together else None
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._failed(error)
+            self._call.failed(error)
             return None
-        self._due = due
-        return joined.pop("args"), joined
 
-    def _under_negatives(
-        self, inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int, start: int
-    ) -> dict[str, Any]:
-        rows, terms = [index + start for index, _ in due], [term for _, term in due]
-        return third.inputs(inputs, rows, terms, batch, self._family)
-
-    def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if not self.active or self._inside or not self._enabled():
+    def post_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Steer what the host's evaluation gave."""
+        if not self.active or self._inside or not self._call.running():
             return None
         due, self._due = self._due, None
         if due is None:  # otherwise the negatives are in the inputs
@@ -200,18 +149,75 @@ class Injection:
                 first, e_n = first[: -len(due)], first[-len(due) :]
             return arguments.with_first(output, self._steered(_Evaluation(module, args, kwargs, first), due, e_n))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._failed(error)
+            self._call.failed(error)
             return arguments.with_first(output, first) if due and first is not None else None
+
+    def _overwritten(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The inputs with the negatives in their unconditional slot."""
+        self._since_step += 1
+        if not self._family.batched and self._call.order()[self._since_step - 1 : self._since_step] != "u":
+            return None
+        terms = list(self.active.values())
+        inputs = arguments.named(module, args, kwargs, terms[0].conditioning)
+        batch = self._images
+        if self._family.batched:
+            batch = _rows(args, kwargs)
+            for start in self._starts("u", self._branches(batch)):
+                rows = [index + start for index in self.active]
+                inputs = third.overwritten(inputs, rows, terms, batch, self._family)
+        else:
+            inputs = third.overwritten(inputs, list(self.active), terms, batch, self._family)
+        return inputs.pop("args"), inputs
+
+    def _appended(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The inputs with the rows of the negatives behind those of the host's own evaluation."""
+        due = self._branch.due(self.active, begins=self._call.begins_step())
+        if not due:
+            self._due = due
+            return None
+        inputs = arguments.named(module, args, kwargs, due[0][1].conditioning)
+        batch = _rows(args, kwargs)
+        start = (self._starts("u", self._branches(batch)) or [0])[0]
+        more = self._under_negatives(inputs, due, batch, start)
+        joined = arguments.appended(inputs, more, batch)
+        self._due = due
+        return joined.pop("args"), joined
+
+    def _branches(self, rows: int) -> str:
+        """The branches that one evaluation of so many rows holds.
+
+        Raises:
+            CannotSteer: they cannot be told apart.
+        """
+        count, order = rows // self._images, self._call.order()
+        if count == 1:
+            order = "c"
+        elif count == len(order) - 1:
+            order = order.replace("u", "")
+        if len(order) != count or rows % self._images:
+            raise CannotSteer(f"the denoiser evaluated {rows} rows for {self._images} images", hint="Report this.")
+        if self._replaces and "u" not in order:
+            raise _no_slot()
+        return order
+
+    def _starts(self, branch: str, order: str) -> list[int]:
+        return [place * self._images for place, each in enumerate(order) if each == branch]
+
+    def _under_negatives(
+        self, inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int, start: int
+    ) -> dict[str, Any]:
+        rows, terms = [index + start for index, _ in due], [term for _, term in due]
+        return third.inputs(inputs, rows, terms, batch, self._family)
 
     def _noted(self, evaluation: _Evaluation) -> Tensor | None:
         """Keep one of a step's evaluations, and steer it where that cannot wait for the guided output."""
         self._evaluated.append(evaluation)
-        order = self._order()
+        order = self._call.order()
         if order[len(self._evaluated) - 1 : len(self._evaluated)] != "u":
             return None
         if self._replaces:
             return self._replaced(evaluation, 0)
-        weight = self._weight()
+        weight = self._call.weight()
         if weight is None:
             return None
         self._done = True
@@ -224,14 +230,14 @@ class Injection:
         """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
         evaluated, done = self._evaluated, self._done
         count, self._since_step = max(self._since_step, len(evaluated)), 0
-        if self.active and self._replaces and not self._family.batched and count <= self._order().find("u"):
-            self._failed(_no_slot())  # some pipelines leave guidance out at some steps
+        if self.active and self._replaces and not self._family.batched and count <= self._call.order().find("u"):
+            self._call.failed(_no_slot())  # some pipelines leave guidance out at some steps
         if not self.active:
             self._branch.due(self.active)  # what was evaluated before does not serve steps after a pause
         try:
             if not self.active or not evaluated or done or self._replaces:
                 return output
-            place = self._order().find("u")
+            place = self._call.order().find("u")
             evaluation = evaluated[place if 0 <= place < len(evaluated) else 0]
             rows, delta = self._delta(evaluation, 0, evaluation.output)
             if delta.shape[1:] != output.shape[1:]:  # a picture to follow is tokens behind those of the latents
@@ -239,7 +245,7 @@ class Injection:
             steered = output.clone()
             steered[rows] += self._family.sign * delta.to(output)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._failed(error)
+            self._call.failed(error)
             return output
         finally:
             self._evaluated, self._done = [], False
@@ -257,7 +263,7 @@ class Injection:
         e_u = output[start : start + self._images]
         rows, delta = self._delta(evaluation, start, e_u, due, e_n)
         steered = output.clone()
-        weight = self._weight() if "u" in order else None
+        weight = self._call.weight() if "u" in order else None
         if weight is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
             steered[rows + start] += delta / weight
             return steered
@@ -290,10 +296,9 @@ class Injection:
             e_n: the evaluations of what was due.
         """
         if due is None:
-            due = self._branch.due(self.active, begins=self._begins())
+            due = self._branch.due(self.active, begins=self._call.begins_step())
             e_n = self._evaluated_apart(evaluation, due, start) if due else None
         if e_n is not None:
-            self.evaluations += len(due)
             self._branch.keep(due, e_n, e_u)
         rows = torch.tensor(list(self.active), device=e_u.device)
         return rows, self._branch.delta(self.active)
@@ -301,7 +306,7 @@ class Injection:
     def _evaluated_apart(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
         """Evaluate negatives, those of one shape together, in the order given."""
         rows: dict[int, Tensor] = {}
-        with self._timed():
+        with self._call.evaluating():
             for places in third.alike(due):
                 e_n = self._evaluated_together(evaluation, [due[place] for place in places], start)
                 rows.update(zip(places, e_n, strict=True))
@@ -311,7 +316,7 @@ class Injection:
         inputs = arguments.named(evaluation.module, evaluation.args, evaluation.kwargs, due[0][1].conditioning)
         batch = evaluation.output.shape[0]
         # Perturbed attention takes the rows of an evaluation apart by branch.
-        copies = batch // self._images if "p" in self._order() else 1
+        copies = batch // self._images if "p" in self._call.order() else 1
         given = self._under_negatives(inputs, [*due] * copies, batch, start)
         self._inside = True
         try:

@@ -68,7 +68,7 @@ class TestEverySampler:
         with guard().attached(host) as watching:
             watched = draw(name, host, words, sigmas)
         assert (plain == watched).all()
-        assert len(watching.last.images[0].looks) == 5
+        assert len(watching.last.images[0].queries) == 5
 
     @pytest.mark.parametrize("name", SAMPLERS)
     def test_changes_only_the_image_in_which_something_is_found(self, host, words, sigmas, name):
@@ -112,7 +112,7 @@ class TestEverySampler:
         changed = [not each for each in same(map(np.asarray, plain), map(np.asarray, steered))]
         # The length of an adaptive step hangs on the whole batch.
         assert changed == [name == "dpm_adaptive", True, name == "dpm_adaptive"]
-        looked = [look.sigma for look in watching.last.images[0].looks[:-1]]
+        looked = [look.sigma for look in watching.last.images[0].queries[:-1]]
         assert len(looked) > 1
         assert looked[0] <= high * (low / high) ** 0.19
 
@@ -333,7 +333,7 @@ class TestFailure:
         )
         with guard().attached(host) as watching:
             draw("euler", host, words, sigmas)
-        assert len(watching.last.images[0].looks) == 1
+        assert len(watching.last.images[0].queries) == 1
         assert len(watching.last.degraded) >= 4
 
     def test_a_run_that_raises_is_abandoned(self, host, words, sigmas):
