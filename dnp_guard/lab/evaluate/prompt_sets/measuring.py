@@ -11,7 +11,7 @@ from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.lab.evaluate.detector import detect
 from dnp_guard.lab.evaluate.intervals import wilson
 from dnp_guard.lab.evaluate.methods.sampling import Course, sample
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
