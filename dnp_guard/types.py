@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GuidanceMode = Literal["separate", "replace", "orthogonal"]
+GuidanceMode = Literal["separate", "replace"]
 
 
 class _Ranked(StrEnum):
@@ -80,24 +80,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One term of a negative that has several.
-
-    Attributes:
-        words: words or phrases, in policy order.
-        scale: s of this term.
-    """
-
-    words: tuple[str, ...]
-    scale: float
-
-    @property
-    def text(self) -> str:
-        """What the text encoder gets."""
-        return ", ".join(self.words)
-
-
-@dataclass(frozen=True, slots=True)
 class Negative:
     """A negative prompt for one image: words of the policy only.
 
@@ -106,25 +88,17 @@ class Negative:
         scale: s of the separate term; None where the words take the unconditional slot at the host's own scale.
         mode: how it enters the guidance.
         categories: ids of the categories it is made from.
-        parts: the terms it is made of, where they enter the guidance one by one; ``scale`` is then the largest of
-            theirs.
     """
 
     words: tuple[str, ...]
     scale: float | None
     mode: GuidanceMode
     categories: tuple[str, ...]
-    parts: tuple[Part, ...] = ()
 
     @property
     def text(self) -> str:
-        """What the text encoder gets, of all its parts."""
+        """What the text encoder gets."""
         return ", ".join(self.words)
-
-    @property
-    def terms(self) -> tuple[Part, ...]:
-        """What enters the guidance: its parts, or all its words as one."""
-        return self.parts or (Part(self.words, self.scale or 0.0),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ nothing leaves every bit. A part of them runs in the tests, in each guidance mod
 |---|---|---|---|---|
 {rows}
 
-Without classifier-free guidance, or with distilled guidance alone, `separate` and `orthogonal` push away from the
+Without classifier-free guidance, or with distilled guidance alone, `separate` pushes away from the
 prompt's own prediction: ε_c − s(ε_n − ε_c). Under `guidance_rescale` and under normalisation the negative enters before
 it. Where branches are halves or thirds of one evaluation, the negative is added to each, so that the guided prediction
 moves by it and no more, whatever the scales. With a ControlNet, `replace` puts the guard's words into the denoiser

@@ -105,9 +105,8 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
             {
                 "text": _TEXT,
                 "scale": _NUMBER,
-                "mode": {"enum": ["separate", "replace", "orthogonal"]},
+                "mode": {"enum": ["separate", "replace"]},
                 "effective": {"type": "boolean"},
-                "parts": {"type": "array", "items": _object({"text": _TEXT, "scale": _NUMBER}, ("text", "scale"))},
             },
             ("mode",),
         ),

@@ -27,8 +27,6 @@ def pace(queries: Queries) -> list[str]:
         said.append(
             f"after a look where nothing comes to {below:g} of its threshold, the next is due {factor:g} times as late"
         )
-    if queries.most is not None:
-        said.append(f"no more than {queries.most} looks while the image is made")
     if queries.budget_ms is not None:
         said.append(f"no more looks once {queries.budget_ms} ms were waited for answers")
     return said

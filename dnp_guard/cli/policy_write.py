@@ -39,14 +39,14 @@ def init(
 
 
 def upgrade(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file of an older format.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file.")],
     *,
     write: Annotated[bool, typer.Option("--write", help="Write the file in place of printing it.")] = False,
 ) -> None:
-    """Bring a policy of an older format up to the present one, and check it. Comments are not kept."""
+    """Bring an older policy up to date, without keys that are gone, and check it."""
     made = migrate(read_file(path, str(path)), str(path))
     if made is None:
-        typer.echo(f"{path} is of format {FORMAT} already: nothing to do")
+        typer.echo(f"{path} is of format {FORMAT} and has nothing that is gone: nothing to do")
         return
     parse_policy(made, str(path))
     if write:

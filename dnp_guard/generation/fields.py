@@ -43,12 +43,11 @@ def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
 
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
-    """``negative{text, scale, mode, parts}``, without its words where it is made from a sensitive category."""
+    """``negative{text, scale, mode}``, without its words where it is made from a sensitive category."""
     scale = {} if value.scale is None else {"scale": value.scale}
     if not sensitive.isdisjoint(value.categories):
         return {"mode": value.mode, **scale}
-    parts = [{"text": part.text, "scale": part.scale} for part in value.parts]
-    return {"text": value.text, "mode": value.mode, **scale, **({"parts": parts} if parts else {})}
+    return {"text": value.text, "mode": value.mode, **scale}
 
 
 def look(step: Step | None, decision: Decision, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:

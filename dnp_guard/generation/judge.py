@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dnp_guard.policy.model.thresholds import at
 from dnp_guard.steering import strength
 from dnp_guard.steering.negatives import negative_for
-from dnp_guard.types import Action, Decision, Finding, Outcome, Part
+from dnp_guard.types import Action, Decision, Finding, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -145,7 +145,7 @@ def judge(
     pushes = {category: state.push for category, state in held.items() if state.push is not None}
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
-        negative=negative_for(policy, real, pushes, probabilities),
+        negative=negative_for(policy, real, pushes),
         findings=kept,
         waived=tuple(waived),
         probabilities=probabilities,
@@ -155,7 +155,7 @@ def judge(
         decision = replace(
             decision,
             would_action=_strictest([*actions.values(), *(Action.STEER for _ in active)]),
-            would_negative=negative_for(policy, active, pushes, probabilities),
+            would_negative=negative_for(policy, active, pushes),
         )
     return decision, History(MappingProxyType(held), history.found | enforced.keys())
 
@@ -195,12 +195,8 @@ def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tu
     vocabulary = policy.vocabulary()
     accepted = [word for word in offered if word in vocabulary]
     words = tuple(dict.fromkeys([*decision.negative.words, *accepted]))
-    added = words[len(decision.negative.words) :]
-    parts = decision.negative.parts
-    if parts and added:
-        parts = (*parts, Part(added, max(part.scale for part in parts)))
     refused = tuple(word for word in offered if word not in vocabulary)
-    return replace(decision, negative=replace(decision.negative, words=words, parts=parts)), refused
+    return replace(decision, negative=replace(decision.negative, words=words)), refused
 
 
 def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:

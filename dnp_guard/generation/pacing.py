@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.settings import Queries
     from dnp_guard.types import Step
 
-Reason = Literal["similar", "quiet", "unlikely", "most", "budget_ms", "in_flight"]
+Reason = Literal["similar", "quiet", "unlikely", "budget_ms", "in_flight"]
 """Why a due step is passed over."""
 
 TICKS: Final = 1000
@@ -74,8 +74,6 @@ class Pace:
 
 def spent(queries: Queries, pace: Pace) -> Reason | None:
     """Which limit the looks so far have reached, if any; the final look is made all the same."""
-    if queries.most is not None and pace.looks >= queries.most:
-        return "most"
     if queries.budget_ms is not None and pace.waited_ms >= queries.budget_ms:
         return "budget_ms"
     return None

@@ -65,7 +65,7 @@ class Opened(_Message):
     deadline_ms: int | None = Field(description="How long an answer may take; null: as long as it takes.")
     user_previews: Literal["withhold", "blur", "allow"] = Field(description="What the host may show meanwhile.")
     mode: Literal["enforce", "shadow"]
-    guidance: Literal["separate", "replace", "orthogonal"] = Field(description="How a negative enters the guidance.")
+    guidance: GuidanceMode = Field(description="How a negative enters the guidance.")
     digest: str = Field(description="Of the policy.")
     final: bool = Field(description="Whether the finished images are looked at.")
     skip_similar: float | None = Field(description="From which similarity on a look may be skipped.")

@@ -375,8 +375,5 @@ class Service:
 
 def _steerable(policy: Policy) -> None:
     """See that a host can steer as the policy says: it is told one negative an image, and its scale."""
-    guidance = policy.guidance
-    used = {"mask": guidance.mask is not None, "combine: sum": guidance.combine == "sum"}
-    key = next((key for key in used if used[key]), None)
-    if key is not None and policy.mode != "shadow":
-        raise Problem("policy", f"Policy {policy.name!r} has guidance.{key}, which hosts of the service cannot do.")
+    if policy.guidance.mask is not None and policy.mode != "shadow":
+        raise Problem("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

@@ -5,7 +5,7 @@ Knows no host: a host asks what has to be evaluated at a step, evaluates it, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One negative term of one image, ready for the denoiser.
+    """The negative of one image, ready for the denoiser.
 
     Attributes:
         text: its words; the same words are the same conditioning.
@@ -37,8 +37,9 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """d = e_n - e_u of one term of one image, [...], and the steps it has been used for since it was evaluated."""
+    """d = e_n - e_u of one image, [...], for which words, and the steps it has been used for since it was evaluated."""
 
+    text: str
     d: Tensor
     age: int = 0
 
@@ -54,29 +55,27 @@ class Branch:
     def __init__(self, settings: Guidance, channels: int = 1) -> None:
         self._settings = settings
         self._channels = channels
-        self._known: dict[tuple[int, str], _Known] = {}
+        self._known: dict[int, _Known] = {}
 
-    def due(self, active: Mapping[int, Sequence[Term]], *, begins: bool = True) -> list[tuple[int, Term]]:
+    def due(self, active: Mapping[int, Term], *, begins: bool = True) -> list[tuple[int, Term]]:
         """What has to be evaluated now, image by image; to be called once an evaluation of the host's.
 
         Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step serves for its sub-steps and for the k - 1
         steps after it, as long as its words stay.
 
         Args:
-            active: the terms of each image that is steered, by its index.
+            active: the term of each image that is steered, by its index.
             begins: whether the evaluation begins a step, and is no sub-step of one.
         """
         every = self._settings.reuse or 1
-        known: dict[tuple[int, str], _Known] = {}
+        known: dict[int, _Known] = {}
         due = []
-        for index, terms in active.items():
-            for term in terms:
-                before = self._known.get((index, term.text))
-                age = before.age + begins if before is not None else every
-                if before is None or age >= every or every == 1:
-                    due.append((index, term))
-                else:
-                    known[index, term.text] = _Known(before.d, age)
+        for index, term in active.items():
+            before = self._known.get(index)
+            if before is None or before.text != term.text or every == 1 or before.age + begins >= every:
+                due.append((index, term))
+            else:
+                known[index] = replace(before, age=before.age + begins)
         self._known = known
         return due
 
@@ -89,25 +88,17 @@ class Branch:
             e_u: of every image of the batch, [B, ...].
         """
         for (index, term), row in zip(due, e_n, strict=True):
-            self._known[index, term.text] = _Known(row - e_u[index])
+            self._known[index] = _Known(term.text, row - e_u[index])
 
-    def delta(self, active: Mapping[int, Sequence[Term]], e_u: Tensor, e_c: Tensor | None) -> Tensor:
+    def delta(self, active: Mapping[int, Term]) -> Tensor:
         """What is to be added to the guided prediction of each image that is steered, [len(active), ...].
 
         Args:
-            active: the terms of each image that is steered, by its index, as given to :meth:`due` at this step.
-            e_u: [B, ...]; without guidance the host's only prediction.
-            e_c: [B, ...]; None without guidance.
+            active: the term of each image that is steered, by its index, as given to :meth:`due` at this step.
         """
-        return torch.cat([self._of(index, terms, e_u, e_c) for index, terms in active.items()])
-
-    def _of(self, index: int, terms: Sequence[Term], e_u: Tensor, e_c: Tensor | None) -> Tensor:
-        d = torch.stack([self._known[index, term.text].d for term in terms])
-        scales = torch.tensor([term.scale for term in terms], device=d.device, dtype=d.dtype)
+        d = torch.stack([self._known[index].d for index in active])
+        scales = torch.tensor([term.scale for term in active.values()], device=d.device, dtype=d.dtype)
         delta = guidance.push(d, scales.view(-1, *[1] * (d.ndim - 1)))
         if self._settings.mask is not None:
             delta = guidance.within(delta, d, self._settings.mask, self._channels)
-        delta = delta.sum(0, keepdim=True) if len(terms) > 1 else delta
-        if self._settings.mode == "orthogonal" and e_c is not None:
-            delta = guidance.orthogonal(delta, e_c[index : index + 1], e_u[index : index + 1])
         return delta

@@ -64,13 +64,3 @@ def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
     kept = max(1, round(share * flat.shape[1]))
     least = flat.topk(kept, dim=1).values[:, -1]
     return delta * (length >= least.view(-1, *[1] * (length.ndim - 1))).to(delta.dtype)
-
-
-def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:
-    """The part of delta orthogonal to the positive direction e_c - e_u, per image (Perp-Neg, arXiv 2304.04968)."""
-    wide = torch.promote_types(delta.dtype, torch.float32)  # sums of squares overflow half precision
-    direction = (e_c - e_u).flatten(1).to(wide)
-    flat = delta.flatten(1).to(wide)
-    length = direction.square().sum(1, keepdim=True).clamp_min(1e-12)
-    along = (flat * direction).sum(1, keepdim=True) / length
-    return (flat - along * direction).view_as(delta).to(delta.dtype)

@@ -13,7 +13,7 @@ from .likeness import coarse, similarity
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from PIL.Image import Image
     from torch import Tensor
@@ -58,8 +58,8 @@ class Run:
         lowest = min((each for each in levels if each > 0), default=0.0)
         self._progress = Progress([] if own else levels, (max(levels), lowest))
         self._sigma = levels[0]
-        self._active: Mapping[int, Sequence[Any]] = {}
-        self._next: Mapping[int, Sequence[Any]] | None = None
+        self._active: Mapping[int, Any] = {}
+        self._next: Mapping[int, Any] | None = None
         self._encoded: dict[str, list[Any]] = {}
         self._seen: Tensor | None = None
         self._last: tuple[int, Tensor] | None = None
@@ -87,7 +87,7 @@ class Run:
     @property
     def effective(self) -> bool:
         """Whether a negative can take effect: in place of the unconditional only where there is guidance."""
-        return self.batch.mode in {"separate", "orthogonal"} or not math.isclose(self.cfg, 1.0)
+        return self.batch.mode == "separate" or not math.isclose(self.cfg, 1.0)
 
     def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
         """Look at a step; nothing is raised into the run."""
@@ -138,11 +138,11 @@ class Run:
         like = similarity(x0, self._seen)
         self.batch.look(step, done, sigma, shown, similarities=like, effective=effective)
         self._seen = coarse(x0)
-        held = {index: _terms(negative) for index, negative in enumerate(self.batch.negatives) if negative is not None}
+        held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
         self._next = held if effective else {}
-        for term in (term for terms in self._next.values() for term in terms):
-            if term.text not in self._encoded:
-                self._encoded[term.text] = host.encode(self._clip, term.text)
+        for negative in self._next.values():
+            if negative.text not in self._encoded:
+                self._encoded[negative.text] = host.encode(self._clip, negative.text)
         self.held[step] = frozenset(held)
         self.timeline[step] = [
             picture if allowed == "allow" else pictures.acted(picture, allowed)
@@ -155,24 +155,18 @@ class Run:
             self._active, self._next = self._next, None
 
     def _pushed(self, args: dict[str, Any]) -> Tensor:
-        denoised, d_c = args["denoised"], args["cond_denoised"]
         guided = args.get("uncond") is not None
-        d_u = args["uncond_denoised"] if guided else d_c  # the only prediction stands in for it
-        pushed = denoised.clone()
-        for rows, texts_and_scales in _alike(self._active).items():
-            part = list(rows)
-            delta = torch.zeros_like(denoised[part])
-            for text, scale in texts_and_scales:
-                d = self._difference(args, text, part, d_u[part], guided=guided)
-                if self.batch.mode == "replace":  # n + w (c - n) is what was guided, plus (1 - w) (n - u)
-                    delta = delta + (1 - self.cfg) * d
-                    continue
-                term = guidance.push(d, torch.tensor(scale, device=d.device, dtype=d.dtype))
-                mask = getattr(self.batch, "mask", None)
-                delta = delta + (term if mask is None else guidance.within(term, d, mask))
-            if self.batch.mode == "orthogonal" and guided:
-                delta = guidance.orthogonal(delta, d_c[part], d_u[part])
-            pushed[part] += delta.to(pushed)
+        d_u = args["uncond_denoised" if guided else "cond_denoised"]  # the only prediction stands in for it
+        mask = getattr(self.batch, "mask", None)
+        pushed = args["denoised"].clone()
+        for (text, scale), rows in _alike(self._active).items():
+            d = self._difference(args, text, rows, d_u[rows], guided=guided)
+            if self.batch.mode == "replace":  # n + w (c - n) is what was guided, plus (1 - w) (n - u)
+                delta = (1 - self.cfg) * d
+            else:
+                delta = guidance.push(d, torch.tensor(scale, device=d.device, dtype=d.dtype))
+                delta = delta if mask is None else guidance.within(delta, d, mask)
+            pushed[rows] += delta.to(pushed)
         return pushed
 
     def _difference(self, args: dict[str, Any], text: str, rows: list[int], d_u: Tensor, *, guided: bool) -> Tensor:
@@ -185,14 +179,9 @@ class Run:
         return host.predict(model, conds, x[rows], sigma[rows], args["model_options"]) - d_u
 
 
-def _terms(negative: Any) -> Sequence[Any]:
-    """What enters the guidance of one negative: its parts, each with ``text`` and ``scale``, or itself."""
-    return getattr(negative, "terms", None) or (negative,)
-
-
-def _alike(active: Mapping[int, Sequence[Any]]) -> dict[tuple[int, ...], tuple[tuple[str, float], ...]]:
-    """Images that are steered away from the same, together."""
-    by_terms: dict[tuple[tuple[str, float], ...], list[int]] = {}
-    for index, terms in active.items():
-        by_terms.setdefault(tuple((term.text, float(term.scale or 0.0)) for term in terms), []).append(index)
-    return {tuple(rows): terms for terms, rows in by_terms.items()}
+def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
+    """The images that are steered away from the same, by its words and scale."""
+    alike: dict[tuple[str, float], list[int]] = {}
+    for index, negative in active.items():
+        alike.setdefault((negative.text, float(negative.scale or 0.0)), []).append(index)
+    return alike

@@ -14,7 +14,6 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
         ({"wait": False}, "goes on while the model answers"),
         ({"skip_similar": 0.9}, "like the last one to 0.9"),
         ({"back_off": {"factor": 4, "below": 0.1}}, "comes to 0.1 of its threshold, the next is due 4 times as late"),
-        ({"most": 3}, "no more than 3 looks"),
         ({"budget_ms": 500}, "once 500 ms were waited"),
     ],
 )

@@ -145,13 +145,6 @@ def test_the_record_tells_how_near_a_quiet_look_came():
     assert first["nearest"] == 0.1
 
 
-def test_no_more_looks_than_the_policy_allows_and_the_final_one():
-    sink = MemorySink()
-    Host(guarded([{"star": 0.4}], sink, most=2)).run()
-    assert [step for event, step, _ in looked(sink) if event == "query"] == [1, 2, None]
-    assert {reason for _, _, reason in looked(sink)} == {None, "most"}
-
-
 def test_once_the_budget_is_waited_away_only_the_final_look_is_made(monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr("dnp_guard.generation.session.perf_counter", lambda: next(clock) * 0.25)

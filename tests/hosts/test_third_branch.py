@@ -94,14 +94,6 @@ def test_a_mask_changes_less_of_the_picture(pipe):
     assert 0 < changed[1] < changed[0]
 
 
-def test_a_sum_of_two_terms_differs_from_one_negative_of_both(pipe):
-    both = [{}, {"star": 0.9, "bolt": 0.9}, {}]
-    joined, once = steered(pipe, seen=both)
-    summed, twice = steered(pipe, seen=both, combine="sum")
-    assert (sum(once), sum(twice)) == (PLAIN + 6, PLAIN + 12)
-    assert np.abs(joined[1] - summed[1]).max() > 0.01
-
-
 def test_a_batched_call_that_fails_goes_on_unbatched_and_says_so(pipe, monkeypatch):
     from dnp_guard.hosts.diffusers import arguments
 

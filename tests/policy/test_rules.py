@@ -78,10 +78,6 @@ BROKEN = {
         "never-looks",
         category("id: a, negative: [a]", "queries: {steps: [], final: false}\n"),
     ),
-    "fewer looks without a final one": (
-        "skip-without-final",
-        category("id: a, negative: [a]", "queries: {final: false, most: 1}\n"),
-    ),
     "rests without a final look": (
         "skip-without-final",
         category("id: a, negative: [a]", "queries: {final: false, back_off: {factor: 3, below: 0.2}}\n"),

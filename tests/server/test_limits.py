@@ -286,11 +286,10 @@ def test_too_many_questions_are_refused(serve):
     assert kind(begin(serve(NOTHING, limits={"questions": 10}))) == "refused"
 
 
-@pytest.mark.parametrize("guidance", ["{mask: 0.5}", "{combine: sum}"])
-def test_a_policy_that_hosts_of_the_service_cannot_steer_by_is_refused(serve, tmp_path, guidance):
+def test_a_policy_that_hosts_of_the_service_cannot_steer_by_is_refused(serve, tmp_path):
     policy = tmp_path / "masked.yaml"
     policy.write_text(
-        f"format: 1\nname: masked\nguidance: {guidance}\n"
+        "format: 1\nname: masked\nguidance: {mask: 0.5}\n"
         "categories: [{id: star, title: Star, definition: A star., negative: [star]}]\n"
     )
     assert kind(begin(serve(NOTHING, policy=policy))) == "policy"

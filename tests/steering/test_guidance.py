@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.steering.guidance import classifier_free, orthogonal, separate, within
+from dnp_guard.steering.guidance import classifier_free, separate, within
 
 
 def randoms(seed, n):
@@ -16,30 +16,6 @@ def test_delta_on_both_halves_is_the_papers_equation_at_any_scale(seed, g, s):
     delta = separate(e_n, e_u, torch.tensor(s, dtype=torch.float64))
     expected = e_u + g * (e_c - e_u) - s * (e_n - e_u)
     torch.testing.assert_close(classifier_free(e_u + delta, e_c + delta, g), expected, rtol=0, atol=1e-9)
-
-
-@given(st.integers(0, 1000))
-def test_the_orthogonal_part_has_no_component_along_the_prompt(seed):
-    e_u, e_c, delta = randoms(seed, 3)
-    part = orthogonal(delta, e_c, e_u)
-    along = (part * (e_c - e_u)).flatten(1).sum(1)
-    torch.testing.assert_close(along, torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-9)
-
-
-def test_a_delta_along_the_prompt_vanishes():
-    e_u, e_c = randoms(0, 2)
-    torch.testing.assert_close(orthogonal(3 * (e_c - e_u), e_c, e_u), torch.zeros_like(e_u), rtol=0, atol=1e-9)
-
-
-def test_without_a_direction_nothing_is_taken_away():
-    e_u, delta = randoms(1, 2)
-    torch.testing.assert_close(orthogonal(delta, e_u, e_u), delta)
-
-
-def test_the_orthogonal_part_stays_finite_in_half_precision():
-    e_u, delta = (tensor.half() for tensor in randoms(2, 2))
-    assert orthogonal(delta, e_u, e_u).isfinite().all()
-    assert orthogonal(delta, e_u + 200, e_u).isfinite().all()
 
 
 @given(st.integers(0, 1000))

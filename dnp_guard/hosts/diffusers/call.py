@@ -95,7 +95,7 @@ class Call:
         self._users_negatives = users_negatives or [""] * request.images
         self._encoded: dict[str, Conditioning] = {}
         self._substeps = done
-        self._next: dict[int, tuple[Term, ...]] | None = None
+        self._next: dict[int, Term] | None = None
         self._before = _RUNNING.get()
         self.scheduler = pipe.scheduler
         self.plain_step: Any = None
@@ -175,20 +175,16 @@ class Call:
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the next denoiser evaluation on."""
         texts = {
-            index: [self._text(part.text, negative.mode, self._users_negatives[index]) for part in negative.terms]
+            index: self._text(negative.text, negative.mode, self._users_negatives[index])
             for index, negative in enumerate(negatives)
             if negative is not None
         }
-        every = dict.fromkeys(text for each in texts.values() for text in each)
-        missing = [text for text in every if text not in self._encoded]
+        missing = [text for text in dict.fromkeys(texts.values()) if text not in self._encoded]
         for text in missing:  # one by one, as a longer text may lengthen what it is encoded with
             encoded = self._family.encode(self._pipe, [text], self._wanted)
             self._encoded[text] = {name: None if value is None else value[0] for name, value in encoded.items()}
         self._next = {
-            index: tuple(
-                Term(text, self._encoded[text], part.scale)
-                for text, part in zip(texts[index], negative.terms, strict=True)
-            )
+            index: Term(texts[index], self._encoded[texts[index]], negative.scale or 0.0)
             for index, negative in enumerate(negatives)
             if negative is not None
         }

@@ -1,12 +1,12 @@
 """The negative in the denoiser: hooks that live for one call.
 
-``separate`` and ``orthogonal`` add delta to every branch of the batched output. What a host makes of its branches is a
-sum whose weights add up to one, so that after its guidance exactly delta is added whatever the scales; where each
-branch is an evaluation of its own, delta is added to the guided output that the scheduler is given. Where the host
-normalises what it guided, the unconditional branch alone is moved, by delta over its weight. The extra evaluation is a
-call of its own for the images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins the
-host's own call, which is cheaper and gives that up. ``replace`` puts the negative into the unconditional slot of the
-input and costs nothing; where a negative may be of another length, it is evaluated apart and takes the slot's output.
+``separate`` adds delta to every branch of the batched output. What a host makes of its branches is a sum whose weights
+add up to one, so that after its guidance exactly delta is added whatever the scales; where each branch is an evaluation
+of its own, delta is added to the guided output that the scheduler is given. Where the host normalises what it guided,
+the unconditional branch alone is moved, by delta over its weight. The extra evaluation is a call of its own for the
+images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins the host's own call, which
+is cheaper and gives that up. ``replace`` puts the negative into the unconditional slot of the input and costs nothing;
+where a negative may be of another length, it is evaluated apart and takes the slot's output.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Injection:
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
         begins: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.active: Mapping[int, Sequence[Term]] = {}
+        self.active: Mapping[int, Term] = {}
         self.evaluations = 0
         self._images = images
         self._family = family
@@ -121,7 +121,7 @@ class Injection:
         if not self._family.batched and self._order()[self._since_step - 1 : self._since_step] != "u":
             return None
         try:
-            terms = [terms[0] for terms in self.active.values()]
+            terms = list(self.active.values())
             inputs = arguments.named(module, args, kwargs, terms[0].conditioning)
             batch = self._images
             if self._family.batched:
@@ -215,14 +215,10 @@ class Injection:
         if weight is None:
             return None
         self._done = True
-        rows, delta = self._delta(evaluation, 0, evaluation.output, self._conditional(order))
+        rows, delta = self._delta(evaluation, 0, evaluation.output)
         steered = evaluation.output.clone()
         steered[rows] += delta / weight
         return steered
-
-    def _conditional(self, order: str) -> Tensor | None:
-        place = order.index("c")
-        return self._evaluated[place].output if 1 < len(self._evaluated) > place else None
 
     def guided(self, output: Tensor) -> Tensor:
         """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
@@ -235,10 +231,9 @@ class Injection:
         try:
             if not self.active or not evaluated or done or self._replaces:
                 return output
-            order = self._order()
-            place = order.find("u")
+            place = self._order().find("u")
             evaluation = evaluated[place if 0 <= place < len(evaluated) else 0]
-            rows, delta = self._delta(evaluation, 0, evaluation.output, self._conditional(order))
+            rows, delta = self._delta(evaluation, 0, evaluation.output)
             if delta.shape[1:] != output.shape[1:]:  # a picture to follow is tokens behind those of the latents
                 delta = delta[:, : output.shape[1]]
             steered = output.clone()
@@ -260,11 +255,9 @@ class Injection:
         if self._replaces:
             return self._replaced(evaluation, start)
         e_u = output[start : start + self._images]
-        guided = "u" in order
-        e_c = output[(at := self._starts("c", order)[0]) : at + self._images] if guided else None
-        rows, delta = self._delta(evaluation, start, e_u, e_c, due, e_n)
+        rows, delta = self._delta(evaluation, start, e_u, due, e_n)
         steered = output.clone()
-        weight = self._weight() if guided else None
+        weight = self._weight() if "u" in order else None
         if weight is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
             steered[rows + start] += delta / weight
             return steered
@@ -274,7 +267,7 @@ class Injection:
 
     def _replaced(self, evaluation: _Evaluation, start: int) -> Tensor:
         """The output of an evaluation with that of the negatives in its unconditional slot."""
-        due = [(index, terms[0]) for index, terms in self.active.items()]
+        due = list(self.active.items())
         replaced = evaluation.output.clone()
         replaced[[index + start for index, _ in due]] = self._evaluated_apart(evaluation, due, start).to(replaced)
         return replaced
@@ -284,7 +277,6 @@ class Injection:
         evaluation: _Evaluation,
         start: int,
         e_u: Tensor,
-        e_c: Tensor | None,
         due: list[tuple[int, Term]] | None = None,
         e_n: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -294,7 +286,6 @@ class Injection:
             evaluation: the host's own.
             start: its first row of the unconditional branch.
             e_u: that branch, [B, ...].
-            e_c: of the whole batch; None without guidance.
             due: what was evaluated together with it; None where nothing was asked yet.
             e_n: the evaluations of what was due.
         """
@@ -305,7 +296,7 @@ class Injection:
             self.evaluations += len(due)
             self._branch.keep(due, e_n, e_u)
         rows = torch.tensor(list(self.active), device=e_u.device)
-        return rows, self._branch.delta(self.active, e_u, e_c)
+        return rows, self._branch.delta(self.active)
 
     def _evaluated_apart(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
         """Evaluate negatives, those of one shape together, in the order given."""

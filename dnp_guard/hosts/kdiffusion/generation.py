@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.session import Request, Session
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.kdiffusion.progress import Progress
-    from dnp_guard.types import GuidanceMode, Negative, Part
+    from dnp_guard.types import Negative
 
     Encode = Callable[[list[str]], Any]
     """Texts to the model's conditioning, one entry a text."""
@@ -61,13 +61,13 @@ class Generation:
                 hint="Pass negative_prompts= (empty strings where there are none), or use guidance mode 'separate'.",
             )
         self.guidance = policy.guidance
-        self.active: Mapping[int, tuple[Term, ...]] = {}
+        self.active: Mapping[int, Term] = {}
         self._guard = guard
         self._progress = progress
         self._encode, self._decode = encode, decode
         self._negatives = negatives or [""] * request.images
         self._encoded: dict[str, Any] = {}
-        self._next: Mapping[int, tuple[Term, ...]] | None = None
+        self._next: Mapping[int, Term] | None = None
         self._seen: Tensor | None = None
         self.session: Session = guard.start(request, policy)
 
@@ -86,7 +86,7 @@ class Generation:
     def apply(self, negatives: Sequence[Negative | None]) -> None:
         """Encode the negatives; they count from the first evaluation of the next step on."""
         self._next = {
-            index: tuple(self._term(part, negative.mode, self._negatives[index]) for part in negative.terms)
+            index: self._term(negative, self._negatives[index])
             for index, negative in enumerate(negatives)
             if negative is not None
         }
@@ -144,8 +144,8 @@ class Generation:
         if self._next is not None:
             self.active, self._next = self._next, None
 
-    def _term(self, part: Part, mode: GuidanceMode, users: str) -> Term:
-        text = f"{part.text}, {users}" if mode == "replace" and users else part.text
+    def _term(self, negative: Negative, users: str) -> Term:
+        text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
         if text not in self._encoded:
             self._encoded[text] = self._encode([text])
-        return Term(text, self._encoded[text], part.scale)
+        return Term(text, self._encoded[text], negative.scale or 0.0)

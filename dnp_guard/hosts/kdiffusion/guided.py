@@ -61,7 +61,7 @@ class Guided:
     def _replaced(self, extra: dict[str, Any], images: int) -> dict[str, Any]:
         active = self._generation.active
         try:
-            negatives = joined([terms[0].conditioning for terms in active.values()])
+            negatives = joined([term.conditioning for term in active.values()])
             return {**extra, "uncond": replaced(extra["uncond"], list(active), negatives, images)}
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._generation.session.missed(None, error)
@@ -70,9 +70,8 @@ class Guided:
     def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any], *, begins: bool) -> Tensor:
         active = self._generation.active
         due = self._branch.due(active, begins=begins)
-        guided = extra.get("uncond") is not None
         d_u = denoised
-        if guided and (due or self._generation.guidance.mode == "orthogonal"):
+        if due and extra.get("uncond") is not None:
             concerned = list(active)
             d_u = denoised.clone()
             mine = rows(extra["uncond"], concerned, x.shape[0])
@@ -84,8 +83,7 @@ class Guided:
                 d_n = self._alone(x, sigma, extra, concerned, joined([given[place] for place in places]))
                 self._branch.keep([due[place] for place in places], d_n.to(d_u), d_u)
         pushed = denoised.clone()
-        # What was guided takes the place of d_c: of d_c - d_u only the direction counts, and guided - d_u has it.
-        pushed[list(active)] += self._branch.delta(active, d_u, denoised if guided else None).to(denoised)
+        pushed[list(active)] += self._branch.delta(active).to(denoised)
         return pushed
 
     def _alone(

@@ -105,14 +105,24 @@ def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -
     says = "\n".join(f"| {each.name} | {each.says} |" for each in ablations if each.name in measured)
     sets = dict.fromkeys(line["set"] for line in lines)
     command = f"{COMMAND} --sets {','.join(sets)} --n {max(line['n'] for line in lines)} --grow no"
-    parts = [_TEXT.format(command=command, says=says)]
+    return _TEXT.format(command=command, says=says) + "\n" + tables(lines)
+
+
+def tables(lines: Sequence[Line], heading: str = "##") -> str:
+    """A table for each prompt set.
+
+    Args:
+        lines: as of :func:`measure`.
+        heading: what a set's name is marked with.
+    """
+    parts = []
     headings = ("row", *HEADINGS[2:])
-    for name in sets:
+    for name in dict.fromkeys(line["set"] for line in lines):
         own = [line for line in lines if line["set"] == name]
         rows = ["| " + " | ".join([line["ablation"], *cells(line)[2:]]) + " |" for line in own]
         dates = ", ".join(sorted({line["date"] for line in own}))
         parts += [
-            f"\n## {name}\n",
+            f"\n{heading} {name}\n",
             f"n = {own[0]['n']} a row; {dates}.\n",
             f"| {' | '.join(headings)} |",
             "|---|" + "---:|" * (len(headings) - 1),

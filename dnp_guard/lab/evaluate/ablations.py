@@ -49,10 +49,6 @@ THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("batched", "the negatives are evaluated in the batch of the host.", {"batched": True}),
     ("mask 0.5", "half of the picture is steered, where the negative differs most.", {"mask": 0.5}),
     ("mask 0.3", "three tenths of the picture are steered.", {"mask": 0.3}),
-    ("strongest", "of several categories the likeliest alone is steered away from.", {"combine": "strongest"}),
-    ("sum", "several categories have a term each.", {"combine": "sum"}),
-    ("orthogonal", "only what is orthogonal to the prompt's own direction is added.", {"mode": "orthogonal"}),
-    ("sum, orthogonal", "*sum* and *orthogonal*.", {"mode": "orthogonal", "combine": "sum"}),
 )
 """Changes of how the negative enters the guidance: name, what is changed, keys."""
 
@@ -84,11 +80,6 @@ ABLATIONS: tuple[Ablation, ...] = (
         "probe 0.05",
         "The same; five in a hundred missed.",
         {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}}, "guidance": EVERY_EVALUATION},
-    ),
-    Ablation(
-        "most 3",
-        "Of *every step*: no more than three looks while the image is made.",
-        {"queries": {**EVERY_STEP, "most": 3}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "no waiting",

@@ -168,12 +168,10 @@ def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
     if waits[0] != waits[1]:
         then = "each answer is waited for" if waits[1] else "denoising goes on meanwhile, and verdicts steer later"
         yield Change("", "queries.wait", then, _turn(*waits))
-    for key in ("most", "budget_ms"):
-        old, new = getattr(was, key), getattr(now, key)
-        limits = [float("inf") if each is None else each for each in (old, new)]
-        if old != new:
-            then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
-            yield _change("", f"queries.{key}", old, new, then, _turn(*limits))
+    if was.budget_ms != now.budget_ms:
+        limits = [float("inf") if each.budget_ms is None else each.budget_ms for each in (was, now)]
+        then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
+        yield _change("", "queries.budget_ms", was.budget_ms, now.budget_ms, then, _turn(*limits))
     if was.back_off != now.back_off:
         old, new = ((each.back_off.factor, each.back_off.below) if each.back_off else (1.0, 0.0) for each in (was, now))
         rarer, oftener = (any(a > b for a, b in zip(*pair, strict=True)) for pair in ((new, old), (old, new)))
@@ -220,10 +218,6 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
             direction = Direction.UNCLEAR
         then = _FOLLOWS[now.strength]
         yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
-    combined, combining = (each.combine or "join" for each in (was, now))
-    if combined != combining:
-        then = "several categories are steered away from in another way"
-        yield _change("", "guidance.combine", combined, combining, then, Direction.UNCLEAR)
     shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"

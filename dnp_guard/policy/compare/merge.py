@@ -86,7 +86,6 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
         "skip_similar": _none_is_most(a.skip_similar, b.skip_similar),
         "deadline_ms": _none_is_most(a.deadline_ms, b.deadline_ms),
         "wait": a.wait if b.wait is False else b.wait,
-        "most": _none_is_most(a.most, b.most),
         "budget_ms": _none_is_most(a.budget_ms, b.budget_ms),
         "max_questions": min(a.max_questions, b.max_questions),
     }
@@ -106,8 +105,6 @@ def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
         merged["mask"] = _none_is_most(a.mask, b.mask)
         merged["reuse"] = None if a.reuse is None or b.reuse is None else min(a.reuse, b.reuse)
         merged["batched"] = a.batched
-    # The strongest alone is less to be steered away from than the other asks for.
-    merged["combine"] = a.combine if a.combine != "strongest" or b.combine == "strongest" else None
     return {key: value for key, value in merged.items() if value is not None}
 
 

@@ -80,7 +80,7 @@ def _rollout(policy: Policy) -> Iterator[Violation]:
             yield Violation("exception", loc, message, "Delete the exception.", ids)
 
 
-_LESS = ("skip_probe", "most", "budget_ms", "back_off")
+_LESS = ("skip_probe", "budget_ms", "back_off")
 """Keys of ``queries`` by which a due step may go without a look, so that an early one could be the last."""
 
 
@@ -182,9 +182,6 @@ def _replace(policy: Policy) -> Iterator[Violation]:
         if getattr(policy.guidance, key) is not None:
             message = f"`{key}` has no meaning in `mode: replace`"
             yield Violation("replace-without-branch", ("guidance", key), message, hint_branch, also)
-    if policy.guidance.combine == "sum":
-        message = "`combine: sum` has no meaning in `mode: replace`"
-        yield Violation("replace-without-branch", ("guidance", "combine"), message, hint_branch, also)
     for index, category in enumerate(policy.categories):
         if category.guidance is not None:
             loc = ("categories", index, "guidance", "scale")

@@ -99,12 +99,6 @@ class Queries(PolicyModel):
         "same call gives the same image again.",
         examples=[True],
     )
-    most: Count | None = Field(
-        default=None,
-        description="No more looks than this while the image is made; the final one does not count. Omitted: every "
-        "step of the list.",
-        examples=[6],
-    )
     budget_ms: Count | None = Field(
         default=None,
         description="No more looks while the image is made once a generation has waited this long for answers, in "
@@ -161,8 +155,7 @@ class Guidance(PolicyModel):
 
     mode: GuidanceMode = Field(
         default="separate",
-        description="separate: a term of its own after CFG. replace: the words take the unconditional slot. "
-        "orthogonal: the part of the separate term orthogonal to the prompt's.",
+        description="separate: a term of its own after CFG. replace: the words take the unconditional slot.",
         examples=["separate"],
     )
     scale: Scale | None = Field(
@@ -181,12 +174,6 @@ class Guidance(PolicyModel):
         default=2,
         description="A negative stays through this many answered queries that no longer see its category.",
         examples=[2],
-    )
-    combine: Literal["join", "strongest", "sum"] | None = Field(
-        default=None,
-        description="Several categories at once: `join` makes one negative of all their words, `strongest` takes the "
-        "likeliest alone, `sum` adds a term for each. `join` when omitted.",
-        examples=["join"],
     )
     mask: Share | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from dnp_guard.policy.model.fields import IN_WORDS
 from dnp_guard.policy.model.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model.policy import BROKEN_RULES, Policy
 from dnp_guard.policy.read.document import shorten
+from dnp_guard.policy.read.removed import removed_key, removed_value
 from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
@@ -219,6 +220,10 @@ def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None =
     loc, kind, value = detail["loc"], detail["type"], detail.get("input")
     if kind == "missing":
         return document.problem(loc[:-1], "missing-key", f"`{loc[-1]}` is missing", f"Add `{loc[-1]}:`.")
+    if kind == "extra_forbidden" and keys is None and (gone := removed_key(loc)):
+        return document.problem(loc, "removed-key", gone.why, gone.instead, key=True)
+    if kind == "literal_error" and keys is None and (gone := removed_value(loc, value)):
+        return document.problem(loc, "removed-value", gone.why, gone.instead)
     if kind == "extra_forbidden":
         return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
     key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")

@@ -76,7 +76,7 @@ class Negative:
     Attributes:
         text: words of the policy.
         scale: of the separate term; None where the words take the place of the unconditional.
-        mode: ``separate``, ``replace`` or ``orthogonal``.
+        mode: ``separate`` or ``replace``.
     """
 
     text: str

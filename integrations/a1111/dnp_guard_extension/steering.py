@@ -1,8 +1,8 @@
 """The negatives inside the host's classifier-free guidance.
 
 ``replace`` puts a negative into the unconditional that the host is about to evaluate, which costs nothing. ``separate``
-and ``orthogonal`` have the model evaluated once more for the images concerned, after the host has combined its own
-answers, and add delta to them:
+has the model evaluated once more for the images concerned, after the host has combined its own answers, and adds delta
+to them:
 
     D' = D - s (D_n - D_u)
 
@@ -81,9 +81,6 @@ class Steering:
         )
         scales = torch.tensor([each.scale or 0.0 for each in chosen], device=e_n.device, dtype=e_n.dtype)
         delta = -scales.view(-1, *[1] * (e_n.ndim - 1)) * (e_n - e_u)
-        for place, each in enumerate(chosen):
-            if each.mode == "orthogonal":
-                delta[place] = orthogonal(delta[place], (params.x[rows[place]] - e_u[place]))
         masked = getattr(at.denoiser, "nmask", None) if getattr(at.denoiser, "mask", None) is not None else None
         steered = params.x.clone()
         steered[index] += (delta if masked is None else delta * masked).to(steered)
@@ -101,14 +98,14 @@ class Steering:
             self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
         self._call = self._uncond = self._skips = None
 
-    def _rows(self, *modes: str) -> dict[int, Negative]:
-        return {row: each for row, each in enumerate(self.negatives) if each is not None and each.mode in modes}
+    def _rows(self, mode: str) -> dict[int, Negative]:
+        return {row: each for row, each in enumerate(self.negatives) if each is not None and each.mode == mode}
 
     def _replacing(self) -> dict[int, Negative]:
         return self._rows("replace")
 
     def _separate(self) -> dict[int, Negative]:
-        return self._rows("separate", "orthogonal")
+        return self._rows("separate")
 
     def _replaced(self, at: host.Call, replacing: Mapping[int, Negative]) -> Any:
         """The unconditional with the rows of the images concerned replaced.
@@ -140,12 +137,6 @@ class Steering:
             self._encoded = {key: host.encode(denoiser.p, texts), **dict(list(self._encoded.items())[:3])}
             host.resume(denoiser)
         return self._encoded[key]
-
-
-def orthogonal(delta: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
-    """The part of one image's delta that is orthogonal to a direction; delta itself where that is zero."""
-    square = (direction * direction).sum()
-    return delta if square == 0 else delta - (delta * direction).sum() / square * direction
 
 
 def _each(first: Any, second: Any, function: Any) -> Any:

@@ -86,6 +86,15 @@ def test_perp_neg_of_the_prompt_itself_is_plain_guidance(scale, beta):
     assert torch.allclose(guided, e_u + 5.0 * (e_c - e_u), atol=1e-5)
 
 
+def test_perp_neg_leaves_a_negative_whole_where_the_prompt_changes_nothing():
+    assert torch.equal(perp_neg.orthogonal(row(1, 2), row(3, 4), row(3, 4)), row(1, 2))
+
+
+def test_the_orthogonal_part_stays_finite_in_half_precision():
+    delta, e_u = row(1, -2).half(), row(0.5, 1).half()
+    assert perp_neg.orthogonal(delta, e_u + 200, e_u).isfinite().all()
+
+
 def test_dng_by_hand():
     guided = dng.dng(row(1, 0), row(1, 1), row(0, 0), torch.tensor([0.5]), 2.0)
     assert guided.tolist() == [[-1.0, -2.0]]  # lambda = 2 * 0.5 / 0.5

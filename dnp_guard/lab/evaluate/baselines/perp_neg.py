@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnp_guard.steering.guidance import orthogonal
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,3 +28,13 @@ def perp_neg(e_u: Tensor, e_c: Tensor, negatives: Sequence[Tensor], g: float, be
     for e_j in negatives:
         direction = direction - beta * orthogonal(e_j - e_u, e_c, e_u)
     return e_u + g * direction
+
+
+def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:
+    """The part of delta orthogonal to the positive direction e_c - e_u, per image."""
+    wide = torch.promote_types(delta.dtype, torch.float32)  # sums of squares overflow half precision
+    direction = (e_c - e_u).flatten(1).to(wide)
+    flat = delta.flatten(1).to(wide)
+    length = direction.square().sum(1, keepdim=True).clamp_min(1e-12)
+    along = (flat * direction).sum(1, keepdim=True) / length
+    return (flat - along * direction).view_as(delta).to(delta.dtype)
