@@ -28,7 +28,7 @@ from PIL import Image
 
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.glyphs.models import LATENT_CHANNELS, MAX_TOKENS
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 
 EXTENSION = Path(__file__).parents[2] / "integrations" / "a1111"
 FACTOR = 4

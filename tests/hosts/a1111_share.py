@@ -19,7 +19,7 @@ from pathlib import Path
 from dnp_guard.glyphs.captions import prompts
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 from tests.hosts.a1111_host import SAMPLERS, Host, Processing
 
 _PROMPT_SEED, _NOISE_SEED, _BATCH, _STEPS = 2026, 10_000, 8, 25

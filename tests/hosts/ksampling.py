@@ -6,8 +6,8 @@ from types import ModuleType
 
 import torch
 
-from dnp_guard import preview
 from dnp_guard.hosts.kdiffusion import KDiffusion
+from dnp_guard.preview import autoencoder
 
 STEPS = 25
 SCALE = 5.0
@@ -123,7 +123,7 @@ class Conditioning:
         return self._pipe.encode_prompt(list(texts), self._pipe.device, 1, do_classifier_free_guidance=False)[0]
 
     def decode(self, latents):
-        return preview.decode(self._pipe.vae, latents)
+        return autoencoder.decode(self._pipe.vae, latents)
 
 
 def noise(x0_like, sigmas, seed):

@@ -6,7 +6,8 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.guard import Guard
 from dnp_guard.hosts.diffusers.decoding import decoder, placed
 from dnp_guard.policy import load_policy
-from dnp_guard.preview import decode, kept
+from dnp_guard.preview import kept
+from dnp_guard.preview.autoencoder import decode
 from tests.hosts.tiny import tiny
 
 

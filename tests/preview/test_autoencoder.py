@@ -7,7 +7,8 @@ from PIL import Image
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.preview import decode, encode, linear, to_pictures, to_tensor
+from dnp_guard.preview import linear
+from dnp_guard.preview.autoencoder import decode, encode, to_pictures, to_tensor
 from tests.hosts.tiny import tiny
 
 

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.preview import decode, encode, kept, reduced, to_tensor
-from dnp_guard.preview.autoencoder import encoded, unscaled
+from dnp_guard.preview import kept
+from dnp_guard.preview.autoencoder import decode, encode, encoded, reduced, to_tensor, unscaled
 from dnp_guard.preview.linear import draw, fit
 
 CPU = torch.device("cpu")

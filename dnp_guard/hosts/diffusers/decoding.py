@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 from diffusers import AutoencoderTiny
 
-from dnp_guard import preview
 from dnp_guard.errors import CannotSteer
+from dnp_guard.preview import autoencoder
 from dnp_guard.preview.autoencoder import unscaled
 from dnp_guard.preview.kept import linear_map
 
@@ -46,7 +46,9 @@ def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
         CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is of other latents.
     """
     if method == "linear":
-        return lambda latents: linear_map(pipe.vae, latents.device).decode(unscaled(pipe.vae, preview.reduced(latents)))
+        return lambda latents: linear_map(pipe.vae, latents.device).decode(
+            unscaled(pipe.vae, autoencoder.reduced(latents))
+        )
     tiny = _tiny(pipe, given) if method in {"tiny", "auto"} else None
     if method == "tiny" and tiny is None:
         raise CannotSteer(
@@ -54,8 +56,8 @@ def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
             hint=f"Pass Guard(preview_vae=FOLDER), or put one into {BESIDE[0]}/ in the model's folder.",
         )
     if tiny is None or tiny is pipe.vae:  # it moves by itself, or under offload must not be moved
-        return lambda latents: preview.decode(pipe.vae, preview.reduced(latents))
-    return lambda latents: preview.decode(placed(tiny, latents.device), preview.reduced(latents))
+        return lambda latents: autoencoder.decode(pipe.vae, autoencoder.reduced(latents))
+    return lambda latents: autoencoder.decode(placed(tiny, latents.device), autoencoder.reduced(latents))
 
 
 def _tiny(pipe: Any, given: Any) -> Any:

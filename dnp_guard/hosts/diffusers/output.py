@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dnp_guard import preview
 from dnp_guard.hosts.diffusers.families.latents import frames, of_frames
 from dnp_guard.hosts.pictures import blank, blurred, withheld
+from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Output:
         if ended := self._ended():
             return ended
         if self._kind == "latent":
-            return preview.decode(self._vae, of_frames(self._family.unpack(self._pipe, self._items, self._wanted)))
+            return autoencoder.decode(self._vae, of_frames(self._family.unpack(self._pipe, self._items, self._wanted)))
         return [frame for index in range(len(self._items)) for frame in self._frames(index, some=True)]
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:
@@ -75,7 +75,7 @@ class Output:
         if self._kind == "pil":
             return [picture.convert("RGB") for picture in (item if self._videos else [item])]
         pixels = torch.from_numpy(item).movedim(-1, -3) if self._kind == "np" else item.float()
-        return preview.to_pictures(pixels if self._videos else pixels[None])
+        return autoencoder.to_pictures(pixels if self._videos else pixels[None])
 
     def delivered(self, outcomes: Sequence[Outcome]) -> Any:
         """The result with every image as its outcome allows; the very same object where all may pass."""
@@ -122,7 +122,7 @@ class Output:
             if self._kind == "latent":
                 items[index] = self._family.pack(self._pipe, self._latents(pictures[0]))[0].to(items)
                 continue
-            pixels = preview.to_tensor(pictures)
+            pixels = autoencoder.to_tensor(pictures)
             pixels = pixels if self._videos else pixels[0]
             if self._kind == "np":
                 items[index] = pixels.movedim(-3, -1).numpy().astype(items.dtype)
@@ -132,7 +132,8 @@ class Output:
 
     def _latents(self, picture: Image) -> torch.Tensor:
         size = self._size()  # a look may have decoded fewer pixels
-        return preview.encode(self._vae, picture if picture.size == size else picture.resize(size), self._items.device)
+        fitting = picture if picture.size == size else picture.resize(size)
+        return autoencoder.encode(self._vae, fitting, self._items.device)
 
 
 def _flagged(before: Any, flags: list[bool]) -> list[bool]:

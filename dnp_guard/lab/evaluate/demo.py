@@ -11,7 +11,7 @@ from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import auc, wilson
 from dnp_guard.policy import Policy
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.vlm.local.backend import TransformersBackend
 
 if TYPE_CHECKING:

@@ -259,11 +259,6 @@ def _categories(before: Policy, after: Policy) -> Iterator[Change]:
             yield from _category(before, after, old[name], category)
 
 
-def category_changes(before: Policy, after: Policy, name: str) -> tuple[Change, ...]:
-    """The changes of one category that both policies have."""
-    return tuple(_category(before, after, before.category(name), after.category(name)))
-
-
 def _category(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
     name = now.id
     if was.threshold != now.threshold:

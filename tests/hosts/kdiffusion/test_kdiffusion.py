@@ -9,7 +9,7 @@ from dnp_guard.hosts.kdiffusion import KDiffusion
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.steering import guidance
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.ksampling import (

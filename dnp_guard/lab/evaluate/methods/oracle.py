@@ -10,7 +10,7 @@ import torch
 from dnp_guard.errors import DnpGuardError, VlmBadAnswer
 from dnp_guard.glyphs.scene import SHAPES
 from dnp_guard.lab.evaluate.methods.guarded import Guarded
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from dnp_guard import glyphs, preview
+from dnp_guard import glyphs
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.likeness import coarse
 from dnp_guard.lab.evaluate.free_text import FreeTextBackend
 from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
 from dnp_guard.lab.evaluate.methods.static import listed
+from dnp_guard.preview import autoencoder
 from dnp_guard.steering.guidance import separate
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class _Told(Course):
         rows = [row for row in range(len(x0)) if not self._like(row, seen[row])]
         if not rows:
             return
-        pictures = preview.decode(moment.pipe.vae, x0[rows])
+        pictures = autoencoder.decode(moment.pipe.vae, x0[rows])
         answers = self._vlm.ask(pictures, self._task.concepts)
         for row, answer in zip(rows, answers, strict=True):
             self.queries[row] += 1

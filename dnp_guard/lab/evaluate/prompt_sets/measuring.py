@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from dnp_guard import preview
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.lab.evaluate.detector import detect
 from dnp_guard.lab.evaluate.intervals import wilson
 from dnp_guard.lab.evaluate.methods.sampling import Course, sample
-from dnp_guard.preview import to_tensor
+from dnp_guard.preview import autoencoder
+from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ class _Watched(Course):
     def guided(self, moment: Moment) -> Tensor:
         guided = super().guided(moment)
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
-        self._seen.append(detect(self._detector, to_tensor(preview.decode(moment.pipe.vae, x0)) * 2 - 1))
+        self._seen.append(detect(self._detector, to_tensor(autoencoder.decode(moment.pipe.vae, x0)) * 2 - 1))
         return guided
 
     def first(self, row: int, finally_seen: set[str]) -> int:
