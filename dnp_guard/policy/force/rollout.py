@@ -81,7 +81,8 @@ class Rollout:
     """What is in force, and the way for something else to be.
 
     Args:
-        source: a store, a policy, a path or a shipped name.
+        source: a store, a policy, a path or a shipped name, to read again on a reload.
+        store: what the source holds now.
         tenant: whom the guard serves.
         admit: raises where the guard cannot do what a policy asks.
         view: has a backend look at the images of tests.
@@ -95,6 +96,7 @@ class Rollout:
     def __init__(
         self,
         source: str | Path | Policy | Store,
+        store: Store,
         tenant: str | None,
         *,
         admit: Callable[[Policy], None],
@@ -104,10 +106,9 @@ class Rollout:
     ) -> None:
         self._source, self._tenant = source, tenant
         self._admit, self._view, self._verify, self._clock = admit, view, verify, clock
-        store = as_store(source)
         self._check(store)
         self._now = _InForce(store, Origin())
-        self.current()
+        admit(self.current())  # what several are merged to
         self._now = replace(self._now, origin=self._origin(None, store, self._take(store)))
 
     @property
