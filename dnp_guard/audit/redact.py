@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING, Final, Literal
 
 from dnp_guard.errors import AuditError
+from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +89,8 @@ def prompt_key(log: Path | None = None) -> bytes:
 def _create(path: Path) -> None:
     # Linked into place whole, so that of two processes starting together neither reads half of the other's key.
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with create_private(draft) as file:
             file.write(secrets.token_hex(32).encode() + b"\n")
         try:
             os.link(draft, path)

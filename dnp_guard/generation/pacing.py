@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from dnp_guard.audit.record import measured
+from dnp_guard.canonical import measured
 from dnp_guard.policy.model.thresholds import at
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnp_guard.errors import VlmUnavailable
+from dnp_guard.errors import VlmUnavailable, nearest
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend

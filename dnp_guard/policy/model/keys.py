@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
+from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.policy import Policy
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from dnp_guard.policy.model.rules import Loc

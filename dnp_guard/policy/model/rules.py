@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.placeholders import ALLOWED_TEMPLATE, NEGATIVE, TEMPLATE, placeholders
-from dnp_guard.suggest import did_you_mean
 from dnp_guard.types import Action
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.fields import PolicyModel, Probability, Text
 from dnp_guard.policy.model.thresholds import StepRange, joined
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path

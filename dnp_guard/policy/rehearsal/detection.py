@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.generation import judge
 from dnp_guard.policy import negation, questions
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
