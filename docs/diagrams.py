@@ -82,8 +82,12 @@ def loop() -> str:
     view = Box(left, 180, 270, "edge", "View.pictures()", ("preview/: x̂0 → RGB",))
     query = Box(middle, 180, 300, "driver", "Inquiry.put(plan, pictures)", ("questions about pictures",))
     desk = Box(left, 290, 270, "edge", "Desk.ask → Backend.put", ("vlm/: images × questions", "→ probabilities"))
-    answer = Box(right, 290, wide, "session", "Session.answered(plan, answer)", ("the judge decides", "→ negatives, events"))
-    held = Box(left, 420, 270, "host", "Held.hold(negatives)", ("steering/: encoded once, in", "force from the next step on"))
+    answer = Box(
+        right, 290, wide, "session", "Session.answered(plan, answer)", ("the judge decides", "→ negatives, events")
+    )
+    held = Box(
+        left, 420, 270, "host", "Held.hold(negatives)", ("steering/: encoded once,", "in force at the next step")
+    )
     tell = Box(middle, 440, 300, "driver", "Account.tell(events)", ("records, metrics, spans",))
     log = Box(right, 440, wide, "edge", "audit/ · telemetry/", ("outside the loop",))
     boxes = (host, step, plan, view, query, desk, answer, held, tell, log)

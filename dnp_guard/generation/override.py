@@ -88,6 +88,24 @@ def in_force(at: Path | None, now: datetime) -> Override | None:
     return override if known and now < until <= now + LONGEST else None
 
 
+class Current:
+    """The override that a guard found last, so that a change is told once."""
+
+    def __init__(self) -> None:
+        self._found: Override | None = None
+
+    def applied(self, policy: Policy) -> tuple[Policy, str]:
+        """Look for an override and put the policy under it.
+
+        Returns:
+            The policy, and how the override changed since the last call; empty where it did not.
+        """
+        found, before = in_force(path(), datetime.now(UTC)), self._found
+        self._found = found
+        changed = "" if found == before else str(found) if found else f"ended: {before}"
+        return overridden(policy, found), changed
+
+
 def overridden(policy: Policy, override: Override | None) -> Policy:
     """The policy under an override; its digest stays that of the policy.
 
