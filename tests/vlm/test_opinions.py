@@ -5,25 +5,22 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmError, VlmTimeout, VlmUnavailable
-from dnp_guard.generation.session import Request
 from dnp_guard.types import Outcome
 from dnp_guard.vlm import ScriptedBackend
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.opinions import Opinions, strictest
 from tests.policies import policy, star
-
-PICTURE = Image.new("RGB", (8, 8))
+from tests.sampler import PICTURE, finish, start
 
 probability = st.floats(0, 1)
 
 
 def finished(guard):
-    return guard.start(Request(1, {"name": "test"})).final(lambda: [PICTURE])
+    return finish(start(guard))
 
 
 @given(st.lists(st.tuples(probability, probability), min_size=1), st.sets(st.integers(0, 5)))
