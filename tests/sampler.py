@@ -21,22 +21,50 @@ class Holds:
 
 
 def start(guard, images=1, *, steering=None, **request):
-    return guard.start(Request(images, {"name": "test"}, **request), steering=steering)
+    """Begin a generation; ``request`` holds what else is known of it."""
+    return guard.start(Request(images, **{"host": {"name": "test"}, **request}), steering=steering)
 
 
-def denoise(driver, steps=STEPS, total=STEPS, *, view=None, holds=None, before=lambda index: None, sigma=1.0):
-    """Run steps of a sampler; ``view`` gives what a step shows, by its index."""
-    images = len(driver.session.state.images)
+def same(driver, picture=PICTURE):
+    """A view that shows the same picture of every image at every step."""
+    return lambda index: Pictures([picture] * len(driver.negatives))
+
+
+def denoise(
+    driver,
+    steps=STEPS,
+    total=STEPS,
+    *,
+    view=None,
+    holds=None,
+    before=lambda index: None,
+    sigma=1.0,
+    effective=lambda index: True,
+):
+    """Run the first steps of a sampler.
+
+    Args:
+        driver: of the generation.
+        steps: how many of them are run.
+        total: how many the sampler has.
+        view: what a step shows, by its index.
+        holds: what holds the negatives, which is told the step.
+        before: is called with each index before its step.
+        sigma: the noise level of every step.
+        effective: whether a negative can take effect after a step, by its index.
+    """
+    view = view or same(driver)
     for index in range(steps):
         before(index)
         if holds is not None:
             holds.at = index
         if driver.due(index, total):
-            driver.step(Step(index, total, sigma, None), view(index) if view else Pictures([PICTURE] * images))
+            driver.step(Step(index, total, sigma, None, effective=effective(index)), view(index))
 
 
-def finish(driver, guard=None):
-    outcomes = driver.final(lambda: [PICTURE] * len(driver.session.state.images))
+def finish(driver, guard=None, picture=PICTURE):
+    """End a generation whose finished images are all the same; their outcomes."""
+    outcomes = driver.final(lambda: [picture] * len(driver.negatives))
     if guard is not None:
         guard.finished(driver)
     return outcomes

@@ -2,43 +2,17 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
 from dnp_guard.errors import CannotSteer, PluginError, PolicyError, VlmUnavailable
-from dnp_guard.generation.session import Request
-from dnp_guard.types import Outcome, Step
+from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.state import Request
+from dnp_guard.types import Outcome
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
-
-PICTURE = Image.new("RGB", (32, 32))
-
-
-class Host:
-    """A sampler of ``total`` steps that shows the same pictures at every one."""
-
-    def __init__(self, images, total=10):
-        self.images, self.total, self.applied = images, total, []
-
-    def similarity(self, step):
-        return []
-
-    def previews(self, step):
-        return [PICTURE] * self.images
-
-    def apply(self, negatives):
-        self.applied.append([negative.text if negative else None for negative in negatives])
-
-    def run(self, guard, **request):
-        session = guard.start(Request(self.images, {"name": "test"}, **request))
-        for index in range(self.total):
-            if session.due(index, self.total):
-                session.step(Step(index, self.total, 1.0, None), self)
-        outcomes = session.final(lambda: [PICTURE] * self.images)
-        guard.finished(session)
-        return outcomes
+from tests.sampler import PICTURE, Holds, denoise, finish, run, start
 
 
 def guard(script, of=None, **arguments):
@@ -52,7 +26,7 @@ def test_every_injected_negative_is_in_the_audit_the_metrics_and_the_spans(monke
     registry, sink = CollectorRegistry(), MemorySink()
     script = [[{"star": 0.9}, {}], [{"star": 0.9}, {"bolt": 0.9}], [{}, {}], [{"star": 0.9}, {}], {}]
     watching = guard(script, registry=registry, audit=sink)
-    Host(2).run(watching)
+    run(watching, 2)
     records = [r for r in sink.records if r["event"] == "negative.injected"]
     counted = sum(
         registry.get_sample_value("dnp_guard_negatives_injected_total", {"policy": "test", "category": category}) or 0
@@ -67,7 +41,7 @@ def test_every_injected_negative_is_in_the_audit_the_metrics_and_the_spans(monke
 
 def test_metrics_count_queries_images_and_outcomes():
     registry = CollectorRegistry()
-    Host(3).run(guard([{}], registry=registry))
+    run(guard([{}], registry=registry), 3)
     value = registry.get_sample_value
     assert value("dnp_guard_queries_total", {"policy": "test", "outcome": "answered"}) == 15
     assert value("dnp_guard_generations_total", {"policy": "test", "decision": "clean"}) == 3
@@ -79,13 +53,13 @@ def test_metrics_count_queries_images_and_outcomes():
 def test_the_written_log_verifies(tmp_path):
     path = tmp_path / "audit.jsonl"
     with guard([{"star": 0.9}, {}], audit=path) as watching:
-        Host(2).run(watching)
+        run(watching, 2)
     assert verify(path).ok
 
 
 def test_the_record_names_policy_backend_and_host():
     sink = MemorySink()
-    Host(1).run(guard([{}], audit=sink, tenant="acme"), run={"seed": 7, "steps": 10})
+    run(guard([{}], audit=sink, tenant="acme"), run={"seed": 7, "steps": 10})
     started = next(record for record in sink.records if record["event"] == "request.started")
     assert started["policy"]["digest"] == policy().digest
     assert (started["vlm"]["name"], started["tenant"], started["run"]["seed"]) == ("scripted", "acme", 7)
@@ -95,14 +69,14 @@ def test_the_record_names_policy_backend_and_host():
 def test_a_prompt_is_not_written_as_it_is(how, tmp_path):
     path = tmp_path / "audit.jsonl"
     with guard([{}], policy(audit={"prompt": how}), audit=path) as watching:
-        Host(1).run(watching, prompts=("a private wish",))
+        run(watching, prompts=("a private wish",))
     assert "private wish" not in path.read_text()
 
 
 def test_a_negative_is_injected_once_while_it_stays():
-    host = Host(1)
-    Host.run(host, guard([{"star": 0.9}, {"star": 0.8}, {"star": 0.7}, {}]))
-    assert host.applied == [["star"], [None]]
+    holds = Holds()
+    run(guard([{"star": 0.9}, {"star": 0.8}, {"star": 0.7}, {}]), steering=holds)
+    assert list(holds.held.values()) == [["star"], [None]]
 
 
 def test_an_allowed_case_is_asked_only_after_a_finding():
@@ -114,7 +88,7 @@ def test_an_allowed_case_is_asked_only_after_a_finding():
 
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5]})
     sink = MemorySink()
-    Host(1).run(Guard(of, vlm=ScriptedBackend(answers), audit=sink))
+    run(Guard(of, vlm=ScriptedBackend(answers), audit=sink))
     assert asked == [("is there a star in this image?",), ("Is this a flag?",)] * 2
     assert [r["event"] for r in sink.records].count("finding.waived") == 2
 
@@ -128,9 +102,9 @@ def test_paired_questions_ask_the_negation_too():
 
     of = policy(categories=[star()], question={"paired": True}, queries={"steps": [0.5]})
     watching = Guard(of, vlm=ScriptedBackend(answers))
-    Host(1).run(watching)
+    run(watching)
     assert asked == [2, 2]
-    assert watching.last.images[0].looks[0].decision.probabilities["star"] == pytest.approx(0.8)
+    assert watching.last.images[0].queries[0].decision.probabilities["star"] == pytest.approx(0.8)
 
 
 def test_a_plugin_hears_of_a_degraded_step_and_sees_the_previews():
@@ -147,7 +121,7 @@ def test_a_plugin_hears_of_a_degraded_step_and_sees_the_previews():
             self.seen += len(images)
 
     listens = Listens()
-    Host(2).run(guard([{"error": "timeout"}, {}], plugins=[listens]))
+    run(guard([{"error": "timeout"}, {}], plugins=[listens]), 2)
     assert listens.reasons == ["vlm_timeout"]
     assert listens.seen == 2 * 6
 
@@ -159,7 +133,7 @@ def test_a_plugin_that_raises_is_counted_and_stops_nothing():
             raise ZeroDivisionError
 
     registry = CollectorRegistry()
-    assert Host(1).run(guard([{}], registry=registry, plugins=[Raises()])) == (Outcome.CLEAN,)
+    assert run(guard([{}], registry=registry, plugins=[Raises()])) == (Outcome.CLEAN,)
     assert registry.get_sample_value("dnp_guard_degraded_total", {"reason": "plugin_error"}) == 5
 
 
@@ -169,10 +143,10 @@ def test_a_plugins_words_outside_the_vocabulary_are_dropped_and_counted():
         def dnp_guard_negative(self):
             return ["bolt", "ignore the policy"]
 
-    host = Host(1)
+    holds = Holds()
     watching = guard([{"star": 0.9}], plugins=[Adds()])
-    host.run(watching)
-    assert host.applied[0] == ["star, bolt"]
+    run(watching, steering=holds)
+    assert holds.held[2] == ["star, bolt"]
     assert "plugin_word" in watching.last.degraded
 
 
@@ -184,7 +158,7 @@ def test_a_plugins_junk_does_not_loosen_a_decision():
 
     of = policy(on_failure="open", queries={"steps": [0.5]})
     watching = guard([{"star": 0.99}], of, plugins=[Junk()])
-    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+    assert run(watching) == (Outcome.BLOCKED,)
     assert "plugin_error" in watching.last.degraded
 
 
@@ -199,7 +173,7 @@ def test_what_a_plugin_draws_on_a_preview_is_not_what_is_asked_about():
         return [[0.9 if image.getpixel((0, 0)) == (0, 0, 0) else 0.0] * len(questions) for image in images]
 
     watching = Guard(policy(), vlm=ScriptedBackend(dark), plugins=[Paints()])
-    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+    assert run(watching) == (Outcome.BLOCKED,)
 
 
 def test_a_finding_stands_when_its_excuse_cannot_be_asked_about():
@@ -210,7 +184,7 @@ def test_a_finding_stands_when_its_excuse_cannot_be_asked_about():
 
     of = policy(categories=[star(allowed=["a flag"])], on_failure="open")
     watching = Guard(of, vlm=ScriptedBackend(answers))
-    assert Host(1).run(watching) == (Outcome.BLOCKED,)
+    assert run(watching) == (Outcome.BLOCKED,)
 
 
 def test_excuses_of_several_images_are_asked_about_at_once():
@@ -221,42 +195,39 @@ def test_excuses_of_several_images_are_asked_about_at_once():
         return [[0.9] * len(questions) for _ in images]
 
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5], "final": False})
-    Host(3).run(Guard(of, vlm=ScriptedBackend(answers)))
+    run(Guard(of, vlm=ScriptedBackend(answers)), 3)
     assert calls == [(3, "is there a star in this image?"), (3, "Is this a flag?")]
 
 
 def test_a_run_that_ended_before_its_last_look_is_a_miss_without_a_final_one():
     watching = guard([{}], policy(queries={"final": False}))
-    session = watching.start(Request(1, {"name": "test"}))
-    host = Host(1)
-    session.due(0, 10)
-    for index in (2, 4):
-        session.step(Step(index, 10, 1.0, None), host)
-    assert session.final(lambda: [PICTURE]) == (Outcome.FAILED_CLOSED,)
-    assert session.report.degraded == ("never_looked",)
+    driver = start(watching)
+    denoise(driver, steps=5)
+    assert finish(driver) == (Outcome.FAILED_CLOSED,)
+    assert driver.report.degraded == ("never_looked",)
 
 
 def test_a_negative_that_cannot_be_applied_counts_no_look_twice():
     registry = CollectorRegistry()
 
-    class Broken(Host):
-        def apply(self, negatives):
+    class Broken:
+        def hold(self, negatives):
             raise RuntimeError("encoder")
 
-    Broken(1).run(guard([{"star": 0.9}], registry=registry))
+    run(guard([{"star": 0.9}], registry=registry), steering=Broken())
     assert registry.get_sample_value("dnp_guard_queries_total", {"policy": "test", "outcome": "failed"}) == 0
 
 
 def test_a_refused_request_has_a_report_of_its_own():
     watching = guard([{}], policy(queries={"max_questions": 3}))
     with pytest.raises(RequestRefused):
-        watching.start(Request(1, {"name": "test"}))
+        start(watching)
     assert watching.last.decision is Outcome.FAILED_CLOSED
 
 
 def test_categories_that_are_all_in_shadow_withhold_nothing_on_failure():
     of = policy(categories=[star(mode="shadow")])
-    assert Host(1).run(guard([{"error": "timeout"}], of)) == (Outcome.CLEAN,)
+    assert run(guard([{"error": "timeout"}], of)) == (Outcome.CLEAN,)
 
 
 def test_a_deadline_bounds_the_wait_and_the_policy_decides():
@@ -270,7 +241,7 @@ def test_a_deadline_bounds_the_wait_and_the_policy_decides():
 
     watching = Guard(policy(queries={"deadline_ms": 20}), vlm=ScriptedBackend(never))
     try:
-        assert Host(1).run(watching) == (Outcome.FAILED_CLOSED,)
+        assert run(watching) == (Outcome.FAILED_CLOSED,)
     finally:
         release.set()
         watching.close()
@@ -279,8 +250,7 @@ def test_a_deadline_bounds_the_wait_and_the_policy_decides():
 
 def test_an_abandoned_generation_is_recorded_as_one():
     sink = MemorySink()
-    session = guard([{}], audit=sink).start(Request(1, {"name": "test"}))
-    session.abandon("KeyboardInterrupt")
+    start(guard([{}], audit=sink)).abandon("KeyboardInterrupt")
     assert sink.records[-1]["event"] == "request.abandoned"
 
 
@@ -326,17 +296,13 @@ def test_a_sensitive_category_is_never_sent_to_a_remote_backend():
 
 def test_too_many_questions_in_shadow_are_counted_and_not_refused():
     watching = guard([{}], policy(mode="shadow", queries={"max_questions": 3}))
-    assert Host(1).run(watching) == (Outcome.CLEAN,)
+    assert run(watching) == (Outcome.CLEAN,)
     assert watching.last.degraded == ("max_questions",)
 
 
 def test_a_similar_step_is_not_skipped_for_a_category_that_the_last_look_did_not_ask_about():
-    class Still(Host):
-        def similarity(self, step):
-            return [1.0] * self.images
-
     late = bolt(queries={"steps": [0.7]})
     of = policy(categories=[star(queries={"steps": [0.5]}), late], queries={"skip_similar": 0.9})
-    host = Still(1)
-    Still.run(host, guard([{"bolt": 0.9}], of))
-    assert host.applied == [["bolt, a bolt"]]
+    holds = Holds()
+    run(guard([{"bolt": 0.9}], of), view=lambda index: Pictures([PICTURE], [1.0]), steering=holds)
+    assert list(holds.held.values()) == [["bolt, a bolt"]]

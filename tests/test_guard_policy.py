@@ -9,9 +9,9 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.audit.write.outlet import Outlet
 from dnp_guard.audit.write.recorder import REQUIRED_WAIT
 from dnp_guard.errors import VlmUnavailable
-from dnp_guard.generation.session import Request
 from dnp_guard.policy import Store
 from tests.policies import bolt, policy, star
+from tests.sampler import finish, start
 
 POLICY = """\
 format: 1
@@ -91,11 +91,11 @@ def test_a_running_generation_keeps_its_policy(path):
     sink = MemorySink()
     with Guard(path, vlm=Silent(), audit=sink) as guard:
         before = guard.policy.digest
-        session = guard.start(Request(images=1, host={}))
+        driver = start(guard)
         path.write_text(POLICY.replace("0.5", "0.25"))
         assert guard.reload()
-        session.final(lambda: [object()])
-        assert session.report.digest == before != guard.policy.digest
+        finish(driver)
+        assert driver.report.digest == before != guard.policy.digest
 
 
 def test_after_a_reload_records_are_waited_for_as_the_new_policy_says(path, monkeypatch):
@@ -107,7 +107,7 @@ def test_after_a_reload_records_are_waited_for_as_the_new_policy_says(path, monk
         assert (guard.reload(), max(waited) < REQUIRED_WAIT) == (True, False)
         waited.clear()
         guard.noted("guard.attached", host={})
-        guard.start(Request(images=1, host={}))
+        start(guard)
         assert waited.count(REQUIRED_WAIT) == 2
         path.write_text(POLICY)
         waited.clear()

@@ -12,35 +12,21 @@ from dnp_guard.audit.chain import parse
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.schema import schema
 from dnp_guard.audit.write.previews import folder
-from dnp_guard.generation.session import Request
-from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
+from tests.sampler import denoise, finish, same, start
 
 PICTURE = Image.new("RGB", (96, 96), "red")
 HIDDEN = {"severity": "critical", "sensitive": True, "action": "block", "still_present": "block", "negative": []}
 CHECK = jsonschema.Draft202012Validator(schema())
 
 
-class Host:
-    def similarity(self, step):
-        return []
-
-    def previews(self, step):
-        return [PICTURE] * 2
-
-    def apply(self, negatives):
-        pass
-
-
 def generate(of, script, audit):
     """The names of a run's kept previews without its request, and the guard's count of those that were not kept."""
     with Guard(of, vlm=ScriptedBackend(script), audit=audit) as guard:
-        session = guard.start(Request(2, {"name": "test"}))
-        for index in range(10):
-            if session.due(index, 10):
-                session.step(Step(index, 10, 1.0, None), Host())
-        session.final(lambda: [PICTURE] * 2)
+        driver = start(guard, 2)
+        denoise(driver, view=same(driver, PICTURE))
+        finish(driver, picture=PICTURE)
         return guard.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": "audit_preview"})
 
 

@@ -51,8 +51,8 @@ def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
         seen.add_column(heading)
     for pair in attacks[:12]:
         report = pair.report.images[pair.index]
-        looks = [look for look in report.looks if look.decision.findings and look.step is not None]
-        first = looks[0] if looks else None
+        queries = [query for query in report.queries if query.decision.findings and query.step is not None]
+        first = queries[0] if queries else None
         finding = first.decision.findings[0] if first else None
         injected = [
             f"{step}: {n.text}" + ("" if n.scale is None else f" × {n.scale:g}") for step, n in report.negatives

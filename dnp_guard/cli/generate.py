@@ -120,7 +120,7 @@ def _document(report: Report, prompts: list[str], files: list[Path], audit: Path
             "decision": image.decision,
             "why": image.why,
             "negatives": [{"from_step": step, "text": n.text, "scale": n.scale} for step, n in image.negatives],
-            "queries": len(image.looks),
+            "queries": len(image.queries),
         }
         for prompt, file, image in zip(prompts, files, report.images, strict=True)
     ]

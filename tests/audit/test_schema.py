@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import JsonlSink, MemorySink
@@ -18,42 +17,38 @@ from dnp_guard.audit.record import Event, build
 from dnp_guard.audit.schema import EVENTS, FIELDS, schema
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.errors import RequestRefused
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.driver import View
 from dnp_guard.policy.force.rollout import Origin
-from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy, star
+from tests.sampler import PICTURE, denoise, finish, start
 
 PACKAGE = Path(__file__).parents[2] / "dnp_guard"
-PICTURE = Image.new("RGB", (8, 8))
 EVERYTHING = Origin("0" * 64, "p.yaml", "key=", 3, "a", "b", "c", loosened=True)
 CHECK = jsonschema.Draft202012Validator(schema())
 
 
-class Host:
-    """A sampler of ten steps, whose prediction stops changing."""
+class Settling(View):
+    """What a sampler of ten steps shows, whose prediction stops changing."""
 
-    def similarity(self, step):
-        return [0.99, 0.99] if step.index == 4 else [0.1, 0.1]
+    def __init__(self, index):
+        self.index = index
 
-    def previews(self, step):
-        if step.index == 6:
+    def likeness(self):
+        return [0.99, 0.99] if self.index == 4 else [0.1, 0.1]
+
+    def pictures(self):
+        if self.index == 6:
             raise RuntimeError("no preview")
         return [PICTURE] * 2
-
-    def apply(self, negatives):
-        pass
 
 
 def run(sink, of, script, **request):
     with Guard(of, vlm=ScriptedBackend(script), audit=sink, tenant="t") as guard:
-        session = guard.start(Request(2, {"name": "test", "version": "1", "target": "Fake"}, **request))
-        for index in range(10):
-            if session.due(index, 10):
-                session.step(Step(index, 10, 7.25, None), Host())
-        session.final(lambda: [PICTURE] * 2)
-        abandoned = guard.start(Request(1, {"name": "test"}))
-        abandoned.abandon("interrupted")
+        driver = start(guard, 2, host={"name": "test", "version": "1", "target": "Fake"}, **request)
+        denoise(driver, view=Settling, sigma=7.25)
+        finish(driver)
+        start(guard).abandon("interrupted")
         guard.noted("guard.attached", host={"name": "diffusers", "target": "Pipeline"})
         guard.noted("guard.detached", host={"name": "diffusers", "target": "Pipeline"})
         guard.noted("policy.rejected", reason="it does not check")
@@ -64,7 +59,7 @@ def refused(sink):
         Guard(policy(queries={"max_questions": 1}), vlm=ScriptedBackend([{}]), audit=sink) as guard,
         pytest.raises(RequestRefused),
     ):
-        guard.start(Request(2, {"name": "test"}))
+        start(guard, 2)
 
 
 @pytest.fixture(scope="module")

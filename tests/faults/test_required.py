@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink, Verification, verify
-from dnp_guard.generation.session import Request
-from dnp_guard.types import Outcome, Step
+from dnp_guard.types import Outcome
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy
-
-PICTURE = Image.new("RGB", (8, 8))
+from tests.sampler import finish, run, start
 
 
 class Failing(MemorySink):
@@ -30,17 +27,6 @@ class Failing(MemorySink):
         super().write(event)
 
 
-class Host:
-    def similarity(self, step):
-        return []
-
-    def previews(self, step):
-        return [PICTURE]
-
-    def apply(self, negatives):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def spool(tmp_path, monkeypatch):
     monkeypatch.setenv("DNP_GUARD_SPOOL", str(tmp_path / "spool"))
@@ -49,11 +35,7 @@ def spool(tmp_path, monkeypatch):
 
 def outcome(sinks, **audit):
     with Guard(policy(audit=audit), vlm=ScriptedBackend([{}]), audit=sinks) as guard:
-        session = guard.start(Request(1, {"name": "test"}))
-        for index in range(10):
-            if session.due(index, 10):
-                session.step(Step(index, 10, 1.0, None), Host())
-        (decided,) = session.final(lambda: [PICTURE])
+        (decided,) = run(guard)
         return decided
 
 
@@ -81,7 +63,7 @@ def test_the_next_run_writes_what_the_last_could_not(tmp_path, spool):
     specs = [f"jsonl:{folder / 'a.jsonl'}", f"sqlite:{folder / 'a.db'}"]
     guard = Guard(policy(), vlm=ScriptedBackend([{}]), audit=specs)
     folder.rename(tmp_path / "away")
-    guard.start(Request(1, {"name": "test"})).final(lambda: [PICTURE])
+    finish(start(guard))
     guard.close()
     folder.mkdir()
     outcome(specs)

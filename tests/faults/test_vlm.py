@@ -7,20 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.driver import Pictures
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.remote.decisions import SystemOneBackend
 from tests.policies import policy
+from tests.sampler import PICTURE, denoise, finish, start
 from tests.vlm import fault_server as faults
 
 TABLE = Path(__file__).parents[2] / "build" / "fault-table.md"
 DEADLINE_MS = 400
-PICTURE = Image.new("RGB", (32, 32))
 
 EXPECTED = {"closed": Outcome.FAILED_CLOSED, "open": Outcome.FAILED_OPEN, "last": Outcome.FAILED_CLOSED}
 
@@ -32,29 +31,16 @@ AFTER_THE_FIRST = dict.fromkeys(("429, Retry-After in time", "429, Retry-After t
 """A server that asks for a pause is left alone until it is over."""
 
 
-class Host:
-    """A sampler of two steps, both looked at where the first look fails; notes how long each look takes."""
-
-    def __init__(self):
-        self.waits = []
-
-    def similarity(self, step):
-        return []
-
-    def previews(self, step):
-        return [PICTURE]
-
-    def apply(self, negatives):
-        pass
-
-    def run(self, guard):
-        session = guard.start(Request(1, {"name": "test"}))
-        for index in range(2):
-            if session.due(index, 2):
-                started = time.perf_counter()
-                session.step(Step(index, 2, 1.0, None), self)
-                self.waits.append((time.perf_counter() - started) * 1000)
-        return session.final(lambda: [PICTURE])
+def run(guard):
+    """Run a sampler of two steps, both looked at where the first look fails; the outcome, and how long each look took."""
+    driver, waits = start(guard), []
+    for index in range(2):
+        if driver.due(index, 2):
+            started = time.perf_counter()
+            driver.step(Step(index, 2, 1.0, None), Pictures([PICTURE]))
+            waits.append((time.perf_counter() - started) * 1000)
+    (outcome,) = finish(driver)
+    return outcome, waits
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +66,7 @@ def counted(registry, reason):
 @pytest.mark.parametrize("on_failure", EXPECTED)
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failure, table):
-    registry, sink, host = CollectorRegistry(), MemorySink(), Host()
+    registry, sink = CollectorRegistry(), MemorySink()
     fault, reason = CASES[name]
     before = set(threading.enumerate())
     with faults.running() as server:
@@ -88,7 +74,7 @@ def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failu
         if fault is None:
             server.close()
         server.fault = fault
-        (outcome,) = host.run(guard)
+        outcome, waits = run(guard)
         guard.close()
         backend.close()
     degraded = [record["reason"] for record in sink.records if record["event"] == "degraded"]
@@ -99,7 +85,7 @@ def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failu
             name,
             on_failure,
             outcome,
-            f"{max(host.waits):.0f}",
+            f"{max(waits):.0f}",
             " · ".join(dict.fromkeys(" ".join(each.split())[:90] for each in records)),
         )
     )
@@ -107,7 +93,7 @@ def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failu
     assert [record.partition(":")[0] for record in records] == [reason, AFTER_THE_FIRST.get(name, reason)]
     assert sum(counted(registry, each) for each in {reason, "vlm_circuit_open"}) == 2
     assert registry.get_sample_value("dnp_guard_queries_total", {"policy": "test", "outcome": "failed"}) == 2
-    assert max(host.waits) <= DEADLINE_MS + 5000  # a busy machine is late; the table says by how much
+    assert max(waits) <= DEADLINE_MS + 5000  # a busy machine is late; the table says by how much
     left = set(threading.enumerate()) - before
     assert not [thread.name for thread in left if thread.name.startswith("dnp-guard")]
 
@@ -122,7 +108,7 @@ def test_a_server_that_recovers_clears_the_miss():
     with faults.running() as server:
         guard, backend = guarded(server, "closed", registry, sink)
         server.fault = once
-        assert Host().run(guard) == (Outcome.CLEAN,)
+        assert run(guard)[0] is Outcome.CLEAN
         guard.close()
         backend.close()
 
@@ -132,9 +118,9 @@ def test_a_decision_stands_where_the_policy_says_last_and_the_server_fails_later
         backend = SystemOneBackend("m", [server.url])
         of = policy(on_failure="last", queries={"steps": [0.0], "deadline_ms": DEADLINE_MS})
         guard = Guard(of, vlm=backend)
-        session = guard.start(Request(1, {"name": "test"}))
-        session.step(Step(0, 2, 1.0, None), Host())
+        driver = start(guard)
+        denoise(driver, steps=1, total=2)
         server.fault = faults.status("404 Not Found")
-        assert session.final(lambda: [PICTURE]) == (Outcome.CLEAN,)
+        assert finish(driver) == (Outcome.CLEAN,)
         guard.close()
         backend.close()

@@ -6,9 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dnp_guard import Guard, hookimpl
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.driver import Pictures
 from dnp_guard.types import Step
 from tests.policies import bolt, policy, star
+from tests.sampler import PICTURE, denoise, finish, start
 
 WORDS = {"star", "bolt", "a bolt", "a storm"}
 INJECTIONS = [
@@ -37,30 +38,24 @@ class Says:
         return next(self.replies, None)
 
 
-class Host:
+class Keeps:
     """Keeps what it is told to inject."""
 
     def __init__(self):
         self.negatives = []
 
-    def similarity(self, step):
-        return ()
-
-    def previews(self, step):
-        return [object()]
-
-    def apply(self, negatives):
-        self.negatives += [each for each in negatives if each is not None]
+    def hold(self, negatives):
+        self.negatives += [negative for negative in negatives if negative is not None]
 
 
 def injected(replies, plugins=()):
-    host = Host()
+    keeps = Keeps()
     with Guard(OF, vlm=Says(replies), plugins=plugins) as guard:
-        session = guard.start(Request(images=1, host={}))
+        driver = start(guard, steering=keeps)
         for index in range(len(replies)):
-            session.step(Step(index, len(replies), None, None), host)
-        session.final(lambda: [object()])
-    return {word for negative in host.negatives for word in negative.words}
+            driver.step(Step(index, len(replies), None, None), Pictures([PICTURE]))
+        finish(driver)
+    return {word for negative in keeps.negatives for word in negative.words}
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,10 +88,10 @@ def test_a_term_that_is_part_of_another_is_told_apart_from_it():
     parts = policy(
         categories=[star(look_for=["male chest", "female chest"], negative=["${found}"])], queries={"steps": [0.5]}
     )
-    host = Host()
     with Guard(parts, vlm=Says([[[0.9, 0.1]]])) as guard:
-        guard.start(Request(images=1, host={})).step(Step(0, 2, None, None), host)
-    assert [negative.words for negative in host.negatives] == [("male chest",)]
+        driver = start(guard)
+        driver.step(Step(0, 2, None, None), Pictures([PICTURE]))
+    assert [negative.words for negative in driver.negatives] == [("male chest",)]
 
 
 class Asked:
@@ -112,13 +107,9 @@ def test_a_category_with_steps_of_its_own_is_asked_about_at_those_alone():
     of = policy(categories=[star(queries={"steps": [0.5]}), bolt(look_for=["a bolt"])], queries={"steps": [0.2, 0.8]})
     asked = Asked()
     with Guard(of, vlm=asked) as guard:
-        session = guard.start(Request(images=1, host={}))
-        due = [
-            index
-            for index in range(10)
-            if session.due(index, 10) and not session.step(Step(index, 10, None, None), Host())
-        ]
-        session.final(lambda: [object()])
+        driver, due = start(guard), []
+        denoise(driver, view=lambda index: due.append(index) or Pictures([PICTURE]))
+        finish(driver)
     assert due == [2, 5, 8]
     star_is, bolt_is = "a star in this image?", "a bolt in this image?"
     assert asked.questions == [[bolt_is], [star_is], [bolt_is], [star_is, bolt_is]]

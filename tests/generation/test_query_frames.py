@@ -5,9 +5,9 @@ from PIL import Image
 
 from dnp_guard import Guard, RequestRefused
 from dnp_guard.audit import MemorySink
-from dnp_guard.generation.session import Request
-from dnp_guard.types import Step
+from dnp_guard.generation.driver import Pictures
 from tests.policies import bolt, policy, star
+from tests.sampler import denoise, start
 
 FRAMES = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(0, 60, 10)]
 """Three of each of two videos."""
@@ -29,33 +29,19 @@ class Sees:
         ]
 
 
-class Host:
-    negatives = (None, None)
-
-    def similarity(self, step):
-        return []
-
-    def previews(self, step):
-        return FRAMES
-
-    def apply(self, negatives):
-        self.negatives = negatives
-
-
 def looked(sees, of=None, **arguments):
-    host = Host()
-    with Guard(of or policy(), vlm=sees, **arguments) as guard:
-        session = guard.start(Request(2, {"name": "test"}, shows=3))
-        assert session.due(2, 10)
-        session.step(Step(2, 10, 1.0, None), host)
-        outcomes = session.final(lambda: FRAMES)
-    return host, outcomes
+    """What each video is steered away from after one look, and the outcomes."""
+    with Guard(of or policy(queries={"steps": [0.2]}), vlm=sees, **arguments) as guard:
+        driver = start(guard, 2, shows=3)
+        denoise(driver, view=lambda index: Pictures(FRAMES))
+        held = [negative.text if negative else None for negative in driver.negatives]
+        return held, driver.final(lambda: FRAMES)
 
 
 @pytest.mark.parametrize("frame", [3, 4, 5])
 def test_what_one_frame_shows_the_video_shows(frame):
-    host, outcomes = looked(Sees(star_in=[frame]))
-    assert [negative.text if negative else None for negative in host.negatives] == [None, "star"]
+    held, outcomes = looked(Sees(star_in=[frame]))
+    assert held == [None, "star"]
     assert outcomes[0] == "clean"
 
 
@@ -67,9 +53,9 @@ def test_each_frame_is_asked_about_singly():
 
 @pytest.mark.parametrize(("allowed", "steered"), [([3, 4, 5], False), ([3, 4], True)])
 def test_what_is_allowed_has_to_be_allowed_in_every_frame(allowed, steered):
-    of = policy(categories=[star(allowed=["a drawing"]), bolt()])
-    host, _ = looked(Sees(star_in=[3], allowed_in=allowed), of)
-    assert bool(host.negatives[1]) is steered
+    of = policy(categories=[star(allowed=["a drawing"]), bolt()], queries={"steps": [0.2]})
+    held, _ = looked(Sees(star_in=[3], allowed_in=allowed), of)
+    assert (held[1] is not None) is steered
 
 
 def test_one_record_is_written_for_each_video():
@@ -86,5 +72,5 @@ def test_one_record_is_written_for_each_video():
 def test_every_frame_counts_as_asked_about():
     with Guard(policy(queries={"max_questions": 80}), vlm=Sees()) as guard:
         with pytest.raises(RequestRefused, match="may need 90 questions"):
-            guard.start(Request(2, {"name": "test"}, shows=3))
-        guard.start(Request(2, {"name": "test"}))
+            start(guard, 2, shows=3)
+        start(guard, 2)

@@ -3,49 +3,16 @@
 import threading
 
 import pytest
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmError
-from dnp_guard.generation.session import Request
-from dnp_guard.types import Outcome, Step
+from dnp_guard.generation.driver import Pictures
+from dnp_guard.types import Outcome
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
-
-PICTURE = Image.new("RGB", (32, 32))
-STEPS = 10
-
-
-class Host:
-    """A sampler of ten steps that goes on while the model answers."""
-
-    def __init__(self, guard, *, likeness=(), before=lambda index: None):
-        self.guard, self.likeness, self.before = guard, likeness, before
-        self.applied, self.session = {}, None
-
-    def similarity(self, step):
-        return self.likeness
-
-    def previews(self, step):
-        return [PICTURE]
-
-    def apply(self, negatives):
-        self.applied[self.at] = [negative.text if negative else None for negative in negatives]
-
-    def denoise(self, steps=STEPS, total=STEPS):
-        self.session = self.guard.start(Request(1, {"name": "test"}, takes_up=True))
-        for self.at in range(steps):
-            self.before(self.at)
-            if self.session.wants(self.at, total):
-                self.session.step(Step(self.at, total, 1.0, None), self)
-
-    def run(self):
-        self.denoise()
-        (outcome,) = self.session.final(lambda: [PICTURE])
-        self.guard.finished(self.session)
-        return outcome
+from tests.sampler import PICTURE, Holds, denoise, finish, run, start
 
 
 class Gate:
@@ -76,7 +43,7 @@ def guarded(script, sink=None, **queries):
 
 def test_a_clean_image_is_looked_at_less_and_less():
     sink = MemorySink()
-    Host(guarded([{}], sink, back_off={"factor": 3})).run()
+    run(guarded([{}], sink, back_off={"factor": 3}))
     assert looked(sink) == [
         ("query", 1, None),
         ("query.skipped", 2, "quiet"),
@@ -90,7 +57,7 @@ def test_a_clean_image_is_looked_at_less_and_less():
 
 def test_an_image_in_which_something_is_near_is_looked_at_at_every_step_of_the_list():
     sink = MemorySink()
-    Host(guarded([{"star": 0.2}], sink, back_off={})).run()
+    run(guarded([{"star": 0.2}], sink, back_off={}))
     assert [step for _, step, _ in looked(sink)] == [1, 2, 3, 5, 7, 9, None]
     assert {r.get("reason") for r in sink.records} == {None}
 
@@ -103,7 +70,7 @@ def test_once_something_was_found_no_look_is_quiet(hold):
         vlm=ScriptedBackend([{"star": 0.9}, {}]),
         audit=sink,
     )
-    Host(watching).run()
+    run(watching)
     assert [step for _, step, _ in looked(sink)] == [1, 2, 3, 4, None]
 
 
@@ -111,7 +78,7 @@ def test_no_step_is_passed_over_at_which_a_sensitive_category_is_due():
     nova = star(id="nova", sensitive=True, queries={"steps": [0.1, 0.3]})
     of = policy(categories=[star(), bolt(), nova], queries={"steps": [0.1, 0.2, 0.3], "back_off": {}})
     sink = MemorySink()
-    Host(Guard(of, vlm=ScriptedBackend([{}]), audit=sink)).run()
+    run(Guard(of, vlm=ScriptedBackend([{}]), audit=sink))
     assert looked(sink)[:3] == [("query", 1, None), ("query.skipped", 2, "quiet"), ("query", 3, None)]
 
 
@@ -126,36 +93,33 @@ def test_each_image_of_a_batch_has_a_pace_of_its_own():
         # The second image shows a star; when it alone is asked about, so does the only one.
         return [found if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
 
-    session = Guard(of, vlm=ScriptedBackend(answers), audit=sink).start(Request(3, {"name": "test"}))
-    host = Host(None)
-    host.previews, host.at = lambda _: [PICTURE] * 3, 0
-    for index in (1, 2, 3):
-        session.step(Step(index, STEPS, 1.0, None), host)
+    holds = Holds()
+    denoise(start(Guard(of, vlm=ScriptedBackend(answers), audit=sink), 3, steering=holds), holds=holds)
     at_two = {r["image"]: r.get("reason") for r in sink.records if r.get("step") == 2}
     assert at_two == {0: "quiet", 1: None, 2: "quiet"}
     assert sizes == [3, 1, 1]
-    assert host.applied == {0: [None, "star", None]}
+    assert holds.held == {1: [None, "star", None]}
 
 
 def test_the_record_tells_how_near_a_quiet_look_came():
     sink = MemorySink()
-    Host(guarded([{"bolt": 0.05}], sink, back_off={})).run()
+    run(guarded([{"bolt": 0.05}], sink, back_off={}))
     first = next(r for r in sink.records if r["event"] == "query")
     assert first["nearest"] == 0.1
 
 
 def test_once_the_budget_is_waited_away_only_the_final_look_is_made(monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr("dnp_guard.generation.session.perf_counter", lambda: next(clock) * 0.25)
+    monkeypatch.setattr("dnp_guard.generation.driver.perf_counter", lambda: next(clock) * 0.25)
     sink = MemorySink()
-    Host(guarded([{"star": 0.4}], sink, budget_ms=500)).run()
+    run(guarded([{"star": 0.4}], sink, budget_ms=500))
     assert [step for event, step, _ in looked(sink) if event == "query"] == [1, 2, None]
     assert {reason for _, _, reason in looked(sink)} == {None, "budget_ms"}
 
 
 def test_a_skip_for_likeness_says_so():
     sink = MemorySink()
-    Host(guarded([{}], sink, skip_similar=0.9), likeness=[0.95]).run()
+    run(guarded([{}], sink, skip_similar=0.9), view=lambda index: Pictures([PICTURE], [0.95]))
     assert ("query.skipped", 2, "similar") in looked(sink)
 
 
@@ -164,30 +128,30 @@ def not_waiting(backend, sink=None, **changes):
     return Guard(of, vlm=backend, audit=sink)
 
 
-def run_late(gate, sink, at, **changes):
-    """Denoise while the first answer comes just before step ``at``."""
-    watching = not_waiting(gate, sink, **changes)
-    host = Host(watching)
+def run_late(gate, sink, at):
+    """Denoise while the first answer comes just before step ``at``; what was held by the step, and the outcomes."""
+    holds = Holds()
+    driver = start(not_waiting(gate, sink), steering=holds, takes_up=True)
 
     def before(index):
         if index == at:
             gate.open.release(100)
-        pending = host.session._pending
-        if index >= at and pending is not None:
-            pending.answer.exception(timeout=30)
+        late = driver._late
+        if index >= at and late is not None:
+            late[1].exception(timeout=30)
 
-    host.before = before
-    return host, host.run()
+    denoise(driver, holds=holds, before=before)
+    return holds.held, finish(driver)
 
 
 def test_a_verdict_steers_from_the_step_at_which_it_arrives():
     sink, gate = MemorySink(), Gate([0.9, 0.9, 0.0])
-    host, outcome = run_late(gate, sink, at=3)
+    held, outcomes = run_late(gate, sink, at=3)
     injected = next(r for r in sink.records if r["event"] == "negative.injected")
     query = next(r for r in sink.records if r["event"] == "query")
     assert (injected["step"], injected["applied_step"]) == (query["step"], query["applied_step"]) == (1, 4)
-    assert host.applied == {3: ["star"]}
-    assert outcome is Outcome.STEERED
+    assert held == {3: ["star"]}
+    assert outcomes == (Outcome.STEERED,)
 
 
 def test_a_due_step_is_passed_over_while_a_query_is_in_flight():
@@ -198,20 +162,21 @@ def test_a_due_step_is_passed_over_while_a_query_is_in_flight():
 
 def test_denoising_does_not_wait_and_the_final_look_does():
     gate = Gate([0.9, 0.9])
-    host = Host(not_waiting(gate))
-    host.denoise()
+    driver = start(not_waiting(gate), takes_up=True)
+    denoise(driver)
     gate.open.release(100)
-    assert host.session.final(lambda: [PICTURE]) == (Outcome.BLOCKED,)
-    assert [look.step for look in host.session.report.images[0].looks] == [1, None]
+    assert finish(driver) == (Outcome.BLOCKED,)
+    assert [query.step for query in driver.report.images[0].queries] == [1, None]
 
 
 def test_what_arrives_after_the_last_step_is_recorded_and_steers_nothing():
     sink, gate = MemorySink(), Gate([0.9, 0.0])
-    host = Host(not_waiting(gate, sink))
-    host.denoise()
+    holds = Holds()
+    driver = start(not_waiting(gate, sink), steering=holds, takes_up=True)
+    denoise(driver, holds=holds)
     gate.open.release(100)
-    host.session.final(lambda: [PICTURE])
-    assert not host.applied
+    finish(driver)
+    assert not holds.held
     assert not [r for r in sink.records if r["event"] == "negative.injected"]
     assert "applied_step" not in next(r for r in sink.records if r["event"] == "query")
 
@@ -226,19 +191,19 @@ def test_an_answer_that_fails_is_asked_for_again_at_the_next_step():
 def test_without_a_final_look_the_last_answer_is_waited_for():
     gate = Gate([0.9])
     of = {"queries": {"steps": [0.9], "wait": False, "final": False}, "categories": [star(action="block")]}
-    host = Host(not_waiting(gate, **of))
-    host.denoise()
+    driver = start(not_waiting(gate, **of), takes_up=True)
+    denoise(driver)
     gate.open.release(100)
-    assert host.session.final(lambda: [PICTURE]) == (Outcome.BLOCKED,)
+    assert finish(driver) == (Outcome.BLOCKED,)
 
 
 def test_a_generation_that_ends_early_leaves_no_thread_behind():
     gate = Gate([0.9])
     watching = not_waiting(gate)
-    host = Host(watching)
-    host.denoise(steps=3)
+    driver = start(watching, takes_up=True)
+    denoise(driver, steps=3)
     assert gate.asked.acquire(timeout=30)
-    host.session.abandon("stopped")
+    driver.abandon("stopped")
     gate.open.release(100)
     watching.close()
     for thread in gate.threads:
@@ -249,12 +214,9 @@ def test_a_generation_that_ends_early_leaves_no_thread_behind():
 def test_a_host_that_cannot_take_up_an_answer_later_is_made_to_wait():
     gate = Gate([0.9, 0.9, 0.0])
     gate.open.release(100)
-    watching = not_waiting(gate)
-    session = watching.start(Request(1, {"name": "test"}))
-    host = Host(watching)
-    host.at = 1
-    session.step(Step(1, STEPS, 1.0, None), host)
-    assert host.applied == {1: ["star"]}
+    holds = Holds()
+    denoise(start(not_waiting(gate), steering=holds), steps=2, holds=holds)
+    assert holds.held == {1: ["star"]}
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -272,7 +234,7 @@ def test_an_excuse_is_asked_for_within_the_deadline_of_its_look(wait, monkeypatc
         categories=[star(allowed=["a flag"])],
         queries={"steps": [0.1], "deadline_ms": 60_000, "wait": wait, "final": False},
     )
-    Host(Guard(of, vlm=Backend())).run()
+    run(Guard(of, vlm=Backend()), takes_up=True)
     assert left["is there a star in this image?"] > 20
     assert 0 < left["Is this a flag?"] <= 20
 
@@ -282,35 +244,32 @@ def test_nothing_is_left_of_a_deadline_that_the_look_itself_took(monkeypatch):
     monkeypatch.setattr("dnp_guard.vlm.desk.perf_counter", lambda: next(clock))
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.1], "deadline_ms": 60_000, "final": False})
     watching = Guard(of, vlm=ScriptedBackend([{"star": 0.9, "a flag": 1.0}]))
-    Host(watching).run()
+    run(watching)
     assert watching.last.degraded == ("vlm_timeout",)
-    assert watching.last.images[0].looks[0].decision.findings
+    assert watching.last.images[0].queries[0].decision.findings
 
 
 @pytest.mark.parametrize(("action", "outcome"), [("block", Outcome.BLOCKED), ("steer", Outcome.MONITORED)])
 def test_what_was_seen_stands_although_the_host_could_not_steer_by_it(action, outcome):
-    class Unable(Host):
-        def apply(self, negatives):
+    class Unable:
+        def hold(self, negatives):
             raise RuntimeError("no text encoder")
 
     of = policy(on_failure="last", categories=[star(action=action)])
-    host = Unable(Guard(of, vlm=ScriptedBackend([{"star": 0.9}])))
-    host.denoise()
+    driver = start(Guard(of, vlm=ScriptedBackend([{"star": 0.9}])), steering=Unable())
+    denoise(driver)
 
     def lost():
         raise RuntimeError("no pictures")
 
-    assert host.session.final(lost) == (outcome,)
+    assert driver.final(lost) == (outcome,)
 
 
 def test_a_negative_that_takes_effect_later_is_told_when_it_does():
     sink = MemorySink()
     of = policy(categories=[star(still_present="monitor")])
-    host = Host(Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink))
-    session = host.session = host.guard.start(Request(1, {"name": "test"}))
-    for host.at in range(STEPS):
-        if session.due(host.at, STEPS):
-            session.step(Step(host.at, STEPS, 1.0, None, effective=host.at >= 4), host)
+    driver = start(Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink))
+    denoise(driver, effective=lambda index: index >= 4)
     told = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
     assert told == [(2, False), (4, True)]
-    assert session.final(lambda: [PICTURE]) == (Outcome.STEERED,)
+    assert finish(driver) == (Outcome.STEERED,)

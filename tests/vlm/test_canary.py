@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmChanged, VlmTimeout
-from dnp_guard.generation.session import Request
 from dnp_guard.testing import BackendContract
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.base import as_backend
@@ -14,9 +12,8 @@ from dnp_guard.vlm.canary import QUESTIONS, Watched, canaries
 from dnp_guard.vlm.plugin import build
 from dnp_guard.vlm.remote.decisions import SystemOneBackend
 from tests.policies import policy
+from tests.sampler import PICTURE, finish, start
 from tests.vlm import fault_server as faults
-
-PICTURE = Image.new("RGB", (8, 8))
 
 
 class Server:
@@ -112,7 +109,7 @@ def test_a_change_is_a_failure_of_the_guard_and_the_policy_decides(server, clock
     sink = MemorySink()
     guard = Guard(policy(on_failure="closed"), vlm=Watched(server, clock=clock), audit=sink)
     clock.now, server.p = 3600, 0.9
-    outcomes = guard.start(Request(1, {"name": "test"})).final(lambda: [PICTURE])
+    outcomes = finish(start(guard))
     guard.close()
     assert outcomes == (Outcome.FAILED_CLOSED,)
     assert [r["reason"].partition(":")[0] for r in sink.records if r["event"] == "degraded"] == ["vlm_changed"]

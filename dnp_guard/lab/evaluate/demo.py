@@ -100,7 +100,7 @@ def summary(attacks: list[Pair], benign: list[Pair], audit: Path, sheet: Path) -
         },
         "identical_when_clean": sum(_same(pair) for pair in clean) / len(clean) if clean else 1.0,
         "negatives_injected": sum(len(pair.report.images[pair.index].negatives) for pair in (*attacks, *benign)),
-        "queries": sum(len(pair.report.images[pair.index].looks) for pair in (*attacks, *benign)),
+        "queries": sum(len(pair.report.images[pair.index].queries) for pair in (*attacks, *benign)),
         "audit": str(audit),
         "sheet": str(sheet),
     }

@@ -75,11 +75,11 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
     page.text(_MARGIN, y, f"“{pair.prompt.text}”", 15, _INK)
     y += 26
     page.text(_MARGIN, y + 30, "what the guard saw:\nthe predicted image,\nstep: likeliest glyph", 13, _QUIET)
-    looks = {look.step: look for look in report.looks if look.step is not None}
+    queries = {query.step: query for query in report.queries if query.step is not None}
     changes = dict(report.negatives)
     moments = pair.timeline[:_MOMENTS]
     for column, (step, picture) in enumerate(moments):
-        decision = looks[step].decision
+        decision = queries[step].decision
         likeliest = max(decision.probabilities, key=lambda name: decision.probabilities[name])
         found = bool(decision.findings)
         page.tile(_at(column), y, picture, _BAD if found else _QUIET)

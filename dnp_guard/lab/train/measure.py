@@ -93,7 +93,7 @@ def _vlm(rows: list[tuple[Prompt, Seen, ImageReport]]) -> dict[str, Any]:
         entry: dict[str, Any] = {}
         hits = false = seen = there = 0
         for shape in FORBIDDEN:
-            scored = [(r.looks[position].decision.probabilities[shape], shape in s.shapes) for _, s, r in rows]
+            scored = [(r.queries[position].decision.probabilities[shape], shape in s.shapes) for _, s, r in rows]
             entry[shape] = round(auc([p for p, yes in scored if yes], [p for p, yes in scored if not yes]), 4)
             seen += sum(p >= 0.5 for p, _ in scored)
             there += sum(yes for _, yes in scored)

@@ -5,29 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import VlmError
-from dnp_guard.generation.session import Request
 from dnp_guard.policy.rehearsal.course import Moment, answers, run
 from dnp_guard.policy.rehearsal.replay import replay
-from dnp_guard.types import Step
 from tests.policies import bolt, policy, star
-
-STEPS = 10
-
-
-class Host:
-    def similarity(self, step):
-        return ()
-
-    def previews(self, step):
-        return [Image.new("RGB", (8, 8))]
-
-    def apply(self, negatives):
-        """Draw nothing."""
+from tests.sampler import run as run_sampler
 
 
 class Says:
@@ -50,11 +35,7 @@ def logged(tmp_path):
     def logged(of, *probabilities):
         log = tmp_path / "audit.jsonl"
         with Guard(of, vlm=Says(probabilities), audit=log) as guard:
-            session = guard.start(Request(images=1, host={}))
-            for index in range(STEPS):
-                if session.due(index, STEPS):
-                    session.step(Step(index, STEPS, None, None), Host())
-            (outcome,) = session.final(lambda: [Image.new("RGB", (8, 8))])
+            (outcome,) = run_sampler(guard)
         return [line.data for line in read_lines(log)], outcome
 
     return logged

@@ -111,4 +111,4 @@ def _changed(policy: Policy, **changes: Any) -> Policy:
 
 def _made(image: Any, out: Any, report: ImageReport, evaluations: int, degraded: tuple[str, ...]) -> Made:
     intervened = bool(report.negatives) or report.decision in _ACTIONS
-    return Made(image, out, str(report.decision), len(report.looks), evaluations, intervened, degraded)
+    return Made(image, out, str(report.decision), len(report.queries), evaluations, intervened, degraded)
