@@ -11,7 +11,7 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmError, VlmTimeout, VlmUnavailable
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.state import Request
 from dnp_guard.types import Outcome
 from dnp_guard.vlm import Query, ScriptedBackend
 from dnp_guard.vlm.desk import Desk
