@@ -20,7 +20,7 @@ import pluggy
 from dnp_guard import hookspecs
 from dnp_guard.errors import DnpGuardError, PluginError, VlmUnavailable
 from dnp_guard.vlm.base import as_backend
-from dnp_guard.vlm.plugin import offer
+from dnp_guard.vlm.specs import offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
