@@ -181,7 +181,7 @@ class Wrapped(Backend):
 
     @property
     def _kind(self) -> str:
-        return self.wrapped._kind if isinstance(self.wrapped, Backend) else type(self.wrapped).__name__
+        return self.wrapped.info.name if isinstance(self.wrapped, Backend) else type(self.wrapped).__name__
 
     @property
     def members(self) -> tuple[Backend, ...]:

@@ -45,6 +45,11 @@ def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
 
 
 def rest_of(spec: str, rest: str, form: str) -> str:
+    """Read what follows the kind in a spec.
+
+    Raises:
+        VlmUnavailable: nothing does.
+    """
     if not rest:
         raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")
     return rest
