@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard.audit import prompt_field, prompt_key, spool_folder
-from dnp_guard.audit.write import previews
+from dnp_guard.audit import previews, prompt_field, prompt_key, spool_folder
 from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
 from dnp_guard.generation import fields, override
@@ -23,7 +22,6 @@ from dnp_guard.policy.force import admission
 from dnp_guard.policy.force.rollout import Narrowing, Rollout
 from dnp_guard.policy.force.signing import verifier
 from dnp_guard.policy.force.watch import Watch
-from dnp_guard.policy.read.calibrated import measured_on_another
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
@@ -153,7 +151,7 @@ class Guard:
         plugged = f"plugins: {', '.join(loaded)}" if loaded else None
         self.noted("policy.loaded", loaded=self._rollout.origin, reason=plugged)
         self._warn_uncalibrated()
-        late.install()
+        late.install(Guard)
 
     @property
     def policy(self) -> Policy:
@@ -367,7 +365,7 @@ class Guard:
     def _warn_uncalibrated(self) -> None:
         """Record which categories in shadow have thresholds that were measured on another model."""
         info = describe(self._backend_in_use)
-        for category in measured_on_another(self.policy, info.name, info.revision):
+        for category in admission.measured_on_another(self.policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
             self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
 
