@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard.audit import spool_folder
+from dnp_guard.audit import previews, spool_folder
 from dnp_guard.audit.redact import Redaction
-from dnp_guard.audit.write import previews
 from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused
 from dnp_guard.generation import fields, override
@@ -27,7 +26,6 @@ from dnp_guard.policy.force import admission
 from dnp_guard.policy.force.rollout import Narrowing, Rollout
 from dnp_guard.policy.force.signing import verifier
 from dnp_guard.policy.force.watch import Watch
-from dnp_guard.policy.read.calibrated import measured_on_another
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
@@ -148,7 +146,7 @@ class Guard:
         self._plugins.on_error = self._plugin_failed
         loaded = [str(plugin) for plugin in self._plugins.third_party]
         self._in_force(f"plugins: {', '.join(loaded)}" if loaded else None)
-        late.install()
+        late.install(Guard)
 
     @property
     def policy(self) -> Policy:
@@ -358,7 +356,7 @@ class Guard:
         policy, info = self.policy, self.desk.info
         self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
         self.noted("policy.loaded", loaded=self._rollout.origin, reason=reason)
-        for category in measured_on_another(policy, info.name, info.revision):
+        for category in admission.measured_on_another(policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
             self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
 

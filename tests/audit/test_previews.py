@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from dnp_guard.audit.previews import folder, forget, keep
 from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.audit.write.previews import folder, forget, keep
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 

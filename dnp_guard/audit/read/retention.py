@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
+from dnp_guard.audit.lock import locked
 from dnp_guard.audit.read.lines import is_database, read_lines
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import Event, build
-from dnp_guard.audit.write import previews
+from dnp_guard.audit.segments import segments
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.audit.write.lock import locked
-from dnp_guard.audit.write.segments import segments
 from dnp_guard.audit.write.sqlite import SqliteSink, connect
 from dnp_guard.errors import AuditError
 from dnp_guard.files import replacing

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
-from dnp_guard.policy.read.calibrated import measured_on_another
 from dnp_guard.vlm.remote.address import allowed
 
 if TYPE_CHECKING:
-    from dnp_guard.policy import Policy
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.vlm.base import Backend, BackendInfo
 
 
@@ -58,3 +58,16 @@ def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
                 f"and the backend is {info.name} {info.revision}",
                 hint="Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`.",
             )
+
+
+def measured_on_another(policy: Policy, name: str, revision: str) -> list[Category]:
+    """The categories whose thresholds were measured on another backend, or another revision, than this one.
+
+    A revision is enough to tell by, as one model has many names; where there is none, the name is compared too.
+    """
+    return [
+        category
+        for category in policy.categories
+        if (on := category.calibration) is not None
+        and (on.vlm_revision != revision or (revision == "unknown" and on.vlm != name))
+    ]

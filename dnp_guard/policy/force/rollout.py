@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
-from dnp_guard.policy import Policy, Store, as_store, load_tests, strictest
 from dnp_guard.policy.compare.diff import milder
-from dnp_guard.policy.force.store import is_folder
-from dnp_guard.policy.read.testfile import ENDING
+from dnp_guard.policy.compare.merge import strictest
+from dnp_guard.policy.force.store import Store, as_store, is_folder
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.read.testfile import ENDING, load_tests
 from dnp_guard.policy.rehearsal.cases import run_tests
 
 if TYPE_CHECKING:

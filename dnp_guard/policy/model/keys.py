@@ -11,7 +11,7 @@ from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.policy import Policy
 
 if TYPE_CHECKING:
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 Keys = Mapping[str, tuple[str, ...]]
 """Valid keys by the way to their mapping."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.compare.diff import Change
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
     from dnp_guard.policy.read.document import Document
 
 UNREADABLE = "unreadable"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from dnp_guard.policy.model.rules import Loc, Violation
+    from dnp_guard.policy.model.violation import Loc, Violation
     from dnp_guard.policy.read.document import Document
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.vlm.picture import data_url
 from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture
-from dnp_guard.vlm.remote.spoken import yes_or_no
 from dnp_guard.vlm.remote.transport import Refused
+from dnp_guard.vlm.spoken import yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
