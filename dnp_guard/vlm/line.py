@@ -55,7 +55,7 @@ class Line:
         self._of: dict[Hashable, deque[Place]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._of.values()))
+        return sum(map(len, list(self._of.values())))  # it may be read without the lock
 
     def add(self, place: Place) -> None:
         """Queue a question behind those of its turn.
