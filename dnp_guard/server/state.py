@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from dnp_guard import types
 from dnp_guard.generation.state import VERSION, State
 from dnp_guard.steering.strength import Push
 
@@ -41,5 +42,5 @@ def _plain(value: Any) -> Any:
 def _adapter() -> TypeAdapter[State]:
     adapter = TypeAdapter(State)
     # What the values' own modules import for the type checker alone.
-    adapter.rebuild(_types_namespace={"Mapping": Mapping, "Push": Push})
+    adapter.rebuild(_types_namespace={**vars(types), "Mapping": Mapping, "Push": Push})
     return adapter

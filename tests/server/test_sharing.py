@@ -65,7 +65,7 @@ def test_a_session_is_the_same_when_it_was_read_back(serve):
     for step in opened["due"][:4]:
         ask(client, opened["session"], step)
     (live,) = client.app.state.service._live.values()
-    before = live.session.state
+    before = live.driver.session.state
     assert state.loads(state.dumps(before)) == before
 
 
