@@ -1,4 +1,7 @@
-"""RFC 8785 (JSON Canonicalization Scheme): one value has exactly one sequence of bytes."""
+"""RFC 8785 (JSON Canonicalization Scheme): one value has exactly one sequence of bytes.
+
+And what a record holds of a measurement, which decisions use too, so that both can be made again from the record.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,15 @@ def canonical(value: object) -> bytes:
     except (TypeError, ValueError, RecursionError):
         return _strict(value)
     return encoded if _is_same(value, encoded) else _strict(value)
+
+
+def measured(value: float) -> float:
+    """Round a measurement to the six significant digits that records and decisions hold.
+
+    >>> measured(0.12345678)
+    0.123457
+    """
+    return float(f"{value:.6g}")
 
 
 def _strict(value: object) -> bytes:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard.audit import prompt_field, prompt_key, spool_folder
-from dnp_guard.audit.write import previews
+from dnp_guard.audit import previews, spool_folder
+from dnp_guard.audit.redact import Redaction
 from dnp_guard.audit.write.recorder import Recorder
-from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused, VlmUnavailable
+from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused
 from dnp_guard.generation import fields, override
 from dnp_guard.generation.account import Account
 from dnp_guard.generation.driver import Driver
@@ -22,36 +21,31 @@ from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.plugins import Plugins
-from dnp_guard.policy import Policy, load_policy
+from dnp_guard.policy import Policy, as_store, load_policy
 from dnp_guard.policy.force import admission
 from dnp_guard.policy.force.rollout import Narrowing, Rollout
 from dnp_guard.policy.force.signing import verifier
 from dnp_guard.policy.force.watch import Watch
-from dnp_guard.policy.read.calibrated import measured_on_another
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
-from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.canary import Watched
+from dnp_guard.vlm.desk import desk_of
 from dnp_guard.vlm.known import read_known
-from dnp_guard.vlm.opinions import Opinions
-from dnp_guard.vlm.plugin import offer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
     from dnp_guard.generation.driver import Steering
-    from dnp_guard.generation.override import Override
     from dnp_guard.generation.state import Request, State
     from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import Store
-    from dnp_guard.policy.rehearsal.course import Answer
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Asked, Backend
 
 _REASONS = 5
 """Problems of a rejected policy that are recorded."""
@@ -69,8 +63,8 @@ class Guard:
         policy: the path of a policy or of a folder of them, a shipped name such as ``"default"``, a :class:`Policy`,
             or a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
-            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
-        second_opinion: another backend, asked beside the first; what either sees is seen.
+            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``; of two,
+            :class:`~dnp_guard.vlm.either.Either` or :class:`~dnp_guard.vlm.either.AtFinal`.
         audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
         tenant: whom it serves: selects from a store, and is written to every record.
@@ -96,8 +90,7 @@ class Guard:
         self,
         policy: str | Path | Policy | Store,
         *,
-        vlm: str | Backend,
-        second_opinion: str | Backend | None = None,
+        vlm: str | Asked,
         audit: str | Path | Sink | Sequence[str | Path | Sink] | None = None,
         tenant: str | None = None,
         plugins: Iterable[str | object] = (),
@@ -107,34 +100,34 @@ class Guard:
         preview_vae: Any = None,
         probe: str | Path | None = None,
     ) -> None:
-        self.preview_vae = preview_vae
-        self._probes = Probes(probe)
-        self._asker: Opinions | None = None
-        self._second: Backend | None = None
-        self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
-        self._rollout = Rollout(
-            policy, tenant, admit=self._admit, view=self._view, verify=verifier(require_signature, tenant)
-        )
-        self._source = policy
-        self._override: Override | None = None
-        self._watch: Watch | None = None
-        self._askers: dict[int | None, Opinions] = {}
+        store = as_store(policy)  # first: it costs nothing, and says at once where a policy is wrong
         self.metrics = Metrics(registry)
-        self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
-        self._plugins = Plugins(_builtin(), named, self._plugin_failed)
-        backend = self._backend(vlm)
-        self._second = self._backend(second_opinion) if second_opinion is not None else None
-        given = ((backend, vlm), (self._second, second_opinion))
-        self._owned = [made for made, spec in given if isinstance(spec, str) and made is not None]
+        self._plugins = Plugins(_builtin(), named, lambda *_: self.metrics.degraded("plugin_error"))
+        backend = self._plugins.backend(vlm)
+        self._owned = backend if isinstance(vlm, str) else None
+        self._probes = Probes(probe)
+        self._source = policy
+        self._rollout = Rollout(
+            policy,
+            store,
+            tenant,
+            admit=partial(self._admit, backend),
+            view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whichever the test names
+            verify=verifier(require_signature, tenant),
+        )
+        self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
+        self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
+        self._override = override.Current()
         if canaries is not None:
             backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
-        self._asker = self._asker_for(backend, self.policy)
-        for each in (*self._rollout.store.all, self.policy):  # and what they are merged to
-            self._admit(each)
-        sinks = [self._sink(each) for each in _several(audit)]
-        self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
-        asked = [describe(each) for each in (backend, self._second) if each is not None]
+        self.desk = desk_of(backend)
+        self._leave = weakref.finalize(self, self.desk.close)
+        self._leave.atexit = False
+        self._tenant = tenant
+        sinks = [self._plugins.sink(each) for each in _several(audit)]
+        log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
+        self._redaction = Redaction(log, self.policy.audit.prompt)
         self._recorder = Recorder(
             sinks,
             self.metrics,
@@ -142,23 +135,18 @@ class Guard:
             {
                 "tenant": tenant,
                 "policy": fields.policy(self.policy),
-                "vlm": {
-                    "name": " + ".join(info.name for info in asked),
-                    "revision": " + ".join(info.revision for info in asked),
-                },
+                "vlm": {"name": self.desk.info.name, "revision": self.desk.info.revision},
             },
             spool=spool_folder(),
-            previews=previews.folder(self._log) if self._log is not None else None,
+            previews=previews.folder(log) if log is not None else None,
             required=self.policy.audit.required,
         )
-        self._prompt_key: bytes | None = None
-        self._redact(self.policy)
-        loaded = [str(each) for each in self._plugins.third_party]
-        self.metrics.policy_info(self.policy.name, self.policy.revision, self.policy.digest, self.policy.mode)
-        plugged = f"plugins: {', '.join(loaded)}" if loaded else None
-        self.noted("policy.loaded", loaded=self._rollout.origin, reason=plugged)
-        self._warn_uncalibrated()
-        late.install()
+        self.preview_vae = preview_vae
+        self._watch: Watch | None = None
+        self._plugins.on_error = self._plugin_failed
+        loaded = [str(plugin) for plugin in self._plugins.third_party]
+        self._in_force(f"plugins: {', '.join(loaded)}" if loaded else None)
+        late.install(Guard)
 
     @property
     def policy(self) -> Policy:
@@ -168,7 +156,7 @@ class Guard:
     @property
     def probe(self) -> Probe | None:
         """The latent probe of the policy in force; None where the policy skips nothing by one."""
-        return self._probes.of(self.policy, describe(self._backend_in_use), alone=self._second is None)
+        return self._probes.of(self.policy, self.desk.backend)
 
     @contextmanager
     def tightened(
@@ -191,9 +179,9 @@ class Guard:
         before = self._narrowing.get() or Narrowing()
         more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
         for each in more:
-            self._admit(each)
+            self._admit(self.desk.backend, each)
         narrowing = Narrowing((*before.policies, *more), region or before.region, surface or before.surface)
-        self._admit(self._rollout.current(narrowing))
+        self._admit(self.desk.backend, self._rollout.current(narrowing))
         token = self._narrowing.set(narrowing)
         try:
             yield self
@@ -217,11 +205,8 @@ class Guard:
             self.noted("policy.rejected", reason="; ".join(str(each).replace("\n", " ") for each in said[:_REASONS]))
             return False
         if changed:
-            policy = self.policy
             self.metrics.reload("loaded")
-            self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
-            self.noted("policy.loaded", loaded=self._rollout.origin)
-            self._warn_uncalibrated()
+            self._in_force()
         return changed
 
     def watch(self, every: float = 2.0) -> None:
@@ -273,7 +258,7 @@ class Guard:
     @property
     def families(self) -> tuple[Family, ...]:
         """Rows that plugins add to the table of diffusers pipelines."""
-        return tuple(row for rows in self._plugins.hook.dnp_guard_pipeline_family() for row in rows)
+        return self._plugins.families
 
     @contextmanager
     def attached(self, target: Any) -> Iterator[Self]:
@@ -303,14 +288,16 @@ class Guard:
             RequestRefused: the request needs more questions than the policy allows.
         """
         policy = policy or self.policy
-        policy = self._overridden(policy) if state is None else policy
+        if state is None:
+            policy, changed = self._override.applied(policy)
+            if changed:
+                self.noted("override", reason=changed)
         session = Session(policy, request, state, Tightening(self._plugins, policy))
         account = Account(session.state.id, policy, self._recorder, self._plugins, request.images)
-        inquiry = Inquiry(policy, self._asker_for(self._backend_in_use, policy), account.span)
-        driver = Driver(session, inquiry, account, steering)
+        driver = Driver(session, Inquiry(policy, self.desk, account.span, self._tenant), account, steering)
         if state is None:
             try:
-                driver.begin(request, self._redact(policy))
+                driver.begin(request, self._redaction.of(policy.audit.prompt))
             except RequestRefused as error:
                 self._last.set(error.report)
                 raise
@@ -335,11 +322,9 @@ class Guard:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
         if self._watch is not None:
             self._watch.close()
-        for asker in list(self._askers.values()):
-            asker.close()
-        for backend in self._owned:
-            if hasattr(backend, "close"):
-                backend.close()
+        self._leave()
+        if self._owned is not None:
+            self._owned.close()
         self._recorder.close()
 
     def __enter__(self) -> Self:
@@ -360,77 +345,27 @@ class Guard:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied pipeline shares its guard
 
-    def _asker_for(self, backend: Backend, policy: Policy) -> Opinions:
-        """The one asker of each deadline, so that a running generation keeps its own."""
-        deadline = policy.queries.deadline_ms
-        if deadline not in self._askers:
-            # Two threads may come here at once; the first one's counts.
-            self._askers.setdefault(deadline, Opinions(backend, self._second, deadline))
-        return self._askers[deadline]
+    def _admit(self, backend: Backend, policy: Policy) -> None:
+        """See that the guard can do what a policy asks."""
+        admission.refuse_backend(policy, backend)
+        admission.refuse_uncalibrated(policy, backend)
+        self._probes.of(policy, backend)
 
-    @property
-    def _backend_in_use(self) -> Backend:
-        return next(iter(list(self._askers.values()))).backend  # another thread may add one meanwhile
-
-    def _admit(self, policy: Policy) -> None:
-        if self._asker is not None:
-            admission.refuse_backend(policy, self._asker.backend)
-            admission.refuse_uncalibrated(policy, self._asker.backend)
-            self._probes.of(policy, describe(self._asker.backend), alone=self._second is None)
-        if self._second is not None:
-            admission.refuse_backend(policy, self._second)
-
-    def _warn_uncalibrated(self) -> None:
-        """Record which categories in shadow have thresholds that were measured on another model."""
-        info = describe(self._backend_in_use)
-        for category in measured_on_another(self.policy, info.name, info.revision):
+    def _in_force(self, reason: str | None = None) -> None:
+        """Tell which policy is in force, and which categories in shadow were measured on another model."""
+        policy, info = self.policy, self.desk.info
+        self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
+        self.noted("policy.loaded", loaded=self._rollout.origin, reason=reason)
+        for category in admission.measured_on_another(policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
             self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
 
-    def _view(self, spec: str, path: Path) -> Answer:
-        """Look at the image of a policy's test with the guard's own backend, whichever the test names."""
-        return looking_at(path, self._backend_in_use)
-
-    def _redact(self, policy: Policy) -> Callable[[str], Mapping[str, Any]]:
-        how = policy.audit.prompt
-        if how == "hmac" and self._prompt_key is None:
-            self._prompt_key = prompt_key(self._log)
-        return partial(prompt_field, how=how, key=self._prompt_key or b"")
-
-    def _overridden(self, policy: Policy) -> Policy:
-        found = override.in_force(override.path(), datetime.now(UTC))
-        if found != self._override:
-            self._override, before = found, self._override
-            self.noted("override", reason=str(found) if found else f"ended: {before}")
-        return override.overridden(policy, found)
-
-    def _backend(self, vlm: str | Backend) -> Backend:
-        if not isinstance(vlm, str):
-            if not callable(getattr(vlm, "ask", None)):
-                raise VlmUnavailable(
-                    f"vlm={vlm!r} has no ask(images, questions)",
-                    hint="Pass a spec such as 'glyphs', or such an object.",
-                )
-            return vlm
-        backend = self._plugins.hook.dnp_guard_vlm(spec=vlm)
-        if backend is None:
-            raise VlmUnavailable(
-                f"no backend knows the spec {vlm!r}",
-                hint=f"{offer(vlm)} A plugin that knows another has to be allowed.",
-            )
-        return backend  # type: ignore[no-any-return]
-
-    def _sink(self, audit: str | Path | Sink) -> Sink:
-        if not isinstance(audit, str | Path):
-            return audit
-        return self._plugins.hook.dnp_guard_audit_sink(spec=os.fspath(audit))  # type: ignore[no-any-return]
-
     def _plugin_failed(self, plugin: str, hook: str, error: Exception) -> None:
         self.metrics.degraded("plugin_error")
-        recorder = getattr(self, "_recorder", None)
-        if recorder is not None:
-            policy, said = self.policy, f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
-            recorder.emit("degraded", required=policy.audit.required, policy=fields.policy(policy), reason=said)
+        reason = f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
+        policy = self.policy
+        record = {"policy": fields.policy(policy), "reason": reason}
+        self._recorder.emit("degraded", required=policy.audit.required, **record)
 
 
 def _builtin() -> tuple[object, ...]:

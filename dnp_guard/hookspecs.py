@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit.write.sinks import Sink
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.families import Family
-    from dnp_guard.lab.evaluate.detectors import ImageDetector
+    from dnp_guard.lab.evaluate.detectors.base import ImageDetector
     from dnp_guard.policy import Policy
     from dnp_guard.types import Action, Decision, Finding, Step
     from dnp_guard.vlm.base import Backend

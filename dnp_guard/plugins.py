@@ -7,6 +7,7 @@ implementations is wrapped, so that one that raises is counted and stops nothing
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from functools import wraps
@@ -17,10 +18,16 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from dnp_guard import hookspecs
-from dnp_guard.errors import DnpGuardError, PluginError
+from dnp_guard.errors import DnpGuardError, PluginError, VlmUnavailable
+from dnp_guard.vlm.base import as_backend
+from dnp_guard.vlm.specs import offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from dnp_guard.audit.write.sinks import Sink
+    from dnp_guard.hosts.diffusers.families import Family
+    from dnp_guard.vlm.base import Asked, Backend
 
 ENTRY_POINTS = "dnp_guard"
 
@@ -69,7 +76,7 @@ class Plugins:
     ) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._on_error = on_error
+        self.on_error = on_error
         self.third_party: list[PluginInfo] = []
         for plugin in builtin:
             self._manager.register(plugin)
@@ -80,6 +87,35 @@ class Plugins:
     def hook(self) -> Any:
         """Call a hook by name, with keyword arguments."""
         return self._manager.hook
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Rows that plugins add to the table of diffusers pipelines."""
+        return tuple(row for rows in self.hook.dnp_guard_pipeline_family() for row in rows)
+
+    def backend(self, vlm: str | Asked) -> Backend:
+        """The backend that a spec names, or the one given.
+
+        Raises:
+            VlmUnavailable: no plugin knows the spec, it cannot be built, or the object cannot be asked.
+        """
+        built = self.hook.dnp_guard_vlm(spec=vlm) if isinstance(vlm, str) else vlm
+        if built is None:
+            raise VlmUnavailable(
+                f"no backend knows the spec {vlm!r}",
+                hint=f"{offer(str(vlm))} A plugin that knows another has to be allowed.",
+            )
+        return as_backend(built)
+
+    def sink(self, audit: str | Path | Sink) -> Sink:
+        """The audit sink that a path or a spec names, or the one given.
+
+        Raises:
+            AuditError: it cannot be opened.
+        """
+        if not isinstance(audit, str | Path):
+            return audit
+        return self.hook.dnp_guard_audit_sink(spec=os.fspath(audit))  # type: ignore[no-any-return]
 
     def _add(self, item: str | object) -> None:
         info, plugin = _load(item) if isinstance(item, str) else (PluginInfo(type(item).__name__), item)
@@ -119,9 +155,9 @@ class Plugins:
             except DnpGuardError:
                 if hook in _MAY_REFUSE:
                     raise
-                self._on_error(plugin, hook, PluginError(f"plugin {plugin!r} raised in {hook}"))
+                self.on_error(plugin, hook, PluginError(f"plugin {plugin!r} raised in {hook}"))
             except Exception as error:  # noqa: BLE001 (a plugin may raise anything)
-                self._on_error(plugin, hook, error)
+                self.on_error(plugin, hook, error)
             return None
 
         return call

@@ -19,6 +19,7 @@ from dnp_guard.audit import schema as audit_schema
 from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
 from docs.ablations import ablations
+from docs.diagrams import diagrams
 from docs.pipelines import pipelines
 from docs.policy_keys import policy
 from docs.results import pictures, results
@@ -180,7 +181,7 @@ def main() -> None:
         path = REFERENCE / name
         path.write_text(page(), encoding="utf-8")
         print(path.resolve().relative_to(REFERENCE.parents[1]))
-    for path, svg in pictures().items():
+    for path, svg in (pictures() | diagrams()).items():
         path.write_text(svg, encoding="utf-8")
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 
+import grimp
 import pytest
 
 HEAVY = ("accelerate", "diffusers", "torch", "transformers")
@@ -45,3 +47,25 @@ def test_the_probe_sees_a_heavy_library_that_is_imported():
 
 def test_the_whole_help_loads_no_heavy_library():
     assert heavy_after("from dnp_guard.cli import run; assert run(['--help']) == 0") == []
+
+
+def circle(imports):
+    """Modules that import one another in a circle; none where there is no circle."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_modules_import_one_another_in_a_circle_even_for_their_types():
+    graph = grimp.build_graph("dnp_guard", cache_dir=None)
+    imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    # A hook and a host are handed the guard that loads them, and say so in their annotations.
+    for module in graph.find_descendants("dnp_guard.hosts") | {"dnp_guard.hookspecs"}:
+        imports[module].discard("dnp_guard.guard")
+    assert circle(imports) == []
+
+
+def test_a_circle_is_found():
+    assert set(circle({"a": {"b"}, "b": {"a"}})) == {"a", "b"}

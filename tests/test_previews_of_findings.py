@@ -9,9 +9,9 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.audit.chain import parse
+from dnp_guard.audit.previews import folder
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.schema import schema
-from dnp_guard.audit.write.previews import folder
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
 from tests.sampler import denoise, finish, same, start

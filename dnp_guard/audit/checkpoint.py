@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.errors import AuditError
+from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,11 +158,10 @@ def make_key(path: str | os.PathLike[str], name: str) -> Signer:
     seed = os.urandom(32)
     signer = Signer(name, seed)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with create_private(Path(path)) as file:
+            file.write(f"{name} {base64.b64encode(seed).decode()}\n".encode())
     except OSError as error:
         raise AuditError(f"{path}: cannot make the key: {error.strerror}", hint="Give another path.") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"{name} {base64.b64encode(seed).decode()}\n")
     return signer
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, Final
 
+from dnp_guard.canonical import measured
 from dnp_guard.errors import AuditError
 
 FORMAT: Final = 1
@@ -121,8 +122,3 @@ def _float(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-
-
-def measured(value: float) -> float:
-    """A measurement as a record holds it, with six significant decimals."""
-    return float(f"{value:.6g}")

@@ -11,11 +11,14 @@ import os
 import re
 import secrets
 import stat
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from dnp_guard.errors import AuditError
+from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PromptMode = Literal["hmac", "redacted", "plain", "none"]
@@ -53,6 +56,32 @@ def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]
     return {how: hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()}
 
 
+class Redaction:
+    """What one guard's log keeps of prompts.
+
+    Args:
+        log: the audit log, beside which the key is kept.
+        how: of the policy in force; under ``hmac`` the key is read at once.
+
+    Raises:
+        AuditError: the key cannot be read or made.
+    """
+
+    def __init__(self, log: Path | None, how: PromptMode) -> None:
+        self._log = log
+        self._key = prompt_key(log) if how == "hmac" else b""
+
+    def of(self, how: PromptMode) -> Callable[[str], dict[str, str]]:
+        """Turn a prompt into the ``prompt`` object of a record, as a policy says.
+
+        Raises:
+            AuditError: a policy that was loaded later needs the key, and it cannot be read or made.
+        """
+        if how == "hmac" and not self._key:
+            self._key = prompt_key(self._log)
+        return partial(prompt_field, how=how, key=self._key)
+
+
 def key_file(log: Path) -> Path:
     """Where the key of a log is kept: ``audit.jsonl`` has ``audit.jsonl.key``."""
     return log.with_name(f"{log.name}.key")
@@ -88,9 +117,8 @@ def prompt_key(log: Path | None = None) -> bytes:
 def _create(path: Path) -> None:
     # Linked into place whole, so that of two processes starting together neither reads half of the other's key.
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with create_private(draft) as file:
             file.write(secrets.token_hex(32).encode() + b"\n")
         try:
             os.link(draft, path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from dnp_guard.audit.previews import NAME
 from dnp_guard.audit.record import FORMAT, LONGEST, Event
-from dnp_guard.audit.write.previews import NAME
 from dnp_guard.types import Action, Outcome
 
 URI: Final = f"https://dnp-guard.example/schema/audit.v{FORMAT}.json"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.generation import override as breaking
 
 
@@ -25,8 +26,10 @@ def override(
     """For a while, override every guard's `on_failure`; never that of a policy with a sensitive category."""
     if not actor.strip() or not reason.strip():
         raise typer.BadParameter("say who does this, and why.")
-    until = datetime.now(UTC) + breaking.duration(length)
+    until = datetime.now(UTC) + breaking.length(length)
     to = file or breaking.path()
+    if to is None:
+        raise DnpGuardError("this user has no home to keep an override in", hint="Name a file: --file PATH.")
     breaking.write(breaking.Override(on_failure, until, actor, reason), to)
     typer.echo(f"on_failure is {on_failure} until {until:%Y-%m-%d %H:%M:%S} UTC, for every guard that reads {to}.")
     typer.echo("Each guard records that it takes effect; policies with a sensitive category stay as they are.")

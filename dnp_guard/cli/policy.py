@@ -18,7 +18,7 @@ from dnp_guard.cli.policy_sign import sign, verify
 from dnp_guard.cli.policy_test import test
 from dnp_guard.cli.policy_words import pace, strength
 from dnp_guard.cli.policy_write import init, upgrade
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.generation.pacing import due_by_category
 from dnp_guard.policy import (
     Category,
@@ -33,7 +33,6 @@ from dnp_guard.policy import schema as policy_schema
 from dnp_guard.policy.force.store import exception_problems
 from dnp_guard.policy.read.lint import warnings
 from dnp_guard.policy.read.loading import UNREADABLE, load
-from dnp_guard.suggest import did_you_mean
 
 app = typer.Typer(help="Write, check, test, compare and roll out policies.", no_args_is_help=True)
 

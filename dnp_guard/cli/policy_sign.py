@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.errors import DnpGuardError, PolicyError
+from dnp_guard.files import create_private
 from dnp_guard.policy import as_store
 from dnp_guard.policy.force import signing
 
@@ -67,11 +67,10 @@ def verify(
 def _write_key(path: Path) -> None:
     private, public = signing.new_key()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with create_private(path) as file:
+            file.write(f"{private}\n".encode())
     except FileExistsError:
         raise DnpGuardError(f"{path} is already there", hint="Leave --new-key out to sign with it.") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(private + "\n")
     typer.echo(f"public key: {public}")
 
 

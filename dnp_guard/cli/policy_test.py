@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.policy.read.loading import UNREADABLE, shipped
 from dnp_guard.policy.read.testfile import ENDING, PolicyTests, load_tests
 from dnp_guard.policy.rehearsal.cases import Ran, as_json, run_tests
 from dnp_guard.policy.rehearsal.coverage import Coverage, coverage
 from dnp_guard.policy.rehearsal.detection import Detection, detect
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,19 +35,21 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fitted = linear_map(vae.to(device), device)
     file = file_of(vae)
+    kept = file is not None and file.exists()
     if as_json:
         print_json(
             {
                 "autoencoder": type(vae).__name__,
-                "file": str(file),
-                "kept": file.exists(),
+                "file": str(file) if file else None,
+                "kept": kept,
                 "rmse255": fitted.error,
                 "rmse255_of_one_colour": fitted.constant,
                 "pixels_a_latent": fitted.patch,
             }
         )
         return
-    typer.echo(f"{file}" if file.exists() else f"{file} could not be written; the map is fitted again when it is used")
+    place = file or "the cache"
+    typer.echo(f"{place}" if kept else f"{place} could not be written; the map is fitted again when it is used")
     typer.echo(
         f"on drawn pictures that it was not fitted to, {fitted.error:.1f} of 255 (root mean square) from what "
         f"{type(vae).__name__} decodes; the best single colour is {fitted.constant:.1f} off"

@@ -7,24 +7,22 @@ records that it takes effect, and a policy with a sensitive category takes no no
 from __future__ import annotations
 
 import json
-import os
-import re
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import duration, state_path, write_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dnp_guard.policy import Policy
 
 OnFailure = Literal["closed", "open", "last"]
 LONGEST: Final = timedelta(hours=24)
 """An override that is needed for longer is a change of policy."""
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours"}
 _VARIABLE: Final = "DNP_GUARD_OVERRIDE"
 
 
@@ -41,25 +39,23 @@ class Override:
         return f"on_failure {self.on_failure} until {self.until:%Y-%m-%dT%H:%M:%SZ} by {self.actor}: {self.reason}"
 
 
-def path() -> Path:
-    """Where the override lies: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state."""
-    if named := os.environ.get(_VARIABLE):
-        return Path(named)
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "dnp-guard" / "override.json"
+def path() -> Path | None:
+    """Where the override lies: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
+
+    None for a user without a home, for whom none can be in force.
+    """
+    return state_path("override.json", _VARIABLE)
 
 
-def duration(text: str) -> timedelta:
-    """A time such as ``30m`` or ``2h``.
+def length(text: str) -> timedelta:
+    """Read how long an override is to last, such as ``30m`` or ``2h``.
 
     Raises:
-        DnpGuardError: it is none, or longer than :data:`LONGEST`.
+        DnpGuardError: it is no length of time, nothing, or longer than :data:`LONGEST`.
     """
-    match = re.fullmatch(r"([1-9]\d{0,5})([smh])", text)
-    length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
-    if length is None or length > LONGEST:
-        raise DnpGuardError(f"{text!r} is no time up to 24 hours", hint="Write 30m, 2h or 90s.")
-    return length
+    if not timedelta(0) < (asked := duration(text)) <= LONGEST:
+        raise DnpGuardError(f"{text!r} is not up to 24 hours", hint="Write 30m, 2h or 90s.")
+    return asked
 
 
 def write(override: Override, to: Path) -> None:
@@ -75,14 +71,13 @@ def write(override: Override, to: Path) -> None:
         "actor": override.actor,
         "reason": override.reason,
     }
-    descriptor, name = tempfile.mkstemp(dir=to.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    Path(name).replace(to)
+    write_whole(to, json.dumps(data), private=True)
 
 
-def in_force(at: Path, now: datetime) -> Override | None:
+def in_force(at: Path | None, now: datetime) -> Override | None:
     """The override in force; None where there is none, it has ended, or it cannot be read."""
+    if at is None:
+        return None
     try:
         data: Any = json.loads(at.read_bytes())
         until = datetime.fromisoformat(data["until"]).astimezone(UTC)
@@ -91,6 +86,24 @@ def in_force(at: Path, now: datetime) -> Override | None:
         return None
     known = override.on_failure in get_args(OnFailure)
     return override if known and now < until <= now + LONGEST else None
+
+
+class Current:
+    """The override that a guard found last, so that a change is told once."""
+
+    def __init__(self) -> None:
+        self._found: Override | None = None
+
+    def applied(self, policy: Policy) -> tuple[Policy, str]:
+        """Look for an override and put the policy under it.
+
+        Returns:
+            The policy, and how the override changed since the last call; empty where it did not.
+        """
+        found, before = in_force(path(), datetime.now(UTC)), self._found
+        self._found = found
+        changed = "" if found == before else str(found) if found else f"ended: {before}"
+        return overridden(policy, found), changed
 
 
 def overridden(policy: Policy, override: Override | None) -> Policy:

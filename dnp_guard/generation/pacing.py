@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from dnp_guard.audit.record import measured
+from dnp_guard.canonical import measured
 from dnp_guard.policy.model.thresholds import at
 
 if TYPE_CHECKING:
@@ -59,15 +59,13 @@ def is_due(due: Sequence[int], index: int, answered: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What the answered looks of a generation mean for when it is looked at again.
+    """When to query a generation again, given its answered queries.
 
     Attributes:
-        looks: how many there were.
         waited_ms: how long the generation waited for them.
         until: the step before which nothing is due, after a quiet look.
     """
 
-    looks: int = 0
     waited_ms: float = 0.0
     until: float = 0.0
 
@@ -119,7 +117,7 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None) -> Pace:
     until = pace.until
     if queries.back_off is not None and near is not None:
         until = (step + 1) * queries.back_off.factor - 1 if near < queries.back_off.below else 0.0
-    return replace(pace, looks=pace.looks + 1, until=until)
+    return replace(pace, until=until)
 
 
 def place(step: Step) -> tuple[int, int | None]:

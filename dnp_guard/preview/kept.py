@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import threading
-from pathlib import Path
-from typing import Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from dnp_guard.files import cache_path, replacing
 from dnp_guard.preview.linear import LinearMap, fit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FOLDER_VARIABLE: Final = "DNP_GUARD_CACHE"
 _FORMAT: Final = "1"
 _IN_USE: WeakKeyDictionary[Any, LinearMap] = WeakKeyDictionary()
 _FITTING = threading.Lock()
-
-
-def cache_folder() -> Path:
-    """Where fitted maps are kept: ``DNP_GUARD_CACHE``, or ``dnp-guard`` in the user's cache."""
-    if given := os.environ.get(FOLDER_VARIABLE):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "dnp-guard"
 
 
 def linear_map(vae: Any, device: torch.device) -> LinearMap:
@@ -41,18 +36,20 @@ def linear_map(vae: Any, device: torch.device) -> LinearMap:
     with _FITTING:
         if (found := _IN_USE.get(vae)) is None:
             file = file_of(vae)
-            found = _read(file) or _kept(fit(vae, device), file)
+            found = (file and _read(file)) or _kept(fit(vae, device), file)
             _IN_USE[vae] = found
         return found
 
 
-def file_of(vae: Any) -> Path:
-    """Where the map of an autoencoder is kept."""
+def file_of(vae: Any) -> Path | None:
+    """Where the map of an autoencoder is kept: ``DNP_GUARD_CACHE``, or the user's cache; None without a home."""
+    if (folder := cache_path("", FOLDER_VARIABLE)) is None:
+        return None
     digest = hashlib.sha256(_FORMAT.encode())
     for name, value in sorted(vae.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return cache_folder() / "linear" / f"{digest.hexdigest()[:32]}.safetensors"
+    return folder / "linear" / f"{digest.hexdigest()[:32]}.safetensors"
 
 
 def _read(file: Path) -> LinearMap | None:
@@ -66,13 +63,12 @@ def _read(file: Path) -> LinearMap | None:
         return None
 
 
-def _kept(fitted: LinearMap, file: Path) -> LinearMap:
+def _kept(fitted: LinearMap, file: Path | None) -> LinearMap:
+    if file is None:
+        return fitted
     told = {"error": str(fitted.error), "constant": str(fitted.constant)}
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as whole:
-            save_file({"weight": fitted.weight, "bias": fitted.bias}, whole.name, metadata=told)
-        Path(whole.name).replace(file)
-    except OSError:
-        pass
+        with replacing(file) as draft:
+            save_file({"weight": fitted.weight, "bias": fitted.bias}, draft, metadata=told)
     return fitted

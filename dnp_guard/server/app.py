@@ -31,7 +31,7 @@ from dnp_guard.server.problems import Problem
 from dnp_guard.server.receipts import issuer
 from dnp_guard.server.service import Service
 from dnp_guard.server.settings import VARIABLE, Settings
-from dnp_guard.server.store import open_store
+from dnp_guard.server.stores import open_store
 from dnp_guard.server.tokens import Grant, Tokens
 
 if TYPE_CHECKING:

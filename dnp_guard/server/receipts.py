@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,11 +91,10 @@ def new_key(path: Path) -> str:
     _nacl()
     seed = os.urandom(32)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with create_private(path) as file:
+            file.write(base64.b64encode(seed) + b"\n")
     except OSError as error:
         raise DnpGuardError(f"{path}: {error.strerror}", hint="Give another path.") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(base64.b64encode(seed).decode() + "\n")
     return Issuer(seed, 0).public
 
 

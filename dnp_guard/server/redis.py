@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.server.store import Stored
+from dnp_guard.server.sessions import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class RedisStore:
         self._client = client
 
     def add(self, session: Stored, most: int) -> bool:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
 
         def change(pipe: Any) -> bool:
             few = bool(pipe.scard(_open(session.token)) < most)
@@ -61,12 +61,12 @@ class RedisStore:
         return bool(self._client.transaction(change, _open(session.token), value_from_callable=True))
 
     def load(self, session: str) -> Stored | None:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         text = self._client.get(_key(session))
         return Stored(**json.loads(text)) if text else None
 
     def save(self, session: Stored) -> bool:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
 
         def change(pipe: Any) -> bool:
             text = pipe.get(_key(session.id))
@@ -79,23 +79,23 @@ class RedisStore:
         return bool(self._client.transaction(change, _key(session.id), value_from_callable=True))
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         return self._taken(self._client.zrangebyscore(_ENDS, "-inf", now))
 
     def take_open(self) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         names = self._client.zrange(_ENDS, 0, -1)
         return self._taken([name for name in names if (kept := self.load(name)) and kept.status == "open"])
 
     def count(self, token: str, window: int) -> int:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         key = f"dnp_guard:count:{token}:{window}"
         with self._client.pipeline() as pipe:
             number, _ = pipe.incr(key).expire(key, _WINDOWS_S).execute()
         return int(number)
 
     def close(self) -> None:
-        """See :class:`~dnp_guard.server.store.Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         self._client.close()
 
     def _taken(self, names: Sequence[str]) -> list[Stored]:

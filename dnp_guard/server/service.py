@@ -19,7 +19,7 @@ from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
 from dnp_guard.policy import Policy, questions_per_image
 from dnp_guard.server import answers, pictures, state
 from dnp_guard.server.problems import Problem
-from dnp_guard.server.store import Stored
+from dnp_guard.server.sessions import Stored
 from dnp_guard.types import Outcome, Step
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.protocol import Finish, Open, Query
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
+    from dnp_guard.server.sessions import SessionStore
     from dnp_guard.server.settings import Limits
-    from dnp_guard.server.store import Store
     from dnp_guard.server.tokens import Grant
 
 
@@ -72,7 +72,7 @@ class Service:
     def __init__(
         self,
         guards: Guards,
-        store: Store,
+        store: SessionStore,
         limits: Limits,
         issuer: Issuer | None = None,
         clock: Callable[[], float] = time.time,

@@ -8,20 +8,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import secrets
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Grant(BaseModel):
@@ -157,11 +156,7 @@ def _load(path: Path) -> _File:
 
 def _write(path: Path, content: _File) -> None:
     document = content.model_dump(mode="json", exclude_defaults=True) | {"format": content.format}
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner only
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-    Path(name).replace(path)
+    write_whole(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n", private=True)
 
 
 def _unreadable(path: Path, error: OSError) -> DnpGuardError:

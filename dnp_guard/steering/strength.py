@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dnp_guard.audit.record import measured
+from dnp_guard.canonical import measured
 
 if TYPE_CHECKING:
     from dnp_guard.policy import Category, Policy

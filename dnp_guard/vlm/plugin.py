@@ -6,24 +6,10 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.suggest import nearest
+from dnp_guard.vlm.specs import KINDS, offer, rest_of, target
 
 if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
-
-KINDS = (
-    "glyphs",
-    "transformers:ID_OR_FOLDER",
-    "transformers-text:ID_OR_FOLDER",
-    "shieldgemma2:ID_OR_FOLDER",
-    "llavaguard:ID_OR_FOLDER",
-    "llamaguard:ID_OR_FOLDER",
-    "openai:MODEL@URL",
-    "systemone:MODEL@URL",
-    "decisions:MODEL@URL",
-    "scripted:FILE",
-)
-"""What this plugin builds, as messages list it."""
 
 
 @hookimpl
@@ -36,7 +22,7 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
         return None
     if kind in {"openai", "systemone", "decisions"}:
         return _remote(kind, *target(rest, f"{kind}:MODEL@URL"))
-    return _local(kind, _rest(spec, rest, next(known for known in KINDS if known.startswith(f"{kind}:"))))
+    return _local(kind, rest_of(spec, rest, next(known for known in KINDS if known.startswith(f"{kind}:"))))
 
 
 def _glyphs() -> Backend:
@@ -79,32 +65,3 @@ def build(spec: str) -> Backend:
     if backend is None:
         raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=offer(spec))
     return backend
-
-
-def offer(spec: str) -> str:
-    """What to write in place of a spec that no backend knows: the nearest kind, or every one.
-
-    >>> offer("transformer:Qwen/Qwen2.5-VL-3B-Instruct")
-    'Did you mean transformers:ID_OR_FOLDER?'
-    """
-    kinds = {known.partition(":")[0]: known for known in KINDS}
-    best = nearest(spec.partition(":")[0], list(kinds))
-    return f"Did you mean {kinds[best]}?" if best else f"Use {', '.join(KINDS)}."
-
-
-def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``MODEL@URL[,URL]``; a model's name may hold an ``@`` of its own.
-
-    Raises:
-        VlmUnavailable: there is no model or no address.
-    """
-    model, _, address = rest.partition("@http")
-    if not model or not address:
-        raise VlmUnavailable(f"{rest!r} names no model at an http(s) address", hint=f"Write {form}.")
-    return model, tuple(f"http{address}".split(","))
-
-
-def _rest(spec: str, rest: str, form: str) -> str:
-    if not rest:
-        raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")
-    return rest

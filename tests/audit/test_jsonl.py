@@ -9,8 +9,8 @@ import pytest
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
+from dnp_guard.audit.segments import segments
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.audit.write.segments import segments
 
 if TYPE_CHECKING:
     from pathlib import Path

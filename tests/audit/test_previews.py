@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import stat
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from dnp_guard.audit.previews import folder, forget, keep
 from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.audit.write.previews import folder, forget, keep
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
 
@@ -75,26 +76,17 @@ def test_what_cannot_be_written_is_an_error_of_the_record(tmp_path):
         keep(tmp_path / "p", R1, 0, 4, stripes())
 
 
-def test_a_torn_preview_is_not_left(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@pytest.fixture
+def full_disk():
+    """Lets the process write files of a few bytes and no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    class Full:
-        def __enter__(self):
-            return self
 
-        def __exit__(self, *_):
-            self.file.close()
-
-        write = full
-
-    def opened(path, mode, opener):
-        found = Full()
-        found.file = os.fdopen(opener(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
-        return found
-
-    monkeypatch.setattr("dnp_guard.audit.write.previews.open", opened, raising=False)
-    with pytest.raises(AuditError, match="No space left on device"):
+def test_a_torn_preview_is_not_left(tmp_path, full_disk):
+    with pytest.raises(AuditError, match="File too large"):
         keep(tmp_path / "p", R1, 0, 4, stripes())
     assert names(tmp_path / "p") == []
 

@@ -32,7 +32,7 @@ AFTER_THE_FIRST = dict.fromkeys(("429, Retry-After in time", "429, Retry-After t
 
 
 def run(guard):
-    """Run two steps, both looked at where the first look fails; the outcome, and how long each look took, in ms."""
+    """Run two steps, the second asked about where the first query fails; the outcome, and how long each query took."""
     driver, waits = start(guard), []
     for index in range(2):
         if driver.due(index, 2):

@@ -53,12 +53,16 @@ def test_a_policy_with_a_sensitive_category_is_never_overridden():
     assert override.overridden(of, OPEN) is of
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("2h", 7200), ("90s", 90), ("24h", 86400)])
-def test_a_duration_is_a_number_and_a_unit(text, seconds):
-    assert override.duration(text).total_seconds() == seconds
+def test_without_a_home_none_is_in_force():
+    assert override.in_force(None, NOW) is None
 
 
-@pytest.mark.parametrize("text", ["", "30", "m", "0m", "25h", "-1m", "1d", "1.5h"])
-def test_what_is_no_duration_or_too_long_is_refused(text):
-    with pytest.raises(DnpGuardError, match="no time up to 24 hours"):
-        override.duration(text)
+@pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("24h", 86400)])
+def test_an_override_may_last_a_day(text, seconds):
+    assert override.length(text).total_seconds() == seconds
+
+
+@pytest.mark.parametrize("text", ["0m", "25h", "2d"])
+def test_an_override_of_no_time_or_over_a_day_is_refused(text):
+    with pytest.raises(DnpGuardError, match="not up to 24 hours"):
+        override.length(text)

@@ -7,7 +7,8 @@ import pytest
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import Policy, load_policy, strictest
 from dnp_guard.policy.compare.diff import changes
-from dnp_guard.policy.read.calibrated import MAX_CALIBRATION, measured_on_another
+from dnp_guard.policy.force.admission import measured_on_another
+from dnp_guard.policy.read.calibrated import MAX_CALIBRATION
 from dnp_guard.policy.read.loading import load
 
 POLICY = """\

@@ -37,7 +37,7 @@ def admit_all(policy):
 
 
 def rollout(source, tenant=None, **arguments):
-    return Rollout(source, tenant, **{"admit": admit_all, "view": None, **arguments})
+    return Rollout(source, as_store(source), tenant, **{"admit": admit_all, "view": None, **arguments})
 
 
 def edit(path, old, new):

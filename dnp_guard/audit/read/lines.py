@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
 
 from dnp_guard.audit.chain import LONGEST_LINE
-from dnp_guard.audit.write.lock import locked
-from dnp_guard.audit.write.segments import segments
+from dnp_guard.audit.lock import locked
+from dnp_guard.audit.segments import segments
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

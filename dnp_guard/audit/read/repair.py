@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import AuditError
+from dnp_guard.files import create_private
 
 
 def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
@@ -25,7 +26,7 @@ def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
         AuditError: a file cannot be read or written, or ``to`` is there already.
     """
     try:
-        with open(to, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with create_private(Path(to)) as file:
             copied = 0
             for line in read_lines(path):
                 if line.data.endswith(b"\n"):

@@ -7,23 +7,23 @@ A tombstone says which places the purged records had and between which hashes. I
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
+from dnp_guard.audit.lock import locked
 from dnp_guard.audit.read.lines import is_database, read_lines
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import Event, build
-from dnp_guard.audit.write import previews
+from dnp_guard.audit.segments import segments
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.audit.write.lock import locked
-from dnp_guard.audit.write.segments import segments
 from dnp_guard.audit.write.sqlite import SqliteSink, connect
 from dnp_guard.errors import AuditError
+from dnp_guard.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -122,7 +122,7 @@ def purge(path: Path, before: str) -> Purged:
             _rewrite_database(path, again)
         else:
             for file in _files(path):
-                _rewrite_file(file, path, again)
+                _rewrite_file(file, again)
             _remove_fragments(path, before)
     oldest = datetime.fromisoformat(before).timestamp()
     previews.purge(previews.folder(path), gone=plan.gone, staying=plan.staying, held=plan.held, before=oldest)
@@ -192,23 +192,17 @@ def _announce(path: Path, before: str, plan: _Plan) -> None:
     sink.close()
 
 
-def _rewrite_file(file: Path, log: Path, plan: _Plan) -> None:
-    draft = file.with_name(f"{log.name}.purge-{secrets.token_hex(4)}")
+def _rewrite_file(file: Path, plan: _Plan) -> None:
     try:
         with file.open("r+b") as old, locked(old.fileno()):
             if not os.path.samestat(os.fstat(old.fileno()), file.stat()):
                 raise AuditError(f"{file}: the log was rotated meanwhile", hint="Run the purge again.")
-            with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as new:
+            with replacing(file, private=True) as draft, draft.open("wb") as new:
                 new.writelines(line for line, _ in plan.lines(map(_parsed, old)))
-                new.flush()
-                os.fsync(new.fileno())
-            draft.replace(file)
     except OSError as error:
         raise AuditError(
             f"{file}: cannot be purged: {error.strerror}", hint="Let this user write the folder, and run it again."
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _rewrite_database(path: Path, plan: _Plan) -> None:

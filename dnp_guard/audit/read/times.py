@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from dnp_guard.errors import AuditError
+from dnp_guard.errors import AuditError, DnpGuardError
+from dnp_guard.files import duration
 
-_UNITS: Final = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 def period(text: str) -> timedelta:
-    """A period such as ``90d``, ``36h``, ``30m`` or ``2w``; days where there is no unit.
+    """Read a length of time such as ``90d`` or ``36h``; days where there is no unit.
 
     Raises:
-        AuditError: it is none.
+        DnpGuardError: it is none.
 
-    >>> period("2w").days
-    14
+    >>> period("90").days
+    90
     """
-    match = re.fullmatch(r"(\d{1,6})([dhmw]?)", text.strip())
-    if match is None:
-        raise AuditError(f"{text!r} is not a period", hint="Write 90d, 36h, 30m or 2w.")
-    return timedelta(**{_UNITS[match[2] or "d"]: int(match[1])})
+    return duration(f"{text}d" if text.strip().isdecimal() else text)
 
 
 def moment(text: str, now: datetime | None = None) -> str:
@@ -40,9 +38,9 @@ def moment(text: str, now: datetime | None = None) -> str:
     except ValueError:
         try:
             time = (now or datetime.now(UTC)) - period(text)
-        except AuditError as error:
+        except DnpGuardError as error:
             raise AuditError(
-                f"{text!r} is neither a time nor a period", hint="Write 2026-01-31, 2026-01-31T12:00 or 7d."
+                f"{text!r} is neither a time nor a length of time", hint="Write 2026-01-31, 2026-01-31T12:00 or 7d."
             ) from error
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -14,8 +14,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal, tombstone
-from dnp_guard.audit.write.lock import locked
-from dnp_guard.audit.write.segments import segment, segments
+from dnp_guard.audit.lock import locked
+from dnp_guard.audit.segments import segment, segments
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from dnp_guard.audit.write.checkpointed import EVERY, CheckpointedSink
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.audit.write.streams import OtelSink, StreamSink
-from dnp_guard.errors import AuditError
+from dnp_guard.errors import AuditError, nearest
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.record import Event, build
-from dnp_guard.audit.write import previews
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.audit.write.outlet import Outlet
 from dnp_guard.audit.write.spool import Spool

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.chain import parse
 from dnp_guard.canonical import canonical
+from dnp_guard.files import state_path
 
 if sys.platform != "win32":
     import fcntl
@@ -33,12 +34,12 @@ LARGEST: Final = 64 << 20
 FOLDER_VARIABLE: Final = "DNP_GUARD_SPOOL"
 
 
-def spool_folder() -> Path:
-    """Where records wait for a sink that fails: ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state."""
-    if given := os.environ.get(FOLDER_VARIABLE):
-        return Path(given)
-    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(state) / "dnp-guard" / "spool"
+def spool_folder() -> Path | None:
+    """Where records wait for a sink that fails: ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state.
+
+    None for a user without a home: they wait in memory.
+    """
+    return state_path("spool", FOLDER_VARIABLE)
 
 
 class Spool:

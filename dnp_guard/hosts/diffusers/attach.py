@@ -32,11 +32,15 @@ _GUARDED: WeakSet[Any] = WeakSet()
 """Every guarded pipeline: another one that is made of the same parts is not guarded, and says so."""
 
 
-def put_attribute() -> None:
-    """Give every pipeline the attribute, and an ear for parts that it shares with a guarded one, once."""
+def put_attribute(guards: type) -> None:
+    """Give every pipeline the attribute, and an ear for parts that it shares with a guarded one, once.
+
+    Args:
+        guards: the class of what may be put there.
+    """
     if isinstance(DiffusionPipeline.__dict__.get(ATTRIBUTE), _Attribute):
         return
-    setattr(DiffusionPipeline, ATTRIBUTE, _Attribute())
+    setattr(DiffusionPipeline, ATTRIBUTE, _Attribute(guards))
     plain = DiffusionPipeline.register_modules
 
     @wraps(plain)
@@ -100,7 +104,7 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
         guard.noted("guard.attached", host=target)
 
 
-def put_refusal() -> None:
+def put_refusal(_guards: type) -> None:
     """Let modular pipelines refuse a guard, rather than take it for an attribute of their own."""
     from diffusers.modular_pipelines.modular_pipeline import ModularPipeline  # noqa: PLC0415 (only where it is used)
 
@@ -124,13 +128,14 @@ class _Refusal:
 class _Attribute:
     """``callback_on_step_end`` of a pipeline: the attached guard, or None."""
 
+    def __init__(self, guards: type) -> None:
+        self._guards = guards
+
     def __get__(self, pipe: DiffusionPipeline | None, owner: type) -> Any:
         return self if pipe is None else guard_of(pipe)
 
     def __set__(self, pipe: DiffusionPipeline, value: Guard | None) -> None:
-        from dnp_guard.guard import Guard  # noqa: PLC0415 (the guard imports this package)
-
-        if value is not None and not isinstance(value, Guard):
+        if value is not None and not isinstance(value, self._guards):
             raise TypeError(
                 f"callback_on_step_end = {value!r}: diffusers ignores this attribute unless it is a dnp_guard.Guard; "
                 "pass an ordinary callback to the call, pipe(…, callback_on_step_end=…)"

@@ -19,21 +19,26 @@ _MODULES = {
 """Where a pipeline class is defined, and what of ``attach`` is run once it is."""
 
 
-def install() -> None:
-    """Make ``pipe.callback_on_step_end = guard`` work for every pipeline, without importing diffusers."""
+def install(guards: type) -> None:
+    """Make ``pipe.callback_on_step_end = guard`` work for every pipeline, without importing diffusers.
+
+    Args:
+        guards: the class of what may be put there.
+    """
     waiting = {finder.module for finder in sys.meta_path if isinstance(finder, _Finder)}
     for module in _MODULES:
         if module in sys.modules:
-            _put(module)
+            _put(module, guards)
         elif module not in waiting:
-            sys.meta_path.insert(0, _Finder(module))
+            sys.meta_path.insert(0, _Finder(module, guards))
 
 
 class _Finder(MetaPathFinder):
     """Finds one module the ordinary way, and runs one function after it was loaded."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, guards: type) -> None:
         self.module = module
+        self.guards = guards
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,10 +64,10 @@ class _Loader(Loader):
         module.__loader__ = self._loader
         if self._finder in sys.meta_path:  # once loaded it is needed no more; an import that failed comes again
             sys.meta_path.remove(self._finder)
-        _put(self._finder.module)
+        _put(self._finder.module, self._finder.guards)
 
 
-def _put(module: str) -> None:
+def _put(module: str, guards: type) -> None:
     from dnp_guard.hosts.diffusers import attach  # noqa: PLC0415 (imports diffusers)
 
-    getattr(attach, _MODULES[module])()
+    getattr(attach, _MODULES[module])(guards)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import write_whole
 from dnp_guard.lab.evaluate import outputs, table
 from dnp_guard.lab.evaluate.ablations import ABLATIONS
 from dnp_guard.lab.evaluate.detectors import describe
 from dnp_guard.lab.evaluate.journal import Journal
-from dnp_guard.lab.evaluate.journal import replace as write
 from dnp_guard.lab.evaluate.plan import UNGUARDED, Column
 from dnp_guard.lab.evaluate.report import HEADINGS, cells
 from dnp_guard.lab.evaluate.runner import World, here, run
@@ -71,8 +71,8 @@ def measure(
         journal = Journal(out / folder_of(each), identity)
         run(of, journal, here(world), begin(each))
         found += [{"ablation": each.name, **line} for line in _lines(of, world, journal)]
-    write(out / FILE, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write(out / PAGE, markdown(found, ablations))
+    write_whole(out / FILE, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(out / PAGE, markdown(found, ablations))
     return found
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.policy import Policy
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import write_whole
 from dnp_guard.lab.evaluate.rows import Row, Timing
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Journal:
     def _plan(self, plan: dict[str, Any]) -> dict[str, Any]:
         path = self.folder / PLAN
         if not path.exists():
-            replace(path, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+            write_whole(path, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
             return plan
         before = _read_plan(path)
         if difference := _difference(before, plan):
@@ -129,16 +130,6 @@ def _difference(before: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     now = json.loads(json.dumps(plan))  # what was written went through JSON, in which a tuple is a list
     other = [name for name in {**now, **before} if name != "date" and now.get(name) != before.get(name)]
     return f"{other[0]} was {before.get(other[0])!r} and is {now.get(other[0])!r}" if other else ""
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _append(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard._version import __version__
+from dnp_guard.files import replacing, write_whole
 from dnp_guard.lab.evaluate import report, table
 from dnp_guard.lab.evaluate.detectors import describe
-from dnp_guard.lab.evaluate.journal import replace
 from dnp_guard.lab.evaluate.method_sheet import draw_method_sheet
 from dnp_guard.lab.evaluate.runner import SHEET
 from dnp_guard.lab.evaluate.targets import called, targets
@@ -105,18 +105,18 @@ def write(
     text = json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = [folder / "results.json", *([results] if results else [])]
     for path in files:
-        replace(path, text)
+        write_whole(path, text)
     lacking = _parquet(folder / "results.parquet", rows)
     files += [] if lacking else [folder / "results.parquet"]
     sheets = _sheets(journal, rows)
     plots = report.plots(lines)
     for name, svg in plots:
-        replace(folder / f"{name}.svg", svg + "\n")
+        write_whole(folder / f"{name}.svg", svg + "\n")
     pictures = {f"Pareto plot: {name}": f"{name}.svg" for name, _ in plots} | {
         f"{name}: a row a method, a column a seed": path.name for name, path in sheets.items()
     }
-    replace(folder / "report.md", report.markdown(lines, COMMAND, pictures))
-    replace(folder / "report.html", report.html(lines, COMMAND, {name: path.name for name, path in sheets.items()}))
+    write_whole(folder / "report.md", report.markdown(lines, COMMAND, pictures))
+    write_whole(folder / "report.html", report.html(lines, COMMAND, {name: path.name for name, path in sheets.items()}))
     files += [*(folder / f"{name}.svg" for name, _ in plots), *sheets.values()]
     return Written(lines, (*files, folder / "report.md", folder / "report.html"), lacking)
 
@@ -127,9 +127,8 @@ def _parquet(path: Path, rows: Sequence[Row]) -> str:
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
         return f"{path.name} was not written: pip install 'dnp-guard[parquet]'. The same rows are in rows.jsonl."
-    new = path.with_name(f"{path.name}.new")
-    parquet.write_table(pa.Table.from_pylist([row.to_json() for row in rows]), new)
-    new.replace(path)
+    with replacing(path) as draft:
+        parquet.write_table(pa.Table.from_pylist([row.to_json() for row in rows]), draft)
     return ""
 
 

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import distributed, multiprocessing, nn
 
+from dnp_guard.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -178,9 +180,8 @@ class _State:
                 for parameter, mean in zip(self._parameters, self._average, strict=True):
                     parameter.data.copy_(mean)
             saved["result"] = [module.state_dict() for module in self._modules]
-        partial = checkpoint.with_suffix(".part")
-        torch.save(saved, partial)
-        partial.replace(checkpoint)
+        with replacing(checkpoint) as draft:
+            torch.save(saved, draft)
 
 
 class _Report:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
-from dnp_guard.policy import Policy, Store, as_store, load_tests, strictest
 from dnp_guard.policy.compare.diff import milder
-from dnp_guard.policy.force.store import is_folder
-from dnp_guard.policy.read.testfile import ENDING
+from dnp_guard.policy.compare.merge import strictest
+from dnp_guard.policy.force.store import Store, as_store, is_folder
+from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.read.testfile import ENDING, load_tests
 from dnp_guard.policy.rehearsal.cases import run_tests
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Rollout:
     """What is in force, and the way for something else to be.
 
     Args:
-        source: a store, a policy, a path or a shipped name.
+        source: a store, a policy, a path or a shipped name, to read again on a reload.
+        store: what the source holds now.
         tenant: whom the guard serves.
         admit: raises where the guard cannot do what a policy asks.
         view: has a backend look at the images of tests.
@@ -95,6 +97,7 @@ class Rollout:
     def __init__(
         self,
         source: str | Path | Policy | Store,
+        store: Store,
         tenant: str | None,
         *,
         admit: Callable[[Policy], None],
@@ -104,10 +107,9 @@ class Rollout:
     ) -> None:
         self._source, self._tenant = source, tenant
         self._admit, self._view, self._verify, self._clock = admit, view, verify, clock
-        store = as_store(source)
         self._check(store)
         self._now = _InForce(store, Origin())
-        self.current()
+        admit(self.current())  # what several are merged to
         self._now = replace(self._now, origin=self._origin(None, store, self._take(store)))
 
     @property

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.files import state_path, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _VARIABLE = "DNP_GUARD_SERIALS"
 
 
 def path() -> Path:
-    """Where serials are kept: ``$DNP_GUARD_SERIALS``, or a file among the user's state."""
-    if named := os.environ.get(_VARIABLE):
-        return Path(named)
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "dnp-guard" / "serials.json"
+    """Where serials are kept: ``$DNP_GUARD_SERIALS``, or a file among the user's state.
+
+    Raises:
+        DnpGuardError: the user has no home to keep them in.
+    """
+    if (file := state_path("serials.json", _VARIABLE)) is None:
+        raise DnpGuardError(
+            "this user has no home to keep the serials of signed policies in", hint=f"Name a file in {_VARIABLE}."
+        )
+    return file
 
 
 def key_of(public: str, name: str, tenant: str) -> str:
@@ -47,10 +53,7 @@ def keep(file: Path, key: str, serial: int) -> None:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            json.dump({**kept, key: serial}, out)
-        Path(name).replace(file)
+        write_whole(file, json.dumps({**kept, key: serial}), private=True)
     except OSError as error:
         hint = f"Make {file.parent} writable, or name another file in {_VARIABLE}."
         raise DnpGuardError(f"{file}: the serial of a policy cannot be kept: {error.strerror}", hint=hint) from error

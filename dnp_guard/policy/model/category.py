@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from dnp_guard.policy.model.calibration import Calibration  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.model.placeholders import placeholders, render
 from dnp_guard.policy.model.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.thresholds import StepRange, Threshold
-from dnp_guard.policy.read.calibrated import Calibration  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.types import Action
 
 AnyAction = Literal[Action.MONITOR, Action.STEER, Action.BLUR, Action.BLOCK]

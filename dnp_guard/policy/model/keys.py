@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import BaseModel
 
+from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.policy import Policy
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 Keys = Mapping[str, tuple[str, ...]]
 """Valid keys by the way to their mapping."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -11,11 +11,12 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dnp_guard.canonical import canonical
+from dnp_guard.policy.model import rules
 from dnp_guard.policy.model.category import Category, Rule
 from dnp_guard.policy.model.fields import Identifier, Line, PolicyModel, Text
-from dnp_guard.policy.model.rules import violations
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
 
 BROKEN_RULES = "policy_rules"
@@ -121,7 +122,7 @@ class Policy(PolicyModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if broken := tuple(violations(self)):
+        if broken := tuple(_violations(self)):
             summary = "; ".join(violation.message for violation in broken)
             raise PydanticCustomError(BROKEN_RULES, "{summary}", {"summary": summary, "violations": broken})
         return self
@@ -158,6 +159,34 @@ class Policy(PolicyModel):
     def vocabulary(self) -> tuple[str, ...]:
         """Every word or phrase that may be injected, once each, in policy order."""
         return tuple(dict.fromkeys(word for category in self.categories for word in category.words(category.terms)))
+
+
+def _violations(policy: Policy) -> Iterator[Violation]:
+    """Every rule between fields that a policy breaks."""
+    queries, categories = policy.queries, policy.categories
+    if policy.extends is not None:
+        yield Violation(
+            "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
+        )
+    yield from rules.steps(queries, categories)
+    yield from rules.templates(policy.question)
+    yield from rules.replacing(policy.guidance, categories)
+    yield from rules.ids(categories)
+    for index, category in enumerate(categories):
+        at: Loc = ("categories", index)
+        yield from rules.words(category, at)
+        yield from rules.actions(category, at, final=queries.final)
+        if category.sensitive:
+            yield from rules.sensitive(
+                category,
+                at,
+                mode=policy.mode,
+                on_failure=policy.on_failure,
+                prompt=policy.audit.prompt,
+                final=queries.final,
+            )
+    yield from rules.combinations(policy.rules, categories)
+    yield from rules.unknown_categories(categories, policy.floor, policy.exceptions or ())
 
 
 def _still_present(category: Any) -> Any:

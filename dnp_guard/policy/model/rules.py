@@ -3,73 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.placeholders import ALLOWED_TEMPLATE, NEGATIVE, TEMPLATE, placeholders
-from dnp_guard.suggest import did_you_mean
+from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from dnp_guard.policy.model.category import Category
-    from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.settings import CategoryQueries, Queries
-
-Loc = tuple[str | int, ...]
-"""The way to a value from the top of a policy: keys and positions in lists."""
+    from dnp_guard.policy.model.category import Category, Rule
+    from dnp_guard.policy.model.scope import Floor, PolicyException
+    from dnp_guard.policy.model.settings import CategoryQueries, Guidance, Queries, QuestionTemplate
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A rule that a policy breaks.
-
-    Attributes:
-        code: a stable kebab-case name of the rule.
-        loc: where a reader would mend it.
-        message: what is wrong.
-        hint: what to do.
-        also: the other values the rule is about; where one of them is wrong in itself, the rule says nothing.
-    """
-
-    code: str
-    loc: Loc
-    message: str
-    hint: str = ""
-    also: tuple[Loc, ...] = ()
-
-
-def violations(policy: Policy) -> Iterator[Violation]:
-    """Every rule between fields that a policy breaks."""
-    if policy.extends is not None:
-        yield Violation(
-            "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
-        )
-    yield from _steps(policy)
-    yield from _templates(policy)
-    yield from _replace(policy)
-    yield from _ids(policy)
-    for index, category in enumerate(policy.categories):
-        at: Loc = ("categories", index)
-        yield from _words(category, at)
-        yield from _actions(category, at, final=policy.queries.final)
-        if category.sensitive:
-            yield from _sensitive(policy, category, at)
-    yield from _rules(policy)
-    yield from _rollout(policy)
-
-
-def _rollout(policy: Policy) -> Iterator[Violation]:
-    by_id = {category.id: category for category in policy.categories}
-    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
-    locked = policy.floor.locked if policy.floor else ()
+def unknown_categories(
+    categories: Sequence[Category], floor: Floor | None, exceptions: Sequence[PolicyException]
+) -> Iterator[Violation]:
+    """What is locked or excepted is a category of the policy, and nothing locked or sensitive is excepted."""
+    by_id = {category.id: category for category in categories}
+    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
+    locked = floor.locked if floor else ()
     named: list[tuple[Loc, str]] = [(("floor", "locked", index), name) for index, name in enumerate(locked)]
-    named += [
-        (("exceptions", index, "category"), exception.category)
-        for index, exception in enumerate(policy.exceptions or ())
-    ]
+    named += [(("exceptions", index, "category"), exception.category) for index, exception in enumerate(exceptions)]
     for loc, name in named:
         if name not in by_id:
             hint = did_you_mean(name, list(by_id), "`{}`")
@@ -84,24 +42,25 @@ _LESS = ("skip_probe", "budget_ms", "back_off")
 """Keys of ``queries`` by which a due step may go without a look, so that an early one could be the last."""
 
 
-def _steps(policy: Policy) -> Iterator[Violation]:
-    if not policy.queries.steps and not policy.queries.final:
+def steps(queries: Queries, categories: Sequence[Category]) -> Iterator[Violation]:
+    """Steps rise and lie within the run, and whatever leaves queries out leaves the final one."""
+    if not queries.steps and not queries.final:
         at: Loc = ("queries", "steps")
         yield Violation(
             "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
         )
     for key in _LESS:
-        if getattr(policy.queries, key) is not None and not policy.queries.final:
+        if getattr(queries, key) is not None and not queries.final:
             message = f"`{key}` needs the final look, which never is skipped, and `queries` has `final: false`"
             final: tuple[Loc, ...] = (("queries", "final"),)
             yield Violation("skip-without-final", ("queries", key), message, "Leave it out.", final)
-    yield from _rising(policy.queries, ("queries",))
-    for index, category in enumerate(policy.categories):
+    yield from _rising(queries, ("queries",))
+    for index, category in enumerate(categories):
         if category.queries is None:
             continue
         loc: Loc = ("categories", index, "queries")
         yield from _rising(category.queries, loc)
-        if not policy.queries.final:
+        if not queries.final:
             message = "steps of a category's own need the final look, and `queries` has `final: false`"
             yield Violation("own-steps-without-final", loc, message, "Leave them out.", (("queries", "final"),))
 
@@ -140,9 +99,9 @@ def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violatio
             )
 
 
-def _templates(policy: Policy) -> Iterator[Violation]:
+def templates(question: QuestionTemplate) -> Iterator[Violation]:
+    """The templates of questions have the placeholders they need, and no others."""
     at: Loc = ("question",)
-    question = policy.question
     yield from _unknown(question.template, (*at, "template"), TEMPLATE)
     yield from _unknown(question.allowed_template, (*at, "allowed_template"), ALLOWED_TEMPLATE)
     for key, text, names in (
@@ -167,36 +126,39 @@ def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
             yield Violation("unknown-placeholder", loc, f"unknown placeholder `${{{name}}}`", hint)
 
 
-def _replace(policy: Policy) -> Iterator[Violation]:
-    if policy.guidance.mode != "replace":
+def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
+    """Guidance in the host's own negative has no settings of a negative apart."""
+    if guidance.mode != "replace":
         return
     also: tuple[Loc, ...] = (("guidance", "mode"),)
     hint = "`mode: replace` works at the host's own scale. Leave it out, or use `mode: separate`."
     for key in ("scale", "strength"):
-        if getattr(policy.guidance, key) is not None:
+        if getattr(guidance, key) is not None:
             yield Violation(
                 "replace-with-scale", ("guidance", key), f"`{key}` has no meaning in `mode: replace`", hint, also
             )
     hint_branch = "`mode: replace` evaluates no negative of its own. Leave it out, or use `mode: separate`."
     for key in ("mask", "reuse", "batched"):
-        if getattr(policy.guidance, key) is not None:
+        if getattr(guidance, key) is not None:
             message = f"`{key}` has no meaning in `mode: replace`"
             yield Violation("replace-without-branch", ("guidance", key), message, hint_branch, also)
-    for index, category in enumerate(policy.categories):
+    for index, category in enumerate(categories):
         if category.guidance is not None:
             loc = ("categories", index, "guidance", "scale")
             yield Violation("replace-with-scale", loc, "`scale` has no meaning in `mode: replace`", hint, also)
 
 
-def _ids(policy: Policy) -> Iterator[Violation]:
+def ids(categories: Sequence[Category]) -> Iterator[Violation]:
+    """Each category has an id of its own."""
     first: dict[str, int] = {}
-    for index, category in enumerate(policy.categories):
+    for index, category in enumerate(categories):
         if first.setdefault(category.id, index) != index:
             message = f"category `{category.id}` is already there, as number {first[category.id] + 1}"
             yield Violation("duplicate-category", ("categories", index, "id"), message, "Ids are unique.")
 
 
-def _words(category: Category, at: Loc) -> Iterator[Violation]:
+def words(category: Category, at: Loc) -> Iterator[Violation]:
+    """The words of a category are listed once, with placeholders only where they are replaced."""
     for index, entry in enumerate(category.negative):
         yield from _unknown(entry, (*at, "negative", index), NEGATIVE)
     for key in ("look_for", "allowed"):
@@ -223,7 +185,8 @@ def _repeated(items: Iterable[str]) -> list[str]:
     return [item for item, count in Counter(items).items() if count > 1]
 
 
-def _actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
+def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
+    """What a category does can be done, and is strict enough for how bad it is."""
     severity, still_present = (*at, "severity"), (*at, "still_present")
     if category.action is Action.STEER and not category.negative and not category.sensitive:
         also: tuple[Loc, ...] = ((*at, "negative"), (*at, "sensitive"))
@@ -259,31 +222,35 @@ def _actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]
         )
 
 
-def _sensitive(policy: Policy, category: Category, at: Loc) -> Iterator[Violation]:
+def sensitive(
+    category: Category, at: Loc, *, mode: str, on_failure: str, prompt: str, final: bool
+) -> Iterator[Violation]:
+    """A sensitive category is always blocked, and never in shadow, calibrated on or recorded plainly."""
     if category.calibration is not None:
         message = f"sensitive category `{category.id}` is not calibrated on"
         yield Violation("sensitive", (*at, "calibration"), message, "Leave it out.", ((*at, "sensitive"),))
     wrong: list[tuple[bool, Loc, str]] = [
         (category.action is not Action.BLOCK, (*at, "action"), "action: block"),
         (category.still_present is not Action.BLOCK, (*at, "still_present"), "still_present: block"),
-        (policy.on_failure != "closed", ("on_failure",), "on_failure: closed"),
-        (policy.mode == "shadow", ("mode",), "mode: enforce"),
+        (on_failure != "closed", ("on_failure",), "on_failure: closed"),
+        (mode == "shadow", ("mode",), "mode: enforce"),
         (category.mode == "shadow", (*at, "mode"), "mode: enforce"),
-        (policy.audit.prompt == "plain", ("audit", "prompt"), "audit: {prompt: hmac}"),
+        (prompt == "plain", ("audit", "prompt"), "audit: {prompt: hmac}"),
     ]
     for is_wrong, loc, required in wrong:
         if not is_wrong:
             continue
-        if loc[-1] == "still_present" and not policy.queries.final:
+        if loc[-1] == "still_present" and not final:
             loc, required = ("queries", "final"), "queries: {final: true}"  # noqa: PLW2901 (the place to mend it)
         message = f"sensitive category `{category.id}` requires `{required}`"
         yield Violation("sensitive", loc, message, f"Write `{required}`.", ((*at, "sensitive"), (*at, "id")))
 
 
-def _rules(policy: Policy) -> Iterator[Violation]:
-    by_id = {category.id: (index, category) for index, category in enumerate(policy.categories)}
-    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(policy.categories)))
-    for index, rule in enumerate(policy.rules):
+def combinations(listed: Sequence[Rule], categories: Sequence[Category]) -> Iterator[Violation]:
+    """A rule names categories of the policy, once each, and can do what it says."""
+    by_id = {category.id: (index, category) for index, category in enumerate(categories)}
+    ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
+    for index, rule in enumerate(listed):
         at: Loc = ("rules", index)
         for position, name in enumerate(rule.all):
             if name not in by_id:

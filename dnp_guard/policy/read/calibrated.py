@@ -3,54 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dnp_guard.policy.model.fields import PolicyModel, Probability, Text
+from dnp_guard.errors import did_you_mean
+from dnp_guard.policy.model.fields import Probability, Text
 from dnp_guard.policy.model.thresholds import StepRange, joined
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dnp_guard.policy.model.category import Category
-    from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
     from dnp_guard.policy.read.document import Document
 
 MAX_CALIBRATION = 4 * 1024 * 1024
 """Bytes of a calibration file; the curves are most of it."""
-
-
-class Calibrated(PolicyModel):
-    """Which model a category's thresholds were measured on.
-
-    Attributes:
-        file: as the policy names it.
-        vlm: the name of the backend.
-        vlm_revision: its revision; another one's answers are not worth the same.
-    """
-
-    file: Text
-    vlm: Text
-    vlm_revision: Text
-
-    def __str__(self) -> str:
-        return f"{self.vlm} {self.vlm_revision} ({self.file})"
-
-
-def _read_before(value: Any) -> Any:
-    if isinstance(value, str):
-        raise PydanticCustomError("calibration", "Input should be what a calibration file beside the policy says")
-    return value
-
-
-Calibration = Annotated[
-    Calibrated | None, BeforeValidator(_read_before), WithJsonSchema({"type": "string", "minLength": 1})
-]
-"""What a policy file writes as the name of a file, and a policy holds as what that file says."""
 
 
 class _Range(BaseModel):
@@ -74,19 +42,6 @@ class _File(BaseModel):
     format: Literal[1]
     vlm: _Backend
     categories: dict[str, Annotated[tuple[_Range, ...], Field(min_length=1, max_length=100)]]
-
-
-def measured_on_another(policy: Policy, name: str, revision: str) -> list[Category]:
-    """The categories whose thresholds were measured on another backend, or another revision, than this one.
-
-    A revision is enough to tell by, as one model has many names; where there is none, the name is compared too.
-    """
-    return [
-        category
-        for category in policy.categories
-        if (on := category.calibration) is not None
-        and (on.vlm_revision != revision or (revision == "unknown" and on.vlm != name))
-    ]
 
 
 def apply(document: Document, folder: Path) -> dict[Path, str]:

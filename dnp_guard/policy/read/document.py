@@ -9,7 +9,7 @@ from dnp_guard.errors import Problem
 
 if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 MAX_SHOWN = 60
 

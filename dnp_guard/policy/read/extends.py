@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.policy.read.document import Document
 
 if TYPE_CHECKING:
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 NOT_INHERITED = frozenset({"format", "name", "revision", "summary", "extends", "select", "exceptions", "floor"})
 """Keys at the top that speak of one file alone."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.policy.compare.diff import milder
 from dnp_guard.policy.read import calibrated
 from dnp_guard.policy.read.characters import MAX_BYTES
@@ -16,14 +16,13 @@ from dnp_guard.policy.read.document import shorten
 from dnp_guard.policy.read.extends import merged
 from dnp_guard.policy.read.scan import scan
 from dnp_guard.policy.read.validate import validate
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dnp_guard.policy.compare.diff import Change
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
     from dnp_guard.policy.read.document import Document
 
 UNREADABLE = "unreadable"

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from dnp_guard.errors import PolicyError
+from dnp_guard.errors import PolicyError, did_you_mean
 from dnp_guard.policy.read.characters import decode
 from dnp_guard.policy.read.removed import without_removed
 from dnp_guard.policy.read.scan import scan
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from dnp_guard.policy.read.document import Document

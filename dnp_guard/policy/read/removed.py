@@ -13,7 +13,7 @@ from dnp_guard.policy.model.keys import pattern
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from dnp_guard.policy.read.document import Document, Place, shorten
 if TYPE_CHECKING:
     from ruamel.yaml.events import Event
 
-    from dnp_guard.policy.model.rules import Loc
+    from dnp_guard.policy.model.violation import Loc
 
 MAX_DEPTH = 20
 MAX_NODES = 12_000

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, nearest
 from dnp_guard.policy.model.fields import IN_WORDS
 from dnp_guard.policy.model.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model.policy import BROKEN_RULES, Policy
 from dnp_guard.policy.read.document import shorten
 from dnp_guard.policy.read.removed import removed_key, removed_value
-from dnp_guard.suggest import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
-    from dnp_guard.policy.model.rules import Loc, Violation
+    from dnp_guard.policy.model.violation import Loc, Violation
     from dnp_guard.policy.read.document import Document
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

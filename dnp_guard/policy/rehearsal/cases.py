@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from dnp_guard.policy import Policy
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.read.testfile import Case, Expect, Look, PolicyTests, Steering
     from dnp_guard.policy.rehearsal.course import Answer
     from dnp_guard.types import Decision, Negative

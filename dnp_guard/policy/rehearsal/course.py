@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dnp_guard.generation import failmode, judge
-from dnp_guard.policy import allowed_questions, questions
+from dnp_guard.policy.model.questions import allowed_questions, questions
 from dnp_guard.types import Outcome, Question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dnp_guard.policy import Policy
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import Decision, Finding
 
 Answer = Callable[[Sequence[Question]], Sequence[float]]

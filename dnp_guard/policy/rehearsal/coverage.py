@@ -10,7 +10,8 @@ from dnp_guard.policy.model.thresholds import in_words
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from dnp_guard.policy import Category, Policy
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.rehearsal.cases import Ran
     from dnp_guard.types import Decision
 

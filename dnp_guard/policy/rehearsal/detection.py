@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
-from dnp_guard.errors import PolicyError, Problem
+from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.generation import judge
-from dnp_guard.policy import negation, questions
-from dnp_guard.suggest import did_you_mean
+from dnp_guard.policy.model.questions import negation, questions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dnp_guard.policy import Policy
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.rehearsal.course import Answer
     from dnp_guard.types import Question
     from dnp_guard.vlm.base import Backend

@@ -10,14 +10,14 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.policy import questions
+from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls
 from dnp_guard.policy.rehearsal.course import Moment, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from dnp_guard.policy import Policy
+    from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.rehearsal.course import Answer, Course
     from dnp_guard.types import Question
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.vlm.local.backend import TransformersBackend, own_precision
-from dnp_guard.vlm.remote.spoken import yes_or_no
+from dnp_guard.vlm.spoken import yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.vlm.picture import data_url
 from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture
-from dnp_guard.vlm.remote.spoken import yes_or_no
 from dnp_guard.vlm.remote.transport import Refused
+from dnp_guard.vlm.spoken import yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,11 +56,13 @@ class ChatBackend(RemoteBackend):
 
     Attributes:
         mode: what the trial found: ``logprobs``, ``structured`` or ``text``.
-        answers: ``probabilities`` or ``text``, as :func:`~dnp_guard.vlm.base.describe` reports it.
+        answers: ``probabilities`` or ``text``, as the trial found.
 
     Raises:
         VlmUnavailable: the server answers the trial in none of these ways.
     """
+
+    mode: Mode
 
     def __init__(self, model: str, urls: Sequence[str], *, instruction: str = INSTRUCTION, **options: Any) -> None:
         super().__init__(model, urls, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.lab.evaluate.methods.base import Made, Method, Task
 from dnp_guard.lab.evaluate.methods.guarded import Guarded, whole_list
 from dnp_guard.lab.evaluate.methods.oracle import Oracle
@@ -15,7 +15,6 @@ from dnp_guard.lab.evaluate.methods.static import Static
 from dnp_guard.lab.evaluate.methods.unguarded import Unguarded
 from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_SCALE, VlDnp
 from dnp_guard.policy import load_policy
-from dnp_guard.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.lab.evaluate.prompt_sets.entries import Entry, from_line
 from dnp_guard.lab.evaluate.prompt_sets.making import HELD_OUT, SETS, TRAINING
-from dnp_guard.suggest import did_you_mean
 
 __all__ = ["HELD_OUT", "SETS", "TRAINING", "Entry", "embedded_set"]
 

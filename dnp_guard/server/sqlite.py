@@ -1,91 +1,18 @@
-"""Where the workers of a service keep their sessions, so that each can go on with any of them."""
+"""Sessions in SQLite, for the workers of one machine."""
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.server.sessions import CHANGING, FIELDS, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-Status = Literal["open", "finished", "abandoned"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A session as it is kept.
-
-    Attributes:
-        id: of the session.
-        token: SHA-256 of the token that opened it.
-        tenant: whom it is for; empty for nobody in particular.
-        request: JSON of what the host asked for, without the prompts.
-        policy: JSON of the resolved policy in force.
-        digest: of that policy.
-        expires: in seconds since 1970.
-        state: JSON of the session's state; empty once it is over.
-        asked: how far in the run a query has come; -1 for none.
-        step: the highest step of a query; -1 for none.
-        answers: JSON of the answer to each step.
-        final: JSON of the verdicts; empty before them.
-        status: whether it goes on.
-        version: grows with every change.
-    """
-
-    id: str
-    token: str
-    tenant: str
-    request: str
-    policy: str
-    digest: str
-    expires: float
-    state: str
-    asked: int = -1
-    step: int = -1
-    answers: str = "{}"
-    final: str = ""
-    status: Status = "open"
-    version: int = 0
-
-
-FIELDS = tuple(Stored.__dataclass_fields__)
-CHANGING = ("expires", "state", "asked", "step", "answers", "final", "status", "version")
-
-
-class Store(Protocol):
-    """What every kind of store does. A session is changed by one worker at a time, or by none.
-
-    Attributes:
-        private: whether what it holds never leaves this process.
-    """
-
-    private: bool
-
-    def add(self, session: Stored, most: int) -> bool:
-        """Keep a new session, unless its token has ``most`` open ones; whether it is kept."""
-
-    def load(self, session: str) -> Stored | None:
-        """The session of an id."""
-
-    def save(self, session: Stored) -> bool:
-        """Keep a session under the next version, unless another has changed it since it was loaded; whether it is."""
-
-    def expired(self, now: float) -> Sequence[Stored]:
-        """Take out what has expired; each session is given to one caller alone."""
-
-    def take_open(self) -> Sequence[Stored]:
-        """Take out every open session, likewise."""
-
-    def count(self, token: str, window: int) -> int:
-        """Count a request of a token in a window of time; how many there were, this one included."""
-
-    def close(self) -> None:
-        """Let go of it."""
 
 
 class SqliteStore:
@@ -114,20 +41,20 @@ class SqliteStore:
             raise DnpGuardError(f"{path}: the store cannot be opened: {error}", hint="Name a file.") from error
 
     def add(self, session: Stored, most: int) -> bool:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         row = [getattr(session, field) for field in FIELDS]
         with self._lock:
             done = self._database.execute(_INSERT, [*row, session.token, most])
         return done.rowcount == 1
 
     def load(self, session: str) -> Stored | None:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         with self._lock:
             row = self._database.execute(_SELECT, [session]).fetchone()
         return Stored(*row) if row else None
 
     def save(self, session: Stored) -> bool:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         changed = replace(session, version=session.version + 1)
         row = [getattr(changed, field) for field in CHANGING]
         with self._lock:
@@ -135,26 +62,26 @@ class SqliteStore:
         return done.rowcount == 1
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         with self._lock:
             rows = self._database.execute(_EXPIRED, [now]).fetchall()
             self._database.execute("DELETE FROM counts WHERE window < ?", [int(now // 60) - 1])
         return [Stored(*row) for row in rows]
 
     def take_open(self) -> Sequence[Stored]:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         with self._lock:
             rows = self._database.execute(_OPEN).fetchall()
         return [Stored(*row) for row in rows]
 
     def count(self, token: str, window: int) -> int:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         with self._lock:
             (number,) = self._database.execute(_COUNT, [token, window]).fetchone()
         return int(number)
 
     def close(self) -> None:
-        """See :class:`Store`."""
+        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         with self._lock:
             self._database.close()
 
@@ -183,18 +110,3 @@ _UPDATE = (
     "WHERE id = ? AND version = ?"
 )
 _COUNT = "INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET number = number + 1 RETURNING number"
-
-
-def open_store(spec: str) -> Store:
-    """Open ``sqlite:PATH`` or a ``redis://`` URL.
-
-    Raises:
-        DnpGuardError: it is neither, or cannot be opened.
-    """
-    if spec.startswith("sqlite:"):
-        return SqliteStore(spec.removeprefix("sqlite:"))
-    if spec.startswith(("redis://", "rediss://", "unix://")):
-        from dnp_guard.server.redis import connect  # noqa: PLC0415 (an extra)
-
-        return connect(spec)
-    raise DnpGuardError(f"{spec!r} is no store", hint="Use sqlite:PATH or redis://HOST.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image, ImageFilter
 
 from dnp_guard.errors import AuditError
+from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -114,7 +114,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+    with create_private(path) as file:
         try:
             file.write(data)
             file.flush()

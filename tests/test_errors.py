@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.suggest import did_you_mean, nearest
+from dnp_guard.errors import did_you_mean, nearest
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.server.redis import RedisStore
-from dnp_guard.server.store import SqliteStore, Stored, open_store
+from dnp_guard.server.sessions import Stored
+from dnp_guard.server.sqlite import SqliteStore
+from dnp_guard.server.stores import open_store
 
 NOW = 4_000_000_000.0
 SESSION = Stored(id="a" * 32, token="t", tenant="", request="{}", policy="{}", digest="d", expires=NOW + 60, state="{}")

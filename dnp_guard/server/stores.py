@@ -1,0 +1,26 @@
+"""Where the workers of a service keep their sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.server.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from dnp_guard.server.sessions import SessionStore
+
+
+def open_store(spec: str) -> SessionStore:
+    """Open ``sqlite:PATH`` or a ``redis://`` URL.
+
+    Raises:
+        DnpGuardError: it is neither, or cannot be opened.
+    """
+    if spec.startswith("sqlite:"):
+        return SqliteStore(spec.removeprefix("sqlite:"))
+    if spec.startswith(("redis://", "rediss://", "unix://")):
+        from dnp_guard.server.redis import connect  # noqa: PLC0415 (an extra)
+
+        return connect(spec)
+    raise DnpGuardError(f"{spec!r} is no store", hint="Use sqlite:PATH or redis://HOST.")

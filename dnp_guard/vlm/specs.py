@@ -1,0 +1,55 @@
+"""The specs of built-in backends, ``kind:rest``: their kinds, and how their rest is read. Builds nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dnp_guard.errors import VlmUnavailable, nearest
+
+KINDS: Final = (
+    "glyphs",
+    "transformers:ID_OR_FOLDER",
+    "transformers-text:ID_OR_FOLDER",
+    "shieldgemma2:ID_OR_FOLDER",
+    "llavaguard:ID_OR_FOLDER",
+    "llamaguard:ID_OR_FOLDER",
+    "openai:MODEL@URL",
+    "systemone:MODEL@URL",
+    "decisions:MODEL@URL",
+    "scripted:FILE",
+)
+"""What this plugin builds, as messages list it."""
+
+
+def offer(spec: str) -> str:
+    """What to write in place of a spec that no backend knows: the nearest kind, or every one.
+
+    >>> offer("transformer:Qwen/Qwen2.5-VL-3B-Instruct")
+    'Did you mean transformers:ID_OR_FOLDER?'
+    """
+    kinds = {known.partition(":")[0]: known for known in KINDS}
+    best = nearest(spec.partition(":")[0], list(kinds))
+    return f"Did you mean {kinds[best]}?" if best else f"Use {', '.join(KINDS)}."
+
+
+def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
+    """Read ``MODEL@URL[,URL]``; a model's name may hold an ``@`` of its own.
+
+    Raises:
+        VlmUnavailable: there is no model or no address.
+    """
+    model, _, address = rest.partition("@http")
+    if not model or not address:
+        raise VlmUnavailable(f"{rest!r} names no model at an http(s) address", hint=f"Write {form}.")
+    return model, tuple(f"http{address}".split(","))
+
+
+def rest_of(spec: str, rest: str, form: str) -> str:
+    """Read what follows the kind in a spec.
+
+    Raises:
+        VlmUnavailable: nothing does.
+    """
+    if not rest:
+        raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")
+    return rest
