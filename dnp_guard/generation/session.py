@@ -73,7 +73,7 @@ class Session:
         self._enforces = enforces(policy)
         self.waits = policy.queries.wait is not False or not request.takes_up
         self._events: list[events.Event] = []
-        self._undo = self.state
+        self._undo, self._earlier = self.state, 0
         self.needed = request.images * request.shows * questions_per_image(policy)
         if state is None and self.needed > policy.queries.max_questions:
             self.state = replace(self.state, looking=False)
@@ -147,6 +147,7 @@ class Session:
             waited_ms: how long the generation waited.
         """
         self._undo = before = self._waited(waited_ms)
+        self._earlier = len(self._events)
         self._events.append(events.Answered(answer))
         if answer.unexcused is not None:
             detail = f"an allowed case could not be asked about: {answer.unexcused}"
@@ -190,9 +191,10 @@ class Session:
             )
             for old, new in zip(self._undo.images, self.state.images, strict=True)
         )
-        degraded = tuple(reason for reason in self.state.degraded if reason != _IN_VAIN)
+        before = self._undo.degraded
+        degraded = (*before, *(reason for reason in self.state.degraded[len(before) :] if reason != _IN_VAIN))
         self.state = replace(self._undo, images=images, answered=plan.before, in_flight=False, degraded=degraded)
-        self._events = [event for event in self._events if not _steers(event)]
+        self._events[self._earlier :] = [event for event in self._events[self._earlier :] if not _steers(event)]
         self.failed(plan.step, error)
 
     def unanswered(self, plan: Plan, error: Exception, waited_ms: float = 0.0) -> None:
@@ -254,7 +256,7 @@ class Session:
 
     def events(self) -> tuple[events.Event, ...]:
         """What happened since the last call, in order."""
-        told, self._events = tuple(self._events), []
+        told, self._events, self._earlier = tuple(self._events), [], 0
         return told
 
     def _waited(self, milliseconds: float) -> State:
