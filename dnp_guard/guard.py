@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.audit.events import Event
     from dnp_guard.generation.override import Override
     from dnp_guard.generation.session import State
     from dnp_guard.hosts.diffusers.families import Family
@@ -302,7 +303,7 @@ class Guard:
         """Keep a session's report as :attr:`last`; for host adapters."""
         self._last.set(session.report)
 
-    def noted(self, event: str, **values: object) -> None:
+    def noted(self, event: Event | str, **values: object) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
         policy = self.policy
         record: dict[str, Any] = {"policy": fields.policy(policy), **values}
