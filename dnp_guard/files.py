@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -62,7 +63,7 @@ def create_private(path: Path) -> BinaryIO:
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Write a file whole or not at all: yield an empty draft beside it, which takes its place afterwards.
 
-    A file that is there keeps its mode.
+    A file that is there keeps its mode and its group, and a link stays a link.
 
     Args:
         path: the file to write.
@@ -71,12 +72,15 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
+    path = path.resolve()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    mode = path.stat().st_mode & 0o777 if path.exists() else None
+    before = path.stat() if path.exists() else None
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE if private else _SHARED))
     try:
-        if mode is not None:
-            draft.chmod(mode)
+        if before is not None:
+            if sys.platform != "win32" and before.st_gid != draft.stat().st_gid:
+                os.chown(draft, -1, before.st_gid)
+            draft.chmod(before.st_mode & 0o777)
         yield draft
         with draft.open("r+b") as written:
             os.fsync(written.fileno())

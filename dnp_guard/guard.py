@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dnp_guard.audit import previews, spool_folder
+from dnp_guard.audit.events import GuardDegraded, Overridden, PolicyLoaded, PolicyRejected
 from dnp_guard.audit.redact import Redaction
 from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from dnp_guard.audit import Sink
+    from dnp_guard.audit.events import Event
     from dnp_guard.generation.driver import Steering
     from dnp_guard.generation.state import Request, State
     from dnp_guard.hosts.diffusers.families import Family
@@ -202,7 +204,8 @@ class Guard:
         except Exception as error:  # noqa: BLE001 (whatever is wrong with a new policy, the old one stays)
             self.metrics.reload("rejected")
             said = error.problems if isinstance(error, PolicyError) else (error,)
-            self.noted("policy.rejected", reason="; ".join(str(each).replace("\n", " ") for each in said[:_REASONS]))
+            reason = "; ".join(str(problem).replace("\n", " ") for problem in said[:_REASONS])
+            self.noted(PolicyRejected(reason=reason))
             return False
         if changed:
             self.metrics.reload("loaded")
@@ -291,7 +294,7 @@ class Guard:
         if state is None:
             policy, changed = self._override.applied(policy)
             if changed:
-                self.noted("override", reason=changed)
+                self.noted(Overridden(reason=changed))
         session = Session(policy, request, state, Tightening(self._plugins, policy))
         account = Account(session.state.id, policy, self._recorder, self._plugins, request.images)
         driver = Driver(session, Inquiry(policy, self.desk, account.span, self._tenant), account, steering)
@@ -307,11 +310,10 @@ class Guard:
         """Keep the report of a generation as :attr:`last`; for host adapters."""
         self._last.set(driver.report)
 
-    def noted(self, event: str, **values: object) -> None:
+    def noted(self, event: Event) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
         policy = self.policy
-        record: dict[str, Any] = {"policy": fields.policy(policy), **values}
-        self._recorder.emit(event, required=policy.audit.required, **record)
+        self._recorder.emit(event, required=policy.audit.required, policy=fields.policy(policy))
         self._recorder.settle()
 
     def settle(self) -> bool:
@@ -355,17 +357,17 @@ class Guard:
         """Tell which policy is in force, and which categories in shadow were measured on another model."""
         policy, info = self.policy, self.desk.info
         self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
-        self.noted("policy.loaded", loaded=self._rollout.origin, reason=reason)
+        self.noted(PolicyLoaded(policy=fields.policy(policy), loaded=self._rollout.origin, reason=reason))
         for category in admission.measured_on_another(policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
-            self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
+            reason = f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}"
+            self.noted(GuardDegraded(reason=reason))
 
     def _plugin_failed(self, plugin: str, hook: str, error: Exception) -> None:
         self.metrics.degraded("plugin_error")
         reason = f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
-        policy = self.policy
-        record = {"policy": fields.policy(policy), "reason": reason}
-        self._recorder.emit("degraded", required=policy.audit.required, **record)
+        required = self.policy.audit.required
+        self._recorder.emit(GuardDegraded(reason=reason), required=required, policy=fields.policy(self.policy))
 
 
 def _builtin() -> tuple[object, ...]:

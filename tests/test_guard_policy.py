@@ -6,6 +6,7 @@ import pytest
 
 from dnp_guard import DnpGuardError, Guard, PolicyError
 from dnp_guard.audit import MemorySink
+from dnp_guard.audit.events import GuardAttached
 from dnp_guard.audit.write.outlet import Outlet
 from dnp_guard.audit.write.recorder import REQUIRED_WAIT
 from dnp_guard.errors import VlmUnavailable
@@ -106,7 +107,7 @@ def test_after_a_reload_records_are_waited_for_as_the_new_policy_says(path, monk
         path.write_text(POLICY + "audit: {required: true}\n")
         assert (guard.reload(), max(waited) < REQUIRED_WAIT) == (True, False)
         waited.clear()
-        guard.noted("guard.attached", host={})
+        guard.noted(GuardAttached(host={}))
         start(guard)
         assert waited.count(REQUIRED_WAIT) == 2
         path.write_text(POLICY)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from dnp_guard.audit import events as records
 from dnp_guard.generation import events, fields, pacing
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Account:
     def started(self, request: Request, redact: Redact) -> None:
         """Record what was asked for."""
         prompt = fields.prompt([dict(redact(prompt)) for prompt in request.prompts])
-        self._emit("request.started", host=request.host, run=request.run or None, prompt=prompt)
+        self._emit(
+            records.RequestStarted(request=self._request, host=request.host, run=request.run or None, prompt=prompt)
+        )
 
     def tell(self, told: Sequence[events.Event]) -> bool:
         """Tell what happened; whether every record so far was written."""
@@ -76,9 +79,8 @@ class Account:
         self.span.end(report.decision)
         self._recorder.settle()
 
-    def _emit(self, event: str, **values: object) -> None:
-        record = {"request": self._request, "policy": self._in_force, **values}
-        written = self._recorder.emit(event, required=self._policy.audit.required, **record)
+    def _emit(self, event: records.Event) -> None:
+        written = self._recorder.emit(event, required=self._policy.audit.required, policy=self._in_force)
         self._written = written and self._written
 
     @singledispatchmethod
@@ -90,15 +92,25 @@ class Account:
         at = event.step.index if event.step is not None else None
         self._recorder.metrics.degraded(event.reason)
         self.span.degraded(event.reason)
-        self._emit("degraded", step=at, reason=f"{event.reason}: {event.detail}")
+        reason = f"{event.reason}: {event.detail}"
+        self._emit(records.GuardDegraded(request=self._request, step=at, reason=reason))
         detail = {"step": at, "detail": event.detail}
         self._hook.dnp_guard_degraded(request=self._request, reason=event.reason, detail=detail)
 
     @_told.register
     def _(self, event: events.Skipped) -> None:
         self._recorder.metrics.queries(self._policy.name, "skipped")
-        at = {"step": event.step.index, "steps": event.step.total, "sigma": event.step.sigma}
-        self._emit("query.skipped", image=event.image, **at, reason=event.reason, probe=event.near)
+        self._emit(
+            records.QuerySkipped(
+                request=self._request,
+                image=event.image,
+                step=event.step.index,
+                steps=event.step.total,
+                sigma=event.step.sigma,
+                probe=event.near,
+                reason=event.reason,
+            )
+        )
 
     @_told.register
     def _(self, event: events.Answered) -> None:
@@ -111,18 +123,30 @@ class Account:
 
     @_told.register
     def _(self, event: events.Decided) -> None:
-        decision = event.decision
-        record = fields.query(event.step, decision, self._sensitive)
-        record |= {"applied_step": event.applied, "latency_ms": event.answer.latency_ms}
-        if event.step is not None:
-            record |= self._pace(event.step, event)
-        at = event.step.index if event.step is not None else None
-        self._emit("query", image=event.image, **record, preview=self._preview(event, at))
+        decision, step = event.decision, event.step
+        at = step.index if step is not None else None
+        self._emit(
+            records.QueryAnswered(
+                request=self._request,
+                image=event.image,
+                step=at,
+                applied_step=event.applied,
+                steps=step.total if step is not None else None,
+                sigma=step.sigma if step is not None else None,
+                findings=fields.findings(decision.findings, self._sensitive),
+                decision=decision.action or "none",
+                would=fields.would(decision),
+                preview=self._preview(event, at),
+                asked=self._asked(event),
+                nearest=self._nearest(event),
+                latency_ms=event.answer.latency_ms,
+            )
+        )
         if event.step is None:
             self._evaluated(event.image, decision)
         if decision.waived:
             waived = fields.findings(decision.waived, self._sensitive)
-            self._emit("finding.waived", image=event.image, step=at, findings=waived)
+            self._emit(records.FindingWaived(request=self._request, image=event.image, step=at, findings=waived or []))
 
     @_told.register
     def _(self, event: events.Forgotten) -> None:
@@ -131,21 +155,26 @@ class Account:
 
     @_told.register
     def _(self, event: events.Cleared) -> None:
-        self._emit("negative.cleared", image=event.image, step=event.step.index, applied_step=event.applied)
+        at = event.step.index
+        self._emit(
+            records.NegativeCleared(request=self._request, image=event.image, step=at, applied_step=event.applied)
+        )
 
     @_told.register
     def _(self, event: events.Injected) -> None:
         negative = event.negative
         findings = [finding for finding in event.decision.findings if finding.category in negative.categories]
         self._emit(
-            "negative.injected",
-            image=event.image,
-            step=event.step.index,
-            applied_step=event.applied,
-            steps=event.step.total,
-            sigma=event.step.sigma,
-            findings=fields.findings(findings, self._sensitive),
-            negative=fields.negative(negative, self._sensitive) | {"effective": event.effective},
+            records.NegativeInjected(
+                request=self._request,
+                image=event.image,
+                step=event.step.index,
+                applied_step=event.applied,
+                steps=event.step.total,
+                sigma=event.step.sigma,
+                findings=fields.findings(findings, self._sensitive),
+                negative=fields.negative(negative, self._sensitive, effective=event.effective),
+            )
         )
         if event.effective:
             # One count per record: under the category seen first, or else the first that is held.
@@ -160,20 +189,23 @@ class Account:
 
     @_told.register
     def _(self, event: events.Finished) -> None:
-        self._emit("request.finished", image=event.image, decision=event.outcome)
+        self._emit(records.RequestFinished(request=self._request, image=event.image, decision=event.outcome))
 
     @_told.register
     def _(self, event: events.Abandoned) -> None:
-        self._emit("request.abandoned", reason=event.reason)
+        self._emit(records.RequestAbandoned(request=self._request, reason=event.reason))
 
-    def _pace(self, step: Step, event: events.Decided) -> dict[str, object]:
-        """What decides when the next query is due, where that is not the policy alone."""
+    def _asked(self, event: events.Decided) -> Sequence[str] | None:
+        """The categories that a query during the run asked about, where it was not all."""
         asked = event.answer.asked
-        some = sorted(asked) if len(asked) < len(self._policy.categories) else None
-        backs_off = self._policy.queries.back_off is not None
-        probabilities = event.decision.probabilities
-        near = pacing.nearest(self._policy, probabilities, pacing.progress(step)) if backs_off else None
-        return {"asked": some, "nearest": near}
+        some = event.step is not None and len(asked) < len(self._policy.categories)
+        return sorted(asked) if some else None
+
+    def _nearest(self, event: events.Decided) -> float | None:
+        """How near the image came to a finding, where the policy asks less for it."""
+        if event.step is None or self._policy.queries.back_off is None:
+            return None
+        return pacing.nearest(self._policy, event.decision.probabilities, pacing.progress(event.step))
 
     def _evaluated(self, index: int, decision: Decision) -> None:
         for category, probability in decision.probabilities.items():
@@ -181,7 +213,7 @@ class Account:
             found = any(finding.category == category for finding in decision.findings)
             self.span.evaluated(index, category, score, found=found)
 
-    def _preview(self, event: events.Decided, at: int | None) -> Mapping[str, str] | None:
+    def _preview(self, event: events.Decided, at: int | None) -> records.PreviewFields | None:
         """Keep the preview of a finding where the policy does."""
         decision = event.decision
         if event.secret or self._policy.audit.previews == "never":
@@ -189,4 +221,5 @@ class Account:
         # A query that did not ask about all that is sensitive does not know that nothing of it is there.
         if not decision.findings or not decision.probabilities.keys() >= self._sensitive:
             return None
-        return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
+        kept = self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
+        return cast("records.PreviewFields | None", kept)

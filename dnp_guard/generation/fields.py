@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dnp_guard.errors import VlmError
 from dnp_guard.types import Outcome
@@ -11,27 +11,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from dnp_guard.audit.events import FindingFields, NegativeFields, PolicyFields, PromptFields, WouldFields
     from dnp_guard.policy import Policy
-    from dnp_guard.types import Decision, Finding, Negative, QueryReport, Step
+    from dnp_guard.types import Decision, Finding, Negative, QueryReport
 
 
-def policy(of: Policy) -> dict[str, Any]:
+def policy(of: Policy) -> PolicyFields:
     """``policy{name, revision, digest, mode}``."""
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
-def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[dict[str, Any]] | None:
+def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:
     """``findings[{category, term, probability, threshold}]``; None for none.
 
     Args:
         found: in one image.
         sensitive: categories of which nothing is written but that they were found.
     """
-    facts: list[dict[str, Any]] = []
+    facts: list[FindingFields] = []
     for finding in found:
-        fact: dict[str, Any] = {"category": finding.category}
+        fact: FindingFields = {"category": finding.category}
         if finding.category not in sensitive:
-            fact |= {"term": finding.term, "probability": finding.probability, "threshold": finding.threshold}
+            fact["term"] = finding.term
+            fact["probability"], fact["threshold"] = finding.probability, finding.threshold
         if fact not in facts:
             facts.append(fact)
     return facts or None
@@ -42,38 +44,36 @@ def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
     return any(finding.category in sensitive for finding in (*decision.findings, *decision.waived))
 
 
-def negative(value: Negative, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
-    """``negative{text, scale, mode}``, without its words where it is made from a sensitive category."""
-    scale = {} if value.scale is None else {"scale": value.scale}
-    if not sensitive.isdisjoint(value.categories):
-        return {"mode": value.mode, **scale}
-    return {"text": value.text, "mode": value.mode, **scale}
+def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
+    """``negative{text, scale, mode, effective}``, without its words where it is made from a sensitive category."""
+    told: NegativeFields = {"mode": value.mode, "effective": effective}
+    if value.scale is not None:
+        told["scale"] = value.scale
+    if sensitive.isdisjoint(value.categories):
+        told["text"] = value.text
+    return told
 
 
-def query(step: Step | None, decision: Decision, sensitive: AbstractSet[str] = frozenset()) -> dict[str, Any]:
-    """Fields of a ``query`` record; ``would`` where something is in shadow."""
-    would = {
-        "decision": decision.would_action,
-        "negative": decision.would_negative.text if decision.would_negative else None,
-        "scale": decision.would_negative.scale if decision.would_negative else None,
-    }
-    return {
-        "step": step.index if step is not None else None,
-        "steps": step.total if step is not None else None,
-        "sigma": step.sigma if step is not None else None,
-        "findings": findings(decision.findings, sensitive),
-        "decision": decision.action or "none",
-        "would": {key: value for key, value in would.items() if value is not None} or None,
-    }
+def would(decision: Decision) -> WouldFields | None:
+    """``would{decision, negative, scale}``; None where nothing is in shadow."""
+    told: WouldFields = {}
+    if decision.would_action is not None:
+        told["decision"] = decision.would_action
+    if decision.would_negative is not None:
+        told["negative"] = decision.would_negative.text
+        if decision.would_negative.scale is not None:
+            told["scale"] = decision.would_negative.scale
+    return told or None
 
 
-def prompt(prompts: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
     """``prompt{…}`` of a request: each kind's values in the order of the prompts, one value where there is one."""
     joined: dict[str, list[Any]] = {}
     for each in prompts:
         for key, value in each.items():
             joined.setdefault(key, []).append(value)
-    return {key: values[0] if len(values) == 1 else values for key, values in joined.items()} or None
+    told = {key: values[0] if len(values) == 1 else values for key, values in joined.items()}
+    return cast("PromptFields", told) if told else None
 
 
 def reason(error: Exception) -> str:

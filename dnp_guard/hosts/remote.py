@@ -26,7 +26,9 @@ from pydantic import BaseModel, ValidationError
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hosts.protocol import VERSION, Answer, Finish, Host, Open, Opened, Picture, Preview, Query, Run, Verdicts
+from dnp_guard.secret import plain
 from dnp_guard.vlm.picture import data_url
+from dnp_guard.vlm.remote.transport import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +71,7 @@ class Service:
         plain_http: send images to another machine unencrypted.
 
     Raises:
-        ServiceError: images may not be sent to this address.
+        ServiceError: images may not be sent to this address, or no header carries the token.
     """
 
     def __init__(
@@ -89,10 +91,11 @@ class Service:
                 f"{url}: images would go to another machine unencrypted",
                 hint="Use https://, or plain_http=True where the network between is yours.",
             )
+        headers = {"Authorization": f"Bearer {_plain(token)}"} if token else {}
         # Nothing of the environment: neither a proxy nor another machine's certificates get to see images.
         self._client = httpx2.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers=headers,
             timeout=timeout_s,
             trust_env=False,
             follow_redirects=False,
@@ -183,10 +186,10 @@ class Service:
                 response = send()
             except httpx2.HTTPError as error:
                 if not left or isinstance(error, httpx2.TimeoutException):
-                    what = f"{type(error).__name__}: {error}".removesuffix(": ")
                     raise ServiceError(
-                        f"{self._client.base_url}: {what}", hint="Is the service running, and reachable?"
-                    ) from error
+                        f"{self._client.base_url}: {described(error)}",
+                        hint="Is the service running, and reachable?",
+                    ) from None
                 continue
             if response.is_success:
                 return response
@@ -309,6 +312,13 @@ class RemoteSession:
 
 
 _LONGEST_WAIT_S: Final = 2.0
+
+
+def _plain(token: str) -> str:
+    try:
+        return plain(token, "token")
+    except DnpGuardError as error:
+        raise ServiceError(error.message, hint=error.hint) from None
 
 
 def _problem(response: httpx2.Response) -> ServiceError:

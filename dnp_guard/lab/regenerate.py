@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.audit.record import Event
+from dnp_guard.audit.events import QueryAnswered, RequestFinished, RequestStarted
 from dnp_guard.audit.redact import prompt_field
 from dnp_guard.audit.write.sinks import MemorySink
 from dnp_guard.errors import AuditError
@@ -70,10 +70,10 @@ def recorded(records: Iterable[Mapping[str, Any]], request: str) -> Recorded:
         AuditError: it is not there, did not finish, or its record does not say what it takes to make it again.
     """
     mine = tuple(record for record in records if record.get("request") == request)
-    started = next((record for record in mine if record["event"] == Event.REQUEST_STARTED), None)
+    started = next((record for record in mine if record["event"] == RequestStarted.name), None)
     if started is None:
         raise AuditError(f"no such generation: {request}", hint="`dnp-guard audit show` lists them.")
-    if not any(record["event"] == Event.REQUEST_FINISHED for record in mine):
+    if not any(record["event"] == RequestFinished.name for record in mine):
         raise AuditError(f"generation {request} did not finish", hint="Only finished ones are made again.")
     if "latents" in started.get("run", {}):
         raise AuditError(
@@ -163,7 +163,7 @@ def regenerate(
             )
         report = guard.last
     before, now = trail(of.records, of.request), trail(sink.records, report.request if report is not None else "")
-    looks = sum(record["event"] == Event.QUERY for record in of.records)
+    looks = sum(record["event"] == QueryAnswered.name for record in of.records)
     return Regenerated(len(before), looks, partings(before, now), furthest(before, now))
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,11 @@ def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
     for file in (address.certificate, address.key, address.clients):
         if file is not None and not file.is_file():
             raise DnpGuardError(f"{file}: no such file", hint="Give PEM files.")
+    if address.key is not None and sys.platform != "win32" and address.key.stat().st_mode & 0o027:
+        raise DnpGuardError(
+            f"{address.key}: others than its owner and its group may read the key, or others may write it",
+            hint=f"chmod 600 {address.key}",
+        )
     if address.loopback:
         return
     if settings.token_file is None:

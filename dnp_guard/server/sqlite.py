@@ -27,6 +27,8 @@ class SqliteStore:
 
     def __init__(self, path: str) -> None:
         self._lock = Lock()
+        self._ended = True
+        """Whether a session has ended since the journal was last cut."""
         self.private = path == ":memory:"
         try:
             if path != ":memory:":
@@ -59,6 +61,7 @@ class SqliteStore:
         row = [getattr(changed, field) for field in CHANGING]
         with self._lock:
             done = self._database.execute(_UPDATE, [*row, session.id, session.version])
+            self._ended = self._ended or session.status != "open"
         return done.rowcount == 1
 
     def expired(self, now: float) -> Sequence[Stored]:
@@ -66,6 +69,9 @@ class SqliteStore:
         with self._lock:
             rows = self._database.execute(_EXPIRED, [now]).fetchall()
             self._database.execute("DELETE FROM counts WHERE window < ?", [int(now // 60) - 1])
+            if (self._ended or rows) and not self.private:
+                # What was found goes with its session, from the journal too; where another worker is in the way, later.
+                self._ended = bool(self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
         return [Stored(*row) for row in rows]
 
     def take_open(self) -> Sequence[Stored]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
+import sys
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
@@ -18,8 +21,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.files import write_whole
 
+if sys.platform != "win32":
+    import fcntl
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -69,7 +75,7 @@ class Tokens:
 
     def __init__(self, path: Path | None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._path, self._clock, self._lock = path, clock, Lock()
-        self._stamp: tuple[int, int, int] | None = None
+        self._content = b""
         self._grants: tuple[Grant, ...] = () if path is not None else (ANYONE,)
         self._read()
 
@@ -108,15 +114,13 @@ class Tokens:
         if self._path is None:
             return
         try:
-            status = self._path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp == self._stamp:
-                return
-            with self._lock:
-                self._grants, self._stamp = _load(self._path).tokens, stamp
+            content = _content(self._path)
         except OSError as error:
-            self._stamp = None
             raise _unreadable(self._path, error) from error
+        # By content, and not by time and size: those of a file edited in place, or copied, can be the same.
+        if content != self._content:
+            with self._lock:
+                self._grants, self._content = _parsed(self._path, content).tokens, content
 
 
 def add(path: Path, **granted: object) -> str:
@@ -133,18 +137,46 @@ def add(path: Path, **granted: object) -> str:
         DnpGuardError: the file is no token file, or cannot be written.
     """
     token = secrets.token_urlsafe(32)
+    sealed = Grant.model_validate({**granted, "sha256": hashlib.sha256(token.encode()).hexdigest()})
+    path = path.resolve()
+    if not path.parent.is_dir():
+        raise DnpGuardError(f"{path.parent}: there is no such folder", hint=f"mkdir -p {path.parent}")
     try:
-        sealed = Grant.model_validate({**granted, "sha256": hashlib.sha256(token.encode()).hexdigest()})
-        before = _load(path).tokens if path.exists() else ()
-        _write(path, _File(format=1, tokens=(*before, sealed)))
+        with _alone(path.parent):
+            before = _parsed(path, _content(path)).tokens if path.exists() else ()
+            _write(path, _File(format=1, tokens=(*before, sealed)))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise DnpGuardError(
+            f"{path}: {error.strerror}", hint="Write it as its owner, where there is room, or name another file."
+        ) from error
     return token
 
 
-def _load(path: Path) -> _File:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers of the same folder away; the file itself will not do, as each writer puts a new one."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        return _File.model_validate_json(path.read_bytes())
+        with suppress(OSError):  # a file system without locks: one operator at a time, as anywhere
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        if sys.platform != "win32" and os.fstat(file.fileno()).st_mode & 0o022:
+            raise DnpGuardError(f"{path}: others than its owner may write who is let in", hint=f"chmod go-w {path}")
+        return file.read()
+
+
+def _parsed(path: Path, content: bytes) -> _File:
+    try:
+        return _File.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

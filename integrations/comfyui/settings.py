@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .client import plain_token
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -76,7 +78,7 @@ def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Sett
             raise BadSettings(f"DNP Guard: {name} {getattr(settings, name)!r} is none of {', '.join(choices)}.")
     if not settings.url.startswith(("http://", "https://")):
         raise BadSettings(f"DNP Guard: url {settings.url!r} is no http or https address.")
-    return replace(settings, token=settings.token or _token(settings.token_file))
+    return replace(settings, token=_token(settings))
 
 
 def chosen(settings: Settings, *, vlm: str, service: str, mode: str) -> Settings:
@@ -116,10 +118,15 @@ def _from_file(file: Path) -> Settings:
     return Settings(**values)
 
 
-def _token(file: str) -> str:
-    if not file:
-        return ""
+def _token(settings: Settings) -> str:
+    where = "DNP_GUARD_TOKEN"
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+        token = settings.token
+        if not token and settings.token_file:
+            where = settings.token_file
+            token = Path(where).expanduser().read_text(encoding="utf-8")
+        return plain_token(token)
     except OSError as error:
-        raise BadSettings(f"{file}: the token cannot be read: {error.strerror}.") from error
+        raise BadSettings(f"{where}: the token cannot be read: {error.strerror}.") from error
+    except ValueError:
+        raise BadSettings(f"{where} holds no token: a token is one line of visible ASCII.") from None

@@ -482,3 +482,15 @@ def test_the_hosts_padding_changes_nothing_that_is_kept(steering, monkeypatch):
         shapes.append(tuple(params.text_uncond.shape))
         params.text_uncond["crossattn"] = params.text_uncond["crossattn"][:, :24]
     assert shapes == [(1, 48, 64)] * 2
+
+
+@pytest.mark.parametrize("token", ["abc\nabc", "abc abc", "abc\r\nX: abc", "abc\x7f", "éabc"])
+def test_a_token_that_no_header_carries_is_refused_by_its_name_alone(parts, tmp_path, token):
+    with pytest.raises(parts.settings.BadSettings, match="DNP_GUARD_TOKEN") as refused:
+        parts.settings.load(tmp_path, options(), {"DNP_GUARD_TOKEN": token})
+    assert "abc" not in str(refused.value)
+
+
+def test_white_space_around_a_token_is_dropped(parts, tmp_path):
+    settings = parts.settings.load(tmp_path, options(), {"DNP_GUARD_TOKEN": "abc\r\n"})
+    assert settings.token == "abc"

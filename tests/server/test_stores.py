@@ -122,3 +122,15 @@ def test_a_store_in_a_file_is_its_owners_alone(tmp_path):
 def test_a_store_that_cannot_be_opened_is_refused(spec):
     with pytest.raises(DnpGuardError):
         open_store(spec)
+
+
+def test_what_was_found_is_in_no_file_once_its_session_has_ended(tmp_path):
+    store = SqliteStore(str(tmp_path / "sessions"))
+    store.add(SESSION, 1)
+    for version in range(50):
+        store.save(replace(SESSION, version=version, state="a hidden star " * 1000))
+    store.save(replace(SESSION, version=50, state="", status="finished"))
+    store.expired(NOW)
+    left = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    store.close()
+    assert b"hidden star" not in left

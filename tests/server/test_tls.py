@@ -8,8 +8,11 @@ import subprocess
 import httpx2
 import pytest
 
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
+from dnp_guard.server import run
+from dnp_guard.server.settings import Settings
 from tests.server.processes import serving
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes certificates with openssl")
@@ -51,3 +54,12 @@ def test_clients_may_have_to_show_a_certificate(files):
         unknown = ssl.create_default_context(cafile=files / "cert.pem")
         with pytest.raises(httpx2.HTTPError):
             httpx2.get(f"{running.url}/healthz", trust_env=False, verify=unknown)
+
+
+def test_a_key_that_others_may_read_is_refused(files, tmp_path):
+    key = tmp_path / "key.pem"
+    shutil.copy(files / "key.pem", key)
+    key.chmod(0o644)
+    with pytest.raises(DnpGuardError, match="may read the key") as raised:
+        run.check(run.Address(certificate=files / "cert.pem", key=key), Settings(policy="", vlm=""), plain_http=False)
+    assert raised.value.hint == f"chmod 600 {key}"

@@ -6,7 +6,7 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.audit.record import Event
+from dnp_guard.audit.events import QueryAnswered, RequestFinished
 from dnp_guard.errors import AuditError
 from dnp_guard.types import Outcome
 
@@ -132,11 +132,11 @@ def statements(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]
     seen: dict[tuple[str, object], tuple[str, list[str]]] = {}
     for record in records:
         key = str(record.get("request", "")), record.get("image", 0)
-        if record["event"] == Event.QUERY and (found := _found(record)):
+        if record["event"] == QueryAnswered.name and (found := _found(record)):
             seen[key] = (record["time"], found)
             if len(seen) > _OPEN:
                 del seen[next(iter(seen))]
-        if record["event"] != Event.REQUEST_FINISHED:
+        if record["event"] != RequestFinished.name:
             continue
         _, found = seen.pop(key, ("", []))
         visibility = _VISIBILITY.get(str(record.get("decision")))

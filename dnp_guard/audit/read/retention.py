@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
+from dnp_guard.audit.events import CheckpointWritten, Overridden
 from dnp_guard.audit.lock import locked
 from dnp_guard.audit.read.lines import is_database, read_lines
 from dnp_guard.audit.read.verify import verify
-from dnp_guard.audit.record import Event, build
 from dnp_guard.audit.segments import segments
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.sqlite import SqliteSink, connect
@@ -77,7 +77,7 @@ def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> N
         raise AuditError(f"{path}: no such generation: {request}", hint="'audit show' lists them.")
     reason = ": ".join(filter(None, [RELEASE if release else HOLD, why]))
     sink = open_log(path)
-    sink.write(build(Event.OVERRIDE, request=request, reason=reason))
+    sink.write(Overridden(request=request, reason=reason).record())
     sink.close()
 
 
@@ -85,7 +85,7 @@ def held(path: Path) -> set[str]:
     """Ids of the requests that are held."""
     found: set[str] = set()
     for record in _records(path):
-        if record["event"] == Event.OVERRIDE and "request" in record:
+        if record["event"] == Overridden.name and "request" in record:
             kind = str(record.get("reason", "")).partition(":")[0]
             if kind == HOLD:
                 found.add(str(record.get("request")))
@@ -188,7 +188,7 @@ def _announce(path: Path, before: str, plan: _Plan) -> None:
     sink = open_log(path)
     for start in range(0, len(plan.hashes), _NAMED):
         names = plan.hashes[start : start + _NAMED]
-        sink.write(build(Event.CHECKPOINT, reason=f"purge: older than {before}", purged=names))
+        sink.write(CheckpointWritten(reason=f"purge: older than {before}", purged=names).record())
     sink.close()
 
 

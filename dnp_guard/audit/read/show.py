@@ -9,8 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.audit.chain import is_record, parse, tombstone
+from dnp_guard.audit.events import (
+    GuardDegraded,
+    NegativeCleared,
+    NegativeInjected,
+    QueryAnswered,
+    RequestAbandoned,
+    RequestFinished,
+)
 from dnp_guard.audit.read.lines import read_lines
-from dnp_guard.audit.record import Event
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -92,12 +99,12 @@ class Generation:
     def add(self, record: Mapping[str, Any]) -> None:
         """Take one of its records into account."""
         event = record["event"]
-        self.queries += event == Event.QUERY
-        self.negatives += event == Event.NEGATIVE_INJECTED
-        self.degraded += event == Event.DEGRADED
-        if event == Event.REQUEST_FINISHED:
+        self.queries += event == QueryAnswered.name
+        self.negatives += event == NegativeInjected.name
+        self.degraded += event == GuardDegraded.name
+        if event == RequestFinished.name:
             self.decisions.append(str(record.get("decision", "")))
-        if event == Event.REQUEST_ABANDONED:
+        if event == RequestAbandoned.name:
             self.decisions.append(ABANDONED)
         self.categories += [category for category in _probabilities(record) if category not in self.categories]
 
@@ -207,7 +214,7 @@ def _image(record: Mapping[str, Any]) -> str:
 
 def _step(record: Mapping[str, Any]) -> str:
     if "step" not in record:
-        return "final" if record["event"] == Event.QUERY else ""
+        return "final" if record["event"] == QueryAnswered.name else ""
     return f"{record['step']}/{record['steps']}" if "steps" in record else str(record["step"])
 
 
@@ -215,13 +222,13 @@ def _then(record: Mapping[str, Any]) -> str:
     event, negative = record["event"], _object(record, "negative")
     decision, reason = str(record.get("decision", "")), str(record.get("reason", ""))
     start = f"from step {record['applied_step']} on" if "applied_step" in record else ""
-    if event == Event.QUERY:
+    if event == QueryAnswered.name:
         would = str(_object(record, "would").get("decision", ""))
         return ", ".join(filter(None, ["" if decision == "none" else decision, would and f"would {would}"]))
-    if event == Event.NEGATIVE_INJECTED:
+    if event == NegativeInjected.name:
         scale = f" × {_number(negative['scale'])}" if "scale" in negative else ""
         return f"inject “{negative.get('text', '')}”{scale} {start}".rstrip()
-    if event == Event.NEGATIVE_CLEARED:
+    if event == NegativeCleared.name:
         return f"clear the negative {start}".rstrip()
     return ": ".join(filter(None, [event, decision, reason]))
 
@@ -234,7 +241,7 @@ def _bar(probability: float) -> str:
 def _probabilities(record: Mapping[str, Any]) -> dict[str, float]:
     """The highest probability of each category in a query's findings."""
     highest: dict[str, float] = {}
-    findings = record.get("findings") if record["event"] == Event.QUERY else None
+    findings = record.get("findings") if record["event"] == QueryAnswered.name else None
     for finding in findings if isinstance(findings, list) else ():
         if isinstance(finding, dict) and isinstance(value := finding.get("probability"), int | float):
             category = str(finding.get("category", ""))

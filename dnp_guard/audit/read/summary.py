@@ -7,7 +7,16 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.audit.record import Event
+from dnp_guard.audit.events import (
+    FindingWaived,
+    GuardDegraded,
+    NegativeInjected,
+    QueryAnswered,
+    QuerySkipped,
+    RequestAbandoned,
+    RequestFinished,
+    RequestStarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -121,29 +130,29 @@ class Summary:
         self.last = max(self.last, time)
         self.records += 1
         policy = self._policy(record, time)
-        if event == Event.REQUEST_STARTED:
+        if event == RequestStarted.name:
             self.generations += 1
             if policy is not None:
                 policy.generations += 1
             self._open[request] = _Open()
             if len(self._open) > _OPEN:
                 self._open.popitem(last=False)
-        elif event == Event.QUERY:
+        elif event == QueryAnswered.name:
             self._query(record, self._open.get(request), policy)
-        elif event == Event.QUERY_SKIPPED:
+        elif event == QuerySkipped.name:
             self.skipped += 1
-        elif event == Event.NEGATIVE_INJECTED:
+        elif event == NegativeInjected.name:
             self._injected(record, self._open.get(request), policy)
-        elif event == Event.FINDING_WAIVED:
+        elif event == FindingWaived.name:
             self.waived += len(_findings(record))
-        elif event == Event.DEGRADED:
+        elif event == GuardDegraded.name:
             self.degraded[str(record.get("reason", "")).partition(":")[0]] += 1
-        elif event == Event.REQUEST_FINISHED:
+        elif event == RequestFinished.name:
             self.images += 1
             self.decisions[str(record.get("decision", ""))] += 1
             opened = self._open.pop(request, None)
             self.unasked += opened is not None and not opened.asked
-        elif event == Event.REQUEST_ABANDONED:
+        elif event == RequestAbandoned.name:
             self.abandoned += 1
             self._open.pop(request, None)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.chain import LONGEST_LINE, ZERO, digest, head_after, is_record, parse, tombstone
+from dnp_guard.audit.events import CheckpointWritten
 from dnp_guard.audit.read.lines import Line, read_lines
-from dnp_guard.audit.record import Event
 from dnp_guard.canonical import canonical
 from dnp_guard.errors import AuditError, Problem
 
@@ -176,7 +176,7 @@ class _Check:
         if buried is not None:
             self.graves[sealed] = line._replace(data=b"")
             self.purged += buried.last - buried.first + 1
-        elif record["event"] == Event.CHECKPOINT and isinstance(hashes := record.get("purged"), list):
+        elif record["event"] == CheckpointWritten.name and isinstance(hashes := record.get("purged"), list):
             self.announced.update(map(str, hashes))
 
     def _problem(self, code: str, line: Line, found: object = None, expected: object = None) -> None:

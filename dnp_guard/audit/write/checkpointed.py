@@ -10,7 +10,7 @@ from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, note
-from dnp_guard.audit.record import Event, build
+from dnp_guard.audit.events import CheckpointWritten
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class CheckpointedSink:
                 f"{self._to}: cannot write a checkpoint: {error.strerror}", hint="Let this user append to the file."
             ) from error
         self._sink.write(
-            build(Event.CHECKPOINT, checkpoint={"origin": made.origin, "count": made.count, "root": made.root})
+            CheckpointWritten(checkpoint={"origin": made.origin, "count": made.count, "root": made.root}).record()
         )
         return made
 

@@ -10,7 +10,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit import previews
-from dnp_guard.audit.record import Event, build
+from dnp_guard.audit.events import Event, GuardDegraded
+from dnp_guard.audit.record import build
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.audit.write.outlet import Outlet
 from dnp_guard.audit.write.spool import Spool
@@ -81,20 +82,21 @@ class Recorder:
         self._lock = Lock()
         self._second, self._waited = 0.0, 0.0
 
-    def emit(self, event: str, *, required: bool | None = None, **fields: Any) -> bool:
+    def emit(self, event: Event | str, *, required: bool | None = None, **fields: Any) -> bool:
         """Record an event.
 
         Args:
-            event: one of :class:`dnp_guard.audit.record.Event`.
+            event: one of :mod:`dnp_guard.audit.events`, or the name of one.
             required: wait for it; as the recorder was made where it is not given.
-            fields: of the record; they go before the common ones. None is left out.
+            fields: in place of the common ones, such as ``policy``; of an event given by its name, all of them.
 
         Returns:
             Whether every sink holds this event and all before it, as far as could be waited for.
         """
         with self.metrics.overhead("audit"):
             try:
-                record = build(event, **{**self._common, **fields})
+                common = {**self._common, **fields}
+                record = event.record(**common) if isinstance(event, Event) else build(event, **common)
             except Exception as error:  # noqa: BLE001 (a mistake in the program must not cost a generation)
                 _log.warning("an audit record of %r cannot be built: %s", event, error)
                 self.metrics.degraded("audit_record")
@@ -175,7 +177,7 @@ class Recorder:
 
     def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
         of = {key: record[key] for key in ("request", "policy") if key in record}
-        return build(Event.DEGRADED, **{**self._common, **of, "reason": "audit_sink"})
+        return GuardDegraded(reason="audit_sink").record(**{**self._common, **of})
 
 
 def _beside(folder: Path | None) -> Path:

@@ -15,6 +15,7 @@ from weakref import WeakSet
 
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
+from dnp_guard.audit.events import GuardAttached, GuardDetached
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.attachments import attached
 from dnp_guard.hosts.diffusers.call import guarded_call, probe_for
@@ -95,13 +96,13 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
         pipe.__class__ = type(pipe).__mro__[1]
         del pipe.__dict__[_GUARD]
         _GUARDED.discard(pipe)
-        before.noted("guard.detached", host=target)
+        before.noted(GuardDetached(host=target))
     if guard is not None:
         pipe.__dict__[_GUARD] = guard
         kind: Any = type(pipe)
         pipe.__class__ = _guarded(kind)
         _GUARDED.add(pipe)
-        guard.noted("guard.attached", host=target)
+        guard.noted(GuardAttached(host=target))
 
 
 def put_refusal(_guards: type) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dnp_guard.audit.events import GuardAttached, GuardDetached
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.kdiffusion.generation import Generation
@@ -66,9 +67,9 @@ class KDiffusion:
         if before is guard:
             return
         if before is not None:
-            before.noted("guard.detached", host=self._host)
+            before.noted(GuardDetached(host=self._host))
         if guard is not None:
-            guard.noted("guard.attached", host=self._host)
+            guard.noted(GuardAttached(host=self._host))
 
     def sample(
         self,

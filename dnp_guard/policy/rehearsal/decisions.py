@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.audit.record import Event
+from dnp_guard.audit.events import NegativeCleared, NegativeInjected, QueryAnswered, QuerySkipped, RequestFinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ TOLERANCE = 1e-3
 """Probabilities and scales that differ by less than this part are equal: sums round otherwise on other machines."""
 
 _DECISIONS = frozenset(
-    {Event.QUERY, Event.QUERY_SKIPPED, Event.NEGATIVE_INJECTED, Event.NEGATIVE_CLEARED, Event.REQUEST_FINISHED}
+    {QueryAnswered.name, QuerySkipped.name, NegativeInjected.name, NegativeCleared.name, RequestFinished.name}
 )
 
 
@@ -106,13 +106,13 @@ def furthest(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]
 
 def _point(record: Mapping[str, Any]) -> Point:
     event, negative = str(record["event"]), record.get("negative", {})
-    findings = record.get("findings", []) if event == Event.QUERY else []
+    findings = record.get("findings", []) if event == QueryAnswered.name else []
     terms = tuple((f"{each['category']}: {each.get('term', '')}", each.get("probability", 1.0)) for each in findings)
     said = {
-        Event.QUERY: lambda: ", ".join([str(record["decision"]), *(term for term, _ in terms)]),
-        Event.QUERY_SKIPPED: lambda: f"skipped ({record.get('reason', 'similar')})",
-        Event.NEGATIVE_INJECTED: lambda: f"−{negative.get('text', '')} from step {record['applied_step']}",
-        Event.NEGATIVE_CLEARED: lambda: f"cleared from step {record['applied_step']}",
-        Event.REQUEST_FINISHED: lambda: str(record["decision"]),
-    }[Event(event)]()
+        QueryAnswered.name: lambda: ", ".join([str(record["decision"]), *(term for term, _ in terms)]),
+        QuerySkipped.name: lambda: f"skipped ({record.get('reason', 'similar')})",
+        NegativeInjected.name: lambda: f"−{negative.get('text', '')} from step {record['applied_step']}",
+        NegativeCleared.name: lambda: f"cleared from step {record['applied_step']}",
+        RequestFinished.name: lambda: str(record["decision"]),
+    }[event]()
     return Point(record.get("step"), event, said, negative.get("scale"), terms)

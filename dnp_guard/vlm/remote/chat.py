@@ -123,7 +123,7 @@ def from_logprobs(choice: Any) -> float:
         word = member(top, str, "token").strip().lower()
         value = top.get("logprob")
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value) or value > _ROUNDING:
-            raise VlmBadAnswer(f"{value!r} is not a log probability", hint=_HINT)
+            raise VlmBadAnswer("logprob is not a log probability", hint=_HINT)
         if word in found:
             found[word] += math.exp(value)
     total = sum(found.values())

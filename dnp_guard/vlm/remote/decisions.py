@@ -106,7 +106,7 @@ class DecisionsBackend(_TypedDecisions):
 
 
 def _p(answer: dict[str, Any], kind: str, key: str) -> float:
-    _require(answer.get("type") == kind, f"an answer of type {str(answer.get('type'))[:40]!r}, not {kind!r}")
+    _require(answer.get("type") == kind, f"an answer of another type than {kind!r}")
     value = answer.get(key)
     _require(isinstance(value, int | float) and not isinstance(value, bool), f"no number as {key!r}")
     return float(value)  # type: ignore[arg-type]  # checked just before

@@ -14,12 +14,15 @@ import os
 import threading
 import time
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from dnp_guard.errors import VlmBadAnswer, VlmCircuitOpen, VlmError, VlmTimeout, VlmUnavailable
+from dnp_guard.errors import DnpGuardError, VlmBadAnswer, VlmCircuitOpen, VlmError, VlmTimeout, VlmUnavailable
+from dnp_guard.secret import plain
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.remote.address import Address, address
 from dnp_guard.vlm.remote.breaker import Breaker
@@ -79,7 +82,7 @@ class Transport:
         local: whether all of them are on this machine.
 
     Raises:
-        VlmUnavailable: an address that images may not be sent to.
+        VlmUnavailable: an address that images may not be sent to, or a key that no header carries.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Transport:
                     f"{each.url}: images would go to another machine unencrypted",
                     hint=f"Use https://, or set {PLAIN_HTTP}=1 where the network between is yours.",
                 )
+        _key()
         self.addresses = tuple(each.url for each in self._endpoints)
         self.local = all(each.loopback for each in self._endpoints)
         self._timeout = timeout_s
@@ -240,20 +244,19 @@ class Transport:
 
     async def _exchange(self, loop: Loop, url: str, path: str, content: bytes) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        if key := os.environ.get(KEY):
+        if key := _key():
             headers["Authorization"] = f"Bearer {key}"
         try:
             async with loop.client.stream("POST", url + path, content=content, headers=headers) as response:
                 return await self._read(url, response)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            what = f"{type(error).__name__}: {error}".removesuffix(": ")
-            raise _Again(VlmError(f"{url}: {what}", hint="Is the server running, and reachable?")) from error
+            raise _Again(VlmError(f"{url}: {described(error)}", hint="Is the server running, and reachable?")) from None
 
     async def _read(self, url: str, response: httpx2.Response) -> Any:
         status = response.status_code
         if status in _BUSY:
             wait = _retry_after(response.headers.get("Retry-After"))
-            raise _Again(VlmError(f"{url}: HTTP {status} {response.reason_phrase}", hint="It may pass."), wait)
+            raise _Again(VlmError(f"{url}: {_spoken(status)}", hint="It may pass."), wait)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise VlmBadAnswer(f"{url}: a compressed answer, which nobody asked for", hint=_NOT_ONE)
         body = bytearray()
@@ -263,7 +266,7 @@ class Transport:
                 raise VlmBadAnswer(f"{url}: an answer of more than {self._max_bytes} bytes", hint=_NOT_ONE)
         if status >= _BAD_REQUEST:
             raise Refused(
-                f"{url}: HTTP {status} {response.reason_phrase}",
+                f"{url}: {_spoken(status)}",
                 status=status,
                 hint=f"Check the model's name and the key in {KEY}, and that the server takes images.",
             )
@@ -282,6 +285,31 @@ class Transport:
 
 
 _NOT_ONE = "This is not the answer of a model server; check the base URL."
+
+
+def _key() -> str:
+    """The key of the environment; empty where there is none."""
+    key = os.environ.get(KEY)
+    try:
+        return plain(key, KEY) if key else ""
+    except DnpGuardError as error:
+        raise VlmUnavailable(error.message, hint=error.hint) from None
+
+
+def described(error: Exception) -> str:
+    """An error of a connection: in its own words where they are the system's, and else by its kind alone.
+
+    Other errors may quote a header, ours or the server's.
+    """
+    system = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | OSError)
+    return f"{type(error).__name__}: {error}".removesuffix(": ") if system else type(error).__name__
+
+
+def _spoken(status: int) -> str:
+    """A status in the standard's words: a server's own may be anything."""
+    with suppress(ValueError):
+        return f"HTTP {status} {HTTPStatus(status).phrase}"
+    return f"HTTP {status}"
 
 
 def _first(group: ExceptionGroup) -> Exception:

@@ -9,6 +9,7 @@ import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -120,13 +121,16 @@ class Client:
     Args:
         url: where it is, without a path.
         token: the bearer token; None where the service asks for none.
+
+    Raises:
+        ValueError: no header carries the token.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {plain_token(token)}"
         # No proxy: pictures must not leave by a way that nobody chose.
         handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
         if self.url.startswith("https:"):
@@ -173,7 +177,7 @@ class Client:
                 guidance=str(answer.get("guidance") or ""),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ServiceFailed("bad_answer", f"a session without {error}") from error
+            raise ServiceFailed("bad_answer", f"a session without {_lacking(error)}") from None
 
     def query(
         self,
@@ -209,7 +213,7 @@ class Client:
             rows = _rows(answer, len(pictures))
             return Answer(bool(answer["answered"]), tuple(map(_negative, rows)), _text(rows[0]["mode"]))
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ServiceFailed("bad_answer", f"an answer without {error}") from error
+            raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
     def final(self, session: Session, pictures: Sequence[str]) -> list[Verdict]:
         """Have the finished images looked at.
@@ -222,7 +226,7 @@ class Client:
             rows = _rows(answer, len(pictures))
             return [Verdict(_text(row["decision"]), _text(row["action"]), row.get("receipt")) for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise ServiceFailed("bad_answer", f"a verdict without {error}") from error
+            raise ServiceFailed("bad_answer", f"a verdict without {_lacking(error)}") from None
 
     def abandon(self, session: Session) -> None:
         """Say that a session will not be finished; silent where nobody hears it."""
@@ -237,8 +241,9 @@ class Client:
                 text = answer.read(_LARGEST_ANSWER)
         except urllib.error.HTTPError as error:
             raise _refusal(error) from error
-        except (OSError, ValueError) as error:
-            raise ServiceFailed("service_down", str(getattr(error, "reason", error)) or type(error).__name__) from error
+        except (OSError, ValueError, HTTPException) as error:
+            # Not the error's own text: it may quote a header.
+            raise ServiceFailed("service_down", _named(getattr(error, "reason", error))) from None
         try:
             document = json.loads(text) if text else {}
         except ValueError as error:
@@ -246,6 +251,18 @@ class Client:
         if not isinstance(document, dict):
             raise ServiceFailed("bad_answer", "no JSON object")
         return document
+
+
+def plain_token(token: str) -> str:
+    """The token without white space around it.
+
+    Raises:
+        ValueError: it holds something that no header carries.
+    """
+    token = token.strip()
+    if not all("!" <= sign <= "~" for sign in token):
+        raise ValueError("a token holds no space, no control character and no letter beyond ASCII")
+    return token
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -264,6 +281,16 @@ def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
     caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
     name = "request_refused" if caused else "service_refused"
     return ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
+
+
+def _named(error: object) -> str:
+    """An error in the system's words, or else by its kind."""
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+
+
+def _lacking(error: Exception) -> str:
+    """What an answer lacks; nothing of what it holds is quoted."""
+    return str(error) if isinstance(error, KeyError) else "a value of the right kind"
 
 
 def _images(pictures: Sequence[str]) -> list[dict[str, Any]]:
@@ -285,5 +312,5 @@ def _negative(row: dict[str, Any]) -> Negative | None:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise TypeError(f"text where {value!r} is")
+        raise TypeError("text")
     return value

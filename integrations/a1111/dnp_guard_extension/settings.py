@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .client import plain_token
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -109,7 +111,7 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
     named: dict[str, Any] = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
     settings = replace(settings, **{name: value for name, value in named.items() if value})
     settings = checked(settings, "the settings of DNP Guard")
-    return replace(settings, token=settings.token or _token(settings.token_file))
+    return replace(settings, token=_token(settings))
 
 
 def locked(folder: Path, settings: Settings) -> bool:
@@ -153,10 +155,15 @@ def asked(settings: Settings, arguments: Sequence[Any], *, is_api: bool) -> Sett
     return replace(settings, enabled=settings.enabled and not (free and enabled is False))
 
 
-def _token(file: str) -> str:
-    if not file:
-        return ""
+def _token(settings: Settings) -> str:
+    where = "DNP_GUARD_TOKEN"
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+        token = settings.token
+        if not token and settings.token_file:
+            where = settings.token_file
+            token = Path(where).expanduser().read_text(encoding="utf-8")
+        return plain_token(token)
     except OSError as error:
-        raise BadSettings(f"{file}: the token cannot be read: {error.strerror}.") from error
+        raise BadSettings(f"{where}: the token cannot be read: {error.strerror}.") from error
+    except ValueError:
+        raise BadSettings(f"{where} holds no token: a token is one line of visible ASCII.") from None

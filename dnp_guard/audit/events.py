@@ -1,0 +1,374 @@
+"""Every event of the record, with the fields that tell of it; the JSON Schema and the reference are made from them.
+
+A field's annotation holds what it means, and its JSON Schema where the type alone does not say it. A field without a
+default is in every record of its event.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final, Literal, Required, TypedDict
+
+from dnp_guard.audit.previews import NAME
+from dnp_guard.audit.record import LONGEST, build
+from dnp_guard.types import Action, GuidanceMode, Outcome
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Json:
+    """The JSON Schema of a value whose type alone does not say it."""
+
+    schema: Mapping[str, Any]
+
+
+TEXT: Final = {"type": "string", "maxLength": LONGEST}
+
+_Hash = Annotated[str, Json({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
+_Seed = Annotated[int | str, Json({"anyOf": [{"type": "integer"}, TEXT]})]
+_Decision = Annotated[str, Json({"enum": ["none", *map(str, Action), *map(str, Outcome)]})]
+
+
+class PolicyFields(TypedDict, total=False):
+    """``policy{…}``."""
+
+    name: str
+    revision: str
+    digest: str
+    mode: Literal["enforce", "shadow"]
+
+
+class LoadedFields(TypedDict, total=False):
+    """``loaded{…}``."""
+
+    before: _Hash
+    source: str
+    signer: str
+    serial: int
+    author: str
+    approver: str
+    reason: str
+    loosened: bool
+
+
+class HostFields(TypedDict, total=False):
+    """``host{…}``."""
+
+    name: str
+    version: str
+    target: str
+
+
+class VlmFields(TypedDict, total=False):
+    """``vlm{…}``."""
+
+    name: str
+    revision: str
+
+
+class RunFields(TypedDict, total=False):
+    """``run{…}``."""
+
+    seed: _Seed | Sequence[_Seed]
+    latents: str
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    size: Sequence[int]
+
+
+class PromptFields(TypedDict, total=False):
+    """``prompt{…}``."""
+
+    hmac: str | Sequence[str]
+    redacted: str | Sequence[str]
+    plain: str | Sequence[str]
+
+
+class FindingFields(TypedDict, total=False):
+    """One of ``findings[]``."""
+
+    category: Required[str]
+    term: str
+    probability: float
+    threshold: float
+
+
+class WouldFields(TypedDict, total=False):
+    """``would{…}``."""
+
+    decision: Action
+    negative: str
+    scale: float
+
+
+class NegativeFields(TypedDict, total=False):
+    """``negative{…}``."""
+
+    text: str
+    scale: float
+    mode: Required[GuidanceMode]
+    effective: bool
+
+
+class PreviewFields(TypedDict):
+    """``preview{…}``."""
+
+    file: Annotated[str, Json({"type": "string", "pattern": NAME})]
+    sha256: _Hash
+
+
+class CheckpointFields(TypedDict):
+    """``checkpoint{…}``."""
+
+    origin: str
+    count: int
+    root: _Hash
+
+
+class Common(TypedDict, total=False):
+    """Fields that the records of a guard share."""
+
+    tenant: Annotated[str, "For whom it was."]
+    policy: Annotated[PolicyFields, "The policy in force."]
+    vlm: Annotated[VlmFields, "The vision-language model."]
+
+
+_Request = Annotated[str, "Id of the generation."]
+_Host = Annotated[Mapping[str, Any], HostFields, "The image generator."]
+_Image = Annotated[int, "Index in the batch."]
+_Step = Annotated[int, "Sampler step, from 0; a look without one is the final look."]
+_AppliedStep = Annotated[
+    int,
+    "First step that a negative applies to, or applies to no more; of a look not waited for, that it could steer.",
+]
+_Steps = Annotated[int, "Sampler steps of the run."]
+_Sigma = Annotated[float, "Noise level at the step."]
+_Findings = Annotated[
+    Sequence[FindingFields],
+    "What was seen at or over its threshold; of a sensitive category, nothing but that it was.",
+]
+_WhatIsDecided = Annotated[_Decision, "What is called for at a look; what became of the image at the end."]
+_Reason = Annotated[str, "Why, in a few words."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that is recorded.
+
+    Attributes:
+        name: the record's ``event``.
+    """
+
+    name: ClassVar[str]
+
+    def record(self, *, at: datetime | None = None, **common: object) -> dict[str, Any]:
+        """Build the record of this event, ready to be sealed into a log.
+
+        Args:
+            at: when it happened; now where it is not given.
+            common: fields that other records have too; the event's own go before them.
+
+        Raises:
+            AuditError: a field holds what is not JSON.
+        """
+        own = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return build(self.name, at=at, **{**common, **own})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyLoaded(Event):
+    """A policy is in force from here on."""
+
+    name: ClassVar = "policy.loaded"
+    policy: Annotated[PolicyFields, "The policy in force."]
+    loaded: (
+        Annotated[
+            object,  # a dataclass, or another mapping
+            LoadedFields,
+            "Where the policy came from; `loosened`: it lets more through than the one `before`, or may.",
+        ]
+        | None
+    ) = None
+    reason: _Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRejected(Event):
+    """A policy was not put in force; the one before stays."""
+
+    name: ClassVar = "policy.rejected"
+    reason: _Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardAttached(Event):
+    """A target is guarded from here on."""
+
+    name: ClassVar = "guard.attached"
+    host: _Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardDetached(Event):
+    """A target is guarded no more."""
+
+    name: ClassVar = "guard.detached"
+    host: _Host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStarted(Event):
+    """A generation has begun."""
+
+    name: ClassVar = "request.started"
+    request: _Request
+    host: _Host
+    run: (
+        Annotated[
+            Mapping[str, Any],
+            RunFields,
+            "How the image was asked for; `latents`: SHA-256 of those that the call brought, in little-endian float32.",
+        ]
+        | None
+    ) = None
+    prompt: Annotated[PromptFields, "What is kept of the prompt, or of each of several."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryAnswered(Event):
+    """A look at one image was answered."""
+
+    name: ClassVar = "query"
+    request: _Request
+    image: _Image
+    step: _Step | None = None
+    applied_step: _AppliedStep | None = None
+    steps: _Steps | None = None
+    sigma: _Sigma | None = None
+    findings: _Findings | None = None
+    decision: _WhatIsDecided
+    would: Annotated[WouldFields, "What would be done if nothing were in shadow."] | None = None
+    preview: Annotated[PreviewFields, "The blurred preview of a finding, in the folder beside the log."] | None = None
+    asked: Annotated[Sequence[str], "Categories that a look asked about, where it was not all."] | None = None
+    nearest: (
+        Annotated[
+            float,
+            "The highest probability of a look, as a part of its threshold; where the policy has `queries.back_off`.",
+        ]
+        | None
+    ) = None
+    latency_ms: Annotated[float, "Time to the answer."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySkipped(Event):
+    """A due step was not looked at, for the `reason`; the last verdict stands."""
+
+    name: ClassVar = "query.skipped"
+    request: _Request
+    image: _Image
+    step: _Step
+    steps: _Steps | None = None
+    sigma: _Sigma | None = None
+    probe: (
+        Annotated[
+            float,
+            "The highest probability by the latent probe, as a part of the threshold under which it is not asked.",
+        ]
+        | None
+    ) = None
+    reason: _Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegativeInjected(Event):
+    """An image is steered away from something from `applied_step` on."""
+
+    name: ClassVar = "negative.injected"
+    request: _Request
+    image: _Image
+    step: _Step
+    applied_step: _AppliedStep
+    steps: _Steps | None = None
+    sigma: _Sigma | None = None
+    findings: _Findings | None = None
+    negative: Annotated[
+        NegativeFields,
+        "What the image is steered away from; without `text` where that would tell of a sensitive category.",
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NegativeCleared(Event):
+    """An image is steered no more."""
+
+    name: ClassVar = "negative.cleared"
+    request: _Request
+    image: _Image
+    step: _Step
+    applied_step: _AppliedStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingWaived(Event):
+    """An allowed case excused what was seen."""
+
+    name: ClassVar = "finding.waived"
+    request: _Request
+    image: _Image
+    step: _Step | None = None
+    findings: _Findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardDegraded(Event):
+    """The guard could not do its job at some point."""
+
+    name: ClassVar = "degraded"
+    request: _Request | None = None
+    step: _Step | None = None
+    reason: _Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overridden(Event):
+    """A person decided otherwise: an override of the policy, or a hold on a request."""
+
+    name: ClassVar = "override"
+    request: _Request | None = None
+    reason: _Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWritten(Event):
+    """A checkpoint was written elsewhere, or old records were purged."""
+
+    name: ClassVar = "checkpoint"
+    reason: _Reason | None = None
+    checkpoint: Annotated[CheckpointFields, "A checkpoint that was written to a second place."] | None = None
+    purged: Annotated[Sequence[_Hash], "Hashes of the log's tombstones."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFinished(Event):
+    """What became of one image."""
+
+    name: ClassVar = "request.finished"
+    request: _Request
+    image: _Image
+    decision: _WhatIsDecided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAbandoned(Event):
+    """A generation ended without finished images."""
+
+    name: ClassVar = "request.abandoned"
+    request: _Request
+    reason: _Reason
+
+
+EVENTS: Final[tuple[type[Event], ...]] = tuple(
+    kind for kind in vars().values() if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+)
+"""Every event there is, as in this module."""
