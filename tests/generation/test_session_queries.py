@@ -94,7 +94,9 @@ def test_each_image_of_a_batch_has_a_pace_of_its_own():
         return [found if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
 
     holds = Holds()
-    denoise(start(Guard(of, vlm=ScriptedBackend(answers), audit=sink), 3, steering=holds), holds=holds)
+    watching = Guard(of, vlm=ScriptedBackend(answers), audit=sink)
+    denoise(start(watching, 3, steering=holds), holds=holds)
+    watching.settle()
     at_two = {r["image"]: r.get("reason") for r in sink.records if r.get("step") == 2}
     assert at_two == {0: "quiet", 1: None, 2: "quiet"}
     assert sizes == [3, 1, 1]

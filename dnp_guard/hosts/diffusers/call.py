@@ -148,7 +148,9 @@ class Call:
                 bound = signature.bind(*args, **kwargs)
                 given = bound.arguments
                 given["model_output"] = self._injection.guided(given["model_output"])
-                self._on_step(given["model_output"], given["timestep"], given["sample"])
+                now = given["model_output"], given["timestep"], given["sample"]
+                self._query(*now)
+                self._stepped(*now)
                 return plain(*bound.args, **bound.kwargs)
             return plain(*args, **kwargs)
 
@@ -210,23 +212,12 @@ class Call:
         self.driver.abandon(reason)
         self.guard.finished(self.driver)
 
-    def _on_step(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
+    def _query(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
+        """Hand a step that begins to the driver, where a query is due."""
         order = getattr(self.scheduler, "order", 1)
         index, substep = divmod(self._substeps, order)
-        self._substeps += 1
-        if substep == 0:
-            self._query(index, -(-_timesteps(self._pipe) // order), output, timestep, sample)
-        # Of a call that is interrupted no step says that it is the last.
-        if self._wanted.get("output_type") == "latent" or (self._ran_through and not self._complete):
-            try:
-                self._end = predict(self.scheduler, output, timestep, sample)[0]
-            except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-                self._end = error
-        if substep == order - 1:  # the sub-steps of a step are steered alike
-            self.held.take()
-
-    def _query(self, index: int, total: int, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        if not self.driver.due(index, total):
+        total = -(-_timesteps(self._pipe) // order)
+        if substep or not self.driver.due(index, total):
             return
         try:
             with self.guard.metrics.overhead("predict"):
@@ -236,6 +227,18 @@ class Call:
             return
         step = Step(index, total, sigma, prediction)
         self.driver.step(step, _Predicted(self, step))
+
+    def _stepped(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
+        """Count a sub-step, and put in force what is held once its step is over."""
+        self._substeps += 1
+        # Of a call that is interrupted no step says that it is the last.
+        if self._wanted.get("output_type") == "latent" or (self._ran_through and not self._complete):
+            try:
+                self._end = predict(self.scheduler, output, timestep, sample)[0]
+            except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+                self._end = error
+        if self.begins_step():  # the sub-steps of a step are steered alike
+            self.held.take()
 
     def _encode(self, text: str) -> Conditioning:
         encoded = self._family.encode(self._pipe, [text], self._wanted)
