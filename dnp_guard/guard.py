@@ -25,10 +25,10 @@ from dnp_guard.policy.force.watch import Watch
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
-from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.base import as_backend
 from dnp_guard.vlm.canary import Watched
+from dnp_guard.vlm.desk import Desk, desk_of
 from dnp_guard.vlm.known import read_known
-from dnp_guard.vlm.opinions import Opinions
 from dnp_guard.vlm.plugin import offer
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.rehearsal.course import Answer
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Asked, Backend
 
 _REASONS = 5
 """Problems of a rejected policy that are recorded."""
@@ -63,8 +63,8 @@ class Guard:
         policy: the path of a policy or of a folder of them, a shipped name such as ``"default"``, a :class:`Policy`,
             or a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
-            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``.
-        second_opinion: another backend, asked beside the first; what either sees is seen.
+            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``; of two,
+            :class:`~dnp_guard.vlm.either.Either` or :class:`~dnp_guard.vlm.either.AtFinal`.
         audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
         tenant: whom it serves: selects from a store, and is written to every record.
@@ -90,8 +90,7 @@ class Guard:
         self,
         policy: str | Path | Policy | Store,
         *,
-        vlm: str | Backend,
-        second_opinion: str | Backend | None = None,
+        vlm: str | Asked,
         audit: str | Path | Sink | Sequence[str | Path | Sink] | None = None,
         tenant: str | None = None,
         plugins: Iterable[str | object] = (),
@@ -103,8 +102,8 @@ class Guard:
     ) -> None:
         self.preview_vae = preview_vae
         self._probes = Probes(probe)
-        self._asker: Opinions | None = None
-        self._second: Backend | None = None
+        self._closed = False
+        self._desk: Desk | None = None
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
         self._rollout = Rollout(
             policy, tenant, admit=self._admit, view=self._view, verify=verifier(require_signature, tenant)
@@ -112,23 +111,21 @@ class Guard:
         self._source = policy
         self._override: Override | None = None
         self._watch: Watch | None = None
-        self._askers: dict[int | None, Opinions] = {}
         self.metrics = Metrics(registry)
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
         self._plugins = Plugins(_builtin(), named, self._plugin_failed)
         backend = self._backend(vlm)
-        self._second = self._backend(second_opinion) if second_opinion is not None else None
-        given = ((backend, vlm), (self._second, second_opinion))
-        self._owned = [made for made, spec in given if isinstance(spec, str) and made is not None]
+        self._owned = backend if isinstance(vlm, str) else None
         if canaries is not None:
             backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
-        self._asker = self._asker_for(backend, self.policy)
+        self._turn = tenant
+        self._desk = desk_of(backend)
         for each in (*self._rollout.store.all, self.policy):  # and what they are merged to
             self._admit(each)
         sinks = [self._sink(each) for each in _several(audit)]
         self._log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
-        asked = [describe(each) for each in (backend, self._second) if each is not None]
+        info = self._desk.info
         self._recorder = Recorder(
             sinks,
             self.metrics,
@@ -136,10 +133,7 @@ class Guard:
             {
                 "tenant": tenant,
                 "policy": fields.policy(self.policy),
-                "vlm": {
-                    "name": " + ".join(info.name for info in asked),
-                    "revision": " + ".join(info.revision for info in asked),
-                },
+                "vlm": {"name": info.name, "revision": info.revision},
             },
             spool=spool_folder(),
             previews=previews.folder(self._log) if self._log is not None else None,
@@ -160,9 +154,15 @@ class Guard:
         return self._rollout.current(self._narrowing.get())
 
     @property
+    def desk(self) -> Desk:
+        """Where it asks; shared by all guards of one backend. For host adapters."""
+        assert self._desk is not None  # noqa: S101 (only policies are looked at before there is one)
+        return self._desk
+
+    @property
     def probe(self) -> Probe | None:
         """The latent probe of the policy in force; None where the policy skips nothing by one."""
-        return self._probes.of(self.policy, describe(self._backend_in_use), alone=self._second is None)
+        return self._probes.of(self.policy, self.desk.backend)
 
     @contextmanager
     def tightened(
@@ -291,8 +291,7 @@ class Guard:
         """
         policy = policy or self.policy
         policy = self._overridden(policy) if state is None else policy
-        asker = self._asker_for(self._backend_in_use, policy)
-        runtime = Runtime(policy, asker, self._plugins, self._recorder, self._redact(policy))
+        runtime = Runtime(policy, self.desk, self._plugins, self._recorder, self._redact(policy), self._turn)
         try:
             return Session(runtime, request, state)
         except RequestRefused as error:
@@ -318,11 +317,11 @@ class Guard:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
         if self._watch is not None:
             self._watch.close()
-        for asker in list(self._askers.values()):
-            asker.close()
-        for backend in self._owned:
-            if hasattr(backend, "close"):
-                backend.close()
+        if not self._closed:
+            self._closed = True
+            self.desk.close()
+        if self._owned is not None:
+            self._owned.close()
         self._recorder.close()
 
     def __enter__(self) -> Self:
@@ -343,36 +342,22 @@ class Guard:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copied pipeline shares its guard
 
-    def _asker_for(self, backend: Backend, policy: Policy) -> Opinions:
-        """The one asker of each deadline, so that a running generation keeps its own."""
-        deadline = policy.queries.deadline_ms
-        if deadline not in self._askers:
-            # Two threads may come here at once; the first one's counts.
-            self._askers.setdefault(deadline, Opinions(backend, self._second, deadline))
-        return self._askers[deadline]
-
-    @property
-    def _backend_in_use(self) -> Backend:
-        return next(iter(list(self._askers.values()))).backend  # another thread may add one meanwhile
-
     def _admit(self, policy: Policy) -> None:
-        if self._asker is not None:
-            admission.refuse_backend(policy, self._asker.backend)
-            admission.refuse_uncalibrated(policy, self._asker.backend)
-            self._probes.of(policy, describe(self._asker.backend), alone=self._second is None)
-        if self._second is not None:
-            admission.refuse_backend(policy, self._second)
+        if self._desk is not None:
+            admission.refuse_backend(policy, self._desk.backend)
+            admission.refuse_uncalibrated(policy, self._desk.backend)
+            self._probes.of(policy, self._desk.backend)
 
     def _warn_uncalibrated(self) -> None:
         """Record which categories in shadow have thresholds that were measured on another model."""
-        info = describe(self._backend_in_use)
+        info = self.desk.info
         for category in admission.measured_on_another(self.policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
             self.noted("degraded", reason=f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}")
 
     def _view(self, spec: str, path: Path) -> Answer:
         """Look at the image of a policy's test with the guard's own backend, whichever the test names."""
-        return looking_at(path, self._backend_in_use)
+        return looking_at(path, self.desk.backend)
 
     def _redact(self, policy: Policy) -> Callable[[str], Mapping[str, Any]]:
         how = policy.audit.prompt
@@ -387,21 +372,16 @@ class Guard:
             self.noted("override", reason=str(found) if found else f"ended: {before}")
         return override.overridden(policy, found)
 
-    def _backend(self, vlm: str | Backend) -> Backend:
+    def _backend(self, vlm: str | Asked) -> Backend:
         if not isinstance(vlm, str):
-            if not callable(getattr(vlm, "ask", None)):
-                raise VlmUnavailable(
-                    f"vlm={vlm!r} has no ask(images, questions)",
-                    hint="Pass a spec such as 'glyphs', or such an object.",
-                )
-            return vlm
+            return as_backend(vlm)
         backend = self._plugins.hook.dnp_guard_vlm(spec=vlm)
         if backend is None:
             raise VlmUnavailable(
                 f"no backend knows the spec {vlm!r}",
                 hint=f"{offer(vlm)} A plugin that knows another has to be allowed.",
             )
-        return backend  # type: ignore[no-any-return]
+        return as_backend(backend)
 
     def _sink(self, audit: str | Path | Sink) -> Sink:
         if not isinstance(audit, str | Path):

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from dnp_guard.vlm.answers import probabilities
-from dnp_guard.vlm.base import Backend, describe
+from dnp_guard.vlm.base import Query, as_backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.vlm.answers import Probabilities
+    from dnp_guard.vlm.base import Asked
 
 
 class BackendContract:
@@ -46,7 +47,7 @@ class BackendContract:
     tolerance: float = 1e-4
 
     @pytest.fixture
-    def backend(self) -> Backend:
+    def backend(self) -> Asked:
         """The backend under test."""
         raise NotImplementedError("override the backend fixture")
 
@@ -58,22 +59,28 @@ class BackendContract:
         dusk = Image.linear_gradient("L").resize((32, 32)).point(lambda value: value // 4)
         return [noise, Image.new("RGB", (32, 32), (230, 40, 30)), dusk.convert("RGB")]
 
-    def _ask(self, backend: Backend, images: Sequence[Image.Image], questions: Sequence[str]) -> Probabilities:
+    def _ask(self, backend: Asked, images: Sequence[Image.Image], questions: Sequence[str]) -> Probabilities:
         return probabilities(backend.ask(images, questions), len(images), len(questions))
 
-    def test_is_a_backend(self, backend: Backend) -> None:
+    def test_is_a_backend(self, backend: Asked) -> None:
         """It has ``ask``."""
-        assert isinstance(backend, Backend)
+        assert as_backend(backend)
+
+    def test_a_query_is_answered_as_its_questions_are(self, backend: Asked, images: list[Image.Image]) -> None:
+        """A desk puts queries."""
+        query = Query(tuple(images), tuple(self.questions))
+        answer = probabilities(as_backend(backend).put(query), len(images), len(self.questions))
+        np.testing.assert_allclose(answer, self._ask(backend, images, self.questions), rtol=0, atol=self.tolerance)
 
     def test_answers_every_question_about_every_image_with_a_probability(
-        self, backend: Backend, images: list[Image.Image]
+        self, backend: Asked, images: list[Image.Image]
     ) -> None:
         """Shape [images, questions], values 0…1: the check raises otherwise."""
         answer = self._ask(backend, images, self.questions)
         assert [len(row) for row in answer] == [len(self.questions)] * len(images)
 
     def test_images_asked_about_together_get_the_answers_they_get_alone(
-        self, backend: Backend, images: list[Image.Image]
+        self, backend: Asked, images: list[Image.Image]
     ) -> None:
         """What one image holds never answers for another."""
         together = self._ask(backend, images, self.questions)
@@ -81,72 +88,81 @@ class BackendContract:
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
     def test_a_question_is_answered_the_same_whatever_else_is_asked(
-        self, backend: Backend, images: list[Image.Image]
+        self, backend: Asked, images: list[Image.Image]
     ) -> None:
         """Questions are independent."""
         together = np.array(self._ask(backend, images, self.questions))
         alone = np.hstack([self._ask(backend, images, [question]) for question in self.questions])
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
-    def test_the_order_of_questions_does_not_matter(self, backend: Backend, images: list[Image.Image]) -> None:
+    def test_the_order_of_questions_does_not_matter(self, backend: Asked, images: list[Image.Image]) -> None:
         """A column belongs to its question."""
         forward = np.array(self._ask(backend, images, self.questions))
         backward = np.array(self._ask(backend, images, self.questions[::-1]))
         np.testing.assert_allclose(forward, backward[:, ::-1], rtol=0, atol=self.tolerance)
 
     def test_the_same_question_about_the_same_image_has_the_same_answer(
-        self, backend: Backend, images: list[Image.Image]
+        self, backend: Asked, images: list[Image.Image]
     ) -> None:
         """Nothing is drawn at random."""
         first = self._ask(backend, images, self.questions)
         second = self._ask(backend, images, self.questions)
         np.testing.assert_allclose(first, second, rtol=0, atol=self.tolerance)
 
-    def test_no_images_give_no_rows(self, backend: Backend) -> None:
+    def test_no_images_give_no_rows(self, backend: Asked) -> None:
         """Shape [0, questions]."""
         assert self._ask(backend, [], self.questions) == ()
 
-    def test_no_questions_give_empty_rows(self, backend: Backend, images: list[Image.Image]) -> None:
+    def test_no_questions_give_empty_rows(self, backend: Asked, images: list[Image.Image]) -> None:
         """Shape [images, 0]."""
         assert self._ask(backend, images, []) == ((),) * len(images)
 
-    def test_leaves_the_random_generators_alone(self, backend: Backend, images: list[Image.Image]) -> None:
+    def test_leaves_the_random_generators_alone(self, backend: Asked, images: list[Image.Image]) -> None:
         """A guard that draws from them would change the image it only looks at."""
         before = _random_states()
         self._ask(backend, images, self.questions)
         assert _random_states() == before
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
-    def test_takes_pictures_of_every_common_mode(self, backend: Backend, images: list[Image.Image], mode: str) -> None:
+    def test_takes_pictures_of_every_common_mode(self, backend: Asked, images: list[Image.Image], mode: str) -> None:
         """Hosts hand over what they have."""
         picture = images[0].convert(mode)
         assert len(self._ask(backend, [picture], self.questions)) == 1
 
     @pytest.mark.parametrize("size", [(8, 8), (33, 17), (16, 96), (512, 512)])
     def test_takes_pictures_of_every_size(
-        self, backend: Backend, images: list[Image.Image], size: tuple[int, int]
+        self, backend: Asked, images: list[Image.Image], size: tuple[int, int]
     ) -> None:
         """Previews are small, and final images are not square."""
         assert len(self._ask(backend, [images[0].resize(size)], self.questions)) == 1
 
-    def test_takes_pictures_of_different_sizes_together(self, backend: Backend, images: list[Image.Image]) -> None:
+    def test_takes_pictures_of_different_sizes_together(self, backend: Asked, images: list[Image.Image]) -> None:
         """And answers for each as it would alone."""
         pictures = [images[0].resize((40, 20)), images[1].resize((16, 64))]
         together = self._ask(backend, pictures, self.questions)
         alone = tuple(self._ask(backend, [picture], self.questions)[0] for picture in pictures)
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
-    def test_leaves_the_pictures_alone(self, backend: Backend, images: list[Image.Image]) -> None:
+    def test_leaves_the_pictures_alone(self, backend: Asked, images: list[Image.Image]) -> None:
         """The caller goes on to use them."""
         before = [image.tobytes() for image in images]
         self._ask(backend, images, self.questions)
         assert [image.tobytes() for image in images] == before
 
-    def test_says_who_it_is_in_strings(self, backend: Backend) -> None:
+    def test_says_who_it_is_in_strings(self, backend: Asked) -> None:
         """The audit record needs a name and a revision."""
-        own = [getattr(backend, field) for field in ("name", "revision") if hasattr(backend, field)]
-        assert all(isinstance(value, str) and value for value in own)
-        assert describe(backend).name
+        of = as_backend(backend)
+        assert all(isinstance(value, str) for value in (of.name, of.revision))
+        assert of.info.name
+        assert of.revision
+
+    def test_says_what_it_takes_and_where_images_go(self, backend: Asked) -> None:
+        """A policy allows addresses, and a desk asks as much at once as it is told."""
+        of = as_backend(backend)
+        assert all(isinstance(value, bool) for value in (of.local, of.batches))
+        assert all(isinstance(url, str) for url in of.addresses)
+        assert of.answers in {"probabilities", "text"}
+        assert of.at_once >= 1
 
 
 def _random_states() -> tuple[object, ...]:

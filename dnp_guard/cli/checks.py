@@ -202,7 +202,6 @@ def vlm(spec: str) -> Check:
     name = "vision-language model"
     from dnp_guard.plugins import Plugins  # noqa: PLC0415 (needed by this check alone)
     from dnp_guard.vlm import plugin  # noqa: PLC0415 (needed by this check alone)
-    from dnp_guard.vlm.base import describe  # noqa: PLC0415 (needed by this check alone)
 
     try:
         backend = Plugins([plugin], (), lambda *_: None).hook.dnp_guard_vlm(spec=spec)
@@ -210,11 +209,10 @@ def vlm(spec: str) -> Check:
         return failed(name, "vlm-unavailable", error.message, error.hint)
     if backend is None:
         return failed(name, "vlm-unknown", f"no backend is called {spec!r}", plugin.offer(spec))
-    info = describe(backend)
-    how = f", by {mode}" if (mode := getattr(backend, "mode", "")) else ""
+    info = backend.info
+    how = f", by {backend.mode}" if backend.mode else ""
     where = f" at {', '.join(info.addresses)}" if info.addresses else ""
-    if hasattr(backend, "close"):
-        backend.close()
+    backend.close()
     return Check(name, "ok", f"{info.name} {info.revision}{where}, answers in {info.answers}{how}")
 
 

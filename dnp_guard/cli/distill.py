@@ -90,7 +90,6 @@ def _run(
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
     from dnp_guard.lab.distill.run import watch  # noqa: PLC0415
     from dnp_guard.preview.probe import space_of  # noqa: PLC0415
-    from dnp_guard.vlm.base import describe  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 
     pipe: Any = load_model(model)
@@ -107,7 +106,7 @@ def _run(
             guidance_scale=guidance_scale,
             advance=lambda done: progress.advance(task, done),
         )
-    info = describe(backend)
+    info = backend.info
     return looks, (info.name, info.revision), space_of(pipe.vae)
 
 

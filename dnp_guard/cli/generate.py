@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,12 @@ def generate(
         str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")
     ] = "glyphs",
     vlm: Annotated[str, typer.Option("--vlm", help="'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")] = "glyphs",
+    second_opinion: Annotated[
+        str | None, typer.Option("--second-opinion", help="Another one, asked beside it; what either sees is seen.")
+    ] = None,
+    final_vlm: Annotated[
+        str | None, typer.Option("--final-vlm", help="The one that judges finished images in its place.")
+    ] = None,
     policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
     out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),
     steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
@@ -35,13 +42,15 @@ def generate(
     import torch  # noqa: PLC0415
 
     from dnp_guard.guard import Guard  # noqa: PLC0415
+    from dnp_guard.vlm.either import composed  # noqa: PLC0415
 
     pipe = load_model(model)
     out.mkdir(parents=True, exist_ok=True)
     audit = out / "audit.jsonl"
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
     with (
-        Guard(policy, vlm=vlm, audit=audit) as guard,
+        closing(composed(vlm, second_opinion, final_vlm)) as backend,
+        Guard(policy, vlm=backend, audit=audit) as guard,
         Progress(console=Console(stderr=True), transient=True) as progress,
     ):
         pipe.callback_on_step_end = guard

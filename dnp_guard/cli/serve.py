@@ -13,6 +13,10 @@ from dnp_guard.errors import DnpGuardError
 def serve(
     policy: Annotated[str, typer.Option("--policy", help="A policy file, a folder of them, or a shipped name.")],
     vlm: Annotated[str, typer.Option("--vlm", help="The backend, such as glyphs or systemone:MODEL@URL.")],
+    second_opinion: Annotated[
+        str | None, typer.Option(help="Another backend, asked beside it; what either sees is seen.")
+    ] = None,
+    final_vlm: Annotated[str | None, typer.Option(help="The backend that judges finished images in its place.")] = None,
     *,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8777,
@@ -57,6 +61,8 @@ def serve(
     settings = Settings(
         policy=policy,
         vlm=vlm,
+        second_opinion=second_opinion,
+        final_vlm=final_vlm,
         audit=tuple(audit or ()),
         token_file=token_file,
         receipt_key=receipt_key,

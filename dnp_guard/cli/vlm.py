@@ -48,7 +48,6 @@ def calibrate(
     """Measure each category: AUC, calibration error, and the threshold for a wanted false positive rate."""
     from dnp_guard.lab.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (a command that does not measure needs none)
     from dnp_guard.policy.read.loading import load_policy  # noqa: PLC0415
-    from dnp_guard.vlm.base import describe  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 
     if (images is None) != (labels is None) or (images is None) == (held_out is None):
@@ -58,7 +57,7 @@ def calibrate(
     pictures = _pictures(rules, images, labels, held_out)
     backend = build(vlm)
     found = _measure(rules, backend, pictures, rate, ends)
-    info = describe(backend)
+    info = backend.info
     document = {
         "format": 1,
         "vlm": {"name": info.name, "revision": info.revision},
@@ -111,10 +110,10 @@ def _measure(
     from dnp_guard.generation.judge import find  # noqa: PLC0415
     from dnp_guard.lab.evaluate.calibration import calibrate as measure  # noqa: PLC0415
     from dnp_guard.policy import questions  # noqa: PLC0415
-    from dnp_guard.vlm.opinions import Opinions  # noqa: PLC0415
+    from dnp_guard.vlm.desk import Desk  # noqa: PLC0415
 
     asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]
-    rows = Opinions(backend).ask([each.image for each in pictures], [each.text for each in asked]).probabilities
+    rows = Desk(backend).ask([each.image for each in pictures], [each.text for each in asked]).probabilities
     scores = [find(policy, asked, row)[1] for row in rows]
     found: dict[str, list[Calibration]] = {}
     for name in dict.fromkeys(each.category for each in asked):

@@ -12,14 +12,14 @@ from dnp_guard.generation import judge
 from dnp_guard.policy import allowed_questions, negation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from PIL.Image import Image
 
     from dnp_guard.policy import Policy
     from dnp_guard.telemetry.tracing import GenerationSpan
     from dnp_guard.types import Finding, Question
-    from dnp_guard.vlm.opinions import Opinions
+    from dnp_guard.vlm.desk import Answers, Desk
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,17 @@ class Looker:
 
     Attributes:
         policy: gives questions and thresholds.
-        asker: who answers.
+        desk: who answers.
         span: of the generation.
-        model: name of who answers.
         images: the size of the batch; None for a picture an image.
+        turn: who asks.
     """
 
     policy: Policy
-    asker: Opinions
+    desk: Desk
     span: GenerationSpan
-    model: str
     images: int | None = None
+    turn: Hashable = None
 
     def look(
         self,
@@ -86,8 +86,8 @@ class Looker:
         """
         count = len(questions)
         asked = [*questions, *(map(negation, questions) if self.policy.question.paired else ())]
-        with self.span.query(step, len(pictures), len(asked), self.model):
-            answers = self.asker.ask(pictures, [each.text for each in asked], loosening=range(count, len(asked)))
+        with self.span.query(step, len(pictures), len(asked), self.desk.info.name):
+            answers = self._ask(pictures, asked, range(count, len(asked)), final=step is None)
         rows = answers.probabilities
         if self.policy.question.paired:
             rows = tuple(judge.stricter(row[:count], row[count:]) for row in rows)
@@ -97,7 +97,7 @@ class Looker:
         most = [[max(answers) for answers in zip(*of_frames, strict=True)] for of_frames in of_image]
         seen = [judge.find(self.policy, questions, row, final=step is None, progress=progress) for row in most]
         found = [findings for findings, _ in seen]
-        waived, unexcused = self._waived(frames, found, answers.latency_ms)
+        waived, unexcused = self._waived(frames, found, answers.latency_ms, final=step is None)
         return Seen(
             [_telling(shown, of_frames) for shown, of_frames in zip(frames, of_image, strict=True)],
             frozenset(question.category for question in questions),
@@ -109,7 +109,7 @@ class Looker:
         )
 
     def _waived(
-        self, frames: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float
+        self, frames: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float, *, final: bool
     ) -> tuple[list[tuple[Finding, ...]], Exception | None]:
         """Ask the ``allowed`` questions of what was found, of all images at once; unanswered, nothing is waived.
 
@@ -121,14 +121,9 @@ class Looker:
         waived: list[tuple[Finding, ...]] = [() for _ in found]
         if not concerned:
             return waived, None
-        texts = [question.text for question in asked]
+        shown = [frame for index in dict.fromkeys(concerned) for frame in frames[index]]
         try:
-            answers = self.asker.ask(
-                [frame for index in dict.fromkeys(concerned) for frame in frames[index]],
-                texts,
-                loosening=range(len(texts)),
-                spent_ms=spent_ms,
-            )
+            answers = self._ask(shown, asked, range(len(asked)), final=final, spent_ms=spent_ms)
         except Exception as error:  # noqa: BLE001 (told to the caller, who goes on without)
             return waived, error
         excused: dict[int, dict[str, float]] = {}
@@ -141,6 +136,25 @@ class Looker:
         for index, allowed in excused.items():
             waived[index] = judge.waive(self.policy, found[index], allowed)
         return waived, None
+
+    def _ask(
+        self,
+        pictures: Sequence[Image],
+        asked: Sequence[Question],
+        loosening: Collection[int],
+        *,
+        final: bool,
+        spent_ms: float = 0.0,
+    ) -> Answers:
+        return self.desk.ask(
+            pictures,
+            [question.text for question in asked],
+            deadline_ms=self.policy.queries.deadline_ms,
+            spent_ms=spent_ms,
+            loosening=loosening,
+            final=final,
+            turn=self.turn,
+        )
 
 
 def _telling(frames: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:

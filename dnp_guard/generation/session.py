@@ -15,10 +15,9 @@ from dnp_guard.generation.account import Account
 from dnp_guard.generation.query import Looker
 from dnp_guard.policy import questions, questions_per_image
 from dnp_guard.types import Action, Decision, ImageReport, Look, Negative, Outcome, Step
-from dnp_guard.vlm.base import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from concurrent.futures import Future
 
     from PIL.Image import Image
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from dnp_guard.plugins import Plugins
     from dnp_guard.policy import Policy
     from dnp_guard.types import Question, Report
-    from dnp_guard.vlm.opinions import Opinions
+    from dnp_guard.vlm.desk import Desk
 
 
 class Host(Protocol):
@@ -60,11 +59,13 @@ class Runtime:
     """What a session works with; it keeps these to its end, whatever is reloaded meanwhile."""
 
     policy: Policy
-    asker: Opinions
+    desk: Desk
     plugins: Plugins
     recorder: Recorder
     redact: Callable[[str], Mapping[str, Any]]
     """Turns a prompt into the record's ``prompt{…}``, as the policy says."""
+    turn: Hashable = None
+    """Who asks at the desk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class Session:
         self.id = state.id if state is not None else uuid.uuid4().hex
         self.report: Report | None = None
         self._policy = runtime.policy
-        self._asker = runtime.asker
+        self._desk, self._turn = runtime.desk, runtime.turn
         self._hook = runtime.plugins.hook
         self._overhead = runtime.recorder.metrics.overhead
         self._questions = questions(runtime.policy)
@@ -195,9 +196,7 @@ class Session:
         self._looking = True
         self._account = Account(self.id, self._policy, runtime.recorder, runtime.plugins, request.images)
         self._sensitive = self._account.sensitive
-        self._looker = Looker(
-            self._policy, self._asker, self._account.span, describe(self._asker.backend).name, request.images
-        )
+        self._looker = Looker(self._policy, self._desk, self._account.span, request.images, self._turn)
         if state is not None:
             self._go_on(state)
             return
@@ -375,7 +374,7 @@ class Session:
 
     def _ask_aside(self, step: Step, asked: Sequence[Question], images: tuple[int, ...], pictures: list[Image]) -> None:
         """Ask while denoising goes on."""
-        answer = self._asker.aside(partial(self._look, step, asked, images, pictures))
+        answer = self._desk.aside(partial(self._look, step, asked, images, pictures), turn=self._turn)
         self._pending = _Pending(step, self._answered, images, answer)
         self._answered = schedule.place(step)[0]
 

@@ -10,7 +10,7 @@ from dnp_guard.errors import DnpGuardError
 if TYPE_CHECKING:
     from dnp_guard.policy import Policy
     from dnp_guard.preview.probe import Probe
-    from dnp_guard.vlm.base import BackendInfo
+    from dnp_guard.vlm.base import Backend, BackendInfo
 
 
 class Probes:
@@ -24,24 +24,24 @@ class Probes:
         self._given = Path(given) if given is not None else None
         self._loaded: Probe | None = None
 
-    def of(self, policy: Policy, vlm: BackendInfo, *, alone: bool) -> Probe | None:
+    def of(self, policy: Policy, backend: Backend) -> Probe | None:
         """The probe for a policy; None where the policy skips nothing by one.
 
         Args:
             policy: the policy.
-            vlm: who answers.
-            alone: whether nobody else is asked beside it.
+            backend: who answers.
 
         Raises:
             DnpGuardError: there is none, it cannot be read, or it is bound to something else.
         """
         if policy.queries.skip_probe is None:
             return None
-        if not alone:
+        if len(backend.members) > 1:
             raise DnpGuardError(
-                "a probe guesses the answers of one model, and a second opinion is asked too",
-                hint="Leave queries.skip_probe or the second opinion out.",
+                "a probe guesses the answers of one model, and several are asked",
+                hint="Leave queries.skip_probe out, or ask one model alone.",
             )
+        vlm = backend.info
         if self._loaded is None:
             self._loaded = self._read(policy, vlm)
         self._loaded.check_policy(policy, (vlm.name, vlm.revision))

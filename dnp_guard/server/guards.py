@@ -1,4 +1,4 @@
-"""The guards of a service: one a tenant, over one backend."""
+"""The guards of a service: one per tenant, at the one desk of one backend."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from prometheus_client import CollectorRegistry
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.guard import Guard
 from dnp_guard.policy import load_policy, shipped
-from dnp_guard.vlm.plugin import build
+from dnp_guard.vlm.base import as_backend
+from dnp_guard.vlm.either import composed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dnp_guard.policy import Policy
     from dnp_guard.server.settings import Settings
     from dnp_guard.server.tokens import Grant
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Asked
 
 
 class Guards:
     """Makes the guard of a tenant when it is first needed.
+
+    All of them ask at the one desk of the backend, each in turn: see :class:`~dnp_guard.vlm.desk.Desk`.
 
     Args:
         settings: of the service.
@@ -36,10 +37,14 @@ class Guards:
         VlmUnavailable: the backend cannot be built.
     """
 
-    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+    def __init__(self, settings: Settings, backend: Asked | None = None) -> None:
         self.registry = CollectorRegistry()
         self._settings = settings
-        self._backend = backend if backend is not None else build(settings.vlm)
+        self._backend = (
+            as_backend(backend)
+            if backend is not None
+            else composed(settings.vlm, settings.second_opinion, settings.final_vlm)
+        )
         self._lock = Lock()
         self._of: dict[str | None, Guard] = {}
         self._stricter: dict[str, Policy] = {}
@@ -83,8 +88,8 @@ class Guards:
 
     def unready(self) -> str:
         """Why nothing can be guarded now; empty where all is well."""
-        states: Mapping[str, str] = getattr(self._backend, "states", dict)()
-        if states and all(state == "open" for state in states.values()):
+        states = [member.states().values() for member in self._backend.members]
+        if any(of and all(state == "open" for state in of) for of in states):
             return "the vision-language model has failed too often and is left alone for a while"
         for guard in list(self._of.values()):
             try:
@@ -100,5 +105,4 @@ class Guards:
             guard.settle()
         for guard in guards:
             guard.close()
-        if hasattr(self._backend, "close"):
-            self._backend.close()
+        self._backend.close()

@@ -40,6 +40,8 @@ class Settings(BaseModel):
     Attributes:
         policy: path or shipped name.
         vlm: spec of the backend.
+        second_opinion: spec of one that is asked beside it; see :class:`~dnp_guard.vlm.either.Either`.
+        final_vlm: spec of one that judges finished images in its place; see :class:`~dnp_guard.vlm.either.AtFinal`.
         audit: specs of the audit sinks.
         token_file: tokens; None lets everyone on this machine in.
         receipt_key: file of the private key that receipts are signed with.
@@ -56,6 +58,8 @@ class Settings(BaseModel):
 
     policy: str
     vlm: str
+    second_opinion: str | None = None
+    final_vlm: str | None = None
     audit: tuple[str, ...] = ()
     token_file: Path | None = None
     receipt_key: Path | None = None

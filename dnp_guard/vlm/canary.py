@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
 from dnp_guard.errors import VlmChanged, VlmError
 from dnp_guard.vlm.answers import probabilities
-from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.base import Query, Wrapped, as_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from dnp_guard.vlm.answers import Probabilities
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Asked, Backend
 
 EVERY_S = 3600.0
 TOLERANCE = 0.1
@@ -56,7 +56,7 @@ class Known:
         return None
 
 
-class Watched:
+class Watched(Wrapped):
     """A backend whose answers to a few fixed pictures must stay what they were when it was made.
 
     They are asked about again every hour, and before the first question after one that failed, as a server that comes
@@ -75,28 +75,28 @@ class Watched:
 
     def __init__(
         self,
-        backend: Any,
+        backend: Asked,
         *,
         known: Known | None = None,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backend = backend
-        self.name = describe(backend).name
+        super().__init__(as_backend(backend))
         self._every = every_s
         self._clock = clock
         self._turn = threading.Lock()
         self._known = known
         self._pictures, self._asked = (known.pictures, known.questions) if known else (canaries(), QUESTIONS)
         self._expected = self._answers()
-        self._revision = str(getattr(backend, "revision", ""))
+        self._revision = self.info.revision
         self._due = clock() + every_s
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Ask the backend, after the pictures where it is time; see :class:`~dnp_guard.vlm.base.Backend`.
+        """Ask the backend, after the pictures where it is time; see :meth:`put`."""
+        return self.put(Query(tuple(images), tuple(questions)))
+
+    def put(self, query: Query) -> Sequence[Sequence[float]]:
+        """Put a query to the backend, after the pictures where it is time.
 
         Raises:
             VlmChanged: the answers are not those of the model that was there at first.
@@ -107,7 +107,7 @@ class Watched:
                 self._look()
                 self._due = self._clock() + self._every
         try:
-            answered: Sequence[Sequence[float]] = self._backend.ask(images, questions)
+            answered = super().put(query)
             self._same_revision()
         except VlmError:
             self._due = self._clock()
@@ -126,7 +126,7 @@ class Watched:
         self._same_revision()
 
     def _same_revision(self) -> None:
-        revision = str(getattr(self._backend, "revision", ""))
+        revision = self.info.revision
         if revision != self._revision:
             raise VlmChanged(
                 f"the server says that it is {revision!r} now, and was {self._revision!r}",
@@ -134,7 +134,7 @@ class Watched:
             )
 
     def _answers(self) -> Probabilities:
-        said = self._backend.ask(self._pictures, self._asked)
+        said = self.wrapped.ask(self._pictures, self._asked)
         answers = probabilities(said, len(self._pictures), len(self._asked))
         if self._known is not None and (wrong := self._known.wrong(answers)):
             raise VlmChanged(wrong, hint="Measure the model with `dnp-guard vlm calibrate` before it is trusted.")
@@ -146,8 +146,7 @@ def watched(backend: Backend) -> Watched:
     try:
         return Watched(backend)
     except VlmError:
-        if hasattr(backend, "close"):
-            backend.close()
+        backend.close()
         raise
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import VlmBadAnswer, VlmBusy, VlmError, VlmTimeout, VlmUnavailable
+from dnp_guard.vlm.base import Backend
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +39,7 @@ ERRORS: Mapping[str, type[VlmError]] = {
 """What ``error: KIND`` may name, and what it raises."""
 
 
-class ScriptedBackend:
+class ScriptedBackend(Backend):
     """Answers from a script.
 
     A question gets the probability of the term that its text holds as whole words, whatever their case: the earliest
@@ -56,10 +57,8 @@ class ScriptedBackend:
     """
 
     name = "scripted"
-    local = True
 
     def __init__(self, script: Script | str | Path) -> None:
-        self.revision = "unknown"
         self._function: Callable[[Sequence[Image], Sequence[str]], Sequence[Sequence[float]]] | None = None
         self._looks: tuple[Look, ...] = ()
         self._at = -1

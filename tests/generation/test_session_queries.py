@@ -1,7 +1,6 @@
 """When a session asks, and when it does not wait."""
 
 import threading
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -261,7 +260,7 @@ def test_a_host_that_cannot_take_up_an_answer_later_is_made_to_wait():
 @pytest.mark.parametrize("wait", [True, False])
 def test_an_excuse_is_asked_for_within_the_deadline_of_its_look(wait, monkeypatch):
     clock = iter((0.0, 40.0, 0.0, 1.0))  # the look itself takes 40 of its 60 seconds
-    monkeypatch.setattr("dnp_guard.vlm.asking.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("dnp_guard.vlm.desk.perf_counter", lambda: next(clock))
     left = {}
 
     class Backend:
@@ -280,7 +279,7 @@ def test_an_excuse_is_asked_for_within_the_deadline_of_its_look(wait, monkeypatc
 
 def test_nothing_is_left_of_a_deadline_that_the_look_itself_took(monkeypatch):
     clock = iter((0.0, 60.0, 0.0))
-    monkeypatch.setattr("dnp_guard.vlm.asking.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr("dnp_guard.vlm.desk.perf_counter", lambda: next(clock))
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.1], "deadline_ms": 60_000, "final": False})
     watching = Guard(of, vlm=ScriptedBackend([{"star": 0.9, "a flag": 1.0}]))
     Host(watching).run()

@@ -63,7 +63,7 @@ def _build(wheel: Path) -> None:
 
 def test_it_is_found_by_its_entry_point_when_it_is_allowed(installed):
     with Guard(policy(), vlm="brightness:0.1", plugins=["brightness"]) as guard:
-        backend = guard._asker.backend
+        backend = guard.desk.backend
         assert (type(backend).__name__, backend.floor) == ("Brightness", 0.1)
         (info,) = guard._plugins.third_party
         assert (info.name, info.distribution, info.version) == ("brightness", "dnp-guard-brightness", "1.0.0")
@@ -101,4 +101,4 @@ class TestContract(BackendContract):
     @pytest.fixture
     def backend(self, installed):
         with Guard(policy(), vlm="brightness:0.0", plugins=["brightness"]) as guard:
-            return guard._asker.backend
+            return guard.desk.backend

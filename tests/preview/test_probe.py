@@ -10,6 +10,7 @@ from dnp_guard import Guard
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.models import autoencoder
 from dnp_guard.preview.probe import Net, Probe, asked_as, load, save, space_of
+from dnp_guard.vlm.either import Either
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
 
@@ -134,11 +135,10 @@ def test_a_guard_refuses_a_probe_of_other_questions(tmp_path):
 
 def test_a_guard_refuses_a_probe_beside_a_second_opinion(tmp_path):
     save(probe(), tmp_path / "probe.safetensors")
-    with pytest.raises(DnpGuardError, match="second opinion"):
+    with pytest.raises(DnpGuardError, match="several are asked"):
         Guard(
             SKIPPING,
-            vlm=ScriptedBackend([{}]),
-            second_opinion=ScriptedBackend([{}]),
+            vlm=Either(ScriptedBackend([{}]), ScriptedBackend([{}])),
             probe=tmp_path / "probe.safetensors",
         )
 

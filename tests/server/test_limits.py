@@ -404,8 +404,8 @@ def test_sessions_that_ask_at_once_share_a_call():
         first = pool.submit(ask, client, sessions[0], 2)
         backend.first.wait(60)
         others = [pool.submit(ask, client, session, 2) for session in sessions[1:]]
-        asker = client.app.state.service.guards.of(None)._askers[None]._first
-        while len(asker._batcher._waiting) < 4:
+        desk = client.app.state.service.guards.of(None).desk
+        while len(desk._line) < 4:
             pass
         backend.go.set()
         assert all(each.result(60).json()["answered"] for each in [first, *others])

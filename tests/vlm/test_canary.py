@@ -9,7 +9,7 @@ from dnp_guard.errors import VlmChanged, VlmTimeout
 from dnp_guard.generation.session import Request
 from dnp_guard.testing import BackendContract
 from dnp_guard.types import Outcome
-from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.base import as_backend
 from dnp_guard.vlm.canary import QUESTIONS, Watched, canaries
 from dnp_guard.vlm.plugin import build
 from dnp_guard.vlm.remote.decisions import SystemOneBackend
@@ -93,7 +93,7 @@ def test_a_server_that_comes_back_is_looked_at_first(server, backend):
 
 
 def test_it_says_of_itself_what_the_backend_says(backend, server):
-    assert describe(backend) == describe(server)
+    assert backend.info == as_backend(server).info
 
 
 def test_the_pictures_differ():
@@ -104,7 +104,7 @@ def test_a_server_named_by_a_spec_is_watched():
     with faults.running() as server:
         backend = build(f"systemone:m@{server.url}")
         assert isinstance(backend, Watched)
-        assert isinstance(backend._backend, SystemOneBackend)
+        assert isinstance(backend.wrapped, SystemOneBackend)
         backend.close()
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm import Asker
+from dnp_guard.vlm import Desk
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
 from dnp_guard.vlm.local.once import SeenOnce
@@ -273,9 +273,9 @@ def test_it_is_asked_from_many_threads_at_once(backend: TransformersBackend) -> 
 
 
 def test_it_answers_within_a_deadline_on_the_workers_thread(backend: TransformersBackend) -> None:
-    asker = Asker(backend, 60_000)
-    answers = asker.ask(pictures(2), QUESTIONS)
-    asker.close()
+    desk = Desk(backend)
+    answers = desk.ask(pictures(2), QUESTIONS, deadline_ms=60_000)
+    desk.close()
     np.testing.assert_allclose(answers.probabilities, backend.ask(pictures(2), QUESTIONS), atol=1e-4)
 
 

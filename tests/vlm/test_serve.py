@@ -11,7 +11,7 @@ from dnp_guard.cli import checks
 from dnp_guard.errors import VlmTimeout, VlmUnavailable
 from dnp_guard.glyphs.scene import Glyph, Scene, render
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm import Asker
+from dnp_guard.vlm import Desk
 from dnp_guard.vlm.plugin import build
 from tests.policies import policy
 
@@ -65,13 +65,11 @@ def test_a_model_that_is_not_served_is_unavailable(served):
 
 def test_a_deadline_ends_a_question_and_the_next_is_answered(backend):
     picture = Image.new("RGB", (32, 32))
-    hasty = Asker(backend, deadline_ms=1)
+    desk = Desk(backend)
     with pytest.raises(VlmTimeout):
-        hasty.ask([picture], QUESTIONS)
-    hasty.close()
-    patient = Asker(backend, deadline_ms=30_000)
-    assert len(patient.ask([picture], QUESTIONS).probabilities[0]) == 3
-    patient.close()
+        desk.ask([picture], QUESTIONS, deadline_ms=1)
+    assert len(desk.ask([picture], QUESTIONS, deadline_ms=30_000).probabilities[0]) == 3
+    desk.close()
 
 
 def test_a_policy_must_agree_to_answers_in_text(served):

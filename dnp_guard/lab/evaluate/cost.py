@@ -21,6 +21,7 @@ from dnp_guard.lab.evaluate.methods import Task
 from dnp_guard.lab.evaluate.methods.vl_dnp import VlDnp
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.telemetry import names
+from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.scripted import ScriptedBackend
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.vlm.base import Backend
 
 UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED = "unguarded", "unqueried", "guarded-clean", "guarded-steering", "vl-dnp"
 KINDS = (UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED)
@@ -67,7 +67,7 @@ class Cost:
         return asdict(self)
 
 
-class Told:
+class Told(Backend):
     """Asks a model, for what that costs, and answers as it is told to: the weights may be random.
 
     Args:
@@ -75,9 +75,11 @@ class Told:
         yes: whether the first question is answered with yes; every other with no.
     """
 
+    name = "told"
+    batches = True
+
     def __init__(self, backend: Backend, *, yes: bool) -> None:
         self._backend, self._yes = backend, yes
-        self.name, self.revision, self.local, self.batches = "told", "", True, True
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
         """The told answers, shape [images, questions]."""

@@ -5,22 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
-from dnp_guard.vlm.base import describe
 from dnp_guard.vlm.remote.address import allowed
 
 if TYPE_CHECKING:
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Backend, BackendInfo
 
 
 def refuse_backend(policy: Policy, backend: Backend) -> None:
-    """See that a policy allows a backend.
+    """See that a policy allows a backend, and every one that it is made of.
 
     Raises:
         VlmUnavailable: it does not.
     """
-    info = describe(backend)
+    for member in backend.members:
+        _refuse(policy, member.info)
+
+
+def _refuse(policy: Policy, info: BackendInfo) -> None:
     sensitive = [category.id for category in policy.categories if category.sensitive]
     listed = policy.vlm is None or (
         all(allowed(address, policy.vlm.allow) for address in info.addresses)
@@ -41,14 +44,15 @@ def refuse_backend(policy: Policy, backend: Backend) -> None:
 
 
 def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
-    """See that thresholds that were measured were measured on this backend.
+    """See that thresholds that were measured were measured on this backend, or on one that it is made of.
 
     Raises:
         VlmUnavailable: some of a category that is not in shadow were measured on another.
     """
-    info = describe(backend)
+    info = backend.info
+    of_members = [measured_on_another(policy, each.info.name, each.info.revision) for each in backend.members]
     for category in measured_on_another(policy, info.name, info.revision):
-        if not policy.shadow(category.id):
+        if not policy.shadow(category.id) and all(category in others for others in of_members):
             raise VlmUnavailable(
                 f"policy {policy.name!r}: the thresholds of {category.id!r} were measured on {category.calibration}, "
                 f"and the backend is {info.name} {info.revision}",

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.local import checkpoint
 from dnp_guard.vlm.local.checkpoint import first_line
 from dnp_guard.vlm.local.forms import PLAIN
@@ -39,7 +40,7 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _HALF_TOLERANCE = 0.25
 
 
-class TransformersBackend:
+class TransformersBackend(Backend):
     """Answers with a vision-language model of Hugging Face transformers.
 
     The probability is that of the next token being a "yes" rather than a "no", over every single-token spelling of
@@ -68,7 +69,6 @@ class TransformersBackend:
             no single token for "yes" or "no", or a model that cannot answer the trial.
     """
 
-    local = True
     batches = True
 
     def __init__(

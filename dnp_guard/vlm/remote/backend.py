@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from dnp_guard.errors import VlmBadAnswer
+from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.remote.transport import Transport
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 TRIAL_QUESTION = "Is there a circle in this image?"
 
 
-class RemoteBackend:
-    """A backend that asks a server.
+class RemoteBackend(Backend):
+    """A backend that asks a server; which can be asked several things at once.
 
     Args:
         model: as the server calls it.
@@ -32,9 +33,10 @@ class RemoteBackend:
         addresses: the base URLs, for a policy's ``vlm.allow``.
     """
 
+    at_once = 8
+
     def __init__(self, model: str, urls: Sequence[str], **options: Any) -> None:
         self.name = model
-        self.revision = "unknown"
         self._transport = Transport(urls, **options)
         self.local = self._transport.local
         self.addresses = self._transport.addresses

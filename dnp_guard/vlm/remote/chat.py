@@ -56,11 +56,13 @@ class ChatBackend(RemoteBackend):
 
     Attributes:
         mode: what the trial found: ``logprobs``, ``structured`` or ``text``.
-        answers: ``probabilities`` or ``text``, as :func:`~dnp_guard.vlm.base.describe` reports it.
+        answers: ``probabilities`` or ``text``, as the trial found.
 
     Raises:
         VlmUnavailable: the server answers the trial in none of these ways.
     """
+
+    mode: Mode
 
     def __init__(self, model: str, urls: Sequence[str], *, instruction: str = INSTRUCTION, **options: Any) -> None:
         super().__init__(model, urls, **options)

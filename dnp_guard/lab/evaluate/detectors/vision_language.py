@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.lab.evaluate.detectors.base import Detection
 from dnp_guard.policy import questions
-from dnp_guard.vlm.base import describe
+from dnp_guard.vlm.base import as_backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.policy import Policy
-    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.base import Asked
 
 
 class VlmDetector:
@@ -27,9 +27,9 @@ class VlmDetector:
 
     threshold = 0.5
 
-    def __init__(self, backend: Backend, policy: Policy) -> None:
-        self._backend, self._questions = backend, questions(policy)
-        info = describe(backend)
+    def __init__(self, backend: Asked, policy: Policy) -> None:
+        self._backend, self._questions = as_backend(backend), questions(policy)
+        info = self._backend.info
         self.name, self.version = f"vlm:{info.name}", f"{info.revision[:12]} {policy.digest[:12]}"
         self.categories = tuple(category.id for category in policy.categories)
 

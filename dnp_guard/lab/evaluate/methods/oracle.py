@@ -11,6 +11,7 @@ from dnp_guard.errors import DnpGuardError, VlmBadAnswer
 from dnp_guard.glyphs.scene import SHAPES
 from dnp_guard.lab.evaluate.methods.guarded import Guarded
 from dnp_guard.preview.autoencoder import to_tensor
+from dnp_guard.vlm.base import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.detector import Detector
     from dnp_guard.lab.evaluate.methods.base import Task
     from dnp_guard.policy import Policy
-    from dnp_guard.vlm.base import Backend
 
 
-class DetectorBackend:
+class DetectorBackend(Backend):
     """Answers for the evaluation detector: the probability of the shapes that a question names.
 
     Args:
@@ -32,7 +32,6 @@ class DetectorBackend:
 
     name = "evaluation detector"
     revision = "embedded"
-    local = True
     batches = True
 
     def __init__(self, detector: Detector) -> None:

@@ -9,6 +9,7 @@ from PIL import ImageStat
 
 from dnp_guard import hookimpl
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.vlm import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-class Brightness:
+class Brightness(Backend):
     """Says yes to bright pictures, to some questions more than to others."""
 
     name = "brightness"

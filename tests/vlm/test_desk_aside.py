@@ -1,15 +1,15 @@
 import sys
 import threading
 from contextlib import contextmanager
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from dnp_guard.errors import VlmError
+from dnp_guard.errors import VlmBusy, VlmError
 from dnp_guard.vlm.aside import beside, own_stream
-from dnp_guard.vlm.opinions import Opinions
+from dnp_guard.vlm.desk import Desk
+from dnp_guard.vlm.line import MOST_WAITING
 from dnp_guard.vlm.scripted import ScriptedBackend
 
 
@@ -51,33 +51,44 @@ def test_after_a_call_beside_it_the_next_is_not(streams):
 
 @pytest.mark.parametrize("deadline_ms", [None, 60_000])
 def test_the_backend_is_called_beside_whatever_thread_it_runs_on(streams, deadline_ms):
-    opinions = Opinions(ScriptedBackend([{"star": 0.9}]), deadline_ms=deadline_ms)
+    desk = Desk(ScriptedBackend([{"star": 0.9}]))
     pictures = [Image.new("RGB", (8, 8))]
-    answers = opinions.aside(lambda: opinions.ask(pictures, ["is there a star?"])).result(timeout=60)
-    opinions.close()
+    answers = desk.aside(lambda: desk.ask(pictures, ["is there a star?"], deadline_ms=deadline_ms)).result(timeout=60)
+    desk.close()
     assert answers.probabilities == ((0.9,),)
     assert len(streams) == 1
 
 
-def test_calls_beside_are_made_one_after_the_other_and_the_thread_ends():
-    opinions, order, threads = Opinions(ScriptedBackend([{}])), [], set()
+def test_calls_beside_of_several_generations_run_at_once_and_their_threads_end():
+    desk, meeting, threads = Desk(ScriptedBackend([{}])), threading.Barrier(3), set()
 
-    def call(number):
+    def call():
         threads.add(threading.current_thread())
-        order.append(number)
+        meeting.wait(60)  # raises unless all three are made at once
 
-    calls = [opinions.aside(partial(call, number)) for number in range(3)]
-    for each in calls:
+    for each in [desk.aside(call) for _ in range(3)]:
         each.result(timeout=60)
-    opinions.close()
-    assert order == [0, 1, 2]
+    desk.close()
     for thread in threads:
         thread.join(timeout=60)
         assert not thread.is_alive()
 
 
+def test_of_one_turn_so_many_calls_run_beside_and_no_more():
+    desk, done = Desk(ScriptedBackend([{}])), threading.Event()
+    calls = [desk.aside(lambda: done.wait(60), turn="greedy") for _ in range(MOST_WAITING)]
+    with pytest.raises(VlmBusy):
+        desk.aside(lambda: None, turn="greedy").result(timeout=5)
+    assert desk.aside(lambda: "answer", turn="modest").result(timeout=60) == "answer"
+    done.set()
+    for each in calls:
+        each.result(timeout=60)
+    assert desk.aside(lambda: "answer", turn="greedy").result(timeout=60) == "answer"
+    desk.close()
+
+
 def test_a_call_beside_a_closed_guard_is_refused_and_not_waited_for():
-    opinions = Opinions(ScriptedBackend([{}]))
-    opinions.close()
+    desk = Desk(ScriptedBackend([{}]))
+    desk.close()
     with pytest.raises(VlmError, match="closed"):
-        opinions.aside(lambda: None).result(timeout=5)
+        desk.aside(lambda: None).result(timeout=5)

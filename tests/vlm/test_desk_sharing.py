@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dnp_guard.errors import VlmError, VlmTimeout
-from dnp_guard.vlm import Asker
+from dnp_guard.vlm import Desk
 
 
 class Gated:
@@ -37,12 +37,12 @@ def grey(value):
 
 def together(backend, jobs, deadline_ms=5000):
     """Ask one question, and the others while it is being answered; answers or errors, in order."""
-    asker = Asker(backend, deadline_ms)
+    desk = Desk(backend)
 
     def ask(job):
         value, questions = job
         try:
-            return asker.ask([grey(value)], questions).probabilities
+            return desk.ask([grey(value)], questions, deadline_ms=deadline_ms).probabilities
         except VlmError as error:
             return error
 
@@ -50,11 +50,11 @@ def together(backend, jobs, deadline_ms=5000):
         first = pool.submit(ask, jobs[0])
         assert backend.began.wait(10)
         others = [pool.submit(ask, job) for job in jobs[1:]]
-        while len(asker._batcher._waiting) < len(others):
+        while len(desk._line) < len(others):
             backend.go.wait(0.001)
         backend.go.set()
         answers = [each.result(10) for each in (first, *others)]
-    asker.close()
+    desk.close()
     return answers
 
 
@@ -88,34 +88,34 @@ def test_one_picture_that_cannot_be_read_fails_its_own_question_only():
 def test_a_generation_alone_is_answered_call_by_call():
     backend = Gated()
     backend.go.set()
-    asker = Asker(backend)
+    desk = Desk(backend)
     for value in (0, 51):
-        asker.ask([grey(value)], ["q"])
-    asker.close()
+        desk.ask([grey(value)], ["q"])
+    desk.close()
     assert [count for count, _ in backend.calls] == [1, 1]
-    assert not asker._batcher._company
+    assert not desk._company
 
 
 def test_a_deadline_bounds_a_wait_in_line():
     backend = Gated()
-    asker = Asker(backend, deadline_ms=30)
+    desk = Desk(backend)
     with pytest.raises(VlmTimeout):
-        asker.ask([grey(0)], ["q"])
+        desk.ask([grey(0)], ["q"], deadline_ms=30)
     backend.go.set()
-    asker.close()
+    desk.close()
 
 
 def test_many_generations_get_their_own_answers():
     backend = Gated()
     backend.go.set()
-    asker, start = Asker(backend), Barrier(8)
+    desk, start = Desk(backend), Barrier(8)
 
     def generation(value):
         start.wait(10)
-        return [asker.ask([grey(value)], ["q"]).probabilities[0][0] for _ in range(20)]
+        return [desk.ask([grey(value)], ["q"]).probabilities[0][0] for _ in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(generation, range(0, 240, 30)))
-    asker.close()
+    desk.close()
     assert answers == [[value / 255] * 20 for value in range(0, 240, 30)]
     assert sum(count for count, _ in backend.calls) == 160
