@@ -126,11 +126,13 @@ def test_each_image_of_a_batch_has_a_pace_of_its_own():
         # The second image shows a star; when it alone is asked about, so does the only one.
         return [found if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
 
-    session = Guard(of, vlm=ScriptedBackend(answers), audit=sink).start(Request(3, {"name": "test"}))
+    watching = Guard(of, vlm=ScriptedBackend(answers), audit=sink)
+    session = watching.start(Request(3, {"name": "test"}))
     host = Host(None)
     host.previews, host.at = lambda _: [PICTURE] * 3, 0
     for index in (1, 2, 3):
         session.step(Step(index, STEPS, 1.0, None), host)
+    watching.settle()
     at_two = {r["image"]: r.get("reason") for r in sink.records if r.get("step") == 2}
     assert at_two == {0: "quiet", 1: None, 2: "quiet"}
     assert sizes == [3, 1, 1]
@@ -311,6 +313,7 @@ def test_a_negative_that_takes_effect_later_is_told_when_it_does():
     for host.at in range(STEPS):
         if session.due(host.at, STEPS):
             session.step(Step(host.at, STEPS, 1.0, None, effective=host.at >= 4), host)
+    host.guard.settle()
     told = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
     assert told == [(2, False), (4, True)]
     assert session.final(lambda: [PICTURE]) == (Outcome.STEERED,)
