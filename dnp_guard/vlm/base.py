@@ -117,19 +117,22 @@ class Backend:
         return (self,)
 
     @property
-    def _kind(self) -> str:
-        return type(self).__name__
-
-    @property
     def info(self) -> BackendInfo:
         """Who answers."""
         return BackendInfo(
-            name=str(self.name or self._kind),
+            name=str(self.name or type(self).__name__),
             revision=str(self.revision or "unknown"),
             local=bool(self.local),
             addresses=tuple(map(str, self.addresses)),
             answers=str(self.answers),
         )
+
+
+def _name(of: object) -> object:
+    if isinstance(of, Backend):
+        return of.info.name
+    name = getattr(of, "name", "")
+    return type(of).__name__ if name == "" else name
 
 
 def _of_the_other(attribute: str) -> Any:
@@ -147,7 +150,7 @@ class Wrapped(Backend):
         wrapped: who is asked.
     """
 
-    name: Any = _of_the_other("name")
+    name: Any = property(lambda self: _name(self.wrapped))
     revision: Any = _of_the_other("revision")
     local: Any = _of_the_other("local")
     addresses: Any = _of_the_other("addresses")
@@ -178,10 +181,6 @@ class Wrapped(Backend):
         """Close the other, where it can be."""
         close: Callable[[], None] = getattr(self.wrapped, "close", super().close)
         close()
-
-    @property
-    def _kind(self) -> str:
-        return self.wrapped.info.name if isinstance(self.wrapped, Backend) else type(self.wrapped).__name__
 
     @property
     def members(self) -> tuple[Backend, ...]:
