@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.session import State
     from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import Store
-    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.policy.rehearsal.rehearsed import Answer
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Asked, Backend

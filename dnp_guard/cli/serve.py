@@ -82,7 +82,7 @@ def serve(
             idle_s=idle_seconds,
         ),
     )
-    address = run.Address(host, port, tls_cert, tls_key, tls_clients)
+    address = run.Listener(host, port, tls_cert, tls_key, tls_clients)
     run.check(address, settings, plain_http=plain_http)
     code = run.run(
         address,

@@ -34,7 +34,7 @@ _HEALTHY_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Listener:
     """Where the service listens.
 
     Attributes:
@@ -60,7 +60,7 @@ class Address:
             return self.host == "localhost"
 
 
-def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
+def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
     """See that what is served to other machines is protected.
 
     Raises:
@@ -91,7 +91,7 @@ def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
         )
 
 
-def run(address: Address, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
+def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
     """Serve until the process is told to end; what is in flight then is answered.
 
     Args:
@@ -153,7 +153,7 @@ def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
     return settings
 
 
-def _bound(address: Address) -> socket.socket:
+def _bound(address: Listener) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)
