@@ -320,6 +320,11 @@ class Guard:
         """Wait until every audit sink holds every record so far, but not for one that hangs; whether they do."""
         return self._recorder.settle()
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether every audit sink takes its records, and none waits for one that fails or hangs."""
+        return self._recorder.keeps_up
+
     def close(self) -> None:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
         if self._watch is not None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
 from dnp_guard.audit.read.follow import follow as follow_log
 from dnp_guard.audit.read.repair import repair as repair_log
-from dnp_guard.audit.read.show import Filter, Generation, Log, generations, line, overview, timeline
+from dnp_guard.audit.read.show import Filter, GenerationRow, Log, generations, line, overview, timeline
 from dnp_guard.audit.read.times import moment
 from dnp_guard.audit.read.verify import Verification
 from dnp_guard.audit.read.verify import verify as verify_log
@@ -184,7 +184,7 @@ def _wait() -> bool:
     return True
 
 
-def _row(generation: Generation) -> dict[str, object]:
+def _row(generation: GenerationRow) -> dict[str, object]:
     return {"decision": generation.decision, **asdict(generation)}
 
 

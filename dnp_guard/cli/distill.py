@@ -14,7 +14,7 @@ from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
 
 if TYPE_CHECKING:
-    from dnp_guard.lab.distill.looks import Labelled
+    from dnp_guard.lab.distill.looks import Example
     from dnp_guard.policy import Policy
 
 _MISSES = (0.01, 0.02, 0.05)
@@ -40,7 +40,7 @@ def distill(
     ] = None,
     latents: Annotated[
         Path | None,
-        typer.Option("--latents", help="The folder that dnp_guard.lab.distill.kept.Latents wrote beside it."),
+        typer.Option("--latents", help="The folder that dnp_guard.lab.distill.archive.Latents wrote beside it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,9 +75,9 @@ def distill(
         )
 
 
-def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[list[Labelled], tuple[str, str], str]:
+def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[list[Example], tuple[str, str], str]:
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
-    from dnp_guard.lab.distill.kept import read  # noqa: PLC0415
+    from dnp_guard.lab.distill.archive import read  # noqa: PLC0415
     from dnp_guard.preview.probe import space_of  # noqa: PLC0415
 
     looks, vlm = read(log, latents, policy)
@@ -86,9 +86,9 @@ def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[lis
 
 def _run(
     policy: Policy, model: str, vlm: str, prompts: list[str], steps: int, guidance_scale: float, seed: int
-) -> tuple[list[Labelled], tuple[str, str], str]:
+) -> tuple[list[Example], tuple[str, str], str]:
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
-    from dnp_guard.lab.distill.run import watch  # noqa: PLC0415
+    from dnp_guard.lab.distill.own_run import watch  # noqa: PLC0415
     from dnp_guard.preview.probe import space_of  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from dnp_guard.lab.evaluate.ablations import Ablation
     from dnp_guard.lab.evaluate.outputs import Written
-    from dnp_guard.lab.evaluate.plan import Batch, Plan
-    from dnp_guard.lab.evaluate.runner import Measured
+    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
+    from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 ALL = "all"
 
@@ -137,11 +137,11 @@ def _plan(
     detector: str,
     clip: str | None,
     keep_images: bool,
-) -> Plan:
+) -> EvaluationPlan:
     from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
     from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
     from dnp_guard.lab.evaluate.methods import METHODS  # noqa: PLC0415
-    from dnp_guard.lab.evaluate.plan import GROWN, Column, Plan, columns_of  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.plan import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
     rules = load_policy(policy)
@@ -154,7 +154,7 @@ def _plan(
     for each in lists:
         if each.assumed:
             Console(stderr=True).print(each.assumed, highlight=False, markup=False)
-    return Plan(
+    return EvaluationPlan(
         {each.name: each.entries[:n] for each in lists},
         columns,
         () if grow == "no" else tuple(grown),
@@ -170,7 +170,10 @@ def _plan(
 
 
 def _run(
-    plan: Plan, journal: Any, engine: Callable[[Sequence[Batch]], Iterator[Measured]], run: Callable[..., None]
+    plan: EvaluationPlan,
+    journal: Any,
+    engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
+    run: Callable[..., None],
 ) -> None:
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -179,7 +182,7 @@ def _run(
         run(plan, journal, engine, lambda done: progress.advance(task, done))
 
 
-def _ablations(plan: Plan, out: Path, *, as_json: bool) -> None:
+def _ablations(plan: EvaluationPlan, out: Path, *, as_json: bool) -> None:
     from dnp_guard.lab.evaluate.ablation_run import FILE, PAGE, markdown, measure  # noqa: PLC0415 (as above)
 
     console = Console(stderr=True)
@@ -199,7 +202,9 @@ def _ablations(plan: Plan, out: Path, *, as_json: bool) -> None:
         typer.echo("\n".join(files))
 
 
-def _ray(plan: Plan, address: str | None, plugins: Sequence[str]) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+def _ray(
+    plan: EvaluationPlan, address: str | None, plugins: Sequence[str]
+) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     from dnp_guard.lab.evaluate.cluster import on_ray  # noqa: PLC0415 (as above)
 
     return on_ray(plan, address, plugins)

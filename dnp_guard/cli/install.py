@@ -14,7 +14,7 @@ from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.installation import KINDS, Installation
 
 
-class Host(StrEnum):
+class Integration(StrEnum):
     """The hosts that there is an integration for."""
 
     A1111 = "a1111"
@@ -22,7 +22,7 @@ class Host(StrEnum):
 
 
 Where = Annotated[Path, typer.Argument(metavar="PATH", help="The host's folder.")]
-Which = Annotated[Host, typer.Argument(metavar="HOST", help="a1111 (Forge and reForge as well) or comfyui.")]
+Which = Annotated[Integration, typer.Argument(metavar="HOST", help="a1111 (Forge and reForge as well) or comfyui.")]
 
 
 class OnFailure(StrEnum):

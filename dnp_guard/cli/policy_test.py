@@ -14,7 +14,7 @@ from dnp_guard.policy.read.loading import UNREADABLE, shipped
 from dnp_guard.policy.read.testfile import ENDING, PolicyTests, load_tests
 from dnp_guard.policy.rehearsal.cases import Ran, as_json, run_tests
 from dnp_guard.policy.rehearsal.coverage import Coverage, coverage
-from dnp_guard.policy.rehearsal.detection import Detection, detect
+from dnp_guard.policy.rehearsal.detection import DetectionRate, detect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class _Run:
     tests: PolicyTests
     ran: tuple[Ran, ...]
     coverage: Coverage
-    detected: tuple[Detection, ...]
+    detected: tuple[DetectionRate, ...]
 
 
 def test(

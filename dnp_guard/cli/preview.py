@@ -29,7 +29,7 @@ def fit(
     """Fit the linear map of `preview.method: linear` to a model's autoencoder, keep it, and say how far off it is."""
     import torch  # noqa: PLC0415 (--help should not wait for it)
 
-    from dnp_guard.preview.kept import file_of, linear_map  # noqa: PLC0415
+    from dnp_guard.preview.maps import file_of, linear_map  # noqa: PLC0415
 
     vae = _autoencoder(model)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -44,11 +44,14 @@ def serve(
     ] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 16 << 20,
+    max_total_pixels: Annotated[int, typer.Option(min=1, help="Pixels of all images of a request.")] = 64 << 20,
     max_images: Annotated[int, typer.Option(min=1, help="Images of a session.")] = 16,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions, a token.")] = 256,
     max_questions: Annotated[int, typer.Option(min=1, help="Questions that a session may need.")] = 20_000,
     rate: Annotated[int, typer.Option(min=1, help="Requests a minute, a token.")] = 12_000,
     idle_seconds: Annotated[float, typer.Option(min=1, help="A session that hears nothing so long expires.")] = 600,
+    max_connections: Annotated[int, typer.Option(min=1, help="Connections at once, a worker.")] = 4096,
+    request_seconds: Annotated[float, typer.Option(min=1, help="In which a request's body has to come.")] = 60,
     threads: Annotated[int, typer.Option(min=1, help="Requests worked on at once, a worker.")] = 256,
     grace_seconds: Annotated[int, typer.Option(min=0, help="What requests in flight have to end.")] = 30,
 ) -> None:
@@ -75,14 +78,17 @@ def serve(
         limits=Limits(
             body=max_body,
             pixels=max_pixels,
+            total_pixels=max_total_pixels,
             images=max_images,
             sessions=max_sessions,
             questions=max_questions,
             rate=rate,
             idle_s=idle_seconds,
+            connections=max_connections,
+            request_s=request_seconds,
         ),
     )
-    address = run.Address(host, port, tls_cert, tls_key, tls_clients)
+    address = run.Listener(host, port, tls_cert, tls_key, tls_clients)
     run.check(address, settings, plain_http=plain_http)
     code = run.run(
         address,

@@ -16,7 +16,7 @@ from dnp_guard.audit.redact import prompt_field
 from dnp_guard.audit.write.sinks import MemorySink
 from dnp_guard.errors import AuditError
 from dnp_guard.guard import Guard
-from dnp_guard.policy.rehearsal.decisions import Parting, furthest, partings, trail
+from dnp_guard.policy.rehearsal.divergence import Parting, furthest, partings, trail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

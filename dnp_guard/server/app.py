@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -28,6 +30,7 @@ from dnp_guard.server import problems
 from dnp_guard.server.gate import Gate
 from dnp_guard.server.guards import Guards
 from dnp_guard.server.problems import Problem
+from dnp_guard.server.readiness import Readiness
 from dnp_guard.server.receipts import issuer
 from dnp_guard.server.service import Service
 from dnp_guard.server.settings import VARIABLE, Settings
@@ -45,6 +48,10 @@ SWITCH_S = 0.0005
 """Seconds that a request's thread may keep the interpreter while the event loop waits for it; Python's own 5 ms are as
 long as a whole query takes, and several of them passed before one was answered beside others."""
 
+_MOST_TOLD, _LONGEST = 16, 200
+"""Errors of a request that are told back, and characters of what each quotes."""
+
+_WATCH_S = 1.0
 SWEEP_S = 5.0
 """Seconds between two looks for expired sessions."""
 
@@ -86,7 +93,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
     app.state.service = _service(
         settings, app.state.tokens, backend
     )  # what cannot be served is refused before it starts
-    app.add_middleware(Gate, state=app.state, body=settings.limits.body)
+    app.add_middleware(Gate, state=app.state, body=settings.limits.body, rate=settings.limits.rate)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
@@ -101,17 +108,31 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     to_thread.current_default_thread_limiter().total_tokens = settings.threads
     app.state.aside = CapacityLimiter(2)  # so that health is told when all threads wait for the model
+    app.state.readiness = Readiness(service)
     sweeping = asyncio.create_task(_sweep(service, app.state.aside))
+    watching = asyncio.create_task(_watch_parent(settings.parent))
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
         yield
     finally:
         sys.setswitchinterval(before)
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        for task in (sweeping, watching):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await to_thread.run_sync(partial(service.close, keep=settings.keep), limiter=app.state.aside)
+        if settings.shared is not None and os.getppid() != settings.parent:
+            shutil.rmtree(settings.shared, ignore_errors=True)
+
+
+async def _watch_parent(parent: int | None) -> None:
+    """End this worker when its parent has gone without a word: nobody would end it, and it would hold the port."""
+    while parent is not None and os.getppid() == parent:  # noqa: ASYNC110 (nothing tells of it)
+        await asyncio.sleep(_WATCH_S)
+    if parent is not None:
+        _log.warning("the parent process has gone; this worker ends")
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Service:
@@ -180,7 +201,7 @@ def _routes(app: FastAPI) -> None:
     @app.get("/readyz", tags=["health"], responses={503: {"model": ProblemDocument, "description": "Not ready"}})
     async def ready() -> Response:
         """Whether generations can be guarded."""
-        why = state.service.guards.unready()
+        why = await state.readiness.why()
         return problems.plain(503, why) if why else JSONResponse({"status": "ok"})
 
     @app.get("/metrics", tags=["health"], response_class=Response)
@@ -206,18 +227,34 @@ async def _problem(_: Request, error: Exception) -> Response:
     return problems.response(error)
 
 
-async def _invalid(_: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (as it is registered)
-    said = [
-        {"pointer": "/" + "/".join(str(part) for part in each["loc"][1:]), "detail": each["msg"]}
-        for each in error.errors()
+    try:
+        await _counted(request)
+    except Problem as problem:
+        return problems.response(problem)
+    found = error.errors()
+    told = [
+        {"pointer": "/" + "/".join(str(part)[:_LONGEST] for part in each["loc"][1:]), "detail": each["msg"][:_LONGEST]}
+        for each in found[:_MOST_TOLD]
     ]
-    first = said[0] if said else {"pointer": "/", "detail": "invalid"}
-    return problems.response(Problem("request", f"{first['pointer']}: {first['detail']}", errors=said))
+    first = told[0] if told else {"pointer": "/", "detail": "invalid"}
+    more = {"more": len(found) - _MOST_TOLD} if len(found) > _MOST_TOLD else {}
+    return problems.response(Problem("request", f"{first['pointer']}: {first['detail']}", errors=told, **more))
 
 
-async def _plain(_: Request, error: Exception) -> Response:
+async def _counted(request: Request) -> None:
+    """Count a request that is not parsed towards the rate of its token, as one that is answered."""
+    if (grant := request.scope.get("dnp_guard.grant")) is not None:
+        await to_thread.run_sync(request.app.state.service.admit, grant, limiter=request.app.state.aside)
+
+
+async def _plain(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (as it is registered)
+    try:
+        await _counted(request)
+    except Problem as problem:
+        return problems.response(problem)
     if error.status_code == problems.KINDS["body"][0]:
         return problems.response(Problem("body", str(error.detail)))
     return problems.plain(error.status_code, str(error.detail), error.headers)

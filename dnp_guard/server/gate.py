@@ -1,12 +1,12 @@
-"""What stands before every request to ``/v1``: address, token and size, before anything of it is read."""
+"""What stands before every request to ``/v1``: address, token, rate and size, before anything of it is parsed."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 
 from dnp_guard.server import problems
 from dnp_guard.server.problems import Problem
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from starlette.datastructures import State
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "testserver"})
+_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+_MOST_SIGNS = {b'"': 20_000, b"{": 20_000, b"[": 20_000, b",": 200_000}
+"""What a body may hold of each, so that no few bytes are parsed into many values. Of pictures, base64 holds none."""
 
 
 class Gate:
@@ -25,10 +28,13 @@ class Gate:
         app: what it stands before.
         state: of the application, with its ``tokens``.
         body: bytes that a request may have.
+        rate: requests a minute, a token. They are counted here, in this worker, before anything is parsed; and once
+            more, for all workers, by who answers them.
     """
 
-    def __init__(self, app: ASGIApp, state: State, body: int) -> None:
-        self._app, self._state, self._body = app, state, body
+    def __init__(self, app: ASGIApp, state: State, body: int, rate: int) -> None:
+        self._app, self._state, self._body, self._rate = app, state, body, rate
+        self._minute, self._counts = 0, Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as ASGI has it."""
@@ -47,7 +53,9 @@ class Gate:
 
         try:
             scope["dnp_guard.grant"] = await self._granted(Headers(scope=scope))
-            await self._app(scope, self._limited(receive), timed)
+            body = await self._body_of(receive)
+            if body is not None:
+                await self._app(scope, _once(body, receive), timed)
         except Problem as problem:
             await problems.response(problem)(scope, receive, send)
 
@@ -59,22 +67,48 @@ class Gate:
         if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
             # A web page would otherwise speak with the user's own service, be it under a name made to point here.
             raise Problem("address", "Without a token file, the service is asked as localhost, and by no web page.")
+        self._count(grant.sha256)
         if int(headers.get("content-length") or 0) > self._body:
             raise Problem("body", f"{self._body} bytes are taken.")
         return grant
 
-    def _limited(self, receive: Receive) -> Receive:
-        read = 0
+    def _count(self, token: str) -> None:
+        now = int(time.time())
+        if now // 60 != self._minute:
+            self._minute, self._counts = now // 60, Counter()
+        self._counts[token] += 1
+        if self._counts[token] > self._rate:
+            raise Problem("rate", f"{self._rate} requests a minute are taken.", wait=60 - now % 60)
 
-        async def limited() -> Message:
-            nonlocal read
+    async def _body_of(self, receive: Receive) -> bytes | None:
+        """The body, whole and within its bounds; None where the client has gone."""
+        chunks, read = [], 0
+        signs = dict.fromkeys(_MOST_SIGNS, 0)
+        while True:
             message = await receive()
-            read += len(message.get("body", b""))
+            if message["type"] == "http.disconnect":
+                return None
+            chunk = message.get("body", b"")
+            read += len(chunk)
             if read > self._body:
-                raise HTTPException(413, f"{self._body} bytes are taken.")
-            return message
+                raise Problem("body", f"{self._body} bytes are taken.")
+            for sign, most in _MOST_SIGNS.items():
+                signs[sign] += chunk.count(sign)
+                if signs[sign] > most:
+                    raise Problem("body", f"{most} {sign.decode()} are taken.")
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                return b"".join(chunks)
 
-        return limited
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """What the application receives of a request whose body has come."""
+    left = [body]
+
+    async def received() -> Message:
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+
+    return received
 
 
 def _name(host: str) -> str:

@@ -96,6 +96,8 @@ class Guards:
                 _ = guard.policy
             except DnpGuardError as error:
                 return f"no valid policy: {error.message}"
+            if not guard.keeps_up:
+                return "the audit log takes no records, and they wait"
         return "" if self._of else "no policy is loaded"
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -13,23 +14,38 @@ from PIL import Image
 from dnp_guard.server.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dnp_guard.hosts.protocol import Picture
+    from dnp_guard.server.settings import Limits
 
 _FORMATS = {"data:image/jpeg;base64": "JPEG", "data:image/png;base64": "PNG"}
 """Formats whose size is read before any pixel is decoded."""
 
+_UNREADABLE = (
+    binascii.Error,
+    OSError,
+    ValueError,
+    SyntaxError,
+    Warning,
+    Image.DecompressionBombError,
+    MemoryError,
+)
+
 _LABEL = b"dnp-guard picture 1\0"
 
 
-def pictures(sent: Sequence[Picture], images: int, pixels: int) -> list[Image.Image]:
+_SCAN, _MOST_SCANS = b"\xff\xda", 64
+"""What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
+
+
+def pictures(sent: Sequence[Picture], images: int, limits: Limits) -> list[Image.Image]:
     """The pictures of a request, in the order of the batch.
 
     Args:
         sent: one an image of the session, in any order.
         images: of the session.
-        pixels: that one of them may have.
+        limits: of one of them, and of all together.
 
     Returns:
         RGB pictures.
@@ -40,34 +56,42 @@ def pictures(sent: Sequence[Picture], images: int, pixels: int) -> list[Image.Im
     by_index = {each.index: each for each in sent}
     if len(sent) != images or set(by_index) != set(range(images)):
         raise Problem("images", f"Send each image of 0…{images - 1} once.")
-    return [_picture(by_index[index], pixels) for index in range(images)]
+    opened = [_opened(by_index[index], limits.pixels) for index in range(images)]
+    total = sum(picture.width * picture.height for picture in opened)
+    if total > limits.total_pixels:
+        raise Problem("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
+    return [_decoded(index, picture) for index, picture in enumerate(opened)]
 
 
-def _picture(sent: Picture, pixels: int) -> Image.Image:
+def _opened(sent: Picture, pixels: int) -> Image.Image:
+    """A picture whose header alone is read."""
     head, _, text = sent.data.partition(",")
     if head not in _FORMATS:
         raise Problem("picture", f"Image {sent.index} is no data: URL of a JPEG or PNG in base64.", index=sent.index)
-    try:
+    with _refusing(sent.index):
         data = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(data), formats=[_FORMATS[head]]) as opened:
-            width, height = opened.size
-            if width * height <= pixels:
-                opened.load()
-                return opened if opened.mode == "RGB" else opened.convert("RGB")
-    except (
-        binascii.Error,
-        OSError,
-        ValueError,
-        SyntaxError,
-        Warning,
-        Image.DecompressionBombError,
-        MemoryError,
-    ) as error:
-        raise Problem(
-            "picture", f"Image {sent.index} cannot be decoded: {type(error).__name__}.", index=sent.index
-        ) from error
-    said = f"Image {sent.index} has {width} × {height} pixels; {pixels} are taken at most."
-    raise Problem("picture", said, index=sent.index)
+        opened = Image.open(io.BytesIO(data), formats=[_FORMATS[head]])
+    if opened.width * opened.height > pixels:
+        size = f"{opened.width} × {opened.height}"
+        raise Problem("picture", f"Image {sent.index} has {size} pixels; {pixels} are taken at most.", index=sent.index)
+    if _FORMATS[head] == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
+        raise Problem("picture", f"Image {sent.index} has over {_MOST_SCANS} scans.", index=sent.index)
+    return opened
+
+
+def _decoded(index: int, opened: Image.Image) -> Image.Image:
+    with _refusing(index), opened:
+        opened.load()
+        return opened if opened.mode == "RGB" else opened.convert("RGB")
+
+
+@contextmanager
+def _refusing(index: int) -> Iterator[None]:
+    """Refuse a picture that is none, whatever is wrong with it."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise Problem("picture", f"Image {index} cannot be decoded: {type(error).__name__}.", index=index) from error
 
 
 def digest(picture: Image.Image) -> str:

@@ -10,9 +10,10 @@ import ssl
 import sys
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -21,8 +22,10 @@ from uvicorn.supervisors import Multiprocess
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import VARIABLE, Settings
+from dnp_guard.server.wire import Bounded, affordable
 
 if TYPE_CHECKING:
+    from asyncio import Protocol
     from collections.abc import Callable
 
 _FACTORY = "dnp_guard.server.app:from_environment"
@@ -34,7 +37,7 @@ _HEALTHY_S = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Listener:
     """Where the service listens.
 
     Attributes:
@@ -60,7 +63,7 @@ class Address:
             return self.host == "localhost"
 
 
-def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
+def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
     """See that what is served to other machines is protected.
 
     Raises:
@@ -91,7 +94,7 @@ def check(address: Address, settings: Settings, *, plain_http: bool) -> None:
         )
 
 
-def run(address: Address, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
+def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
     """Serve until the process is told to end; what is in flight then is answered.
 
     Args:
@@ -107,12 +110,16 @@ def run(address: Address, settings: Settings, *, workers: int, grace_s: int, sta
     Raises:
         DnpGuardError: it cannot listen there, or what the settings name cannot be opened.
     """
+    limits = settings.limits
     with ExitStack() as stack:
         if workers > 1:
             settings = _shared(settings, Path(stack.enter_context(TemporaryDirectory(prefix="dnp-guard-"))), stack)
+        bounded = partial(Bounded, most=affordable(limits.connections), request_s=limits.request_s)
         config = uvicorn.Config(
             _FACTORY if workers > 1 else create(settings),
             factory=workers > 1,
+            http=cast("type[Protocol]", bounded),
+            ws="none",
             host=address.host,
             port=address.port,
             workers=workers,
@@ -145,6 +152,7 @@ def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
     """What several workers share, until the stack is closed: the store, metrics, and the settings themselves."""
     metrics = folder / "metrics"
     metrics.mkdir()
+    settings = settings.model_copy(update={"parent": os.getpid(), "shared": folder})
     if settings.store == Settings.model_fields["store"].default:
         settings = settings.model_copy(update={"store": f"sqlite:{folder / 'sessions.sqlite'}"})
     for name, value in {"PROMETHEUS_MULTIPROC_DIR": str(metrics), VARIABLE: settings.model_dump_json()}.items():
@@ -153,7 +161,7 @@ def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
     return settings
 
 
-def _bound(address: Address) -> socket.socket:
+def _bound(address: Listener) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         bound = socket.create_server((address.host, address.port), family=family, backlog=_BACKLOG)

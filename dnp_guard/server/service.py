@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dnp_guard.server")
 
+_TRIAL = "0" * 8192
+"""A token that nobody has, long enough to need room of its own in the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Live:
@@ -93,7 +96,7 @@ class Service:
         Raises:
             Problem: the token does not allow it, or it is too much.
         """
-        self._admit(grant)
+        self.admit(grant)
         if grant.hosts and asked.host.name not in grant.hosts:
             raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
@@ -143,7 +146,7 @@ class Service:
         Raises:
             Problem: there is no such session, its steps are further, or an image cannot be taken.
         """
-        self._admit(grant)
+        self.admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             answered = json.loads(kept.answers)
@@ -178,7 +181,7 @@ class Service:
         Raises:
             Problem: there is no such session, it is over, or an image cannot be taken.
         """
-        self._admit(grant)
+        self.admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             if kept.final:
@@ -203,7 +206,7 @@ class Service:
         Raises:
             Problem: there is no such session.
         """
-        self._admit(grant)
+        self.admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             if kept.status != "open":
@@ -239,11 +242,20 @@ class Service:
                 guard.settle()
         self._live.pop(kept.id, None)
 
-    def _admit(self, grant: Grant) -> None:
+    def admit(self, grant: Grant) -> None:
+        """Count a request of a token.
+
+        Raises:
+            Problem: there are too many.
+        """
         now = self._clock()
         if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
             wait = 60 - int(now % 60)
             raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
+
+    def try_store(self) -> None:
+        """Write to the store, for nobody in particular, and raise where it takes nothing."""
+        self._store.count(_TRIAL, int(self._clock() // 60))
 
     def check(self, policy: Policy) -> None:
         """See that sessions under a policy may be kept where they would be.
@@ -308,7 +320,7 @@ class Service:
         """The pictures of a request; one that cannot be taken is a look that was missed."""
         images: int = json.loads(kept.request)["images"]
         try:
-            return pictures.pictures(sent, images, self._limits.pixels)
+            return pictures.pictures(sent, images, self._limits)
         except Problem as problem:
             live.missed(step, problem, caused=True)
             self._save(kept, self.guards.of(kept.tenant or None), live)

@@ -16,22 +16,28 @@ class Limits(BaseModel):
     Attributes:
         body: bytes of a request.
         pixels: of one image, looked up before it is decoded.
+        total_pixels: of all images of a request.
         images: of a session, and so of a query.
         sessions: open at once, a token.
         questions: that a session may need.
         rate: requests a minute, a token.
         idle_s: seconds without a request after which a session expires.
+        connections: at once, a worker; fewer where the system has no file descriptors for them.
+        request_s: seconds in which a request's body has to come.
     """
 
     model_config = ConfigDict(frozen=True)
 
     body: int = Field(default=32 << 20, ge=1)
     pixels: int = Field(default=16 << 20, ge=1)
+    total_pixels: int = Field(default=64 << 20, ge=1)
     images: int = Field(default=16, ge=1)
     sessions: int = Field(default=256, ge=1)
     questions: int = Field(default=20_000, ge=1)
     rate: int = Field(default=12_000, ge=1)
     idle_s: float = Field(default=600, gt=0)
+    connections: int = Field(default=4096, ge=1)
+    request_s: float = Field(default=60, gt=0)
 
 
 class Settings(BaseModel):
@@ -52,6 +58,8 @@ class Settings(BaseModel):
         watch: whether the policy is reloaded when its file changes.
         require_signature: public key that policies have to be signed with.
         limits: see there.
+        parent: process whose worker this is, and which it does not outlive; None where there is one process.
+        shared: folder of what the workers share; the last of them removes it where the parent cannot.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,3 +78,5 @@ class Settings(BaseModel):
     watch: bool = False
     require_signature: str | None = None
     limits: Limits = Limits()
+    parent: int | None = None
+    shared: Path | None = None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ from dnp_guard.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
 
 class Metrics:
     """The metrics of one registry.
@@ -30,10 +34,14 @@ class Metrics:
         registry: where they are registered.
 
     Raises:
-        DnpGuardError: the registry has metrics of these names that are not this package's.
+        DnpGuardError: the registry has metrics of these names that are not this package's, or the folder in which
+            several processes count together is not there.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        folder = os.environ.get(_FOLDER)
+        if folder is not None and not Path(folder).is_dir():
+            raise DnpGuardError(f"{folder}: there is no such folder, which {_FOLDER} names", hint=f"mkdir -p {folder}")
         self.registry = CollectorRegistry() if registry is None else registry
         with _registering:
             if self.registry not in _collectors:

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from dnp_guard.cli import run
-from dnp_guard.preview import kept
+from dnp_guard.preview import maps
 
 pytestmark = pytest.mark.models
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(maps.FOLDER_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 

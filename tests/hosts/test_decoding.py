@@ -6,7 +6,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.guard import Guard
 from dnp_guard.hosts.diffusers.decoding import decoder, placed
 from dnp_guard.policy import load_policy
-from dnp_guard.preview import kept
+from dnp_guard.preview import maps
 from dnp_guard.preview.autoencoder import decode
 from tests.hosts.tiny import tiny
 
@@ -25,7 +25,7 @@ def tiny_autoencoder(channels=4):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(maps.FOLDER_VARIABLE, str(tmp_path / "cache"))
 
 
 def latents(pipe, side=8):

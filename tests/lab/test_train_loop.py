@@ -6,7 +6,7 @@ from torch import distributed, nn
 
 from dnp_guard.lab.train import loop
 
-PLAN = loop.Plan("test", samples=48, batch=4, learning_rate=0.1, seed=5, warmup=1, ema=0.9)
+PLAN = loop.TrainingPlan("test", samples=48, batch=4, learning_rate=0.1, seed=5, warmup=1, ema=0.9)
 
 
 class Fit:

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.preview import kept
+from dnp_guard.preview import maps
 from dnp_guard.preview.autoencoder import decode, encode, encoded, reduced, to_tensor, unscaled
 from dnp_guard.preview.linear import draw, fit
 
@@ -25,8 +25,8 @@ def fitted(vae):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(kept, "_IN_USE", type(kept._IN_USE)())
+    monkeypatch.setenv(maps.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(maps, "_IN_USE", type(maps._IN_USE)())
     return tmp_path
 
 
@@ -73,41 +73,41 @@ def test_an_autoencoder_with_a_distribution_can_be_fitted_and_half_its_patch_is_
 
 @pytest.mark.models
 def test_a_map_is_fitted_once_and_read_from_disk_afterwards(vae, fitted, cache, monkeypatch):
-    first = kept.linear_map(vae, CPU)
-    kept._IN_USE.clear()
-    monkeypatch.setattr(kept, "fit", lambda *_: pytest.fail("fitted again"))
-    second = kept.linear_map(vae, CPU)
+    first = maps.linear_map(vae, CPU)
+    maps._IN_USE.clear()
+    monkeypatch.setattr(maps, "fit", lambda *_: pytest.fail("fitted again"))
+    second = maps.linear_map(vae, CPU)
     assert torch.equal(first.weight, second.weight)
     assert (second.error, second.constant) == (first.error, first.constant)
-    assert kept.linear_map(vae, CPU) is second
+    assert maps.linear_map(vae, CPU) is second
 
 
 @pytest.mark.models
 @pytest.mark.parametrize("spoil", ["cut", "other"])
 def test_a_spoilt_file_is_fitted_again(vae, cache, spoil):
-    file = kept.file_of(vae)
+    file = maps.file_of(vae)
     file.parent.mkdir(parents=True)
     if spoil == "cut":
         file.write_bytes(b"\x08")
     else:
         save_file({"weight": torch.zeros(1)}, file)
-    assert kept.linear_map(vae, CPU).error > 0
+    assert maps.linear_map(vae, CPU).error > 0
 
 
 @pytest.mark.models
 def test_a_cache_that_cannot_be_written_costs_only_the_fitting(vae, tmp_path, monkeypatch, cache):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(kept.FOLDER_VARIABLE, str(tmp_path / "file"))
-    assert kept.linear_map(vae, CPU).error > 0
+    monkeypatch.setenv(maps.FOLDER_VARIABLE, str(tmp_path / "file"))
+    assert maps.linear_map(vae, CPU).error > 0
 
 
 @pytest.mark.models
 def test_another_autoencoder_has_another_file(vae, cache):
-    before = kept.file_of(vae)
+    before = maps.file_of(vae)
     weight = next(vae.parameters())
     with torch.no_grad():
         weight.add_(1)
-        other = kept.file_of(vae)
+        other = maps.file_of(vae)
         weight.sub_(1)
     assert other != before
 

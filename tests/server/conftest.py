@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 
+HERE = "http://localhost"
 HOST = {"name": "tests", "version": "1"}
 
 
@@ -38,7 +39,7 @@ class Script:
         file.write_text(json.dumps(looks))
         audit = self.folder / "audit.jsonl"
         made = Settings(policy=str(policy), vlm=f"scripted:{file}", audit=(str(audit),), **settings)
-        return self._stack.enter_context(TestClient(create(made)))
+        return self._stack.enter_context(TestClient(create(made), base_url=HERE))
 
     def stop(self):
         self._stack.close()

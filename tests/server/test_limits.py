@@ -16,7 +16,7 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.server import tokens
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
-from tests.server.conftest import ask, begin, finish, images
+from tests.server.conftest import HERE, ask, begin, finish, images
 
 NOTHING = {"a star": 0.0}
 
@@ -372,7 +372,7 @@ class Resting:
 
 def test_it_is_not_ready_while_the_model_is_left_alone():
     backend = Resting()
-    with TestClient(create(Settings(policy="glyphs", vlm=""), backend)) as client:
+    with TestClient(create(Settings(policy="glyphs", vlm=""), backend), base_url=HERE) as client:
         assert client.get("/readyz").status_code == 503
         backend.state = "half-open"
         assert client.get("/readyz").status_code == 200
@@ -399,7 +399,10 @@ def test_sessions_that_ask_at_once_share_a_call():
     from concurrent.futures import ThreadPoolExecutor
 
     backend = Batching()
-    with TestClient(create(Settings(policy="glyphs", vlm=""), backend)) as client, ThreadPoolExecutor(8) as pool:
+    with (
+        TestClient(create(Settings(policy="glyphs", vlm=""), backend), base_url=HERE) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
         sessions = [begin(client).json()["session"] for _ in range(5)]
         first = pool.submit(ask, client, sessions[0], 2)
         backend.first.wait(60)
@@ -414,6 +417,6 @@ def test_sessions_that_ask_at_once_share_a_call():
 
 def test_threads_give_way_sooner_while_it_serves_and_not_after():
     before = sys.getswitchinterval()
-    with TestClient(create(Settings(policy="glyphs", vlm=""), Resting())):
+    with TestClient(create(Settings(policy="glyphs", vlm=""), Resting()), base_url=HERE):
         assert sys.getswitchinterval() < before
     assert sys.getswitchinterval() == before

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from dnp_guard.server import state
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
-from tests.server.conftest import ask, begin, finish
+from tests.server.conftest import HERE, ask, begin, finish
 
 LOOKS = 12
 probabilities = st.sampled_from([0.0, 0.4, 0.6, 1.0])
@@ -34,7 +34,7 @@ class Table:
 def workers(folder, rows, count):
     backend = Table(rows)
     made = Settings(policy="glyphs", vlm="", store=f"sqlite:{folder}/sessions", keep=True, audit=(f"{folder}/log",))
-    return [TestClient(create(made, backend)) for _ in range(count)]
+    return [TestClient(create(made, backend), base_url=HERE) for _ in range(count)]
 
 
 def generation(rows, turns):

@@ -61,5 +61,5 @@ def test_a_key_that_others_may_read_is_refused(files, tmp_path):
     shutil.copy(files / "key.pem", key)
     key.chmod(0o644)
     with pytest.raises(DnpGuardError, match="may read the key") as raised:
-        run.check(run.Address(certificate=files / "cert.pem", key=key), Settings(policy="", vlm=""), plain_http=False)
+        run.check(run.Listener(certificate=files / "cert.pem", key=key), Settings(policy="", vlm=""), plain_http=False)
     assert raised.value.hint == f"chmod 600 {key}"

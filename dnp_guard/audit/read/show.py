@@ -65,7 +65,7 @@ class Log:
 
 
 @dataclass(slots=True)
-class Generation:
+class GenerationRow:
     """One generation in one row.
 
     Attributes:
@@ -129,7 +129,7 @@ class Filter:
     since: str | None = None
     until: str | None = None
 
-    def takes(self, generation: Generation) -> bool:
+    def takes(self, generation: GenerationRow) -> bool:
         """Whether a generation is to be shown."""
         return (
             (self.category is None or self.category in generation.categories)
@@ -141,14 +141,14 @@ class Filter:
         )
 
 
-def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[Generation]:
+def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[GenerationRow]:
     """The generations of a log, in the order in which they began.
 
     Args:
         records: of the log.
         wanted: which of them; all where it is not given.
     """
-    found: dict[str, Generation] = {}
+    found: dict[str, GenerationRow] = {}
     for record in records:
         if (request := record.get("request")) is None:
             continue
@@ -156,13 +156,13 @@ def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = No
         if generation is None:
             policy = _object(record, "policy")
             name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
-            generation = Generation(str(request), record["time"], name, str(record.get("tenant", "")))
+            generation = GenerationRow(str(request), record["time"], name, str(record.get("tenant", "")))
             found[generation.request] = generation
         generation.add(record)
     return [each for each in found.values() if wanted is None or wanted.takes(each)]
 
 
-def overview(rows: Iterable[Generation]) -> Table:
+def overview(rows: Iterable[GenerationRow]) -> Table:
     """A table of generations."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("request", "began", "policy", "decision", "seen"):

@@ -8,6 +8,7 @@ import sys
 import weakref
 from collections import deque
 from threading import Condition, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.errors import DnpGuardError
@@ -29,6 +30,9 @@ RETRY: Final = 30.0
 
 STALLED: Final = 0.5
 """Seconds in which a sink has written nothing, after which nobody waits for it until it has."""
+
+HANGING: Final = 5.0
+"""Seconds in which a sink has taken nothing of what waits for it, after which it hangs."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
@@ -58,6 +62,8 @@ class Outlet:
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._taken = self._done = self._held = 0
         self._stalled = self._closing = False
+        self._since = 0.0
+        """When something last was taken of what waits, or began to wait."""
         self._change = Condition()
         self._thread: Thread | None = None
         _outlets.add(self)
@@ -68,6 +74,8 @@ class Outlet:
             if len(self._waiting) >= WAITING:
                 self._failed("audit_dropped")
                 return 0
+            if not self._waiting:
+                self._since = monotonic()
             self._waiting.append(record)
             self._taken += 1
             self._wake()
@@ -91,6 +99,13 @@ class Outlet:
     def settle(self, seconds: float) -> bool:
         """Wait for all records handed over so far."""
         return self._taken == 0 or self.wait(self._taken, seconds)
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether the sink has missed nothing that it has yet to get, and hangs at nothing."""
+        with self._change:
+            hangs = bool(self._waiting) and monotonic() - self._since > HANGING
+            return not hangs and not self._spool
 
     def close(self, seconds: float) -> None:
         """Write what waits, try once more what was missed, and close the sink.
@@ -143,6 +158,7 @@ class Outlet:
                 if record is not None:
                     self._waiting.popleft()
                     self._done += 1
+                    self._since = monotonic()
                 self._held = self._done if held else self._held
                 self._stalled = False
                 self._change.notify_all()

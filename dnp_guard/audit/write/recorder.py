@@ -148,6 +148,11 @@ class Recorder:
         held = [outlet.settle(seconds) for outlet in self._outlets]
         return all(held)
 
+    @property
+    def keeps_up(self) -> bool:
+        """Whether every sink takes its records, and none waits for one that fails or hangs."""
+        return all(outlet.keeps_up for outlet in self._outlets)
+
     def close(self) -> None:
         """Try once more to write what sinks have missed, and close them."""
         for outlet in self._outlets:

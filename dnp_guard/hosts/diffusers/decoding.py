@@ -14,7 +14,7 @@ from diffusers import AutoencoderTiny
 from dnp_guard.errors import CannotSteer
 from dnp_guard.preview import autoencoder
 from dnp_guard.preview.autoencoder import unscaled
-from dnp_guard.preview.kept import linear_map
+from dnp_guard.preview.maps import linear_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable

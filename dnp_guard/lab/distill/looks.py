@@ -23,7 +23,7 @@ _SPATIAL = 4
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Labelled:
+class Example:
     """One look at one image.
 
     Attributes:
@@ -43,7 +43,7 @@ class Watcher:
     """A plugin that keeps every look of a guard, in memory."""
 
     def __init__(self) -> None:
-        self.looks: list[Labelled] = []
+        self.looks: list[Example] = []
         self._latents: Tensor | None = None
         self._requests: dict[str, int] = {}
 
@@ -58,7 +58,7 @@ class Watcher:
         if step is not None and step.total and self._latents is not None:
             found = frozenset(finding.category for finding in (*decision.findings, *decision.waived))
             number = self._requests.setdefault(request, len(self._requests))  # the same in every run, as no id is
-            self.looks.append(Labelled(self._latents[image], step.index / step.total, found, f"{number} {image}"))
+            self.looks.append(Example(self._latents[image], step.index / step.total, found, f"{number} {image}"))
 
 
 def spatial(prediction: Tensor) -> Tensor:

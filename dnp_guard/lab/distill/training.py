@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.lab.distill.looks import Labelled
+    from dnp_guard.lab.distill.looks import Example
     from dnp_guard.policy import Policy
 
 _BATCH = 256
@@ -48,7 +48,7 @@ class Checked:
 
 
 def train(
-    looks: Sequence[Labelled],
+    looks: Sequence[Example],
     policy: Policy,
     space: str,
     vlm: tuple[str, str],
@@ -104,7 +104,7 @@ def train(
     return Probe(net, space, bare.categories, vlm, seen)
 
 
-def check(probe: Probe, looks: Sequence[Labelled], max_miss: float) -> Checked:
+def check(probe: Probe, looks: Sequence[Example], max_miss: float) -> Checked:
     """Count what a threshold misses and skips, on the images kept for that."""
     limits = {category: probe.threshold(category, max_miss) for category in probe.categories}
     _, _, kept = parts(looks)
@@ -114,7 +114,7 @@ def check(probe: Probe, looks: Sequence[Labelled], max_miss: float) -> Checked:
     return Checked(max_miss, len(found), sum(found), len(clean), sum(clean))
 
 
-def parts(looks: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled], list[Labelled]]:
+def parts(looks: Sequence[Example]) -> tuple[list[Example], list[Example], list[Example]]:
     """Looks to train on, to choose thresholds by and to check them on, no image in two of them."""
     place = {look.image: int(hashlib.sha256(look.image.encode()).hexdigest(), 16) % _PARTS for look in looks}
     return (
@@ -124,14 +124,14 @@ def parts(looks: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled], li
     )
 
 
-def _tensors(looks: Sequence[Labelled], categories: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def _tensors(looks: Sequence[Example], categories: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     latents = torch.stack([look.latents for look in looks])
     progress = torch.tensor([look.progress for look in looks])
     found = torch.tensor([[float(each in look.found) for each in categories] for look in looks])
     return latents, progress, found
 
 
-def _scored(probe: Probe, looks: Sequence[Labelled]) -> list[dict[str, float]]:
+def _scored(probe: Probe, looks: Sequence[Example]) -> list[dict[str, float]]:
     rows: list[dict[str, float]] = []
     with torch.no_grad():
         for at in range(0, len(looks), _BATCH):

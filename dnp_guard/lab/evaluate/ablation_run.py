@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dnp_guard.lab.evaluate.ablations import Ablation
-    from dnp_guard.lab.evaluate.plan import Plan
+    from dnp_guard.lab.evaluate.plan import EvaluationPlan
     from dnp_guard.lab.evaluate.table import Line
 
 FILE, PAGE = "ablations.json", "ablations.md"
@@ -47,7 +47,7 @@ everything, so that *no waiting* has nothing to hide behind.
 
 
 def measure(
-    plan: Plan,
+    plan: EvaluationPlan,
     out: Path,
     ablations: Sequence[Ablation] = ABLATIONS,
     begin: Callable[[Ablation], Callable[[int], None]] = lambda _: lambda _: None,
@@ -131,7 +131,7 @@ def tables(lines: Sequence[Line], heading: str = "##") -> str:
     return "\n".join(parts) + "\n"
 
 
-def _lines(plan: Plan, world: World, journal: Journal) -> list[dict[str, Any]]:
+def _lines(plan: EvaluationPlan, world: World, journal: Journal) -> list[dict[str, Any]]:
     """The guard's lines of a run."""
     found = table.table(
         journal.rows(),

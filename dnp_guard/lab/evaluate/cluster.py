@@ -13,16 +13,16 @@ from dnp_guard.lab.evaluate.runner import World, here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dnp_guard.lab.evaluate.plan import Batch, Plan
-    from dnp_guard.lab.evaluate.runner import Measured
+    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
+    from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _USAGE = "RAY_USAGE_STATS_ENABLED"
 """Ray reports its use to its makers unless this is 0."""
 
 
 def on_ray(
-    plan: Plan, address: str | None, plugins: Sequence[str] = (), workers: int | None = None
-) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+    plan: EvaluationPlan, address: str | None, plugins: Sequence[str] = (), workers: int | None = None
+) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     """The engine of a cluster: one worker a GPU, or a processor where there is none, with models of its own.
 
     Args:
@@ -36,7 +36,7 @@ def on_ray(
     """
     ray = _ray()
 
-    def engine(batches: Sequence[Batch]) -> Iterator[Measured]:
+    def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
         if not batches:
             return
         _connect(ray, address)
@@ -58,11 +58,11 @@ def on_ray(
 
 
 class _Worker:
-    def __init__(self, plan: Plan, plugins: Sequence[str]) -> None:
+    def __init__(self, plan: EvaluationPlan, plugins: Sequence[str]) -> None:
         torch.set_num_threads(1)
         self._engine = here(World(plan, plugins))
 
-    def measure(self, batch: Batch) -> Measured:
+    def measure(self, batch: Batch) -> MeasuredBatch:
         (measured,) = self._engine([batch])
         return measured
 

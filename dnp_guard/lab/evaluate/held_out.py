@@ -21,7 +21,7 @@ _BATCH = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldOut:
     """A predicted picture.
 
     Attributes:
@@ -36,7 +36,7 @@ class Held:
 
 
 @torch.no_grad()
-def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0.0, 1.0)) -> list[Held]:
+def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0.0, 1.0)) -> list[HeldOut]:
     """Draw scenes of a seed of their own, noise them, and predict them once with classifier-free guidance.
 
     Args:
@@ -51,11 +51,11 @@ def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0
     words = [caption(scene, rng) for scene in scenes]
     at = rng.uniform(*progress, size=n)
     noise = torch.from_numpy(rng.standard_normal((n, *_latents(pipe, drawn[:1]).shape[1:]), dtype="float32"))
-    found: list[Held] = []
+    found: list[HeldOut] = []
     for part in torch.arange(n).split(_BATCH):
         pictures = _predict(pipe, drawn[part], [words[i] for i in part], torch.from_numpy(at)[part], noise[part])
         found += [
-            Held(Image.fromarray(picture), scenes[i], float(at[i]))
+            HeldOut(Image.fromarray(picture), scenes[i], float(at[i]))
             for i, picture in zip(part.tolist(), pictures, strict=True)
         ]
     return found

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.lab.evaluate.detectors import ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
-    from dnp_guard.lab.evaluate.plan import Column, Plan
+    from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan
     from dnp_guard.lab.evaluate.rows import Cell, Row
     from dnp_guard.lab.evaluate.table import Line
 
@@ -52,7 +52,7 @@ class Written:
         }
 
 
-def identity(plan: Plan, detector: ImageDetector) -> dict[str, Any]:
+def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
     """What has to be the same for a run to go on: everything that its rows depend on."""
     from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415
     from dnp_guard.vlm.local.checkpoint import weights_digest  # noqa: PLC0415
@@ -78,7 +78,7 @@ def identity(plan: Plan, detector: ImageDetector) -> dict[str, Any]:
 
 
 def write(
-    plan: Plan, detector: ImageDetector, journal: Journal, *, results: Path | None, merge: Iterable[Path]
+    plan: EvaluationPlan, detector: ImageDetector, journal: Journal, *, results: Path | None, merge: Iterable[Path]
 ) -> Written:
     """Write everything into the journal's folder.
 

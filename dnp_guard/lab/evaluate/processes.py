@@ -13,16 +13,16 @@ from dnp_guard.lab.evaluate.runner import World, here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dnp_guard.lab.evaluate.plan import Batch, Plan
-    from dnp_guard.lab.evaluate.runner import Measured
+    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
+    from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _worlds: list[World] = []
 """The one of a worker process; empty in any other."""
 
 
 def in_processes(
-    plan: Plan, workers: int, plugins: Sequence[str] = ()
-) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+    plan: EvaluationPlan, workers: int, plugins: Sequence[str] = ()
+) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     """The engine of several processes, each on one thread, with models of its own.
 
     Args:
@@ -31,7 +31,7 @@ def in_processes(
         plugins: names of installed plugins that may know the detector.
     """
 
-    def engine(batches: Sequence[Batch]) -> Iterator[Measured]:
+    def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
         if not batches:
             return
         # A forked process would inherit the threads that torch has already started, and hang.
@@ -42,7 +42,7 @@ def in_processes(
     return engine
 
 
-def _start(plan: Plan, plugins: Sequence[str]) -> None:
+def _start(plan: EvaluationPlan, plugins: Sequence[str]) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _worlds.append(World(plan, plugins))
 
@@ -55,6 +55,6 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _measure(batch: Batch) -> Measured:
+def _measure(batch: Batch) -> MeasuredBatch:
     (measured,) = here(_worlds[0])([batch])
     return measured

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.detectors import Detection, ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
     from dnp_guard.lab.evaluate.methods import Made, Method
-    from dnp_guard.lab.evaluate.plan import Batch, Plan
+    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
 
 SHEET = 8
 """How many images of each set a contact sheet shows; they are always kept."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredBatch:
     """One batch, measured.
 
     Attributes:
@@ -56,7 +56,7 @@ class World:
         plugins: that may know its detector.
     """
 
-    def __init__(self, plan: Plan, plugins: Iterable[str | object] = ()) -> None:
+    def __init__(self, plan: EvaluationPlan, plugins: Iterable[str | object] = ()) -> None:
         self.plan = plan
         self.pipe = _pipeline(plan.model)
         self.detector: ImageDetector = build(plan.detector, plan.policy, plugins)
@@ -65,7 +65,7 @@ class World:
         self._methods: dict[tuple[Column, tuple[str, ...]], Method] = {}
         self._warm: set[Column] = set()
 
-    def measure(self, batch: Batch) -> Measured:
+    def measure(self, batch: Batch) -> MeasuredBatch:
         """Run every column on a batch, ``unguarded`` first.
 
         Raises:
@@ -93,7 +93,7 @@ class World:
             for at, (each, seen) in enumerate(zip(made, looked, strict=True)):
                 rows.append(self._row(cell, batch, at, each, seen, reference[at], clip[at]))
                 images.append((cell, batch.start + at, each.image))
-        return Measured(batch, tuple(rows), tuple(timings), tuple(images))
+        return MeasuredBatch(batch, tuple(rows), tuple(timings), tuple(images))
 
     def _warm_up(self, columns: Sequence[Column], batch: Batch) -> None:
         """Let every method load and import what it needs, which the first of its timings would count otherwise."""
@@ -211,9 +211,9 @@ _WARM_STEPS = 6
 
 
 def run(
-    plan: Plan,
+    plan: EvaluationPlan,
     journal: Journal,
-    engine: Callable[[Sequence[Batch]], Iterator[Measured]],
+    engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
     advance: Callable[[int], None],
 ) -> None:
     """Measure what a folder does not hold yet.
@@ -235,7 +235,7 @@ def run(
         advance(1)
 
 
-def require_some(journal: Journal, plan: Plan) -> None:
+def require_some(journal: Journal, plan: EvaluationPlan) -> None:
     """Cut off a batch that is not whole.
 
     Raises:
@@ -245,10 +245,10 @@ def require_some(journal: Journal, plan: Plan) -> None:
         raise DnpGuardError(f"{journal.folder} holds no whole batch yet", hint="Leave --report out to measure.")
 
 
-def here(world: World) -> Callable[[Sequence[Batch]], Iterator[Measured]]:
+def here(world: World) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     """The engine of one process: one batch after the other, on one thread, which gives the same bits everywhere."""
 
-    def engine(batches: Sequence[Batch]) -> Iterator[Measured]:
+    def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

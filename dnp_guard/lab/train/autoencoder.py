@@ -9,14 +9,14 @@ import torch.nn.functional as F
 
 from dnp_guard.glyphs import models
 from dnp_guard.lab.train.data import to_float
-from dnp_guard.lab.train.loop import Draw, Plan
+from dnp_guard.lab.train.loop import Draw, TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-PLAN = Plan("autoencoder", samples=72_000, batch=16, learning_rate=2e-3, seed=11, weight_decay=1e-4)
+PLAN = TrainingPlan("autoencoder", samples=72_000, batch=16, learning_rate=2e-3, seed=11, weight_decay=1e-4)
 
 
 class Autoencode:

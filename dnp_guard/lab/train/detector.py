@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, Scene
 from dnp_guard.lab.evaluate.detector import Detector
 from dnp_guard.lab.train.data import to_float
-from dnp_guard.lab.train.loop import Draw, Plan
+from dnp_guard.lab.train.loop import Draw, TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
 
-PLAN = Plan("evaluation detector", samples=160_000, batch=32, learning_rate=3e-3, seed=77)
+PLAN = TrainingPlan("evaluation detector", samples=160_000, batch=32, learning_rate=3e-3, seed=77)
 
 
 def labels(scenes: list[Scene]) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dnp_guard.glyphs import models
-from dnp_guard.lab.train.loop import Draw, Plan
+from dnp_guard.lab.train.loop import Draw, TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import CLIPTokenizer
 
-PLAN = Plan("text to image", samples=640_000, batch=32, learning_rate=1.2e-3, seed=12, hold=0.35, ema=0.9985)
+PLAN = TrainingPlan("text to image", samples=640_000, batch=32, learning_rate=1.2e-3, seed=12, hold=0.35, ema=0.9985)
 _UNCONDITIONAL = 0.12
 _GLYPH_ROWS = slice(2, 6)
 """Latent rows that hold the glyphs; the others are sky and ground and count less."""

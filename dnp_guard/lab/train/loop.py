@@ -33,7 +33,7 @@ _SAY_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """How long and how fast to train.
 
     Attributes:
@@ -64,7 +64,7 @@ class Draw:
     device: torch.device
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What a stage trains."""
 
     modules: list[nn.Module]
@@ -74,7 +74,7 @@ class Task(Protocol):
 
 
 def fit(
-    make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path, processes: int
+    make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, checkpoint: Path, processes: int
 ) -> list[dict[str, Tensor]]:
     """Train, or go on with, a task until its plan is done.
 
@@ -102,7 +102,12 @@ def _finished(checkpoint: Path) -> bool:
 
 
 def _run(
-    rank: int, world: int, port: int, make_task: Callable[[torch.device], Task], plan: Plan, checkpoint: Path
+    rank: int,
+    world: int,
+    port: int,
+    make_task: Callable[[torch.device], TrainingTask],
+    plan: TrainingPlan,
+    checkpoint: Path,
 ) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
@@ -136,7 +141,7 @@ def _run(
 class _State:
     """Weights, their moving average and the optimizer of one task."""
 
-    def __init__(self, task: Task, plan: Plan) -> None:
+    def __init__(self, task: TrainingTask, plan: TrainingPlan) -> None:
         self._modules = task.modules
         self._ema = plan.ema
         self._parameters = [p for module in task.modules for p in module.parameters() if p.requires_grad]
@@ -224,7 +229,7 @@ class _Report:
         return True
 
 
-def _rate(step: int, steps: int, plan: Plan) -> float:
+def _rate(step: int, steps: int, plan: TrainingPlan) -> float:
     done = step / steps
     falling = max(0.0, (done - plan.hold) / (1 - plan.hold))
     return min(1.0, (step + 1) / plan.warmup) * (0.5 + 0.5 * math.cos(math.pi * falling)) + 1e-3

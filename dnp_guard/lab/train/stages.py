@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from dnp_guard.glyphs import models
 from dnp_guard.glyphs.captions import caption, mixed
 from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
-from dnp_guard.lab.distill.run import watch
+from dnp_guard.lab.distill.own_run import watch
 from dnp_guard.lab.distill.training import train
 from dnp_guard.lab.train import autoencoder, detector, diffusion, vision_language
 from dnp_guard.lab.train.data import draw
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from transformers import CLIPTokenizer
 
-    from dnp_guard.lab.train.loop import Plan, Task
+    from dnp_guard.lab.train.loop import TrainingPlan, TrainingTask
 
 _IMAGES = 48_000
 _WORDINGS = 6
@@ -72,7 +72,9 @@ class Workshop:
         path = self.work / "durations.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
-    def fit(self, make_task: Callable[[torch.device], Task], plan: Plan, name: str) -> list[dict[str, torch.Tensor]]:
+    def fit(
+        self, make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, name: str
+    ) -> list[dict[str, torch.Tensor]]:
         """Run one plan at this workshop's scale."""
         plan = replace(plan, samples=int(plan.samples * self.scale))
         return fit(make_task, plan, self.work / f"{name}.pt", self.processes)

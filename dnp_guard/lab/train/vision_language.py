@@ -18,15 +18,19 @@ from dnp_guard.glyphs.questions import ask
 from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, SIZE, Glyph, Scene
 from dnp_guard.lab.train.data import to_float
 from dnp_guard.lab.train.detector import degrade, labels
-from dnp_guard.lab.train.loop import Draw, Plan
+from dnp_guard.lab.train.loop import Draw, TrainingPlan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
 
-SEEING = Plan("vision tower", samples=400_000, batch=32, learning_rate=1e-3, seed=13, weight_decay=0.01, ema=0.998)
-TALKING = Plan("vision-language", samples=160_000, batch=32, learning_rate=1e-3, seed=14, weight_decay=0.01, ema=0.998)
+SEEING = TrainingPlan(
+    "vision tower", samples=400_000, batch=32, learning_rate=1e-3, seed=13, weight_decay=0.01, ema=0.998
+)
+TALKING = TrainingPlan(
+    "vision-language", samples=160_000, batch=32, learning_rate=1e-3, seed=14, weight_decay=0.01, ema=0.998
+)
 TURNS = 4
 """Questions in one training conversation; the picture is encoded once for all of them."""
 _PREDICTIONS = 0.7

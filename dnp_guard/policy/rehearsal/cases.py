@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.read.testfile import MISSED
-from dnp_guard.policy.rehearsal.course import Course, answers, run
+from dnp_guard.policy.rehearsal.rehearsed import Rehearsed, answers, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.read.testfile import Case, Expect, Look, PolicyTests, Steering
-    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.policy.rehearsal.rehearsed import Answer
     from dnp_guard.types import Decision, Negative
 
     Viewer = Callable[[str, Path], Answer]
@@ -49,7 +49,7 @@ class Ran:
 
     case: Case
     line: int
-    course: Course
+    course: Rehearsed
     differences: tuple[Difference, ...]
 
     @property
@@ -83,7 +83,7 @@ def _answer(look: Look) -> Answer | None:
     return None if look == MISSED else answers(look)
 
 
-def _differences(policy: Policy, course: Course, expect: Expect) -> Iterable[Difference]:
+def _differences(policy: Policy, course: Rehearsed, expect: Expect) -> Iterable[Difference]:
     if expect.decision != course.outcome:
         yield Difference("decision", expect.decision, str(course.outcome))
     yield from _steering(course, expect, "", lambda each: (each.action, each.negative))
@@ -96,7 +96,7 @@ def _differences(policy: Policy, course: Course, expect: Expect) -> Iterable[Dif
 
 
 def _steering(
-    course: Course, expect: Steering, prefix: str, read: Callable[[Decision], tuple[Any, Negative | None]]
+    course: Rehearsed, expect: Steering, prefix: str, read: Callable[[Decision], tuple[Any, Negative | None]]
 ) -> Iterable[Difference]:
     negatives = [read(each)[1] if each else None for each in course.decisions]
     words = tuple(each.words if each else () for each in negatives)
@@ -117,7 +117,7 @@ def _would(decision: Decision) -> tuple[Any, Negative | None]:
     return decision.would_action, decision.would_negative
 
 
-def _answered(course: Course) -> list[Decision]:
+def _answered(course: Rehearsed) -> list[Decision]:
     return [each for each in (*course.decisions, course.final) if each is not None]
 
 

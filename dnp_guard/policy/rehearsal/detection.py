@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.rehearsal.course import Answer
+    from dnp_guard.policy.rehearsal.rehearsed import Answer
     from dnp_guard.types import Question
     from dnp_guard.vlm.base import Backend
 
@@ -27,7 +27,7 @@ _ENDINGS = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
+class DetectionRate:
     """How often one category was seen.
 
     Attributes:
@@ -65,7 +65,7 @@ def looking_at(path: Path, backend: Backend) -> Answer:
     return answer
 
 
-def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[Detection, ...]:
+def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[DetectionRate, ...]:
     """Measure detection on images sorted into folders by category.
 
     Args:
@@ -90,11 +90,11 @@ def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[Detection, .
     return tuple(_count(category, seen) for category in ids)
 
 
-def _count(category: str, seen: Sequence[tuple[str, frozenset[str]]]) -> Detection:
+def _count(category: str, seen: Sequence[tuple[str, frozenset[str]]]) -> DetectionRate:
     own = [found for name, found in seen if name == category]
     others = [found for name, found in seen if name != category]
     alarms = sum(category in found for found in others)
-    return Detection(category, len(own), sum(category in found for found in own), len(others), alarms)
+    return DetectionRate(category, len(own), sum(category in found for found in own), len(others), alarms)
 
 
 def _found(policy: Policy, backend: Backend, path: Path) -> frozenset[str]:

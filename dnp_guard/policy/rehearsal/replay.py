@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls
-from dnp_guard.policy.rehearsal.course import Moment, run
+from dnp_guard.policy.rehearsal.rehearsed import RecordedQuery, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.rehearsal.course import Answer, Course
+    from dnp_guard.policy.rehearsal.rehearsed import Answer, Rehearsed
     from dnp_guard.types import Question
 
 _MISSES = ("vlm_", "guard_error")
@@ -73,7 +73,7 @@ class _Track:
 
     digest: str = ""
     looks: list[tuple[int, Answer | None]] = field(default_factory=list)
-    moments: list[Moment] = field(default_factory=list)
+    queries: list[RecordedQuery] = field(default_factory=list)
     final: Answer | None = None
     finished: bool = False
     found: set[str] = field(default_factory=set)
@@ -100,7 +100,7 @@ def replay(before: Policy, after: Policy, lines: Iterable[bytes]) -> Replay:
     comparable = 0
     for (request, image), track in chosen.items():
         looks = [look for _, look in track.looks]
-        one, other = (run(policy, looks, track.final, track.moments) for policy in (before, after))
+        one, other = (run(policy, looks, track.final, track.queries) for policy in (before, after))
         steps = [step for step, _ in track.looks]
         if (parted := _parting(steps, one, other)) is not None:
             differing.append(Differing(request, image, *parted))
@@ -121,7 +121,7 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
         for (of, _), each in tracks.items():
             if of == request:
                 each.looks.append((record["step"], None))
-                each.moments.append(Moment(None))
+                each.queries.append(RecordedQuery(None))
     if event not in {"query", "request.finished"} or not isinstance(record.get("image"), int):
         return
     track = tracks.setdefault((request, record["image"]), _Track())
@@ -136,8 +136,8 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
     if "step" in record:
         track.looks.append((record["step"], answer))
         steps, asked = record.get("steps"), record.get("asked")
-        track.moments.append(
-            Moment(record["step"] / steps if steps else None, frozenset(asked) if asked is not None else None)
+        track.queries.append(
+            RecordedQuery(record["step"] / steps if steps else None, frozenset(asked) if asked is not None else None)
         )
     else:
         track.final = answer
@@ -150,7 +150,7 @@ def _answer(found: Mapping[tuple[str, str], float]) -> Answer:
     return answer
 
 
-def _parting(steps: Sequence[int], one: Course, other: Course) -> tuple[int, str, str] | None:
+def _parting(steps: Sequence[int], one: Rehearsed, other: Rehearsed) -> tuple[int, str, str] | None:
     """Where the negatives of two courses first differ."""
     for step, here, there in zip(steps, one.decisions, other.decisions, strict=True):
         texts = [each.negative.text if each and each.negative else "no negative" for each in (here, there)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.distill.looks import Labelled, spatial
+from dnp_guard.lab.distill.looks import Example, spatial
 from dnp_guard.lab.distill.training import check, parts, train
 from tests.policies import policy
 
@@ -20,7 +20,7 @@ def looks(images=120, seed=0):
             found = (frozenset({"star"}), frozenset({"bolt"}), frozenset(), frozenset())[image % 4]
             latents[0, :3, :3] += 4 * ("star" in found)
             latents[1, 5:, 5:] -= 4 * ("bolt" in found)
-            made.append(Labelled(latents.half(), step / 3, found, str(image)))
+            made.append(Example(latents.half(), step / 3, found, str(image)))
     return made
 
 
@@ -61,7 +61,7 @@ def test_training_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("few", [[], [Labelled(torch.zeros(4, 8, 8), 0.0, frozenset(), "0")]])
+@pytest.mark.parametrize("few", [[], [Example(torch.zeros(4, 8, 8), 0.0, frozenset(), "0")]])
 def test_too_few_looks_are_refused(few):
     with pytest.raises(DnpGuardError, match="too few to learn from"):
         train(few, policy(), "here", VLM)

@@ -6,7 +6,7 @@ from dnp_guard.cli import run
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate.ablation_run import FILE, markdown, measure, read
 from dnp_guard.lab.evaluate.ablations import ablation
-from dnp_guard.lab.evaluate.plan import Plan
+from dnp_guard.lab.evaluate.plan import EvaluationPlan
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
 from dnp_guard.policy import load_policy
 
@@ -17,7 +17,7 @@ ROWS = (ablation("every step"), ablation("as shipped"))
 def measured(tmp_path_factory):
     """Two ablations on one prompt."""
     out = tmp_path_factory.mktemp("ablations")
-    plan = Plan({"benign": embedded_set("benign")[:1]}, (), (), load_policy("glyphs"), 0, 25, 5.0)
+    plan = EvaluationPlan({"benign": embedded_set("benign")[:1]}, (), (), load_policy("glyphs"), 0, 25, 5.0)
     return plan, out, measure(plan, out, ROWS)
 
 

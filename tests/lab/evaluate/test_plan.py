@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.captions import Prompt
-from dnp_guard.lab.evaluate.plan import Column, Plan, categories_from, columns_of, restricted
+from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan, categories_from, columns_of, restricted
 from dnp_guard.lab.evaluate.prompt_sets import Entry
 from dnp_guard.policy import load_policy
 
@@ -16,7 +16,7 @@ def entry(index, guidance=None, forbidden=("star",)):
 def plan(sets, **values):
     columns = Column("unguarded"), Column("dnp-guard")
     grown = (Column("dnp-guard", None, 1),)
-    return Plan(
+    return EvaluationPlan(
         sets, columns, grown, load_policy("glyphs"), **{"seed": 0, "steps": 25, "guidance_scale": 5.0, **values}
     )
 
@@ -43,7 +43,9 @@ def test_policies_grow_where_prompts_draw_several_things():
 def test_only_the_methods_whose_policies_grow_may_be_run_there():
     sets = {"multi": (entry(0, forbidden=("star", "bolt")),), "attack": (entry(0),)}
     columns = Column("unguarded"), Column("safree"), Column("dnp-guard")
-    narrow = Plan(sets, columns, (Column("dnp-guard", None, 1),), load_policy("glyphs"), 0, 25, 5.0, only_grown=True)
+    narrow = EvaluationPlan(
+        sets, columns, (Column("dnp-guard", None, 1),), load_policy("glyphs"), 0, 25, 5.0, only_grown=True
+    )
     assert [column.method for column in narrow.columns_of("multi")] == ["unguarded", "dnp-guard", "dnp-guard"]
     assert narrow.columns_of("attack") == columns
 

@@ -10,7 +10,7 @@ import torch
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate import runner
 from dnp_guard.lab.evaluate.journal import ROWS, Journal
-from dnp_guard.lab.evaluate.plan import Column, Plan
+from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
 from dnp_guard.lab.evaluate.runner import World, here, run
 from dnp_guard.policy import load_policy
@@ -21,7 +21,7 @@ IDENTITY = {"date": "2026-11-21"}
 
 
 def planned(sets=("attack", "benign"), n=5, columns=("unguarded", "dnp-guard"), grown=(), **values):
-    return Plan(
+    return EvaluationPlan(
         {name: tuple(embedded_set(name)[:n]) for name in sets},
         tuple(map(Column, columns)),
         tuple(grown),

@@ -9,7 +9,7 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import VlmError
-from dnp_guard.policy.rehearsal.course import Moment, answers, run
+from dnp_guard.policy.rehearsal.rehearsed import RecordedQuery, answers, run
 from dnp_guard.policy.rehearsal.replay import replay
 from tests.policies import bolt, policy, star
 from tests.sampler import run as run_sampler
@@ -92,7 +92,7 @@ def test_the_record_gives_the_scales_of_the_controller_again(logged):
     records = [json.loads(line) for line in lines]
     looks = [record for record in records if record["event"] == "query" and "step" in record]
     given = [answers({each["term"]: each["probability"] for each in look.get("findings", [])}) for look in looks]
-    course = run(of, given, answers({}), [Moment(look["step"] / look["steps"]) for look in looks])
+    course = run(of, given, answers({}), [RecordedQuery(look["step"] / look["steps"]) for look in looks])
     wanted = {look["step"]: each.negative.scale for look, each in zip(looks, course.decisions, strict=True)}
     injected = {r["step"]: r["negative"]["scale"] for r in records if r["event"] == "negative.injected"}
     assert len(set(injected.values())) > 2

@@ -27,7 +27,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SetMeasures:
     """A set, unguarded.
 
     Attributes:
@@ -50,7 +50,7 @@ class Measured:
     late: float | None
 
 
-def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> Measured:
+def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> SetMeasures:
     """Generate a set unguarded, with the evaluation detector on every prediction.
 
     Args:
@@ -69,7 +69,7 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
         first += [course.first(row, set(each.forbidden)) for row, each in enumerate(seen) if each.forbidden]
         advance(len(part))
     n, drawn = len(entries), len(first)
-    return Measured(
+    return SetMeasures(
         n,
         drawn / n,
         wilson(drawn, n),

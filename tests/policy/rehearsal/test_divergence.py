@@ -1,4 +1,4 @@
-from dnp_guard.policy.rehearsal.decisions import furthest, partings, trail
+from dnp_guard.policy.rehearsal.divergence import furthest, partings, trail
 
 
 def query(step, decision="steer", probability=0.9):

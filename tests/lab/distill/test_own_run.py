@@ -10,8 +10,8 @@ from dnp_guard import Guard
 from dnp_guard.cli import run as command
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.lab.distill.kept import Latents, read
-from dnp_guard.lab.distill.run import watch
+from dnp_guard.lab.distill.archive import Latents, read
+from dnp_guard.lab.distill.own_run import watch
 from dnp_guard.types import Step
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star

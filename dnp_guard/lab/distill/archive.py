@@ -12,7 +12,7 @@ from safetensors.torch import load, save_file
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.lab.distill.looks import Labelled, refuse_sensitive, spatial
+from dnp_guard.lab.distill.looks import Example, refuse_sensitive, spatial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Latents:
             save_file({**kept, str(step.index): spatial(step.prediction)}, file)
 
 
-def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple[str, str]]:
+def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[str, str]]:
     """The looks of a log whose latents were kept.
 
     Args:
@@ -67,7 +67,7 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple
         DnpGuardError: the policy has a sensitive category, or nothing in the log fits the policy and the folder.
     """
     refuse_sensitive(policy)
-    looks: list[Labelled] = []
+    looks: list[Example] = []
     vlms: set[tuple[str, str]] = set()
     names = frozenset(category.id for category in policy.categories)
     for record in _queries(log, policy):
@@ -76,7 +76,7 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple
             continue  # of what a look did not ask about it does not say that nothing was there
         found = frozenset(finding["category"] for finding in record.get("findings", ())) & names
         looks.append(
-            Labelled(latents, record["step"] / record["steps"], found, f"{record['request']} {record['image']}")
+            Example(latents, record["step"] / record["steps"], found, f"{record['request']} {record['image']}")
         )
         vlms.add((record["vlm"]["name"], record["vlm"]["revision"]))
     if len(vlms) != 1:
@@ -85,7 +85,7 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Labelled], tuple
         )
         raise DnpGuardError(
             f"{log} and {folder} hold {told}",
-            hint="Give the log and the folder of a guard that had the plugin dnp_guard.lab.distill.kept.Latents.",
+            hint="Give the log and the folder of a guard that had the plugin dnp_guard.lab.distill.archive.Latents.",
         )
     return looks, vlms.pop()
 

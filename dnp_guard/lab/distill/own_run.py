@@ -8,7 +8,7 @@ import torch
 
 from dnp_guard.generation.pacing import due_by_category
 from dnp_guard.guard import Guard
-from dnp_guard.lab.distill.looks import Labelled, Watcher, refuse_sensitive
+from dnp_guard.lab.distill.looks import Example, Watcher, refuse_sensitive
 from dnp_guard.policy import Policy
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def watch(
     batch: int = 8,
     advance: Callable[[int], None] = lambda _: None,
     **arguments: Any,
-) -> list[Labelled]:
+) -> list[Example]:
     """Generate an image a prompt and look at each at every step.
 
     Args:

@@ -20,7 +20,7 @@ _DECISIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class RecordedDecision:
     """One decision about one image, as a record tells it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Point:
         scale = f" × {self.scale:g}" if self.scale is not None else ""
         return f"{self.said}{scale}"
 
-    def same(self, other: Point) -> bool:
+    def same(self, other: RecordedDecision) -> bool:
         """Whether the same was decided."""
         if (self.step, self.event, self.said) != (other.step, other.event, other.said):
             return False
@@ -71,16 +71,18 @@ class Parting:
         return f"image {self.image} parts {at}: recorded {self.recorded or 'nothing'}, now {self.now or 'nothing'}"
 
 
-def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[Point]]:
+def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[RecordedDecision]]:
     """The decisions of one generation, by image, in order."""
-    found: dict[int, list[Point]] = {}
+    found: dict[int, list[RecordedDecision]] = {}
     for record in records:
         if record.get("request") == request and record.get("event") in _DECISIONS:
             found.setdefault(int(record["image"]), []).append(_point(record))
     return found
 
 
-def partings(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]) -> tuple[Parting, ...]:
+def partings(
+    recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]
+) -> tuple[Parting, ...]:
     """Where each image's decisions first differ; nothing for an image whose decisions are the same."""
     found = []
     for image in sorted({*recorded, *now}):
@@ -92,7 +94,7 @@ def partings(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]
     return tuple(found)
 
 
-def furthest(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]) -> float:
+def furthest(recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]) -> float:
     """The largest difference between two probabilities of the same term, up to where the decisions part."""
     differences = [0.0]
     for image, points in recorded.items():
@@ -104,7 +106,7 @@ def furthest(recorded: Mapping[int, list[Point]], now: Mapping[int, list[Point]]
     return max(differences)
 
 
-def _point(record: Mapping[str, Any]) -> Point:
+def _point(record: Mapping[str, Any]) -> RecordedDecision:
     event, negative = str(record["event"]), record.get("negative", {})
     findings = record.get("findings", []) if event == QueryAnswered.name else []
     terms = tuple((f"{each['category']}: {each.get('term', '')}", each.get("probability", 1.0)) for each in findings)
@@ -115,4 +117,4 @@ def _point(record: Mapping[str, Any]) -> Point:
         NegativeCleared.name: lambda: f"cleared from step {record['applied_step']}",
         RequestFinished.name: lambda: str(record["decision"]),
     }[event]()
-    return Point(record.get("step"), event, said, negative.get("scale"), terms)
+    return RecordedDecision(record.get("step"), event, said, negative.get("scale"), terms)

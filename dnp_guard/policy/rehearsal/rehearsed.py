@@ -21,7 +21,7 @@ Answer = Callable[[Sequence[Question]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Rehearsed:
     """What the judge said of one image, look by look, and what became of it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class RecordedQuery:
     """When a recorded look was made, and what it asked about.
 
     Attributes:
@@ -59,15 +59,15 @@ def answers(terms: Mapping[str, float]) -> Answer:
 
 
 def run(
-    policy: Policy, looks: Sequence[Answer | None], final: Answer | None, moments: Sequence[Moment] | None = None
-) -> Course:
+    policy: Policy, looks: Sequence[Answer | None], final: Answer | None, queries: Sequence[RecordedQuery] | None = None
+) -> Rehearsed:
     """Take one image through its looks.
 
     Args:
         policy: the policy in force.
         looks: in order; None for one that is missed.
         final: of the finished image; None where it is missed. Not looked at where the policy has no final look.
-        moments: of the looks; where they are not given, they are at the policy's steps.
+        queries: of the looks; where they are not given, they are at the policy's steps.
     """
     history, missed, steered = judge.History(), False, False
     decisions: list[Decision | None] = []
@@ -76,9 +76,9 @@ def run(
         if look is None:
             decisions.append(None)
             continue
-        moment = moments[number] if moments is not None else Moment(_progress(policy, number))
-        seen = _seen(policy, look, final=False, moment=moment)
-        decision, history = judge.judge(policy, history, *seen, progress=moment.progress)
+        query = queries[number] if queries is not None else RecordedQuery(_progress(policy, number))
+        seen = _seen(policy, look, final=False, query=query)
+        decision, history = judge.judge(policy, history, *seen, progress=query.progress)
         steered = steered or decision.negative is not None
         decisions.append(decision)
     at_the_end = None
@@ -86,14 +86,14 @@ def run(
         missed = final is None
         if final is not None:
             at_the_end = judge.judge_final(policy, *_seen(policy, final, final=True))
-    course = Course(tuple(decisions), at_the_end, Outcome.CLEAN)
+    course = Rehearsed(tuple(decisions), at_the_end, Outcome.CLEAN)
     outcome = failmode.resolve(
         policy.on_failure,
         judge.settle(course.last, history, final=at_the_end is not None, steered=steered),
         missed=missed,
         answered=course.last is not None,
     )
-    return Course(course.decisions, course.final, Outcome.CLEAN if policy.mode == "shadow" else outcome)
+    return Rehearsed(course.decisions, course.final, Outcome.CLEAN if policy.mode == "shadow" else outcome)
 
 
 def _progress(policy: Policy, look: int) -> float | None:
@@ -103,10 +103,10 @@ def _progress(policy: Policy, look: int) -> float | None:
 
 
 def _seen(
-    policy: Policy, look: Answer, *, final: bool, moment: Moment = Moment(None)
+    policy: Policy, look: Answer, *, final: bool, query: RecordedQuery = RecordedQuery(None)
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
-    asked = [each for each in questions(policy) if moment.asked is None or each.category in moment.asked]
-    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=moment.progress)
+    asked = [each for each in questions(policy) if query.asked is None or each.category in query.asked]
+    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=query.progress)
     allowed: dict[str, float] = {}
     for category in dict.fromkeys(finding.category for finding in found):
         if cases := allowed_questions(policy, category):

@@ -1,0 +1,50 @@
+"""Whether generations can be guarded now: the model, the policies, the records, the sessions' store and the threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from anyio import CapacityLimiter, move_on_after, to_thread
+
+from dnp_guard.errors import DnpGuardError
+
+if TYPE_CHECKING:
+    from dnp_guard.server.service import Service
+
+WAIT_S: Final = 2.0
+"""Seconds in which the store has to take a write."""
+
+
+class Readiness:
+    """Finds out why nothing can be guarded; made on the event loop.
+
+    Args:
+        service: that guards.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._threads = to_thread.current_default_thread_limiter()
+        self._probing = CapacityLimiter(1)
+
+    async def why(self) -> str:
+        """Why nothing can be guarded now; empty where all is well."""
+        if why := self._service.guards.unready():
+            return why
+        if self._threads.available_tokens < 1:
+            return "every thread is at work, and requests wait for one"
+        return await self._store()
+
+    async def _store(self) -> str:
+        if self._probing.available_tokens < 1:
+            return "the store of sessions does not answer"
+        with move_on_after(WAIT_S):
+            try:
+                # A write, because a store that is full or locked can still be read.
+                await to_thread.run_sync(self._service.try_store, abandon_on_cancel=True, limiter=self._probing)
+            except DnpGuardError as error:
+                return error.message
+            except Exception as error:  # noqa: BLE001 (every kind of store raises its own)
+                return f"the store of sessions takes nothing: {type(error).__name__}"
+            return ""
+        return "the store of sessions does not answer"

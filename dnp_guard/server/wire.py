@@ -1,0 +1,179 @@
+"""What a connection may cost before anyone has shown a token: bytes of headers, time, and how many there are."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn.server import ServerState
+
+HEAD_BYTES: Final = 64 << 10
+"""Bytes of a request that are no body, in a row: its line, its headers or its trailers."""
+
+FIELDS: Final = 100
+"""Headers of a request, trailers included."""
+
+HEAD_S: Final = 10.0
+"""Seconds from a request's first byte, or from the connection, to the end of its headers."""
+
+_SPARE: Final = 128
+"""File descriptors for everything but connections."""
+
+_OVER, _LATE = 431, 408
+
+
+class Bounded(HttpToolsProtocol):
+    """A connection within bounds.
+
+    Where there are too many, the one that has been sending its request for the longest goes, or else the one that has
+    been idle for the longest: who comes last is let in, so that nobody keeps others out by holding connections.
+
+    Args:
+        most: connections of this worker.
+        request_s: seconds from the end of a request's headers to the end of its body.
+        options: of uvicorn's own protocol.
+    """
+
+    def __init__(self, *, most: int, request_s: float, **options: Any) -> None:
+        super().__init__(**options)
+        self._most, self._request_s = most, request_s
+        self._bare = self._fields = 0
+        self._complete, self._over = True, False
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending, self._idle = _queues.setdefault(self.server_state, ({}, {}))
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Let it in, in place of another where there are too many."""
+        super().connection_made(transport)
+        self._expect(HEAD_S)
+        if len(self.connections) > self._most:
+            oldest = next(iter(self._sending))
+            (next(iter(self._idle), oldest) if oldest is self else oldest).drop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._settled()
+        self._idle.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, a piece at a time, so that what is too long is never put together."""
+        if self._idle.pop(self, self) is None:
+            self._expect(HEAD_S)
+        for start in range(0, len(data), HEAD_BYTES):
+            piece = data[start : start + HEAD_BYTES]
+            self._bare += len(piece)
+            super().data_received(piece)
+            if self.transport.is_closing():
+                return
+            if self._bare > HEAD_BYTES:
+                self._over = True
+                self.send_400_response("")
+                return
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        super().on_message_begin()
+        self._bare = self._fields = 0
+        self._complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._fields += 1
+        if self._fields > FIELDS:
+            self._over = True
+            raise ValueError("too many headers")  # the parser stops at it
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Wait for the body from here on."""
+        self._expect(self._request_s)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._bare = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Nothing more is expected."""
+        self._complete, self._bare = True, 0
+        super().on_message_complete()
+        self._settled()
+        if self.cycle.response_complete:  # it was answered, with a refusal, before it had come
+            self._rest()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def on_response_complete(self) -> None:
+        """Be idle, where the request is over too."""
+        super().on_response_complete()
+        if self._complete and not self.pipeline:
+            self._rest()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request, or more of one than is read."""
+        if self._over:
+            self._refuse(_OVER, f"{HEAD_BYTES} bytes and {FIELDS} headers are read.")
+        else:
+            super().send_400_response(msg)
+
+    def drop(self) -> None:
+        """Close it, whatever it was about to send."""
+        self._settled()
+        self._idle.pop(self, None)
+        self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: anyone can ask for it."""
+
+    def _rest(self) -> None:
+        if not self.transport.is_closing():
+            self._idle[self] = None
+
+    def _expect(self, seconds: float) -> None:
+        self._settled()
+        self._sending[self] = None
+        self._timer = self.loop.call_later(seconds, self._late)
+
+    def _settled(self) -> None:
+        self._sending.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        begun = not self._complete and (self.cycle is None or not self.cycle.response_started)
+        if begun and not self.transport.is_closing():
+            self._refuse(_LATE, "It took too long to come.")
+        self.drop()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        head = b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head % len(detail) + detail.encode())
+        self.transport.close()
+
+
+_queues: WeakKeyDictionary[ServerState, tuple[dict[Bounded, None], dict[Bounded, None]]] = WeakKeyDictionary()
+"""Of each server the connections that are sending a request, and those that are idle; the longest there come first."""
+
+
+def affordable(connections: int) -> int:
+    """How many connections of those wished for this process has file descriptors for, once it has raised its limit."""
+    if sys.platform == "win32":
+        return connections
+    import resource  # noqa: PLC0415 (there is none on Windows)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _SPARE))

@@ -1,0 +1,156 @@
+"""That the service says so when it cannot guard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from dnp_guard.audit.write import outlet
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.guard import Guard
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from tests.server.conftest import HERE, ask, begin
+from tests.server.processes import serving
+
+NOTHING = {"a star": 0.0}
+
+
+def why(client):
+    answer = client.get("/readyz")
+    return answer.json().get("detail", "") if answer.status_code == 503 else ""
+
+
+def test_a_locked_store_is_not_ready(serve, tmp_path):
+    client = serve(NOTHING, store=f"sqlite:{tmp_path / 'sessions'}")
+    assert why(client) == ""
+    other = sqlite3.connect(tmp_path / "sessions", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        assert why(client) == "the store of sessions does not answer"
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_a_full_store_is_not_ready(serve, tmp_path):
+    client = serve(NOTHING, store=f"sqlite:{tmp_path / 'sessions'}")
+    database = client.app.state.service._store._database
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    store = client.app.state.service._store
+    with suppress(sqlite3.OperationalError):
+        while True:
+            store.count(os.urandom(500).hex(), 0)
+    assert why(client) == "the store of sessions takes nothing: OperationalError"
+
+
+class Hanging:
+    """A backend that answers when it is let."""
+
+    name = "hanging"
+
+    def __init__(self):
+        self.asked, self.let = threading.Semaphore(0), threading.Event()
+
+    def ask(self, images, questions):
+        self.asked.release()
+        self.let.wait(60)
+        return [[0.0] * len(questions) for _ in images]
+
+
+def test_threads_that_all_hang_are_not_ready():
+    backend = Hanging()
+    settings = Settings(policy="glyphs", vlm="", threads=1)
+    with TestClient(create(settings, backend), base_url=HERE) as client, ThreadPoolExecutor(1) as pool:
+        session = begin(client).json()["session"]
+        asking = pool.submit(ask, client, session, 2)
+        backend.asked.acquire()
+        assert why(client) == "every thread is at work, and requests wait for one"
+        backend.let.set()
+        assert asking.result(60).is_success
+        assert why(client) == ""
+
+
+class Sink:
+    """An audit sink that fails, or hangs, while it is told to."""
+
+    def __init__(self):
+        self.fails, self.let = False, threading.Event()
+        self.let.set()
+
+    def write(self, record):
+        self.let.wait(60)
+        if self.fails:
+            raise OSError(28, "No space left on device")
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def kept(serve):
+    """A service, and the sink of its guard."""
+    sink = Sink()
+    client = serve(NOTHING)
+    guards = client.app.state.service.guards
+    guards._of[None].close()
+    guards._of[None] = Guard("glyphs", vlm=guards._backend, audit=sink, registry=guards.registry)
+    return client, sink
+
+
+def test_a_log_that_takes_nothing_is_not_ready(kept):
+    client, sink = kept
+    assert why(client) == ""
+    sink.fails = True
+    begin(client)
+    assert why(client) == "the audit log takes no records, and they wait"
+    sink.fails = False
+    begin(client)
+    assert why(client) == ""
+
+
+def test_a_log_that_hangs_is_not_ready(kept, monkeypatch):
+    monkeypatch.setattr(outlet, "HANGING", 0.0)
+    client, sink = kept
+    sink.let.clear()
+    begin(client)
+    assert why(client) == "the audit log takes no records, and they wait"
+    sink.let.set()
+
+
+def test_a_missing_folder_of_metrics_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
+    with pytest.raises(DnpGuardError, match="PROMETHEUS_MULTIPROC_DIR") as raised:
+        Guard("glyphs", vlm=Hanging())
+    assert raised.value.hint == f"mkdir -p {tmp_path / 'metrics'}"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
+def test_workers_do_not_outlive_their_parent_and_leave_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "looks.json").write_text("[{a star: 0.0}]")
+    with serving("--policy", "glyphs", "--vlm", f"scripted:{tmp_path / 'looks.json'}", "--workers", 2) as running:
+        running.wait_for(2)
+        workers = running.workers
+        assert list(tmp_path.glob("dnp-guard-*"))
+        running.process.send_signal(signal.SIGKILL)
+        running.process.wait()
+        began = time.monotonic()
+        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() - began < 30:
+            time.sleep(0.05)
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert list(tmp_path.glob("dnp-guard-*")) == []
+    with pytest.raises(httpx2.HTTPError):
+        httpx2.get(f"{running.url}/healthz", trust_env=False)
