@@ -5,6 +5,7 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.vlm import Either
 from tests.policies import bolt, policy, star
 
 MEASURED = {"calibration": {"file": "c.json", "vlm": "m", "vlm_revision": "1"}}
@@ -42,6 +43,18 @@ def test_another_revision_is_a_warning_in_shadow(where):
     sink = MemorySink()
     Guard(of, vlm=Backend("2"), audit=sink).close()
     assert degraded(sink) == ["vlm_uncalibrated: 'star' was measured on m 1 (c.json)"]
+
+
+@pytest.mark.parametrize("revisions", ["12", "21"])
+def test_of_two_models_one_that_was_measured_is_enough_and_the_record_says_so(revisions):
+    sink = MemorySink()
+    Guard(policy(categories=[star(**MEASURED)]), vlm=Either(*map(Backend, revisions)), audit=sink).close()
+    assert degraded(sink) == ["vlm_uncalibrated: 'star' was measured on m 1 (c.json)"]
+
+
+def test_two_models_that_were_not_measured_are_refused():
+    with pytest.raises(VlmUnavailable, match=r"the backend is m \+ m 2 \+ 3"):
+        Guard(policy(categories=[star(**MEASURED)]), vlm=Either(Backend("2"), Backend("3")))
 
 
 def test_a_call_is_not_tightened_by_thresholds_of_another_model():

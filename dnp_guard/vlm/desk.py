@@ -5,26 +5,25 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import Future, wait
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
-from dnp_guard.vlm.answers import Probabilities, probabilities
-from dnp_guard.vlm.aside import beside, own_stream
+from dnp_guard.vlm.aside import beside
 from dnp_guard.vlm.base import Query, Wrapped, as_backend
-from dnp_guard.vlm.deadline import within
+from dnp_guard.vlm.call import Call
 from dnp_guard.vlm.line import MOST_WAITING, Line, Place, crowded
-from dnp_guard.vlm.worker import apart, start
+from dnp_guard.vlm.worker import NAME, apart, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
     from PIL.Image import Image
 
+    from dnp_guard.vlm.answers import Probabilities
     from dnp_guard.vlm.base import Asked, BackendInfo
 
 T = TypeVar("T")
@@ -45,27 +44,6 @@ class Answers:
 
     probabilities: Probabilities
     latency_ms: float
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call of the backend, on a thread of the desk or on the only caller's.
-
-    Attributes:
-        places: whose questions it answers.
-        since: when it began, on the monotonic clock.
-        late_ms: the longest deadline that it has outlived; 0 while it is in time.
-        thread: that makes it.
-    """
-
-    places: Sequence[Place] = ()
-    since: float = 0.0
-    late_ms: float = 0.0
-    thread: threading.Thread = field(default_factory=threading.current_thread)
-
-    def outlives(self, left_ms: float) -> bool:
-        """Whether it is late, and has taken longer than another caller would wait."""
-        return self.late_ms > 0 and left_ms <= max(self.late_ms, (monotonic() - self.since) * 1000)
 
 
 class Desk:
@@ -99,7 +77,7 @@ class Desk:
         self.users = 1
         self._arrived = threading.Condition()
         self._line = Line()
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._beside: Counter[Hashable] = Counter()
         self._company = False
         self._closed = False
@@ -153,7 +131,7 @@ class Desk:
         own = self._enter(place, left)
         if own is not None:
             try:
-                self._make(own)
+                own.make(self.backend)
             finally:
                 self._return(own)
         elif not self._wait(place, left):
@@ -200,13 +178,14 @@ class Desk:
             self.users -= 1
             if self.users > 0:
                 return
-            _desks.pop(_key(self.backend), None)
+            if _desks.get(_key(self.backend)) is self:
+                del _desks[_key(self.backend)]
         with self._arrived:
             self._closed = True
             late = any(call.late_ms for call in self._calls)
-            threads = [] if late else [call.thread for call in self._calls]
+            threads = [] if late else [call.thread for call in self._calls if call.thread.name == NAME]
         for thread in threads:
-            with suppress(RuntimeError):  # it is this thread
+            if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
 
     @property
@@ -214,7 +193,7 @@ class Desk:
         """Whether it asks no more."""
         return self._closed
 
-    def _enter(self, place: Place, left: float | None) -> _Call | None:
+    def _enter(self, place: Place, left: float | None) -> Call | None:
         """Queue a question; or the call that the caller makes itself, where nobody else is there."""
         with self._arrived:
             if self._closed:
@@ -228,7 +207,7 @@ class Desk:
                 )
             free = len(self._calls) < most
             if left is None and free and not self._line and not self._company:
-                call = _Call([place], monotonic())
+                call = Call(threading.current_thread(), [place], monotonic())
                 self._calls.append(call)
                 return call
             self._line.add(place)
@@ -253,15 +232,15 @@ class Desk:
 
     def _staff(self) -> None:
         """Give the line one thread more; the lock is held."""
-        call = _Call()
+        call = Call(threading.current_thread())  # until it has one of its own
         call.thread = start(partial(self._serve, call))
         self._calls.append(call)
 
-    def _serve(self, call: _Call) -> None:
+    def _serve(self, call: Call) -> None:
         while self._next(call):
-            self._make(call)
+            call.make(self.backend)
 
-    def _next(self, call: _Call) -> bool:
+    def _next(self, call: Call) -> bool:
         """Take the next questions from the line; whether there were any."""
         with self._arrived:
             call.places, call.late_ms = (), 0.0  # images must not live until the next call
@@ -274,46 +253,12 @@ class Desk:
             self._company = len(call.places) > 1
             return True
 
-    def _return(self, own: _Call) -> None:
+    def _return(self, own: Call) -> None:
         """End a call that a caller made itself, and have served who came meanwhile."""
         with self._arrived:
             self._calls.remove(own)
             if self._line and len(self._calls) < self.backend.at_once:
                 self._staff()
-
-    def _make(self, call: _Call) -> None:
-        """Make a call, and hand out what comes of it."""
-        places = call.places
-        try:
-            rows = places[0].context.run(self._put, places)
-        except BaseException as error:  # noqa: BLE001 (the caller gets it)
-            if len(places) == 1:
-                places[0].answer.set_exception(error)
-                return
-            for place in places:
-                if not place.gone:
-                    self._make(replace(call, places=[place]))
-            return
-        start = 0
-        for place in places:
-            end = start + len(place.query.images)
-            place.answer.set_result(rows[start:end])
-            start = end
-
-    def _put(self, places: Sequence[Place]) -> Probabilities:
-        """The backend's checked answers to several callers' questions, which are the same."""
-        query = replace(places[0].query, images=tuple(image for place in places for image in place.query.images))
-        ends = [place.ends for place in places if place.ends is not None]
-        left = (max(ends) - monotonic()) * 1000 if len(ends) == len(places) else None
-        try:
-            with within(left), own_stream():
-                return probabilities(self.backend.put(query), len(query.images), len(query.questions))
-        except (VlmError, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            kind = VlmTimeout if isinstance(error, TimeoutError) else VlmError
-            message, who = str(error) or type(error).__name__, self.backend.info.name
-            raise kind(message, hint=f"Raised by the backend {who} as {type(error).__name__}.") from error
 
 
 _opening = threading.Lock()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NAME = "dnp-guard-ask"
+"""Of each of these threads."""
+
 
 def start(run: Callable[[], None]) -> threading.Thread:
     """Start a daemon thread, which ends when the call does.
@@ -21,7 +24,7 @@ def start(run: Callable[[], None]) -> threading.Thread:
     threads for as long as it lives; with a second team beside the host's there are more threads than cores, libgomp
     lets none of them spin, and every operation of the host takes longer: twice, for the embedded model.
     """
-    thread = threading.Thread(target=run, name="dnp-guard-ask", daemon=True)
+    thread = threading.Thread(target=run, name=NAME, daemon=True)
     thread.start()
     return thread
 

@@ -14,7 +14,7 @@ from dnp_guard.glyphs.scene import FORBIDDEN
 from dnp_guard.lab.evaluate.free_text import MOST_TOKENS, FreeTextBackend
 from dnp_guard.lab.evaluate.held_out import held_out
 from dnp_guard.lab.evaluate.intervals import auc
-from dnp_guard.vlm import Asker
+from dnp_guard.vlm import Desk
 from dnp_guard.vlm.local.backend import TransformersBackend
 
 TABLE = Path(__file__).parents[2] / "build" / "asking.md"
@@ -109,12 +109,12 @@ class Alone(TransformersBackend):
 @pytest.mark.benchmark(group=f"{GENERATIONS} generations that ask at once, 5 queries of one image each")
 @pytest.mark.parametrize("kind", [Alone, TransformersBackend], ids=["one call each", "sharing calls"])
 def test_generations_ask_at_once(benchmark, held, kind):
-    asker = Asker(kind(glyphs.VLM), deadline_ms=60_000)
+    desk = Desk(kind(glyphs.VLM))
 
     def generation(number):
-        return [asker.ask([held[number].image], QUESTIONS) for _ in range(5)]
+        return [desk.ask([held[number].image], QUESTIONS, deadline_ms=60_000) for _ in range(5)]
 
     with ThreadPoolExecutor(GENERATIONS) as pool:
         answers = benchmark.pedantic(lambda: list(pool.map(generation, range(GENERATIONS))), rounds=9, warmup_rounds=1)
-    asker.close()
+    desk.close()
     assert len(answers) == GENERATIONS

@@ -327,6 +327,13 @@ def test_a_backend_has_one_desk_until_all_who_took_it_have_closed_it(kind: Calla
     assert desk_of(backend).ask(IMAGES, QUESTIONS).probabilities
 
 
+def test_closing_a_desk_of_ones_own_leaves_the_shared_one() -> None:
+    backend = Steady()
+    shared = desk_of(backend)
+    Desk(backend).close()
+    assert desk_of(backend) is shared
+
+
 def test_two_backends_have_two_desks_though_they_are_equal() -> None:
     @dataclass
     class Equal(Steady):

@@ -1,0 +1,78 @@
+"""One call of a backend, which may answer several callers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import VlmError, VlmTimeout
+from dnp_guard.vlm.answers import probabilities
+from dnp_guard.vlm.aside import own_stream
+from dnp_guard.vlm.deadline import within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from threading import Thread
+
+    from dnp_guard.vlm.answers import Probabilities
+    from dnp_guard.vlm.base import Backend
+    from dnp_guard.vlm.line import Place
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What a thread is having answered; one thread of the desk makes one after the other.
+
+    Attributes:
+        thread: that makes it: of the desk, or the only caller's own.
+        places: whose questions it answers, which are the same.
+        since: when it began, on the monotonic clock.
+        late_ms: the longest deadline that it has outlived; 0 while it is in time.
+    """
+
+    thread: Thread
+    places: Sequence[Place] = ()
+    since: float = 0.0
+    late_ms: float = 0.0
+
+    def outlives(self, left_ms: float) -> bool:
+        """Whether it is late, and has taken longer than another caller would wait."""
+        return self.late_ms > 0 and left_ms <= max(self.late_ms, (monotonic() - self.since) * 1000)
+
+    def make(self, backend: Backend) -> None:
+        """Ask, and hand out the answers or what was raised.
+
+        Where several callers share a call that fails, each who still waits is asked for once more alone.
+        """
+        try:
+            rows = self.places[0].context.run(_put, backend, self.places)
+        except BaseException as error:  # noqa: BLE001 (the caller gets it)
+            if len(self.places) == 1:
+                self.places[0].answer.set_exception(error)
+                return
+            for place in self.places:
+                if not place.gone:
+                    replace(self, places=[place]).make(backend)
+            return
+        start = 0
+        for place in self.places:
+            end = start + len(place.query.images)
+            place.answer.set_result(rows[start:end])
+            start = end
+
+
+def _put(backend: Backend, places: Sequence[Place]) -> Probabilities:
+    """The checked answers about the images of all."""
+    query = replace(places[0].query, images=tuple(image for place in places for image in place.query.images))
+    ends = [place.ends for place in places if place.ends is not None]
+    left = (max(ends) - monotonic()) * 1000 if len(ends) == len(places) else None
+    try:
+        with within(left), own_stream():
+            return probabilities(backend.put(query), len(query.images), len(query.questions))
+    except (VlmError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        kind = VlmTimeout if isinstance(error, TimeoutError) else VlmError
+        message = str(error) or type(error).__name__
+        raise kind(message, hint=f"Raised by the backend {backend.info.name} as {type(error).__name__}.") from error
