@@ -49,5 +49,5 @@ def test_a_format_that_no_upgrade_begins_with_is_reported_at_its_place(text):
 
 
 def test_a_file_with_aliases_is_refused_before_it_is_upgraded():
-    with pytest.raises(PolicyError, match="alias"):
+    with pytest.raises(PolicyError, match="written elsewhere"):
         migrate(b"format: 0\na: &x 1\nb: *x\n", "p.yaml", {0: from_0})

@@ -46,5 +46,5 @@ def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...
     return found
 
 
-KEYS: Keys = keys_of(Policy, "")
+KEYS: Keys = keys_of(Policy, "") | {"categories.threshold": ("from", "to", "value")}
 """Valid keys by the way to their mapping."""

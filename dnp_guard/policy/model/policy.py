@@ -171,7 +171,8 @@ def _violations(policy: Policy) -> Iterator[Violation]:
     yield from rules.steps(queries, categories)
     yield from rules.templates(policy.question)
     yield from rules.replacing(policy.guidance, categories)
-    yield from rules.ids(categories)
+    repeated = list(rules.ids(categories))
+    yield from repeated
     for index, category in enumerate(categories):
         at: Loc = ("categories", index)
         yield from rules.words(category, at)
@@ -185,7 +186,9 @@ def _violations(policy: Policy) -> Iterator[Violation]:
                 prompt=policy.audit.prompt,
                 final=queries.final,
             )
-    yield from rules.combinations(policy.rules, categories)
+    yield from rules.combinations(policy.rules, categories, known=not repeated)
+    if repeated:
+        return
     yield from rules.unknown_categories(categories, policy.floor, policy.exceptions or ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -70,33 +71,24 @@ def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violatio
     at: Loc = (*where, "steps")
     also: tuple[Loc, ...] = ((*where, "of"),)
     for index, step in enumerate(steps):
+        loc: Loc = (*at, index)
+        before = steps[index - 1] if index else None
         if of is None and step > 1:
-            yield Violation(
-                "step-out-of-range",
-                (*at, index),
-                f"step {step} is not a fraction",
-                "Use 0 to 1, or say `of: 50`.",
-                also,
-            )
-        if of is not None and not isinstance(step, int):
-            yield Violation(
-                "step-out-of-range",
-                (*at, index),
-                f"step {step} is not whole",
-                "With `of`, steps are whole numbers.",
-                also,
-            )
+            hint = f"Use 0 to 1, or say `of: {max(50, *steps)}` beside it." if isinstance(step, int) else "Use 0 to 1."
+            yield Violation("step-out-of-range", loc, f"step {step} is not a fraction", hint, also)
+        elif of is not None and not isinstance(step, int):
+            hint = "With `of`, steps are whole numbers."
+            yield Violation("step-out-of-range", loc, f"step {step} is not whole", hint, also)
         elif of is not None and step >= of:
             yield Violation(
-                "step-out-of-range", (*at, index), f"step {step} is not below `of: {of}`", "Steps count from 0.", also
+                "step-out-of-range", loc, f"step {step} is not below `of: {of}`", "Steps count from 0.", also
             )
-        if index and step <= steps[index - 1]:
-            yield Violation(
-                "step-order",
-                (*at, index),
-                f"step {step} does not come after {steps[index - 1]}",
-                "List each once, rising.",
-            )
+        elif before is not None and step <= before:
+            message = f"step {step} does not come after {before}"
+            yield Violation("step-order", loc, message, "List each once, rising.")
+        else:
+            continue
+        return  # the others have the same fault, and one message says how to mend them all
 
 
 def templates(question: QuestionTemplate) -> Iterator[Violation]:
@@ -108,14 +100,39 @@ def templates(question: QuestionTemplate) -> Iterator[Violation]:
         ("template", question.template, TEMPLATE),
         ("allowed_template", question.allowed_template, ALLOWED_TEMPLATE),
     ):
-        if not placeholders(text):
-            wanted = " or ".join(f"${{{name}}}" for name in names)
-            yield Violation(
-                "missing-placeholder", (*at, key), f"`{key}` asks the same of every category", f"Put {wanted} into it."
-            )
+        wanted = names[-1]
+        if not _mistaken(text, names) and wanted not in placeholders(text) and not _unknown_in(text, names):
+            of = "term" if wanted == "term" else "excuse"
+            message = f"`{key}` asks the same of every {of}, as it has no `${{{wanted}}}`"
+            yield Violation("missing-placeholder", (*at, key), message, f"Put `${{{wanted}}}` into it.")
+
+
+_ALL = (*TEMPLATE, *ALLOWED_TEMPLATE, *NEGATIVE)
+_NAMES = "|".join(_ALL)
+_MISTAKEN = re.compile(
+    rf"\$?\{{+\s*({_NAMES})\s*\}}+|<({_NAMES})>|%({_NAMES})%|\$\(?({_NAMES})\)?(?![A-Za-z_])",
+)
+"""A placeholder as other languages write it."""
+
+
+def _mistaken(text: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """A placeholder in another notation than `${name}`, and its name."""
+    for match in _MISTAKEN.finditer(text):
+        name = next(filter(None, match.groups()))
+        if match[0] != f"${{{name}}}" and name in names:
+            return match[0], name
+    return None
+
+
+def _unknown_in(text: str, names: Sequence[str]) -> bool:
+    return any(name not in names for name in placeholders(text))
 
 
 def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
+    if mistaken := _mistaken(text, names):
+        written, name = mistaken
+        yield Violation("unknown-placeholder", loc, f"`{written}` is no placeholder", f"Write `${{{name}}}`.")
+        return
     for name in placeholders(text):
         if name == "$":
             yield Violation(
@@ -168,8 +185,18 @@ def words(category: Category, at: Loc) -> Iterator[Violation]:
             yield Violation("duplicate-term", loc, f"`{term}` is listed twice in `{key}`", "List it once.")
         for index, term in enumerate(terms):
             yield from _literal(term, (*at, key, index))
+    yield from _excusing_itself(category, at)
     yield from _literal(category.title, (*at, "title"))
     yield from _literal(category.definition, (*at, "definition"))
+
+
+def _excusing_itself(category: Category, at: Loc) -> Iterator[Violation]:
+    terms = {term.casefold() for term in category.terms}
+    for index, excuse in enumerate(category.allowed):
+        if excuse.casefold() in terms:
+            message = f"`{excuse}` excuses itself: it is looked for, and allowed"
+            hint = "Delete it here, or in `look_for`."
+            yield Violation("excuses-itself", (*at, "allowed", index), message, hint, ((*at, "look_for"),))
 
 
 def _literal(text: str, loc: Loc) -> Iterator[Violation]:
@@ -246,14 +273,20 @@ def sensitive(
         yield Violation("sensitive", loc, message, f"Write `{required}`.", ((*at, "sensitive"), (*at, "id")))
 
 
-def combinations(listed: Sequence[Rule], categories: Sequence[Category]) -> Iterator[Violation]:
-    """A rule names categories of the policy, once each, and can do what it says."""
+def combinations(listed: Sequence[Rule], categories: Sequence[Category], *, known: bool) -> Iterator[Violation]:
+    """A rule names categories of the policy, once each, and can do what it says.
+
+    Args:
+        listed: the rules.
+        categories: of the policy.
+        known: whether each has an id of its own; otherwise nobody can tell which ids are missing.
+    """
     by_id = {category.id: (index, category) for index, category in enumerate(categories)}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
     for index, rule in enumerate(listed):
         at: Loc = ("rules", index)
         for position, name in enumerate(rule.all):
-            if name not in by_id:
+            if name not in by_id and known:
                 hint = did_you_mean(name, list(by_id), "`{}`")
                 yield Violation("unknown-category", (*at, "all", position), f"no category `{name}`", hint, ids)
         for name in _repeated(rule.all):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from dataclasses import dataclass
 from itertools import islice
 
 from dnp_guard.errors import PolicyError, Problem
@@ -10,11 +12,71 @@ from dnp_guard.errors import PolicyError, Problem
 MAX_BYTES = 256 * 1024
 MAX_SHOWN = 20
 
+_JOINED_SCRIPTS = frozenset({"LATIN", "GREEK", "CYRILLIC", "DIGIT"})
+"""Scripts whose letters are never joined or kept apart by a character that does not show."""
+
+_LOOKALIKE_SCRIPTS = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE"})
+"""Scripts that share the shapes of many letters."""
+
+_LOOKALIKES = dict(
+    zip(
+        "аеорсухіјѕԁɡһӏνοραΑΒΕΖΗΙΚΜΝΟΡΤΥΧАВЕКМНОРСТХІЈЅ",  # noqa: RUF001 (what it is about)
+        "aeopcyxijsdghlvopaABEZHIKMNOPTYXABEKMHOPCTXIJS",
+        strict=True,
+    )
+)
+"""Letters of other scripts, and the Latin ones that they look like."""
+
+JOINERS = re.compile("[\u034f\u200c\u200d\ufe00-\ufe0f]")
+"""Characters that join letters or keep them apart: part of some scripts and of pictures, hidden in others."""
+
+WORD = re.compile(r"[^\W\d_]+")
+
 HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # controls, but for tab and line ends
+    "[\u00ad\u115f\u1160\u17b4\u17b5\u180b-\u180e\u3164\uffa0"  # soft hyphens, fillers
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # controls, but for tab and line ends
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069"  # text direction, invisible breaks
     "\u2060-\u2064\ufeff\ufff9-\uffff\ud800-\udfff\U000e0000-\U000e007f]"  # joiners, non-characters, tags
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Part of a text that is not what it looks like.
+
+    Attributes:
+        text: the part.
+        code: a stable kebab-case name of the kind of problem.
+        message: what is wrong.
+        hint: what to do.
+    """
+
+    text: str
+    code: str
+    message: str
+    hint: str
+
+
+def doubtful(text: str) -> Doubtful | None:
+    """The first part of a text that a reader cannot see as it is: a joiner between letters, a word in two scripts."""
+    for match in JOINERS.finditer(text):
+        around = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
+        if around and all(_script(character) in _JOINED_SCRIPTS or character.isspace() for character in around):
+            message = f"character {name_of(match[0])} does not show"
+            return Doubtful(match[0], "hidden-character", message, "Delete it.")
+    for match in WORD.finditer(text):
+        scripts = dict.fromkeys(_script(letter) for letter in match[0])
+        if len(_LOOKALIKE_SCRIPTS.intersection(scripts)) > 1:
+            strange = [letter for letter in match[0] if letter in _LOOKALIKES]
+            alike = f": {name_of(strange[0])} looks like `{_LOOKALIKES[strange[0]]}`" if strange else ""
+            names = " and ".join(script.capitalize() for script in scripts)
+            message = f"`{match[0]}` mixes {names} letters{alike}"
+            return Doubtful(match[0], "mixed-scripts", message, "Type the word again.")
+    return None
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "").partition(" ")[0]
 
 
 def name_of(character: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dnp_guard.errors import Problem
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.policy.model.violation import Loc
     from dnp_guard.policy.read.loading import Loaded
 
 WINDOW = 75
@@ -22,22 +26,70 @@ def tokens(text: str) -> int:
     return len(_TOKENS.findall(text))
 
 
-def warnings(loaded: Loaded) -> Iterator[Problem]:
-    """What an author should look at again."""
-    guidance = loaded.policy.guidance
+_NOT = re.compile(
+    r"(no|not|without|never|avoid|don't|do not|free of|remove|exclude|absence of|non)\b[ -]*(.*)", re.IGNORECASE
+)
+
+
+def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
+    """What an author should look at again.
+
+    Args:
+        loaded: a policy that checks.
+        at: the time to compare exceptions with; the clock's unless given.
+    """
+    for loc, code, message, hint in _doubts(loaded.policy, loaded.document.data, at or datetime.now(UTC)):
+        yield loaded.document.problem(loc, code, message, hint)
+
+
+_Doubt = tuple["Loc", str, str, str]
+
+
+def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
+    guidance = policy.guidance
     if guidance.strength == "controller" and guidance.hold == 0:
-        yield loaded.document.problem(
+        yield (
             ("guidance", "strength"),
             "controller-without-hold",
             "with `hold: 0` a negative goes at the first look that no longer sees its category, and nothing eases",
             "Write `hold: 1` or more.",
         )
-    for index, category in enumerate(loaded.policy.categories):
-        longest = tokens(", ".join(category.words(category.terms)))
-        if longest > WINDOW:
-            yield loaded.document.problem(
-                ("categories", index, "negative"),
-                "long-negative",
-                f"with everything found, the negative has about {longest} tokens, and a text encoder reads {WINDOW}",
-                "Use fewer or shorter words.",
-            )
+    for index, category in enumerate(policy.categories):
+        written = data["categories"][index]
+        yield from _words(category, written, ("categories", index))
+        yield from _thresholds(written, ("categories", index))
+    for index, exception in enumerate(policy.exceptions or ()):
+        if exception.until <= now:
+            message = f"this exception ended on {exception.until:%Y-%m-%d} and does nothing"
+            yield ("exceptions", index, "until"), "past-exception", message, "Delete it, or give it a later end."
+
+
+def _words(category: Category, written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:
+    longest = tokens(", ".join(category.words(category.terms)))
+    if longest > WINDOW:
+        yield (
+            (*at, "negative"),
+            "long-negative",
+            f"with everything found, the negative has about {longest} tokens, and a text encoder reads {WINDOW}",
+            "Use fewer or shorter words.",
+        )
+    if written.get("look_for") == []:
+        message = f"an empty `look_for` asks about the title alone: {category.title}"
+        yield (*at, "look_for"), "empty-look-for", message, "List what can be seen, or leave it out."
+    for index, entry in enumerate(category.negative):
+        if (match := _NOT.match(entry)) and match[2]:
+            message = f"`{entry}` steers away from its absence: what a negative names is what goes"
+            yield (*at, "negative", index), "negated-negative", message, f"Write `{match[2]}`."
+
+
+def _thresholds(written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:
+    for key, lowest, highest in (
+        ("threshold", "everything is found, whatever the model sees", "only what the model is wholly sure of is found"),
+        ("final_threshold", "every finished image shows it", "hardly any finished image shows it"),
+        ("allowed_threshold", "every finding is excused", "hardly any finding is excused"),
+    ):
+        value = written.get(key)
+        if isinstance(value, int | float) and value in {0, 1}:
+            message = f"with `{key}: {value:g}` {highest if value else lowest}"
+            hint = "Write a number between, such as 0.5." if value else "Write a number over 0, such as 0.5."
+            yield (*at, key), "extreme-threshold", message, hint

@@ -24,8 +24,10 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import ScalarNode
 
 from dnp_guard.errors import PolicyError, Problem
-from dnp_guard.policy.read.characters import HIDDEN, decode, name_of
+from dnp_guard.policy.read.characters import HIDDEN, decode, doubtful, name_of
 from dnp_guard.policy.read.document import Document, Place, shorten
+from dnp_guard.policy.read.mistyped import mistyped
+from dnp_guard.policy.read.slips import SPACES, Fault, bad_continuation, bad_text, continued, strange_space
 
 if TYPE_CHECKING:
     from ruamel.yaml.events import Event
@@ -56,51 +58,55 @@ def scan(raw: bytes, file: str) -> Document:
     """
     text = decode(raw, file)
     yaml = YAML(typ="safe", pure=True)
-    reader = _Reader(file, yaml)
+    reader = _Reader(file, text, yaml)
     try:
         for event in yaml.parse(text):
             reader.take(event)
     except PolicyError:
         raise
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problem = Problem(
-            file, line, column, "yaml-syntax", f"not YAML: {error.problem or error.context}.", _quoting(text, line)
-        )
-        raise PolicyError([*reader.document.problems, problem]) from None
-    except Exception as error:  # noqa: BLE001 (the parser lets ValueError, OverflowError and others out)
-        problem = Problem(
-            file, reader.line, 1, "yaml-syntax", f"not YAML: {error}.", "The fault is at or after this line."
-        )
-        raise PolicyError([*reader.document.problems, problem]) from None
+    except Exception as error:  # noqa: BLE001 (the parser lets ValueError, OverflowError and others out too)
+        raise PolicyError([_unreadable(text, file, error, reader)]) from None
     if reader.documents == 0:
         raise PolicyError([Problem(file, 1, 1, "empty-file", "the file says nothing.", "Begin with `format: 1`.")])
     return reader.document
 
 
-def _quoting(text: str, line: int) -> str:
-    lines = text.splitlines()
-    around = lines[line - 1] if 0 < line <= len(lines) else ""
-    if "${" in around:
-        return 'Put text with `${…}` in quotes: "${found}".'
-    return "YAML wants spaces for indentation, and quotes around text with `: `, ` #`, brackets or braces."
+def _unreadable(text: str, file: str, error: Exception, reader: _Reader) -> Problem:
+    """Why a text cannot be read, at the line to mend; the parser's own place where no line is known to be at fault."""
+    mark = (error.problem_mark or error.context_mark) if isinstance(error, MarkedYAMLError) else None
+    line, column = (mark.line + 1, mark.column + 1) if mark else (reader.line, 1)
+    if fault := mistyped(text, file, line):
+        return fault
+    earlier = [problem for problem in reader.document.problems if problem.line <= line]
+    if earlier:
+        return earlier[0]
+    hint = "Check its spaces and colons, and put text with `: `, ` #`, brackets or braces in quotes."
+    return Problem(file, line, column, "yaml-syntax", "this line cannot be read as `key: value` or `- item`.", hint)
 
 
 @dataclass(slots=True)
 class _Open:
-    """A collection whose end has not come yet; ``key`` is the key that waits for its value."""
+    """A collection whose end has not come yet.
+
+    Attributes:
+        target: the collection.
+        loc: the way to it.
+        key: the key that waits for its value.
+        run_on: whether a second item of a list began in it without a dash, so that all its keys are there twice.
+    """
 
     target: dict[str, Any] | list[Any]
     loc: Loc
     key: str | None = None
+    run_on: bool = False
 
 
 class _Reader:
     """Builds the document from the events, one after the other."""
 
-    def __init__(self, file: str, yaml: YAML) -> None:
+    def __init__(self, file: str, text: str, yaml: YAML) -> None:
         self.document = Document(file)
+        self._lines = text.splitlines()
         self.documents = 0
         self.line = 1
         self._nodes = 0
@@ -124,9 +130,11 @@ class _Reader:
     def _begin_document(self, event: DocumentStartEvent, place: Place) -> None:
         self.documents += 1
         if event.version or event.tags:
-            self._problem(place, "directive", "a `%` directive", "Delete it: a policy is YAML 1.2.")
+            line = next(number for number, line in enumerate(self._lines, 1) if line.startswith("%"))
+            self._problem(Place(line, 1), "directive", "a line that begins with `%`", "Delete it.")
         if self.documents > 1:
-            self._problem(place, "several-documents", "a second document begins here", "A file holds one policy.")
+            hint = "Delete the line `---`: a file holds one policy."
+            self._problem(place, "several-documents", "a second policy begins here", hint)
             raise PolicyError(self.document.problems)
 
     def _node(self, event: NodeEvent, place: Place) -> None:
@@ -135,11 +143,14 @@ class _Reader:
             self._problem(place, "too-large", f"more than {MAX_NODES} keys and values", "Split the policy.")
             raise PolicyError(self.document.problems)
         if isinstance(event, AliasEvent):
-            self._problem(place, "alias", f"alias `*{event.anchor}`", "Write the value out.")
+            hint = "Write the value out, or put text that begins with `*` in quotes."
+            self._problem(place, "alias", f"`*{event.anchor}` stands for something written elsewhere", hint)
         elif event.anchor:
-            self._problem(place, "anchor", f"anchor `&{event.anchor}`", "Delete it: a policy has no aliases.")
+            hint = "Delete it, or put text that begins with `&` in quotes."
+            self._problem(place, "anchor", f"`&{event.anchor}` is no part of a policy", hint)
         if tag := getattr(event, "tag", None):
-            self._problem(place, "tag", f"tag `{tag}`", "Delete it: a policy is plain data.")
+            hint = "Delete it, or put text that begins with `!` in quotes."
+            self._problem(place, "tag", f"`{_as_written(str(tag))}` is no part of a policy", hint)
         parent = self._open[-1] if self._open else None
         if parent and isinstance(parent.target, dict) and parent.key is None:
             self._key(event, place, parent, parent.target)
@@ -154,16 +165,10 @@ class _Reader:
         elif isinstance(event, ScalarEvent):
             name = event.value
             if name == "<<" and event.implicit[0]:
-                self._problem(place, "merge-key", "merge key `<<`", "Write the keys out.")
+                self._problem(place, "merge-key", "`<<` is no key of a policy", "Write the keys out.")
             elif name in target:
-                first = self.document.keys[(*parent.loc, name)].line
-                self._problem(
-                    place,
-                    "duplicate-key",
-                    f"`{shorten(name)}` is already there, in line {first}",
-                    "Keep one of the two.",
-                )
-            elif not self._hides(name, place):
+                self._again(name, place, parent)
+            elif not self._hides(name, place, key=True):
                 parent.key = name
                 self.document.keys[(*parent.loc, name)] = place
 
@@ -173,9 +178,10 @@ class _Reader:
             value = self._descend(event, place, loc)
         elif isinstance(event, ScalarEvent):
             value = self._scalar(event)
-            if value is None:
-                self._problem(place, "empty-value", f"{_subject(loc)} has no value", "Give it one, or leave it out.")
-            elif isinstance(value, str) and self._hides(value, place):
+            if value is None and not (event.anchor or event.tag):
+                at = self.document.keys.get(loc, place) if not event.value else place
+                self._problem(at, "empty-value", f"{_subject(loc)} has no value", "Give it one, or leave it out.")
+            elif isinstance(value, str) and value and (self._hides(value, place) or self._mistyped(event)):
                 value = None
         else:
             value = None
@@ -186,6 +192,37 @@ class _Reader:
             self._attach(value, parent)
         if parent:
             parent.key = None
+
+    def _again(self, name: str, place: Place, parent: _Open) -> None:
+        """A key that is already there; where it is the first of an item of a list, another item was meant to begin."""
+        if parent.run_on:
+            return
+        first = self.document.keys[(*parent.loc, name)].line
+        message, hint = f"`{shorten(name)}` is already there, in line {first}", "Keep one of the two."
+        if parent.loc and isinstance(parent.loc[-1], int) and name == next(iter(parent.target)):
+            parent.run_on = True
+            self.document.unread.add(parent.loc)
+            message += ": there is no dash before this item of the list"
+            hint = f"Write `- {shorten(name)}: …`, or keep one of the two."
+        self._problem(place, "duplicate-key", message, hint)
+
+    def _mistyped(self, event: ScalarEvent) -> bool:
+        """Whether text holds what its author meant for something else: typeset quotes, or the next key."""
+        line, column = event.start_mark.line, event.start_mark.column
+        if event.style in {"|", ">"}:
+            return False
+        lines = self._lines[line + 1 : event.end_mark.line + 1] if event.end_mark.line > line else []
+        fault = None
+        if event.style is None:
+            fault = bad_text(event.value, line, column) or bad_continuation(
+                self._lines[line][column:], lines, line, column
+            )
+        elif any(continued(text.strip()) for text in lines):
+            hint = f"End the text with `{event.style}` on this line."
+            fault = Fault(column, "this quote is not closed", hint, line)
+        if fault and fault.line is not None:
+            self._problem(Place(fault.line + 1, fault.column + 1), "yaml-syntax", fault.message, fault.hint)
+        return fault is not None
 
     def _descend(self, event: CollectionStartEvent, place: Place, loc: Loc) -> dict[str, Any] | list[Any]:
         if len(self._open) >= MAX_DEPTH:
@@ -218,12 +255,25 @@ class _Reader:
             return getattr(self._constructor, f"construct_yaml_{tag}")(node)
         return event.value
 
-    def _hides(self, text: str, place: Place) -> bool:
-        """Whether an escape made a character that does not show; such a character as itself was refused before."""
+    def _hides(self, text: str, place: Place, *, key: bool = False) -> bool:
+        """Whether a text holds what a reader cannot see; what does not show at all was refused unless escaped."""
         if hidden := HIDDEN.search(text):
-            message = f"an escape makes {name_of(hidden[0])}, which does not show"
+            message = f"character {name_of(hidden[0])}, made by a backslash, does not show"
             self._problem(place, "hidden-character", message, "Delete it.")
-        return bool(hidden)
+        elif found := doubtful(text):
+            self._problem(self._within(place, found.text), found.code, found.message, found.hint)
+        elif space := SPACES.search(text) if key else SPACES.match(text) or SPACES.match(text, len(text) - 1):
+            at = self._within(place, space[0])
+            fault = strange_space(space[0], at.column)
+            self._problem(at, "strange-space", fault.message, fault.hint)
+        else:
+            return False
+        return True
+
+    def _within(self, place: Place, part: str) -> Place:
+        """Where a part of a text is on the line of the text, or where the text begins."""
+        column = self._lines[place.line - 1].find(part, place.column - 1)
+        return Place(place.line, column + 1) if column >= 0 else place
 
     def _problem(self, place: Place, code: str, message: str, hint: str) -> None:
         self.document.problems.append(Problem(self.document.file, place.line, place.column, code, f"{message}.", hint))
@@ -231,3 +281,7 @@ class _Reader:
 
 def _subject(loc: Loc) -> str:
     return f"`{shorten(loc[-1])}`" if loc and isinstance(loc[-1], str) else "this"
+
+
+def _as_written(tag: str) -> str:
+    return tag.replace("tag:yaml.org,2002:", "!!")

@@ -15,9 +15,10 @@ from dnp_guard.policy.model.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model.policy import BROKEN_RULES, Policy
 from dnp_guard.policy.read.document import shorten
 from dnp_guard.policy.read.removed import removed_key, removed_value
+from dnp_guard.policy.read.rewriting import UNIT_KEYS, Misfit, rewritten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pydantic_core import ErrorDetails
 
@@ -34,6 +35,8 @@ _CODES = {
     "greater_than_equal": "out-of-range",
     "less_than_equal": "out-of-range",
     "finite_number": "out-of-range",
+    "greater_than": "out-of-range",
+    "less_than": "out-of-range",
     "too_short": "too-few",
     "too_long": "too-many",
     "string_too_short": "empty-value",
@@ -42,22 +45,24 @@ _CODES = {
 """Stable codes for pydantic's types of error; any other is a ``wrong-type``."""
 
 _EXPECTED = {
-    "bool_type": ("true or false", ""),
-    "float_type": ("a number", ""),
-    "int_type": ("a whole number", ""),
-    "model_type": ("keys and values", ""),
-    "string_too_short": ("some text", ""),
-    "string_type": ("text", ""),
-    "too_long": ("at most {max_length}", ""),
-    "too_short": ("at least {min_length}", ""),
-    "tuple_type": ("a list", "Write `[one, two]`, or one `- ` line for each."),
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "model_type": "keys and values",
+    "model_attributes_type": "keys and values",
+    "string_too_short": "some text",
+    "string_type": "text",
+    "string_too_long": "at most {max_length} characters",
+    "too_long": "at most {max_length} items",
+    "too_short": "at least {min_length} item",
+    "tuple_type": "a list",
+    "greater_than": "a number over {gt:g}",
+    "greater_than_equal": "a number of {ge:g} or more",
+    "less_than": "a number under {lt:g}",
+    "less_than_equal": "a number of {le:g} or less",
+    "finite_number": "a number",
 }
-"""What is expected where pydantic says it in Python's terms, and what to do about it."""
-
-_UNQUOTE = "Leave out the quotes."
-_NUMBERS = frozenset({"float_type", "int_type", "step_type"})
-_NUMBER = re.compile(r"\d+(\.\d+)?")
-_SWITCHES = dict.fromkeys(("yes", "on", "1", "true"), "true") | dict.fromkeys(("no", "off", "0", "false"), "false")
+"""What is expected where pydantic says it in Python's terms."""
 
 _STAND_IN = {"format": 1, "name": "unnamed", "id": "unnamed-{}"}
 _ROUNDS = 4
@@ -128,9 +133,10 @@ def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
     shown = first[: MAX_PROBLEMS + 1]
     if len(first) > MAX_PROBLEMS:
         first = []  # too broken for the rules between fields
-    misspelt = {_meant(detail["loc"]) for detail in shown if detail["type"] == "extra_forbidden"}
+    meant = _meanings(shown)
+    misspelt = set(meant.values())
     problems = [
-        _field_problem(document, detail)
+        _field_problem(document, detail, meant=meant)
         for detail in shown
         if detail["type"] != BROKEN_RULES
         and not (detail["type"] == "missing" and detail["loc"] in misspelt | document.unread)
@@ -183,6 +189,20 @@ def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
     return {(*head, *keys), _meant(loc)} if detail["type"] == "extra_forbidden" else {(*head, *keys)}
 
 
+def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc, Loc]:
+    """What each unknown key probably means: the one most like it, or the only one that is missing beside it."""
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    missing = [detail["loc"] for detail in details if detail["type"] == "missing"]
+    meant = {}
+    for loc in unknown:
+        absent = [other for other in missing if other[:-1] == loc[:-1]]
+        alone = sum(other[:-1] == loc[:-1] for other in unknown) == 1
+        best = nearest(str(loc[-1]), keys_at(loc[:-1], keys))
+        only = not best and alone and len(absent) == 1
+        meant[loc] = absent[0] if only else (*loc[:-1], best or loc[-1])
+    return meant
+
+
 def _meant(loc: Loc) -> Loc:
     """The way to the key that a misspelt one probably means."""
     return (*loc[:-1], nearest(str(loc[-1]), keys_at(loc[:-1])) or loc[-1])
@@ -215,7 +235,9 @@ def _overlap(one: Loc, other: Loc) -> bool:
     return one[:length] == other[:length]
 
 
-def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None = None) -> Problem:
+def _field_problem(
+    document: Document, detail: ErrorDetails, keys: Keys | None = None, meant: Mapping[Loc, Loc] | None = None
+) -> Problem:
     loc, kind, value = detail["loc"], detail["type"], detail.get("input")
     if kind == "missing":
         return document.problem(loc[:-1], "missing-key", f"`{loc[-1]}` is missing", f"Add `{loc[-1]}:`.")
@@ -224,45 +246,50 @@ def _field_problem(document: Document, detail: ErrorDetails, keys: Keys | None =
     if kind == "literal_error" and keys is None and (gone := removed_value(loc, value)):
         return document.problem(loc, "removed-value", gone.why, gone.instead)
     if kind == "extra_forbidden":
-        return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", key_hint(loc, keys), key=True)
-    key = next((f"`{part}`" for part in reversed(loc) if isinstance(part, str)), "a policy")
-    expected, hint = _expected(detail)
-    message = f"{_shown(document, loc, value)} does not fit {key}: expected {expected}"
+        other = (meant or {}).get(loc, loc)
+        hint = key_hint(loc, keys) if other == loc else f"Did you mean `{other[-1]}`?"
+        return document.problem(loc, "unknown-key", f"unknown key `{shorten(loc[-1])}`", hint, key=True)
+    key = next((part for part in reversed(loc) if isinstance(part, str)), "")
+    expected = _expected(detail, key)
+    shown = _shown(document, loc, value)
+    message = f"{shown} does not fit {f'`{key}`' if key else 'a policy'}: expected {expected}"
+    hint = rewritten(Misfit(kind, value, shown.strip("`"), key, expected, _options(detail)), _ids(document, loc))
     return document.problem(loc, _CODES.get(kind, "wrong-type"), message, hint)
 
 
-def _expected(detail: ErrorDetails) -> tuple[str, str]:
-    """What a field takes, and what to do about the value that it got."""
-    kind, value, context = detail["type"], detail.get("input"), detail.get("ctx", {})
+def _ids(document: Document, loc: Loc) -> list[str]:
+    """The categories that a value may name; none where it names none."""
+    if loc[0] not in {"rules", "floor", "exceptions"}:
+        return []
+    categories = document.data.get("categories") if isinstance(document.data, dict) else None
+    ids = [each.get("id") for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
+    return [name for name in ids if isinstance(name, str)]
+
+
+def _options(detail: ErrorDetails) -> list[str]:
+    expected = detail.get("ctx", {}).get("expected", "")
+    return (re.findall(r"'([^']*)'", expected) or [expected]) if detail["type"] == "literal_error" else []
+
+
+def _expected(detail: ErrorDetails, key: str) -> str:
+    """What a field takes."""
+    kind, context = detail["type"], detail.get("ctx", {})
     if kind == "literal_error":
-        options = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        best = nearest(str(value), options)
-        hint = _UNQUOTE if value in options else f"Did you mean `{best}`?" if best else ""
-        return " | ".join(options), hint
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        return "text", "Put it in quotes."
+        return " | ".join(_options(detail))
     if kind == "string_pattern_mismatch":
-        return IN_WORDS[context["pattern"]], ""
-    expected, hint = _EXPECTED.get(kind, ("", ""))
-    if not expected:
-        said = detail["msg"].removeprefix("Input should be ")
-        return said[:1].lower() + said[1:], _rewritten(kind, value)
-    return expected.format(**context), hint or _rewritten(kind, value)
-
-
-def _rewritten(kind: str, value: object) -> str:
-    """How to write a number or a switch that was written as text."""
-    if kind in _NUMBERS and isinstance(value, str) and _NUMBER.fullmatch(value):
-        return _UNQUOTE
-    if kind == "bool_type" and (word := _SWITCHES.get(str(value).lower())):
-        return f"Write `{word}`."
-    return ""
+        return IN_WORDS[context["pattern"]]
+    if key in UNIT_KEYS and kind in {"float_type", "less_than_equal", "greater_than_equal", "finite_number"}:
+        return "a number from 0 to 1"
+    if expected := _EXPECTED.get(kind):
+        return expected.format(**context) + ("s" if kind == "too_short" and context["min_length"] > 1 else "")
+    said = detail["msg"].removeprefix("Input should be ")
+    return said[:1].lower() + said[1:]
 
 
 def _shown(document: Document, loc: Loc, value: object) -> str:
     if isinstance(value, list):
-        return f"a list of {len(value)}"
+        return "an empty list" if not value else f"a list of {len(value)}"
     if isinstance(value, dict):
-        return "a mapping"
+        return "empty braces" if not value else "a group of keys"
     text = shorten(document.place(loc).text)
     return f"`{text}`" if text else "an empty text"

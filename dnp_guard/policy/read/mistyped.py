@@ -1,0 +1,228 @@
+"""What is mistyped in a text that cannot be read as keys and values: the first line at fault, in plain words.
+
+A parser tells of a fault where it can go no further, which is often many lines after the one to mend. These checks read
+the text line by line, as a person does: is the quote closed, is the key followed by a colon and a space, does the line
+begin where another did?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import Problem
+from dnp_guard.policy.model.keys import KEYS
+from dnp_guard.policy.read import quoting
+from dnp_guard.policy.read.document import shorten
+from dnp_guard.policy.read.slips import (
+    KEY,
+    SPACES,
+    Fault,
+    bad_dash,
+    bad_plain,
+    bare,
+    fault_of_space,
+    key_of,
+    no_colon,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONTAINERS = frozenset(path.rpartition(".")[2] for path in KEYS)
+
+
+@dataclass(slots=True)
+class _Level:
+    """Lines that begin at one column: keys, or the dashes of a list.
+
+    Attributes:
+        column: 0-based.
+        dash: whether these are dashes.
+        line: of the first of them, 0-based.
+        key: the last key there.
+        key_line: its line.
+        value: the column of its value, where it has one on its line.
+        plain: whether its value is text without quotes, which a line further in may go on with.
+    """
+
+    column: int
+    dash: bool
+    line: int
+    key: str = ""
+    key_line: int = 0
+    value: int | None = None
+    plain: bool = False
+
+
+def mistyped(text: str, file: str, last: int) -> Problem | None:
+    """The first thing that is mistyped.
+
+    Args:
+        text: of the file.
+        file: what the problem names as the file.
+        last: the line, from 1, at which a parser gave up; nothing after it is at fault.
+
+    Returns:
+        The problem; None where nothing is found.
+    """
+    lines = text.splitlines()
+    for number, fault in _Reading(lines).faults(min(last, len(lines))):
+        line = number if fault.line is None else fault.line
+        return Problem(file, line + 1, fault.column + 1, "yaml-syntax", f"{fault.message}.", fault.hint)
+    return None
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Goes through the lines, and keeps what is still open."""
+
+    lines: list[str]
+    levels: list[_Level] = field(default_factory=list)
+    number: int = 0
+
+    def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
+        """Every fault with the number of the line that was looked at; later ones may only follow from the first."""
+        while self.number < last:
+            number, line = self.number, self.lines[self.number]
+            self.number += 1
+            if not (stripped := line.strip()) or stripped.startswith("#") or stripped in {"---", "..."}:
+                continue
+            if fault := self._line(line):
+                yield number, fault
+
+    def _line(self, line: str) -> Fault | None:
+        column = len(line) - len(line.lstrip(" "))
+        rest = line[column:]
+        if rest[0] == "\t":
+            return Fault(column, "a tab at the beginning of the line", "Use spaces in its place.")
+        if match := SPACES.match(line, column):
+            return fault_of_space(match)
+        if fault := bad_dash(rest, column):
+            return fault
+        while rest == "-" or rest.startswith("- "):
+            if fault := self._begin(column, rest, dash=True):
+                return fault
+            inner = rest[1:].lstrip(" ")
+            column += len(rest) - len(inner)
+            rest = inner
+        if not rest or rest.startswith("#"):
+            return None
+        return self._entry(line, column, rest)
+
+    def _entry(self, line: str, column: int, rest: str) -> Fault | None:
+        """A line without its dashes: a key and perhaps a value, an item of a list, or more of the text above."""
+        match = KEY.match(rest)
+        if match is None:
+            return self._keyless(line, column, rest)
+        if fault := self._begin(column, rest, dash=False):
+            return fault
+        level = self.levels[-1]
+        value = rest[match.end() :].lstrip(" ")
+        empty = not value or value.startswith("#")
+        start = column + len(rest) - len(value)
+        level.key, level.key_line = match["name"].strip("\"'"), self.number - 1
+        level.value, level.plain = None if empty else start, False
+        return None if empty else self._value(line, start, level)
+
+    def _keyless(self, line: str, column: int, rest: str) -> Fault | None:
+        item = line[:column].rstrip().endswith("-")
+        above = next((level for level in reversed(self.levels) if not level.dash), None)
+        further = above is not None and column > above.column
+        if not item and above and above.plain and further and not key_of(rest):
+            return None
+        if fault := no_colon(rest, column, item=item):
+            return fault
+        if item or rest[0] in "\"'[{":
+            return self._value(line, column, _Level(column, dash=False, line=self.number))
+        if above and above.value is None and further:
+            above.plain = True
+            return self._value(line, column, above)
+        hint = f"Indent it further than `{above.key}`, or write" if above and above.plain else "Write"
+        return Fault(column, f"`{shorten(rest)}` is no `key: value`", f"{hint} a key, a colon, a space and the value.")
+
+    def _begin(self, column: int, rest: str, *, dash: bool) -> Fault | None:
+        """See that a key or a dash begins where it may, and make its level the last."""
+        closed: _Level | None = None
+        while self.levels and self.levels[-1].column > column:
+            closed = self.levels.pop()
+        top = self.levels[-1] if self.levels else None
+        if top and top.column == column:
+            return self._same(top, column, rest, dash=dash)
+        if closed is not None:
+            return _nowhere(column, shorten(rest.partition(":")[0]), top, closed, dash=dash)
+        if top and not top.dash and top.value is not None:
+            return _too_far(column, rest, top, dash=dash)
+        self.levels.append(_Level(column, dash=dash, line=self.number - 1))
+        return None
+
+    def _same(self, top: _Level, column: int, rest: str, *, dash: bool) -> Fault | None:
+        """A line that begins where the one above does, a dash under a key too."""
+        if top.dash == dash:
+            return None
+        if dash and top.value is None:
+            self.levels.append(_Level(column, dash=True, line=self.number - 1))
+            return None
+        if dash:
+            return Fault(column, "a dash where a key should be", f"Write `key: value`, as `{top.key}` above.")
+        below = self.levels[-2] if len(self.levels) > 1 else None
+        if below and below.column == column:
+            self.levels.pop()
+            return None
+        return Fault(column, "there is no dash before this item of the list", f"Write `- {shorten(rest)}`.")
+
+    def _value(self, line: str, start: int, level: _Level) -> Fault | None:
+        """See that the value that begins in a line, and may end in a later one, can be read."""
+        text = line[start:]
+        if match := SPACES.match(line, start):
+            return fault_of_space(match)
+        if text[0] in "|>" and not bare(text).strip("|>-+0123456789"):
+            self._skip_deeper(level.column)
+            return None
+        if text[0] in "\"'[{":
+            end = quoting.end_of_value(self.lines, self.number - 1, start, level.column)
+            if isinstance(end, quoting.Unfinished):
+                return Fault(end.column, end.message, end.hint, end.line)
+            self.number = end[0] + 1
+            return None
+        level.plain = True
+        return bad_plain(text, start, level.key)
+
+    def _skip_deeper(self, column: int) -> None:
+        """Leave out the lines of a text that keeps its line ends."""
+        while self.number < len(self.lines):
+            line = self.lines[self.number]
+            if line.strip() and len(line) - len(line.lstrip(" ")) <= column:
+                return
+            self.number += 1
+
+
+def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
+    """A line that begins where no line above does; ``top`` begins further out, ``closed`` further in."""
+    if dash and top and not closed.dash and top.value is None:
+        message = "there is no dash before this item of the list"
+        return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)
+    near = min(
+        [level for level in (closed, top) if level],
+        key=lambda level: (level.dash != dash, abs(level.column - column)),
+    )
+    named = "the dash above" if near.dash else f"`{near.key}`"
+    return Fault(
+        column,
+        f"`{shown}` begins at column {column + 1}, where no line above begins",
+        f"Move it to column {near.column + 1}, under {named}.",
+    )
+
+
+def _too_far(column: int, rest: str, top: _Level, *, dash: bool) -> Fault:
+    """A line that begins further in than a key above it, which has a value already."""
+    if top.column == 0 and top.key not in KEYS[""] and any(top.key in names for names in KEYS.values()):
+        where = next(path for path, names in KEYS.items() if top.key in names)
+        message = f"`{top.key}` begins at column 1, but belongs under `{where}`"
+        return Fault(0, message, f"Move it to column {column + 1}, as the lines around it.", top.key_line)
+    if top.key in _CONTAINERS and top.value is not None:
+        message = f"`{top.key}` has a value on its line, and lines below that belong to it"
+        return Fault(top.value, message, f"Write `{top.key}:` alone on its line.", top.key_line)
+    shown = "a list" if dash else f"`{shorten(rest.partition(':')[0])}`"
+    message = f"{shown} is indented under `{top.key}`, which has a value already"
+    return Fault(column, message, f"Begin it at column {top.column + 1}, under `{top.key}`.")
