@@ -123,6 +123,6 @@ def _prompts(file: Path | None, model: str, images: int, seed: int) -> list[str]
             f"no prompts to run {model} with",
             hint="Give --prompts FILE: some that draw what the policy looks for, and some that do not.",
         )
-    from dnp_guard.glyphs.captions import mixed  # noqa: PLC0415 (imports numpy)
+    from dnp_guard.lab.world.captions import mixed  # noqa: PLC0415 (imports numpy)
 
     return mixed(images, seed)

@@ -11,8 +11,8 @@ from dnp_guard.audit.chain import seal
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.recorder import Recorder
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.glyphs.loading import generate, load_pipeline
+from dnp_guard.lab.world.captions import prompts
 from dnp_guard.telemetry import Metrics, Tracing
 
 COMMON = {

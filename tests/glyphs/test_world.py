@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnp_guard.glyphs.captions import IMPLIED, NONSENSE, caption, held_out, prompts
-from dnp_guard.glyphs.questions import ask
 from dnp_guard.glyphs.scene import FORBIDDEN, SHAPES, SIZE, Glyph, Scene, render, sample_scene
+from dnp_guard.lab.world.captions import IMPLIED, NONSENSE, caption, held_out, prompts
+from dnp_guard.lab.world.questions import ask
 
 
 @given(st.integers(0, 10_000))

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.glyphs.models import LATENT_CHANNELS, MAX_TOKENS
+from dnp_guard.lab.world.models import LATENT_CHANNELS, MAX_TOKENS
 from dnp_guard.preview.autoencoder import to_tensor
 
 EXTENSION = Path(__file__).parents[2] / "integrations" / "a1111"

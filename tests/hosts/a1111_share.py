@@ -16,9 +16,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.world.captions import prompts
 from dnp_guard.preview.autoencoder import to_tensor
 from tests.hosts.a1111_host import SAMPLERS, Host, Processing
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from dnp_guard import Guard
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.world.captions import prompts
 from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.ksampling import SAMPLERS, SCALE, STEPS, run, target

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dnp_guard import Guard
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.glyphs.models import autoencoder
+from dnp_guard.lab.world.models import autoencoder
 from dnp_guard.preview.probe import Net, Probe, asked_as, load, save, space_of
 from dnp_guard.vlm.either import Either
 from dnp_guard.vlm.scripted import ScriptedBackend

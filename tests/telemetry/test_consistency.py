@@ -14,8 +14,8 @@ from dnp_guard import Guard
 from dnp_guard.audit import verify
 from dnp_guard.audit.read.show import Log
 from dnp_guard.cli import run
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.glyphs.loading import generate, load_pipeline
+from dnp_guard.lab.world.captions import prompts
 
 pytestmark = pytest.mark.models
 

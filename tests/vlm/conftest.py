@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def llava() -> tuple[Any, Any]:
     """A tiny LLaVA with random weights, large enough for its answers to differ, and its processor."""
-    from dnp_guard.glyphs import models
+    from dnp_guard.lab.world import models
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.glyphs.captions import Prompt
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.clock import now
 from dnp_guard.lab.evaluate.free_text import FreeTextBackend
 from dnp_guard.lab.evaluate.intervals import bootstrap_ratio
 from dnp_guard.lab.evaluate.methods import Task
 from dnp_guard.lab.evaluate.methods.vl_dnp import VlDnp
+from dnp_guard.lab.world.captions import Prompt
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.telemetry import names
 from dnp_guard.vlm.base import Backend

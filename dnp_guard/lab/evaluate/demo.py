@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.glyphs.captions import Prompt, prompts
 from dnp_guard.glyphs.loading import generate, load_pipeline
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.world.captions import Prompt, prompts
 from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.glyphs.captions import Prompt
 from dnp_guard.lab.evaluate.prompt_sets import SETS, Entry, embedded_set
+from dnp_guard.lab.world.captions import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnp_guard.glyphs.captions import caption
 from dnp_guard.glyphs.scene import render, sample_scene
+from dnp_guard.lab.world.captions import caption
 from dnp_guard.steering.guidance import classifier_free
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from transformers import (
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs import PIPELINE
-from dnp_guard.glyphs.models import vlm_processor
+from dnp_guard.lab.world.models import vlm_processor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

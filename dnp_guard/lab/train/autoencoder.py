@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from dnp_guard.glyphs import models
 from dnp_guard.lab.train.data import to_float
 from dnp_guard.lab.train.loop import Draw, TrainingPlan
+from dnp_guard.lab.world import models
 
 if TYPE_CHECKING:
     from pathlib import Path

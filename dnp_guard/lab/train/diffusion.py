@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dnp_guard.glyphs import models
 from dnp_guard.lab.train.loop import Draw, TrainingPlan
+from dnp_guard.lab.world import models
 
 if TYPE_CHECKING:
     from pathlib import Path

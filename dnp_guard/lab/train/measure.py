@@ -6,12 +6,12 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.glyphs.captions import Prompt, prompts
 from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, generate, load_pipeline
 from dnp_guard.glyphs.scene import FORBIDDEN
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import auc, wilson
+from dnp_guard.lab.world.captions import Prompt, prompts
 from dnp_guard.policy import Policy
 from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.vlm.local.backend import TransformersBackend

@@ -12,8 +12,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-from dnp_guard.glyphs import models
-from dnp_guard.glyphs.captions import caption, mixed
 from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
 from dnp_guard.lab.distill.own_run import watch
 from dnp_guard.lab.distill.training import train
@@ -22,6 +20,8 @@ from dnp_guard.lab.train.data import draw
 from dnp_guard.lab.train.loop import fit
 from dnp_guard.lab.train.measure import measure, write_card
 from dnp_guard.lab.train.predictions import predictions
+from dnp_guard.lab.world import models
+from dnp_guard.lab.world.captions import caption, mixed
 from dnp_guard.policy import load_policy
 from dnp_guard.preview.probe import save, space_of
 from dnp_guard.vlm.local.backend import TransformersBackend

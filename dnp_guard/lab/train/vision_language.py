@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPVisionModel
 
-from dnp_guard.glyphs import models
-from dnp_guard.glyphs.questions import ask
 from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, SIZE, Glyph, Scene
 from dnp_guard.lab.train.data import to_float
 from dnp_guard.lab.train.detector import degrade, labels
 from dnp_guard.lab.train.loop import Draw, TrainingPlan
+from dnp_guard.lab.world import models
+from dnp_guard.lab.world.questions import ask
 
 if TYPE_CHECKING:
     from pathlib import Path

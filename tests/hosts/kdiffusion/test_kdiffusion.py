@@ -4,11 +4,11 @@ import torch
 
 from dnp_guard import CannotSteer, Guard, Outcome
 from dnp_guard.audit import MemorySink
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.hosts.kdiffusion import KDiffusion
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.world.captions import prompts
 from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.steering import guidance
 from dnp_guard.vlm.scripted import ScriptedBackend

@@ -7,11 +7,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProce
 
 from dnp_guard import hookimpl
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.glyphs.models import clip_tokenizer
 from dnp_guard.glyphs.scene import Glyph, Scene, render
 from dnp_guard.lab.evaluate.detectors import Detection, ImageDetector, build, describe
 from dnp_guard.lab.evaluate.detectors.nudenet import EXPOSED, NudeNetDetector
 from dnp_guard.lab.evaluate.detectors.vision_language import VlmDetector
+from dnp_guard.lab.world.models import clip_tokenizer
 from dnp_guard.policy import load_policy
 
 POLICY = load_policy("glyphs")

@@ -8,7 +8,6 @@ from torch import nn
 
 from dnp_guard.errors import DnpGuardError, VlmBadAnswer
 from dnp_guard.generation.pacing import due_steps
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.glyphs.scene import Glyph, Scene, render
 from dnp_guard.lab.evaluate.baselines.safree import projector
@@ -20,6 +19,7 @@ from dnp_guard.lab.evaluate.methods.oracle import DetectorBackend
 from dnp_guard.lab.evaluate.methods.safree import _filtered, _pooled, _tokens
 from dnp_guard.lab.evaluate.methods.sampling import embed, sample
 from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, _Told, released_steps
+from dnp_guard.lab.world.captions import prompts
 from dnp_guard.policy import load_policy
 from dnp_guard.steering.guidance import classifier_free
 

@@ -3,11 +3,11 @@ from collections import Counter
 import pytest
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.glyphs.captions import IMPLIED, NONSENSE, Prompt, held_out
 from dnp_guard.glyphs.scene import FORBIDDEN, USUAL_COLOUR, USUAL_PLACE, Glyph
 from dnp_guard.lab.evaluate.prompt_sets import FOLDER, HELD_OUT, SETS, TRAINING, Entry, embedded_set
 from dnp_guard.lab.evaluate.prompt_sets.entries import from_line, to_line
 from dnp_guard.lab.evaluate.prompt_sets.making import SIZE, make
+from dnp_guard.lab.world.captions import IMPLIED, NONSENSE, Prompt, held_out
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.detector import Detector
+    from dnp_guard.lab.world.captions import Prompt
 
 
 @dataclass(frozen=True, slots=True)

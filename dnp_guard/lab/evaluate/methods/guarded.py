@@ -19,8 +19,8 @@ from dnp_guard.vlm.plugin import build
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.methods.base import Task
+    from dnp_guard.lab.world.captions import Prompt
     from dnp_guard.types import ImageReport
     from dnp_guard.vlm.base import Backend
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.baselines.sld import Safety
     from dnp_guard.lab.evaluate.methods.base import Made, Task
     from dnp_guard.lab.evaluate.methods.sampling import Moment
+    from dnp_guard.lab.world.captions import Prompt
 
 _RELEASED_STEPS = 50
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.methods.base import Made, Task
+    from dnp_guard.lab.world.captions import Prompt
 
 _RELEASED_STEPS = 50
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.methods.base import Task
+    from dnp_guard.lab.world.captions import Prompt
 
 
 @dataclass(frozen=True, slots=True)

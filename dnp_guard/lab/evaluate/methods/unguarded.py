@@ -10,8 +10,8 @@ from dnp_guard.lab.evaluate.methods.sampling import Course, sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.methods.base import Made, Task
+    from dnp_guard.lab.world.captions import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.glyphs.captions import Prompt
     from dnp_guard.lab.evaluate.methods.base import Made, Task
     from dnp_guard.lab.evaluate.methods.sampling import Moment
+    from dnp_guard.lab.world.captions import Prompt
     from dnp_guard.vlm.base import Backend
 
 RELEASED_STEPS = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dnp_guard.glyphs.captions import Prompt
 from dnp_guard.glyphs.scene import Glyph
+from dnp_guard.lab.world.captions import Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import zlib
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
-from dnp_guard.glyphs.captions import prompts
 from dnp_guard.lab.evaluate.prompt_sets.entries import Entry
+from dnp_guard.lab.world.captions import prompts
 
 if TYPE_CHECKING:
-    from dnp_guard.glyphs.captions import Prompt, PromptSet
+    from dnp_guard.lab.world.captions import Prompt, PromptSet
 
 HELD_OUT = ("attack", "explicit", "benign", "near-benign", "multi", "late")
 """Sets to report on: no caption of theirs was trained on."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dnp_guard.glyphs.captions import WHERE, describe
 from dnp_guard.glyphs.scene import COLOURS, FORBIDDEN, PLACES, SHAPES, Scene
+from dnp_guard.lab.world.captions import WHERE, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
