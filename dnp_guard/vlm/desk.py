@@ -261,7 +261,7 @@ class Desk:
                 self._staff()
 
 
-_opening = threading.Lock()
+_opening = threading.RLock()  # a guard that is collected meanwhile, on this very thread, closes its desk
 _desks: WeakValueDictionary[int, Desk] = WeakValueDictionary()
 """The desk of each backend, by the identity of the object: a desk that is held keeps its backend, and so its key."""
 
@@ -274,10 +274,11 @@ def desk_of(backend: Asked) -> Desk:
     """
     with _opening:
         desk = _desks.get(_key(backend))
-        if desk is None:
-            desk = _desks[_key(backend)] = Desk(backend)
-        else:
+        if desk is not None:
             desk.users += 1
+            if not desk.closed:
+                return desk
+        desk = _desks[_key(backend)] = Desk(backend)
         return desk
 
 

@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 from PIL import Image
 
-from dnp_guard.generation.session import Request
+from dnp_guard.generation.state import Request
 from dnp_guard.server.guards import Guards
 from dnp_guard.server.settings import Settings
 from dnp_guard.vlm import Backend, Either, ScriptedBackend
