@@ -140,6 +140,10 @@ class VlmChanged(VlmError):
     reason = "vlm_changed"
 
 
+_OFFERED = 30
+"""Valid names that are listed where none is near."""
+
+
 def nearest(name: str, valid: Sequence[str]) -> str | None:
     """The valid name most like a given one, if any is."""
     folded = name.lower().replace("-", "_")
@@ -158,4 +162,6 @@ def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
     """
     if best := nearest(name, valid):
         return f"Did you mean {form.format(best)}?"
-    return f"Valid here: {', '.join(form.format(candidate) for candidate in valid)}."
+    shown = ", ".join(form.format(candidate) for candidate in valid[:_OFFERED])
+    more = f" and {len(valid) - _OFFERED} more" if len(valid) > _OFFERED else ""
+    return f"Valid here: {shown}{more}."

@@ -194,6 +194,11 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
         else None,
         "questions": [question.text for question in questions(policy) if question.category == category.id],
         "allowed_questions": [question.text for question in allowed_questions(policy, category.id)],
+        "excused": {
+            term: [question.text for question in allowed_questions(policy, category.id, [term])]
+            for term in category.terms
+            if category.excuses(term)
+        },
         "words": list(category.words(category.terms)),
     }
 

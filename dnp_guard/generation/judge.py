@@ -85,20 +85,28 @@ def stricter(row: Sequence[float], negated: Sequence[float]) -> tuple[float, ...
     return tuple(max(yes, 1 - no) for yes, no in zip(row, negated, strict=True))
 
 
-def waive(policy: Policy, findings: Iterable[Finding], allowed: Mapping[str, float]) -> tuple[Finding, ...]:
-    """The findings that an ``allowed`` case excuses.
+def waive(
+    policy: Policy, findings: Iterable[Finding], asked: Sequence[Question], rows: Sequence[Sequence[float]]
+) -> tuple[Finding, ...]:
+    """The findings that an ``allowed`` case of their own term excuses.
 
     Args:
         policy: the policy in force.
         findings: what was found.
-        allowed: for each category asked about, the highest probability that one of its allowed cases holds.
+        asked: the questions about allowed cases, see :func:`~dnp_guard.policy.model.questions.allowed_questions`.
+        rows: the probability of yes for each, about every picture of the image; each picture has to be excused.
     """
-    return tuple(
-        finding
-        for finding in findings
-        if allowed.get(finding.category, 0.0) >= policy.category(finding.category).allowed_threshold
-        and finding.category in allowed
-    )
+    return tuple(finding for finding in findings if _excused(policy.category(finding.category), finding, asked, rows))
+
+
+def _excused(category: Category, finding: Finding, asked: Sequence[Question], rows: Sequence[Sequence[float]]) -> bool:
+    cases = category.excuses(finding.term)
+    places = [
+        place
+        for place, question in enumerate(asked)
+        if question.category == finding.category and question.term in cases
+    ]
+    return bool(places) and all(max(row[place] for place in places) >= category.allowed_threshold for row in rows)
 
 
 def judge(

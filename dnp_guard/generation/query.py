@@ -115,8 +115,12 @@ class Inquiry:
 
         Of several pictures of an image each has to be allowed.
         """
-        categories = dict.fromkeys(finding.category for findings in found for finding in findings)
-        questions = [question for category in categories for question in allowed_questions(self.policy, category)]
+        terms: dict[str, dict[str, None]] = {}
+        for finding in (finding for findings in found for finding in findings):
+            terms.setdefault(finding.category, {})[finding.term] = None
+        questions = [
+            question for category, of in terms.items() for question in allowed_questions(self.policy, category, of)
+        ]
         concerned = [index for index, findings in enumerate(found) if findings] if questions else []
         waived: list[tuple[Finding, ...]] = [() for _ in found]
         if not concerned:
@@ -135,12 +139,7 @@ class Inquiry:
         except Exception as error:  # noqa: BLE001 (told to the caller, who goes on without)
             return waived, error
         for index, rows in zip(concerned, _grouped(answers.probabilities, shown), strict=True):
-            allowed: dict[str, float] = {}
-            for category in categories:
-                mine = [place for place, question in enumerate(questions) if question.category == category]
-                if mine:
-                    allowed[category] = min(max(row[place] for place in mine) for row in rows)
-            waived[index] = judge.waive(self.policy, found[index], allowed)
+            waived[index] = judge.waive(self.policy, found[index], questions, rows)
         return waived, None
 
 

@@ -13,7 +13,7 @@ from dnp_guard.generation.judge import (
     with_actions,
     with_words,
 )
-from dnp_guard.policy import questions
+from dnp_guard.policy import allowed_questions, questions
 from dnp_guard.types import Action, Outcome
 from tests.policies import bolt, policy, star
 
@@ -126,15 +126,40 @@ def test_an_allowed_case_waives_its_category_alone():
     of = policy(categories=[star(allowed=["a flag"]), bolt(allowed=["a weather map"])])
     asked = questions(of)
     findings, _ = find(of, asked, [0.9] * len(asked))
-    waived = waive(of, findings, {"star": 0.8, "bolt": 0.79})
+    waived = waive(of, findings, [*allowed_questions(of, "star"), *allowed_questions(of, "bolt")], [(0.8, 0.79)])
     assert {finding.category for finding in waived} == {"star"}
+
+
+def test_an_excuse_waives_its_own_term_and_no_other():
+    of = policy(categories=[bolt(allowed={"a bolt": ["a foam bolt"]})])
+    asked = questions(of)
+    findings, probabilities = find(of, asked, [0.85, 0.99])
+    waived = waive(of, findings, allowed_questions(of, "bolt", ["a bolt", "a storm"]), [[0.85]])
+    decision, _ = judge(of, History(), findings, probabilities, waived)
+    assert [finding.term for finding in waived] == ["a bolt"]
+    assert decision.negative.text == "bolt, a storm"
+
+
+def test_a_list_of_excuses_waives_every_term():
+    of = policy(categories=[bolt(allowed=["a foam bolt"])])
+    findings, _ = find(of, questions(of), [0.85, 0.99])
+    waived = waive(of, findings, allowed_questions(of, "bolt"), [[0.85]])
+    assert [finding.term for finding in waived] == ["a bolt", "a storm"]
+
+
+def test_only_what_excuses_a_found_term_is_asked_about():
+    of = policy(categories=[bolt(allowed={"a bolt": ["a foam bolt", "a sign"], "a storm": ["a film", "a sign"]})])
+    assert [question.term for question in allowed_questions(of, "bolt", ["a storm"])] == ["a film", "a sign"]
+    assert [question.term for question in allowed_questions(of, "bolt")] == ["a foam bolt", "a sign", "a film"]
 
 
 def test_a_waived_finding_leads_to_nothing():
     of = policy(categories=[star(allowed=["a flag"]), bolt()])
     asked = questions(of)
     findings, probabilities = find(of, asked, [0.9] + [0.0] * (len(asked) - 1))
-    decision, _ = judge(of, History(), findings, probabilities, waive(of, findings, {"star": 0.95}))
+    decision, _ = judge(
+        of, History(), findings, probabilities, waive(of, findings, allowed_questions(of, "star"), [[0.95]])
+    )
     assert (decision.action, decision.negative, len(decision.waived)) == (None, None, 1)
 
 

@@ -38,6 +38,7 @@ def test_a_harder_action_is_named_with_both_ends():
         ({"still_present": "blur"}, "milder"),
         ({"mode": "shadow"}, "milder"),
         ({"allowed": ["a badge"]}, "milder"),
+        ({"allowed": {"a star": ["a badge"]}}, "milder"),
         ({"look_for": ["a star", "a nova"]}, "stricter"),
         ({"negative": ["star", "nova"]}, "stricter"),
         ({"guidance": {"scale": 9}}, "stricter"),

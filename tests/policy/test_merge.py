@@ -89,6 +89,12 @@ def test_whole_steps_and_fractions_are_looked_at_together():
     assert (merged.queries.steps, merged.queries.of) == ((0.2, 0.4, 0.9), None)
 
 
+def test_a_merged_policy_excuses_a_term_by_what_excuses_it_wherever_it_is_looked_for():
+    mine = policy(categories=[bolt(allowed={"a bolt": ["a sign", "foam"], "a storm": ["a film"]})])
+    other = policy(categories=[bolt(look_for=["a bolt"], allowed={"a bolt": ["foam"]})])
+    assert strictest(mine, other).category("bolt").allowed == {"a bolt": ("foam",), "a storm": ("a film",)}
+
+
 def test_only_backends_that_both_allow_are_allowed():
     merged = strictest(policy(vlm={"allow": ["local", "http://a"]}), policy(vlm={"allow": ["local"]}))
     assert merged.vlm.allow == ("local",)

@@ -295,9 +295,22 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
         then = "now sensitive: always blocked, never stored" if now.sensitive else "no longer sensitive"
         yield Change(name, "sensitive", then, _turn(was.sensitive, now.sensitive))
     yield from _lists(name, "look_for", was.terms, now.terms, "looks for", gain=Direction.STRICTER)
-    yield from _lists(name, "allowed", was.allowed, now.allowed, "excuses", gain=Direction.MILDER)
+    yield from _lists(name, "allowed", *_cases(was, now), "excuses", gain=Direction.MILDER)
     yield from _lists(name, "negative", was.negative, now.negative, "injects", gain=Direction.STRICTER)
     yield from _wording(before, after, now)
+
+
+def excused(category: Category) -> tuple[tuple[str, str], ...]:
+    """Every term of a category with each case that excuses it."""
+    return tuple((term, case) for term in category.terms for case in category.excuses(term))
+
+
+def _cases(was: Category, now: Category) -> tuple[Sequence[str], Sequence[str]]:
+    """What excuses a category before and after, as a person would compare it: by term where either says it by term."""
+    if isinstance(was.allowed, tuple) and isinstance(now.allowed, tuple):
+        return was.allowed, now.allowed
+    old, new = ([f"{term} as {case}" for term, case in excused(category)] for category in (was, now))
+    return old, new
 
 
 def _threshold(was: Category, now: Category) -> Change:

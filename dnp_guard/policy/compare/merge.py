@@ -122,7 +122,7 @@ def _category(a: Category, b: Category) -> Category:
     ends = [Action(each.still_present) for each in (a, b) if each.still_present]
     data = a.model_dump(mode="json", exclude_none=True) | {
         "look_for": list(dict.fromkeys((*a.look_for, *b.look_for))) if a.terms != b.terms else list(a.look_for),
-        "allowed": [case for case in a.allowed if case in b.allowed],
+        "allowed": _allowed(a, b),
         "negative": list(dict.fromkeys((*a.negative, *b.negative))),
         "threshold": lowest(a.threshold, b.threshold),
         "final_threshold": min(a.final_threshold, b.final_threshold),
@@ -138,6 +138,19 @@ def _category(a: Category, b: Category) -> Category:
     if ends:
         data["still_present"] = Action.strictest(*ends)
     return type(a).model_validate(data)
+
+
+def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
+    """The cases that excuse a term in each policy that looks for it."""
+    if isinstance(a.allowed, tuple) and isinstance(b.allowed, tuple):
+        return [case for case in a.allowed if case in b.allowed]
+    merged: dict[str, list[str]] = {}
+    for term in dict.fromkeys((*a.terms, *b.terms)):
+        looking = [category for category in (a, b) if term in category.terms]
+        cases = [case for case in looking[0].excuses(term) if case in looking[-1].excuses(term)]
+        if cases:
+            merged[term] = cases
+    return merged
 
 
 def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:

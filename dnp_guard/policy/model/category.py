@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from dnp_guard.policy.model.calibration import Calibration  # noqa: TC001 (pydantic reads it when it runs)
+from dnp_guard.policy.model.excuses import Excuses  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.model.placeholders import placeholders, render
 from dnp_guard.policy.model.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
@@ -79,11 +80,11 @@ class Category(PolicyModel):
         description="Terms that are asked about one by one. Omitted: the title is.",
         examples=[["exposed genitals", "exposed buttocks"]],
     )
-    allowed: tuple[Text, ...] = Field(
+    allowed: Excuses = Field(
         default=(),
-        max_length=200,
-        description="Cases that excuse a finding, asked about only after one.",
-        examples=[["a classical sculpture"]],
+        description="Cases that excuse a finding, asked about only after one: for each term its own, or a list for "
+        "every term of the category.",
+        examples=[{"exposed breasts": ["a classical sculpture"]}],
     )
     negative: tuple[Text, ...] = Field(
         default=(),
@@ -166,6 +167,15 @@ class Category(PolicyModel):
     def terms(self) -> tuple[str, ...]:
         """What is asked about: the ``look_for`` terms, or the title where there are none."""
         return self.look_for or (self.title,)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Every case that excuses a term, once each, in policy order."""
+        return tuple(dict.fromkeys(case for term in self.terms for case in self.excuses(term)))
+
+    def excuses(self, term: str) -> tuple[str, ...]:
+        """The cases that excuse one term."""
+        return self.allowed.get(term, ()) if isinstance(self.allowed, Mapping) else self.allowed
 
     def words(self, found: Sequence[str]) -> tuple[str, ...]:
         """The words to inject, once each, in policy order.

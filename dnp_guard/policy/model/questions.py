@@ -8,6 +8,8 @@ from dnp_guard.policy.model.placeholders import render
 from dnp_guard.types import Question
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dnp_guard.policy.model.policy import Policy
 
 
@@ -21,15 +23,22 @@ def questions(policy: Policy) -> tuple[Question, ...]:
     )
 
 
-def allowed_questions(policy: Policy, category_id: str) -> tuple[Question, ...]:
+def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | None = None) -> tuple[Question, ...]:
     """The questions about the cases that excuse a finding of one category, asked only after one.
+
+    Args:
+        policy: the policy in force.
+        category_id: of the category.
+        terms: those that were found; None for every term.
 
     Raises:
         KeyError: the policy has no such category.
     """
+    category = policy.category(category_id)
+    found = category.terms if terms is None else terms
     return tuple(
         Question(category_id, case, render(policy.question.allowed_template, allowed=case))
-        for case in policy.category(category_id).allowed
+        for case in dict.fromkeys(case for term in found for case in category.excuses(term))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import did_you_mean
@@ -178,25 +179,36 @@ def words(category: Category, at: Loc) -> Iterator[Violation]:
     """The words of a category are listed once, with placeholders only where they are replaced."""
     for index, entry in enumerate(category.negative):
         yield from _unknown(entry, (*at, "negative", index), NEGATIVE)
-    for key in ("look_for", "allowed"):
-        terms: tuple[str, ...] = getattr(category, key)
+    lists: list[tuple[Loc, Sequence[str]]] = [((*at, "look_for"), category.look_for)]
+    if isinstance(category.allowed, Mapping):
+        lists += [((*at, "allowed", term), cases) for term, cases in category.allowed.items()]
+    else:
+        lists.append(((*at, "allowed"), category.allowed))
+    for loc, terms in lists:
         for term in _repeated(terms):
-            loc = (*at, key, len(terms) - 1 - terms[::-1].index(term))
-            yield Violation("duplicate-term", loc, f"`{term}` is listed twice in `{key}`", "List it once.")
+            twice = (*loc, len(terms) - 1 - terms[::-1].index(term))
+            yield Violation("duplicate-term", twice, f"`{term}` is listed twice in `{loc[2]}`", "List it once.")
         for index, term in enumerate(terms):
-            yield from _literal(term, (*at, key, index))
-    yield from _excusing_itself(category, at)
+            yield from _literal(term, (*loc, index))
+    yield from _excuses(category, lists[1:], at)
     yield from _literal(category.title, (*at, "title"))
     yield from _literal(category.definition, (*at, "definition"))
 
 
-def _excusing_itself(category: Category, at: Loc) -> Iterator[Violation]:
+def _excuses(category: Category, lists: Sequence[tuple[Loc, Sequence[str]]], at: Loc) -> Iterator[Violation]:
+    """What excuses a term is something else, and each term that is excused is looked for."""
+    also: tuple[Loc, ...] = ((*at, "look_for"), (*at, "title"))
+    for term in category.allowed if isinstance(category.allowed, Mapping) else ():
+        if term not in category.terms:
+            hint = did_you_mean(term, category.terms)
+            message = f"`{term}` is excused, and not looked for"
+            yield Violation("unknown-term", (*at, "allowed", term), message, hint, also)
     terms = {term.casefold() for term in category.terms}
-    for index, excuse in enumerate(category.allowed):
-        if excuse.casefold() in terms:
-            message = f"`{excuse}` excuses itself: it is looked for, and allowed"
-            hint = "Delete it here, or in `look_for`."
-            yield Violation("excuses-itself", (*at, "allowed", index), message, hint, ((*at, "look_for"),))
+    for loc, cases in lists:
+        for index, case in enumerate(cases):
+            if case.casefold() in terms:
+                message = f"`{case}` excuses itself: it is looked for, and allowed"
+                yield Violation("excuses-itself", (*loc, index), message, "Delete it here, or in `look_for`.", also)
 
 
 def _literal(text: str, loc: Loc) -> Iterator[Violation]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dnp_guard.errors import Problem
     from dnp_guard.policy.model.category import Category
@@ -76,10 +76,19 @@ def _words(category: Category, written: dict[str, Any], at: Loc) -> Iterator[_Do
     if written.get("look_for") == []:
         message = f"an empty `look_for` asks about the title alone: {category.title}"
         yield (*at, "look_for"), "empty-look-for", message, "List what can be seen, or leave it out."
+    if isinstance(category.allowed, tuple) and category.allowed and len(category.terms) > 1:
+        cases = ", ".join(category.allowed)
+        message = f"one excuse waives all of {_listed(category.terms)}, whichever was seen"
+        hint = f"Say which term each excuses: `allowed: {{{category.terms[0]}: [{cases}]}}`."
+        yield (*at, "allowed"), "excuses-everything", message, hint
     for index, entry in enumerate(category.negative):
         if (match := _NOT.match(entry)) and match[2]:
             message = f"`{entry}` steers away from its absence: what a negative names is what goes"
             yield (*at, "negative", index), "negated-negative", message, f"Write `{match[2]}`."
+
+
+def _listed(terms: Sequence[str]) -> str:
+    return f"{', '.join(terms[:-1])} and {terms[-1]}"
 
 
 def _thresholds(written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:

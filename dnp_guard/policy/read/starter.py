@@ -37,8 +37,10 @@ categories:
     definition: Firearms and other things made to hurt people.
     # Each of these is asked about on its own.
     look_for: [a firearm, a knife held as a weapon]
-    # These excuse a finding. They are asked about only after one.
-    allowed: [a museum piece, a kitchen scene]
+    # These excuse a term that was found, and no other. They are asked about only after one.
+    allowed:
+      a firearm: [a museum piece]
+      a knife held as a weapon: [a museum piece, a kitchen scene]
     # The only words that may be injected; $${found} stands for what was seen.
     negative: [weapon, "$${found}"]
     threshold: 0.5              # how sure the model must be
@@ -76,6 +78,10 @@ cases:
     looks: [{a firearm: 0.9, a museum piece: 0.8}]
     final: {a firearm: 0.9, a museum piece: 0.8}
     expect: {decision: clean, waived: [weapons], would: {negatives: [[]], action: none}}
+
+  - name: A kitchen scene excuses the knife and not the firearm
+    looks: [{a firearm: 0.9, a knife held as a weapon: 0.9, a kitchen scene: 0.9}]
+    expect: {decision: clean, waived: [weapons], would: {negatives: [[weapon, a firearm]]}}
 
   - name: What is hardly a museum piece is not excused
     looks: [{a firearm: 0.9, a museum piece: 0.79}]

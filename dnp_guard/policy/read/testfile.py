@@ -169,7 +169,7 @@ def load_tests(path: str | Path, policy: Policy | None = None) -> PolicyTests:
 
 
 def _unknown_terms(document: Document, tests: TestFile, policy: Policy) -> Iterator[Problem]:
-    known = [term for category in policy.categories for term in (*category.terms, *category.allowed)]
+    known = [term for category in policy.categories for term in (*category.terms, *category.cases)]
     for index, case in enumerate(tests.cases):
         ways = [(("cases", index, "looks", number), look) for number, look in enumerate(case.looks)]
         for way, look in [*ways, (("cases", index, "final"), case.final or {})]:

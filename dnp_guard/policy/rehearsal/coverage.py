@@ -73,7 +73,7 @@ def _sides(category: Category, look: Mapping[str, float] | None, decision: Decis
         yield category.id, f"{kind} under"
     if any(finding.category == category.id for finding in decision.waived):
         yield category.id, "allowed over"
-    elif found and look is not None and any(case in look for case in category.allowed):
+    elif found and look is not None and any(case in look for case in category.cases):
         yield category.id, "allowed under"
     if any(finding.category == category.id for finding in decision.findings) and not final:
         yield category.id, "action"

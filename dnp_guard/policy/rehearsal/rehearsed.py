@@ -107,8 +107,6 @@ def _seen(
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
     asked = [each for each in questions(policy) if query.asked is None or each.category in query.asked]
     found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=query.progress)
-    allowed: dict[str, float] = {}
-    for category in dict.fromkeys(finding.category for finding in found):
-        if cases := allowed_questions(policy, category):
-            allowed[category] = max(look(cases))
-    return found, probabilities, judge.waive(policy, found, allowed)
+    categories = dict.fromkeys(finding.category for finding in found)
+    cases = [question for category in categories for question in allowed_questions(policy, category)]
+    return found, probabilities, judge.waive(policy, found, cases, [look(cases)])

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.policy.compare.diff import excused
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls
 from dnp_guard.policy.rehearsal.rehearsed import RecordedQuery, run
@@ -172,6 +173,6 @@ def _unseen(before: Policy, after: Policy) -> tuple[str, ...]:
         if category.id in anew
         or falls(old[category.id].threshold, category.threshold)
         or category.final_threshold < old[category.id].final_threshold
-        or set(old[category.id].allowed) - set(category.allowed)
+        or set(excused(old[category.id])) - set(excused(category))
         or (category.allowed and category.allowed_threshold > old[category.id].allowed_threshold)
     )
