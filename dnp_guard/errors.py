@@ -68,6 +68,10 @@ class AuditError(DnpGuardError):
     """An audit log that cannot be written or read."""
 
 
+class Unwritable(AuditError):
+    """A record that no log can take, now or later: too long for a line, or without a canonical form."""
+
+
 class RequestRefused(DnpGuardError):
     """A generation refused before it starts, because of what was asked for.
 
@@ -165,3 +169,11 @@ def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
     shown = ", ".join(form.format(candidate) for candidate in valid[:_OFFERED])
     more = f" and {len(valid) - _OFFERED} more" if len(valid) > _OFFERED else ""
     return f"Valid here: {shown}{more}."
+
+
+def own(error: BaseException) -> bool:
+    """Whether an error was raised by this package's own code, so that its message quotes no stranger unread."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "dnp_guard"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.record import FORMAT
 from dnp_guard.canonical import canonical
-from dnp_guard.errors import AuditError
+from dnp_guard.errors import AuditError, Unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +53,17 @@ def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
         The line, without its newline, and the record's hash.
 
     Raises:
-        AuditError: the body has no canonical form, or the line would be too long.
+        Unwritable: the body has no canonical form, or the line would be too long.
     """
+    try:
+        return _sealed(body, seq, prev)
+    except Unwritable:
+        raise
+    except AuditError as error:
+        raise Unwritable(error.message, hint=error.hint) from error
+
+
+def _sealed(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
     # The hash stands between the fields that sort before it and those after, so that each is written once.
     first = {key: value for key, value in body.items() if key < "hash"}
     before = canonical(first)[:-1] + (b"," if first else b"")
@@ -62,7 +71,7 @@ def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
     sealed = hashlib.sha256(before + after).hexdigest()
     line = b'%b"hash":"%b",%b' % (before, sealed.encode(), after)
     if len(line) > LONGEST_LINE:
-        raise AuditError(f"an audit record of {len(line)} bytes", hint=f"At most {LONGEST_LINE} bytes fit into a line.")
+        raise Unwritable(f"an audit record of {len(line)} bytes", hint=f"At most {LONGEST_LINE} bytes fit into a line.")
     return line, sealed
 
 

@@ -22,6 +22,12 @@ MEASURED: Final = frozenset({"probability", "sigma", "latency_ms"})
 LONGEST: Final = 10_000
 """Characters of the longest string that is written whole."""
 
+MOST: Final = 2_000
+"""Items of the longest list that is written whole."""
+
+TOGETHER: Final = 200_000
+"""Characters of all strings of a list; each is cut to its share of them, so that a record fits into a line."""
+
 _OURS = frozenset({"v", "time", "seq", "prev", "hash"})
 _SAFE_INTEGER = 2**53 - 1
 _BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
@@ -39,7 +45,8 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
             named tuples and other sequences arrays.
 
     Returns:
-        JSON values only. Strings lose control and bidirectional characters and what is beyond :data:`LONGEST`;
+        JSON values only. Strings lose control and bidirectional characters and what is beyond :data:`LONGEST`; lists
+        what is beyond :data:`MOST`, and their strings their part of what is beyond :data:`TOGETHER`;
         numbers that JSON cannot hold (NaN, infinities, integers beyond ±(2⁵³-1)) become strings, as in protobuf's JSON.
 
     Raises:
@@ -56,7 +63,7 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable() and len(text) <= LONGEST:
         return text  # as nearly all are
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
-    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+    return _cut(line, LONGEST)
 
 
 def _object(values: Mapping[Any, object], where: str) -> dict[str, Any]:
@@ -85,11 +92,25 @@ def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSO
     if isinstance(value, Mapping):
         return _object(value, f"{where}.")
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_value(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return _bounded([_value(item, f"{where}[{index}]") for index, item in enumerate(value[:MOST])], len(value))
     raise AuditError(
         f"the audit field {where} holds a {type(value).__name__}, which is not JSON",
         hint="Pass strings, numbers, mappings, sequences or dataclasses of them.",
     )
+
+
+def _bounded(items: list[Any], length: int) -> list[Any]:
+    """A list that has been cut to :data:`MOST` items, its strings cut to their share of :data:`TOGETHER`."""
+    if length > len(items) and all(isinstance(item, str) for item in items):
+        items[-1] = f"… and {length - len(items) + 1} more"
+    if len(items) * LONGEST > TOGETHER and sum(len(item) for item in items if isinstance(item, str)) > TOGETHER:
+        share = TOGETHER // len(items)
+        return [_cut(item, share) if isinstance(item, str) else item for item in items]
+    return items
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _float(value: float) -> float | str:

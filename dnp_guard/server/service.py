@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dnp_guard.server")
 
+_REPEATABLE = 8
+"""Steps back to which a repeated query is answered once more."""
+
 _TRIAL = "0" * 8192
 """A token that nobody has, long enough to need room of its own in the store."""
 
@@ -170,6 +173,8 @@ class Service:
                 waited = live.session.state.images[0].pace.waited_ms - before
             answer = answers.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
+            # Steps only grow, so a repeated one is one of the last; to keep all would cost more with every step.
+            answered = dict(list(answered.items())[-_REPEATABLE:])
             self._save(
                 replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from dnp_guard.errors import VlmError, VlmTimeout
+from dnp_guard.errors import VlmError, VlmTimeout, own
 from dnp_guard.vlm.answers import probabilities
 from dnp_guard.vlm.aside import own_stream
 from dnp_guard.vlm.deadline import within
@@ -64,15 +64,36 @@ class Call:
 
 def _put(backend: Backend, places: Sequence[Place]) -> Probabilities:
     """The checked answers about the images of all."""
-    query = replace(places[0].query, images=tuple(image for place in places for image in place.query.images))
+    images = tuple(image for place in places for image in place.query.images)
+    if not _ours(backend):
+        images = tuple(image.copy() for image in images)  # a backend may draw on what it is shown
+    query = replace(places[0].query, images=images)
     ends = [place.ends for place in places if place.ends is not None]
     left = (max(ends) - monotonic()) * 1000 if len(ends) == len(places) else None
     try:
         with within(left), own_stream():
             return probabilities(backend.put(query), len(query.images), len(query.questions))
-    except (VlmError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
-        kind = VlmTimeout if isinstance(error, TimeoutError) else VlmError
-        message = str(error) or type(error).__name__
-        raise kind(message, hint=f"Raised by the backend {backend.info.name} as {type(error).__name__}.") from error
+        if isinstance(error, VlmError) and own(error):
+            raise
+        kind = VlmTimeout if isinstance(error, TimeoutError) else _kind(error)
+        # Not its message, which may quote what was asked: it would go into records.
+        message = f"the backend {backend.info.name} raised {type(error).__name__}"
+        raise kind(message, hint="Its traceback is chained to this error; no record quotes it.") from error
+
+
+def _ours(backend: Backend) -> bool:
+    """Whether this package's own code looks at the pictures, and no other."""
+    asked = (getattr(member, "wrapped", member) for member in backend.members)
+    return all(type(each).__module__.startswith("dnp_guard.") for each in asked)
+
+
+def _kind(error: BaseException) -> type[VlmError]:
+    """The nearest of this package's kinds of error."""
+    ours = (kind for kind in type(error).__mro__ if issubclass(kind, VlmError) and kind.__module__ == _ERRORS)
+    return next(ours, VlmError)
+
+
+_ERRORS = VlmError.__module__

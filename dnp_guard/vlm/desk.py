@@ -118,7 +118,7 @@ class Desk:
             VlmTimeout: no answer within the deadline.
             VlmBusy: an earlier call that outlived such a deadline has not returned yet, or too many questions wait.
             VlmBadAnswer: the answer has another shape, or holds something that is not a probability.
-            VlmError: anything else that the backend raised, its message kept and itself chained.
+            VlmError: anything else that the backend raised, itself chained; quoted where the message is this package's.
         """
         if not images or not questions:
             return Answers(((),) * len(images), 0.0)

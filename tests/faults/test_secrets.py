@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import traceback
+from concurrent.futures import CancelledError
 from contextlib import suppress
 
 import pytest
+from starlette.testclient import TestClient
 
 from dnp_guard.cli import checks
-from dnp_guard.errors import VlmError, VlmUnavailable
+from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
 from dnp_guard.vlm.remote.transport import KEY, Transport
+from tests.server.conftest import HERE, ask, begin, finish
 from tests.vlm import fault_server as faults
 
 AROUND = ["{}\n", "{}\r\n", "{} ", "\t{}", "{}\n\n"]
@@ -100,3 +105,44 @@ def test_nothing_that_a_server_says_is_quoted(server, caplog, reply):
         transport.post("/x", [BODY])
     transport.close()
     assert "hunter2" not in everything(raised.value) + caplog.text
+
+
+TERM = "a hidden star"
+POLICY = f"""
+format: 1
+name: sensitive
+queries: {{steps: [0.1], final: true}}
+categories:
+  - {{id: hidden, title: Hidden, definition: Hidden., look_for: [{TERM}], threshold: 0.5, action: block,
+     severity: critical, sensitive: true}}
+"""
+
+
+class Talkative:
+    """A backend that quotes what it was asked when it fails."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def ask(self, images, questions):
+        raise self.kind(f"cannot answer {questions}")
+
+
+class Odd(VlmBadAnswer):
+    """A backend's own kind of error."""
+
+
+@pytest.mark.parametrize("kind", [ValueError, VlmError, Odd, TimeoutError, SystemExit, CancelledError])
+def test_a_backend_that_quotes_the_question_is_quoted_in_no_record(tmp_path, caplog, kind):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    audit = (str(tmp_path / "audit.jsonl"), f"sqlite:{tmp_path / 'audit.sqlite'}")
+    app = create(Settings(policy=str(policy), vlm="", audit=audit), Talkative(kind))
+    with TestClient(app, base_url=HERE) as client:
+        session = begin(client).json()["session"]
+        answers = [ask(client, session, 3), finish(client, session)]
+    policy.unlink()
+    written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert answers[1].json()["images"][0]["decision"] == "failed_closed"
+    assert b"raised " + kind.__name__.encode() in written
+    assert TERM not in written.decode(errors="replace") + caplog.text + "".join(answer.text for answer in answers)

@@ -11,7 +11,7 @@ from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, Unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ class Outlet:
         spool: keeps what the sink does not take.
         failed: called with ``audit_sink`` for each record that the sink did not take, and with ``audit_dropped`` for
             each that could not be kept.
-        outage: makes the record that follows the first one missed.
+        outage: makes the record that follows the first one missed, or that stands for one that was lost, of a reason.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Outlet:
         sink: Sink,
         spool: Spool,
         failed: Callable[[str], None],
-        outage: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        outage: Callable[[Mapping[str, Any], str], Mapping[str, Any]],
     ) -> None:
         self.sink = sink
         self._spool = spool
@@ -121,7 +121,7 @@ class Outlet:
             _log.warning("an audit sink hangs, and %d events are unwritten", len(self._waiting) + len(self._spool))
             return
         try:
-            self._spool.drain(self.sink.write)
+            self._spool.drain(self._give)
         except Exception as error:  # noqa: BLE001 (a sink may raise anything)
             _log.warning("an audit sink was closed with %d events unwritten: %s", len(self._spool), _of(error))
         self._spool.leave()
@@ -166,12 +166,21 @@ class Outlet:
     def _write(self, record: Mapping[str, Any] | None) -> bool:
         try:
             if self._spool:
-                self._spool.drain(self.sink.write)
-            if record is not None:
-                self.sink.write(record)
+                self._spool.drain(self._give)
+            return record is None or self._give(record)
         except Exception as error:  # noqa: BLE001 (a sink may raise anything)
             if record is not None:
                 self._miss(record, error)
+            return False
+
+    def _give(self, record: Mapping[str, Any]) -> bool:
+        """Give a record to the sink; of one that it can never take, that it was lost, so that others can follow."""
+        try:
+            self.sink.write(record)
+        except Unwritable as error:
+            self._failed("audit_dropped")
+            _log.warning("an audit record of %r can never be written, and is left out: %s", record["event"], error)
+            self.sink.write(self._outage(record, "audit_dropped"))
             return False
         return True
 
@@ -180,7 +189,7 @@ class Outlet:
         missed = [record]
         if not self._spool:
             _log.warning("an audit sink failed, and its events wait for the next: %s", _of(error))
-            missed.append(self._outage(record))
+            missed.append(self._outage(record, "audit_sink"))
         for each in missed:
             if not self._spool.add(each):
                 self._failed("audit_dropped")

@@ -180,9 +180,9 @@ class Recorder:
         else:
             self.metrics.checkpoint(datetime.fromisoformat(written.time).timestamp())
 
-    def _outage(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def _outage(self, record: Mapping[str, Any], reason: str) -> dict[str, Any]:
         of = {key: record[key] for key in ("request", "policy") if key in record}
-        return GuardDegraded(reason="audit_sink").record(**{**self._common, **of})
+        return GuardDegraded(reason=reason).record(**{**self._common, **of})
 
 
 def _beside(folder: Path | None) -> Path:

@@ -74,7 +74,7 @@ class Spool:
         self._memory.popleft()
         return False
 
-    def drain(self, write: Callable[[Mapping[str, Any]], None]) -> None:
+    def drain(self, write: Callable[[Mapping[str, Any]], object]) -> None:
         """Give everything to a sink, in order.
 
         Args:
@@ -127,7 +127,7 @@ class _Kept:
         self.count += 1
         return True
 
-    def drain(self, write: Callable[[Mapping[str, Any]], None]) -> None:
+    def drain(self, write: Callable[[Mapping[str, Any]], object]) -> None:
         with self.path.open("rb") as file:
             file.seek(self.read)
             for line in file:
