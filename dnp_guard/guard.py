@@ -21,7 +21,7 @@ from dnp_guard.generation.query import Inquiry
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts.diffusers import late
-from dnp_guard.plugins import Plugins
+from dnp_guard.plugins import Plugins, several
 from dnp_guard.policy import Policy, as_store, load_policy
 from dnp_guard.policy.force import admission
 from dnp_guard.policy.force.rollout import Narrowing, Rollout
@@ -127,7 +127,7 @@ class Guard:
         self._leave = weakref.finalize(self, self.desk.close)
         self._leave.atexit = False
         self._tenant = tenant
-        sinks = [self._plugins.sink(each) for each in _several(audit)]
+        sinks = [self._plugins.sink(each) for each in several(audit)]
         log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
         self._redaction = Redaction(log, self.policy.audit.prompt)
         self._recorder = Recorder(
@@ -382,9 +382,3 @@ def _builtin() -> tuple[object, ...]:
     from dnp_guard.vlm import plugin as vlm  # noqa: PLC0415
 
     return diffusers, kdiffusion, vlm, audit
-
-
-def _several(audit: str | Path | Sink | Sequence[str | Path | Sink] | None) -> list[str | Path | Sink]:
-    if audit is None:
-        return []
-    return list(audit) if isinstance(audit, list | tuple) else [audit]  # type: ignore[list-item]

@@ -23,7 +23,7 @@ from dnp_guard.vlm.base import as_backend
 from dnp_guard.vlm.specs import offer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from dnp_guard.audit.write.sinks import Sink
     from dnp_guard.hosts.diffusers.families import Family
@@ -213,3 +213,10 @@ def _sha256(distribution: metadata.Distribution, module: str) -> str:
         if path.is_file()
     ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def several(audit: str | Path | Sink | Sequence[str | Path | Sink] | None) -> list[str | Path | Sink]:
+    """What ``Guard(audit=…)`` names, one by one."""
+    if audit is None:
+        return []
+    return list(audit) if isinstance(audit, list | tuple) else [audit]  # type: ignore[list-item]

@@ -11,13 +11,14 @@ import typer
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.policy import load_policy
-from dnp_guard.policy.compare.diff import Direction, changes
+from dnp_guard.policy.compare.change import Direction
+from dnp_guard.policy.compare.diff import changes
 from dnp_guard.policy.force import rollout
 from dnp_guard.policy.rehearsal.replay import replay
 
 if TYPE_CHECKING:
     from dnp_guard.policy import Policy
-    from dnp_guard.policy.compare.diff import Change
+    from dnp_guard.policy.compare.change import Change
     from dnp_guard.policy.rehearsal.replay import Replay
 
 _SHOWN = 50

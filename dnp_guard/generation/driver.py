@@ -193,7 +193,7 @@ class Driver:
             with self._account.overhead("preview"):
                 shown = self._shown(plan, pictures())
             if plan.step is not None and not self.session.waits:
-                self._late = plan, self._inquiry.desk.aside(lambda: self._inquiry.put(plan, shown))
+                self._late = plan, self._inquiry.aside(plan, shown)
                 return
             started = perf_counter()
             try:

@@ -13,6 +13,7 @@ from dnp_guard.policy.model.questions import allowed_questions, negation
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+    from concurrent.futures import Future
 
     from PIL.Image import Image
 
@@ -107,6 +108,10 @@ class Inquiry:
             answers.latency_ms,
             unexcused,
         )
+
+    def aside(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Future[Answer]:
+        """Ask as :meth:`put` does, beside what the caller goes on to do."""
+        return self.desk.aside(lambda: self.put(plan, pictures), turn=self.turn)
 
     def _waived(
         self, pictures: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float, *, final: bool

@@ -16,8 +16,7 @@ from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import Pictures
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
-from dnp_guard.policy import Policy, questions_per_image
-from dnp_guard.server import answers, pictures, state
+from dnp_guard.server import admission, answers, pictures, state
 from dnp_guard.server.problems import Problem
 from dnp_guard.server.sessions import Stored
 from dnp_guard.types import Outcome, Step
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.protocol import Finish, Open, Query
+    from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
     from dnp_guard.server.sessions import SessionStore
@@ -114,9 +114,7 @@ class Service:
         try:
             with guard.tightened(named, region=asked.region, surface=asked.surface):
                 policy = guard.policy
-                self._storable(policy)
-                self._affordable(policy, asked.images)
-                _steerable(policy)
+                admission.admit(policy, self._store, asked.images, self._limits)
                 driver = guard.start(request, policy)
         except RequestRefused as error:
             guard.settle()
@@ -258,22 +256,13 @@ class Service:
             wait = 60 - int(now % 60)
             raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
 
+    def check(self, policy: Policy) -> None:
+        """See that sessions under a policy may be kept where they would be; see :func:`admission.check`."""
+        admission.check(policy, self._store)
+
     def try_store(self) -> None:
         """Write to the store, for nobody in particular, and raise where it takes nothing."""
         self._store.count(_TRIAL, int(self._clock() // 60))
-
-    def check(self, policy: Policy) -> None:
-        """See that sessions under a policy may be kept where they would be.
-
-        Raises:
-            DnpGuardError: it has a sensitive category, and what is found of that may not be stored.
-        """
-        sensitive = [category.id for category in policy.categories if category.sensitive]
-        if sensitive and not self._store.private:
-            raise DnpGuardError(
-                f"policy {policy.name!r}: category {sensitive[0]!r} is sensitive, and nothing of it may be stored",
-                hint="Serve it with one worker and without --store.",
-            )
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[None]:
@@ -360,25 +349,5 @@ class Service:
             raise Problem("policy", f"The token is not for a policy named {name!r}.")
         return guard, stricter.get(name) if name is not None else None
 
-    def _storable(self, policy: Policy) -> None:
-        try:
-            self.check(policy)
-        except DnpGuardError as error:
-            _log.warning("%s", error)
-            raise Problem(
-                "unready", "The service may not keep sessions under this policy; its log says more."
-            ) from error
-
-    def _affordable(self, policy: Policy, images: int) -> None:
-        needed = images * questions_per_image(policy)
-        if needed > self._limits.questions:
-            raise Problem("refused", f"It may need {needed} questions; {self._limits.questions} a session are taken.")
-
     def _expiry(self) -> float:
         return self._clock() + self._limits.idle_s
-
-
-def _steerable(policy: Policy) -> None:
-    """See that a host can steer as the policy says: it is told one negative an image, and its scale."""
-    if policy.guidance.mask is not None and policy.mode != "shadow":
-        raise Problem("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

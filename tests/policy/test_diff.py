@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.policy.compare.diff import Direction, changes, milder
+from dnp_guard.policy.compare.change import Direction
+from dnp_guard.policy.compare.diff import changes, milder
 from tests.policies import bolt, policy, star
 
 

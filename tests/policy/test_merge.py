@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnp_guard.policy import strictest
-from dnp_guard.policy.compare.diff import Direction, changes
+from dnp_guard.policy.compare.change import Direction
+from dnp_guard.policy.compare.diff import changes
 from tests.policies import bolt, policy, star
 
 ACTIONS = ["monitor", "steer", "blur", "block"]

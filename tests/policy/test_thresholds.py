@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from dnp_guard.generation.judge import find
 from dnp_guard.policy import Policy, questions, strictest
-from dnp_guard.policy.compare.diff import Direction, changes
+from dnp_guard.policy.compare.change import Direction
+from dnp_guard.policy.compare.diff import changes
 from dnp_guard.policy.model.thresholds import StepRange, at, falls, lowest
 from dnp_guard.policy.rehearsal.rehearsed import answers, run
 from dnp_guard.types import Outcome

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.attach import guard_of
-from dnp_guard.hosts.diffusers.call import Call, host_of
+from dnp_guard.hosts.diffusers.call import Call
 from dnp_guard.hosts.diffusers.families import family_of
 from dnp_guard.hosts.diffusers.output import Output
+from dnp_guard.hosts.diffusers.request import host_of
 
 if TYPE_CHECKING:
     from dnp_guard.guard import Guard

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import wraps
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation.driver import View
@@ -23,6 +19,7 @@ from dnp_guard.hosts.diffusers.families.video import ONE_EACH
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.output import Output
 from dnp_guard.hosts.diffusers.prediction import predict
+from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
 from dnp_guard.hosts.diffusers.shown import covering, covering_latents
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
@@ -297,10 +294,10 @@ def guarded_call(
     wanted = bound.arguments
     family = family_of(pipe, guard.families)
     family.check(pipe, wanted)
-    prompts, negatives, images = _batch(wanted, one_each=type(pipe).__name__ in ONE_EACH)
+    prompts, negatives, images = batch_of(wanted, one_each=type(pipe).__name__ in ONE_EACH)
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         family.check_unconditional(wanted)
-    request = Request(images, host_of(pipe), prompts, _run(pipe, wanted), shows=FRAMES if family.video else 1)
+    request = Request(images, host_of(pipe), prompts, run_of(pipe, wanted), shows=FRAMES if family.video else 1)
     guarded = Call(guard, pipe, request, negatives, wanted)
     for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):
         if (own := kwargs.get(name)) is not None:
@@ -345,54 +342,3 @@ def _ends_early(pipe: Any, wanted: Mapping[str, Any]) -> bool:
     # Some pipelines do not keep the argument; where arguments are unknown, those that do are asked.
     end = wanted["denoising_end"] if "denoising_end" in wanted else getattr(pipe, "denoising_end", None)
     return isinstance(end, float) and 0 < end < 1
-
-
-def host_of(pipe: Any) -> dict[str, str]:
-    """``host{name, version, target}`` of the record."""
-    return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
-
-
-def _batch(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...], list[str] | None, int]:
-    """Prompts and negatives, one an image, and the number of images."""
-    prompt, embeds = _text(wanted.get("prompt")), wanted.get("prompt_embeds")
-    each = int(wanted.get("num_images_per_prompt") or wanted.get("num_videos_per_prompt") or 1)
-    each = 1 if one_each else each
-    texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    count = len(texts) if texts else (len(embeds) if embeds is not None else 0)
-    negative = _text(wanted.get("negative_prompt"))
-    if negative is None and wanted.get("negative_prompt_embeds") is not None:
-        negatives = None
-    else:
-        shared = [negative or ""] * count if negative is None or isinstance(negative, str) else list(negative)
-        negatives = [text for text in shared for _ in range(each)]
-    return tuple(text for text in texts for _ in range(each)), negatives, count * each
-
-
-def _text(prompt: Any) -> Any:
-    """A prompt, or one a video; that of a single video may change from frame to frame, by whose numbers it is then."""
-    return ", ".join(map(str, prompt.values())) if isinstance(prompt, dict) else prompt
-
-
-def _run(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    generator = wanted.get("generator")
-    generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
-    seeds = [each.initial_seed() for each in generators]
-    size = [wanted.get("height"), wanted.get("width")]
-    schedule = next((wanted[name] for name in ("timesteps", "sigmas") if wanted.get(name) is not None), None)
-    run = {
-        "seed": seeds[0] if len(seeds) == 1 else seeds or None,
-        "latents": _hash(wanted.get("latents")),
-        "scheduler": type(pipe.scheduler).__name__,
-        "steps": wanted.get("num_inference_steps") if schedule is None else len(schedule),
-        "guidance_scale": wanted.get("guidance_scale"),
-        "size": None if None in size else size,
-    }
-    return {key: value for key, value in run.items() if value is not None}
-
-
-def _hash(latents: Any) -> str | None:
-    """SHA-256, in hexadecimal, of latents that the call brought, as little-endian float32; None for none."""
-    if not isinstance(latents, torch.Tensor):
-        return None
-    values = latents.detach().to("cpu", torch.float32).contiguous().numpy()
-    return hashlib.sha256(values.astype("<f4", copy=False).tobytes()).hexdigest()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.policy.compare.change import Change, Direction
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls, in_words
@@ -17,36 +16,6 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.model.settings import CategoryQueries, Queries
-
-
-class Direction(StrEnum):
-    """Which way a change goes."""
-
-    STRICTER = "stricter"
-    MILDER = "milder"
-    UNCLEAR = "unclear"
-    """Only the model can tell, as where a question is worded anew."""
-    NEITHER = "neither"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference.
-
-    Attributes:
-        subject: the id of a category; empty for the policy as a whole.
-        key: what changes, as the policy language calls it.
-        sentence: what it means, for a person.
-        direction: which way it goes.
-    """
-
-    subject: str
-    key: str
-    sentence: str
-    direction: Direction
-
-    def __str__(self) -> str:
-        return f"{self.subject or 'policy'}: {self.sentence}"
 
 
 ON_FAILURE = ("open", "last", "closed")

@@ -20,7 +20,7 @@ from dnp_guard.policy.read.validate import validate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dnp_guard.policy.compare.diff import Change
+    from dnp_guard.policy.compare.change import Change
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.model.violation import Loc
     from dnp_guard.policy.read.document import Document

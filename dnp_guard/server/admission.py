@@ -1,0 +1,56 @@
+"""Which policies a session of the service may run under."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.policy import questions_per_image
+from dnp_guard.server.problems import Problem
+
+if TYPE_CHECKING:
+    from dnp_guard.policy import Policy
+    from dnp_guard.server.sessions import SessionStore
+    from dnp_guard.server.settings import Limits
+
+_log = logging.getLogger("dnp_guard.server")
+
+
+def check(policy: Policy, store: SessionStore) -> None:
+    """See that sessions under a policy may be kept where they would be.
+
+    Raises:
+        DnpGuardError: it has a sensitive category, and what is found of that may not be stored.
+    """
+    sensitive = [category.id for category in policy.categories if category.sensitive]
+    if sensitive and not store.private:
+        raise DnpGuardError(
+            f"policy {policy.name!r}: category {sensitive[0]!r} is sensitive, and nothing of it may be stored",
+            hint="Serve it with one worker and without --store.",
+        )
+
+
+def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> None:
+    """See that a session may run under a policy, and that its host can steer as the policy says.
+
+    Args:
+        policy: the policy in force for the session.
+        store: where the session would be kept.
+        images: drawn together.
+        limits: of the service.
+
+    Raises:
+        Problem: it may not.
+    """
+    try:
+        check(policy, store)
+    except DnpGuardError as error:
+        _log.warning("%s", error)
+        raise Problem("unready", "The service may not keep sessions under this policy; its log says more.") from error
+    needed = images * questions_per_image(policy)
+    if needed > limits.questions:
+        raise Problem("refused", f"It may need {needed} questions; {limits.questions} a session are taken.")
+    # A host is told one negative per image, and its scale.
+    if policy.guidance.mask is not None and policy.mode != "shadow":
+        raise Problem("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
