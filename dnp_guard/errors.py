@@ -172,8 +172,9 @@ def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
 
 
 def own(error: BaseException) -> bool:
-    """Whether an error was raised by this package's own code, so that its message quotes no stranger unread."""
+    """Whether an error is of this package's kinds and was raised by its code, so that it quotes no stranger unread."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "dnp_guard"
+    raised = type(error).__module__ if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return all(module.partition(".")[0] == "dnp_guard" for module in (type(error).__module__, raised))

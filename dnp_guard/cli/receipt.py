@@ -24,6 +24,11 @@ def verify(
     *,
     key: Annotated[str, typer.Option(help="The public key, in base64, or a file of it.")],
     image: Annotated[Path | None, typer.Option(help="The image that is to be delivered.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="The tenant that it has to be for.")] = None,
+    policy: Annotated[str | None, typer.Option(help="The policy, by name or digest, that it has to be under.")] = None,
+    unlooked: Annotated[
+        bool, typer.Option("--unlooked", help="Let pass finished images that nobody looked at.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that an image may be delivered. Exits 1 unless the receipt is signed, in time, of it, and says pass."""
@@ -31,7 +36,7 @@ def verify(
     claims: dict[str, Any] | None = None
     try:
         claims = receipts.read(text, _text(key))
-        problems = tuple(_objections(claims, image))
+        problems = tuple(_objections(claims, image, tenant, policy, unlooked=unlooked))
     except receipts.ReceiptRefused as error:
         problems = problems_of(error)
     if as_json:
@@ -63,7 +68,9 @@ def _text(given: str) -> str:
 _LONGEST_NAME = 255
 
 
-def _objections(claims: dict[str, Any], image: Path | None) -> list[Problem]:
+def _objections(
+    claims: dict[str, Any], image: Path | None, tenant: str | None, policy: str | None, *, unlooked: bool
+) -> list[Problem]:
     found = []
     if claims["exp"] <= time.time():
         found.append(
@@ -71,9 +78,25 @@ def _objections(claims: dict[str, Any], image: Path | None) -> list[Problem]:
         )
     if claims["action"] != "pass":
         found.append(_objection("withheld", f"it says {claims['action']}: {claims['decision']}"))
-    if image is not None and _digest(image) != claims["picture"]:
-        found.append(_objection("other-image", "it is for another image", str(image)))
+    if tenant is not None and claims.get("tenant") != tenant:
+        found.append(_objection("other-tenant", "it is for another tenant"))
+    if policy is not None and policy not in {claims["policy"]["name"], claims["policy"]["digest"]}:
+        found.append(_objection("other-policy", f"it is under policy {claims['policy']['name']}"))
+    if not claims.get("looked", True) and not unlooked:
+        found.append(_objection("not-looked-at", "nobody looked at the finished image"))
+    if image is not None:
+        found += _of_image(claims, image)
     return found
+
+
+def _of_image(claims: dict[str, Any], image: Path) -> list[Problem]:
+    from dnp_guard.vlm.picture import NotAsShown  # noqa: PLC0415 (needed with --image alone)
+
+    try:
+        same = _digest(image) == claims["picture"]
+    except NotAsShown as error:
+        return [_objection("not-as-shown", error.message, str(image))]
+    return [] if same else [_objection("other-image", "it is for another image", str(image))]
 
 
 def _objection(code: str, message: str, file: str = "") -> Problem:

@@ -15,6 +15,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
+from dnp_guard.errors import own
 from dnp_guard.generation import events, fields, judge, pacing
 from dnp_guard.generation.outcomes import enforces, outcome, report
 from dnp_guard.generation.plan import Plan, plan
@@ -213,7 +214,8 @@ class Session:
             error: the error.
             caused: whether the request itself caused it, which no policy lets pass.
         """
-        self.missed(fields.reason(error), step, str(error), caused=caused)
+        # The message of a stranger, such as a pipeline, may quote what was asked: it goes into no record.
+        self.missed(fields.reason(error), step, str(error) if own(error) else type(error).__name__, caused=caused)
 
     def missed(self, reason: str, step: Step | None, detail: str, *, caused: bool = False) -> None:
         """Note a miss, which a later answer clears; ``failmode`` decides what an uncleared one means.

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hosts.protocol import VERSION, Answer, Finish, Host, Open, Opened, Picture, Preview, Query, Run, Verdicts
 from dnp_guard.secret import plain
-from dnp_guard.vlm.picture import data_url
+from dnp_guard.vlm.picture import as_shown, data_url
 from dnp_guard.vlm.remote.transport import described
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ def _wait(response: httpx2.Response) -> float:
 
 def _png(image: Image) -> str:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG", compress_level=1)
+    as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 

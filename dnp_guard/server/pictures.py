@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from dnp_guard.server.problems import Problem
+from dnp_guard.vlm.picture import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _FORMATS = {"data:image/jpeg;base64": "JPEG", "data:image/png;base64": "PNG"}
 """Formats whose size is read before any pixel is decoded."""
+
+_THINNEST = 50
+"""How much longer than wide a picture may be: models refuse to look at thinner ones."""
 
 _UNREADABLE = (
     binascii.Error,
@@ -74,6 +78,8 @@ def _opened(sent: Picture, pixels: int) -> Image.Image:
     if opened.width * opened.height > pixels:
         size = f"{opened.width} × {opened.height}"
         raise Problem("picture", f"Image {sent.index} has {size} pixels; {pixels} are taken at most.", index=sent.index)
+    if max(opened.size) > _THINNEST * min(opened.size):
+        raise Problem("picture", f"Image {sent.index} is over {_THINNEST} times as long as wide.", index=sent.index)
     if _FORMATS[head] == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
         raise Problem("picture", f"Image {sent.index} has over {_MOST_SCANS} scans.", index=sent.index)
     return opened
@@ -82,7 +88,7 @@ def _opened(sent: Picture, pixels: int) -> Image.Image:
 def _decoded(index: int, opened: Image.Image) -> Image.Image:
     with _refusing(index), opened:
         opened.load()
-        return opened if opened.mode == "RGB" else opened.convert("RGB")
+        return as_shown(opened)
 
 
 @contextmanager
@@ -90,6 +96,8 @@ def _refusing(index: int) -> Iterator[None]:
     """Refuse a picture that is none, whatever is wrong with it."""
     try:
         yield
+    except NotAsShown as error:
+        raise Problem("picture", f"Image {index}: {error.message}.", index=index) from error
     except _UNREADABLE as error:
         raise Problem("picture", f"Image {index} cannot be decoded: {type(error).__name__}.", index=index) from error
 
@@ -99,7 +107,10 @@ def digest(picture: Image.Image) -> str:
 
     The bytes hashed are ``dnp-guard picture 1``, a zero byte, width and height as big-endian 32-bit numbers, and three
     bytes a pixel, row by row.
+
+    Raises:
+        NotAsShown: it is not shown as its pixels say.
     """
-    rgb = picture if picture.mode == "RGB" else picture.convert("RGB")
+    rgb = as_shown(picture)
     width, height = rgb.size
     return hashlib.sha256(_LABEL + width.to_bytes(4, "big") + height.to_bytes(4, "big") + rgb.tobytes()).hexdigest()

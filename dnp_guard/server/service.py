@@ -302,6 +302,8 @@ class Service:
         guard.settle()
         over = changed.status != "open"
         changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
+        if over:
+            changed = replace(changed, answers="{}")  # what was found goes with its session
         if not self._store.save(changed):
             self._live.pop(changed.id, None)
             raise Problem("busy", "Send it again.", wait=1)
@@ -333,6 +335,7 @@ class Service:
                 "policy": {"name": policy.name, "revision": policy.revision, "digest": kept.digest},
                 "decision": outcome,
                 "action": action,
+                "looked": any(query.step is None for query in live.report.images[index].queries),
             }
             receipt = self._issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), self._clock())
         return Verdict(index=index, decision=outcome, action=action, receipt=receipt, why=live.report.images[index].why)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
+_COLOURS = 3
 _STRICTEST = ("pass", "blur", "block")
 _MILDEST_FIRST = ("failed_open", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
@@ -108,6 +109,8 @@ class FinalLook:
     ) -> tuple[Any, str]:
         """Look, and withhold what may not pass."""
         nodes = [node for node in (guard, *guards.split(",")) if node]
+        if images.shape[-1] > _COLOURS:
+            images = images[..., :_COLOURS]  # transparency is not judged, and would show something else
         shown = host.pictures(images)
         _, item = host.executing() or ("", 0)
         runs = RUNS.settle(nodes, shown, made_of(graph, str(unique_id), "images"), item)

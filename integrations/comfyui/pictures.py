@@ -29,7 +29,16 @@ def preview_url(picture: Image.Image) -> str:
 def finished_urls(finished: Sequence[Image.Image]) -> list[str]:
     """Finished pictures as data URLs: without loss, as receipts need it, unless that is too much for one request."""
     pixels = sum(each.width * each.height for each in finished)
-    return [_url(each.convert("RGB"), "PNG" if pixels <= _LOSSLESS else "JPEG") for each in finished]
+    return [_url(opaque(each), "PNG" if pixels <= _LOSSLESS else "JPEG") for each in finished]
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """A picture as it is judged, and so delivered: without transparency, which would show something else."""
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    shown = picture.convert("RGB")
+    shown.info.pop("transparency", None)
+    return shown
 
 
 def _url(picture: Image.Image, form: str) -> str:
@@ -57,5 +66,5 @@ def blurred(picture: Image.Image) -> Image.Image:
 def acted(picture: Image.Image, action: str) -> Image.Image:
     """A picture as the final look's action leaves it; anything but ``pass`` and ``blur`` withholds it."""
     if action == "pass":
-        return picture
+        return opaque(picture)
     return blurred(picture) if action == "blur" else blank(picture)
