@@ -8,7 +8,7 @@ from PIL import Image
 
 from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
 from dnp_guard.testing import BackendContract
-from dnp_guard.vlm.remote.chat import ChatBackend, from_json, from_logprobs, from_text
+from dnp_guard.vlm.remote.chat import ChatBackend, Noise, from_json, from_logprobs, from_text
 from tests.vlm import fault_server as faults
 
 
@@ -98,10 +98,12 @@ def tops(**words):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ({"Yes": 0.3, " no": 0.1}, 0.75),
+        ({"Yes": 0.6, " no": 0.2}, 0.75),
+        ({"\u2581Yes": 0.9, "\u2581No": 0.09, "No": 0.001}, 0.9 / 0.991),
+        ({"\u0120yes": 0.5, "\u010ano": 0.25, '"No"': 0.25}, 0.5),
         ({"yes": 0.2, " Yes": 0.2, "YES": 0.2, "No": 0.2, "maybe": 0.2}, 0.75),
-        ({"yes": 0.4}, 1.0),
-        ({"no": 0.4, "nobody": 0.4}, 0.0),
+        ({"yes": 0.6}, 1.0),
+        ({"no": 0.6, "nobody": 0.4}, 0.0),
     ],
 )
 def test_every_spelling_of_the_two_words_counts(words, expected):
@@ -157,3 +159,57 @@ def test_a_fault_is_an_error_of_ours(server, backend, picture, name):
     with pytest.raises(VlmError) as raised:
         backend.ask([picture], ["a?"])
     assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "words", [{"<think>": 0.99, "yes": 1e-7, "no": 3e-7}, {"I": 0.99, "yes": 2e-6}, {"yes": 0.3, "no": 0.2}]
+)
+def test_probabilities_made_of_noise_are_no_answer(words):
+    with pytest.raises(Noise, match="of the probability"):
+        from_logprobs(tops(**words))
+
+
+def saying_first(**words):
+    return faults.replied(json.dumps({"choices": [tops(**words) | {"message": {"content": "I think"}}]}).encode())
+
+
+def test_a_thinking_model_is_asked_without_thinking_where_the_server_allows_it(server, picture):
+    thinking, answering = saying_first(**{"<think>": 0.99, "yes": 1e-7, "no": 3e-7}), saying_first(yes=0.9, no=0.1)
+    server.fault = only_when("chat_template_kwargs", answering, thinking)
+    backend = ChatBackend("m", [server.url])
+    assert (backend.mode, backend.ask([picture], ["a?"])[0][0]) == ("logprobs", pytest.approx(0.9))
+    assert json.loads(server.requests[-1])["chat_template_kwargs"] == {"enable_thinking": False}
+    backend.close()
+
+
+def test_a_thinking_model_that_cannot_do_without_is_refused_with_what_to_set(server):
+    server.fault = saying_first(**{"<think>": 0.99, "yes": 1e-7, "no": 3e-7})
+    with pytest.raises(VlmUnavailable, match="4e-07 of the probability") as raised:
+        ChatBackend("m", [server.url])
+    assert "enable_thinking: false" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"error": {"message": "top_logprobs must be at most 5\x1b[2J", "type": "invalid"}},
+        {"error": "top_logprobs must be at most 5[2J"},
+        {"message": "top_logprobs must be at most 5[2J"},
+    ],
+)
+def test_why_a_server_refuses_the_trial_is_told_in_its_words(server, document):
+    content = json.dumps(document).encode()
+    head = b"HTTP/1.1 400 Bad\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content)
+    server.fault = lambda _, connection, __: connection.sendall(head + content)
+    with pytest.raises(VlmUnavailable, match=r'HTTP 400 Bad Request: "top_logprobs must be at most 5\[2J"'):
+        ChatBackend("m", [server.url])
+
+
+def test_a_server_that_quotes_the_key_is_not_quoted(server, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_VLM_KEY", "hunter2")
+    content = b'{"error": {"message": "Incorrect API key: hunter2"}}'
+    head = b"HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content)
+    server.fault = lambda _, connection, __: connection.sendall(head + content)
+    with pytest.raises(VlmUnavailable, match="HTTP 401 Unauthorized") as raised:
+        ChatBackend("m", [server.url])
+    assert "hunter2" not in str(raised.value)

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+_MOST = 0.5
+"""What part of the probability has to be on the two answers, so that their ratio is not made of noise."""
+
+_PIECE = "\u2581\u0120\u010a"
+"""What tokenizers write for white space before a word."""
+
+_UNTHINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+"""Has vLLM, SGLang and their like ask a thinking model for its answer at once."""
+
 Mode = Literal["logprobs", "structured", "text"]
 
 INSTRUCTION = "Answer with yes or no."
@@ -67,11 +76,14 @@ class ChatBackend(RemoteBackend):
     def __init__(self, model: str, urls: Sequence[str], *, instruction: str = INSTRUCTION, **options: Any) -> None:
         super().__init__(model, urls, **options)
         self._instruction = instruction
+        self._more: dict[str, Any] = {}
         try:
             self.mode = self._trial()
         except VlmError as error:
             self.close()
-            raise VlmUnavailable(f"{model}: {error.message}", hint=error.hint) from error
+            # Only the trial was asked, so its refusal quotes no question of a policy.
+            said = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
+            raise VlmUnavailable(f"{model}: {error.message}{said}", hint=error.hint) from error
         self.answers = "probabilities" if self.mode == "logprobs" else "text"
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
@@ -90,7 +102,11 @@ class ChatBackend(RemoteBackend):
             {"type": "image_url", "image_url": {"url": picture}},
             {"type": "text", "text": f"{question} {self._instruction}".rstrip()},
         ]
-        return {"model": self.name, "messages": [{"role": "user", "content": content}], "temperature": 0} | _ASKED[mode]
+        return (
+            {"model": self.name, "messages": [{"role": "user", "content": content}], "temperature": 0}
+            | _ASKED[mode]
+            | self._more
+        )
 
     def _read(self, answer: Any, mode: Mode) -> float:
         said = answer.get("system_fingerprint") or answer.get("model") if isinstance(answer, dict) else None
@@ -101,34 +117,43 @@ class ChatBackend(RemoteBackend):
     def _trial(self) -> Mode:
         picture = [data_url(trial_picture())]
         problem: VlmError | None = None
-        for mode in _ASKED:
+        ways: list[tuple[Mode, dict[str, Any]]] = [("logprobs", {}), ("logprobs", _UNTHINKING)]
+        for mode, more in [*ways, ("structured", {}), ("text", {})]:
+            if more and not isinstance(problem, Noise):
+                continue
+            self._more = more
             try:
                 self._ask(picture, [TRIAL_QUESTION], mode)
             except (VlmBadAnswer, Refused) as error:
-                problem = error
+                problem = problem if isinstance(problem, Noise | Refused) else error
             else:
                 return mode
         raise problem or VlmBadAnswer("no answer at all")
+
+
+class Noise(VlmBadAnswer):
+    """The model would rather say something else than one of the two answers."""
 
 
 def from_logprobs(choice: Any) -> float:
     """Probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of a choice.
 
     Raises:
-        VlmBadAnswer: there are no log probabilities, or neither word is among them.
+        VlmBadAnswer: there are no log probabilities.
+        Noise: most of the probability is on other words.
     """
     tops = member(choice, list, "logprobs", "content", 0, "top_logprobs")
     found = {"yes": 0.0, "no": 0.0}
     for top in tops:
-        word = member(top, str, "token").strip().lower()
+        word = member(top, str, "token").lstrip(_PIECE).strip(_AROUND).lower()
         value = top.get("logprob")
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value) or value > _ROUNDING:
             raise VlmBadAnswer("logprob is not a log probability", hint=_HINT)
         if word in found:
             found[word] += math.exp(value)
     total = sum(found.values())
-    if total <= 0:
-        raise VlmBadAnswer('neither "yes" nor "no" is among the likeliest answers', hint=_HINT)
+    if total <= _MOST:
+        raise Noise(f'"yes" and "no" have {total:.2g} of the probability, and other words the rest', hint=_NOISY)
     return found["yes"] / total
 
 
@@ -161,3 +186,9 @@ def from_text(choice: Any) -> float:
 _ROUNDING = 1e-6
 _READ = {"logprobs": from_logprobs, "structured": from_json, "text": from_text}
 _HINT = "Use a model that follows instructions, or a typed-decision endpoint."
+
+_AROUND = " \t\r\n\"'*.,"
+_NOISY = (
+    'The model thinks before it answers, or does not follow "Answer with yes or no.": serve it without thinking '
+    "(enable_thinking: false in its chat template), or use an instruction-tuned one."
+)

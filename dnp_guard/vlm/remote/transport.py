@@ -42,6 +42,7 @@ MAX_BYTES = 1 << 20
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which another try may succeed."""
 _BAD_REQUEST = 400
+_LONGEST_SAID = 200
 _TICK = 0.05
 """How early a clock may ring, in seconds."""
 
@@ -51,11 +52,13 @@ class Refused(VlmError):
 
     Attributes:
         status: of HTTP.
+        said: why, in the server's words: printable ASCII, a line of it, and never the key. Not in the message, because
+            a server may quote what it was asked.
     """
 
-    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+    def __init__(self, message: str, *, status: int, hint: str = "", said: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.status = status
+        self.status, self.said = status, said
 
 
 class _Again(Exception):
@@ -268,6 +271,7 @@ class Transport:
             raise Refused(
                 f"{url}: {_spoken(status)}",
                 status=status,
+                said=_said(bytes(body)),
                 hint=f"Check the model's name and the key in {KEY}, and that the server takes images.",
             )
         if not response.is_success:
@@ -303,6 +307,20 @@ def described(error: Exception) -> str:
     """
     system = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | OSError)
     return f"{type(error).__name__}: {error}".removesuffix(": ") if system else type(error).__name__
+
+
+def _said(body: bytes) -> str:
+    """The message of an error document, as OpenAI's and its like are; empty where there is none that can be shown."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    for key in ("error", "message"):
+        document = document.get(key, document) if isinstance(document, dict) else document
+    key = os.environ.get(KEY, "").strip()
+    if not isinstance(document, str) or (key and key in document):
+        return ""
+    return "".join(sign for sign in document[:_LONGEST_SAID] if sign.isascii() and sign.isprintable())
 
 
 def _spoken(status: int) -> str:
