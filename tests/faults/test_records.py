@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from asyncio import CancelledError
 
 import pytest
 
@@ -108,3 +109,30 @@ def test_a_repeated_step_is_answered_the_same_among_the_last_eight(serve):
     answers = [ask(client, session, step).json() for step in range(20)]
     assert [ask(client, session, step).json() for step in range(12, 20)] == answers[12:]
     assert ask(client, session, 11).status_code == 409
+
+
+class Raising:
+    """A sink that raises once, and holds what it is given afterwards."""
+
+    def __init__(self, error):
+        self.error, self.held = error, []
+
+    def write(self, record):
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        self.held.append(record["step"] if "step" in record else record["reason"])
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(1), CancelledError(), KeyboardInterrupt(), BaseException("panic")], ids=repr
+)
+def test_nothing_that_a_sink_raises_ends_the_thread_that_writes(error):
+    counted, sink = [], Raising(error)
+    outlet = Outlet(sink, Spool(None, "s"), counted.append, lambda _, reason: build("degraded", reason=reason))
+    held = [outlet.wait(outlet.put(build("query", step=step)), 30) for step in (1, 2)]
+    outlet.close(30)
+    assert (held, counted, sink.held) == ([False, True], ["audit_sink"], [1, "audit_sink", 2])

@@ -168,7 +168,7 @@ class Outlet:
             if self._spool:
                 self._spool.drain(self._give)
             return record is None or self._give(record)
-        except Exception as error:  # noqa: BLE001 (a sink may raise anything)
+        except BaseException as error:  # noqa: BLE001 (a sink may raise anything, and the thread must live on)
             if record is not None:
                 self._miss(record, error)
             return False
@@ -184,7 +184,7 @@ class Outlet:
             return False
         return True
 
-    def _miss(self, record: Mapping[str, Any], error: Exception) -> None:
+    def _miss(self, record: Mapping[str, Any], error: BaseException) -> None:
         self._failed("audit_sink")
         missed = [record]
         if not self._spool:
@@ -195,7 +195,7 @@ class Outlet:
                 self._failed("audit_dropped")
 
 
-def _of(error: Exception) -> str:
+def _of(error: BaseException) -> str:
     return error.message if isinstance(error, DnpGuardError) else str(error)
 
 
