@@ -8,6 +8,7 @@ import traceback
 import warnings
 from dataclasses import asdict
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -56,6 +57,11 @@ def main() -> None:
     """Run ``dnp-guard`` and exit."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of libraries, about how they are called; they hide the one line that counts
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="replace"
+            )  # a terminal's encoding may lack a sign, and ? is better than no answer
     try:
         code = run(sys.argv[1:])
     except BrokenPipeError:

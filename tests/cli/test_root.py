@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -162,3 +163,12 @@ def test_a_reader_that_leaves_the_pipe_causes_no_traceback(arguments):
         running.stdout.close()
         assert "Error" not in running.stderr.read()
         assert running.wait() == 1
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii"])
+@pytest.mark.parametrize("args", [["--help"], ["policy", "check", "none\u2014\u5f62.yaml"], ["policy", "schema"]])
+def test_a_terminal_that_lacks_a_sign_is_answered(encoding, args):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "dnp_guard", *args], env=environment, capture_output=True, check=False)
+    assert b"UnicodeEncodeError" not in done.stdout + done.stderr
+    assert done.returncode in {0, 2}
