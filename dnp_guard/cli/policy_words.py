@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dnp_guard.policy.model.settings import Guidance, Queries
+    from dnp_guard.policy.model.sections import Guidance, Queries
 
 _STRENGTHS = {
     "constant": "throughout",

@@ -11,7 +11,7 @@ import typer
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.policy import parse_policy, schema, schema_of_tests
-from dnp_guard.policy.model.fields import IDENTIFIER, IN_WORDS
+from dnp_guard.policy.model.scalars import IDENTIFIER, IN_WORDS
 from dnp_guard.policy.read.loading import read_file
 from dnp_guard.policy.read.migrate import FORMAT, migrate
 from dnp_guard.policy.read.starter import starter

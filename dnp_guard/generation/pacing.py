@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dnp_guard.policy import Policy
-    from dnp_guard.policy.model.settings import Queries
+    from dnp_guard.policy.model.sections import Queries
     from dnp_guard.types import Step
 
 Reason = Literal["similar", "quiet", "unlikely", "budget_ms", "in_flight"]

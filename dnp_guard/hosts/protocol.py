@@ -80,7 +80,7 @@ class Picture(_Message):
     data: str = Field(description="data:image/jpeg;base64,… or data:image/png;base64,…")
 
 
-class Preview(Picture):
+class PreviewPicture(Picture):
     """The prediction of one image."""
 
     similarity: Annotated[float, Field(ge=-1, le=1)] | None = Field(
@@ -96,7 +96,7 @@ class Query(_Message):
         default=None, description="Part of the run that is done; needed where the steps are unknown."
     )
     sigma: Finite | None = None
-    images: list[Preview] = Field(max_length=1000)
+    images: list[PreviewPicture] = Field(max_length=1000)
     effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
 
 
@@ -139,7 +139,7 @@ class Verdicts(_Message):
     images: list[Verdict]
 
 
-class Problem(BaseModel):
+class ProblemDocument(BaseModel):
     """An error, as RFC 9457 has it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -25,7 +25,19 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.hosts.protocol import VERSION, Answer, Finish, Host, Open, Opened, Picture, Preview, Query, Run, Verdicts
+from dnp_guard.hosts.protocol import (
+    VERSION,
+    Answer,
+    Finish,
+    Host,
+    Open,
+    Opened,
+    Picture,
+    PreviewPicture,
+    Query,
+    Run,
+    Verdicts,
+)
 from dnp_guard.secret import plain
 from dnp_guard.vlm.picture import as_shown, data_url
 from dnp_guard.vlm.remote.transport import described
@@ -261,7 +273,7 @@ class RemoteSession:
         if progress is None and self._steps:
             progress = min(step / self._steps, 1.0)
         shown = [
-            Preview(index=index, data=data_url(picture), similarity=similarity[index] if similarity else None)
+            PreviewPicture(index=index, data=data_url(picture), similarity=similarity[index] if similarity else None)
             for index, picture in enumerate(pictures)
         ]
         asked = Query(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)

@@ -12,7 +12,7 @@ from dnp_guard.policy.model.questions import (
     questions_per_look,
 )
 from dnp_guard.policy.model.scope import Excepted, Floor, PolicyException, Select
-from dnp_guard.policy.model.settings import Audit, CategoryQueries, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.model.sections import Audit, CategoryQueries, Guidance, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.policy.read.loading import load_policy, parse_policy, shipped
 from dnp_guard.policy.read.schema import schema, schema_of_tests
 from dnp_guard.policy.read.testfile import Case, Expect, PolicyTests, Steering, TestFile, load_tests

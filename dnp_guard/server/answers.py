@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.generation.driver import Driver
-    from dnp_guard.hosts.protocol import Preview
+    from dnp_guard.hosts.protocol import PreviewPicture
     from dnp_guard.types import GuidanceMode, Negative
 
 
@@ -103,7 +103,7 @@ def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
     return "blur" if outcome is Outcome.BLURRED else "pass"
 
 
-def similarities(sent: Sequence[Preview]) -> list[float]:
+def similarities(sent: Sequence[PreviewPicture]) -> list[float]:
     """What the host measured; nothing where it did not measure all."""
     found = [each.similarity for each in sent]
     return [value for value in found if value is not None] if None not in found else []

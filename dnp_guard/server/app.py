@@ -24,8 +24,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from dnp_guard._version import __version__
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.hosts.protocol import Answer, Finish, Open, Opened, Query, Verdicts
-from dnp_guard.hosts.protocol import Problem as ProblemDocument
+from dnp_guard.hosts.protocol import Answer, Finish, Open, Opened, ProblemDocument, Query, Verdicts
 from dnp_guard.server import problems
 from dnp_guard.server.gate import Gate
 from dnp_guard.server.guards import Guards

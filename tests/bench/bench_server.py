@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx2
 from PIL import Image, ImageFilter
 
-from dnp_guard.hosts.protocol import Host, Open, Preview, Query
+from dnp_guard.hosts.protocol import Host, Open, PreviewPicture, Query
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from dnp_guard.server.tokens import ANYONE
@@ -152,7 +152,7 @@ def processor_time(sessions: int, side: int) -> str:
         ).state.service
         asked = Open(protocol=1, host=Host(name="bench"), steps=STEPS, images=1)
         begun = [service.open(ANYONE, asked) for _ in range(sessions)]
-        shown = [Preview(index=0, data=preview(side))]
+        shown = [PreviewPicture(index=0, data=preview(side))]
         for step in begun[0].due or ():
             for each in begun:
                 before = time.process_time()

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from dnp_guard.cli import run
-from dnp_guard.policy.model.settings import Guidance
+from dnp_guard.policy.model.sections import Guidance
 from tests.hosts.a1111_host import EXTENSION, SAMPLERS, Component, Host, Processing, Script
 from tests.policies import star
 

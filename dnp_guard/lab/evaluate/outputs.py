@@ -55,7 +55,7 @@ class Written:
 def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
     """What has to be the same for a run to go on: everything that its rows depend on."""
     from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415
-    from dnp_guard.vlm.local.checkpoint import weights_digest  # noqa: PLC0415
+    from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415
 
     return {
         "version": __version__,

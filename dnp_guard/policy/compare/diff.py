@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.settings import CategoryQueries, Queries
+    from dnp_guard.policy.model.sections import CategoryQueries, Queries
 
 
 ON_FAILURE = ("open", "last", "closed")

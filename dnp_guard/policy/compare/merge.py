@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dnp_guard.policy.model.category import Category
-    from dnp_guard.policy.model.settings import Guidance, Queries
+    from dnp_guard.policy.model.sections import Guidance, Queries
 
 _PRIVACY = ("plain", "redacted", "hmac", "none")
 _PREVIEWS = ("allow", "blur", "withhold")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dnp_guard.policy.model.fields import PolicyModel, Text
+from dnp_guard.policy.model.scalars import PolicyModel, Text
 
 
 class Calibrated(PolicyModel):

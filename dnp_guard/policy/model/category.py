@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from dnp_guard.policy.model.calibration import Calibration  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.excuses import Excuses  # noqa: TC001 (pydantic reads it when it runs)
-from dnp_guard.policy.model.fields import Flag, Identifier, PolicyModel, Probability, Scale, Text
 from dnp_guard.policy.model.placeholders import placeholders, render
-from dnp_guard.policy.model.settings import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
+from dnp_guard.policy.model.scalars import Flag, Identifier, PolicyModel, Probability, Scale, Text
+from dnp_guard.policy.model.sections import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.thresholds import StepRange, Threshold
 from dnp_guard.types import Action
 

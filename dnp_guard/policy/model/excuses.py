@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
 
-from dnp_guard.policy.model.fields import Text
+from dnp_guard.policy.model.scalars import Text
 
 MAX_CASES = 200
 

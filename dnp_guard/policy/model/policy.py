@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 from dnp_guard.canonical import canonical
 from dnp_guard.policy.model import rules
 from dnp_guard.policy.model.category import Category, Rule
-from dnp_guard.policy.model.fields import Identifier, Line, PolicyModel, Text
+from dnp_guard.policy.model.scalars import Identifier, Line, PolicyModel, Text
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
-from dnp_guard.policy.model.settings import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.model.sections import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
 

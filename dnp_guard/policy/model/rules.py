@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category, Rule
     from dnp_guard.policy.model.scope import Floor, PolicyException
-    from dnp_guard.policy.model.settings import CategoryQueries, Guidance, Queries, QuestionTemplate
+    from dnp_guard.policy.model.sections import CategoryQueries, Guidance, Queries, QuestionTemplate
 
 
 def unknown_categories(

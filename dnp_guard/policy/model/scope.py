@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from dnp_guard.policy.model.category import AnyAction, FinalAction  # noqa: TC001 (pydantic reads them when it runs)
-from dnp_guard.policy.model.fields import Identifier, PolicyModel, Probability, Text
+from dnp_guard.policy.model.scalars import Identifier, PolicyModel, Probability, Text
 
 
 def _utc(value: Any) -> datetime:

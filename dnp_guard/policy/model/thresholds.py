@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from dnp_guard.policy.model.fields import PolicyModel, Probability
+from dnp_guard.policy.model.scalars import PolicyModel, Probability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dnp_guard.errors import did_you_mean
-from dnp_guard.policy.model.fields import Probability, Text
+from dnp_guard.policy.model.scalars import Probability, Text
 from dnp_guard.policy.model.thresholds import StepRange, joined
 
 if TYPE_CHECKING:

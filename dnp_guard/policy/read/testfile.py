@@ -11,7 +11,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from dnp_guard.errors import PolicyError, did_you_mean
-from dnp_guard.policy.model.fields import Identifier, PolicyModel, Scale, Text
+from dnp_guard.policy.model.scalars import Identifier, PolicyModel, Scale, Text
 from dnp_guard.policy.read.loading import load, read_file
 from dnp_guard.policy.read.scan import scan
 from dnp_guard.policy.read.validate import read_as

@@ -18,11 +18,11 @@ from transformers import (
 
 from dnp_guard.errors import VlmUnavailable
 from dnp_guard.vlm.base import Backend
-from dnp_guard.vlm.local import checkpoint
-from dnp_guard.vlm.local.checkpoint import first_line
+from dnp_guard.vlm.local import weights
 from dnp_guard.vlm.local.forms import PLAIN
 from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
 from dnp_guard.vlm.local.once import SeenOnce
+from dnp_guard.vlm.local.weights import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-    from dnp_guard.vlm.local.checkpoint import Checkpoint
     from dnp_guard.vlm.local.forms import Form
+    from dnp_guard.vlm.local.weights import Weights
 
 _TRIAL = ("Is this a picture?", "Is there a red circle in this image? (A circle that is red.)")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
@@ -89,7 +89,7 @@ class TransformersBackend(Backend):
                 network = network.to(device=device, dtype=dtype)
             found = None
         else:
-            found = checkpoint.find(model, revision=revision, allow_download=allow_download)
+            found = weights.find(model, revision=revision, allow_download=allow_download)
             network, processor = _load(found, torch.device(device) if device is not None else _best_device(), dtype)
         network, processor = _unwrapped(network, processor)
         config = network.config
@@ -154,7 +154,7 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
+def _load(found: Weights, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     try:
         processor = AutoProcessor.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
@@ -184,7 +184,7 @@ def _load(found: Checkpoint, device: torch.device, dtype: torch.dtype | None) ->
     return network.to(device), processor
 
 
-def _class(found: Checkpoint) -> Any:
+def _class(found: Weights) -> Any:
     """ShieldGemma 2 is filed under image classification, and answers like the others."""
     kind = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False).model_type
     return ShieldGemma2ForImageClassification if kind == "shieldgemma2" else AutoModelForImageTextToText

@@ -26,7 +26,7 @@ from dnp_guard.secret import plain
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.remote.address import Address, address
 from dnp_guard.vlm.remote.breaker import Breaker
-from dnp_guard.vlm.remote.loop import Loop
+from dnp_guard.vlm.remote.connections import Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

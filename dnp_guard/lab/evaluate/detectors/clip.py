@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate.detectors.base import Detection
-from dnp_guard.vlm.local import checkpoint
+from dnp_guard.vlm.local import weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.policy import Policy
-    from dnp_guard.vlm.local.checkpoint import Checkpoint
+    from dnp_guard.vlm.local.weights import Weights
 
 _SHOWS, _PLAIN = "a picture of {}", "a picture"
 Q16_PROMPTS = "q16.safetensors"
@@ -38,7 +38,7 @@ class Clip:
 
     model: Any
     processor: Any
-    found: Checkpoint
+    found: Weights
 
     @torch.no_grad()
     def images(self, images: Sequence[Image]) -> Tensor:
@@ -73,13 +73,13 @@ def load_clip(name: str) -> Clip:
     """
     from transformers import AutoProcessor, CLIPModel  # noqa: PLC0415 (takes a second)
 
-    found = checkpoint.find(name)
+    found = weights.find(name)
     try:
         model = CLIPModel.from_pretrained(found.folder, use_safetensors=True).eval()
         processor = AutoProcessor.from_pretrained(found.folder)
     except (OSError, ValueError) as error:
         raise DnpGuardError(
-            f"{name}: no CLIP model could be loaded: {checkpoint.first_line(error)}",
+            f"{name}: no CLIP model could be loaded: {weights.first_line(error)}",
             hint="Name a folder with a CLIPModel in safetensors and its processor, or an id in the hub's cache.",
         ) from error
     return Clip(model, processor, found)

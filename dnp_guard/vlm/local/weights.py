@@ -15,7 +15,7 @@ _UNWANTED = ["original/*", "consolidated*"]
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Weights:
     """A folder of model files.
 
     Attributes:
@@ -29,7 +29,7 @@ class Checkpoint:
     revision: str
 
 
-def find(model: str | Path, *, revision: str | None = None, allow_download: bool = False) -> Checkpoint:
+def find(model: str | Path, *, revision: str | None = None, allow_download: bool = False) -> Weights:
     """Find a folder, or a hub id in the cache.
 
     Args:
@@ -43,7 +43,7 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
     path = Path(model).expanduser()
     if path.is_dir():
         _require_safetensors(path, str(model))
-        return Checkpoint(path, str(model), _pinned(path, str(model), revision))
+        return Weights(path, str(model), _pinned(path, str(model), revision))
     if isinstance(model, Path) or not _is_hub_id(model):
         raise VlmUnavailable(
             f"{model}: {'not a folder' if path.exists() else 'no such folder'}",
@@ -51,7 +51,7 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
         )
     snapshot = _snapshot(model, revision, allow_download=allow_download)
     _require_safetensors(snapshot, model)
-    return Checkpoint(snapshot, model, snapshot.name)
+    return Weights(snapshot, model, snapshot.name)
 
 
 def weights_digest(folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from dnp_guard.policy.model.fields import (
+from dnp_guard.policy.model.scalars import (
     Address,
     Count,
     Factor,
