@@ -24,7 +24,7 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
         "title": "Star",
         "definition": "Star",
         "look_for": (),
-        "allowed": (),
+        "allowed": [],
         "negative": ("star",),
         "threshold": 0.5,
         "allowed_threshold": 0.8,
