@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from dnp_guard.audit import previews, spool_folder
-from dnp_guard.audit.events import GuardDegraded, Overridden, PolicyLoaded, PolicyRejected
+from dnp_guard.audit.events import (
+    ExceptionEnded,
+    ExceptionStarted,
+    GuardDegraded,
+    Overridden,
+    PolicyLoaded,
+    PolicyRejected,
+)
 from dnp_guard.audit.redact import Redaction
 from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused
@@ -44,7 +52,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.driver import Steering
     from dnp_guard.generation.state import Request, State
     from dnp_guard.hosts.diffusers.families import Family
-    from dnp_guard.policy import Store
+    from dnp_guard.policy import PolicyException, Store
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Asked, Backend
@@ -103,7 +111,7 @@ class Guard:
         probe: str | Path | None = None,
     ) -> None:
         store = as_store(policy)  # first: it costs nothing, and says at once where a policy is wrong
-        self.metrics = Metrics(registry)
+        self.metrics = Metrics(registry, tenant=tenant)
         named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
         self._plugins = Plugins(_builtin(), named, lambda *_: self.metrics.degraded("plugin_error"))
         backend = self._plugins.backend(vlm)
@@ -145,6 +153,8 @@ class Guard:
         )
         self.preview_vae = preview_vae
         self._watch: Watch | None = None
+        self._excepted: tuple[PolicyException, ...] = ()
+        self._turning = Lock()
         self._plugins.on_error = self._plugin_failed
         loaded = [str(plugin) for plugin in self._plugins.third_party]
         self._in_force(f"plugins: {', '.join(loaded)}" if loaded else None)
@@ -212,6 +222,22 @@ class Guard:
             self._in_force()
         return changed
 
+    def turn(self) -> None:
+        """Record the exceptions that have come in force or ended since the last call; each generation calls it."""
+        with self._turning:
+            before, self._excepted = self._excepted, self._rollout.selected().exceptions
+            ended = [exception for exception in before if exception not in self._excepted]
+            started = [exception for exception in self._excepted if exception not in before]
+            if ended or started:
+                self._show(self._rollout.current())
+        policy = fields.policy(self.policy)
+        for exception in ended:
+            told = fields.exception(exception)
+            self.noted(ExceptionEnded(policy=policy, exception=told, reason=exception.reason))
+        for exception in started:
+            told = fields.exception(exception)
+            self.noted(ExceptionStarted(policy=policy, exception=told, reason=exception.reason))
+
     def watch(self, every: float = 2.0) -> None:
         """Reload the policy when its file or folder changes, until the guard is closed.
 
@@ -226,7 +252,7 @@ class Guard:
                 "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
             )
         if self._watch is None:
-            self._watch = Watch(self._rollout.path, self.reload, every, lambda: self._rollout.store.inputs)
+            self._watch = Watch(self._rollout.path, self.reload, every, lambda: self._rollout.store.inputs, self.turn)
             self._watch.start()
 
     @property
@@ -292,9 +318,11 @@ class Guard:
         """
         policy = policy or self.policy
         if state is None:
+            self.turn()
             policy, changed = self._override.applied(policy)
             if changed:
                 self.noted(Overridden(reason=changed))
+            self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode, narrowed=True)
         session = Session(policy, request, state, Tightening(self._plugins, policy))
         account = Account(session.state.id, policy, self._recorder, self._plugins, request.images)
         driver = Driver(session, Inquiry(policy, self.desk, account.span, self._tenant), account, steering)
@@ -361,12 +389,16 @@ class Guard:
     def _in_force(self, reason: str | None = None) -> None:
         """Tell which policy is in force, and which categories in shadow were measured on another model."""
         policy, info = self.policy, self.desk.info
-        self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
+        self._show(policy)
         self.noted(PolicyLoaded(policy=fields.policy(policy), loaded=self._rollout.origin, reason=reason))
         for category in admission.measured_on_another(policy, info.name, info.revision):
             self.metrics.degraded("vlm_uncalibrated")
             reason = f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}"
             self.noted(GuardDegraded(reason=reason))
+        self.turn()
+
+    def _show(self, policy: Policy) -> None:
+        self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
 
     def _plugin_failed(self, plugin: str, hook: str, error: Exception) -> None:
         self.metrics.degraded("plugin_error")

@@ -117,6 +117,16 @@ class PreviewFields(TypedDict):
     sha256: _Hash
 
 
+class ExceptionFields(TypedDict, total=False):
+    """``exception{…}``."""
+
+    category: Required[str]
+    set: Required[Annotated[Mapping[str, Any], Json({"type": "object"})]]
+    until: Required[str]
+    approved_by: Required[str]
+    tenant: str
+
+
 class CheckpointFields(TypedDict):
     """``checkpoint{…}``."""
 
@@ -197,6 +207,33 @@ class PolicyRejected(Event):
     """A policy was not put in force; the one before stays."""
 
     name: ClassVar = "policy.rejected"
+    reason: _Reason
+
+
+_Exception = Annotated[
+    object,  # a mapping
+    ExceptionFields,
+    "What is set otherwise for a while, until when, and who approved it; `tenant`: for that one alone.",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExceptionStarted(Event):
+    """An exception of the policy is in force from here on; `reason` is why it was made."""
+
+    name: ClassVar = "exception.started"
+    policy: Annotated[PolicyFields, "The policy in force."]
+    exception: _Exception
+    reason: _Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExceptionEnded(Event):
+    """An exception of the policy is in force no more, as its time has come or the policy has changed."""
+
+    name: ClassVar = "exception.ended"
+    policy: Annotated[PolicyFields, "The policy in force."]
+    exception: _Exception
     reason: _Reason
 
 

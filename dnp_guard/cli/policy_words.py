@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dnp_guard.types import Action
+
 if TYPE_CHECKING:
+    from dnp_guard.policy import Category, Policy
     from dnp_guard.policy.model.sections import Guidance, Queries
 
 _STRENGTHS = {
@@ -12,6 +15,12 @@ _STRENGTHS = {
     "severity": "weighed by severity",
     "controller": "at most: it starts by severity and by how sure a look is, rises while what is seen does not fade, "
     "and eases when it is gone",
+}
+_DOES = {
+    Action.MONITOR: "recorded",
+    Action.STEER: "steered away from",
+    Action.BLUR: "blurred",
+    Action.BLOCK: "withheld",
 }
 
 
@@ -22,6 +31,11 @@ def pace(queries: Queries) -> list[str]:
         said.append("denoising goes on while the model answers, and a verdict steers from the step at which it arrives")
     if queries.skip_similar is not None:
         said.append(f"a preview that is like the last one to {queries.skip_similar:g} is not asked about")
+    if queries.skip_probe is not None:
+        said.append(
+            f"a look that a latent probe takes for clean is not asked about; of those that would find something it may "
+            f"miss {queries.skip_probe.max_miss:g}"
+        )
     if queries.back_off is not None:
         factor, below = queries.back_off.factor, queries.back_off.below
         said.append(
@@ -32,8 +46,33 @@ def pace(queries: Queries) -> list[str]:
     return said
 
 
-def strength(guidance: Guidance) -> str:
-    """How hard negatives push."""
-    if guidance.scale is None or guidance.strength is None:
-        return "at the host's own scale"
-    return f"scale {guidance.scale:g} {_STRENGTHS[guidance.strength]}; held for {guidance.hold} looks"
+def guidance(of: Guidance) -> list[str]:
+    """How negatives push: how hard first, and then where, how often and with what."""
+    if of.scale is None or of.strength is None:
+        return [f"at the host's own scale; held for {of.hold} looks"]
+    said = [f"scale {of.scale:g} {_STRENGTHS[of.strength]}; held for {of.hold} looks"]
+    if of.mask is not None:
+        said.append(f"only in the {of.mask:.0%} of the picture where the negative differs most")
+    if of.reuse is not None and of.reuse > 1:
+        said.append(f"evaluated at every {of.reuse}{_ordinal(of.reuse)} step, and used again in between")
+    if of.batched:
+        said.append("evaluated in the host's own batch, so that its other images are no longer the same to the bit")
+    return said
+
+
+def does(policy: Policy, category: Category) -> str:
+    """What becomes of an image that shows a category; in shadow, what would."""
+    would = "would be " if policy.shadow(category.id) else ""
+    action = Action(category.action)
+    meanwhile = "steered away from meanwhile, and " if action.rank > Action.STEER.rank and category.negative else ""
+    said = f"{would}{meanwhile}{_DOES[action]}"
+    if category.still_present:
+        end = Action(category.still_present)
+        if action in {Action.BLUR, Action.BLOCK}:
+            end = Action.strictest(end, action)
+        said += f"; {would}{_DOES[end]} if the finished image shows it"
+    return f"{said}; in shadow, so no image is changed" if would else said
+
+
+def _ordinal(number: int) -> str:
+    return {1: "st", 2: "nd", 3: "rd"}.get(number if number < 20 else number % 10, "th")  # noqa: PLR2004 (11th, 12th)

@@ -39,6 +39,9 @@ def serve(
         str | None, typer.Option(help="Keep sessions over a restart: sqlite:PATH or redis://HOST.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Reload the policy when it changes.")] = False,
+    metrics_tenants: Annotated[
+        int, typer.Option(min=0, help="Label metrics with the tenant, for so many of them; the rest are `other`.")
+    ] = 0,
     require_signature: Annotated[
         str | None, typer.Option(help="The public key, in base64, that policies have to be signed with.")
     ] = None,
@@ -74,6 +77,7 @@ def serve(
         keep=store is not None,
         threads=threads,
         watch=watch,
+        metrics_tenants=metrics_tenants,
         require_signature=require_signature,
         limits=Limits(
             body=max_body,

@@ -11,14 +11,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from dnp_guard.audit.events import FindingFields, NegativeFields, PolicyFields, PromptFields, WouldFields
-    from dnp_guard.policy import Policy
+    from dnp_guard.audit.events import (
+        ExceptionFields,
+        FindingFields,
+        NegativeFields,
+        PolicyFields,
+        PromptFields,
+        WouldFields,
+    )
+    from dnp_guard.policy import Policy, PolicyException
     from dnp_guard.types import Decision, Finding, Negative, QueryReport
 
 
 def policy(of: Policy) -> PolicyFields:
     """``policy{name, revision, digest, mode}``."""
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
+
+
+def exception(of: PolicyException) -> ExceptionFields:
+    """``exception{category, set, until, approved_by, tenant}``."""
+    told: ExceptionFields = {
+        "category": of.category,
+        "set": of.set.model_dump(mode="json", exclude_none=True),
+        "until": of.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "approved_by": of.approved_by,
+    }
+    return told if of.tenant is None else {**told, "tenant": of.tenant}
 
 
 def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:

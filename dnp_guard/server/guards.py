@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.guard import Guard
 from dnp_guard.policy import load_policy, shipped
+from dnp_guard.telemetry.metrics import Metrics
 from dnp_guard.vlm.base import as_backend
 from dnp_guard.vlm.either import composed
 
@@ -39,6 +40,7 @@ class Guards:
 
     def __init__(self, settings: Settings, backend: Asked | None = None) -> None:
         self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, tenants=settings.metrics_tenants)
         self._settings = settings
         self._backend = (
             as_backend(backend)

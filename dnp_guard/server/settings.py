@@ -56,6 +56,7 @@ class Settings(BaseModel):
         keep: whether open sessions outlive the service; otherwise they are abandoned when it ends.
         threads: requests worked on at once, a worker.
         watch: whether the policy is reloaded when its file changes.
+        metrics_tenants: how many tenants are told apart in the metrics.
         require_signature: public key that policies have to be signed with.
         limits: see there.
         parent: process whose worker this is, and which it does not outlive; None where there is one process.
@@ -76,6 +77,7 @@ class Settings(BaseModel):
     keep: bool = False
     threads: int = Field(default=256, ge=1)
     watch: bool = False
+    metrics_tenants: int = 0
     require_signature: str | None = None
     limits: Limits = Limits()
     parent: int | None = None

@@ -27,6 +27,9 @@ DECISION: Final = "decision"
 REASON: Final = "reason"
 STAGE: Final = "stage"
 RESULT: Final = "result"
+TENANT: Final = "tenant"
+OTHER: Final = "other"
+"""Stands for every tenant that has no label of its own."""
 INFO: Final = ("name", "revision", "digest", "mode")
 
 ENDS: Final = ("finished", "unasked", "abandoned")

@@ -63,6 +63,16 @@ def refused(sink):
         start(guard, 2)
 
 
+def excepted(sink):
+    """An exception of the policy comes in force, and ends when its time has come."""
+    exception = {"category": "star", "until": "2099-01-01T00:00:00Z", "reason": "r", "approved_by": "a"}
+    with Guard(
+        policy(exceptions=[{**exception, "set": {"threshold": 0.9}}]), vlm=ScriptedBackend([{}]), audit=sink
+    ) as guard:
+        guard._rollout._clock = lambda: datetime(2100, 1, 1, tzinfo=UTC)
+        guard.turn()
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """What the code writes where everything there is happens."""
@@ -75,6 +85,7 @@ def records(tmp_path_factory):
     secret = star(sensitive=True, look_for=["a hidden star"], severity="critical", negative=["hidden"])
     run(memory, policy(categories=[secret]), [{"a hidden star": 0.9}])
     refused(memory)
+    excepted(memory)
     memory.write(events.PolicyLoaded(policy={"name": "p"}, loaded=EVERYTHING).record())
     path = folder / "log"
     sink = CheckpointedSink(JsonlSink(path), folder / "elsewhere", every=1e6)

@@ -1,7 +1,7 @@
 import pytest
 
-from dnp_guard.cli.policy_words import pace, strength
-from tests.policies import policy
+from dnp_guard.cli.policy_words import does, guidance, pace
+from tests.policies import policy, star
 
 
 def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
@@ -15,6 +15,7 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
         ({"skip_similar": 0.9}, "like the last one to 0.9"),
         ({"back_off": {"factor": 4, "below": 0.1}}, "comes to 0.1 of its threshold, the next is due 4 times as late"),
         ({"budget_ms": 500}, "once 500 ms were waited"),
+        ({"skip_probe": {"max_miss": 0.01}}, "may miss 0.01"),
     ],
 )
 def test_what_makes_looks_fewer_or_later_is_said(queries, said):
@@ -23,13 +24,32 @@ def test_what_makes_looks_fewer_or_later_is_said(queries, said):
 
 
 @pytest.mark.parametrize(
-    ("guidance", "said"),
+    ("changes", "said"),
     [
         ({"strength": "constant"}, "scale 6 throughout"),
         ({"strength": "severity"}, "scale 6 weighed by severity"),
         ({"strength": "controller"}, "scale 6 at most"),
         ({"mode": "replace", "scale": None, "strength": None}, "host's own scale"),
+        ({"mask": 0.25}, "only in the 25% of the picture"),
+        ({"reuse": 2}, "evaluated at every 2nd step"),
+        ({"batched": True}, "in the host's own batch"),
     ],
 )
-def test_how_hard_negatives_push_is_said(guidance, said):
-    assert said in strength(policy(guidance=guidance).guidance)
+def test_how_negatives_push_is_said(changes, said):
+    assert any(said in sentence for sentence in guidance(policy(guidance=changes).guidance))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "steered away from; withheld if the finished image shows it"),
+        ({"action": "blur", "still_present": "monitor"}, "steered away from meanwhile, and blurred; blurred if"),
+        (
+            {"mode": "shadow", "still_present": "blur"},
+            "would be steered away from; would be blurred if the finished image shows it; in shadow, so no image",
+        ),
+    ],
+)
+def test_what_becomes_of_an_image_is_said_in_shadow_as_what_would(changes, said):
+    of = policy(categories=[star(**changes)])
+    assert does(of, of.category("star")).startswith(said)

@@ -106,3 +106,25 @@ def test_the_kind_of_guidance_is_the_first_ones(mode):
     own = {"mode": "replace", "scale": None, "strength": None} if mode == "replace" else {}
     merged = strictest(policy(guidance=own), policy(categories=[star(), bolt(guidance={"scale": 9})]))
     assert merged.guidance.mode == mode
+
+
+def test_a_policy_in_shadow_beside_an_enforced_one_adds_what_it_looks_for_and_changes_no_image():
+    enforced = policy(categories=[star()], on_failure="open", queries={"max_questions": 10})
+    shadow = policy(
+        mode="shadow",
+        categories=[bolt(threshold=0.3)],
+        queries={"steps": [0.5]},
+        guidance={"scale": 9},
+        preview={"user_previews": "withhold"},
+        rules=[{"all": ["bolt"], "action": "block"}],
+    )
+    for merged in (strictest(enforced, shadow), strictest(shadow, enforced)):
+        assert (merged.mode, merged.on_failure, merged.preview) == ("enforce", "open", enforced.preview)
+        assert [merged.shadow(name) for name in ("star", "bolt")] == [False, True]
+        assert (merged.category("bolt").queries.steps, merged.scale("bolt"), merged.scale("star")) == ((0.5,), 9, 6)
+        assert [rule.all for rule in merged.rules] == [("bolt",)]
+
+
+def test_a_rule_of_a_policy_in_shadow_is_not_enforced_through_a_category_that_is():
+    shadow = policy(mode="shadow", rules=[{"all": ["star", "bolt"], "action": "block"}])
+    assert strictest(policy(categories=[star()]), shadow).rules == ()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dnp_guard.errors import PolicyError
-from dnp_guard.policy import Store, as_store, load_policy, load_store
+from dnp_guard.policy import Store, as_store, load_policy, load_store, questions
 from tests.policies import bolt, policy, star
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -39,7 +39,7 @@ def problems(tmp_path):
 
 
 def threshold(store, **who):
-    return store.select(**who, at=who.pop("at", NOW))[0].category("star").threshold
+    return store.select(**who, at=who.pop("at", NOW)).policy.category("star").threshold
 
 
 def test_a_tenant_gets_the_policy_that_selects_it(write):
@@ -60,7 +60,7 @@ def test_an_unknown_region_gets_the_floor(write):
     store = load_store(write("eu", "select: {regions: [eu]}", threshold=0.2))
     assert threshold(store, region="eu") == 0.2
     assert threshold(store, region="atlantis") == 0.6
-    assert store.select(at=NOW)[0].name == "floor"
+    assert store.select(at=NOW).policy.name == "floor"
 
 
 def test_without_a_floor_someone_whom_no_policy_names_is_an_error(write):
@@ -112,11 +112,33 @@ def test_two_policies_of_one_name_are_refused(write, problems, tmp_path):
 
 def test_an_exception_holds_until_its_time_and_then_reverts_by_itself():
     store = Store((policy(exceptions=[EXCEPTION]),))
-    before, until = store.select(at=NOW)
-    assert (before.category("star").threshold, until) == (0.9, NOW + timedelta(days=1))
-    after, none = store.select(at=until)
-    assert (after.category("star").threshold, none) == (0.5, None)
-    assert after.digest == policy().digest
+    before = store.select(at=NOW)
+    assert (before.policy.category("star").threshold, before.until) == (0.9, NOW + timedelta(days=1))
+    after = store.select(at=before.until)
+    assert (after.policy.category("star").threshold, after.until) == (0.5, None)
+    assert after.policy.digest == policy().digest
+
+
+def test_an_exceptions_threshold_is_the_final_looks_too_unless_it_says_otherwise():
+    changes = ({"threshold": 0.8}, {"threshold": 0.8, "final_threshold": 0.6})
+    stores = [Store((policy(exceptions=[{**EXCEPTION, "set": change}]),)) for change in changes]
+    found = [store.select(at=NOW).policy.category("star") for store in stores]
+    assert [(star.threshold, star.final_threshold) for star in found] == [(0.8, 0.8), (0.8, 0.6)]
+
+
+def test_a_shadow_policy_beside_an_enforced_floor_has_its_categories_asked_in_shadow():
+    kids = policy(name="kids-game", mode="shadow", categories=[bolt(threshold=0.3)])
+    in_force = Store((kids,), policy(name="floor", categories=[star()])).select(at=NOW)
+    assert (in_force.policy.name, in_force.policy.mode, in_force.names) == ("floor", "enforce", ("kids-game", "floor"))
+    assert [(each.id, each.mode) for each in in_force.policy.categories] == [("star", "enforce"), ("bolt", "shadow")]
+    assert {question.category for question in questions(in_force.policy)} == {"star", "bolt"}
+
+
+def test_several_policies_go_by_all_their_names():
+    store = Store((policy(name="games", revision="3"), policy(name="eu", revision="1")), policy(name="floor"))
+    in_force = store.select(at=NOW)
+    assert (in_force.policy.name, in_force.policy.revision) == ("games-eu", "3, 1")
+    assert in_force.names == ("games", "eu", "floor")
 
 
 def test_an_exception_for_a_tenant_is_for_no_other():

@@ -77,3 +77,32 @@ def test_overhead_is_timed_where_the_stage_raises_and_the_error_goes_on() -> Non
 def test_a_failing_metric_is_logged_and_does_not_raise(caplog: pytest.LogCaptureFixture) -> None:
     Metrics().queries("default", "answered", images=-1)
     assert "telemetry failed in Metrics.queries" in caplog.text
+
+
+def test_tenants_are_told_apart_as_far_as_their_number_is_bounded() -> None:
+    registry = CollectorRegistry()
+    Metrics(registry, tenants=1)
+    for tenant in ("kids", "acme", "beta"):
+        Metrics(registry, tenant=tenant).generation("default", "clean")
+    found = {
+        tenant: registry.get_sample_value(
+            "dnp_guard_generations_total", {"policy": "default", "decision": "clean", "tenant": tenant}
+        )
+        for tenant in ("kids", "acme", "beta", "other")
+    }
+    assert found == {"kids": 1, "acme": None, "beta": None, "other": 2}
+
+
+def test_guards_of_one_registry_show_each_their_own_digest_and_what_none_has_any_more_goes() -> None:
+    registry = CollectorRegistry()
+    kids, other = Metrics(registry), Metrics(registry)
+    for metrics, digest in ((kids, "abc"), (other, "abc"), (kids, "def")):
+        metrics.policy_info("default", "1", digest, "enforce")
+
+    def shown() -> set[str]:
+        info = next(each for each in registry.collect() if each.name == names.POLICY_INFO)
+        return {sample.labels["digest"] for sample in info.samples}
+
+    assert shown() == {"abc", "def"}
+    other.policy_info("default", "1", "def", "enforce")
+    assert shown() == {"def"}

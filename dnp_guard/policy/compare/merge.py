@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.policy.compare.diff import ON_FAILURE
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.model.scalars import MAX_INTEGER
 from dnp_guard.policy.model.thresholds import lowest
 from dnp_guard.types import Action
 
@@ -14,18 +15,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dnp_guard.policy.model.category import Category
-    from dnp_guard.policy.model.sections import Guidance, Queries
+    from dnp_guard.policy.model.sections import Audit, Guidance, Queries
 
 _PRIVACY = ("plain", "redacted", "hmac", "none")
 _PREVIEWS = ("allow", "blur", "withhold")
+_OF_A_STORE = frozenset({"select", "exceptions", "floor"})
 _SEVERITIES = list(Severity)
 
 
 def strictest(first: Policy, *others: Policy) -> Policy:
     """The policy that does what each of several would, the strictest where they differ.
 
-    Name, revision, wording of the questions and kind of guidance are the first's. A policy in shadow adds nothing to
-    one that is enforced.
+    Name, revision, wording of the questions and kind of guidance are the first's, an enforced one's where only some are
+    enforced. Beside one that is enforced, a policy in shadow adds its own categories in shadow, and changes no image.
 
     Args:
         first: gives the result its name.
@@ -41,8 +43,7 @@ def strictest(first: Policy, *others: Policy) -> Policy:
 
 def _both(a: Policy, b: Policy) -> Policy:
     if a.mode != b.mode:
-        enforced = a if a.mode == "enforce" else b
-        return enforced.model_copy(update={"name": a.name}) if enforced is b else a
+        return _beside(a, b) if a.mode == "enforce" else _beside(b, a)
     data: dict[str, Any] = a.resolved() | {
         "on_failure": max(a.on_failure, b.on_failure, key=ON_FAILURE.index),
         "queries": _queries(a.queries, b.queries),
@@ -60,20 +61,65 @@ def _both(a: Policy, b: Policy) -> Policy:
             _dump(each) | _own_steps(a, b, each.id) | _own_scale(a, b, each.id) for each in _categories(a, b)
         ],
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
-        "audit": {
-            "required": a.audit.required or b.audit.required,
-            "prompt": max(a.audit.prompt, b.audit.prompt, key=_PRIVACY.index),
-            "previews": "never" if "never" in {a.audit.previews, b.audit.previews} else a.audit.previews,
-            "retention_days": min(a.audit.retention_days, b.audit.retention_days),
-        },
+        "audit": _audit(a.audit, b.audit) | {"required": a.audit.required or b.audit.required},
     }
+    return _validated(data | _vlm(a, b))
+
+
+def _beside(enforced: Policy, shadow: Policy) -> Policy:
+    """An enforced policy, and what one in shadow looks for besides.
+
+    Of the policy in shadow everything stays out that could alter an image: its failure mode, its bound on questions,
+    its hold on previews, and rules over categories that are enforced.
+    """
+    taken = {category.id for category in enforced.categories}
+    added = [category for category in shadow.categories if category.id not in taken]
+    if not added:
+        return enforced
+    ids = {category.id for category in added}
+    rules = [rule for rule in shadow.rules if ids.issuperset(rule.all)]
+    data = enforced.resolved() | {
+        "categories": [category.model_dump(mode="json", exclude_none=True) for category in enforced.categories]
+        + [_in_shadow(category, enforced, shadow) for category in added],
+        "rules": [rule.model_dump(mode="json") for rule in (*enforced.rules, *rules)],
+        "audit": _audit(enforced.audit, shadow.audit) | {"required": enforced.audit.required},
+    }
+    data["queries"]["max_questions"] = min(enforced.queries.max_questions + shadow.queries.max_questions, MAX_INTEGER)
+    return _validated(data | _vlm(enforced, shadow))
+
+
+def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str, Any]:
+    """A category of a policy in shadow, with the steps and the scale that it has there."""
+    data = _dump(category) | {"mode": "shadow"}
+    own, queries = category.queries or shadow.queries, enforced.queries
+    if not queries.final:
+        data.pop("still_present", None)
+    elif (own.steps, own.of) != (queries.steps, queries.of):
+        data["queries"] = {"steps": list(own.steps)} | ({"of": own.of} if own.of else {})
+    scale = shadow.scale(category.id)
+    if enforced.guidance.mode != "replace" and scale not in {None, enforced.guidance.scale}:
+        data["guidance"] = {"scale": scale}
+    return data
+
+
+def _audit(a: Audit, b: Audit) -> dict[str, Any]:
+    return {
+        "prompt": max(a.prompt, b.prompt, key=_PRIVACY.index),
+        "previews": "never" if "never" in {a.previews, b.previews} else a.previews,
+        "retention_days": min(a.retention_days, b.retention_days),
+    }
+
+
+def _vlm(a: Policy, b: Policy) -> dict[str, Any]:
+    """The backends that both allow; nothing where neither says any."""
     if a.vlm and b.vlm:
-        data["vlm"] = {"allow": [each for each in a.vlm.allow if each in b.vlm.allow]}
-    elif b.vlm:
-        data["vlm"] = b.vlm.model_dump(mode="json")
-    for key in ("select", "exceptions", "floor"):
-        data.pop(key, None)
-    return Policy.model_validate(data)
+        return {"vlm": {"allow": [address for address in a.vlm.allow if address in b.vlm.allow]}}
+    either = a.vlm or b.vlm
+    return {"vlm": either.model_dump(mode="json")} if either else {}
+
+
+def _validated(data: dict[str, Any]) -> Policy:
+    return Policy.model_validate({key: value for key, value in data.items() if key not in _OF_A_STORE})
 
 
 def _queries(a: Queries, b: Queries) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 from dnp_guard.policy.compare.diff import milder
 from dnp_guard.policy.compare.merge import strictest
-from dnp_guard.policy.force.store import Store, as_store, is_folder
+from dnp_guard.policy.force.store import Selected, Store, as_store, is_folder
 from dnp_guard.policy.model.policy import Policy
 from dnp_guard.policy.read.testfile import ENDING, load_tests
 from dnp_guard.policy.rehearsal.cases import run_tests
@@ -75,7 +75,7 @@ class _InForce:
 
     store: Store
     origin: Origin
-    selected: dict[tuple[str | None, str | None], tuple[Policy, datetime | None]] = field(default_factory=dict)
+    selected: dict[tuple[str | None, str | None], Selected] = field(default_factory=dict)
 
 
 class Rollout:
@@ -146,10 +146,15 @@ class Rollout:
             PolicyError: nothing is for this tenant, region and surface.
         """
         narrowing = narrowing or Narrowing()
-        policy = self._selected(self._now, None, None)
-        if (narrowing.region, narrowing.surface) != (None, None):
-            policy = strictest(policy, self._selected(self._now, narrowing.region, narrowing.surface))
-        return strictest(policy, *narrowing.policies)
+        return strictest(self.selected(narrowing.region, narrowing.surface).policy, *narrowing.policies)
+
+    def selected(self, region: str | None = None, surface: str | None = None) -> Selected:
+        """The policy in force now, and what it is made from.
+
+        Raises:
+            PolicyError: nothing is for this tenant, region and surface.
+        """
+        return self._selected(self._now, region, surface)
 
     def reload(self) -> bool:
         """Read the source again and put it in force, where it has changed and may be.
@@ -170,7 +175,7 @@ class Rollout:
         if problems:
             raise PolicyError(problems)
         candidate = _InForce(store, Origin())
-        self._admit(self._selected(candidate, None, None))
+        self._admit(self._selected(candidate, None, None).policy)
         self._now = replace(candidate, origin=self._origin(self.store, store, self._take(store)))
         return True
 
@@ -195,15 +200,15 @@ class Rollout:
             loosened=_loosened(before, after) if before is not None else None,
         )
 
-    def _selected(self, from_: _InForce, region: str | None, surface: str | None) -> Policy:
+    def _selected(self, from_: _InForce, region: str | None, surface: str | None) -> Selected:
         now = self._clock()
         known = from_.selected.get((region, surface))
-        if known is None or (known[1] is not None and now >= known[1]):
+        if known is None or (known.until is not None and now >= known.until):
             known = from_.store.select(self._tenant, region, surface, at=now)
             if len(from_.selected) > _KEPT:
                 from_.selected.clear()
             from_.selected[region, surface] = known
-        return known[0]
+        return known
 
 
 _KEPT = 1000

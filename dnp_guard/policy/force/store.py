@@ -11,15 +11,39 @@ from pydantic import ValidationError
 
 from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.compare.merge import strictest
+from dnp_guard.policy.model.exceptions import with_exceptions
 from dnp_guard.policy.model.policy import Policy
 from dnp_guard.policy.read.loading import Loaded, load, shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from dnp_guard.policy.model.scope import PolicyException
 
 FLOOR = "floor.yaml"
+_LONGEST_NAME = 64
 
 _IN_STORE = "Policies end in .yaml; folders in it are not looked into."
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The policy in force for someone at a time.
+
+    Attributes:
+        policy: several merged to one; its digest is what records and metrics carry.
+        names: of the policies that it is made from, the floor last.
+        exceptions: those in force.
+    """
+
+    policy: Policy
+    names: tuple[str, ...]
+    exceptions: tuple[PolicyException, ...] = ()
+
+    @property
+    def until(self) -> datetime | None:
+        """When the first exception in force ends; None where none is."""
+        return min((exception.until for exception in self.exceptions), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +69,7 @@ class Store:
 
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
-    ) -> tuple[Policy, datetime | None]:
+    ) -> Selected:
         """The policy in force for someone at a time: all that match, and the floor, the strictest of each.
 
         A region, surface or tenant that no policy names gets the floor and the policies that are for everyone.
@@ -55,9 +79,6 @@ class Store:
             region: likewise.
             surface: likewise.
             at: the time, with its zone.
-
-        Returns:
-            The policy, and when an exception in it ends; None where none does.
 
         Raises:
             PolicyError: no policy matches, and there is no floor; or those that match leave nothing, as two that allow
@@ -77,14 +98,8 @@ class Store:
             )
             message = f"no policy for {who or 'a caller who names no tenant, region or surface'}."
             raise PolicyError([Problem("", 0, 0, "no-policy", message, f"Add one, or a {FLOOR}.")])
-        ends = [
-            exception.until
-            for policy in chosen
-            for exception in policy.exceptions or ()
-            if exception.applies(tenant, at)
-        ]
         try:
-            return strictest(*(with_exceptions(policy, tenant, at) for policy in chosen)), min(ends, default=None)
+            return merged(chosen, self.floor, tenant, at)
         except ValidationError as error:
             names = ", ".join(f"`{policy.name}`" for policy in chosen)
             said = error.errors(include_url=False)[0]["msg"]
@@ -92,18 +107,24 @@ class Store:
             raise PolicyError([Problem("", 0, 0, "no-merge", message, "Change one of them.")]) from None
 
 
-def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
-    """The policy as it is for a tenant at a time: exceptions applied, and nothing left that is about its roll-out."""
-    if (policy.select, policy.exceptions, policy.floor) == (None, None, None):
-        return policy
-    data = policy.resolved()
-    for exception in policy.exceptions or ():
-        if exception.applies(tenant, at):
-            index = [category.id for category in policy.categories].index(exception.category)
-            data["categories"][index] |= exception.set.model_dump(mode="json", exclude_none=True)
-    for key in ("select", "exceptions", "floor"):
-        data.pop(key, None)
-    return Policy.model_validate(data)
+def merged(chosen: Sequence[Policy], floor: Policy | None, tenant: str | None, at: datetime) -> Selected:
+    """Several policies as the one that is in force for a tenant at a time.
+
+    It goes by the names of those of its mode that select somebody, or else of those that are for everyone, or else of
+    the floor, which is under all of them.
+
+    Raises:
+        ValidationError: they leave no valid policy.
+    """
+    policy = strictest(*(with_exceptions(each, tenant, at) for each in chosen))
+    alike = [each for each in chosen if each.mode == policy.mode]
+    over = [each for each in alike if each is not floor]
+    named = [each for each in over if each.select] or over or alike
+    name, revision = "-".join(each.name for each in named), ", ".join(each.revision for each in named)
+    if (name, revision) != (policy.name, policy.revision):
+        policy = policy.model_copy(update={"name": name[:_LONGEST_NAME].rstrip("-_"), "revision": revision})
+    exceptions = (exception for each in chosen for exception in each.exceptions or () if exception.applies(tenant, at))
+    return Selected(policy, tuple(each.name for each in chosen), tuple(exceptions))
 
 
 def as_store(source: str | Path | Policy | Store) -> Store:

@@ -38,14 +38,21 @@ class Watch:
     Args:
         path: a policy file, or a folder of them.
         changed: called from the thread of the watch; it must not raise.
-        inputs: says what the policy was last made from, such as bases in folders below.
         every: seconds between looks. Where watchfiles is installed, the system says earlier when to look.
+        inputs: says what the policy was last made from, such as bases in folders below.
+        turn: called at each look, for what changes with the time alone; it must not raise.
     """
 
     def __init__(
-        self, path: Path, changed: Callable[[], object], every: float, inputs: Callable[[], Iterable[Path]] = tuple
+        self,
+        path: Path,
+        changed: Callable[[], object],
+        every: float,
+        inputs: Callable[[], Iterable[Path]] = tuple,
+        turn: Callable[[], object] = bool,
     ) -> None:
         self._path, self._changed, self._every, self._inputs = path, changed, every, inputs
+        self._turn = turn
         self._acted = self._seen = look(path, inputs())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
@@ -72,6 +79,7 @@ class Watch:
     def _run(self) -> None:
         for _ in self._ticks():
             self.check()
+            self._turn()
 
     def _ticks(self) -> Iterator[object]:
         """One each time that it is time to look, until the watch is closed."""

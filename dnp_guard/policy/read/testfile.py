@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from dnp_guard.errors import PolicyError, did_you_mean
 from dnp_guard.policy.model.scalars import Identifier, PolicyModel, Scale, Text
+from dnp_guard.policy.model.scope import Time  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.read.loading import load, read_file
 from dnp_guard.policy.read.scan import scan
 from dnp_guard.policy.read.validate import read_as
@@ -110,6 +111,12 @@ class Case(PolicyModel):
         examples=["star.png"],
     )
     vlm: Text | None = Field(default=None, description="Who looks at `image`.", examples=["glyphs"])
+    at: Time | None = Field(
+        default=None,
+        description="The time, in UTC, for which the policy's `exceptions` hold. Omitted: none of them does.",
+        examples=["2026-12-24T00:00:00Z"],
+    )
+    tenant: Text | None = Field(default=None, description="With `at`: whose exceptions hold.", examples=["acme"])
     expect: Expect = Field(description="What the case must come to.", examples=[{"decision": "clean"}])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.policy.model.exceptions import with_exceptions
 from dnp_guard.policy.read.testfile import MISSED
 from dnp_guard.policy.rehearsal.rehearsed import Rehearsed, answers, run
 
@@ -69,14 +70,15 @@ def run_tests(tests: PolicyTests, view: Viewer) -> tuple[Ran, ...]:
 
 
 def _run(tests: PolicyTests, case: Case, line: int, view: Viewer) -> Ran:
+    policy = with_exceptions(tests.policy, case.tenant, case.at) if case.at is not None else tests.policy
     if case.image is not None and case.vlm is not None:
         from pathlib import Path  # noqa: PLC0415 (only a case with an image has a path)
 
         seen = view(case.vlm, Path(tests.file).parent / case.image)
-        course = run(tests.policy, [seen], seen)
+        course = run(policy, [seen], seen)
     else:
-        course = run(tests.policy, [_answer(look) for look in case.looks], _answer(case.final or {}))
-    return Ran(case, line, course, tuple(_differences(tests.policy, course, case.expect)))
+        course = run(policy, [_answer(look) for look in case.looks], _answer(case.final or {}))
+    return Ran(case, line, course, tuple(_differences(policy, course, case.expect)))
 
 
 def _answer(look: Look) -> Answer | None:

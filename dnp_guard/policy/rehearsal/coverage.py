@@ -36,6 +36,11 @@ def coverage(policy: Policy, ran: Sequence[Ran]) -> Coverage:
     """
     touched = {point for case in ran for point in _touched(policy, case)}
     points = dict(point for category in policy.categories for point in _points(policy, category))
+    for index, exception in enumerate(policy.exceptions or ()):
+        held = (
+            f"{exception.category}: its exception until {exception.until:%Y-%m-%d} holds in no case; give one an `at`"
+        )
+        points["exception", str(index)] = held
     return Coverage(len(points), tuple(words for key, words in points.items() if key not in touched))
 
 
@@ -56,6 +61,9 @@ def _points(policy: Policy, category: Category) -> Iterator[tuple[Point, str]]:
 
 
 def _touched(policy: Policy, ran: Ran) -> Iterator[Point]:
+    for index, exception in enumerate(policy.exceptions or ()):
+        if ran.case.at is not None and exception.applies(ran.case.tenant, ran.case.at):
+            yield "exception", str(index)
     looks = [(look, decision, False) for look, decision in zip(_given(ran), ran.course.decisions, strict=True)]
     for look, decision, final in [*looks, (_final(ran), ran.course.final, True)]:
         if decision is None:

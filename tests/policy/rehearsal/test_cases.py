@@ -144,3 +144,25 @@ def test_a_policy_without_a_final_look_ends_as_the_last_look_says():
 
 def test_under_open_a_missed_end_lets_the_image_pass():
     assert run(policy(on_failure="open"), [answers({})], None).outcome is Outcome.FAILED_OPEN
+
+
+EXCEPTION = """\
+exceptions:
+  - {category: star, tenant: acme, set: {threshold: 0.8}, until: 2027-01-01T00:00:00Z, reason: r, approved_by: a}
+"""
+
+
+def test_an_exception_holds_in_a_case_of_its_time_and_tenant(write, tmp_path):
+    (tmp_path / "p.yaml").write_text(POLICY + EXCEPTION)
+    seen = "looks: [{a star: 0.7}], final: {a star: 0.7}"
+    cases = (
+        f"  - {{name: a, {seen}, tenant: acme, at: 2026-12-24T00:00:00Z, expect: {{decision: clean}}}}\n"
+        f"  - {{name: b, {seen}, tenant: acme, at: 2027-12-24T00:00:00Z, expect: {{decision: blocked}}}}\n"
+        f"  - {{name: c, {seen}, tenant: other, at: 2026-12-24T00:00:00Z, expect: {{decision: blocked}}}}\n"
+        f"  - {{name: d, {seen}, expect: {{decision: blocked}}}}\n"
+    )
+    tests = load_tests(write(cases))
+    ran = run_tests(tests, never)
+    assert [case.differences for case in ran] == [()] * 4
+    missing = [coverage(tests.policy, some).missing for some in (ran, ran[1:])]
+    assert [any("its exception until 2027-01-01" in words for words in each) for each in missing] == [False, True]

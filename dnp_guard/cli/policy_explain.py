@@ -1,0 +1,226 @@
+"""``dnp-guard policy explain``: what the policy in force asks and does, for somebody at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.cli.policy_words import does, guidance, pace
+from dnp_guard.errors import did_you_mean
+from dnp_guard.generation import fields
+from dnp_guard.generation.pacing import due_by_category
+from dnp_guard.policy import allowed_questions, as_store, questions, questions_per_look
+from dnp_guard.policy.force.store import is_folder, merged
+
+if TYPE_CHECKING:
+    from dnp_guard.policy import Category, Policy
+    from dnp_guard.policy.force.store import Selected
+
+RUN_LENGTHS = (28, 50)
+"""Usual numbers of sampler steps, to show which steps are looked at."""
+
+ON_FAILURE = {
+    "closed": "An image that no later look clears is withheld.",
+    "open": "The image passes, and is counted.",
+    "last": "The last decision stands; without one, the image is withheld.",
+}
+IN_SHADOW = "Every image passes: the policy is in shadow."
+
+
+def explain(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A policy file, a folder of them, or a shipped name.")],
+    *,
+    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="For this tenant.")] = None,
+    region: Annotated[str | None, typer.Option(help="For calls from this region.")] = None,
+    surface: Annotated[str | None, typer.Option(help="For calls of this surface.")] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="At this time in UTC. Omitted: now."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in force for somebody: what is asked, when, what may be injected, and what happens on failure.
+
+    The digest is the one that records and metrics carry.
+    """
+    time = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
+    in_force = selected(path, tenant, region, surface, time)
+    policy = in_force.policy
+    ids = [each.id for each in policy.categories]
+    if category is not None and category not in ids:
+        raise typer.BadParameter(f"{path} has no category '{category}'. {did_you_mean(category, ids)}")
+    document = explanation(in_force, category) | {
+        "for": {"tenant": tenant, "region": region, "surface": surface, "at": f"{time:%Y-%m-%dT%H:%M:%SZ}"}
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _print(document)
+
+
+def selected(path: str, tenant: str | None, region: str | None, surface: str | None, at: datetime) -> Selected:
+    """What is in force of a source; of a single file for nobody in particular, whomever it selects.
+
+    Raises:
+        PolicyError: it does not check, or nothing is for this tenant, region and surface.
+    """
+    store = as_store(path)
+    if not is_folder(path) and (tenant, region, surface) == (None, None, None):
+        return merged(store.policies, None, None, at)
+    return store.select(tenant, region, surface, at=at)
+
+
+def summary(policy: Policy) -> dict[str, Any]:
+    """What a policy is, in one row."""
+    return {
+        "name": policy.name,
+        "revision": policy.revision,
+        "digest": policy.digest,
+        "mode": policy.mode,
+        "on_failure": policy.on_failure,
+        "categories": len(policy.categories),
+    }
+
+
+def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
+    """What a policy asks and does, as ``--json`` prints it.
+
+    Args:
+        in_force: the policy, and what it is made from.
+        only: the one category to tell of; None for all.
+    """
+    policy = in_force.policy
+    steps = {
+        str(total): sorted({step for due in due_by_category(policy, total).values() for step in due})
+        for total in RUN_LENGTHS
+    }
+    chosen = [category for category in policy.categories if only in {None, category.id}]
+    return {
+        "ok": True,
+        "policy": summary(policy),
+        "made_from": list(in_force.names),
+        "exceptions": [
+            {**fields.exception(exception), "reason": exception.reason}
+            for exception in in_force.exceptions
+            if only in {None, exception.category}
+        ],
+        "failure": IN_SHADOW if policy.mode == "shadow" else ON_FAILURE[policy.on_failure],
+        "final": policy.queries.final,
+        "steps": steps,
+        "pace": pace(policy.queries),
+        "guidance": "; ".join(guidance(policy.guidance)),
+        "questions_per_image": {
+            "look": questions_per_look(policy),
+            **{str(total): questions_in(policy, total) for total in RUN_LENGTHS},
+        },
+        "categories": [_category(policy, category) for category in chosen],
+        "rules": [rule.model_dump(mode="json") for rule in policy.rules if only is None or only in rule.all],
+        "errors": [],
+    }
+
+
+def questions_in(policy: Policy, total: int) -> int:
+    """How many questions one image takes in a run of so many steps, before any finding."""
+    due = due_by_category(policy, total)
+    asked = sum(len(category.terms) * (len(due[category.id]) + policy.queries.final) for category in policy.categories)
+    return asked * (2 if policy.question.paired else 1)
+
+
+def _category(policy: Policy, category: Category) -> dict[str, Any]:
+    return {
+        "id": category.id,
+        "title": category.title,
+        "mode": "shadow" if policy.shadow(category.id) else "enforce",
+        "severity": category.severity,
+        "calibration": category.calibration.model_dump(mode="json") if category.calibration else None,
+        "threshold": category.model_dump(mode="json")["threshold"],
+        "final_threshold": category.final_threshold if policy.queries.final else None,
+        "action": category.action,
+        "still_present": category.still_present,
+        "does": does(policy, category),
+        "scale": policy.scale(category.id),
+        "own_steps": {str(total): list(due_by_category(policy, total)[category.id]) for total in RUN_LENGTHS}
+        if category.queries
+        else None,
+        "questions": [question.text for question in questions(policy) if question.category == category.id],
+        "allowed_questions": [question.text for question in allowed_questions(policy, category.id)],
+        "excused": {
+            term: [question.text for question in allowed_questions(policy, category.id, [term])]
+            for term in category.terms
+            if category.excuses(term)
+        },
+        "allowed_threshold": category.allowed_threshold if category.cases else None,
+        "words": list(category.words(category.terms)),
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    policy, per_image, for_whom = document["policy"], document["questions_per_image"], document["for"]
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_row("digest", Text(policy["digest"]))
+    whom = [f"{kind} {for_whom[kind]}" for kind in ("tenant", "region", "surface") if for_whom[kind]]
+    facts.add_row("in force", Text(f"for {', '.join(whom) or 'everyone'}, at {for_whom['at']}"))
+    if document["made_from"] != [policy["name"]]:
+        facts.add_row("made from", Text(", ".join(document["made_from"])))
+    facts.add_row("mode", Text(policy["mode"]))
+    facts.add_row("on failure", Text(f"{policy['on_failure']}. {document['failure']}"))
+    facts.add_row("questions", Text(f"{per_image['look']} a look at one image"))
+    for total, due in document["steps"].items():
+        looks = [*map(str, due), *(["the finished image"] if document["final"] else [])]
+        facts.add_row(f"{total} steps", Text(f"looks at {', '.join(looks)}: {per_image[total]} questions an image"))
+    for sentence in document["pace"]:
+        facts.add_row("", Text(sentence))
+    facts.add_row("steers", Text(document["guidance"]))
+    for exception in document["exceptions"]:
+        facts.add_row("exception", Text(_exception(exception)))
+    parts: list[Any] = [Text(f"{policy['name']} {policy['revision']}", style="bold"), Padding(facts, (0, 0, 1, 2))]
+    for category in document["categories"]:
+        parts += [Text(f"{category['title']} ({category['id']})", style="bold"), _category_table(category)]
+    for rule in document["rules"]:
+        parts.append(Text(f"{' and '.join(rule['all'])} in one image: {rule['action']}"))
+    Console().print(Group(*parts))
+
+
+def _exception(exception: dict[str, Any]) -> str:
+    changes = ", ".join(f"{key} {value}" for key, value in exception["set"].items())
+    return (
+        f"{exception['category']}: {changes}, until {exception['until']}, "
+        f"approved by {exception['approved_by']}: {exception['reason']}"
+    )
+
+
+def _in_words(threshold: float | list[dict[str, float]]) -> str:
+    if not isinstance(threshold, list):
+        return str(threshold)
+    return ", ".join(f"{each['value']:g} ({each['from']:g} to {each['to']:g} of the run)" for each in threshold)
+
+
+def _category_table(category: dict[str, Any]) -> Padding:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("does", Text(category["does"]))
+    seen = f"{category['severity']}, seen from probability {_in_words(category['threshold'])}"
+    if category["final_threshold"] not in {None, _whole(category["threshold"])}:
+        seen += f"; in the finished image from {category['final_threshold']}"
+    table.add_row("severity", Text(seen))
+    if on := category["calibration"]:
+        table.add_row("measured on", Text(f"{on['vlm']} {on['vlm_revision']}, in {on['file']}"))
+    for total, due in (category["own_steps"] or {}).items():
+        table.add_row(f"{total} steps", Text(f"asked about at {', '.join(map(str, due))} alone, and at the end"))
+    table.add_row("asks", Text("\n".join(category["questions"])))
+    if category["excused"]:
+        excused = [f"{term}: {' '.join(asked)}" for term, asked in category["excused"].items()]
+        table.add_row("excused by", Text("\n".join([*excused, f"from probability {category['allowed_threshold']} on"])))
+    table.add_row("may inject", Text(", ".join(category["words"]) or "nothing"))
+    return Padding(table, (0, 0, 1, 2))
+
+
+def _whole(threshold: float | list[dict[str, float]]) -> float | None:
+    return threshold if not isinstance(threshold, list) else None
