@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal, Required, TypedDict
 
-from dnp_guard.audit.previews import NAME
 from dnp_guard.audit.record import LONGEST, build
 from dnp_guard.types import Action, GuidanceMode, Outcome
 
@@ -20,6 +19,9 @@ class Json:
 
     schema: Mapping[str, Any]
 
+
+PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.png$"
+"""Of a preview's file: request, image, step."""
 
 TEXT: Final = {"type": "string", "maxLength": LONGEST}
 
@@ -113,7 +115,7 @@ class NegativeFields(TypedDict, total=False):
 class PreviewFields(TypedDict):
     """``preview{…}``."""
 
-    file: Annotated[str, Json({"type": "string", "pattern": NAME})]
+    file: Annotated[str, Json({"type": "string", "pattern": PREVIEW_NAME})]
     sha256: _Hash
 
 
@@ -138,7 +140,7 @@ class CheckpointFields(TypedDict):
 class Common(TypedDict, total=False):
     """Fields that the records of a guard share."""
 
-    tenant: Annotated[str, "For whom it was."]
+    tenant: Annotated[str, "For whom it was."] | None
     policy: Annotated[PolicyFields, "The policy in force."]
     vlm: Annotated[VlmFields, "The vision-language model."]
 
@@ -171,18 +173,18 @@ class Event:
 
     name: ClassVar[str]
 
-    def record(self, *, at: datetime | None = None, **common: object) -> dict[str, Any]:
+    def record(self, common: Common | None = None, *, at: datetime | None = None) -> dict[str, Any]:
         """Build the record of this event, ready to be sealed into a log.
 
         Args:
-            at: when it happened; now where it is not given.
             common: fields that other records have too; the event's own go before them.
+            at: when it happened; now where it is not given.
 
         Raises:
             AuditError: a field holds what is not JSON.
         """
         own = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
-        return build(self.name, at=at, **{**common, **own})
+        return build(self.name, at=at, **{**(common or {}), **own})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

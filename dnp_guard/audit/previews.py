@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFilter
 
+from dnp_guard.audit.events import PREVIEW_NAME
 from dnp_guard.errors import AuditError
 from dnp_guard.files import create_private
 
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from dnp_guard.audit.events import PreviewFields
+
 LONGEST_SIDE: Final = 64
 """Pixels of a kept preview's longer side, at most."""
 
 BLUR: Final = 3.0
 """Standard deviation of the Gaussian, in pixels of the kept preview."""
 
-NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.png$"
-"""Request, image and step; nothing else in the folder is ever removed, whatever a record says."""
-
-_NAME = re.compile(NAME)
+_NAME = re.compile(PREVIEW_NAME)
+"""Nothing else in the folder is ever removed, whatever a record says."""
 
 
 def folder(log: Path) -> Path:
@@ -34,7 +35,7 @@ def folder(log: Path) -> Path:
     return log.with_name(f"{log.name}.previews")
 
 
-def keep(place: Path, request: str, image: int, step: int | None, picture: Image.Image) -> dict[str, str]:
+def keep(place: Path, request: str, image: int, step: int | None, picture: Image.Image) -> PreviewFields:
     """Keep what little of a picture may be kept.
 
     Args:

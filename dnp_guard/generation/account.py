@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dnp_guard.audit import events as records
 from dnp_guard.generation import events, fields, pacing
@@ -221,5 +221,4 @@ class Account:
         # A query that did not ask about all that is sensitive does not know that nothing of it is there.
         if not decision.findings or not decision.probabilities.keys() >= self._sensitive:
             return None
-        kept = self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
-        return cast("records.PreviewFields | None", kept)
+        return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])

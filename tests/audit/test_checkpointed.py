@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dnp_guard.audit.checkpoint import Signer, read_notes
+from dnp_guard.audit.events import GuardDegraded
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
@@ -60,7 +61,7 @@ def test_a_checkpoint_follows_a_record_by_itself(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_is_counted_and_stops_nothing(tmp_path: Path) -> None:
     sink = CheckpointedSink(JsonlSink(tmp_path / "log"), tmp_path / "missing" / "elsewhere", every=NEVER)
     of = Recorder([sink], Metrics(), Tracing(), {}, required=True)
-    emitted = of.emit("query")
+    emitted = of.emit(GuardDegraded(reason="x"))
     of.close()
     degraded = of.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": "audit_checkpoint"})
     assert (emitted, degraded, verify(tmp_path / "log").records) == (True, 1, 1)
@@ -70,7 +71,7 @@ def test_the_time_of_the_latest_checkpoint_is_a_metric(tmp_path: Path) -> None:
     of = Recorder(
         [CheckpointedSink(JsonlSink(tmp_path / "log"), tmp_path / "elsewhere", every=NEVER)], Metrics(), Tracing(), {}
     )
-    of.emit("query")
+    of.emit(GuardDegraded(reason="x"))
     of.close()
     assert (of.metrics.registry.get_sample_value("dnp_guard_checkpoint_timestamp_seconds") or 0) > 1e9
 

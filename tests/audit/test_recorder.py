@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dnp_guard.audit.events import RequestStarted
+from dnp_guard.audit.events import QueryAnswered, RequestStarted
 from dnp_guard.audit.read.verify import verify, verify_lines
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.recorder import Recorder
@@ -48,24 +48,28 @@ def events(sink: MemorySink) -> list[tuple[str, object]]:
     return [(record["event"], record.get("step", record.get("reason"))) for record in sink.records]
 
 
+def query(step: int | None = None) -> QueryAnswered:
+    return QueryAnswered(request="r1", image=0, step=step, decision="none", latency_ms=1.0)
+
+
 def degraded(of: Recorder, reason: str) -> float | None:
     return of.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": reason})
 
 
 def test_every_sink_gets_the_event_with_the_common_fields() -> None:
     sinks = MemorySink(), MemorySink()
-    emitted = recorder(*sinks, tenant="t", policy={"name": "p"}).emit("query", step=1, tenant="u")
+    emitted = recorder(*sinks, tenant="t", policy={"name": "p"}).emit(query(1))
     (first,), (second,) = (sink.records for sink in sinks)
-    assert (emitted, first, first["tenant"], first["policy"], first["step"]) == (True, second, "u", {"name": "p"}, 1)
+    assert (emitted, first, first["tenant"], first["policy"], first["step"]) == (True, second, "t", {"name": "p"}, 1)
 
 
 def test_without_sinks_nothing_fails() -> None:
-    assert recorder().emit("query")
+    assert recorder().emit(query())
 
 
 def test_writing_is_timed() -> None:
     of = recorder(MemorySink())
-    of.emit("query")
+    of.emit(query())
     assert of.metrics.registry.get_sample_value("dnp_guard_overhead_seconds_count", {"stage": "audit"}) == 1
 
 
@@ -73,16 +77,16 @@ def test_a_failing_sink_is_counted_and_the_others_are_written() -> None:
     flaky, other = Flaky(), MemorySink()
     flaky.broken = True
     of = recorder(flaky, other)
-    assert (of.emit("query", step=1), degraded(of, "audit_sink"), events(other)) == (False, 1, [("query", 1)])
+    assert (of.emit(query(1)), degraded(of, "audit_sink"), events(other)) == (False, 1, [("query", 1)])
 
 
 def test_what_a_sink_missed_is_written_before_the_next_event_with_a_record_of_the_outage() -> None:
     sink = Flaky()
     of = recorder(sink)
     sink.broken = True
-    missed = [of.emit("query", step=step) for step in (1, 2)]
+    missed = [of.emit(query(step)) for step in (1, 2)]
     sink.broken = False
-    recovered = of.emit("query", step=3)
+    recovered = of.emit(query(3))
     assert (missed, recovered, events(sink)) == (
         [False, False],
         True,
@@ -92,9 +96,9 @@ def test_what_a_sink_missed_is_written_before_the_next_event_with_a_record_of_th
 
 def test_the_record_of_an_outage_belongs_to_the_generation_in_which_it_began() -> None:
     sink = Flaky()
-    of = recorder(sink, request="common", policy={"name": "p"})
+    of = recorder(sink, policy={"name": "p"})
     sink.broken = True
-    of.emit("query", request="r1")
+    of.emit(query())
     sink.broken = False
     of.close()
     assert [(record["request"], record["policy"]) for record in sink.records] == [("r1", {"name": "p"})] * 2
@@ -104,7 +108,7 @@ def test_the_record_of_an_outage_names_the_policy_of_what_was_missed() -> None:
     sink = Flaky()
     of = recorder(sink, policy={"name": "as the guard was made"})
     sink.broken = True
-    of.emit("query", policy={"name": "reloaded"})
+    of.emit(query(), policy={"name": "reloaded"})
     sink.broken = False
     of.close()
     assert [record["policy"]["name"] for record in sink.records] == ["reloaded", "reloaded"]
@@ -115,7 +119,7 @@ def test_the_backlog_is_bounded_and_what_is_dropped_is_counted() -> None:
     of = recorder(sink)
     sink.broken = True
     for step in range(BACKLOG + 9):
-        of.emit("query", step=step)
+        of.emit(query(step))
     sink.broken = False
     of.close()
     assert (len(sink.records), events(sink)[-1], degraded(of, "audit_dropped")) == (BACKLOG, ("query", BACKLOG + 8), 10)
@@ -131,7 +135,7 @@ def test_closing_writes_what_was_missed_and_closes_every_sink() -> None:
     broken, sound = Flaky(), Flaky()
     of = recorder(broken, sound)
     broken.broken = sound.broken = True
-    of.emit("query", step=1)
+    of.emit(query(1))
     sound.broken = False
     of.close()
     assert (sound.closed, events(sound)) == (True, [("query", 1), ("degraded", "audit_sink")])
@@ -141,7 +145,7 @@ def test_threads_write_one_chain() -> None:
     sink = MemorySink()
     of = recorder(sink)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda step: of.emit("query", step=step), range(200)))
+        list(pool.map(lambda step: of.emit(query(step)), range(200)))
     verification = verify_lines(line + b"\n" for line in sink.lines)
     assert (verification.ok, verification.records) == (True, 200)
 
@@ -162,7 +166,7 @@ def test_a_sink_that_hangs_blocks_no_step() -> None:
     sink = Hanging()
     of = Recorder([sink], Metrics(), Tracing(), {})
     start = monotonic()
-    emitted = [of.emit("query", step=step) for step in range(100)]
+    emitted = [of.emit(query(step)) for step in range(100)]
     waited = monotonic() - start
     sink.go.set()
     of.close()
@@ -172,7 +176,7 @@ def test_a_sink_that_hangs_blocks_no_step() -> None:
 def test_nobody_waits_for_a_sink_that_has_been_found_to_hang() -> None:
     sink = Hanging()
     of = Recorder([sink], Metrics(), Tracing(), {})
-    of.emit("query")
+    of.emit(query())
     settled = of.settle(0.5)
     start = monotonic()
     again = of.settle(60)
@@ -186,7 +190,7 @@ def test_when_settled_every_sink_holds_everything() -> None:
     sink = MemorySink()
     of = Recorder([sink], Metrics(), Tracing(), {})
     for step in range(300):
-        of.emit("query", step=step)
+        of.emit(query(step))
     assert (of.settle(60), len(sink.records)) == (True, 300)
 
 
@@ -196,13 +200,13 @@ def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None
     if pid == 0:
         broken = Flaky()
         broken.broken = True
-        Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
+        Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(1))
         os._exit(0)
     os.waitpid(pid, 0)
     (kept,) = tmp_path.iterdir()
     mode = stat.S_IMODE(kept.stat().st_mode)
     sound = Flaky()
-    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(2))
     assert (mode, events(sound), list(tmp_path.iterdir())) == (
         0o600,
         [("query", 1), ("degraded", "audit_sink"), ("query", 2)],
@@ -216,8 +220,8 @@ def test_what_a_sink_without_a_name_missed_goes_to_no_other(tmp_path: Path) -> N
 
     broken, sound = Nameless(), Nameless()
     broken.broken = True
-    Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=1)
-    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit("query", step=2)
+    Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(1))
+    Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(2))
     assert (events(sound), list(tmp_path.iterdir())) == ([("query", 2)], [])
 
 
@@ -227,10 +231,10 @@ def test_what_waits_for_another_process_is_left_to_it(tmp_path: Path) -> None:
     first, second = (
         Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path, required=True) for sink in (broken, sound)
     )
-    first.emit("query", step=1)
+    first.emit(query(1))
     third = Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True)
-    third.emit("query", step=2)
-    second.emit("query", step=3)
+    third.emit(query(2))
+    second.emit(query(3))
     assert events(sound) == [("query", 2), ("query", 3)]
 
 
@@ -239,20 +243,20 @@ def test_a_spool_that_cannot_be_written_keeps_what_was_missed_in_memory(tmp_path
     sink = Flaky()
     sink.broken = True
     of = Recorder([sink], Metrics(), Tracing(), {}, spool=tmp_path / "file" / "spool", required=True)
-    of.emit("query", step=1)
+    of.emit(query(1))
     sink.broken = False
-    of.emit("query", step=2)
+    of.emit(query(2))
     assert events(sink) == [("query", 1), ("degraded", "audit_sink"), ("query", 2)]
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_goes_on_recording(tmp_path: Path) -> None:
     of = recorder(JsonlSink(tmp_path / "a.jsonl"))  # type: ignore[arg-type]
-    of.emit("query", step=1)
+    of.emit(query(1))
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if of.emit("query", step=2) else 1)
+        os._exit(0 if of.emit(query(2)) else 1)
     _, status = os.waitpid(pid, 0)
-    of.emit("query", step=3)
+    of.emit(query(3))
     of.close()
     assert (os.waitstatus_to_exitcode(status), verify(tmp_path / "a.jsonl").records) == (0, 3)

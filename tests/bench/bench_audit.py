@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from dnp_guard import Guard
 from dnp_guard.audit import verify
 from dnp_guard.audit.chain import seal
+from dnp_guard.audit.events import QueryAnswered
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.recorder import Recorder
@@ -53,9 +54,11 @@ def test_an_event_is_recorded(benchmark, tmp_path):
     """What a record costs a generation: built, sealed, written to a file and timed."""
     recorder = Recorder([JsonlSink(tmp_path / "a.jsonl")], Metrics(), Tracing(), COMMON)
     steps = count()
-    benchmark.pedantic(
-        lambda: recorder.emit("query", **{**QUERY, "step": next(steps)}), rounds=500, iterations=1, warmup_rounds=50
-    )
+
+    def emit():
+        recorder.emit(QueryAnswered(**{**QUERY, "step": next(steps)}))
+
+    benchmark.pedantic(emit, rounds=500, iterations=1, warmup_rounds=50)
     recorder.close()
     assert next(steps) == 550
 

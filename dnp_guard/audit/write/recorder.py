@@ -10,8 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit import previews
-from dnp_guard.audit.events import Event, GuardDegraded
-from dnp_guard.audit.record import build
+from dnp_guard.audit.events import GuardDegraded
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.audit.write.outlet import Outlet
 from dnp_guard.audit.write.spool import Spool
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.audit.checkpoint import Checkpoint
+    from dnp_guard.audit.events import Common, Event, PolicyFields, PreviewFields
     from dnp_guard.audit.write.sinks import Sink
     from dnp_guard.telemetry import Metrics, Tracing
 
@@ -49,7 +49,7 @@ class Recorder:
         sinks: each gets every event.
         metrics: of the guard.
         tracing: of the guard.
-        common: fields of every record, such as ``policy`` and ``vlm``.
+        common: fields that all records share.
         spool: folder for what sinks with a ``path`` or a ``name`` miss; in memory for others, or where there is none.
         previews: folder for previews of findings; None where there is no log beside which it could be.
         required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
@@ -64,7 +64,7 @@ class Recorder:
         sinks: Sequence[Sink],
         metrics: Metrics,
         tracing: Tracing,
-        common: Mapping[str, Any],
+        common: Common,
         *,
         spool: Path | None = None,
         previews: Path | None = None,
@@ -72,7 +72,7 @@ class Recorder:
     ) -> None:
         self.metrics = metrics
         self.tracing = tracing
-        self._common = dict(common)
+        self._common = common
         self._required = required
         self._previews = previews
         self._outlets = [Outlet(sink, _spool(spool, sink), metrics.degraded, self._outage) for sink in sinks]
@@ -82,23 +82,22 @@ class Recorder:
         self._lock = Lock()
         self._second, self._waited = 0.0, 0.0
 
-    def emit(self, event: Event | str, *, required: bool | None = None, **fields: Any) -> bool:
+    def emit(self, event: Event, *, required: bool | None = None, policy: PolicyFields | None = None) -> bool:
         """Record an event.
 
         Args:
-            event: one of :mod:`dnp_guard.audit.events`, or the name of one.
+            event: what happened.
             required: wait for it; as the recorder was made where it is not given.
-            fields: in place of the common ones, such as ``policy``; of an event given by its name, all of them.
+            policy: the policy that it happened under, where it is not the common one.
 
         Returns:
             Whether every sink holds this event and all before it, as far as could be waited for.
         """
         with self.metrics.overhead("audit"):
             try:
-                common = {**self._common, **fields}
-                record = event.record(**common) if isinstance(event, Event) else build(event, **common)
+                record = event.record(self._common if policy is None else {**self._common, "policy": policy})
             except Exception as error:  # noqa: BLE001 (a mistake in the program must not cost a generation)
-                _log.warning("an audit record of %r cannot be built: %s", event, error)
+                _log.warning("an audit record of %r cannot be built: %s", event.name, error)
                 self.metrics.degraded("audit_record")
                 return False
             with self._lock:
@@ -107,7 +106,7 @@ class Recorder:
             held = [wait(outlet, number) for outlet, number in zip(self._outlets, numbers, strict=True)]
             return all(held)
 
-    def keep(self, request: str, image: int, step: int | None, picture: Image) -> dict[str, str] | None:
+    def keep(self, request: str, image: int, step: int | None, picture: Image) -> PreviewFields | None:
         """Keep the preview of a finding, small and blurred.
 
         Args:
@@ -181,8 +180,8 @@ class Recorder:
             self.metrics.checkpoint(datetime.fromisoformat(written.time).timestamp())
 
     def _outage(self, record: Mapping[str, Any], reason: str) -> dict[str, Any]:
-        of = {key: record[key] for key in ("request", "policy") if key in record}
-        return GuardDegraded(reason=reason).record(**{**self._common, **of})
+        degraded = GuardDegraded(request=record.get("request"), reason=reason)
+        return degraded.record({**self._common, "policy": record["policy"]} if "policy" in record else self._common)
 
 
 def _beside(folder: Path | None) -> Path:
