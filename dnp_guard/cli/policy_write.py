@@ -9,33 +9,111 @@ from typing import Annotated
 
 import typer
 
-from dnp_guard.errors import DnpGuardError
-from dnp_guard.policy import parse_policy, schema, schema_of_tests
+from dnp_guard.errors import DnpGuardError, did_you_mean
+from dnp_guard.policy import parse_policy, schema, schema_of_tests, shipped
 from dnp_guard.policy.model.scalars import IDENTIFIER, IN_WORDS
-from dnp_guard.policy.read.loading import read_file
+from dnp_guard.policy.read.loading import example_store, read_file
 from dnp_guard.policy.read.migrate import FORMAT, migrate
 from dnp_guard.policy.read.starter import starter
 from dnp_guard.policy.read.testfile import ENDING
 
 
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write, such as policies/ours.yaml.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="The file to write, as policies/ours.yaml; with --store, a folder."),
+    ],
+    *,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="NAME", help="Begin with a shipped policy and its tests.")
+    ] = None,
+    store: Annotated[
+        bool, typer.Option("--store", help="Write a store: a floor, tenants, a region, an exception, and tokens.")
+    ] = False,
 ) -> None:
     """Write a commented policy to begin with, its tests, and the schemas for editors; what is there stays."""
+    if store and from_ is not None:
+        raise typer.BadParameter("--store and --from do not go together.")
+    if store:
+        _write(_store(path))
+        _schemas(path)
+        _tokens(path / TOKENS)
+        return
     if path.suffix != ".yaml" or not re.fullmatch(IDENTIFIER, path.stem):
         raise typer.BadParameter(f"name a file that ends in .yaml, its name {IN_WORDS[IDENTIFIER]}.")
-    tests = path.parent / "tests" / f"{path.stem}{ENDING}"
-    if there := [each for each in (path, tests) if each.exists()]:
+    _write(_starter(path) if from_ is None else copied(from_, path))
+    _schemas(path.parent)
+
+
+TOKENS = "tokens.json"
+TENANTS = ("kids", "museum")
+"""Tenants of the example store, each of which gets a token."""
+
+
+def _starter(path: Path) -> dict[Path, bytes]:
+    texts = starter(path.stem, path.name)
+    return dict(zip((path, _tests_of(path)), (text.encode() for text in texts), strict=True))
+
+
+def copied(name: str, path: Path) -> dict[Path, bytes]:
+    """The files of a shipped policy under another name: its own, its tests, and what it extends unless that is there.
+
+    Args:
+        name: of the shipped policy.
+        path: of the copy.
+    """
+    if name not in shipped():
+        raise typer.BadParameter(f"no policy '{name}' is shipped. {did_you_mean(name, list(shipped()))}")
+    source = shipped()[name]
+    text = source.read_text(encoding="utf-8")
+    files = {path: re.sub(rf"^name: {name}$", f"name: {path.stem}", text, flags=re.MULTILINE).encode()}
+    tests = _tests_of(source).read_text(encoding="utf-8")
+    files[_tests_of(path)] = tests.replace(f"policy: ../{source.name}", f"policy: ../{path.name}").encode()
+    for picture in re.findall(r"image: (\S+\.png)", tests):
+        files[_tests_of(path).parent / picture] = (_tests_of(source).parent / picture).read_bytes()
+    for base in re.findall(r"^extends: (\S+)$", text, flags=re.MULTILINE):
+        files |= {
+            file: content for file, content in copied(Path(base).stem, path.parent / base).items() if not file.exists()
+        }
+    return files
+
+
+def _store(folder: Path) -> dict[Path, bytes]:
+    source = example_store()
+    return {
+        folder / file.relative_to(source): file.read_bytes()
+        for file in sorted(source.rglob("*"))
+        if file.suffix in {".yaml", ".md"}
+    }
+
+
+def _tests_of(path: Path) -> Path:
+    return path.parent / "tests" / f"{path.stem}{ENDING}"
+
+
+def _write(files: dict[Path, bytes]) -> None:
+    if there := [file for file in files if file.exists()]:
         raise DnpGuardError(f"{there[0]} is already there", hint="Choose another name.")
-    tests.parent.mkdir(parents=True, exist_ok=True)
-    for file, text in zip((path, tests), starter(path.stem, path.name), strict=True):
-        file.write_text(text, encoding="utf-8")
+    for file, content in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
         typer.echo(f"wrote {file}")
+
+
+def _schemas(folder: Path) -> None:
     for name, made in (("policy.v1.json", schema()), ("policy-test.v1.json", schema_of_tests())):
-        file = path.parent / "schema" / name
+        file = folder / "schema" / name
         file.parent.mkdir(exist_ok=True)
         if not file.exists():
             file.write_text(json.dumps(made, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokens(file: Path) -> None:
+    from dnp_guard.server import tokens  # noqa: PLC0415 (needed with --store alone)
+
+    for tenant in TENANTS:
+        typer.echo(f"token of {tenant}, shown this once: {tokens.add(file, name=tenant, tenant=tenant)}")
+    typer.echo(f"wrote {file}")
 
 
 def upgrade(

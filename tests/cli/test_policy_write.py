@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from dnp_guard import cli
-from dnp_guard.policy import load_tests
+from dnp_guard import Guard, cli
+from dnp_guard.policy import load_policy, load_tests, questions, shipped
+from dnp_guard.policy.read.loading import example_store
 from dnp_guard.policy.rehearsal.cases import run_tests
 from dnp_guard.policy.rehearsal.coverage import coverage
+from dnp_guard.server.tokens import Tokens
+from dnp_guard.vlm.scripted import ScriptedBackend
 
 
 @pytest.fixture
@@ -93,3 +97,53 @@ def test_diff_replays_a_record_and_lists_what_would_have_gone_differently(run, t
     assert "Of 1 recorded images, 1 would have gone differently; 0 are comparable to the end." in out
     assert "r1 image 0: star → no negative from step 3 on" in out
     assert json.loads(run("diff", one, other, "--audit", log, "--json")[1])["replay"]["images"] == 1
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_init_copies_a_shipped_policy_under_a_name_of_ones_own_with_tests_that_pass(run, tmp_path, name):
+    assert run("init", tmp_path / "ours.yaml", "--from", name)[0] == 0
+    assert load_policy(tmp_path / "ours.yaml").name == "ours"
+    assert [category.id for category in load_policy(tmp_path / "ours.yaml").categories] == [
+        category.id for category in load_policy(name).categories
+    ]
+    assert load_tests(tmp_path / "tests" / "ours.test.yaml").policy.name == "ours"
+
+
+def test_init_from_a_policy_that_is_not_shipped_names_the_nearest(run, tmp_path):
+    code, _, err = run("init", tmp_path / "ours.yaml", "--from", "defualt")
+    assert (code, "Did you mean `default`?" in err) == (2, True)
+
+
+def test_extending_a_shipped_policy_that_was_not_copied_says_how_to_copy_it(run, tmp_path):
+    (tmp_path / "ours.yaml").write_text("format: 1\nname: ours\nextends: default.yaml\n")
+    assert f"dnp-guard policy init {tmp_path / 'default.yaml'} --from default" in run("check", tmp_path)[2]
+
+
+def test_init_writes_a_store_that_checks_and_passes_its_tests_with_a_token_for_each_tenant(run, tmp_path):
+    code, out, _ = run("init", "--store", tmp_path / "store")
+    assert (code, run("check", tmp_path / "store")[0], run("test", tmp_path / "store")[0]) == (0, 0, 0)
+    told = dict(re.findall(r"token of (\w+), shown this once: (\S+)", out))
+    grants = Tokens(tmp_path / "store" / "tokens.json")
+    assert {grants.grant(f"Bearer {token}").tenant for token in told.values()} == set(told) == {"kids", "museum"}
+
+
+def test_a_tenant_of_the_example_store_is_guarded_by_what_explain_prints(run):
+    folder = example_store()
+    document = json.loads(run("explain", folder, "--tenant", "kids", "--json")[1])
+    with Guard(folder, vlm=ScriptedBackend([{}]), tenant="kids") as guard:
+        assert guard.policy.digest == document["policy"]["digest"]
+        assert [question.text for question in questions(guard.policy)] == [
+            text for category in document["categories"] for text in category["questions"]
+        ]
+
+
+def test_the_example_store_shows_what_differs_by_time_and_region(run):
+    def told(*whom):
+        document = json.loads(run("explain", example_store(), *whom, "--json")[1])
+        return {category["id"]: category["threshold"] for category in document["categories"]}
+
+    assert told("--tenant", "museum", "--at", "2026-12-24")["nudity"] == 0.8
+    assert told("--tenant", "museum", "--at", "2027-02-01")["nudity"] == 0.5
+    assert told("--tenant", "kids", "--at", "2026-12-24")["nudity"] == 0.3
+    assert "hate_symbols" in told("--region", "eu")
+    assert "hate_symbols" not in told()

@@ -128,9 +128,9 @@ class QuestionTemplate(PolicyModel):
     """How the vision-language model is asked."""
 
     template: Text = Field(
-        default="Is there ${term} in this image? (${definition})",
+        default="Does this image show ${term}? (${definition})",
         description="The question for one `look_for` term. Placeholders: ${title}, ${definition}, ${term}.",
-        examples=["Is there ${term} in this image? (${definition})"],
+        examples=["Does this image show ${term}? (${definition})"],
     )
     allowed_template: Text = Field(
         default="Is this ${allowed}?",

@@ -43,6 +43,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def example_store() -> Path:
+    """The folder of the store that comes with the package, as an example."""
+    folder = _PACKAGE / "examples" / "store"
+    return folder if folder.is_dir() else _PACKAGE.parent / "examples" / "store"  # a source checkout
+
+
 def load_policy(source: str | Path) -> Policy:
     """Load a policy.
 
@@ -176,6 +182,9 @@ def _base(document: Document, name: str, path: Path, chain: tuple[Path, ...]) ->
     if not there:
         valid = sorted(each.name for each in folder.glob("*.yaml") if each.resolve() != path.resolve())
         hint = did_you_mean(name, valid) if valid else "There is no other policy in this folder."
+        if Path(name).stem in shipped() and Path(name).suffix in {"", ".yaml"}:
+            copy = target.with_suffix(".yaml")
+            hint = f"Copy the shipped one, and extend that: dnp-guard policy init {copy} --from {copy.stem}."
         return document.problem(loc, "missing-base", f"no file `{shown}` in this policy's folder", hint), target
     if len(chain) >= MAX_CHAIN:
         message = f"policies extend each other more than {MAX_CHAIN} deep"

@@ -1,0 +1,58 @@
+"""The commands of a how-to page are run from its first to its last, and print what the page says they print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dnp_guard import cli
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```console\n(.*?)```", re.DOTALL)
+
+
+def commands(page):
+    """Every command of a page with the lines that it prints, blocks that say why they are not run left out."""
+    for excused, block in BLOCK.findall(page):
+        for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:] if not excused else ():
+            command, *printed = step.splitlines()
+            yield command, printed
+
+
+def shows(output, printed):
+    """Whether lines are printed in this order; `…` stands for the rest of a line, or for any lines."""
+    told = " ".join(output.split())
+    parts = [" ".join(part.split()) for line in printed for part in line.split("…")]
+    at = 0
+    for part in filter(None, parts):
+        found = told.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+@pytest.mark.parametrize("page", ["policy.md"])
+def test_the_commands_of_a_page_print_what_it_says(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    ran = 0
+    for command, printed in commands((HOW_TO / page).read_text(encoding="utf-8")):
+        if command.startswith("dnp-guard "):
+            cli.run(shlex.split(command)[1:])
+            captured = capsys.readouterr()
+            output = captured.out + captured.err
+        else:
+            output = subprocess.run(["/bin/sh", "-c", command], check=True, capture_output=True, text=True).stdout
+        assert shows(output, printed), f"$ {command}\n{output}"
+        ran += 1
+    assert ran > 8
+
+
+def test_what_a_command_does_not_print_is_noticed():
+    assert not shows("one\ntwo\n", ["two", "one"])
+    assert shows("one  two three\nfour", ["one two …", "four"])
