@@ -64,6 +64,10 @@ class PluginError(DnpGuardError):
     """A plugin that is unknown, not allowed, or of the wrong shape."""
 
 
+class MissingExtra(DnpGuardError):
+    """What was asked for needs an extra that is not installed; the hint is the line to type."""
+
+
 class AuditError(DnpGuardError):
     """An audit log that cannot be written or read."""
 
@@ -127,7 +131,7 @@ class VlmBadAnswer(VlmError):
 
 
 class VlmUnavailable(VlmError):
-    """A backend that cannot be built: an unknown spec, a folder without weights, a missing package."""
+    """A backend that cannot be built: an unknown spec, a folder without weights."""
 
     reason = "vlm_unavailable"
 

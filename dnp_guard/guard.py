@@ -92,6 +92,7 @@ class Guard:
     Raises:
         PolicyError: the policy does not check.
         VlmUnavailable: the backend cannot be built.
+        MissingExtra: the backend computes in process, and the extra ``local`` is not installed.
         AuditError: a sink cannot be opened.
         PluginError: a plugin is unknown or not allowed.
     """

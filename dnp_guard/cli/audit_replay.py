@@ -13,6 +13,7 @@ from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.redact import KEY_VARIABLE, key_file, prompt_key
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import AuditError
+from dnp_guard.extras import needs
 from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def replay(
     The prompt is not in the record: supply it, and it is checked. Nothing that a sensitive category was seen in is
     made again. Under `queries: {wait: false}`, verdicts come when they come, and decisions may part for that alone.
     """
+    needs("lab", "dnp-guard audit replay")
     # torch and diffusers take seconds to import; --help should not
     from dnp_guard.cli.generate import load_model  # noqa: PLC0415
     from dnp_guard.lab.regenerate import matching_prompts, recorded, regenerate  # noqa: PLC0415

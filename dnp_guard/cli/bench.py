@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.extras import needs
 
 
 def bench(
@@ -28,6 +29,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Time unguarded, guarded and VL-DNP generations in turn, with the guard's stages and the peak of memory."""
+    needs("lab", "dnp-guard bench")
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
     sizes = _sizes(batches)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, Problem
+from dnp_guard.errors import CannotSteer, DnpGuardError, MissingExtra, PolicyError, Problem
+from dnp_guard.extras import PACKAGES, absent, needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,14 +59,26 @@ def python() -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """Every dependency's version against the declared range."""
+    """The version of every dependency, those of installed extras included, against the declared range."""
     declared = _declared()
     if declared is None:
         yield Check("packages", "note", "not installed, so no ranges are known: pip install -e .")
         return
+    wanted = ["", *(extra for extra in PACKAGES if not absent(extra))]
     for requirement in map(Requirement, declared.get_all("Requires-Dist") or ()):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        marker = requirement.marker
+        if requirement.name != DISTRIBUTION and (marker is None or any(marker.evaluate({"extra": e}) for e in wanted)):
             yield _package(requirement)
+
+
+def extras() -> Check:
+    """Which extras are installed."""
+    there = [extra for extra in PACKAGES if not absent(extra)]
+    missing = [extra for extra in PACKAGES if absent(extra)]
+    found = ", ".join(there) or "none"
+    if missing:
+        return Check("extras", "note", f"{found}; not {', '.join(missing)}: pip install 'dnp-guard[NAME]'")
+    return Check("extras", "ok", found)
 
 
 def _declared() -> metadata.PackageMetadata | None:
@@ -102,10 +115,12 @@ def device() -> Check:
 
 def loading() -> Iterator[Check]:
     """Whether the libraries that hold the pipelines and the vision-language models load together."""
-    for name, classes in (
-        ("diffusers", ("DiffusionPipeline", "StableDiffusionPipeline")),
-        ("transformers", ("AutoModelForImageTextToText", "AutoProcessor")),
+    for name, extra, classes in (
+        ("diffusers", "diffusers", ("DiffusionPipeline", "StableDiffusionPipeline")),
+        ("transformers", "local", ("AutoModelForImageTextToText", "AutoProcessor")),
     ):
+        if absent(extra):
+            continue
         try:
             module = import_module(name)
             for wanted in classes:
@@ -127,11 +142,14 @@ def hosts() -> Check:
 
 def model(folder: Path) -> Check:
     """Which row of the table of pipelines applies to a pipeline in a folder; its weights are not loaded."""
-    from dnp_guard.hosts.diffusers.saved import family_in  # noqa: PLC0415 (imports torch)
-
     name = "pipeline"
     try:
+        needs("diffusers", "looking at a pipeline")
+        from dnp_guard.hosts.diffusers.saved import family_in  # noqa: PLC0415 (imports torch)
+
         kind, family = family_in(folder)
+    except MissingExtra as error:
+        return failed(name, "missing-extra", error.message, error.hint, str(folder))
     except CannotSteer as error:
         return failed(name, "cannot-steer", error.message, error.hint, str(folder))
     except (OSError, ValueError, KeyError) as error:

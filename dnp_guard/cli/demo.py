@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import print_json
+from dnp_guard.extras import needs
 
 
 def demo(
@@ -19,6 +20,7 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Draw prompts that name nothing forbidden, unguarded and guarded side by side, on the embedded models."""
+    needs("lab", "dnp-guard demo")
     # torch and diffusers take seconds to import; --help should not
     from dnp_guard.lab.evaluate import demo as work  # noqa: PLC0415
     from dnp_guard.lab.evaluate.sheet import draw_sheet  # noqa: PLC0415

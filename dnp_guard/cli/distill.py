@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
     from dnp_guard.lab.distill.looks import Example
@@ -48,6 +49,7 @@ def distill(
 
     Of the images six tenths train it, two tenths choose its thresholds and two tenths check them.
     """
+    needs("lab", "dnp-guard distill")
     # torch and diffusers take seconds to import; --help should not
     from dnp_guard.lab.distill import training  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dnp_guard.cli import checks
 from dnp_guard.cli.console import print_json, print_problem
+from dnp_guard.extras import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +52,9 @@ def doctor(
 def _look(audit: Path | None, model: Path | None, vlm: str | None) -> Iterator[checks.Check]:
     yield checks.python()
     yield from checks.packages()
-    torch = checks.device()
-    yield torch
-    if torch.status != "failed":
-        libraries = list(checks.loading())
-        yield from libraries
-        if all(check.status != "failed" for check in libraries):
-            yield checks.hosts()
-    yield from checks.weights()
+    yield checks.extras()
+    if not absent("local"):
+        yield from _models()
     yield from checks.policies()
     yield checks.plugins()
     yield checks.tracing()
@@ -68,6 +64,17 @@ def _look(audit: Path | None, model: Path | None, vlm: str | None) -> Iterator[c
         yield checks.model(model)
     if vlm:
         yield checks.vlm(vlm)
+
+
+def _models() -> Iterator[checks.Check]:
+    torch = checks.device()
+    yield torch
+    if torch.status != "failed":
+        libraries = list(checks.loading())
+        yield from libraries
+        if not absent("diffusers") and all(check.status != "failed" for check in libraries):
+            yield checks.hosts()
+    yield from checks.weights()
 
 
 def _print(found: list[checks.Check]) -> None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
+    needs("lab", "dnp-guard evaluate")
     from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
     from dnp_guard.lab.evaluate.journal import Journal, discard  # noqa: PLC0415
     from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415

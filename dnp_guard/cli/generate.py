@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
     from dnp_guard.types import Report
@@ -38,6 +39,7 @@ def generate(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Generate guarded images with any diffusers model that can be steered."""
+    needs("diffusers", "dnp-guard generate")
     # torch and diffusers take seconds to import; --help should not
     import torch  # noqa: PLC0415
 

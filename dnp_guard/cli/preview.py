@@ -9,6 +9,7 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 
 app = typer.Typer(help="Prepare how predictions are decoded.", no_args_is_help=True)
 
@@ -27,6 +28,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit the linear map of `preview.method: linear` to a model's autoencoder, keep it, and say how far off it is."""
+    needs("diffusers", "dnp-guard preview")
     import torch  # noqa: PLC0415 (--help should not wait for it)
 
     from dnp_guard.preview.maps import file_of, linear_map  # noqa: PLC0415

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dnp_guard.errors import DnpGuardError
-
 
 def serve(
     policy: Annotated[str, typer.Option("--policy", help="A policy file, a folder of them, or a shipped name.")],
@@ -59,11 +57,9 @@ def serve(
     grace_seconds: Annotated[int, typer.Option(min=0, help="What requests in flight have to end.")] = 30,
 ) -> None:
     """Serve the guard to hosts that cannot import it; the protocol is in the documentation."""
-    try:
-        from dnp_guard.server import run  # noqa: PLC0415 (an extra)
-        from dnp_guard.server.settings import Limits, Settings  # noqa: PLC0415
-    except ImportError as error:
-        raise DnpGuardError(f"serving needs {error.name}", hint="pip install 'dnp-guard[server]'") from error
+    from dnp_guard.server import run  # noqa: PLC0415 (--help should not wait for it)
+    from dnp_guard.server.settings import Limits, Settings  # noqa: PLC0415
+
     settings = Settings(
         policy=policy,
         vlm=vlm,

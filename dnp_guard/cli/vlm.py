@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +96,7 @@ def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out
     names = [category.id for category in policy.categories if not category.sensitive]
     if images is not None and labels is not None:
         return labelled.read_labelled(images, labels, names)
+    needs("lab", "dnp-guard vlm calibrate --held-out")
     from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
     from dnp_guard.lab.evaluate.held_out import held_out as draw  # noqa: PLC0415 (imports torch)
 

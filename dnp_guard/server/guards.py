@@ -36,6 +36,7 @@ class Guards:
 
     Raises:
         VlmUnavailable: the backend cannot be built.
+        MissingExtra: it computes in process, and the extra ``local`` is not installed.
     """
 
     def __init__(self, settings: Settings, backend: Asked | None = None) -> None:

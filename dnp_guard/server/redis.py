@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 from dnp_guard.server.sessions import Stored
 
 if TYPE_CHECKING:
@@ -23,12 +24,12 @@ def connect(url: str) -> RedisStore:
     """The store at a URL.
 
     Raises:
-        DnpGuardError: the package is missing, or nothing answers there.
+        MissingExtra: the package is missing.
+        DnpGuardError: nothing answers there.
     """
-    try:
-        import redis  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise DnpGuardError("this store needs the redis package", hint="pip install 'dnp-guard[redis]'") from error
+    needs("redis", "this store")
+    import redis  # noqa: PLC0415 (an extra)
+
     try:
         client = redis.Redis.from_url(url, decode_responses=True)
         client.ping()

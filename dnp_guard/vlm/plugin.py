@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.extras import needs
 from dnp_guard.hookspecs import hookimpl
 from dnp_guard.vlm.specs import KINDS, offer, rest_of, target
 
@@ -26,6 +27,7 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
 
 
 def _glyphs() -> Backend:
+    needs("local", "the backend glyphs")
     from dnp_guard import glyphs  # noqa: PLC0415
     from dnp_guard.vlm.local.backend import TransformersBackend  # noqa: PLC0415
 
@@ -45,6 +47,7 @@ def _local(kind: str, model: str) -> Backend:
         from dnp_guard.vlm.scripted import ScriptedBackend  # noqa: PLC0415
 
         return ScriptedBackend(model)
+    needs("local", f"the backend {kind}:{model}")
     if kind == "transformers-text":
         from dnp_guard.vlm.local.generated import TextBackend  # noqa: PLC0415
 
@@ -60,6 +63,7 @@ def build(spec: str) -> Backend:
 
     Raises:
         VlmUnavailable: no built-in backend has this kind of spec, or it cannot be built.
+        MissingExtra: it computes in process, and the extra ``local`` is not installed.
     """
     backend: Backend | None = dnp_guard_vlm(spec)
     if backend is None:

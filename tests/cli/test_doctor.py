@@ -71,6 +71,38 @@ def test_a_package_of_an_extra_is_not_asked_for(monkeypatch):
     assert list(checks.packages()) == []
 
 
+def test_a_package_of_an_installed_extra_is_held_to_its_range(monkeypatch):
+    declare(monkeypatch, Requires_Dist=['torch>=999; extra == "local"'])
+    (check,) = checks.packages()
+    assert check.problems[0].code == "package-version"
+
+
+def test_an_extra_that_holds_another_is_no_package(monkeypatch):
+    declare(monkeypatch, Requires_Dist=['dnp-guard[local]; extra == "lab"'])
+    assert list(checks.packages()) == []
+
+
+def test_an_extra_that_is_not_installed_is_worth_a_note(monkeypatch):
+    monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None if name == "redis" else name)
+    check = checks.extras()
+    assert (check.status, check.problems) == ("note", ())
+    assert check.found.endswith("; not redis: pip install 'dnp-guard[NAME]'")
+
+
+def test_without_torch_nothing_is_asked_of_it(monkeypatch, run):
+    declare(monkeypatch, Requires_Dist=["pluggy"])
+    monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None)
+    _, document = run()
+    names = {check["name"] for check in document["checks"]}
+    assert names.isdisjoint({"torch", "diffusers loads", "transformers loads", "embedded vision-language model"})
+
+
+def test_a_pipeline_is_not_looked_at_without_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None)
+    (problem,) = checks.model(tmp_path).problems
+    assert (problem.code, problem.hint) == ("missing-extra", "pip install 'dnp-guard[diffusers]'")
+
+
 def test_a_python_outside_the_range_fails(monkeypatch):
     declare(monkeypatch, Requires_Python=[">=99"])
     assert checks.python().problems[0].code == "python-version"

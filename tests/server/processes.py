@@ -62,10 +62,10 @@ def _command(pid):
 
 
 @contextmanager
-def serving(*options, verify=True):
+def serving(*options, verify=True, command=(sys.executable, "-m", "dnp_guard")):
     """Run ``dnp-guard serve`` with options; a free port is found for it. TLS is checked by ``verify``."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dnp_guard", "serve", "--port", "0", *map(str, options)],
+        [*map(str, command), "serve", "--port", "0", *map(str, options)],
         stdout=subprocess.PIPE,
         text=True,
     )

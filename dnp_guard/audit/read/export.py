@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.events import QueryAnswered, RequestFinished
-from dnp_guard.errors import AuditError
+from dnp_guard.extras import needs
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -106,13 +106,12 @@ def to_parquet(records: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write records as Parquet, and say how many.
 
     Raises:
-        AuditError: pyarrow is missing.
+        MissingExtra: pyarrow is missing.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 (an extra)
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError as error:
-        raise AuditError("Parquet needs pyarrow", hint="pip install 'dnp-guard[parquet]'") from error
+    needs("parquet", "writing Parquet")
+    import pyarrow as pa  # noqa: PLC0415 (an extra)
+    from pyarrow import parquet  # noqa: PLC0415
+
     kinds = {**dict.fromkeys(_INTEGERS, pa.int64()), **dict.fromkeys(_NUMBERS, pa.float64())}
     schema = pa.schema([(column, kinds.get(column, pa.string())) for column in COLUMNS])
     count = 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 from dnp_guard.lab.evaluate.runner import World, here
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def on_ray(
         workers: how many; as many as the cluster has GPUs, or processors, otherwise.
 
     Raises:
-        DnpGuardError: Ray is not installed, or the cluster cannot be reached.
+        MissingExtra: Ray is not installed.
+        DnpGuardError: the cluster cannot be reached.
     """
     ray = _ray()
 
@@ -82,9 +84,8 @@ def _connect(ray: Any, address: str | None) -> None:
 
 
 def _ray() -> Any:
-    try:
-        import ray  # noqa: PLC0415 (an extra)
-        import ray.util  # noqa: PLC0415
-    except ImportError as error:
-        raise DnpGuardError("--engine ray needs the package ray", hint="pip install 'dnp-guard[ray]'") from error
+    needs("ray", "--engine ray")
+    import ray  # noqa: PLC0415 (an extra)
+    import ray.util  # noqa: PLC0415
+
     return ray

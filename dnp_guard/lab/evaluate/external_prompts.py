@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 from dnp_guard.lab.evaluate.prompt_sets import SETS, Entry, embedded_set
 from dnp_guard.lab.world.captions import Prompt
 
@@ -52,6 +53,7 @@ def prompt_set(spec: str) -> PromptList:
 
     Raises:
         DnpGuardError: there is no such set, or a line of the file cannot be read.
+        MissingExtra: the file is Parquet, and pyarrow is not installed.
     """
     path = Path(spec)
     if spec in SETS or path.suffix not in SUFFIXES:
@@ -121,12 +123,9 @@ def _csv(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise DnpGuardError(
-            f"{path}: reading Parquet needs pyarrow", hint="pip install 'dnp-guard[parquet]'"
-        ) from error
+    needs("parquet", f"reading {path}")
+    from pyarrow import ArrowInvalid, parquet  # noqa: PLC0415 (an extra)
+
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
     except ArrowInvalid as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard._version import __version__
+from dnp_guard.extras import absent
 from dnp_guard.files import replacing, write_whole
 from dnp_guard.lab.evaluate import report, table
 from dnp_guard.lab.evaluate.detectors import describe
@@ -122,11 +123,11 @@ def write(
 
 
 def _parquet(path: Path, rows: Sequence[Row]) -> str:
-    try:
-        import pyarrow as pa  # noqa: PLC0415 (an extra)
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError:
+    if absent("parquet"):
         return f"{path.name} was not written: pip install 'dnp-guard[parquet]'. The same rows are in rows.jsonl."
+    import pyarrow as pa  # noqa: PLC0415 (an extra)
+    from pyarrow import parquet  # noqa: PLC0415
+
     with replacing(path) as draft:
         parquet.write_table(pa.Table.from_pylist([row.to_json() for row in rows]), draft)
     return ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.extras import needs
 from dnp_guard.lab.evaluate.detectors.base import Detection
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class NudeNetDetector:
         version: of the package.
 
     Raises:
-        DnpGuardError: the package is not installed.
+        MissingExtra: the package is not installed.
     """
 
     name = "nudenet"
@@ -60,10 +60,7 @@ class NudeNetDetector:
 
 
 def _load() -> Any:
-    try:
-        from nudenet import NudeDetector  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise DnpGuardError(
-            "the detector nudenet needs the package nudenet", hint="pip install 'dnp-guard[nudenet]'"
-        ) from error
+    needs("nudenet", "this detector")
+    from nudenet import NudeDetector  # noqa: PLC0415 (an extra)
+
     return NudeDetector()

@@ -1,0 +1,50 @@
+"""Extras: the packages that each brings, and what is said where one is missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LOCAL = ("huggingface_hub", "safetensors", "tokenizers", "torch", "transformers")
+_DIFFUSERS = ("accelerate", "diffusers", *_LOCAL)
+
+PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "diffusers": _DIFFUSERS,
+        "lab": _DIFFUSERS,
+        "local": _LOCAL,
+        "nudenet": ("nudenet",),
+        "parquet": ("pyarrow",),
+        "ray": ("ray",),
+        "redis": ("redis",),
+    }
+)
+"""What each extra brings, by the name that is imported; only extras without which something is refused."""
+
+
+def absent(extra: str) -> tuple[str, ...]:
+    """The packages of an extra that are not installed; none of them is imported to find out."""
+    return tuple(name for name in PACKAGES[extra] if find_spec(name) is None)
+
+
+def needs(extra: str, what: str) -> None:
+    """Go on only where an extra is installed.
+
+    Args:
+        extra: a key of :data:`PACKAGES`.
+        what: needs it, such as ``dnp-guard demo``.
+
+    Raises:
+        MissingExtra: a package of it is not installed.
+    """
+    if missing := absent(extra):
+        raise MissingExtra(
+            f"{what} needs the extra {extra!r}; not installed: {', '.join(missing)}",
+            hint=f"pip install 'dnp-guard[{extra}]'",
+        )

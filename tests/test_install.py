@@ -1,0 +1,111 @@
+"""The wheel alone, in a fresh virtual environment: what a plain ``pip install dnp-guard`` has to do without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.processes import serving
+from tests.vlm import fault_server
+
+ROOT = Path(__file__).parents[1]
+
+GENERATION = """
+import sys
+
+from PIL import Image
+
+from dnp_guard.hosts.protocol import Host
+from dnp_guard.hosts.remote import Service
+
+picture = Image.new("RGB", (64, 64), "teal")
+with Service(sys.argv[1]) as service, service.open(["a lake"], images=1, steps=10, host=Host(name="test")) as session:
+    for step in range(10):
+        if session.due(step):
+            session.query(step, [picture])
+    print(*(verdict.action for verdict in session.final([picture])))
+"""
+
+
+class Plain:
+    """A virtual environment that holds the wheel and what it depends on."""
+
+    def __init__(self, folder):
+        self.bin = folder / "bin"
+
+    def python(self, *arguments):
+        return subprocess.run([self.bin / "python", *arguments], capture_output=True, text=True, check=False)
+
+    def pip(self, *arguments):
+        return self.python("-m", "pip", "--disable-pip-version-check", "--retries", "1", *map(str, arguments))
+
+    def dnp_guard(self, *arguments):
+        return subprocess.run([self.bin / "dnp-guard", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)  # the wheel is run, not this checkout
+        patch.chdir(folder)
+        subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+        environment = Plain(folder / "venv")
+        built = environment.pip("wheel", "--no-deps", "--wheel-dir", folder, ROOT)
+        if "No matching distribution found for hatchling" in built.stderr:
+            pytest.skip("pip reaches no package index here")
+        assert built.returncode == 0, built.stderr
+        wheels = folder.glob("*.whl")
+        # Compiling what is not run takes half of the time.
+        installed = environment.pip("install", "--no-compile", "-c", ROOT / "constraints.txt", *wheels)
+        assert installed.returncode == 0, installed.stderr
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def generated(plain, tmp_path_factory):
+    """A generation that the service guarded, with a model elsewhere: what the host was told, and the log."""
+    log = tmp_path_factory.mktemp("served") / "audit.jsonl"
+    with fault_server.running() as model:
+        options = ("--policy", "default", "--vlm", f"openai:m@{model.url}", "--audit", log)
+        with serving(*options, command=(plain.bin / "dnp-guard",)) as service:
+            host = plain.python("-c", GENERATION, service.url)
+    return host, log
+
+
+def test_it_holds_nothing_of_the_extras(plain):
+    names = {each["name"].lower() for each in json.loads(plain.pip("list", "--format", "json").stdout)}
+    assert "dnp-guard" in names
+    assert names.isdisjoint({"accelerate", "diffusers", "safetensors", "tokenizers", "torch", "transformers"})
+
+
+def test_it_checks_a_policy(plain):
+    assert plain.dnp_guard("policy", "check", "default").returncode == 0
+
+
+def test_it_guards_a_generation_over_http_with_a_model_elsewhere(generated):
+    host, log = generated
+    assert (host.stdout, host.stderr) == ("pass\n", "")
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    assert events[0] == "policy.loaded"
+    assert {"request.started", "query", "request.finished"} <= set(events)
+
+
+def test_it_verifies_a_log(plain, generated):
+    done = plain.dnp_guard("audit", "verify", str(generated[1]))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_doctor_finds_nothing_that_would_fail(plain):
+    done = plain.dnp_guard("doctor", "--json")
+    assert (done.returncode, json.loads(done.stdout)["errors"]) == (0, [])
+
+
+def test_a_command_whose_extra_is_missing_says_the_line_to_type(plain):
+    done = plain.dnp_guard("demo")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1:] == ["  pip install 'dnp-guard[lab]'"]
