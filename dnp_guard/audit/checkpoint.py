@@ -13,7 +13,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
 
 from dnp_guard.errors import AuditError
 from dnp_guard.files import create_private
@@ -29,7 +32,6 @@ _DASH: Final = "\N{EM DASH} "
 _BODY: Final = re.compile(
     r"(?P<origin>[^\n]+)\n(?P<count>0|[1-9][0-9]*)\n(?P<root>[A-Za-z0-9+/]{43}=)\n(?P<more>(?:.+\n)*)\Z"
 )
-_NO_SIGNING: Final = "pip install 'dnp-guard[signing]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Signer:
         seed: 32 bytes.
 
     Raises:
-        AuditError: PyNaCl is missing, or the name or the seed cannot be one.
+        AuditError: the name or the seed cannot be one.
     """
 
     def __init__(self, name: str, seed: bytes) -> None:
@@ -71,7 +73,7 @@ class Signer:
         if len(seed) != 32:  # noqa: PLR2004 (Ed25519's)
             raise AuditError("an Ed25519 key has 32 bytes", hint="Make one with: dnp-guard audit key FILE")
         self.name = name
-        self._key = _nacl().SigningKey(seed)
+        self._key = SigningKey(seed)
 
     @property
     def public(self) -> str:
@@ -153,7 +155,7 @@ def make_key(path: str | os.PathLike[str], name: str) -> Signer:
     """Make a key, in a file that only its owner may read.
 
     Raises:
-        AuditError: the file is there already or cannot be made, or PyNaCl is missing.
+        AuditError: the file is there already or cannot be made.
     """
     seed = os.urandom(32)
     signer = Signer(name, seed)
@@ -200,19 +202,7 @@ def _key_id(name: str, key: bytes) -> bytes:
 
 def _verifies(key: bytes, text: bytes, signature: bytes) -> bool:
     try:
-        _nacl().VerifyKey(key).verify(text, signature)
-    except ValueError:  # as PyNaCl's own error for a bad signature is
-        return False
-    except Exception as error:
-        if type(error).__name__ != "BadSignatureError":
-            raise
+        VerifyKey(key).verify(text, signature)
+    except (BadSignatureError, ValueError):
         return False
     return True
-
-
-def _nacl() -> Any:
-    try:
-        from nacl import signing  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise AuditError("signed checkpoints need PyNaCl", hint=_NO_SIGNING) from error
-    return signing

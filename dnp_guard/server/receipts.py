@@ -14,6 +14,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.files import create_private
 
@@ -36,9 +39,6 @@ class Issuer:
     Args:
         seed: of the key, 32 bytes.
         seconds: for which a receipt counts.
-
-    Raises:
-        DnpGuardError: PyNaCl is not installed.
     """
 
     seed: bytes
@@ -47,11 +47,11 @@ class Issuer:
     @property
     def public(self) -> str:
         """The public key, in base64."""
-        return base64.b64encode(bytes(_nacl().SigningKey(self.seed).verify_key)).decode()
+        return base64.b64encode(bytes(SigningKey(self.seed).verify_key)).decode()
 
     def sign(self, claims: Mapping[str, Any], now: float) -> str:
         """A receipt of claims, with the time at which it was made and at which it ends."""
-        key = _nacl().SigningKey(self.seed)
+        key = SigningKey(self.seed)
         header = {"alg": "EdDSA", "typ": TYPE, "kid": key_id(bytes(key.verify_key))}
         payload = {"v": 1, **claims, "iat": int(now), "exp": int(now) + self.seconds}
         signed = f"{_encoded(header)}.{_encoded(payload)}"
@@ -62,7 +62,7 @@ def issuer(path: Path, seconds: int) -> Issuer:
     """The issuer of a key file, which holds 32 bytes in base64.
 
     Raises:
-        DnpGuardError: it cannot be read, others may read it, it holds no key, or PyNaCl is not installed.
+        DnpGuardError: it cannot be read, others may read it, or it holds no key.
     """
     try:
         seed = base64.b64decode(path.read_bytes().strip(), validate=True)
@@ -75,7 +75,6 @@ def issuer(path: Path, seconds: int) -> Issuer:
         raise DnpGuardError(f"{path} holds no key", hint=_MAKE)
     if mode & 0o077:
         raise DnpGuardError(f"{path}: others than its owner may read the key", hint=f"chmod 600 {path}")
-    _nacl()
     return Issuer(seed, seconds)
 
 
@@ -86,9 +85,8 @@ def new_key(path: Path) -> str:
         The public key, in base64.
 
     Raises:
-        DnpGuardError: the file is there already or cannot be made, or PyNaCl is not installed.
+        DnpGuardError: the file is there already or cannot be made.
     """
-    _nacl()
     seed = os.urandom(32)
     try:
         with create_private(path) as file:
@@ -107,11 +105,11 @@ def read(receipt: str, public: str) -> dict[str, Any]:
 
     Raises:
         ReceiptRefused: it is no receipt, or not signed by this key.
-        DnpGuardError: the key is none, or PyNaCl is not installed.
+        DnpGuardError: the key is none.
     """
     try:
         raw = base64.b64decode(public.strip(), validate=True)
-        key = _nacl().VerifyKey(raw)
+        key = VerifyKey(raw)
     except (binascii.Error, ValueError, TypeError) as error:
         raise DnpGuardError(
             "the public key is not 32 bytes in base64", hint="Use what `receipt key` prints."
@@ -136,9 +134,7 @@ def key_id(public: bytes) -> str:
 _MAKE = "Make one with: dnp-guard receipt key FILE"
 
 
-def _verifies(key: Any, text: bytes, signature: bytes) -> bool:
-    from nacl.exceptions import BadSignatureError  # noqa: PLC0415 (an extra)
-
+def _verifies(key: VerifyKey, text: bytes, signature: bytes) -> bool:
     try:
         key.verify(text, signature)
     except (BadSignatureError, ValueError):
@@ -156,11 +152,3 @@ def _text(data: bytes) -> str:
 
 def _decoded(text: str) -> bytes:
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-
-
-def _nacl() -> Any:
-    try:
-        from nacl import signing  # noqa: PLC0415 (an extra)
-    except ImportError:
-        raise DnpGuardError("receipts need PyNaCl", hint="pip install 'dnp-guard[server]'") from None
-    return signing

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
 from dnp_guard.canonical import canonical
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 from dnp_guard.policy.force import serials
@@ -17,8 +20,6 @@ from dnp_guard.policy.force import serials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    from nacl.signing import SigningKey, VerifyKey
 
     from dnp_guard.policy.force.store import Store
 
@@ -72,7 +73,7 @@ def place(source: Path) -> Path:
 
 def new_key() -> tuple[str, str]:
     """A private and its public key, in base64."""
-    key = _nacl().SigningKey.generate()
+    key = SigningKey.generate()
     return _text(bytes(key)), _text(bytes(key.verify_key))
 
 
@@ -94,9 +95,9 @@ def sign(
         The file that holds the signature.
 
     Raises:
-        DnpGuardError: the key is none, or PyNaCl is not installed.
+        DnpGuardError: the key is none.
     """
-    signing: SigningKey = _nacl().SigningKey(_bytes(key))
+    signing = SigningKey(_bytes(key))
     ends = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     manifest = asdict(Manifest(_name(source), tenant, serial, ends, _files(source, store), author))
     if not author:
@@ -122,10 +123,10 @@ def verify(
 
     Raises:
         PolicyError: unsigned, altered, expired, for another tenant, or with a lower serial.
-        DnpGuardError: the key is none, or PyNaCl is not installed.
+        DnpGuardError: the key is none.
     """
     file = place(source)
-    public: VerifyKey = _nacl().VerifyKey(_bytes(key))
+    public = VerifyKey(_bytes(key))
     try:
         document: Any = json.loads(file.read_bytes())
         data, signature = document["manifest"], document["signature"]
@@ -136,7 +137,7 @@ def verify(
         raise _refused(file, "bad-signature", "not a signature file.", "Sign the policy again.") from None
     try:
         public.verify(_signed(data), _bytes(signature))
-    except (_bad_signature(), DnpGuardError, TypeError, ValueError):
+    except (BadSignatureError, DnpGuardError, TypeError, ValueError):
         raise _refused(file, "bad-signature", "the signature does not fit the key.", "Sign it again.") from None
     if differing := _differing(manifest.files, _files(source, store)):
         raise _refused(file, "altered", f"changed since it was signed: {', '.join(differing)}.", "Sign it again.")
@@ -202,17 +203,3 @@ def _bytes(text: str) -> bytes:
         raise DnpGuardError(
             "a key or signature is not base64", hint="Use what `policy sign --new-key` wrote."
         ) from None
-
-
-def _nacl() -> Any:
-    try:
-        from nacl import signing  # noqa: PLC0415 (an extra)
-    except ImportError:
-        raise DnpGuardError("signing needs PyNaCl", hint="pip install 'dnp-guard[signing]'") from None
-    return signing
-
-
-def _bad_signature() -> type[Exception]:
-    from nacl.exceptions import BadSignatureError  # noqa: PLC0415 (an extra)
-
-    return BadSignatureError
