@@ -3,23 +3,33 @@ PYTHON ?= $(firstword $(foreach python,python3.11 python3 python3.12 python3.13 
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 READY := $(VENV)/.ready
+DEMO_READY := $(VENV)/.demo-ready
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help demo test lint types docs evaluate evaluate-quick evaluate-full bench matrix fuzz clean
 
 help: ## Say what each target does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+$(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "dnp-guard needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
-	# Its samplers alone are tested; what the rest of it asks for (torchvision, clip, wandb) is not wanted.
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt --no-deps k-diffusion
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[lab]'
 	@touch $@
 
-demo: $(READY) ## Generate images unguarded and guarded, side by side, on the embedded models.
+# Everything else; what the demo needs is in it.
+$(READY): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev,docs]'
+	# Its samplers alone are tested; what the rest of it asks for (torchvision, clip, wandb) is not wanted.
+	$(PIP) --no-deps k-diffusion
+	@touch $(DEMO_READY) $@
+
+demo: $(DEMO_READY) ## Generate images unguarded and guarded, side by side, on the embedded models.
 	$(BIN)/dnp-guard demo
 
 test: $(READY) ## Run every test.
