@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.audit import Sink
     from dnp_guard.audit.events import Event
-    from dnp_guard.generation.driver import Steering
+    from dnp_guard.generation.driver import Holder
     from dnp_guard.generation.state import Request, State
     from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import PolicyException, Store
@@ -304,7 +304,7 @@ class Guard:
         request: Request,
         policy: Policy | None = None,
         state: State | None = None,
-        steering: Steering | None = None,
+        steering: Holder | None = None,
     ) -> Driver:
         """Begin the guard's part in one generation; for host adapters.
 

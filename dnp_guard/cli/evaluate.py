@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from dnp_guard.lab.evaluate.ablations import Ablation
+    from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.outputs import Written
-    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 ALL = "all"
@@ -141,9 +141,9 @@ def _plan(
     keep_images: bool,
 ) -> EvaluationPlan:
     from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.design import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
     from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
     from dnp_guard.lab.evaluate.methods import METHODS  # noqa: PLC0415
-    from dnp_guard.lab.evaluate.plan import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
     rules = load_policy(policy)

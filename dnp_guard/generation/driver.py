@@ -60,7 +60,7 @@ class Pictures(View):
         return self.similarities
 
 
-class Steering(Protocol):
+class Holder(Protocol):
     """Where a host holds negatives until its next step."""
 
     def hold(self, negatives: Sequence[Negative | None]) -> None:
@@ -77,7 +77,7 @@ class Driver:
         steering: takes its negatives; None where whoever runs the sampler reads :attr:`negatives` itself.
     """
 
-    def __init__(self, session: Session, inquiry: Inquiry, account: Account, steering: Steering | None = None) -> None:
+    def __init__(self, session: Session, inquiry: Inquiry, account: Account, steering: Holder | None = None) -> None:
         self.session = session
         self._inquiry = inquiry
         self._account = account

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldCategory:
     """A category that is being steered away from.
 
     Attributes:
@@ -44,7 +44,7 @@ class Held:
 class History:
     """What the looks at one image have come to so far."""
 
-    held: Mapping[str, Held] = field(default_factory=lambda: MappingProxyType({}))
+    held: Mapping[str, HeldCategory] = field(default_factory=lambda: MappingProxyType({}))
     found: frozenset[str] = frozenset()
     """Ids of categories ever found, those in shadow left out."""
 
@@ -140,7 +140,7 @@ def judge(
     }
     actions, enforced = _actions(policy, seen), _actions(policy, _out_of_shadow(policy, seen))
     held |= {
-        category: Held(
+        category: HeldCategory(
             terms,
             real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
             push=_push(policy, history, category, kept, progress),
@@ -254,7 +254,7 @@ def _push(
     return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
 
 
-def _unseen(before: Held, progress: float | None) -> Held:
+def _unseen(before: HeldCategory, progress: float | None) -> HeldCategory:
     push = strength.gone(before.push, progress) if before.push is not None else None
     return replace(before, unseen=before.unseen + 1, push=push)
 

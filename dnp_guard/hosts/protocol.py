@@ -88,7 +88,7 @@ class PreviewPicture(Picture):
     )
 
 
-class Query(_Message):
+class QueryMessage(_Message):
     """What is being drawn at a step."""
 
     step: Annotated[int, Field(ge=0, le=LARGEST)]
@@ -110,7 +110,7 @@ class Steer(_Message):
     action: Literal["none", "steer"]
 
 
-class Answer(_Message):
+class AnswerMessage(_Message):
     """What every image is steered away from, from the next step on."""
 
     images: list[Steer]

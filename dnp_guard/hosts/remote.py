@@ -27,14 +27,14 @@ from pydantic import BaseModel, ValidationError
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hosts.protocol import (
     VERSION,
-    Answer,
+    AnswerMessage,
     Finish,
     Host,
     Open,
     Opened,
     Picture,
     PreviewPicture,
-    Query,
+    QueryMessage,
     Run,
     Verdicts,
 )
@@ -276,8 +276,8 @@ class RemoteSession:
             PreviewPicture(index=index, data=data_url(picture), similarity=similarity[index] if similarity else None)
             for index, picture in enumerate(pictures)
         ]
-        asked = Query(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)
-        answer = self._service.send(f"{self._path}/queries", asked, Answer)
+        asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)
+        answer = self._service.send(f"{self._path}/queries", asked, AnswerMessage)
         if answer.answered:
             self._reached = step if self.opened.due is not None else (progress or 0.0)
         return answer.images

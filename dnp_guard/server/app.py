@@ -24,14 +24,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 from dnp_guard._version import __version__
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.hosts.protocol import Answer, Finish, Open, Opened, ProblemDocument, Query, Verdicts
+from dnp_guard.hosts.protocol import AnswerMessage, Finish, Open, Opened, ProblemDocument, QueryMessage, Verdicts
 from dnp_guard.server import problems
 from dnp_guard.server.gate import Gate
 from dnp_guard.server.guards import Guards
-from dnp_guard.server.problems import Problem
+from dnp_guard.server.problems import Refusal
 from dnp_guard.server.readiness import Readiness
 from dnp_guard.server.receipts import issuer
-from dnp_guard.server.service import Service
+from dnp_guard.server.service import SessionService
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.stores import open_store
 from dnp_guard.server.tokens import Grant, Tokens
@@ -93,7 +93,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
         settings, app.state.tokens, backend
     )  # what cannot be served is refused before it starts
     app.add_middleware(Gate, state=app.state, body=settings.limits.body, rate=settings.limits.rate)
-    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(Refusal, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _failed)
@@ -104,7 +104,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    service: Service = app.state.service
+    service: SessionService = app.state.service
     to_thread.current_default_thread_limiter().total_tokens = settings.threads
     app.state.aside = CapacityLimiter(2)  # so that health is told when all threads wait for the model
     app.state.readiness = Readiness(service)
@@ -134,17 +134,17 @@ async def _watch_parent(parent: int | None) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> Service:
+def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> SessionService:
     signer = issuer(settings.receipt_key, settings.receipt_s) if settings.receipt_key else None
     guards = Guards(settings, backend)
-    service = Service(guards, open_store(settings.store), settings.limits, signer)
+    service = SessionService(guards, open_store(settings.store), settings.limits, signer)
     for grant in tokens.all:
         for policy in (guards.of(grant.tenant).policy, *guards.stricter(grant).values()):
             service.check(policy)
     return service
 
 
-async def _sweep(service: Service, aside: CapacityLimiter) -> None:
+async def _sweep(service: SessionService, aside: CapacityLimiter) -> None:
     while True:
         await asyncio.sleep(SWEEP_S)
         try:
@@ -173,9 +173,9 @@ def _routes(app: FastAPI) -> None:
         return opened
 
     @v1.post("/sessions/{session}/queries")
-    def query(session: str, asked: Query, grant: Granted, request: Request) -> Answer:
+    def query(session: str, asked: QueryMessage, grant: Granted, request: Request) -> AnswerMessage:
         """Show what is being drawn at a step; hear what to steer away from. A repeated step is answered the same."""
-        answer: Answer
+        answer: AnswerMessage
         answer, request.scope["dnp_guard.waited_ms"] = state.service.query(grant, session, asked)
         return answer
 
@@ -222,7 +222,7 @@ def _titles() -> dict[int, str]:
 
 
 async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)  # noqa: S101 (as it is registered)
+    assert isinstance(error, Refusal)  # noqa: S101 (as it is registered)
     return problems.response(error)
 
 
@@ -230,7 +230,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (as it is registered)
     try:
         await _counted(request)
-    except Problem as problem:
+    except Refusal as problem:
         return problems.response(problem)
     found = error.errors()
     told = [
@@ -239,7 +239,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     ]
     first = told[0] if told else {"pointer": "/", "detail": "invalid"}
     more = {"more": len(found) - _MOST_TOLD} if len(found) > _MOST_TOLD else {}
-    return problems.response(Problem("request", f"{first['pointer']}: {first['detail']}", errors=told, **more))
+    return problems.response(Refusal("request", f"{first['pointer']}: {first['detail']}", errors=told, **more))
 
 
 async def _counted(request: Request) -> None:
@@ -252,10 +252,10 @@ async def _plain(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (as it is registered)
     try:
         await _counted(request)
-    except Problem as problem:
+    except Refusal as problem:
         return problems.response(problem)
     if error.status_code == problems.KINDS["body"][0]:
-        return problems.response(Problem("body", str(error.detail)))
+        return problems.response(Refusal("body", str(error.detail)))
     return problems.plain(error.status_code, str(error.detail), error.headers)
 
 

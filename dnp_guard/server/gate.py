@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 
 from dnp_guard.server import problems
-from dnp_guard.server.problems import Problem
+from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:
     from starlette.datastructures import State
@@ -56,20 +56,20 @@ class Gate:
             body = await self._body_of(receive)
             if body is not None:
                 await self._app(scope, _once(body, receive), timed)
-        except Problem as problem:
+        except Refusal as problem:
             await problems.response(problem)(scope, receive, send)
 
     async def _granted(self, headers: Headers) -> Any:
         tokens = self._state.tokens
         grant = tokens.grant(headers.get("authorization"))
         if grant is None:
-            raise Problem("token", "Send Authorization: Bearer with a token of the token file.")
+            raise Refusal("token", "Send Authorization: Bearer with a token of the token file.")
         if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
             # A web page would otherwise speak with the user's own service, be it under a name made to point here.
-            raise Problem("address", "Without a token file, the service is asked as localhost, and by no web page.")
+            raise Refusal("address", "Without a token file, the service is asked as localhost, and by no web page.")
         self._count(grant.sha256)
         if int(headers.get("content-length") or 0) > self._body:
-            raise Problem("body", f"{self._body} bytes are taken.")
+            raise Refusal("body", f"{self._body} bytes are taken.")
         return grant
 
     def _count(self, token: str) -> None:
@@ -78,7 +78,7 @@ class Gate:
             self._minute, self._counts = now // 60, Counter()
         self._counts[token] += 1
         if self._counts[token] > self._rate:
-            raise Problem("rate", f"{self._rate} requests a minute are taken.", wait=60 - now % 60)
+            raise Refusal("rate", f"{self._rate} requests a minute are taken.", wait=60 - now % 60)
 
     async def _body_of(self, receive: Receive) -> bytes | None:
         """The body, whole and within its bounds; None where the client has gone."""
@@ -91,11 +91,11 @@ class Gate:
             chunk = message.get("body", b"")
             read += len(chunk)
             if read > self._body:
-                raise Problem("body", f"{self._body} bytes are taken.")
+                raise Refusal("body", f"{self._body} bytes are taken.")
             for sign, most in _MOST_SIGNS.items():
                 signs[sign] += chunk.count(sign)
                 if signs[sign] > most:
-                    raise Problem("body", f"{most} {sign.decode()} are taken.")
+                    raise Refusal("body", f"{most} {sign.decode()} are taken.")
             chunks.append(chunk)
             if not message.get("more_body"):
                 return b"".join(chunks)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from dnp_guard.server.problems import Problem
+from dnp_guard.server.problems import Refusal
 from dnp_guard.vlm.picture import NotAsShown, as_shown
 
 if TYPE_CHECKING:
@@ -55,15 +55,15 @@ def pictures(sent: Sequence[Picture], images: int, limits: Limits) -> list[Image
         RGB pictures.
 
     Raises:
-        Problem: they are not one an image, or one of them cannot be taken.
+        Refusal: they are not one an image, or one of them cannot be taken.
     """
     by_index = {each.index: each for each in sent}
     if len(sent) != images or set(by_index) != set(range(images)):
-        raise Problem("images", f"Send each image of 0…{images - 1} once.")
+        raise Refusal("images", f"Send each image of 0…{images - 1} once.")
     opened = [_opened(by_index[index], limits.pixels) for index in range(images)]
     total = sum(picture.width * picture.height for picture in opened)
     if total > limits.total_pixels:
-        raise Problem("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
+        raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
     return [_decoded(index, picture) for index, picture in enumerate(opened)]
 
 
@@ -71,17 +71,17 @@ def _opened(sent: Picture, pixels: int) -> Image.Image:
     """A picture whose header alone is read."""
     head, _, text = sent.data.partition(",")
     if head not in _FORMATS:
-        raise Problem("picture", f"Image {sent.index} is no data: URL of a JPEG or PNG in base64.", index=sent.index)
+        raise Refusal("picture", f"Image {sent.index} is no data: URL of a JPEG or PNG in base64.", index=sent.index)
     with _refusing(sent.index):
         data = base64.b64decode(text, validate=True)
         opened = Image.open(io.BytesIO(data), formats=[_FORMATS[head]])
     if opened.width * opened.height > pixels:
         size = f"{opened.width} × {opened.height}"
-        raise Problem("picture", f"Image {sent.index} has {size} pixels; {pixels} are taken at most.", index=sent.index)
+        raise Refusal("picture", f"Image {sent.index} has {size} pixels; {pixels} are taken at most.", index=sent.index)
     if max(opened.size) > _THINNEST * min(opened.size):
-        raise Problem("picture", f"Image {sent.index} is over {_THINNEST} times as long as wide.", index=sent.index)
+        raise Refusal("picture", f"Image {sent.index} is over {_THINNEST} times as long as wide.", index=sent.index)
     if _FORMATS[head] == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
-        raise Problem("picture", f"Image {sent.index} has over {_MOST_SCANS} scans.", index=sent.index)
+        raise Refusal("picture", f"Image {sent.index} has over {_MOST_SCANS} scans.", index=sent.index)
     return opened
 
 
@@ -97,9 +97,9 @@ def _refusing(index: int) -> Iterator[None]:
     try:
         yield
     except NotAsShown as error:
-        raise Problem("picture", f"Image {index}: {error.message}.", index=index) from error
+        raise Refusal("picture", f"Image {index}: {error.message}.", index=index) from error
     except _UNREADABLE as error:
-        raise Problem("picture", f"Image {index} cannot be decoded: {type(error).__name__}.", index=index) from error
+        raise Refusal("picture", f"Image {index} cannot be decoded: {type(error).__name__}.", index=index) from error
 
 
 def digest(picture: Image.Image) -> str:

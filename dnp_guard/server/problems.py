@@ -34,7 +34,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
 """Status and title of each problem that this service has a name for."""
 
 
-class Problem(Exception):
+class Refusal(Exception):
     """A request that is answered with a problem.
 
     Args:
@@ -61,7 +61,7 @@ class ProblemResponse(JSONResponse):
         return json.dumps(content, allow_nan=False).encode()
 
 
-def response(problem: Problem) -> ProblemResponse:
+def response(problem: Refusal) -> ProblemResponse:
     """The answer to a request that has a problem."""
     status, title = KINDS[problem.kind]
     headers = {} if problem.wait is None else {"Retry-After": str(problem.wait)}

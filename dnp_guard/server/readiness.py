@@ -9,7 +9,7 @@ from anyio import CapacityLimiter, move_on_after, to_thread
 from dnp_guard.errors import DnpGuardError
 
 if TYPE_CHECKING:
-    from dnp_guard.server.service import Service
+    from dnp_guard.server.service import SessionService
 
 WAIT_S: Final = 2.0
 """Seconds in which the store has to take a write."""
@@ -22,7 +22,7 @@ class Readiness:
         service: that guards.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: SessionService) -> None:
         self._service = service
         self._threads = to_thread.current_default_thread_limiter()
         self._probing = CapacityLimiter(1)

@@ -15,9 +15,9 @@ from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
 from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import Pictures
 from dnp_guard.generation.state import Request
-from dnp_guard.hosts.protocol import Answer, Opened, Verdict, Verdicts
-from dnp_guard.server import admission, answers, pictures, state
-from dnp_guard.server.problems import Problem
+from dnp_guard.hosts.protocol import AnswerMessage, Opened, Verdict, Verdicts
+from dnp_guard.server import pictures, policies, replies, state
+from dnp_guard.server.problems import Refusal
 from dnp_guard.server.sessions import Stored
 from dnp_guard.types import Outcome, Step
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.protocol import Finish, Open, Query
+    from dnp_guard.hosts.protocol import Finish, Open, QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
@@ -61,7 +61,7 @@ class _Live:
     expires: float
 
 
-class Service:
+class SessionService:
     """Opens, queries and ends sessions.
 
     A session is kept in the store after each request, so that any worker can go on with it; what is kept here is only
@@ -97,13 +97,13 @@ class Service:
         """Begin a session.
 
         Raises:
-            Problem: the token does not allow it, or it is too much.
+            Refusal: the token does not allow it, or it is too much.
         """
         self.admit(grant)
         if grant.hosts and asked.host.name not in grant.hosts:
-            raise Problem("host", f"The token is for {', '.join(grant.hosts)}.")
+            raise Refusal("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
-            raise Problem("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
+            raise Refusal("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
         guard, named = self._granted(grant, asked.policy or None)
         request = Request(
             asked.images,
@@ -114,13 +114,13 @@ class Service:
         try:
             with guard.tightened(named, region=asked.region, surface=asked.surface):
                 policy = guard.policy
-                admission.admit(policy, self._store, asked.images, self._limits)
+                policies.admit(policy, self._store, asked.images, self._limits)
                 driver = guard.start(request, policy)
         except RequestRefused as error:
             guard.settle()
-            raise Problem("refused", f"{error.message}. {error.hint}") from error
+            raise Refusal("refused", f"{error.message}. {error.hint}") from error
         except PolicyError as error:
-            raise Problem("policy", str(error)) from error
+            raise Refusal("policy", str(error)) from error
         kept = Stored(
             id=driver.id,
             token=grant.sha256,
@@ -133,33 +133,33 @@ class Service:
         )
         if not self._store.add(kept, self._limits.sessions):
             driver.abandon("too many open sessions")
-            raise Problem("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
+            raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
         self._live[driver.id] = _Live(0, driver, kept.expires)
-        return answers.opened(driver, asked.steps, self._limits.idle_s)
+        return replies.opened(driver, asked.steps, self._limits.idle_s)
 
-    def query(self, grant: Grant, session: str, asked: Query) -> tuple[Answer, float]:
+    def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
         """Look at a step, where a look is due.
 
         Returns:
             What is answered, and for how many milliseconds the model was waited for.
 
         Raises:
-            Problem: there is no such session, its steps are further, or an image cannot be taken.
+            Refusal: there is no such session, its steps are further, or an image cannot be taken.
         """
         self.admit(grant)
         with self._turn(session):
             kept = self._kept(grant, session)
             answered = json.loads(kept.answers)
             if str(asked.step) in answered:
-                return Answer.model_validate(answered[str(asked.step)]), 0.0
+                return AnswerMessage.model_validate(answered[str(asked.step)]), 0.0
             self._check_goes_on(kept)
             if asked.step < kept.step:
-                raise Problem("step", f"Step {kept.step} was asked about already.", step=kept.step)
+                raise Refusal("step", f"Step {kept.step} was asked about already.", step=kept.step)
             guard, live = self._session(kept)
             total = json.loads(kept.request)["steps"]
             if total is None and asked.progress is None:
-                raise Problem("request", "Without the number of steps, say the progress.")
+                raise Refusal("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
             shown = self._arrived(kept, live, step, asked.images)
@@ -167,9 +167,9 @@ class Service:
             waited = 0.0
             if live.due(at, of or pacing.TICKS):
                 before = live.session.state.images[0].pace.waited_ms
-                live.step(step, Pictures(shown, answers.similarities(asked.images)))
+                live.step(step, Pictures(shown, replies.similarities(asked.images)))
                 waited = live.session.state.images[0].pace.waited_ms - before
-            answer = answers.answer(live)
+            answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is one of the last; to keep all would cost more with every step.
             answered = dict(list(answered.items())[-_REPEATABLE:])
@@ -182,7 +182,7 @@ class Service:
         """Look at the finished images, and say what becomes of each.
 
         Raises:
-            Problem: there is no such session, it is over, or an image cannot be taken.
+            Refusal: there is no such session, it is over, or an image cannot be taken.
         """
         self.admit(grant)
         with self._turn(session):
@@ -193,7 +193,7 @@ class Service:
             guard, live = self._session(kept)
             shown = self._arrived(kept, live, None, asked.images)
             total = json.loads(kept.request)["steps"]
-            missing = answers.unasked(live.policy, total, kept.asked)
+            missing = replies.unasked(live.policy, total, kept.asked)
             outcomes = live.final(lambda: shown, missing=missing)
             verdicts = Verdicts(
                 images=[
@@ -207,7 +207,7 @@ class Service:
         """End a session without images; nothing where it is over.
 
         Raises:
-            Problem: there is no such session.
+            Refusal: there is no such session.
         """
         self.admit(grant)
         with self._turn(session):
@@ -238,7 +238,7 @@ class Service:
         if kept.status == "open":
             try:
                 guard, live = self._session(kept)
-            except Problem as problem:
+            except Refusal as problem:
                 _log.warning("session %s: %s", kept.id, problem)
             else:
                 live.abandon(reason)
@@ -249,16 +249,16 @@ class Service:
         """Count a request of a token.
 
         Raises:
-            Problem: there are too many.
+            Refusal: there are too many.
         """
         now = self._clock()
         if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
             wait = 60 - int(now % 60)
-            raise Problem("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
+            raise Refusal("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
 
     def check(self, policy: Policy) -> None:
-        """See that sessions under a policy may be kept where they would be; see :func:`admission.check`."""
-        admission.check(policy, self._store)
+        """See that sessions under a policy may be kept where they would be; see :func:`policies.check`."""
+        policies.check(policy, self._store)
 
     def try_store(self) -> None:
         """Write to the store, for nobody in particular, and raise where it takes nothing."""
@@ -275,13 +275,13 @@ class Service:
     def _kept(self, grant: Grant, session: str) -> Stored:
         kept = self._store.load(session)
         if kept is None or kept.token != grant.sha256:
-            raise Problem("session", "It was never opened with this token, or has expired.")
+            raise Refusal("session", "It was never opened with this token, or has expired.")
         return kept
 
     @staticmethod
     def _check_goes_on(kept: Stored) -> None:
         if kept.status != "open":
-            raise Problem("over", f"It is {kept.status}; open another one.")
+            raise Refusal("over", f"It is {kept.status}; open another one.")
 
     def _session(self, kept: Stored) -> tuple[Guard, Driver]:
         """The session as the store has it."""
@@ -294,8 +294,8 @@ class Service:
         try:
             going = state.loads(kept.state)
         except ValueError as error:
-            raise Problem("session", "Another version of the service opened it; open another one.") from error
-        return guard, guard.start(begun, answers.policy(kept.policy, kept.digest), going)
+            raise Refusal("session", "Another version of the service opened it; open another one.") from error
+        return guard, guard.start(begun, replies.policy(kept.policy, kept.digest), going)
 
     def _save(self, changed: Stored, guard: Guard, live: Driver) -> None:
         """Keep what a request has changed; its records are written by then."""
@@ -306,7 +306,7 @@ class Service:
             changed = replace(changed, answers="{}")  # what was found goes with its session
         if not self._store.save(changed):
             self._live.pop(changed.id, None)
-            raise Problem("busy", "Send it again.", wait=1)
+            raise Refusal("busy", "Send it again.", wait=1)
         if over:
             self._live.pop(changed.id, None)
         else:
@@ -317,14 +317,14 @@ class Service:
         images: int = json.loads(kept.request)["images"]
         try:
             return pictures.pictures(sent, images, self._limits)
-        except Problem as problem:
+        except Refusal as problem:
             live.missed(step, problem, caused=True)
             self._save(kept, self.guards.of(kept.tenant or None), live)
             raise
 
     def _verdict(self, kept: Stored, live: Driver, index: int, outcome: Outcome, shown: Image) -> Verdict:
         assert live.report is not None  # noqa: S101 (a session that is over has one)
-        action = answers.action(outcome)
+        action = replies.action(outcome)
         receipt = None
         if self._issuer is not None:
             policy = live.policy
@@ -347,9 +347,9 @@ class Service:
             own = guard.policy.name
         except DnpGuardError as error:
             _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
-            raise Problem("unready", "The service has no valid policy for this token; its log says more.") from error
+            raise Refusal("unready", "The service has no valid policy for this token; its log says more.") from error
         if name is not None and name not in {own, *stricter}:
-            raise Problem("policy", f"The token is not for a policy named {name!r}.")
+            raise Refusal("policy", f"The token is not for a policy named {name!r}.")
         return guard, stricter.get(name) if name is not None else None
 
     def _expiry(self) -> float:

@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
 from dnp_guard.vlm.aside import beside
+from dnp_guard.vlm.backend_call import BackendCall
 from dnp_guard.vlm.base import Query, Wrapped, as_backend
-from dnp_guard.vlm.call import Call
-from dnp_guard.vlm.line import MOST_WAITING, Line, Place, crowded
+from dnp_guard.vlm.waiting import MOST_WAITING, FairQueue, Pending, crowded
 from dnp_guard.vlm.worker import NAME, apart, start
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Desk:
     was shared does the next one wait for company, :data:`WINDOW_S` at most. Where a shared call fails, the question of
     each caller that still waits is put once more by itself, so that one's picture cannot fail another's.
 
-    **Fair turns.** The line is served in rotation over those who ask (``turn``), and at most
-    :data:`~dnp_guard.vlm.line.MOST_WAITING` questions of each may wait; see :class:`~dnp_guard.vlm.line.Line`.
+    **Fair turns.** The queue is served in rotation over those who ask (``turn``), and at most
+    :data:`~dnp_guard.vlm.waiting.MOST_WAITING` questions of each may wait; see
+    :class:`~dnp_guard.vlm.waiting.FairQueue`.
 
     **Late answers.** A forward pass that is running cannot be cancelled, so a deadline bounds the *waiting*: past it
     the call is left to itself. Until it returns, a question that would not wait longer than it has already taken is
@@ -76,8 +77,8 @@ class Desk:
         self.backend = as_backend(backend)
         self.users = 1
         self._arrived = threading.Condition()
-        self._line = Line()
-        self._calls: list[Call] = []
+        self._line = FairQueue()
+        self._calls: list[BackendCall] = []
         self._beside: Counter[Hashable] = Counter()
         self._company = False
         self._closed = False
@@ -127,7 +128,7 @@ class Desk:
         left = None if deadline_ms is None else max(0.0, deadline_ms - spent_ms)
         if left == 0:
             raise _too_late(deadline_ms)
-        place = Place(query, turn, None if left is None else monotonic() + left / 1000)
+        place = Pending(query, turn, None if left is None else monotonic() + left / 1000)
         own = self._enter(place, left)
         if own is not None:
             try:
@@ -142,7 +143,7 @@ class Desk:
         """Make a call that asks, beside what the caller goes on to do.
 
         Calls of several generations run at the same time, so that what they ask can share calls of the backend. At most
-        :data:`~dnp_guard.vlm.line.MOST_WAITING` of a turn do.
+        :data:`~dnp_guard.vlm.waiting.MOST_WAITING` of a turn do.
 
         Args:
             call: made on a thread of its own, in the caller's context variables.
@@ -193,8 +194,8 @@ class Desk:
         """Whether it asks no more."""
         return self._closed
 
-    def _enter(self, place: Place, left: float | None) -> Call | None:
-        """Queue a question; or the call that the caller makes itself, where nobody else is there."""
+    def _enter(self, place: Pending, left: float | None) -> BackendCall | None:
+        """FairQueue a question; or the call that the caller makes itself, where nobody else is there."""
         with self._arrived:
             if self._closed:
                 raise _closed()
@@ -207,7 +208,7 @@ class Desk:
                 )
             free = len(self._calls) < most
             if left is None and free and not self._line and not self._company:
-                call = Call(threading.current_thread(), [place], monotonic())
+                call = BackendCall(threading.current_thread(), [place], monotonic())
                 self._calls.append(call)
                 return call
             self._line.add(place)
@@ -216,7 +217,7 @@ class Desk:
             self._arrived.notify_all()
             return None
 
-    def _wait(self, place: Place, left: float | None) -> bool:
+    def _wait(self, place: Pending, left: float | None) -> bool:
         """Wait for an answer; whether it came."""
         try:
             wait([place.answer], None if left is None else left / 1000)
@@ -232,15 +233,15 @@ class Desk:
 
     def _staff(self) -> None:
         """Give the line one thread more; the lock is held."""
-        call = Call(threading.current_thread())  # until it has one of its own
+        call = BackendCall(threading.current_thread())  # until it has one of its own
         call.thread = start(partial(self._serve, call))
         self._calls.append(call)
 
-    def _serve(self, call: Call) -> None:
+    def _serve(self, call: BackendCall) -> None:
         while self._next(call):
             call.make(self.backend)
 
-    def _next(self, call: Call) -> bool:
+    def _next(self, call: BackendCall) -> bool:
         """Take the next questions from the line; whether there were any."""
         with self._arrived:
             call.places, call.late_ms = (), 0.0  # images must not live until the next call
@@ -253,7 +254,7 @@ class Desk:
             self._company = len(call.places) > 1
             return True
 
-    def _return(self, own: Call) -> None:
+    def _return(self, own: BackendCall) -> None:
         """End a call that a caller made itself, and have served who came meanwhile."""
         with self._arrived:
             self._calls.remove(own)

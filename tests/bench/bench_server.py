@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx2
 from PIL import Image, ImageFilter
 
-from dnp_guard.hosts.protocol import Host, Open, PreviewPicture, Query
+from dnp_guard.hosts.protocol import Host, Open, PreviewPicture, QueryMessage
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from dnp_guard.server.tokens import ANYONE
@@ -156,7 +156,7 @@ def processor_time(sessions: int, side: int) -> str:
         for step in begun[0].due or ():
             for each in begun:
                 before = time.process_time()
-                service.query(ANYONE, each.session, Query(step=step, images=shown))
+                service.query(ANYONE, each.session, QueryMessage(step=step, images=shown))
                 took.append((time.process_time() - before) * 1000)
         service.close(keep=False)
     return f"{len(took)} queries of {sessions} sessions; processor time p50/p95/p99 {_quantiles(took)} ms"

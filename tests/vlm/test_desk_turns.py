@@ -55,7 +55,7 @@ def test_one_question_is_next_though_another_tenant_has_many_in_line(deadline_ms
 
 
 def test_a_tenant_whose_line_is_full_is_refused_and_another_is_not(monkeypatch):
-    monkeypatch.setattr("dnp_guard.vlm.line.MOST_WAITING", 3)
+    monkeypatch.setattr("dnp_guard.vlm.waiting.MOST_WAITING", 3)
     backend = Letting()
     desk = Desk(backend)
     with ThreadPoolExecutor(12) as pool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dnp_guard.hosts.delivery import blank, blurred, withheld
 from dnp_guard.hosts.diffusers.families.latents import frames, of_frames
-from dnp_guard.hosts.pictures import blank, blurred, withheld
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 

@@ -12,9 +12,9 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.files import write_whole
 from dnp_guard.lab.evaluate import outputs, table
 from dnp_guard.lab.evaluate.ablations import ABLATIONS
+from dnp_guard.lab.evaluate.design import UNGUARDED, Column
 from dnp_guard.lab.evaluate.detectors import describe
 from dnp_guard.lab.evaluate.journal import Journal
-from dnp_guard.lab.evaluate.plan import UNGUARDED, Column
 from dnp_guard.lab.evaluate.report import HEADINGS, cells
 from dnp_guard.lab.evaluate.runner import World, here, run
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dnp_guard.lab.evaluate.ablations import Ablation
-    from dnp_guard.lab.evaluate.plan import EvaluationPlan
+    from dnp_guard.lab.evaluate.design import EvaluationPlan
     from dnp_guard.lab.evaluate.table import Line
 
 FILE, PAGE = "ablations.json", "ablations.md"

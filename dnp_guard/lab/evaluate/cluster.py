@@ -14,7 +14,7 @@ from dnp_guard.lab.evaluate.runner import World, here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
+    from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _USAGE = "RAY_USAGE_STATS_ENABLED"

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from dnp_guard.lab.evaluate.design import Column, EvaluationPlan
     from dnp_guard.lab.evaluate.detectors import ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
-    from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan
     from dnp_guard.lab.evaluate.rows import Cell, Row
     from dnp_guard.lab.evaluate.table import Line
 

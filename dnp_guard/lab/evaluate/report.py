@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.pareto import Point, draw_pareto
-from dnp_guard.lab.evaluate.plan import UNGUARDED
 from dnp_guard.lab.evaluate.table import OURS
 from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, called, growth, targets
 

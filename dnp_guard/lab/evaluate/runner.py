@@ -12,9 +12,9 @@ import torch
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate import drift
 from dnp_guard.lab.evaluate.clock import now
+from dnp_guard.lab.evaluate.design import GUARDED, UNGUARDED, Column, categories_from, restricted
 from dnp_guard.lab.evaluate.detectors import build
 from dnp_guard.lab.evaluate.methods import Task, method
-from dnp_guard.lab.evaluate.plan import GUARDED, UNGUARDED, Column, categories_from, restricted
 from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.detectors import Detection, ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
     from dnp_guard.lab.evaluate.methods import Made, Method
-    from dnp_guard.lab.evaluate.plan import Batch, EvaluationPlan
 
 SHEET = 8
 """How many images of each set a contact sheet shows; they are always kept."""

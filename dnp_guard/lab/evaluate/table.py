@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.drift import frechet
 from dnp_guard.lab.evaluate.intervals import bootstrap, bootstrap_ratio, mcnemar, wilson
-from dnp_guard.lab.evaluate.plan import UNGUARDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -37,7 +37,7 @@ _PREDICTIONS = 0.7
 _IGNORED = -100
 
 
-class Pictures:
+class TrainingPictures:
     """Drawn pictures, degraded, and predictions, with their scenes."""
 
     def __init__(self, data: Path) -> None:
@@ -60,7 +60,7 @@ class See:
     """Name shapes, colours and place from the vision tower's patches; the heads are thrown away afterwards."""
 
     def __init__(self, data: Path, device: torch.device) -> None:
-        self.pictures = Pictures(data)
+        self.pictures = TrainingPictures(data)
         pairs, self.places = labels(self.pictures.scenes)
         self.targets = torch.cat([pairs.flatten(1), pairs.amax(2)], 1)
         self.tower = CLIPVisionModel(models.vlm(models.vlm_processor()).config.vision_config).to(device)
@@ -84,7 +84,7 @@ class Converse:
     """Answer questions about a picture, several to a conversation; the answers alone are learnt."""
 
     def __init__(self, data: Path, tower: dict[str, Tensor], device: torch.device) -> None:
-        self.pictures = Pictures(data)
+        self.pictures = TrainingPictures(data)
         processor = models.vlm_processor()
         self.vocabulary = processor.tokenizer.get_vocab()
         self.eos: int = processor.tokenizer.eos_token_id

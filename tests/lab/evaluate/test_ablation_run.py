@@ -6,7 +6,7 @@ from dnp_guard.cli import run
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate.ablation_run import FILE, markdown, measure, read
 from dnp_guard.lab.evaluate.ablations import ablation
-from dnp_guard.lab.evaluate.plan import EvaluationPlan
+from dnp_guard.lab.evaluate.design import EvaluationPlan
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
 from dnp_guard.policy import load_policy
 

@@ -9,8 +9,8 @@ import torch
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate import runner
+from dnp_guard.lab.evaluate.design import Column, EvaluationPlan
 from dnp_guard.lab.evaluate.journal import ROWS, Journal
-from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
 from dnp_guard.lab.evaluate.runner import World, here, run
 from dnp_guard.policy import load_policy

@@ -24,7 +24,7 @@ MOST_WAITING = 256
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class Pending:
     """A question in line.
 
     Attributes:
@@ -44,7 +44,7 @@ class Place:
     gone: bool = False
 
 
-class Line:
+class FairQueue:
     """Questions that wait, in fair turns: each who asks has a line of their own, and the lines are served in rotation.
 
     However many questions one of them puts, another's is next but for one of each. At most :data:`MOST_WAITING`
@@ -52,13 +52,13 @@ class Line:
     """
 
     def __init__(self) -> None:
-        self._of: dict[Hashable, deque[Place]] = {}
+        self._of: dict[Hashable, deque[Pending]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, list(self._of.values())))  # it may be read without the lock
 
-    def add(self, place: Place) -> None:
-        """Queue a question behind those of its turn.
+    def add(self, place: Pending) -> None:
+        """FairQueue a question behind those of its turn.
 
         Raises:
             VlmBusy: too many of this turn wait.
@@ -68,7 +68,7 @@ class Line:
             raise crowded()
         waiting.append(place)
 
-    def remove(self, place: Place) -> bool:
+    def remove(self, place: Pending) -> bool:
         """Take a question back; whether it was still in line."""
         waiting = self._of.get(place.turn, ())
         if place not in waiting:
@@ -76,7 +76,7 @@ class Line:
         self._leave([place])
         return True
 
-    def take(self, *, share: bool) -> list[Place]:
+    def take(self, *, share: bool) -> list[Pending]:
         """Take the next question; nothing from an empty line.
 
         Args:
@@ -97,7 +97,7 @@ class Line:
         self._leave(taken)
         return taken
 
-    def _leave(self, places: Sequence[Place]) -> None:
+    def _leave(self, places: Sequence[Pending]) -> None:
         leaving = set(places)
         kept = {turn: deque(each for each in of if each not in leaving) for turn, of in self._of.items()}
         self._of = {turn: of for turn, of in kept.items() if of}

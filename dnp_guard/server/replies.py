@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from dnp_guard.generation import pacing
-from dnp_guard.hosts.pictures import withheld
-from dnp_guard.hosts.protocol import Answer, Opened, Steer
+from dnp_guard.hosts.delivery import withheld
+from dnp_guard.hosts.protocol import AnswerMessage, Opened, Steer
 from dnp_guard.policy import Policy
 from dnp_guard.types import Outcome
 
@@ -75,10 +75,10 @@ def unasked(policy: Policy, total: int | None, asked: int) -> str:
     return f"no query came for {where.format(late[0])}" if late else ""
 
 
-def answer(driver: Driver) -> Answer:
+def answer(driver: Driver) -> AnswerMessage:
     """What every image is steered away from now."""
     mode = driver.policy.guidance.mode
-    return Answer(
+    return AnswerMessage(
         answered=not driver.session.state.missed,
         images=[_steer(index, negative, mode) for index, negative in enumerate(driver.negatives)],
     )

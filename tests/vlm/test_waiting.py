@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from dnp_guard.errors import VlmBusy
 from dnp_guard.vlm.base import Query
-from dnp_guard.vlm.line import MOST_IMAGES, MOST_WAITING, Line, Place
+from dnp_guard.vlm.waiting import MOST_IMAGES, MOST_WAITING, FairQueue, Pending
 
 
 def place(turn, question="q", images=1, **query):
-    return Place(Query(tuple(range(images)), (question,), **query), turn)
+    return Pending(Query(tuple(range(images)), (question,), **query), turn)
 
 
 def waiting(*places):
-    line = Line()
+    line = FairQueue()
     for each in places:
         line.add(each)
     return line
@@ -29,7 +29,7 @@ def served(line, *, share=False):
 
 
 def test_an_empty_line_gives_nothing():
-    assert Line().take(share=True) == []
+    assert FairQueue().take(share=True) == []
 
 
 def test_turns_are_served_in_rotation_however_many_one_of_them_asks():

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from dnp_guard.vlm.answers import Probabilities
     from dnp_guard.vlm.base import Backend
-    from dnp_guard.vlm.line import Place
+    from dnp_guard.vlm.waiting import Pending
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class BackendCall:
     """What a thread is having answered; one thread of the desk makes one after the other.
 
     Attributes:
@@ -32,7 +32,7 @@ class Call:
     """
 
     thread: Thread
-    places: Sequence[Place] = ()
+    places: Sequence[Pending] = ()
     since: float = 0.0
     late_ms: float = 0.0
 
@@ -62,7 +62,7 @@ class Call:
             start = end
 
 
-def _put(backend: Backend, places: Sequence[Place]) -> Probabilities:
+def _put(backend: Backend, places: Sequence[Pending]) -> Probabilities:
     """The checked answers about the images of all."""
     images = tuple(image for place in places for image in place.query.images)
     if not _ours(backend):

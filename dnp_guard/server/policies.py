@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.policy import questions_per_image
-from dnp_guard.server.problems import Problem
+from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:
     from dnp_guard.policy import Policy
@@ -41,16 +41,16 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> N
         limits: of the service.
 
     Raises:
-        Problem: it may not.
+        Refusal: it may not.
     """
     try:
         check(policy, store)
     except DnpGuardError as error:
         _log.warning("%s", error)
-        raise Problem("unready", "The service may not keep sessions under this policy; its log says more.") from error
+        raise Refusal("unready", "The service may not keep sessions under this policy; its log says more.") from error
     needed = images * questions_per_image(policy)
     if needed > limits.questions:
-        raise Problem("refused", f"It may need {needed} questions; {limits.questions} a session are taken.")
+        raise Refusal("refused", f"It may need {needed} questions; {limits.questions} a session are taken.")
     # A host is told one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":
-        raise Problem("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
+        raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

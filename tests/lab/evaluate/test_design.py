@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.evaluate.plan import Column, EvaluationPlan, categories_from, columns_of, restricted
+from dnp_guard.lab.evaluate.design import Column, EvaluationPlan, categories_from, columns_of, restricted
 from dnp_guard.lab.evaluate.prompt_sets import Entry
 from dnp_guard.lab.world.captions import Prompt
 from dnp_guard.policy import load_policy
