@@ -36,9 +36,10 @@ class Action(_Ranked):
 
 
 class Outcome(_Ranked):
-    """What became of an image, mildest first."""
+    """What became of an image, mildest first; ``unasked``: in shadow, no query was answered."""
 
     FAILED_OPEN = "failed_open"
+    UNASKED = "unasked"
     CLEAN = "clean"
     MONITORED = "monitored"
     STEERED = "steered"
@@ -173,12 +174,14 @@ class ImageReport:
         queries: every answered query, in order; the final one has no step.
         negatives: each negative injected, with the first step it applied to.
         why: one sentence for a person.
+        would: what the outcome would have been if nothing were in shadow; None where it is the same.
     """
 
     decision: Outcome
     queries: tuple[QueryReport, ...]
     negatives: tuple[tuple[int, Negative], ...]
     why: str
+    would: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class FindingFields(TypedDict, total=False):
 class WouldFields(TypedDict, total=False):
     """``would{…}``."""
 
-    decision: Action
+    decision: _Decision
     negative: str
     scale: float
 
@@ -396,6 +396,7 @@ class RequestFinished(Event):
     request: _Request
     image: _Image
     decision: _WhatIsDecided
+    would: Annotated[WouldFields, "What would have become of it if nothing were in shadow."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

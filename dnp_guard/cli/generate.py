@@ -120,6 +120,7 @@ def _document(report: Report, prompts: list[str], files: list[Path], audit: Path
             "prompt": prompt,
             "file": str(file),
             "decision": image.decision,
+            "would": image.would,
             "why": image.why,
             "negatives": [{"from_step": step, "text": n.text, "scale": n.scale} for step, n in image.negatives],
             "queries": len(image.queries),
@@ -139,7 +140,8 @@ def _document(report: Report, prompts: list[str], files: list[Path], audit: Path
 def _print(report: Report, prompts: list[str], files: list[Path]) -> None:
     console = Console(markup=False)
     for prompt, file, image in zip(prompts, files, report.images, strict=True):
-        console.print(f"{file}  {image.decision}: {image.why}  “{prompt}”", highlight=False)
+        decision = image.decision if image.would is None else f"shadow, would have been {image.would}"
+        console.print(f"{file}  {decision}: {image.why}  “{prompt}”", highlight=False)
         for step, negative in image.negatives:
             scale = "" if negative.scale is None else f" × {negative.scale:g}"
             console.print(f"  from step {step}: −{negative.text}{scale}", highlight=False)

@@ -189,7 +189,10 @@ class Account:
 
     @_told.register
     def _(self, event: events.Finished) -> None:
-        self._emit(records.RequestFinished(request=self._request, image=event.image, decision=event.outcome))
+        would: records.WouldFields | None = {"decision": event.would} if event.would is not None else None
+        self._emit(
+            records.RequestFinished(request=self._request, image=event.image, decision=event.outcome, would=would)
+        )
 
     @_told.register
     def _(self, event: events.Abandoned) -> None:

@@ -126,10 +126,17 @@ class StillPresent:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The outcome of one image is settled."""
+    """The outcome of one image is settled.
+
+    Attributes:
+        image: its index.
+        outcome: what became of it.
+        would: what would have become of it if nothing were in shadow; None where it is the same.
+    """
 
     image: int
     outcome: Outcome
+    would: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

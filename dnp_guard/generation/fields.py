@@ -99,10 +99,47 @@ def reason(error: Exception) -> str:
     return error.reason if isinstance(error, VlmError) else "guard_error"
 
 
-def why(outcome: Outcome, queries: Sequence[QueryReport]) -> str:
-    """One sentence on an image's outcome, for a person."""
-    if outcome is Outcome.FAILED_CLOSED:
-        return "the guard could not do its job, and the policy fails closed"
-    if outcome is Outcome.FAILED_OPEN:
-        return "the guard could not do its job, and the policy lets the image pass"
-    return queries[-1].decision.why if queries else "nothing was looked at"
+def why(
+    policy: Policy,
+    outcome: Outcome,
+    queries: Sequence[QueryReport],
+    negatives: Sequence[tuple[int, Negative]] = (),
+    would: Outcome | None = None,
+) -> str:
+    """One sentence on an image's outcome, for a person.
+
+    Args:
+        policy: the policy in force.
+        outcome: of the image.
+        queries: answered about it.
+        negatives: injected.
+        would: what the outcome would have been if nothing were in shadow.
+    """
+    if outcome in _OF_FAILURE:
+        return _OF_FAILURE[outcome]
+    if not queries:
+        return "nothing was looked at"
+    last = queries[-1].decision
+    seen = dict.fromkeys(finding.category for query in queries for finding in query.decision.findings)
+    said = last.why
+    if outcome is Outcome.STEERED and last.action is None:
+        away = dict.fromkeys(category for _, negative in negatives for category in negative.categories)
+        said = f"{_titles(policy, away)} was steered away from, and the last look sees none of it"
+    elif outcome is Outcome.MONITORED and last.action is None:
+        said = f"{_titles(policy, seen)} was seen while the image was made, and the last look sees none of it"
+    if would is None:
+        return said
+    rehearsed = [category for category in seen if policy.shadow(category)] or list(seen)
+    told = f"in shadow: would have been {would}, as {_titles(policy, rehearsed)} was seen"
+    return told if outcome is Outcome.CLEAN else f"{said}; {told}"
+
+
+_OF_FAILURE = {
+    Outcome.FAILED_CLOSED: "the guard could not do its job, and the policy fails closed",
+    Outcome.FAILED_OPEN: "the guard could not do its job, and the policy lets the image pass",
+    Outcome.UNASKED: "in shadow: no query was answered, so nobody knows what would have been done",
+}
+
+
+def _titles(policy: Policy, categories: Iterable[str]) -> str:
+    return " and ".join(policy.category(category).title for category in categories) or "something of the policy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnp_guard.generation import failmode, fields, judge
-from dnp_guard.types import ImageReport, Outcome, Report
+from dnp_guard.types import Action, ImageReport, Outcome, Report
 
 if TYPE_CHECKING:
     from dnp_guard.generation.state import ImageState, State
@@ -27,7 +27,7 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
         aborted: whether the image may not be delivered whatever it shows.
     """
     if not enforces(policy):
-        return Outcome.CLEAN
+        return Outcome.CLEAN if image.queries else Outcome.UNASKED
     last = image.final if policy.queries.final and image.final is not None else image.last
     seen = judge.settle(last, image.history, final=image.final is not None, steered=bool(image.negatives))
     return failmode.resolve(
@@ -39,12 +39,40 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
     )
 
 
+def would(image: ImageState, outcome: Outcome) -> Outcome | None:
+    """What the outcome of an image would have been if nothing were in shadow; None where it is the same.
+
+    Args:
+        image: the image.
+        outcome: its outcome.
+    """
+    decisions = [query.decision for query in image.queries]
+    if all(decision.would_action is None for decision in decisions):
+        return None
+    actions = [decision.would_action or decision.action for decision in decisions]
+    negatives = [
+        decision.negative if decision.would_action is None else decision.would_negative for decision in decisions
+    ]
+    last = actions[-1] if image.final is not None or image.last is not None else None
+    if last in _AT_THE_END:
+        rehearsed = _AT_THE_END[last]
+    elif any(negatives):
+        rehearsed = Outcome.STEERED
+    else:
+        rehearsed = Outcome.MONITORED
+    return None if rehearsed is outcome else rehearsed
+
+
+_AT_THE_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED}
+
+
 def report(policy: Policy, state: State) -> Report | None:
     """The report of a generation; None before it is over."""
     if state.outcomes is None:
         return None
-    images = [
-        ImageReport(decision, image.queries, image.negatives, fields.why(decision, image.queries))
-        for decision, image in zip(state.outcomes, state.images, strict=True)
-    ]
+    images = []
+    for decision, image in zip(state.outcomes, state.images, strict=True):
+        rehearsed = would(image, decision)
+        why = fields.why(policy, decision, image.queries, image.negatives, rehearsed)
+        images.append(ImageReport(decision, image.queries, image.negatives, why, rehearsed))
     return Report(state.id, policy.name, policy.digest, tuple(images), state.degraded)

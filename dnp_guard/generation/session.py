@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from dnp_guard.errors import own
 from dnp_guard.generation import events, fields, judge, pacing
-from dnp_guard.generation.outcomes import enforces, outcome, report
+from dnp_guard.generation.outcomes import enforces, outcome, report, would
 from dnp_guard.generation.plan import Plan, plan
 from dnp_guard.generation.state import ImageState, State
 from dnp_guard.policy.model.questions import questions, questions_per_image
@@ -241,7 +241,8 @@ class Session:
             self.missed("never_looked", None, "the run ended before its last due step was looked at")
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
-        self._events += [events.Finished(index, outcome) for index, outcome in enumerate(outcomes)]
+        for index, (image, settled_to) in enumerate(zip(self.state.images, outcomes, strict=True)):
+            self._events.append(events.Finished(index, settled_to, would(image, settled_to)))
         return outcomes
 
     def abandon(self, reason: str) -> None:

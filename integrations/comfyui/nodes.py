@@ -20,7 +20,7 @@ _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
 _COLOURS = 3
 _STRICTEST = ("pass", "blur", "block")
-_MILDEST_FIRST = ("failed_open", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
+_MILDEST_FIRST = ("failed_open", "unasked", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
 
 class DNPGuard:

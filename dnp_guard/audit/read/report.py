@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,7 @@ def html(summary: Summary, source: str, verification: Verification | None = None
             **_values(summary, source, verification),
             over_time=stacked(slots, series) if slots else None,
             by_category=bars(summary.by_category.most_common(), "Negatives injected by category"),
-            decided=bars(_decisions(summary), "Images by outcome"),
+            decided=bars(_decided(summary), "Images by outcome"),
             legend=[(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(series)],
         )
     )
@@ -56,7 +57,7 @@ def markdown(summary: Summary, source: str, verification: Verification | None = 
             **_values(summary, source, verification),
             slots=summary.timeline(),
             by_category=summary.by_category.most_common(),
-            decided=_decisions(summary),
+            decided=_decided(summary),
         )
     )
 
@@ -76,7 +77,8 @@ def document(summary: Summary) -> dict[str, Any]:
         "injections": summary.injections,
         "waived": summary.waived,
         "injections_by_category": dict(summary.by_category),
-        "decisions": dict(_decisions(summary)),
+        "decisions": dict(_decisions(summary.decisions)),
+        "would": dict(_decisions(_would(summary))),
         "degraded": dict(summary.degraded),
         "latency_ms": {f"p{share}": summary.percentile(share / 100) for share in PERCENTILES},
         "policies": [
@@ -114,10 +116,25 @@ def _policies(summary: Summary) -> list[PolicyUse]:
     return sorted(summary.policies.values(), key=lambda use: (-use.generations, use.name, use.first))
 
 
-def _decisions(summary: Summary) -> list[tuple[str, int]]:
+def _decisions(counted: Counter[str]) -> list[tuple[str, int]]:
     known = [str(outcome) for outcome in Outcome]
-    names = [*known, *sorted(summary.decisions.keys() - set(known))]
-    return [(name, summary.decisions[name]) for name in names if summary.decisions[name]]
+    names = [*known, *sorted(counted.keys() - set(known))]
+    return [(name, counted[name]) for name in names if counted[name]]
+
+
+def _decided(summary: Summary) -> list[tuple[str, int]]:
+    """Images by outcome; those that only shadow left clean by the outcome that they would have had."""
+    decisions = summary.decisions.copy()
+    decisions[Outcome.CLEAN] -= sum(count for (outcome, _), count in summary.would.items() if outcome == Outcome.CLEAN)
+    would = [(f"would have been {name}", count) for name, count in _decisions(_would(summary))]
+    return [*_decisions(decisions), *would]
+
+
+def _would(summary: Summary) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for (_, would), count in summary.would.items():
+        counted[would] += count
+    return counted
 
 
 def _environment(*, escaped: bool) -> Environment:

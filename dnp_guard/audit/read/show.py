@@ -31,6 +31,7 @@ _BAR = 8
 _OUTCOMES = [str(outcome) for outcome in Outcome]
 _STYLES = {
     "failed_open": "magenta",
+    "unasked": "magenta",
     "clean": "green",
     "monitored": "cyan",
     "steered": "yellow",
@@ -222,8 +223,10 @@ def _then(record: Mapping[str, Any]) -> str:
     event, negative = record["event"], _object(record, "negative")
     decision, reason = str(record.get("decision", "")), str(record.get("reason", ""))
     start = f"from step {record['applied_step']} on" if "applied_step" in record else ""
+    would = str(_object(record, "would").get("decision", ""))
+    if event == RequestFinished.name and would:
+        return f"{decision}: would have been {would}"
     if event == QueryAnswered.name:
-        would = str(_object(record, "would").get("decision", ""))
         return ", ".join(filter(None, ["" if decision == "none" else decision, would and f"would {would}"]))
     if event == NegativeInjected.name:
         scale = f" × {_number(negative['scale'])}" if "scale" in negative else ""

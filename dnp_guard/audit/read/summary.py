@@ -79,6 +79,8 @@ class Summary:
         by_category: injections by category.
         over_time: injections by day or hour, and in it by category.
         decisions: finished images by outcome.
+        would: finished images by their outcome and the one that they would have had if nothing were in shadow, where
+            these differ.
         degraded: times the guard could not do its job, by reason.
         latencies: answers by logarithm of their latency.
         policies: in force, by digest and mode.
@@ -99,6 +101,7 @@ class Summary:
     by_category: Counter[str] = field(default_factory=Counter)
     over_time: dict[str, Counter[str]] = field(default_factory=dict)
     decisions: Counter[str] = field(default_factory=Counter)
+    would: Counter[tuple[str, str]] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
     latencies: Counter[int] = field(default_factory=Counter)
     policies: dict[tuple[str, ...], PolicyUse] = field(default_factory=dict)
@@ -150,6 +153,9 @@ class Summary:
         elif event == RequestFinished.name:
             self.images += 1
             self.decisions[str(record.get("decision", ""))] += 1
+            would = record.get("would")
+            if isinstance(would, dict):
+                self.would[str(record.get("decision", "")), str(would.get("decision", ""))] += 1
             opened = self._open.pop(request, None)
             self.unasked += opened is not None and not opened.asked
         elif event == RequestAbandoned.name:

@@ -50,7 +50,7 @@ def _probability(value: Any) -> bool:
 AnyLook = Annotated[
     Look, PlainValidator(_look), WithJsonSchema({"anyOf": [_PROBABILITIES, {"enum": [MISSED], "type": "string"}]})
 ]
-Decided = Literal["failed_open", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed"]
+Decided = Literal["failed_open", "unasked", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed"]
 AtTheEnd = Literal["none", "monitor", "steer", "blur", "block"]
 
 

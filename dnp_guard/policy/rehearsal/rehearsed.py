@@ -93,7 +93,9 @@ def run(
         missed=missed,
         answered=course.last is not None,
     )
-    return Rehearsed(course.decisions, course.final, Outcome.CLEAN if policy.mode == "shadow" else outcome)
+    if policy.mode == "shadow":
+        outcome = Outcome.CLEAN if course.last is not None else Outcome.UNASKED
+    return Rehearsed(course.decisions, course.final, outcome)
 
 
 def _progress(policy: Policy, look: int) -> float | None:
