@@ -7,143 +7,25 @@ default is in every record of its event.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final, Literal, Required, TypedDict
+from typing import Annotated, Any, ClassVar, Final
 
-from dnp_guard.audit.record import LONGEST, build
-from dnp_guard.types import Action, GuidanceMode, Outcome
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Json:
-    """The JSON Schema of a value whose type alone does not say it."""
-
-    schema: Mapping[str, Any]
-
-
-PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.png$"
-"""Of a preview's file: request, image, step."""
-
-TEXT: Final = {"type": "string", "maxLength": LONGEST}
-
-_Hash = Annotated[str, Json({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
-_Seed = Annotated[int | str, Json({"anyOf": [{"type": "integer"}, TEXT]})]
-_Decision = Annotated[str, Json({"enum": ["none", *map(str, Action), *map(str, Outcome)]})]
-
-
-class PolicyFields(TypedDict, total=False):
-    """``policy{…}``."""
-
-    name: str
-    revision: str
-    digest: str
-    mode: Literal["enforce", "shadow"]
-
-
-class LoadedFields(TypedDict, total=False):
-    """``loaded{…}``."""
-
-    before: _Hash
-    source: str
-    signer: str
-    serial: int
-    author: str
-    approver: str
-    reason: str
-    loosened: bool
-
-
-class HostFields(TypedDict, total=False):
-    """``host{…}``."""
-
-    name: str
-    version: str
-    target: str
-
-
-class VlmFields(TypedDict, total=False):
-    """``vlm{…}``."""
-
-    name: str
-    revision: str
-
-
-class RunFields(TypedDict, total=False):
-    """``run{…}``."""
-
-    seed: _Seed | Sequence[_Seed]
-    latents: str
-    scheduler: str
-    steps: int
-    guidance_scale: float
-    size: Sequence[int]
-
-
-class PromptFields(TypedDict, total=False):
-    """``prompt{…}``."""
-
-    hmac: str | Sequence[str]
-    redacted: str | Sequence[str]
-    plain: str | Sequence[str]
-
-
-class FindingFields(TypedDict, total=False):
-    """One of ``findings[]``."""
-
-    category: Required[str]
-    term: str
-    probability: float
-    threshold: float
-
-
-class WouldFields(TypedDict, total=False):
-    """``would{…}``."""
-
-    decision: _Decision
-    negative: str
-    scale: float
-
-
-class NegativeFields(TypedDict, total=False):
-    """``negative{…}``."""
-
-    text: str
-    scale: float
-    mode: Required[GuidanceMode]
-    effective: bool
-
-
-class PreviewFields(TypedDict):
-    """``preview{…}``."""
-
-    file: Annotated[str, Json({"type": "string", "pattern": PREVIEW_NAME})]
-    sha256: _Hash
-
-
-class ExceptionFields(TypedDict, total=False):
-    """``exception{…}``."""
-
-    category: Required[str]
-    set: Required[Annotated[Mapping[str, Any], Json({"type": "object"})]]
-    until: Required[str]
-    approved_by: Required[str]
-    tenant: str
-
-
-class CheckpointFields(TypedDict):
-    """``checkpoint{…}``."""
-
-    origin: str
-    count: int
-    root: _Hash
-
-
-class Common(TypedDict, total=False):
-    """Fields that the records of a guard share."""
-
-    tenant: Annotated[str, "For whom it was."] | None
-    policy: Annotated[PolicyFields, "The policy in force."]
-    vlm: Annotated[VlmFields, "The vision-language model."]
-
+from dnp_guard.audit.record import build
+from dnp_guard.audit.shapes import (
+    CheckpointFields,
+    Common,
+    DecisionName,
+    ExceptionFields,
+    FindingFields,
+    Hash,
+    HostFields,
+    LoadedFields,
+    NegativeFields,
+    PolicyFields,
+    PreviewFields,
+    PromptFields,
+    RunFields,
+    WouldFields,
+)
 
 _Request = Annotated[str, "Id of the generation."]
 _Host = Annotated[Mapping[str, Any], HostFields, "The image generator."]
@@ -159,7 +41,7 @@ _Findings = Annotated[
     Sequence[FindingFields],
     "What was seen at or over its threshold; of a sensitive category, nothing but that it was.",
 ]
-_WhatIsDecided = Annotated[_Decision, "What is called for at a look; what became of the image at the end."]
+_WhatIsDecided = Annotated[DecisionName, "What is called for at a look; what became of the image at the end."]
 _Reason = Annotated[str, "Why, in a few words."]
 
 
@@ -385,7 +267,7 @@ class CheckpointWritten(Event):
     name: ClassVar = "checkpoint"
     reason: _Reason | None = None
     checkpoint: Annotated[CheckpointFields, "A checkpoint that was written to a second place."] | None = None
-    purged: Annotated[Sequence[_Hash], "Hashes of the log's tombstones."] | None = None
+    purged: Annotated[Sequence[Hash], "Hashes of the log's tombstones."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFilter
 
-from dnp_guard.audit.events import PREVIEW_NAME
+from dnp_guard.audit.shapes import PREVIEW_NAME
 from dnp_guard.errors import AuditError
 from dnp_guard.files import create_private
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    from dnp_guard.audit.events import PreviewFields
+    from dnp_guard.audit.shapes import PreviewFields
 
 LONGEST_SIDE: Final = 64
 """Pixels of a kept preview's longer side, at most."""

@@ -20,8 +20,8 @@ from typing import (
 )
 
 from dnp_guard.audit.events import EVENTS as KINDS
-from dnp_guard.audit.events import TEXT, Common, Json
 from dnp_guard.audit.record import FORMAT
+from dnp_guard.audit.shapes import TEXT, Common, Json
 
 URI: Final = f"https://dnp-guard.example/schema/audit.v{FORMAT}.json"
 """Names the schema; nothing is loaded from there."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from dnp_guard.audit.shapes import PreviewFields, WouldFields
     from dnp_guard.audit.write.recorder import Recorder
     from dnp_guard.generation.state import Request
     from dnp_guard.plugins import Plugins
@@ -189,7 +190,7 @@ class Account:
 
     @_told.register
     def _(self, event: events.Finished) -> None:
-        would: records.WouldFields | None = {"decision": event.would} if event.would is not None else None
+        would: WouldFields | None = {"decision": event.would} if event.would is not None else None
         self._emit(
             records.RequestFinished(request=self._request, image=event.image, decision=event.outcome, would=would)
         )
@@ -216,7 +217,7 @@ class Account:
             found = any(finding.category == category for finding in decision.findings)
             self.span.evaluated(index, category, score, found=found)
 
-    def _preview(self, event: events.Decided, at: int | None) -> records.PreviewFields | None:
+    def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
         """Keep the preview of a finding where the policy does."""
         decision = event.decision
         if event.secret or self._policy.audit.previews == "never":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from dnp_guard.audit.events import (
+    from dnp_guard.audit.shapes import (
         ExceptionFields,
         FindingFields,
         NegativeFields,

@@ -16,6 +16,7 @@ from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
 from dnp_guard.audit.schema import ALWAYS, schema
+from dnp_guard.audit.shapes import Common
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.errors import RequestRefused
 from dnp_guard.generation.driver import View
@@ -126,7 +127,7 @@ def test_the_code_writes_every_event_that_there_is():
 
 
 def test_a_record_has_fields_of_its_event_alone(records):
-    shared = {*ALWAYS, *events.Common.__annotations__}
+    shared = {*ALWAYS, *Common.__annotations__}
     of = {kind.name: {field.name for field in dataclasses.fields(kind)} for kind in events.EVENTS}
     foreign = {(record["event"], name) for record in records for name in record.keys() - shared - of[record["event"]]}
     assert foreign == set()

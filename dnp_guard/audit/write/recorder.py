@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.audit.checkpoint import Checkpoint
-    from dnp_guard.audit.events import Common, Event, PolicyFields, PreviewFields
+    from dnp_guard.audit.events import Event
+    from dnp_guard.audit.shapes import Common, PolicyFields, PreviewFields
     from dnp_guard.audit.write.sinks import Sink
     from dnp_guard.telemetry import Metrics, Tracing
 

@@ -1,0 +1,143 @@
+"""The parts of a record that are objects of their own, and what JSON Schema says of values whose type does not.
+
+The JSON Schema and the reference are made from the annotations, which are read when the program runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Required, TypedDict
+
+from dnp_guard.audit.record import LONGEST
+from dnp_guard.types import Action, GuidanceMode, Outcome
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Json:
+    """The JSON Schema of a value whose type alone does not say it."""
+
+    schema: Mapping[str, Any]
+
+
+PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.png$"
+"""Of a preview's file: request, image, step."""
+
+TEXT: Final = {"type": "string", "maxLength": LONGEST}
+
+Hash = Annotated[str, Json({"type": "string", "pattern": "^[0-9a-f]{64}$"})]
+Seed = Annotated[int | str, Json({"anyOf": [{"type": "integer"}, TEXT]})]
+DecisionName = Annotated[str, Json({"enum": ["none", *map(str, Action), *map(str, Outcome)]})]
+
+
+class PolicyFields(TypedDict, total=False):
+    """``policy{…}``."""
+
+    name: str
+    revision: str
+    digest: str
+    mode: Literal["enforce", "shadow"]
+
+
+class LoadedFields(TypedDict, total=False):
+    """``loaded{…}``."""
+
+    before: Hash
+    source: str
+    signer: str
+    serial: int
+    author: str
+    approver: str
+    reason: str
+    loosened: bool
+
+
+class HostFields(TypedDict, total=False):
+    """``host{…}``."""
+
+    name: str
+    version: str
+    target: str
+
+
+class VlmFields(TypedDict, total=False):
+    """``vlm{…}``."""
+
+    name: str
+    revision: str
+
+
+class RunFields(TypedDict, total=False):
+    """``run{…}``."""
+
+    seed: Seed | Sequence[Seed]
+    latents: str
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    size: Sequence[int]
+
+
+class PromptFields(TypedDict, total=False):
+    """``prompt{…}``."""
+
+    hmac: str | Sequence[str]
+    redacted: str | Sequence[str]
+    plain: str | Sequence[str]
+
+
+class FindingFields(TypedDict, total=False):
+    """One of ``findings[]``."""
+
+    category: Required[str]
+    term: str
+    probability: float
+    threshold: float
+
+
+class WouldFields(TypedDict, total=False):
+    """``would{…}``."""
+
+    decision: DecisionName
+    negative: str
+    scale: float
+
+
+class NegativeFields(TypedDict, total=False):
+    """``negative{…}``."""
+
+    text: str
+    scale: float
+    mode: Required[GuidanceMode]
+    effective: bool
+
+
+class PreviewFields(TypedDict):
+    """``preview{…}``."""
+
+    file: Annotated[str, Json({"type": "string", "pattern": PREVIEW_NAME})]
+    sha256: Hash
+
+
+class ExceptionFields(TypedDict, total=False):
+    """``exception{…}``."""
+
+    category: Required[str]
+    set: Required[Annotated[Mapping[str, Any], Json({"type": "object"})]]
+    until: Required[str]
+    approved_by: Required[str]
+    tenant: str
+
+
+class CheckpointFields(TypedDict):
+    """``checkpoint{…}``."""
+
+    origin: str
+    count: int
+    root: Hash
+
+
+class Common(TypedDict, total=False):
+    """Fields that the records of a guard share."""
+
+    tenant: Annotated[str, "For whom it was."] | None
+    policy: Annotated[PolicyFields, "The policy in force."]
+    vlm: Annotated[VlmFields, "The vision-language model."]
