@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Asked, Backend
 
+_log = logging.getLogger(__name__)
 _REASONS = 5
 """Problems of a rejected policy that are recorded."""
 
@@ -167,6 +169,11 @@ class Guard:
         return self._rollout.current(self._narrowing.get())
 
     @property
+    def _standing(self) -> Policy:
+        """The policy to record by, although its signature may have ended."""
+        return self._rollout.current(self._narrowing.get(), expired=True)
+
+    @property
     def probe(self) -> Probe | None:
         """The latent probe of the policy in force; None where the policy skips nothing by one."""
         return self._probes.of(self.policy, self.desk.backend)
@@ -217,6 +224,7 @@ class Guard:
             said = error.problems if isinstance(error, PolicyError) else (error,)
             reason = "; ".join(str(problem).replace("\n", " ") for problem in said[:_REASONS])
             self.noted(PolicyRejected(reason=reason))
+            _log.warning("a policy was not put in force: %s", reason)
             return False
         if changed:
             self.metrics.reload("loaded")
@@ -230,8 +238,8 @@ class Guard:
             ended = [exception for exception in before if exception not in self._excepted]
             started = [exception for exception in self._excepted if exception not in before]
             if ended or started:
-                self._show(self._rollout.current())
-        policy = fields.policy(self.policy)
+                self._show(self._standing)
+        policy = fields.policy(self._standing)
         for exception in ended:
             told = fields.exception(exception)
             self.noted(ExceptionEnded(policy=policy, exception=told, reason=exception.reason))
@@ -253,6 +261,8 @@ class Guard:
                 "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
             )
         if self._watch is None:
+            for problem in self._rollout.untested():
+                _log.warning("a reload will refuse this: %s", problem)
             self._watch = Watch(self._rollout.path, self.reload, every, lambda: self._rollout.store.inputs, self.turn)
             self._watch.start()
 
@@ -341,7 +351,7 @@ class Guard:
 
     def noted(self, event: Event) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
-        policy = self.policy
+        policy = self._standing
         self._recorder.emit(event, required=policy.audit.required, policy=fields.policy(policy))
         self._recorder.settle()
 
@@ -404,8 +414,8 @@ class Guard:
     def _plugin_failed(self, plugin: str, hook: str, error: Exception) -> None:
         self.metrics.degraded("plugin_error")
         reason = f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
-        required = self.policy.audit.required
-        self._recorder.emit(GuardDegraded(reason=reason), required=required, policy=fields.policy(self.policy))
+        required = self._standing.audit.required
+        self._recorder.emit(GuardDegraded(reason=reason), required=required, policy=fields.policy(self._standing))
 
 
 def _builtin() -> tuple[object, ...]:

@@ -151,3 +151,14 @@ def test_another_thread_is_not_tightened_by_this_ones_block():
         thread.start()
         thread.join()
     assert found == [0.5]
+
+
+def test_what_a_reload_refuses_and_would_refuse_is_told_on_the_console(path, caplog):
+    path.write_text(POLICY.replace("mode: shadow", "mode: enforce"))
+    with Guard(path, vlm=Silent()) as guard:
+        guard.watch(every=60)
+        path.write_text(POLICY.replace("threshold", "treshold"))
+        assert not guard.reload()
+    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard.guard"]
+    assert any("a reload will refuse this" in line and "has no tests" in line for line in told)
+    assert any("a policy was not put in force" in line and "unknown key `treshold`" in line for line in told)

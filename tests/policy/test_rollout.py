@@ -170,13 +170,54 @@ def test_policies_that_the_guard_cannot_do_together_are_rejected(path):
     assert len(of.current().categories) == 1
 
 
-def test_a_signature_is_asked_for_last_so_that_no_serial_is_used_up_by_a_rejected_policy(path, rejected):
-    asked = []
-    of = rollout(path, verify=lambda place, store: asked.append(place))
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def signed(path, tmp_path, monkeypatch):
+    """Signs the policy under a serial, and gives what a guard that asks for signatures has in force."""
+    monkeypatch.setenv("DNP_GUARD_SERIALS", str(tmp_path / "serials.json"))
+    private, public = new_key()
+
+    def signed(serial, of=None, **arguments):
+        sign(path, as_store(path), private, serial=serial, expires=arguments.pop("expires", LATER))
+        return of or rollout(path, verify=verifier(public, None), **arguments)
+
+    return signed
+
+
+def test_no_serial_is_used_up_by_a_policy_that_is_rejected_for_its_tests(path, rejected, signed):
+    of = signed(1)
     edit(path, "threshold: 0.5", "threshold: 0.5, action: block")
     edit(path.parent / "tests" / "p.test.yaml", "0.9}]", "0.3}]")
+    signed(2, of)
     assert rejected(of) == ["case-failed"]
-    assert asked == [path]
+    edit(path.parent / "tests" / "p.test.yaml", "0.3}]", "0.9}]")
+    edit(path, "action: block", "action: steer, severity: high")
+    signed(2, of)
+    assert (of.reload(), of.origin.serial) == (True, 2)
+
+
+def test_a_text_whose_signature_was_tampered_with_is_rejected_for_that_and_not_for_its_tests(path, rejected, signed):
+    of = signed(1)
+    edit(path, "threshold: 0.5", "threshold: 0.95")
+    assert rejected(of) == ["altered"]
+
+
+def test_a_signature_that_ends_while_the_guard_runs_ends_what_it_guards(signed):
+    clock = {"now": datetime(2099, 1, 1, tzinfo=UTC)}
+    of = signed(1, clock=lambda: clock["now"])
+    assert of.current().name == "p"
+    clock["now"] = LATER
+    with pytest.raises(PolicyError, match="the signature of the policy in force ended at 2100-01-01"):
+        of.current()
+    assert of.current(expired=True).name == "p"
+
+
+def test_policies_that_a_reload_would_refuse_for_want_of_tests_are_named(path):
+    assert rollout(path).untested() == []
+    (path.parent / "tests" / "p.test.yaml").unlink()
+    assert [problem.code for problem in rollout(path).untested()] == ["untested"]
 
 
 def test_at_first_nothing_was_before(path):

@@ -99,18 +99,18 @@ def test_a_signature_for_another_tenant_is_refused(path):
 
 def test_a_lower_serial_than_was_in_force_is_refused(path):
     signed(path, serial=5)
-    verifier(PUBLIC, None)(path, as_store(path))
+    verifier(PUBLIC, None).take(path, as_store(path))
     signed(path, serial=4)
     with pytest.raises(PolicyError, match="serial 4 is lower than 5"):
-        verifier(PUBLIC, None)(path, as_store(path))
+        verifier(PUBLIC, None).take(path, as_store(path))
 
 
 def test_serials_of_different_policies_and_keys_are_apart(path):
     signed(path, serial=5)
-    verifier(PUBLIC, None)(path, as_store(path))
+    verifier(PUBLIC, None).take(path, as_store(path))
     other = path.with_name("base.yaml")
     signed(other, serial=1)
-    verifier(PUBLIC, None)(other, as_store(other))
+    verifier(PUBLIC, None).take(other, as_store(other))
 
 
 def test_where_serials_cannot_be_read_nothing_is_taken(path, kept):
@@ -118,10 +118,43 @@ def test_where_serials_cannot_be_read_nothing_is_taken(path, kept):
     kept.parent.mkdir()
     kept.write_text("not json")
     with pytest.raises(DnpGuardError, match="cannot be read"):
-        verifier(PUBLIC, None)(path, as_store(path))
+        verifier(PUBLIC, None).take(path, as_store(path))
 
 
 def test_a_key_that_is_none_is_an_error(path):
     signed(path)
     with pytest.raises(DnpGuardError, match="not base64"):
         verify(path, as_store(path), "key?")
+
+
+def test_a_key_that_is_too_short_is_no_defect_but_a_key_to_give_whole(path):
+    signed(path)
+    with pytest.raises(DnpGuardError, match="a public key has 32 bytes, and this one has 3"):
+        verify(path, as_store(path), "AAAA")
+
+
+def test_a_signature_nested_without_end_is_refused(path):
+    place(path).write_text("[" * 100_000)
+    assert refusal(path) == "bad-signature"
+
+
+def test_another_text_under_the_same_serial_is_refused(path):
+    check = verifier(PUBLIC, None)
+    signed(path, serial=3)
+    check.take(path, as_store(path))
+    check.take(path, as_store(path))
+    path.write_text(path.read_text() + "summary: another\n")
+    signed(path, serial=3)
+    with pytest.raises(PolicyError, match="serial 3 was in force with another text"):
+        verifier(PUBLIC, None).take(path, as_store(path))
+    signed(path, serial=4)
+    check.take(path, as_store(path))
+
+
+def test_where_the_kept_serials_are_gone_nothing_more_is_taken(path, kept):
+    check = verifier(PUBLIC, None)
+    signed(path, serial=3)
+    check.take(path, as_store(path))
+    kept.unlink()
+    with pytest.raises(PolicyError, match="is gone"):
+        check.take(path, as_store(path))

@@ -22,7 +22,7 @@ from dnp_guard.policy.rehearsal.cases import run_tests
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from dnp_guard.policy.force.signing import Signed
+    from dnp_guard.policy.force.signing import Signed, Verifier
     from dnp_guard.policy.rehearsal.cases import Viewer
 
 APPROVAL = ".approval.json"
@@ -75,6 +75,7 @@ class _InForce:
 
     store: Store
     origin: Origin
+    expires: datetime | None = None
     selected: dict[tuple[str | None, str | None], Selected] = field(default_factory=dict)
 
 
@@ -102,7 +103,7 @@ class Rollout:
         *,
         admit: Callable[[Policy], None],
         view: Viewer,
-        verify: Callable[[Path, Store], Signed | None] | None = None,
+        verify: Verifier | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._source, self._tenant = source, tenant
@@ -110,7 +111,7 @@ class Rollout:
         self._check(store)
         self._now = _InForce(store, Origin())
         admit(self.current())  # what several are merged to
-        self._now = replace(self._now, origin=self._origin(None, store, self._take(store)))
+        self._now = self._taken(self._now, None)
 
     @property
     def store(self) -> Store:
@@ -136,15 +137,19 @@ class Rollout:
             return Path(self._source) if is_folder(self._source) else next(iter(store.inputs))
         raise DnpGuardError("these policies come from no file", hint="Pass the path of a file or folder.")
 
-    def current(self, narrowing: Narrowing | None = None) -> Policy:
+    def current(self, narrowing: Narrowing | None = None, *, expired: bool = False) -> Policy:
         """The policy in force now.
 
         Args:
             narrowing: what the call adds.
+            expired: give it although its signature has ended, to record by it and not to guard by it.
 
         Raises:
-            PolicyError: nothing is for this tenant, region and surface.
+            PolicyError: nothing is for this tenant, region and surface, or the signature has ended.
         """
+        if (ended := self._now.expires) is not None and self._clock() >= ended and not expired:
+            message = f"the signature of the policy in force ended at {ended:%Y-%m-%dT%H:%M:%SZ}."
+            raise PolicyError([Problem(str(self._source), 0, 0, "expired", message, "Sign it again, or a newer one.")])
         narrowing = narrowing or Narrowing()
         return strictest(self.selected(narrowing.region, narrowing.surface).policy, *narrowing.policies)
 
@@ -171,26 +176,34 @@ class Rollout:
         if store.inputs == self.store.inputs:
             return False
         self._check(store)
+        if self._verify:  # first, as a text that nobody signed is not worth a test
+            self._verify.check(self._place(store), store)
         problems = [*_untested(store, self._view), *([] if self._verify else _unapproved(self.store, store))]
         if problems:
             raise PolicyError(problems)
         candidate = _InForce(store, Origin())
         self._admit(self._selected(candidate, None, None).policy)
-        self._now = replace(candidate, origin=self._origin(self.store, store, self._take(store)))
+        self._now = self._taken(candidate, self.store)
         return True
+
+    def untested(self) -> list[Problem]:
+        """The enforced policies that a reload would refuse for want of tests."""
+        return list(_without_tests(self.store))
 
     def _check(self, store: Store) -> None:
         for policy in store.all:
             self._admit(policy)
 
-    def _take(self, store: Store) -> Signed | None:
+    def _taken(self, candidate: _InForce, before: Store | None) -> _InForce:
         # Last, so that the serial of a policy that is rejected for something else is not kept.
-        return self._verify(self._place(store), store) if self._verify else None
+        signed = self._verify.take(self._place(candidate.store), candidate.store) if self._verify else None
+        origin = self._origin(before, candidate.store, signed)
+        return replace(candidate, origin=origin, expires=signed.expires if signed else None)
 
     def _origin(self, before: Store | None, after: Store, signed: Signed | None) -> Origin:
         approvals = _approvals(before, after)
         return Origin(
-            before=self.current().digest if before is not None else None,
+            before=self.current(expired=True).digest if before is not None else None,
             source=None if isinstance(self._source, Policy | Store) else str(self._source),
             signer=signed.signer if signed else None,
             serial=signed.serial if signed else None,
@@ -219,16 +232,27 @@ def _all(store: Store) -> dict[str, Policy]:
     return {policy.name: policy for policy in store.all}
 
 
-def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
-    """Why enforced policies of a store may not be put in force as far as their tests go."""
+def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
+    """The enforced policies that were read from a file, each with the file of its tests."""
     for name, policy in _all(store).items():
         source = store.sources.get(name)
-        if policy.mode != "enforce" or source is None:
-            continue
-        tests = source.parent / "tests" / f"{source.stem}{ENDING}"
+        if policy.mode == "enforce" and source is not None:
+            yield policy, source.parent / "tests" / f"{source.stem}{ENDING}"
+
+
+def _without_tests(store: Store) -> Iterator[Problem]:
+    for policy, tests in _tests(store):
         if not tests.is_file():
+            source = store.sources[policy.name]
             hint = f"Write {tests.name} in the folder `tests` beside it, or say `mode: shadow`."
-            yield Problem(str(source), 0, 0, "untested", f"policy `{name}` is enforced and has no tests.", hint)
+            yield Problem(str(source), 0, 0, "untested", f"policy `{policy.name}` is enforced and has no tests.", hint)
+
+
+def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
+    """Why enforced policies of a store may not be put in force as far as their tests go."""
+    yield from _without_tests(store)
+    for policy, tests in _tests(store):
+        if not tests.is_file():
             continue
         try:
             ran = run_tests(load_tests(tests, policy), view)

@@ -33,36 +33,41 @@ def key_of(public: str, name: str, tenant: str) -> str:
     return hashlib.sha256(f"{public.strip()}\0{name}\0{tenant}".encode()).hexdigest()
 
 
-def highest(file: Path, key: str) -> int:
+Kept = tuple[int, str]
+"""A serial, and the digest of the files that were signed under it; "" where an older version kept none."""
+
+
+def highest(file: Path, key: str) -> Kept:
     """The highest serial kept; 0 where there is none.
 
     Raises:
         DnpGuardError: the file is there and cannot be read, so that nobody can tell.
     """
-    return _read(file).get(key, 0)
+    return _read(file).get(key, (0, ""))
 
 
-def keep(file: Path, key: str, serial: int) -> None:
-    """Keep a serial, where it is higher than what is kept.
+def keep(file: Path, key: str, serial: int, digest: str) -> None:
+    """Keep a serial with what was signed under it, where it is no lower than what is kept.
 
     Raises:
         DnpGuardError: it cannot be kept.
     """
     kept = _read(file)
-    if serial <= kept.get(key, 0):
+    if (serial, digest) == kept.get(key) or serial < kept.get(key, (0, ""))[0]:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({**kept, key: serial}), private=True)
+        write_whole(file, json.dumps({**kept, key: (serial, digest)}), private=True)
     except OSError as error:
         hint = f"Make {file.parent} writable, or name another file in {_VARIABLE}."
         raise DnpGuardError(f"{file}: the serial of a policy cannot be kept: {error.strerror}", hint=hint) from error
 
 
-def _read(file: Path) -> dict[str, int]:
+def _read(file: Path) -> dict[str, Kept]:
     try:
         kept: Any = json.loads(file.read_bytes())
-        return {str(key): int(serial) for key, serial in kept.items()}
+        pairs = {str(key): of if isinstance(of, list) else [of, ""] for key, of in kept.items()}
+        return {key: (int(serial), str(digest)) for key, (serial, digest) in pairs.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:

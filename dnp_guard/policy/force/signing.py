@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -18,10 +19,13 @@ from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 from dnp_guard.policy.force import serials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from dnp_guard.policy.force.store import Store
+
+_KEY_BYTES = 32
+_LARGEST = 4 * 1024 * 1024
 
 ENDING = ".sig.json"
 """What the name of a signature ends with; it lies beside the policy, or in the folder of the store."""
@@ -59,11 +63,13 @@ class Signed:
         signer: the public key, in base64.
         serial: of the issue.
         author: who wrote it; None where the signature does not say.
+        expires: when the signature ends.
     """
 
     signer: str
     serial: int
     author: str | None
+    expires: datetime
 
 
 def place(source: Path) -> Path:
@@ -126,18 +132,18 @@ def verify(
         DnpGuardError: the key is none.
     """
     file = place(source)
-    public = VerifyKey(_bytes(key))
+    public = _public(key)
     try:
-        document: Any = json.loads(file.read_bytes())
+        document: Any = json.loads(_read(file))
         data, signature = document["manifest"], document["signature"]
         manifest = Manifest(**data)
     except OSError:
         raise _refused(file, "unsigned", "no signature.", "Sign it: dnp-guard policy sign.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _refused(file, "bad-signature", "not a signature file.", "Sign the policy again.") from None
     try:
         public.verify(_signed(data), _bytes(signature))
-    except (BadSignatureError, DnpGuardError, TypeError, ValueError):
+    except (BadSignatureError, DnpGuardError, TypeError, ValueError, RecursionError):
         raise _refused(file, "bad-signature", "the signature does not fit the key.", "Sign it again.") from None
     if differing := _differing(manifest.files, _files(source, store)):
         raise _refused(file, "altered", f"changed since it was signed: {', '.join(differing)}.", "Sign it again.")
@@ -155,20 +161,57 @@ def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
         raise _refused(file, "rolled-back", message, "To roll back, sign the old text with a higher serial.")
 
 
-def verifier(key: str | None, tenant: str | None) -> Callable[[Path, Store], Signed] | None:
-    """A check that takes no lower serial than was taken on this machine before; None without a key."""
-    if key is None:
-        return None
-    kept = serials.path()
+class Verifier:
+    """Takes no lower serial than was taken on this machine before, and no other text under the same one.
 
-    def check(source: Path, store: Store) -> Signed:
-        manifest = verify(source, store, key, tenant=tenant)
-        named = serials.key_of(key, manifest.name, manifest.tenant)
-        _not_rolled_back(place(source), manifest, serials.highest(kept, named))
-        serials.keep(kept, named, manifest.serial)
-        return Signed(key.strip(), manifest.serial, manifest.author or None)
+    Args:
+        key: the public key, in base64.
+        tenant: whom the guard serves.
 
-    return check
+    Raises:
+        DnpGuardError: the key is none.
+    """
+
+    def __init__(self, key: str, tenant: str | None) -> None:
+        _public(key)
+        self._key, self._tenant, self._kept = key, tenant, serials.path()
+        self._began = False
+
+    def check(self, source: Path, store: Store) -> Signed:
+        """See that what was read is signed as it must be, and may be taken.
+
+        Raises:
+            PolicyError: it may not.
+            DnpGuardError: the serials taken before cannot be read.
+        """
+        return self._checked(source, store)[0]
+
+    def take(self, source: Path, store: Store) -> Signed:
+        """Check once more, and remember that it was taken."""
+        signed, named, digest = self._checked(source, store)
+        serials.keep(self._kept, named, signed.serial, digest)
+        self._began = True
+        return signed
+
+    def _checked(self, source: Path, store: Store) -> tuple[Signed, str, str]:
+        manifest, file = verify(source, store, self._key, tenant=self._tenant), place(source)
+        if self._began and not self._kept.exists():
+            message = f"{self._kept}, which remembers the serials that were in force, is gone."
+            raise _refused(file, "serials-gone", message, "Restore it, or restart the guard.")
+        named = serials.key_of(self._key, manifest.name, manifest.tenant)
+        digest = hashlib.sha256(canonical(dict(manifest.files))).hexdigest()
+        serial, before = serials.highest(self._kept, named)
+        _not_rolled_back(file, manifest, serial)
+        if manifest.serial == serial and before not in {"", digest}:
+            message = f"serial {serial} was in force with another text."
+            raise _refused(file, "serial-reused", message, "Sign it with a higher serial.")
+        expires = datetime.fromisoformat(manifest.expires)
+        return Signed(self._key.strip(), manifest.serial, manifest.author or None, expires), named, digest
+
+
+def verifier(key: str | None, tenant: str | None) -> Verifier | None:
+    """What checks signatures for a guard; None without a key."""
+    return Verifier(key, tenant) if key is not None else None
 
 
 def _files(source: Path, store: Store) -> dict[str, str]:
@@ -194,6 +237,22 @@ def _refused(file: Path, code: str, message: str, hint: str) -> PolicyError:
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _public(key: str) -> VerifyKey:
+    raw = _bytes(key)
+    if len(raw) != _KEY_BYTES:
+        message = f"a public key has {_KEY_BYTES} bytes, and this one has {len(raw)}"
+        raise DnpGuardError(message, hint="Give the key that `policy sign --new-key` printed, whole.")
+    return VerifyKey(raw)
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        raw = opened.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise ValueError  # no signature is so long
+    return raw
 
 
 def _bytes(text: str) -> bytes:
