@@ -56,6 +56,8 @@ def diff(
             }
         )
         return
+    if (one.name, one.revision) == (other.name, other.revision) and one.digest != other.digest:
+        typer.echo(f"warning: both call themselves {one.name} {one.revision}, and their texts differ", err=True)
     typer.echo("\n".join(sentences(one, other, found)))
     if replayed:
         typer.echo("\n".join(_replayed(replayed)))

@@ -138,6 +138,7 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
     return {
         "id": category.id,
         "title": category.title,
+        "taxonomy": category.taxonomy.model_dump() if category.taxonomy else None,
         "mode": "shadow" if policy.shadow(category.id) else "enforce",
         "severity": category.severity,
         "calibration": category.calibration.model_dump(mode="json") if category.calibration else None,

@@ -12,7 +12,7 @@ import typer
 from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.policy import parse_policy, schema, schema_of_tests, shipped
 from dnp_guard.policy.model.scalars import IDENTIFIER, IN_WORDS
-from dnp_guard.policy.read.loading import example_store, read_file
+from dnp_guard.policy.read.loading import example_store, packs, read_file
 from dnp_guard.policy.read.migrate import FORMAT, migrate
 from dnp_guard.policy.read.starter import starter
 from dnp_guard.policy.read.testfile import ENDING
@@ -25,7 +25,8 @@ def init(
     ],
     *,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="NAME", help="Begin with a shipped policy and its tests.")
+        str | None,
+        typer.Option("--from", metavar="NAME", help="Begin with a shipped policy, or a pack, and its tests."),
     ] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Write a store: a floor, tenants, a region, an exception, and tokens.")
@@ -62,11 +63,12 @@ def copied(name: str, path: Path) -> dict[Path, bytes]:
         name: of the shipped policy.
         path: of the copy.
     """
-    if name not in shipped():
-        raise typer.BadParameter(f"no policy '{name}' is shipped. {did_you_mean(name, list(shipped()))}")
-    source = shipped()[name]
+    known = shipped() | packs()
+    if name not in known:
+        raise typer.BadParameter(f"no policy '{name}' is shipped. {did_you_mean(name, list(known))}")
+    source = known[name]
     text = source.read_text(encoding="utf-8")
-    files = {path: re.sub(rf"^name: {name}$", f"name: {path.stem}", text, flags=re.MULTILINE).encode()}
+    files = {path: re.sub(rf"^name: {source.stem}$", f"name: {path.stem}", text, flags=re.MULTILINE).encode()}
     tests = _tests_of(source).read_text(encoding="utf-8")
     files[_tests_of(path)] = tests.replace(f"policy: ../{source.name}", f"policy: ../{path.name}").encode()
     for picture in re.findall(r"image: (\S+\.png)", tests):

@@ -147,3 +147,9 @@ def test_the_example_store_shows_what_differs_by_time_and_region(run):
     assert told("--tenant", "kids", "--at", "2026-12-24")["nudity"] == 0.3
     assert "hate_symbols" in told("--region", "eu")
     assert "hate_symbols" not in told()
+
+
+def test_init_copies_a_pack_under_a_name_of_ones_own(run, tmp_path):
+    assert run("init", tmp_path / "arms.yaml", "--from", "packs/weapons")[0] == 0
+    assert load_policy(tmp_path / "arms.yaml").name == "arms"
+    assert run("test", tmp_path)[0] == 0

@@ -56,6 +56,13 @@ class CategoryGuidance(PolicyModel):
     scale: Scale = Field(description="Scale of this category's negative, in place of the policy's.", examples=[20])
 
 
+class Taxonomy(PolicyModel):
+    """Where a category belongs in somebody else's list of hazards."""
+
+    name: Text = Field(description="The list, such as AILuminate, LlavaGuard or DSA.", examples=["AILuminate"])
+    id: Text = Field(description="The entry in it.", examples=["ssh"])
+
+
 class Category(PolicyModel):
     """One thing the policy looks for.
 
@@ -136,6 +143,11 @@ class Category(PolicyModel):
         default="enforce",
         description="`shadow` records what this category would do, and does nothing.",
         examples=["shadow"],
+    )
+    taxonomy: Taxonomy | None = Field(
+        default=None,
+        description="Where it belongs in somebody else's list of hazards, for whoever compares.",
+        examples=[{"name": "AILuminate", "id": "ssh"}],
     )
     queries: CategoryQueries | None = Field(
         default=None,

@@ -43,6 +43,12 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def packs() -> dict[str, Path]:
+    """The policies for one kind of hazard each that come with the package, by name: ``packs/weapons``."""
+    folder = next(iter(shipped().values())).parent / "packs"
+    return {f"packs/{path.stem}": path for path in sorted(folder.glob("*.yaml"))}
+
+
 def example_store() -> Path:
     """The folder of the store that comes with the package, as an example."""
     folder = _PACKAGE / "examples" / "store"
