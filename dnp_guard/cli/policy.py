@@ -15,6 +15,7 @@ from rich.text import Text
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_explain import explain, summary
+from dnp_guard.cli.policy_promote import promote
 from dnp_guard.cli.policy_sign import sign, verify
 from dnp_guard.cli.policy_test import test
 from dnp_guard.cli.policy_write import init, upgrade
@@ -34,6 +35,7 @@ app.command()(init)
 app.command()(test)
 app.command()(diff)
 app.command()(explain)
+app.command()(promote)
 app.command(name="migrate")(upgrade)
 app.command()(sign)
 app.command()(verify)

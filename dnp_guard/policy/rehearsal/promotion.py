@@ -1,0 +1,107 @@
+"""What enforcing a policy would have done to the images of a log made while it was in shadow. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.audit.events import QueryAnswered, RequestAbandoned, RequestFinished
+from dnp_guard.types import Action, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from dnp_guard.policy.model.category import Category
+    from dnp_guard.policy.model.policy import Policy
+
+_Z = 1.959963984540054
+"""Quantile of the normal distribution for 95 %."""
+
+_OF_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED, Action.MONITOR: Outcome.MONITORED}
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of a tenant's images a category would have brought to an outcome.
+
+    Attributes:
+        tenant: whose; "" where the log names none.
+        category: id; "" for the whole policy.
+        outcome: what would have become of them.
+        count: how many.
+        images: of how many finished ones.
+        low: of the share, the lower end of its 95 % interval.
+        high: the upper end.
+    """
+
+    tenant: str
+    category: str
+    outcome: Outcome
+    count: int
+    images: int
+    low: float
+    high: float
+
+
+def wilson(count: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share (E. B. Wilson, 1927).
+
+    >>> [round(end, 3) for end in wilson(0, 10)]
+    [0.0, 0.278]
+    """
+    if of == 0:
+        return 0.0, 1.0
+    share, square = count / of, _Z * _Z / of
+    middle = (share + square / 2) / (1 + square)
+    half = _Z * math.sqrt(share * (1 - share) / of + square / (4 * of)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
+    """What the categories that are in shadow would have done, by tenant, the whole policy first.
+
+    Args:
+        policy: with what is in shadow.
+        records: of a log of that time, in order.
+    """
+    shadow = {category.id: category for category in policy.categories if policy.shadow(category.id)}
+    open_images: dict[tuple[str, object], dict[str, Outcome]] = {}
+    images: Counter[str] = Counter()
+    counted: Counter[tuple[str, str, Outcome]] = Counter()
+    for record in records:
+        key = str(record.get("request", "")), record.get("image")
+        if record["event"] == QueryAnswered.name:
+            found = open_images.setdefault(key, {})
+            for name in _found(record) & shadow.keys():
+                outcome = _outcome(shadow[name], final="step" not in record)
+                found[name] = Outcome.strictest(found.get(name, outcome), outcome)
+        elif record["event"] == RequestFinished.name:
+            tenant, found = str(record.get("tenant", "")), open_images.pop(key, {})
+            images[tenant] += 1
+            for name, outcome in found.items():
+                counted[tenant, name, outcome] += 1
+            if found:
+                counted[tenant, "", Outcome.strictest(*found.values())] += 1
+        elif record["event"] == RequestAbandoned.name:
+            for gone in [other for other in open_images if other[0] == key[0]]:
+                del open_images[gone]
+    return tuple(
+        Share(tenant, name, outcome, count, images[tenant], *wilson(count, images[tenant]))
+        for (tenant, name, outcome), count in sorted(counted.items(), key=lambda item: (*item[0][:2], -item[0][2].rank))
+    )
+
+
+def _found(record: Mapping[str, Any]) -> set[str]:
+    findings = record.get("findings")
+    return {str(each.get("category")) for each in findings if isinstance(each, dict)} if findings else set()
+
+
+def _outcome(category: Category, *, final: bool) -> Outcome:
+    """What one finding of a category leads to."""
+    action = Action(category.action)
+    if not final:
+        return Outcome.STEERED if action is not Action.MONITOR and category.negative else Outcome.MONITORED
+    end = Action(category.still_present or Action.BLOCK)
+    return _OF_END[Action.strictest(end, action) if action in {Action.BLUR, Action.BLOCK} else end]
