@@ -73,7 +73,7 @@ evaluate-full: $(READY) ## Measure every method on every prompt set; what was cu
 bench: $(READY) ## Measure; nothing is asserted of the clock.
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only
 
-matrix: $(READY) ## Steer tiny pipelines of every class that can be; prints a table and writes matrix.json.
+matrix: $(READY) ## Steer tiny pipelines of every class that can be; prints a table and writes docs/reference/matrix.json.
 	$(BIN)/python -m tests.hosts.matrix
 
 .PHONY: host-check
@@ -87,5 +87,5 @@ fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	$(BIN)/python tests/fuzz/fuzz_policy.py -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 build/fuzz
 
 clean: ## Remove what was built; the virtual environments stay.
-	rm -rf matrix.json build dist demo docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache .benchmarks
+	rm -rf build dist demo docs/_build .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

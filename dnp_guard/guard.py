@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from dnp_guard.audit.events import Event
     from dnp_guard.generation.driver import Holder
     from dnp_guard.generation.state import Request, State
-    from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.policy import PolicyException, Store
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
@@ -294,11 +293,6 @@ class Guard:
                 else "Attach a diffusers pipeline, or allow a plugin that knows it.",
             )
         return detach  # type: ignore[no-any-return]
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """Rows that plugins add to the table of diffusers pipelines."""
-        return self._plugins.families
 
     @contextmanager
     def attached(self, target: Any) -> Iterator[Self]:

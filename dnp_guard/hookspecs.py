@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from dnp_guard.audit.write.sinks import Sink
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.lab.evaluate.detectors.base import ImageDetector
     from dnp_guard.policy import Policy
     from dnp_guard.types import Action, Decision, Finding, Step
@@ -42,19 +41,6 @@ def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
     :param target: a pipeline, a sampler, a model: whatever the user passed.
     :return: a function that detaches again, or None where the target is not of this plugin's kind.
     :raises dnp_guard.CannotSteer: where it is of this plugin's kind and cannot be steered.
-    """
-
-
-@hookspec
-def dnp_guard_pipeline_family() -> Sequence[Family] | None:
-    """Add rows to the table of diffusers pipelines that can be steered.
-
-    Called when a guard is attached to a pipeline, and once a call. A row says how pipelines of some classes encode a
-    negative, which components denoise, and how their branches are evaluated. A class that has a row keeps it.
-
-    .. versionadded:: 0.1
-
-    :return: rows, of ``dnp_guard.hosts.diffusers.families.Family``, or None.
     """
 
 

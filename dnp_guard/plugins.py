@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dnp_guard.audit.write.sinks import Sink
-    from dnp_guard.hosts.diffusers.families import Family
     from dnp_guard.vlm.base import Asked, Backend
 
 ENTRY_POINTS = "dnp_guard"
@@ -87,11 +86,6 @@ class Plugins:
     def hook(self) -> Any:
         """Call a hook by name, with keyword arguments."""
         return self._manager.hook
-
-    @property
-    def families(self) -> tuple[Family, ...]:
-        """Rows that plugins add to the table of diffusers pipelines."""
-        return tuple(row for rows in self.hook.dnp_guard_pipeline_family() for row in rows)
 
     def backend(self, vlm: str | Asked) -> Backend:
         """The backend that a spec names, or the one given.

@@ -1,41 +1,90 @@
-"""The page of the pipelines and schedulers, from the rows that steer them."""
+"""The page of the pipelines and schedulers, from what ``make matrix`` has run."""
 
 from __future__ import annotations
 
+import json
 import textwrap
+from pathlib import Path
+from typing import Any
 
 import diffusers
 
-from dnp_guard.hosts.diffusers.families import FAMILIES, Family, classes
-from dnp_guard.hosts.diffusers.families.refused import why_not
 from dnp_guard.hosts.diffusers.prediction import SPACES
+
+MATRIX = Path(__file__).parent / "reference" / "matrix.json"
+
+_NAMED = {
+    "Stable Diffusion 1.5 and 2": "StableDiffusionPipeline",
+    "Latent consistency": "LatentConsistencyModelPipeline",
+    "Stable Diffusion XL (Turbo, Lightning)": "StableDiffusionXLPipeline",
+    "Stable Diffusion 3.5": "StableDiffusion3Pipeline",
+    "Flux dev, schnell, Krea": "FluxPipeline",
+    "Flux Kontext": "FluxKontextPipeline",
+    "Flux 2": "Flux2Pipeline",
+    "Flux 2 Klein": "Flux2KleinPipeline",
+    "Krea 2": "Krea2Pipeline",
+    "Qwen-Image": "QwenImagePipeline",
+    "Qwen-Image 2.1": "QwenImage21Pipeline",
+    "Qwen-Image-Edit": "QwenImageEditPipeline",
+    "Z-Image (Turbo)": "ZImagePipeline",
+    "Wan 2.1 and 2.2": "WanPipeline",
+    "HunyuanImage": "HunyuanImagePipeline",
+    "HunyuanVideo": "HunyuanVideoPipeline",
+    "LTX": "LTXPipeline",
+    "LTX-2": "LTX2Pipeline",
+    "Chroma": "ChromaPipeline",
+    "Sana": "SanaPipeline",
+    "Lumina 2": "Lumina2Pipeline",
+    "HiDream": "HiDreamImagePipeline",
+    "CogView 4": "CogView4Pipeline",
+    "Kolors": "KolorsPipeline",
+    "PixArt": "PixArtSigmaPipeline",
+    "Ideogram 4": "Ideogram4Pipeline",
+}
+"""Models people use, and the class of each."""
 
 _PAGE = """\
 # Pipelines
 
-Every pipeline class of diffusers {version}: {steered} are steered, {refused} are refused. `make matrix` runs each that
-is steered as a pipeline of random weights, and writes `matrix.json`: of three images the one concerned changes from the
-next step on, the others keep every bit, one injection is recorded, nothing is left behind, and a guard that finds
-nothing leaves every bit. A part of them runs in the tests, in each guidance mode.
+No table says which pipeline can be steered: for each call the guard asks the pipeline itself. It runs the pipeline's
+own call on a copy up to the first step, with no part evaluated again, and compares what the denoiser is given with
+what it was given in the call. The user's own prompt has to give the same again, to the bit; other words in place of
+the negative prompt, or of the prompt where a call has no guidance, may change nothing but the arguments that a prompt
+decides. What the pipeline makes of its branches is asked of its own arithmetic. What cannot be shown raises
+`CannotSteer` before the first step, with the reason. Modular pipelines, with a guider or without, and classes of your
+own are asked in the same way.
 
-| class | family | each branch | `replace` needs | refused |
-|---|---|---|---|---|
-{rows}
+`make matrix` runs every class of diffusers {version} of which a tiny pipeline of random weights can be built, and
+writes `matrix.json` beside this page: one image of the batch is steered, the others keep every bit, one injection is
+recorded, nothing is left behind, and a guard that finds nothing leaves every bit. **{steered} of {all} classes were
+steered**, {refused} were refused with the reason found out, and of {untried} no tiny pipeline could be built, so that
+nothing is said of them before they are called.
 
-Without classifier-free guidance, or with distilled guidance alone, `separate` pushes away from the
-prompt's own prediction: ε_c − s(ε_n − ε_c). Under `guidance_rescale` and under normalisation the negative enters before
-it. Where branches are halves or thirds of one evaluation, the negative is added to each, so that the guided prediction
-moves by it and no more, whatever the scales. With a ControlNet, `replace` puts the guard's words into the denoiser
-alone; the ControlNet keeps the user's negative prompt.
+## Models by name
+
+| model | class | what was run |
+|---|---|---|
+{named}
+
+## Steered
+
+{classes}
+
+Without classifier-free guidance, or with distilled guidance alone, `separate` pushes away from the prompt's own
+prediction: ε_c − s(ε_n − ε_c). Under `guidance_rescale` and under normalisation the negative enters before it; under
+guidance that is not linear in its branches (APG, CFG-Zero*) it is added to what was guided. With a ControlNet the
+guard's words go to the denoiser alone; the ControlNet keeps the user's negative prompt. `replace` needs a call whose
+negative prompt changes what the denoiser is given.
 
 Videos are looked at by their first, middle and last frame; the strictest of them counts.
 
 ## Refused
 
-Attaching to any of these raises `CannotSteer` with the reason. `dnp-guard doctor --model FOLDER` says which row applies
-to a pipeline in a folder. A plugin may add a row with the hook `dnp_guard_pipeline_family`.
-
 {others}
+
+## Not run
+
+{reasons}
 
 ## Schedulers
 
@@ -46,31 +95,38 @@ The clean image is predicted under these, with any of their prediction types, an
 
 
 def pipelines() -> str:
-    """The page of the pipelines: every class that can be steered, and those that cannot."""
-    rows = sorted(((name, family) for family in FAMILIES for name in family.pipelines), key=lambda row: row[0])
-    steered = {name for name, _ in rows}
-    reasons: dict[str, list[str]] = {}
-    for name in classes():
-        if name not in steered:
-            reasons.setdefault(why_not(name)[0], []).append(name)
+    """The page of the pipelines: what was run, and what came of it."""
+    rows = json.loads(MATRIX.read_text(encoding="utf-8"))
+    steered = [row["class"] for row in rows if row["steerable"]]
+    refused = [row for row in rows if not row["steerable"] and row.get("tried")]
+    untried = [row for row in rows if not row["steerable"] and not row.get("tried")]
+    known = {row["class"]: row for row in rows}
     return _PAGE.format(
         version=diffusers.__version__,
         steered=len(steered),
-        refused=len(classes()) - len(steered),
-        rows="\n".join(f"| `{name}` | {family.name} | {_cells(family)} |" for name, family in rows),
-        others="\n\n".join(f"**Because {reason}:**\n{_listed(names)}" for reason, names in sorted(reasons.items())),
+        all=len(rows),
+        refused=len(refused),
+        untried=len(untried),
+        named="\n".join(f"| {model} | `{name}` | {_run(known.get(name))} |" for model, name in _NAMED.items()),
+        classes=_listed(steered),
+        others=_by_reason(refused),
+        reasons=_by_reason(untried),
         schedulers=_listed(sorted(SPACES)),
     )
 
 
-def _cells(family: Family) -> str:
-    parts = {1: "the only one", 2: "half of one evaluation", 3: "a third of one evaluation"}
-    branch = parts[len(family.order)] if family.batched or len(family.order) == 1 else "an evaluation of its own"
-    needs = f"`{family.scale}` over {family.off:g}" + ("" if family.implied else ", a `negative_prompt`")
-    refused = [f"`{name}`" for name in family.refused]
-    refused += [] if "latent" in family.output_types else ['`output_type="latent"`']
-    refused += ["the call argument"] if family.attached_only else []
-    return f"{branch} | {needs if 'u' in family.order else 'refused'} | {', '.join(refused)}"
+def _run(row: dict[str, Any] | None) -> str:
+    if row is None or not row["steerable"]:
+        return f"not steered: {row['reason']}" if row and row.get("tried") else "no tiny one could be built"
+    images = "image 1 of 3 steered, 0 and 2 to the bit" if row["images"] > 1 else "the one image steered"
+    return f"a tiny one of random weights: {images}, idle to the bit"
+
+
+def _by_reason(rows: list[dict[str, Any]]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(row["reason"] or row.get("failed", ""), []).append(row["class"])
+    return "\n\n".join(f"**Because {reason}:**\n{_listed(names)}" for reason, names in sorted(reasons.items()))
 
 
 def _listed(names: list[str]) -> str:

@@ -135,19 +135,20 @@ def loading() -> Iterator[Check]:
 
 def hosts() -> Check:
     """Which pipelines can be steered."""
-    from dnp_guard.hosts.diffusers.families import FAMILIES  # noqa: PLC0415 (imports torch)
+    from dnp_guard.hosts.diffusers.prediction import SPACES  # noqa: PLC0415 (imports torch)
 
-    return Check("can be steered", "ok", ", ".join(sorted(name for row in FAMILIES for name in row.pipelines)))
+    found = f"pipelines that give their denoiser a prompt, under {', '.join(sorted(SPACES))}"
+    return Check("can be steered", "ok", found)
 
 
 def model(folder: Path) -> Check:
-    """Which row of the table of pipelines applies to a pipeline in a folder; its weights are not loaded."""
+    """Whether a pipeline in a folder can be attached to; its weights are not loaded."""
     name = "pipeline"
     try:
         needs("diffusers", "looking at a pipeline")
-        from dnp_guard.hosts.diffusers.saved import family_in  # noqa: PLC0415 (imports torch)
+        from dnp_guard.hosts.diffusers.saved import class_in  # noqa: PLC0415 (imports torch)
 
-        kind, family = family_in(folder)
+        kind = class_in(folder)
     except MissingExtra as error:
         return failed(name, "missing-extra", error.message, error.hint, str(folder))
     except CannotSteer as error:
@@ -155,8 +156,7 @@ def model(folder: Path) -> Check:
     except (OSError, ValueError, KeyError) as error:
         remedy = "Name a folder that holds the model_index.json of a diffusers pipeline."
         return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
-    denoisers = ", ".join(each.removesuffix("?") for each in family.denoisers)
-    return Check(name, "ok", f"{kind} is steered as {family.name}, through its {denoisers}")
+    return Check(name, "ok", f"a guard can be attached to {kind}; each call shows where its prompt goes")
 
 
 def weights() -> Iterator[Check]:

@@ -46,9 +46,7 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
 @torch.no_grad()
 def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
     """Encode a picture into latents as the sampler holds them, [1, C, H, W] on a device; draws no noise."""
-    latents = encoded(vae, (to_tensor([picture]) * 2 - 1).to(device))
-    scale, std, shift = _scaling(vae, latents)
-    return (latents - shift) / std * scale
+    return scaled(vae, encoded(vae, (to_tensor([picture]) * 2 - 1).to(device)))
 
 
 def encoded(vae: Any, pixels: Tensor) -> Tensor:
@@ -114,6 +112,12 @@ def unscaled(vae: Any, latents: Tensor) -> Tensor:
     """Latents as the autoencoder made them, from latents as the sampler holds them."""
     scale, std, shift = _scaling(vae, latents)
     return latents / scale * std + shift
+
+
+def scaled(vae: Any, latents: Tensor) -> Tensor:
+    """Latents as the sampler holds them, from latents as the autoencoder made them."""
+    scale, std, shift = _scaling(vae, latents)
+    return (latents - shift) / std * scale
 
 
 def _scaling(vae: Any, latents: Tensor) -> tuple[float, Tensor | float, Tensor | float]:

@@ -7,7 +7,7 @@ from dnp_guard.guard import Guard
 from dnp_guard.hosts.diffusers.decoding import decoder, placed
 from dnp_guard.policy import load_policy
 from dnp_guard.preview import maps
-from dnp_guard.preview.autoencoder import decode
+from dnp_guard.preview.autoencoder import decode, unscaled
 from tests.hosts.tiny import tiny
 
 
@@ -35,7 +35,7 @@ def latents(pipe, side=8):
 def test_vae_decodes_with_the_pipelines_own():
     pipe = tiny("StableDiffusionXLPipeline")
     z = latents(pipe)
-    shown = [picture.tobytes() for picture in decoder(pipe, "vae")(z)]
+    shown = [picture.tobytes() for picture in decoder(pipe, pipe.vae, "vae")(unscaled(pipe.vae, z))]
     assert shown == [picture.tobytes() for picture in decode(pipe.vae, z)]
 
 
@@ -43,9 +43,9 @@ def test_auto_takes_a_given_tiny_autoencoder_and_otherwise_the_pipelines_own():
     pipe, given = tiny("StableDiffusionXLPipeline"), tiny_autoencoder()
     z = latents(pipe)
     by_tiny = [picture.tobytes() for picture in decode(given, z)]
-    assert [picture.tobytes() for picture in decoder(pipe, "auto", given)(z)] == by_tiny
-    assert [picture.tobytes() for picture in decoder(pipe, "tiny", given)(z)] == by_tiny
-    assert [picture.tobytes() for picture in decoder(pipe, "auto")(z)] != by_tiny
+    assert [picture.tobytes() for picture in decoder(pipe, pipe.vae, "auto", given)(unscaled(pipe.vae, z))] == by_tiny
+    assert [picture.tobytes() for picture in decoder(pipe, pipe.vae, "tiny", given)(unscaled(pipe.vae, z))] == by_tiny
+    assert [picture.tobytes() for picture in decoder(pipe, pipe.vae, "auto")(unscaled(pipe.vae, z))] != by_tiny
 
 
 def test_a_tiny_autoencoder_beside_the_model_is_found(tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_a_tiny_autoencoder_beside_the_model_is_found(tmp_path, monkeypatch):
     given.save_pretrained(tmp_path / "vae_tiny")
     monkeypatch.setattr(type(pipe), "name_or_path", str(tmp_path), raising=False)
     z = latents(pipe)
-    shown = [picture.tobytes() for picture in decoder(pipe, "auto")(z)]
+    shown = [picture.tobytes() for picture in decoder(pipe, pipe.vae, "auto")(unscaled(pipe.vae, z))]
     assert shown == [picture.tobytes() for picture in decode(given, z)]
 
 
@@ -65,35 +65,39 @@ def test_tiny_without_one_cannot_be_attached():
 
 
 def test_a_tiny_autoencoder_of_other_latents_is_refused():
+    pipe = tiny("StableDiffusionXLPipeline")
     with pytest.raises(CannotSteer, match="takes 16 latent channels"):
-        decoder(tiny("StableDiffusionXLPipeline"), "auto", tiny_autoencoder(16))
+        decoder(pipe, pipe.vae, "auto", tiny_autoencoder(16))
 
 
 def test_a_folder_without_an_autoencoder_is_refused(tmp_path):
+    pipe = tiny("StableDiffusionXLPipeline")
     with pytest.raises(CannotSteer, match="holds no autoencoder"):
-        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)
+        decoder(pipe, pipe.vae, "auto", tmp_path)
 
 
 def test_a_spoilt_folder_is_refused(tmp_path):
+    pipe = tiny("StableDiffusionXLPipeline")
     tiny_autoencoder().save_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(CannotSteer, match="cannot be loaded"):
-        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)
+        decoder(pipe, pipe.vae, "auto", tmp_path)
 
 
 @pytest.mark.parametrize("spoil", [b"", b"not json", b"[]"])
 def test_a_folder_with_a_spoilt_configuration_is_refused(tmp_path, spoil):
+    pipe = tiny("StableDiffusionXLPipeline")
     tiny_autoencoder().save_pretrained(tmp_path)
     (tmp_path / "config.json").write_bytes(spoil)
     with pytest.raises(CannotSteer, match="cannot be loaded"):
-        decoder(tiny("StableDiffusionXLPipeline"), "auto", tmp_path)
+        decoder(pipe, pipe.vae, "auto", tmp_path)
 
 
 def test_a_folder_of_another_autoencoder_is_refused_and_its_weights_are_not_drawn(tmp_path):
     pipe = tiny("StableDiffusionXLPipeline")
     pipe.vae.save_pretrained(tmp_path)
     with pytest.raises(CannotSteer, match="it holds an AutoencoderKL"):
-        decoder(pipe, "auto", tmp_path)
+        decoder(pipe, pipe.vae, "auto", tmp_path)
 
 
 def test_a_given_autoencoder_decodes_on_another_device_and_stays_where_it_is():

@@ -77,7 +77,7 @@ def test_a_prediction_that_fails_at_the_end_is_withheld_and_raises_nothing(monke
     def broken(*_):
         raise RuntimeError("no room")
 
-    monkeypatch.setattr("dnp_guard.hosts.diffusers.call.predict", broken)
+    monkeypatch.setattr("dnp_guard.hosts.diffusers.prediction.predict", broken)
     guard, _ = run(Watches(), [], denoising_end=0.6, output_type="latent")
     assert [image.decision for image in guard.last.images] == ["failed_closed"] * 3
 

@@ -9,7 +9,6 @@ from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffu
 
 from dnp_guard import CannotSteer, Guard, Outcome, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink
-from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.conftest import STEPS, draw, footprint
 from tests.policies import bolt, policy, star
@@ -214,13 +213,11 @@ class TestSteering:
         with guard(SEES_A_STAR_ONCE).attached(pipe):
             assert same(plain, three()) == [True, False, True]
 
-    def test_replace_never_overwrites_the_prompt_of_a_run_without_an_unconditional_half(self, pipe, monkeypatch):
+    def test_replace_is_refused_where_a_run_turns_out_to_have_no_unconditional_half(self, pipe, monkeypatch):
         monkeypatch.setattr(type(pipe), "do_classifier_free_guidance", property(lambda _: False))
         of = policy(guidance={"mode": "replace", "scale": None, "strength": None})
-        plain = draw(pipe)
-        with guard(SEES_A_STAR_ONCE, of).attached(pipe) as watching:
-            assert same(plain, draw(pipe)) == [True, True, True]
-        assert "guard_error" in watching.last.degraded
+        with guard(of=of).attached(pipe), pytest.raises(CannotSteer, match="no unconditional slot"):
+            draw(pipe)
 
     def test_replace_in_shadow_refuses_no_call(self, pipe):
         replacing = {"mode": "replace", "scale": None, "strength": None}
@@ -228,17 +225,20 @@ class TestSteering:
         with guard([{"star": 0.9}], policy(mode="shadow", guidance=replacing)).attached(pipe):
             assert same(plain, draw(pipe, guidance_scale=1.0)) == [True, True, True]
 
-    def test_the_sub_steps_of_a_heun_step_are_steered_alike_from_the_next_step_on(self, pipe, monkeypatch):
+    def test_the_sub_steps_of_a_heun_step_are_steered_alike_from_the_next_step_on(self, pipe):
         plain_scheduler, evaluated = pipe.scheduler, []
-        pipe.scheduler = HeunDiscreteScheduler.from_config(plain_scheduler.config)
-        steered = Injection._steered
-        monkeypatch.setattr(
-            Injection, "_steered", lambda self, *a: evaluated.append(pipe.scheduler.step_index) or steered(self, *a)
-        )
+        pipe.scheduler = scheduler = HeunDiscreteScheduler.from_config(plain_scheduler.config)
+
+        def note(_, inputs):
+            if len(inputs[0]) == 1:
+                evaluated.append(scheduler.step_index)
+
+        counter = pipe.unet.conv_in.register_forward_pre_hook(note)
         try:
             with guard(SEES_A_STAR_ONCE).attached(pipe) as watching:
                 draw(pipe)
         finally:
+            counter.remove()
             pipe.scheduler = plain_scheduler
         (applied, _), *_ = watching.last.images[1].negatives
         assert evaluated[0] == 2 * applied
@@ -347,17 +347,17 @@ class TestFailure:
         assert watching.last.images[1].decision is Outcome.STEERED
 
     def test_an_encoder_that_fails_does_not_raise_into_the_generation(self, pipe, monkeypatch):
-        watching = guard([second(star=0.9), CLEAN])
+        watching = guard([second(bolt=0.9), CLEAN])
         with watching.attached(pipe):
-            plain, broken = pipe.encode_prompt, []
+            plain, broken = pipe.text_encoder.forward, []
 
-            def fails(prompt, *args, **kwargs):
-                if prompt == ["star"]:
-                    broken.append(prompt)
-                    raise RuntimeError("encoder")
-                return plain(prompt, *args, **kwargs)
+            def fails(*args, **kwargs):
+                if len(broken) < 3:  # the prompt, the empty prompt, and the words that the call is proven with
+                    broken.append(args)
+                    return plain(*args, **kwargs)
+                raise RuntimeError("encoder")
 
-            monkeypatch.setattr(pipe, "encode_prompt", fails, raising=False)
+            monkeypatch.setattr(pipe.text_encoder, "forward", fails)
             draw(pipe)
             monkeypatch.undo()
         assert broken

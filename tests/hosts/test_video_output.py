@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dnp_guard import Guard
-from dnp_guard.hosts.diffusers.families.latents import frames, grid, of_frames, to_patches
+from dnp_guard.hosts.diffusers.frames import frames, of_frames
+from dnp_guard.hosts.diffusers.packing import packed
 from tests.hosts.tiny import draw, tiny
 from tests.policies import bolt, policy, star
 
@@ -63,20 +64,14 @@ def test_the_first_the_middle_and_the_last_frame_are_looked_at(total, chosen):
 
 def test_frames_of_a_video_stay_together():
     latents = torch.arange(2 * 5).view(2, 1, 5, 1, 1)
-    assert of_frames(latents).flatten().tolist() == [0, 2, 4, 5, 7, 9]
-
-
-@pytest.mark.parametrize(
-    ("patches", "size", "found"),
-    [(64, (32, 32), (8, 8)), (32, (16, 32), (4, 8)), (24, (100, 150), (4, 6)), (7, (1, 7), (1, 7))],
-)
-def test_the_grid_of_patches_is_that_of_the_nearest_ratio(patches, size, found):
-    assert grid(patches, *size) == found
+    assert of_frames(latents, 2).flatten().tolist() == [0, 2, 4, 5, 7, 9]
 
 
 def test_latents_are_packed_as_the_pipeline_packs_them():
     pipe, latents = tiny("FluxPipeline"), torch.randn(2, 4, 6, 8)
-    assert torch.equal(to_patches(pipe, latents), pipe._pack_latents(latents, 2, 4, 6, 8))
+    expected = pipe._pack_latents(latents, 2, 4, 6, 8)
+    found = packed(lambda x: 3 * pipe._unpack_latents(x, 48, 64, 8) + 1, expected, 3 * latents + 1)
+    torch.testing.assert_close(found, expected)
 
 
 def test_blocked_latents_that_are_packed_decode_to_grey():

@@ -1,24 +1,28 @@
 """The weaker form: ``pipe("…", callback_on_step_end=guard)``.
 
-Diffusers calls the guard after each step and nothing more, so it starts after the first step, does not know prompts or
-the user's negative, makes the final look at the last latents, and replaces those of an image that may not be delivered.
+Diffusers calls the guard after each step and nothing more, so it starts after the first step, reads the arguments in
+the frame of the call, evaluates the denoiser once more to see what the prompt does, makes the final look at the last
+latents, and replaces those of an image that may not be delivered.
 """
 
 from __future__ import annotations
 
-from functools import wraps
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.attach import guard_of
-from dnp_guard.hosts.diffusers.call import Call
-from dnp_guard.hosts.diffusers.families import family_of
+from dnp_guard.hosts.diffusers.checks import check
+from dnp_guard.hosts.diffusers.guarded import begun, read_arguments
 from dnp_guard.hosts.diffusers.output import Output
-from dnp_guard.hosts.diffusers.request import host_of
+from dnp_guard.hosts.diffusers.recording import Recording
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from dnp_guard.guard import Guard
+    from dnp_guard.hosts.diffusers.call import Call
 
 _CALL = "_dnp_guard_call"
 
@@ -47,34 +51,67 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
             hint="Name them in callback_on_step_end_tensor_inputs, or attach the guard to the pipeline.",
         )
     if call is None:
-        latents = callback_kwargs["latents"]
-        call = Call(guard, pipe, Request(latents.shape[0], host_of(pipe)), None, done=step + 1)
+        check(pipe)
+        given = _given(pipe, sys._getframe(1))  # noqa: SLF001 (nothing else tells)
+        given, accepted = read_arguments(pipe, type(pipe).__call__, (), given)
+        recording = Recording(pipe, type(pipe).__call__, given, accepted, before=False)
+        call = begun(guard, recording, images=callback_kwargs["latents"].shape[0], done=step + 1)
+        try:
+            call.begin_late()
+        except BaseException as error:
+            call.abandon(type(error).__name__)
+            raise
         pipe.__dict__[_CALL] = call
-        call.install()
         _end_at_the_next_call(pipe, call)
     if step < pipe.num_timesteps - 1:
         return {}
     _end(pipe, call)
     latents = callback_kwargs["latents"]
-    output = Output((latents,), "latent", pipe, family_of(pipe, guard.families), ended=call.ended)
+    output = Output((latents,), "latent", call)
     (delivered,) = output.delivered(call.finish(output.pictures))
     return {} if delivered is latents else {"latents": delivered}
 
 
+def _given(pipe: Any, frame: FrameType | None) -> dict[str, Any]:
+    """The arguments of the running call, by name, as its own frame holds them.
+
+    What a pipeline computes under the name of an argument, as it does of embeddings and latents, is left out.
+
+    Raises:
+        CannotSteer: the guard was not called by the pipeline's own call.
+    """
+    call = type(pipe).__call__
+    code = inspect.unwrap(call).__code__
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    if frame is None:
+        raise CannotSteer(
+            "the arguments of this call cannot be read, by which a negative is encoded",
+            hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
+        )
+    found = frame.f_locals
+    names = [name for name in list(inspect.signature(call).parameters)[1:] if name in found]
+    computed = ("latents", "timesteps", "sigmas", "_embeds", "_mask", "callback")
+    kept = [name for name in names if not name.endswith(computed) and not name.startswith("callback")]
+    if found.get("prompt") is None:
+        raise CannotSteer(
+            "this call has embeddings in place of a prompt, and its callback is not told which",
+            hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
+        )
+    return {name: found[name] for name in kept}
+
+
 def _end_at_the_next_call(pipe: Any, call: Call) -> None:
     """Clean up before the next call samples, should this one raise: whatever it is, it sets the timesteps first."""
-    plain = call.scheduler.set_timesteps
 
-    @wraps(plain)
-    def set_timesteps(*args: Any, **kwargs: Any) -> Any:
+    def set_timesteps(plain: Any, *args: Any, **kwargs: Any) -> Any:
         _end(pipe, call).abandon("the call ended early")
         return plain(*args, **kwargs)
 
-    call.scheduler.set_timesteps = set_timesteps
+    call.install({"set_timesteps": set_timesteps})
 
 
 def _end(pipe: Any, call: Call) -> Call:
     del pipe.__dict__[_CALL]
-    call.scheduler.__dict__.pop("set_timesteps", None)
     call.remove()
     return call

@@ -16,11 +16,11 @@ from weakref import WeakSet
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from dnp_guard.audit.events import GuardAttached, GuardDetached
-from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.attachments import attached
-from dnp_guard.hosts.diffusers.call import guarded_call, probe_for
+from dnp_guard.hosts.diffusers.checks import check, probe_for
 from dnp_guard.hosts.diffusers.decoding import decoder
-from dnp_guard.hosts.diffusers.families import family_of, row_of
+from dnp_guard.hosts.diffusers.guarded import guarded_call
+from dnp_guard.hosts.diffusers.recording import takes_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +55,7 @@ def put_attribute(guards: type) -> None:
 def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
     """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
     for guarded in list(_GUARDED):
-        guard = guard_of(guarded)
-        denoisers = row_of(type(guarded).__name__, guard.families if guard else ()).denoisers_of(guarded)
+        denoisers = [part for part in vars(guarded).values() if takes_time(part)]
         if guarded is not pipe and any(part is denoiser for part in modules.values() for denoiser in denoisers):
             warnings.warn(
                 f"this {type(pipe).__name__} is made of the parts of a guarded {type(guarded).__name__} and is not "
@@ -88,8 +87,8 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
     if before is guard:
         return
     if guard is not None:
-        family_of(pipe, guard.families)
-        decoder(pipe, guard.policy.preview.method, guard.preview_vae)
+        check(pipe)
+        decoder(pipe, getattr(pipe, "vae", None), guard.policy.preview.method, guard.preview_vae)
         probe_for(guard, pipe)
     target = {"name": "diffusers", "target": type(pipe).__name__}
     if before is not None:
@@ -105,25 +104,16 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
         guard.noted(GuardAttached(host=target))
 
 
-def put_refusal(_guards: type) -> None:
-    """Let modular pipelines refuse a guard, rather than take it for an attribute of their own."""
+def put_attribute_on_modular(guards: type) -> None:
+    """Give every modular pipeline the attribute.
+
+    Args:
+        guards: the class of what may be put there.
+    """
     from diffusers.modular_pipelines.modular_pipeline import ModularPipeline  # noqa: PLC0415 (only where it is used)
 
-    setattr(ModularPipeline, ATTRIBUTE, _Refusal())
-
-
-class _Refusal:
-    """``callback_on_step_end`` of a pipeline that has no steps of its own to look at."""
-
-    def __get__(self, pipe: Any, owner: type) -> Any:
-        return self if pipe is None else None
-
-    def __set__(self, pipe: Any, value: object) -> None:
-        if value is not None:
-            raise CannotSteer(
-                f"{type(pipe).__name__} is a modular pipeline, which this version cannot steer",
-                hint="Use the ordinary pipeline of the same model.",
-            )
+    if not isinstance(ModularPipeline.__dict__.get(ATTRIBUTE), _Attribute):
+        setattr(ModularPipeline, ATTRIBUTE, _Attribute(guards))
 
 
 class _Attribute:
@@ -132,10 +122,10 @@ class _Attribute:
     def __init__(self, guards: type) -> None:
         self._guards = guards
 
-    def __get__(self, pipe: DiffusionPipeline | None, owner: type) -> Any:
+    def __get__(self, pipe: Any, owner: type) -> Any:
         return self if pipe is None else guard_of(pipe)
 
-    def __set__(self, pipe: DiffusionPipeline, value: Guard | None) -> None:
+    def __set__(self, pipe: Any, value: Guard | None) -> None:
         if value is not None and not isinstance(value, self._guards):
             raise TypeError(
                 f"callback_on_step_end = {value!r}: diffusers ignores this attribute unless it is a dnp_guard.Guard; "
@@ -154,6 +144,9 @@ def _guarded(kind: Any) -> type[DiffusionPipeline]:
         guard = guard_of(self)
         return call(self, *args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
 
+    def new(_guarded_kind: Any, *args: Any, **kwargs: Any) -> Any:
+        return kind(*args, **kwargs)  # what is made by the class of a guarded pipeline is not guarded itself
+
     def copied(self: DiffusionPipeline) -> DiffusionPipeline:
         return _made_of(type(self), self.__dict__)
 
@@ -165,13 +158,13 @@ def _guarded(kind: Any) -> type[DiffusionPipeline]:
         warnings.warn(f"the pickled {kind.__name__} is not guarded: attach a guard where it is loaded", stacklevel=2)
         return object.__new__, (kind,), {key: each for key, each in self.__dict__.items() if key != _GUARD}
 
-    copying = {"__copy__": copied, "__deepcopy__": deep_copied, "__reduce_ex__": reduced}
+    copying = {"__new__": new, "__copy__": copied, "__deepcopy__": deep_copied, "__reduce_ex__": reduced}
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {"__call__": guarded, **copying, **names})
 
 
 def _made_of(kind: Any, attributes: dict[str, Any]) -> DiffusionPipeline:
-    made: DiffusionPipeline = kind.__new__(kind)
+    made: DiffusionPipeline = object.__new__(kind)
     made.__dict__.update(attributes)
     _GUARDED.add(made)
     return made

@@ -1,49 +1,42 @@
-"""One guarded call: everything is installed for it and removed after it, whatever happens."""
+"""One guarded call: stand-ins take the places of the pipeline's parts for it and go after it, whatever happens."""
 
 from __future__ import annotations
 
-import inspect
-import threading
-from contextvars import ContextVar
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation.driver import View
-from dnp_guard.generation.state import Request
-from dnp_guard.hosts.diffusers.decoding import decoder
-from dnp_guard.hosts.diffusers.families import family_of
-from dnp_guard.hosts.diffusers.families.latents import FRAMES, of_frames
-from dnp_guard.hosts.diffusers.families.video import ONE_EACH
+from dnp_guard.hosts.diffusers import arguments, prediction
+from dnp_guard.hosts.diffusers.capture import FirstStep, capture_evaluated
+from dnp_guard.hosts.diffusers.checks import check_caches
 from dnp_guard.hosts.diffusers.injection import Injection
-from dnp_guard.hosts.diffusers.output import Output
-from dnp_guard.hosts.diffusers.prediction import predict
-from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
-from dnp_guard.hosts.diffusers.shown import covering, covering_latents
+from dnp_guard.hosts.diffusers.proof import Proof
+from dnp_guard.hosts.diffusers.recording import RECORDED, takes_time
+from dnp_guard.hosts.diffusers.shows import Shows
+from dnp_guard.hosts.diffusers.standin import CALL, StandIn, of_scheduler, stands_in
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from PIL.Image import Image
     from torch import Tensor
 
     from dnp_guard.generation.driver import Driver
+    from dnp_guard.generation.state import Request
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.diffusers.injection import Conditioning
-    from dnp_guard.preview.probe import Probe
+    from dnp_guard.hosts.diffusers.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.places import Captured
+    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.standin import Answer
 
-_RUNNING: ContextVar[Call | None] = ContextVar("dnp_guard.running", default=None)
-"""The call that runs in this context; pipelines in other threads may share its denoiser."""
-
-_OF = "_dnp_guard_call"
-"""What of a wrapped ``scheduler.step`` says whose it is."""
-
-_WRAPPING = threading.Lock()
+_STEP = ("model_output", "timestep", "sample")
+"""The first arguments of every scheduler's step."""
 
 
 class Call:
@@ -51,10 +44,9 @@ class Call:
 
     Args:
         guard: the guard.
-        pipe: the pipeline.
+        recording: of the call.
         request: what is generated.
-        users_negatives: the user's own negative prompt for each image.
-        wanted: the arguments of the call, where they are known.
+        negatives: the user's own negative prompt for each image; None where only its embeddings are known.
         done: sampler steps that ran before this was installed.
 
     Raises:
@@ -65,116 +57,237 @@ class Call:
     def __init__(
         self,
         guard: Guard,
-        pipe: Any,
+        recording: Recording,
         request: Request,
-        users_negatives: Sequence[str] | None,
-        wanted: Mapping[str, Any] | None = None,
+        negatives: Sequence[str] | None,
         *,
         done: int = 0,
     ) -> None:
         self.guard = guard
         self.images = request.images
-        self._pipe = pipe
-        self._family = family_of(pipe, guard.families)
-        if wanted is None and self._family.attached_only:
-            raise CannotSteer(
-                f"the call argument does not tell enough of a call of {type(pipe).__name__}",
-                hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
-            )
-        self._wanted = wanted or {}
+        self.recording = recording
+        self._pipe = recording.pipe
         policy = guard.policy
-        mode = policy.guidance.mode
-        self._decode = decoder(pipe, policy.preview.method, guard.preview_vae)
-        if mode == "replace" and users_negatives is None and policy.mode != "shadow":
+        if policy.guidance.mode == "replace" and negatives is None and policy.mode != "shadow":
             raise CannotSteer(
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
-                hint="Pass negative_prompt=, attach the guard to the pipeline, or use guidance mode 'separate'.",
+                hint="Pass negative_prompt=, or use guidance mode 'separate'.",
             )
-        self._probe = probe_for(guard, pipe)
         self._substeps = done
-        self._before = _RUNNING.get()
-        self.scheduler = pipe.scheduler
-        self.plain_step: Any = None
-        self.removed = False
+        self._stepping = ""
+        self._evaluations: list[Evaluation] = []
+        self._denoisers: frozenset[str] = frozenset()
+        self._proof: Proof | None = None
+        self._injection: Injection | None = None
+        self._shows: Shows | None = None
+        self._inside = False
         self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
-        self.held = Held(self._encode, users_negatives or [""] * request.images)
+        self.held = Held(self._encode, negatives or [""] * request.images)
         self.driver: Driver = guard.start(replace(request, takes_up=True), policy, steering=self.held)
-        self._injection = Injection(policy.guidance, self._family, self)
-
-    def running(self) -> bool:
-        """Whether the current context is the one of this call."""
-        return _RUNNING.get() is self and self._pipe.scheduler is self.scheduler
 
     def begins_step(self) -> bool:
         """Whether the evaluation that runs begins a step, and is no sub-step of one."""
-        return self._substeps % getattr(self.scheduler, "order", 1) == 0
+        return self._substeps % self._order == 0
 
-    def order(self) -> str:
-        """The branches of this call, as ``Family.order``."""
-        return self._family.branches(self._pipe, self._family.order)
-
-    def weight(self) -> float | None:
-        """The weight of the unconditional branch where the pipeline normalises what it guided, otherwise None."""
-        return self._family.weight(self._pipe, self._wanted)
-
-    def evaluating(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
         """Measure an evaluation of the guard's own."""
-        return self.guard.metrics.overhead("evaluate")
+        with self.guard.metrics.overhead("evaluate"):
+            yield
 
     def failed(self, error: Exception) -> None:
         """Note what could not be steered at a step."""
         self.driver.missed(None, error)
 
-    def install(self) -> None:
-        """Wrap ``scheduler.step`` and hook the denoisers."""
-        _RUNNING.set(self)
-        with _WRAPPING:
-            self._wrap_step()
-        for denoiser in self._family.denoisers_of(self._pipe):
-            self._injection.install(denoiser)
+    def install(self, more: Mapping[str, Answer] | None = None) -> None:
+        """Put a stand-in in the place of each part and scheduler of the pipeline.
 
-    def _wrap_step(self) -> None:
-        plain = self.scheduler.step
-        self.plain_step = self.scheduler.__dict__.get("step")
-        signature = inspect.signature(plain)
-
-        @wraps(plain)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            if _RUNNING.get() is self:
-                bound = signature.bind(*args, **kwargs)
-                given = bound.arguments
-                given["model_output"] = self._injection.guided(given["model_output"])
-                now = given["model_output"], given["timestep"], given["sample"]
-                self._query(*now)
-                self._stepped(*now)
-                return plain(*bound.args, **bound.kwargs)
-            return plain(*args, **kwargs)
-
-        setattr(step, _OF, self)
-        self.scheduler.step = step
+        Args:
+            more: what else answers for its schedulers.
+        """
+        own = vars(self._pipe)
+        for name, part in self.recording.parts.items():
+            answers: dict[str, Any] = {function: self._answered(name, function) for function in RECORDED[1:]}
+            own[name] = StandIn(part, {**answers, CALL: self._evaluated(name), "cache_context": self._in_context})
+        for name, scheduler in self.recording.schedulers.items():
+            own[name] = of_scheduler(scheduler, {**(more or {}), "step": self._stepped(name)})
+        if hasattr(self._pipe, "maybe_free_model_hooks"):
+            own["maybe_free_model_hooks"] = self._free_hooks
 
     def remove(self) -> None:
-        """Put everything back as it was."""
-        self._injection.reset()
-        self.removed = True
-        with _WRAPPING:
-            # A call in another thread that shares the scheduler may have wrapped the step since, and still run.
-            while (call := getattr(self.scheduler.__dict__.get("step"), _OF, None)) is not None and call.removed:
-                if call.plain_step is None:
-                    del self.scheduler.__dict__["step"]
+        """Put the parts back."""
+        own = vars(self._pipe)
+        for name, part in {**self.recording.parts, **self.recording.schedulers}.items():
+            if stands_in(own.get(name)):
+                own[name] = part
+        own.pop("maybe_free_model_hooks", None)
+
+    @property
+    def _looks_on(self) -> bool:
+        """Whether the pipeline still steps by the scheduler that it began with."""
+        return stands_in(vars(self._pipe).get(self._stepping))
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Put the parts back for as long as the caller's own code runs."""
+        return self._aside()
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        self.remove()
+        try:
+            yield
+        finally:
+            self.install()
+
+    def _free_hooks(self) -> Any:
+        """Let the pipeline see its own parts, to which it adds hooks again."""
+        self.remove()
+        return self._pipe.maybe_free_model_hooks()
+
+    def _answered(self, name: str, function: str) -> Any:
+        plainly = self.recording.recorder(name, function)
+
+        def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            return plain(*args, **kwargs) if self._stepping else plainly(plain, *args, **kwargs)
+
+        return answer
+
+    def _evaluated(self, name: str) -> Any:
+        part = self.recording.parts[name]
+
+        def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._injection is not None and name in self._denoisers and self._looks_on:
+                return self._injection.evaluate(arguments.evaluation(name, part, args, kwargs), args, kwargs)
+            if self._stepping:
+                return plain(*args, **kwargs)
+            before = arguments.evaluation(name, part, args, kwargs)  # some use up the lists that they are given
+            output = plain(*args, **kwargs)
+            self.recording.keep(name, CALL, args, kwargs, output)
+            self._evaluations.append(replace(before, output=output))
+            return output
+
+        return answer
+
+    def _in_context(self, plain: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._injection is not None:
+            self._injection.in_context(kwargs)
+        return plain(*args, **kwargs)
+
+    def _stepped(self, name: str) -> Any:
+        def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._stepping not in {"", name}:
+                return plain(*args, **kwargs)
+            given = {**dict(zip(_STEP, args, strict=False)), **kwargs}
+            if not self._stepping:
+                self.begin(name, given["model_output"], given["sample"])
+            if self._injection is not None:
+                guided = self._injection.guided(given["model_output"])
+                given["model_output"] = guided
+                if args:
+                    args = (guided, *args[1:])
                 else:
-                    self.scheduler.step = call.plain_step
-        _RUNNING.set(self._before)
+                    kwargs = {**kwargs, "model_output": guided}
+            now = given["model_output"], given["timestep"], given["sample"]
+            self._query(*now)
+            self._count(*now)
+            return plain(*args, **kwargs)
+
+        return answer
+
+    def begin(self, scheduler: str, output: Tensor, sample: Tensor) -> None:
+        """Show, before the first step, what a negative of this call is and what it looks like.
+
+        Raises:
+            CannotSteer: it cannot be shown.
+        """
+        self._stepping = scheduler
+        own = _of_denoiser(self._evaluations, sample)
+        if sample.shape[0] != self.images:
+            raise CannotSteer(
+                f"it denoises {sample.shape[0]} latents for {self.images} images, which cannot be told apart",
+                hint="Generate one image in a call, or use another pipeline of the same model.",
+            )
+        policy, kind = self.driver.policy, type(own[0].part)
+        same = [name for name, part in self.recording.parts.items() if type(part) is kind and takes_time(part)]
+        self._denoisers = frozenset({own[0].name, *same})
+        self._shows = Shows(
+            self.recording,
+            dict.fromkeys(self._denoisers, own),
+            scheduler,
+            self.images,
+            policy.preview.method,
+            self.guard.preview_vae,
+        )
+        self._evaluations = []
+        self._check_shows(sample)
+        if policy.mode == "shadow":
+            return
+        check_caches(own[0].part)
+        proof = self._proven(FirstStep(own, output, sample))
+        if policy.guidance.mode == "replace" and not proof.places.negative:
+            raise CannotSteer(
+                "guidance mode 'replace' has no unconditional slot in this call: a negative prompt changes nothing in "
+                "what its denoiser is given",
+                hint="Use guidance mode 'separate', or call the pipeline with guidance and a negative_prompt.",
+            )
+        channels = self._shows.channels(output)
+        self._proof = proof
+        self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, channels, self)
+
+    def _check_shows(self, sample: Tensor) -> None:
+        try:
+            self._of_shows.check(sample)
+        except DnpGuardError:
+            raise
+        except Exception as error:
+            raise CannotSteer(
+                f"its end cannot be run on a copy, which shows its predictions: {error}",
+                hint="Pass arguments that can be read twice, or use another pipeline of the same model.",
+            ) from error
+
+    @property
+    def scheduler(self) -> Any:
+        """The scheduler that steps."""
+        return self.recording.schedulers.get(self._stepping)
+
+    def begin_late(self) -> None:
+        """Show the same in a call whose first step is over, by having a copy evaluate it again.
+
+        Raises:
+            CannotSteer: it cannot be shown.
+        """
+        scheduler = (
+            "scheduler" if "scheduler" in self.recording.schedulers else next(iter(self.recording.schedulers), "")
+        )
+        try:
+            first = capture_evaluated(self.recording, scheduler)
+        except Exception as error:
+            raise CannotSteer(
+                f"its call cannot be made again on a copy, which shows where its prompt goes: {error}",
+                hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
+            ) from error
+        self._evaluations = list(first.evaluations)
+        self.begin(scheduler, first.output, first.sample)
+
+    def _proven(self, own: FirstStep) -> Proof:
+        try:
+            return Proof(self.recording, own, self._stepping, _any_words(self.guard))
+        except DnpGuardError:
+            raise
+        except Exception as error:
+            raise CannotSteer(
+                f"its call cannot be made again on a copy, which shows where its prompt goes: {error}",
+                hint="Pass arguments that can be read twice, or use another pipeline of the same model.",
+            ) from error
 
     def nearness(self, step: Step) -> list[dict[str, float]]:
         """How near each category comes to having to be asked about, by the guard's probe; none without one."""
-        rule = self.driver.policy.queries.skip_probe
-        if self._probe is None or rule is None or step.total is None:
+        rule, probe = self.driver.policy.queries.skip_probe, self.guard.probe
+        if probe is None or rule is None or step.total is None or self._shows is None:
             return []
         with self.guard.metrics.overhead("predict"):
-            latents = self._family.unpack(self._pipe, step.prediction, self._wanted)
-            return self._probe.nearness(latents, step.index / step.total, rule.max_miss)
+            return probe.nearness(self._shows.scaled(step.prediction), step.index / step.total, rule.max_miss)
 
     def ended(self) -> list[Image]:
         """What the images would be, where the call ends before they are denoised: nothing where it does not.
@@ -189,17 +302,34 @@ class Call:
         return self.decoded(self._end)
 
     @property
+    def _order(self) -> int:
+        return int(getattr(self.scheduler, "order", 1))
+
+    @property
     def _ran_through(self) -> bool:
         """Whether no step was left out, as those after an interruption are."""
-        return self._substeps >= _timesteps(self._pipe)
+        return self._substeps >= self._timesteps
 
     @property
     def _complete(self) -> bool:
         """Whether nothing of the noise is left."""
-        return self._ran_through and not _ends_early(self._pipe, self._wanted)
+        return self._ran_through and not self._ends_early
+
+    @property
+    def _timesteps(self) -> int:
+        known: int | None = getattr(self._pipe, "num_timesteps", None)
+        return len(getattr(self.scheduler, "timesteps", ())) if known is None else known
+
+    @property
+    def _ends_early(self) -> bool:
+        """Whether the running call ends before its images are denoised, by the pipeline's own rule."""
+        end = self.recording.given.get("denoising_end")
+        return isinstance(end, float) and 0 < end < 1
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
+        if not self._stepping:
+            self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)
         return outcomes
@@ -211,39 +341,53 @@ class Call:
 
     def _query(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Hand a step that begins to the driver, where a query is due."""
-        order = getattr(self.scheduler, "order", 1)
-        index, substep = divmod(self._substeps, order)
-        total = -(-_timesteps(self._pipe) // order)
+        index, substep = divmod(self._substeps, self._order)
+        total = -(-self._timesteps // self._order)
         if substep or not self.driver.due(index, total):
             return
         try:
             with self.guard.metrics.overhead("predict"):
-                prediction, sigma = predict(self.scheduler, output, timestep, sample)
+                predicted, sigma = self._predict(output, timestep, sample)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.driver.missed(Step(index, total, None, None), error)
             return
-        step = Step(index, total, sigma, prediction)
+        step = Step(index, total, sigma, predicted)
         self.driver.step(step, _Predicted(self, step))
 
-    def _stepped(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
+    def _count(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Count a sub-step, and put in force what is held once its step is over."""
         self._substeps += 1
         # Of a call that is interrupted no step says that it is the last.
-        if self._wanted.get("output_type") == "latent" or (self._ran_through and not self._complete):
+        latent = self.recording.given.get("output_type") == "latent"
+        if latent or (self._ran_through and not self._complete):
             try:
-                self._end = predict(self.scheduler, output, timestep, sample)[0]
+                self._end = self._predict(output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._end = error
         if self.begins_step():  # the sub-steps of a step are steered alike
             self.held.take()
 
-    def _encode(self, text: str) -> Conditioning:
-        encoded = self._family.encode(self._pipe, [text], self._wanted)
-        return {name: None if value is None else value[0] for name, value in encoded.items()}
+    def _predict(self, output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor, float | None]:
+        return prediction.predict(self.scheduler, output, timestep, sample)
+
+    def _encode(self, text: str) -> Captured:
+        if self._proof is None:
+            raise DnpGuardError("nothing is steered in shadow", hint="Report this.")
+        return self._proof.captured(text)
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents, as the policy says: RGB, one picture per image, or one per frame."""
-        return self._decode(of_frames(self._family.unpack(self._pipe, latents, self._wanted)))
+        """Decode latents, as the policy says: RGB, one picture per image, or some frames of each."""
+        return self._of_shows.pictures(latents)
+
+    def encoded(self, picture: Image, like: Tensor) -> Tensor:
+        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        return self._of_shows.encoded(picture, like)
+
+    @property
+    def _of_shows(self) -> Shows:
+        if self._shows is None:
+            raise CannotSteer("the call ended before its first step", hint="Ask for at least one step.")
+        return self._shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,73 +416,27 @@ class _Predicted(View):
         return self.call.nearness(self.step)
 
 
-def guarded_call(
-    guard: Guard, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Run ``call(pipe, *args, **kwargs)`` under a guard.
+def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
+    """The evaluations of the part that was evaluated last before a step.
 
     Raises:
-        CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions.
+        CannotSteer: there are none.
     """
-    signature = inspect.signature(call)
-    try:
-        signature.bind(pipe, *args, **kwargs)
-    except TypeError:
-        return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
-    kwargs = {**dict(zip(list(signature.parameters)[1:], args, strict=False)), **kwargs}  # a callback may go by place
-    if kwargs.get("callback_on_step_end") is guard:
-        kwargs = {**kwargs, "callback_on_step_end": None}
-    bound = signature.bind(pipe, **kwargs)
-    bound.apply_defaults()
-    wanted = bound.arguments
-    family = family_of(pipe, guard.families)
-    family.check(pipe, wanted)
-    prompts, negatives, images = batch_of(wanted, one_each=type(pipe).__name__ in ONE_EACH)
-    if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
-        family.check_unconditional(wanted)
-    request = Request(images, host_of(pipe), prompts, run_of(pipe, wanted), shows=FRAMES if family.video else 1)
-    guarded = Call(guard, pipe, request, negatives, wanted)
-    for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):
-        if (own := kwargs.get(name)) is not None:
-            if hasattr(own, "tensor_inputs"):  # diffusers reads it of its own callback objects only
-                kwargs = {**kwargs, "callback_on_step_end_tensor_inputs": own.tensor_inputs}
-            kwargs = {**kwargs, name: cover(own, lambda: guarded.driver.user_previews)}
-    try:
-        try:
-            guarded.install()
-            result = call(pipe, **kwargs)
-        finally:
-            guarded.remove()
-        output = Output(result, wanted.get("output_type") or "pil", pipe, family, wanted, guarded.ended)
-        return output.delivered(guarded.finish(output.pictures))
-    except BaseException as error:
-        guarded.abandon(type(error).__name__)
-        raise
+    last = next((each for each in reversed(evaluations) if takes_time(each.part)), None)
+    if last is None:
+        raise CannotSteer(
+            f"no part of it that can be evaluated again denoises its latents ({'x'.join(map(str, sample.shape))})",
+            hint="Use a pipeline whose denoiser is a torch module.",
+        )
+    if kept := arguments.keeps(last.output):
+        raise CannotSteer(
+            f"its {last.name} hands a {kept} of the whole batch on to later steps, where no negative is",
+            hint="Use the pipeline of the same model that computes each step anew.",
+        )
+    return [each for each in evaluations if each.name == last.name]
 
 
-def probe_for(guard: Guard, pipe: Any) -> Probe | None:
-    """The guard's probe, where its policy skips by one.
-
-    Raises:
-        CannotSteer: the probe reads the latents of another autoencoder.
-    """
-    probe = guard.probe
-    if probe is not None:
-        try:
-            probe.check_space(pipe.vae)
-        except DnpGuardError as error:
-            raise CannotSteer(error.message, hint=error.hint) from error
-    return probe
-
-
-def _timesteps(pipe: Any) -> int:
-    known: int | None = getattr(pipe, "num_timesteps", None)
-    return len(pipe.scheduler.timesteps) if known is None else known
-
-
-def _ends_early(pipe: Any, wanted: Mapping[str, Any]) -> bool:
-    """Whether the running call ends before its images are denoised, by the pipeline's own rule."""
-    # Some pipelines do not keep the argument; where arguments are unknown, those that do are asked.
-    end = wanted["denoising_end"] if "denoising_end" in wanted else getattr(pipe, "denoising_end", None)
-    return isinstance(end, float) and 0 < end < 1
+def _any_words(guard: Guard) -> str:
+    """Words that may be injected; any will do."""
+    negatives = [text for category in guard.policy.categories for text in (category.negative or ())]
+    return next((text for text in negatives if "$" not in text), "a word")

@@ -13,7 +13,7 @@ from diffusers import AutoencoderTiny
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.preview import autoencoder
-from dnp_guard.preview.autoencoder import unscaled
+from dnp_guard.preview.autoencoder import check_finite, decoded, scaled, to_pictures
 from dnp_guard.preview.maps import linear_map
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ _COPIES: WeakKeyDictionary[Any, dict[torch.device, Any]] = WeakKeyDictionary()
 _COPYING = threading.Lock()
 
 
-def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
-    """What turns latents as the sampler holds them, [B, C, H, W], into pictures.
+def decoder(pipe: Any, vae: Any, method: str, given: Any = None) -> Decode:
+    """What turns latents as the autoencoder is to decode them, unscaled, [B, C, H, W], into pictures.
 
     Args:
         pipe: the pipeline.
+        vae: its own autoencoder.
         method: ``vae`` is the pipeline's own autoencoder at no more than 64 latents a side; ``tiny`` one that is given
             or lies beside the model; ``linear`` a map fitted to the pipeline's own; ``auto`` a tiny one where there is
             one, otherwise the pipeline's own.
@@ -46,24 +47,27 @@ def decoder(pipe: Any, method: str, given: Any = None) -> Decode:
         CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is of other latents.
     """
     if method == "linear":
-        return lambda latents: linear_map(pipe.vae, latents.device).decode(
-            unscaled(pipe.vae, autoencoder.reduced(latents))
-        )
-    tiny = _tiny(pipe, given) if method in {"tiny", "auto"} else None
+        return lambda latents: linear_map(vae, latents.device).decode(autoencoder.reduced(latents))
+    tiny = _tiny(pipe, vae, given) if method in {"tiny", "auto"} else None
     if method == "tiny" and tiny is None:
         raise CannotSteer(
             "the policy's preview.method is 'tiny', and there is no AutoencoderTiny",
             hint=f"Pass Guard(preview_vae=FOLDER), or put one into {BESIDE[0]}/ in the model's folder.",
         )
-    if tiny is None or tiny is pipe.vae:  # it moves by itself, or under offload must not be moved
-        return lambda latents: autoencoder.decode(pipe.vae, autoencoder.reduced(latents))
-    return lambda latents: autoencoder.decode(placed(tiny, latents.device), autoencoder.reduced(latents))
+    if tiny is None or tiny is vae:  # it moves by itself, or under offload must not be moved
+        return lambda latents: _pictures(vae, autoencoder.reduced(latents))
+    return lambda latents: autoencoder.decode(placed(tiny, latents.device), scaled(vae, autoencoder.reduced(latents)))
 
 
-def _tiny(pipe: Any, given: Any) -> Any:
+def _pictures(vae: Any, latents: Tensor) -> list[Image]:
+    check_finite(latents)
+    return to_pictures(decoded(vae, latents)[:, :3] / 2 + 0.5)
+
+
+def _tiny(pipe: Any, vae: Any, given: Any) -> Any:
     """The tiny autoencoder of a pipeline; None where there is none."""
-    if given is None and isinstance(pipe.vae, AutoencoderTiny):
-        return pipe.vae
+    if given is None and isinstance(vae, AutoencoderTiny):
+        return vae
     if isinstance(given, str | Path):
         found: Any = Path(given)
         if not _holds_one(found):
@@ -71,11 +75,12 @@ def _tiny(pipe: Any, given: Any) -> Any:
     elif given is not None:
         found = given
     else:
-        folders = (Path(pipe.name_or_path or "") / name for name in BESIDE)
-        found = next(filter(_holds_one, folders), None) if pipe.name_or_path else None
+        folder = getattr(pipe, "name_or_path", None)
+        folders = (Path(folder or "") / name for name in BESIDE)
+        found = next(filter(_holds_one, folders), None) if folder else None
     if isinstance(found, Path):
         found = _loaded(found)
-    if found is not None and (theirs := _channels(found)) != (ours := _channels(pipe.vae)):
+    if found is not None and vae is not None and (theirs := channels(found)) != (ours := channels(vae)):
         raise CannotSteer(
             f"the tiny autoencoder takes {theirs} latent channels, and {type(pipe).__name__} has {ours}",
             hint="Use the one made for this model.",
@@ -120,6 +125,8 @@ def _unusable(folder: Path, why: str) -> CannotSteer:
     )
 
 
-def _channels(vae: Any) -> int | None:
-    channels: int | None = vae.config.get("latent_channels")
-    return channels
+def channels(vae: Any) -> int | None:
+    """Channels of the latents of an autoencoder, where it tells."""
+    config = getattr(vae, "config", {})
+    known: int | None = config.get("latent_channels") or config.get("z_dim")
+    return known

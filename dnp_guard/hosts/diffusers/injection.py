@@ -1,17 +1,16 @@
-"""The negative in the denoiser: hooks that live for one call.
+"""The negative in the denoiser, evaluation by evaluation, where the proof of the call has shown that it belongs.
 
-``separate`` adds delta to every branch of the batched output. What a host makes of its branches is a sum whose weights
-add up to one, so that after its guidance exactly delta is added whatever the scales; where each branch is an evaluation
-of its own, delta is added to the guided output that the scheduler is given. Where the host normalises what it guided,
-the unconditional branch alone is moved, by delta over its weight. The extra evaluation is a call of its own for the
-images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins the host's own call, which
-is cheaper and gives that up. ``replace`` puts the negative into the unconditional slot of the input and costs nothing;
-where a negative may be of another length, it is evaluated apart and takes the slot's output.
+``separate`` adds delta to the guided prediction. Where the pipeline rescales or normalises what it guided, the
+unconditional branch alone is moved, by delta over its weight, so that delta enters before that. The extra evaluation is
+a call of its own for the images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins
+the pipeline's own evaluation, which is cheaper and gives that up. ``replace`` puts the negative into the unconditional
+rows of the input and costs nothing; where it is of another length, it is evaluated apart and takes the rows' output.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -22,54 +21,34 @@ from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.families import Family
+    from dnp_guard.hosts.diffusers.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.arithmetic import Arithmetic
+    from dnp_guard.hosts.diffusers.places import Places
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
     from dnp_guard.steering.held import Held
 
-    Conditioning = Mapping[str, Tensor | None]
-    """The denoiser's arguments that make up one negative; a dot in a name leads into a dictionary."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """One evaluation of the denoiser by the host."""
-
-    module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Tensor
+CONTEXT = "dnp_guard"
+"""The cache context of the extra evaluation, which keeps what it caches apart from the pipeline's own."""
 
 
 class SteeredCall(Protocol):
     """The running call, as its injection needs it.
 
     Attributes:
-        images: B, the size of the batch.
         held: the negatives in force.
     """
 
-    images: int
     held: Held
-
-    def running(self) -> bool:
-        """Whether the current context is the one of this call."""
 
     def begins_step(self) -> bool:
         """Whether the evaluation that runs begins a step, and is no sub-step of one."""
 
-    def order(self) -> str:
-        """The branches of this call, as ``Family.order``."""
-
-    def weight(self) -> float | None:
-        """The weight of the unconditional branch where the host normalises what it guided, otherwise None."""
-
     def evaluating(self) -> AbstractContextManager[None]:
-        """Measure an evaluation of the guard's own; one in the host's batch cannot be told apart."""
+        """Measure an evaluation of the guard's own; one in the pipeline's batch cannot be told apart."""
 
     def failed(self, error: Exception) -> None:
         """Note an evaluation that raised; the step goes on unsteered."""
@@ -80,256 +59,190 @@ class Injection:
 
     Args:
         settings: how a negative enters the guidance.
-        family: how this kind of pipeline evaluates its branches.
+        places: where the words of a negative live.
+        arithmetic: what the pipeline makes of its branches.
+        channels: which dimension of what the denoiser answers holds channels, where that is not a sequence.
         call: the running call.
     """
 
-    def __init__(self, settings: Guidance, family: Family, call: SteeredCall) -> None:
+    def __init__(
+        self, settings: Guidance, places: Places, arithmetic: Arithmetic, channels: int, call: SteeredCall
+    ) -> None:
         self._call = call
-        self._images = call.images
-        self._family = family
+        self._places = places
+        self._arithmetic = arithmetic
         self._replaces = settings.mode == "replace"
-        self._into_input = self._replaces and family.fixed
-        self._together = bool(settings.batched) and family.joins and not self._replaces
-        self._branch = Branch(settings, family.channels)
-        self._due: list[tuple[int, Term]] | None = None
-        self._since_step = 0
-        self._evaluated: list[_Evaluation] = []
-        self._done = False
-        self._inside = False
-        self._lists: dict[str, list[Any]] = {}
-        self._handles: list[Any] = []
+        self._together = bool(settings.batched) and not self._replaces and third.joins(places)
+        self._branch = Branch(settings, channels)
+        self._evaluated = 0
+        self._delta: tuple[Tensor, Tensor] | None = None
+        self._moved = False
+        self._alone: Evaluation | None = None
+        self._context: Mapping[str, Any] = {}
 
     @property
-    def active(self) -> Mapping[int, Term]:
-        """The term of each image that is steered."""
+    def _active(self) -> Mapping[int, Term]:
         return self._call.held.active
 
-    def install(self, denoiser: nn.Module) -> None:
-        """Hook a denoiser."""
-        self._handles.append(denoiser.register_forward_pre_hook(self.pre_forward, with_kwargs=True))
-        if not self._into_input:
-            self._handles.append(denoiser.register_forward_hook(self.post_forward, with_kwargs=True))
+    def in_context(self, kwargs: Mapping[str, Any]) -> None:
+        """Note what the pipeline tells its denoiser's caches of where it is."""
+        self._context = dict(kwargs)
 
-    def reset(self) -> None:
-        """Take every hook away; safe to call again."""
-        while self._handles:
-            self._handles.pop().remove()
+    def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Evaluate the denoiser for the pipeline.
 
-    def pre_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Change the inputs of the host's evaluation, where the negatives go there."""
-        self._due = None
-        if not self.active or self._inside or not self._call.running():
-            return None
+        Args:
+            evaluation: with its arguments and no output.
+            args: the arguments as the pipeline gave them.
+            kwargs: likewise.
+        """
+        place, self._evaluated = self._evaluated, self._evaluated + 1
+        if not self._active:
+            return evaluation.part(*args, **kwargs)
+        if place != self._places.place:
+            output = evaluation.part(*args, **kwargs)
+            self._alone = replace(evaluation, output=output)
+            return output
+        if self._replaces:
+            return self._replaced(evaluation, args, kwargs)
+        if self._together and not self._moved:
+            try:
+                return self._joined(evaluation, args, kwargs)
+            except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+                self._call.failed(error)
+        output = evaluation.part(*args, **kwargs)
         try:
-            if self._into_input:
-                return self._overwritten(module, args, kwargs)
-            # Some denoisers use up the lists among their inputs.
-            self._lists = {name: list(value) for name, value in kwargs.items() if isinstance(value, list)}
-            return self._appended(module, args, kwargs) if self._together else None
+            return self._steered(evaluation, output)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._call.failed(error)
-            return None
+            return output
 
-    def post_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        """Steer what the host's evaluation gave."""
-        if not self.active or self._inside or not self._call.running():
-            return None
-        due, self._due = self._due, None
-        if due is None:  # otherwise the negatives are in the inputs
-            kwargs, self._lists = {**kwargs, **self._lists}, {}
-        first = None
+    def guided(self, output: Tensor) -> Tensor:
+        """Steer the guided prediction of a step; the very same where nothing is steered."""
+        evaluated, self._evaluated = self._evaluated, 0
+        delta, self._delta, moved, self._moved = self._delta, None, self._moved, False
+        alone, self._alone = self._alone, None
+        if not self._active:
+            self._branch.due(self._active)  # what was evaluated before does not serve steps after a pause
+            return output
+        if self._replaces:
+            if evaluated <= self._places.place and not moved:
+                self._call.failed(_no_slot())
+            return output
         try:
-            first = arguments.first_of(output)
-            if not self._family.batched:
-                steered = self._noted(_Evaluation(module, args, kwargs, first))
-                return None if steered is None else arguments.with_first(output, steered)
-            e_n = None
-            if due:
-                first, e_n = first[: -len(due)], first[-len(due) :]
-            return arguments.with_first(output, self._steered(_Evaluation(module, args, kwargs, first), due, e_n))
+            if not moved and alone is not None:  # some pipelines leave guidance out at some steps
+                self._steered(alone, alone.output)
+                delta, self._delta, self._moved = self._delta, None, False
+            if delta is None:
+                return output
+            rows, value = delta
+            steered = output.clone()
+            steered[rows] += self._arithmetic.sign * value.to(output)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._call.failed(error)
-            return arguments.with_first(output, first) if due and first is not None else None
+            return output
+        return steered
 
-    def _overwritten(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The inputs with the negatives in their unconditional slot."""
-        self._since_step += 1
-        if not self._family.batched and self._call.order()[self._since_step - 1 : self._since_step] != "u":
-            return None
-        terms = list(self.active.values())
-        inputs = arguments.named(module, args, kwargs, terms[0].conditioning)
-        batch = self._images
-        if self._family.batched:
-            batch = _rows(args, kwargs)
-            for start in self._starts("u", self._branches(batch)):
-                rows = [index + start for index in self.active]
-                inputs = third.overwritten(inputs, rows, terms, batch, self._family)
-        else:
-            inputs = third.overwritten(inputs, list(self.active), terms, batch, self._family)
-        return inputs.pop("args"), inputs
+    def _steered(self, evaluation: Evaluation, output: Any) -> Any:
+        """Take delta from an evaluation of the pipeline's, and add it now where that cannot wait."""
+        first = arguments.first_of(output)
+        start = self._own_rows(first)
+        due = self._branch.due(self._active, begins=self._call.begins_step())
+        e_n = self._apart(evaluation, first, due) if due else None
+        return self._taken(output, first, start, due, e_n)
 
-    def _appended(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The inputs with the rows of the negatives behind those of the host's own evaluation."""
-        due = self._branch.due(self.active, begins=self._call.begins_step())
-        if not due:
-            self._due = due
-            return None
-        inputs = arguments.named(module, args, kwargs, due[0][1].conditioning)
-        batch = _rows(args, kwargs)
-        start = (self._starts("u", self._branches(batch)) or [0])[0]
-        more = self._under_negatives(inputs, due, batch, start)
-        joined = arguments.appended(inputs, more, batch)
-        self._due = due
-        return joined.pop("args"), joined
+    def _taken(
+        self, output: Any, first: Tensor, own: Sequence[int], due: Sequence[tuple[int, Term]], e_n: Tensor | None
+    ) -> Any:
+        cut, weight = self._arithmetic.cut, self._arithmetic.weight
+        if e_n is not None:
+            self._branch.keep(due, cut(e_n), cut(first[list(own)]))
+        images = list(self._active)
+        delta = self._branch.delta(self._active)
+        self._moved = True
+        if weight is None or self._alone_in_step(first):
+            self._delta = torch.tensor(images, device=first.device), delta
+            return output
+        steered = first.clone()
+        steered[[own[image] for image in images]] += self._arithmetic.spread(delta / weight, steered)
+        return arguments.with_first(output, steered)
 
-    def _branches(self, rows: int) -> str:
-        """The branches that one evaluation of so many rows holds.
+    def _alone_in_step(self, first: Tensor) -> bool:
+        """Whether an evaluation is all that a step has, and nothing is guided by it."""
+        return len(first) != self._places.batch or self._evaluated == 0
+
+    def _own_rows(self, first: Tensor) -> Sequence[int]:
+        """The rows, one per image, that negatives are compared with.
 
         Raises:
             CannotSteer: they cannot be told apart.
         """
-        count, order = rows // self._images, self._call.order()
-        if count == 1:
-            order = "c"
-        elif count == len(order) - 1:
-            order = order.replace("u", "")
-        if len(order) != count or rows % self._images:
-            raise CannotSteer(f"the denoiser evaluated {rows} rows for {self._images} images", hint="Report this.")
-        if self._replaces and "u" not in order:
-            raise _no_slot()
-        return order
+        if len(first) == self._places.batch:
+            return self._places.rows
+        if len(first) == len(self._places.rows):  # some pipelines leave guidance out at some steps
+            return range(len(first))
+        raise CannotSteer(
+            f"the denoiser evaluated {len(first)} rows for {len(self._places.rows)} images", hint="Report this."
+        )
 
-    def _starts(self, branch: str, order: str) -> list[int]:
-        return [place * self._images for place, each in enumerate(order) if each == branch]
-
-    def _under_negatives(
-        self, inputs: dict[str, Any], due: Sequence[tuple[int, Term]], batch: int, start: int
-    ) -> dict[str, Any]:
-        rows, terms = [index + start for index, _ in due], [term for _, term in due]
-        return third.inputs(inputs, rows, terms, batch, self._family)
-
-    def _noted(self, evaluation: _Evaluation) -> Tensor | None:
-        """Keep one of a step's evaluations, and steer it where that cannot wait for the guided output."""
-        self._evaluated.append(evaluation)
-        order = self._call.order()
-        if order[len(self._evaluated) - 1 : len(self._evaluated)] != "u":
-            return None
-        if self._replaces:
-            return self._replaced(evaluation, 0)
-        weight = self._call.weight()
-        if weight is None:
-            return None
-        self._done = True
-        rows, delta = self._delta(evaluation, 0, evaluation.output)
-        steered = evaluation.output.clone()
-        steered[rows] += delta / weight
-        return steered
-
-    def guided(self, output: Tensor) -> Tensor:
-        """Steer the guided output of a step whose branches were evaluations of their own; otherwise the very same."""
-        evaluated, done = self._evaluated, self._done
-        count, self._since_step = max(self._since_step, len(evaluated)), 0
-        if self.active and self._replaces and not self._family.batched and count <= self._call.order().find("u"):
-            self._call.failed(_no_slot())  # some pipelines leave guidance out at some steps
-        if not self.active:
-            self._branch.due(self.active)  # what was evaluated before does not serve steps after a pause
-        try:
-            if not self.active or not evaluated or done or self._replaces:
-                return output
-            place = self._call.order().find("u")
-            evaluation = evaluated[place if 0 <= place < len(evaluated) else 0]
-            rows, delta = self._delta(evaluation, 0, evaluation.output)
-            if delta.shape[1:] != output.shape[1:]:  # a picture to follow is tokens behind those of the latents
-                delta = delta[:, : output.shape[1]]
-            steered = output.clone()
-            steered[rows] += self._family.sign * delta.to(output)
-        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._call.failed(error)
-            return output
-        finally:
-            self._evaluated, self._done = [], False
-        return steered
-
-    def _steered(
-        self, evaluation: _Evaluation, due: list[tuple[int, Term]] | None = None, e_n: Tensor | None = None
-    ) -> Tensor:
-        """The output of an evaluation of every branch with delta added."""
-        output = evaluation.output
-        order = self._branches(output.shape[0])
-        start = (self._starts("u", order) or self._starts("c", order))[0]
-        if self._replaces:
-            return self._replaced(evaluation, start)
-        e_u = output[start : start + self._images]
-        rows, delta = self._delta(evaluation, start, e_u, due, e_n)
-        steered = output.clone()
-        weight = self._call.weight() if "u" in order else None
-        if weight is not None:  # u + d/(1 - g) gives + d after guidance, and leaves the conditional half to rescale by
-            steered[rows + start] += delta / weight
-            return steered
-        for place in range(len(order)):
-            steered[rows + place * self._images] += delta
-        return steered
-
-    def _replaced(self, evaluation: _Evaluation, start: int) -> Tensor:
-        """The output of an evaluation with that of the negatives in its unconditional slot."""
-        due = list(self.active.items())
-        replaced = evaluation.output.clone()
-        replaced[[index + start for index, _ in due]] = self._evaluated_apart(evaluation, due, start).to(replaced)
-        return replaced
-
-    def _delta(
-        self,
-        evaluation: _Evaluation,
-        start: int,
-        e_u: Tensor,
-        due: list[tuple[int, Term]] | None = None,
-        e_n: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The images concerned, and what is to be added to each.
-
-        Args:
-            evaluation: the host's own.
-            start: its first row of the unconditional branch.
-            e_u: that branch, [B, ...].
-            due: what was evaluated together with it; None where nothing was asked yet.
-            e_n: the evaluations of what was due.
-        """
-        if due is None:
-            due = self._branch.due(self.active, begins=self._call.begins_step())
-            e_n = self._evaluated_apart(evaluation, due, start) if due else None
-        if e_n is not None:
-            self._branch.keep(due, e_n, e_u)
-        rows = torch.tensor(list(self.active), device=e_u.device)
-        return rows, self._branch.delta(self.active)
-
-    def _evaluated_apart(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
+    def _apart(self, evaluation: Evaluation, first: Tensor, due: Sequence[tuple[int, Term]]) -> Tensor:
         """Evaluate negatives, those of one shape together, in the order given."""
         rows: dict[int, Tensor] = {}
+        own = self._own_rows(first)
         with self._call.evaluating():
             for places in third.alike(due):
-                e_n = self._evaluated_together(evaluation, [due[place] for place in places], start)
+                alike = [due[place] for place in places]
+                given = third.inputs(evaluation, self._places, len(first), own, alike * self._places.copies)
+                with self._cached_apart(evaluation.part):
+                    e_n = arguments.first_of(evaluation.again(given))[: len(alike)]
                 rows.update(zip(places, e_n, strict=True))
         return torch.stack([rows[place] for place in range(len(due))])
 
-    def _evaluated_together(self, evaluation: _Evaluation, due: Sequence[tuple[int, Term]], start: int) -> Tensor:
-        inputs = arguments.named(evaluation.module, evaluation.args, evaluation.kwargs, due[0][1].conditioning)
-        batch = evaluation.output.shape[0]
-        # Perturbed attention takes the rows of an evaluation apart by branch.
-        copies = batch // self._images if "p" in self._call.order() else 1
-        given = self._under_negatives(inputs, [*due] * copies, batch, start)
-        self._inside = True
+    def _cached_apart(self, part: Any) -> AbstractContextManager[Any]:
+        if not getattr(part, "is_cache_enabled", False):
+            return nullcontext()
+        context: AbstractContextManager[Any] = part.cache_context(CONTEXT, **self._context)
+        return context
+
+    def _joined(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Evaluate with the rows of the negatives behind the pipeline's own, where they are as long as those."""
+        due = self._branch.due(self._active, begins=self._call.begins_step())
+        rows = third.rows_given(evaluation)
+        own = self._places.rows if rows == self._places.batch else range(rows)
+        given = third.joined(evaluation, self._places, rows, own, due) if due else None
+        if given is None:
+            output = evaluation.part(*args, **kwargs)
+            first = arguments.first_of(output)
+            return self._taken(output, first, own, due, self._apart(evaluation, first, due) if due else None)
+        output = evaluation.again(given)
+        first = arguments.first_of(output)
+        return self._taken(arguments.with_first(output, first[:rows]), first[:rows], own, due, first[rows:])
+
+    def _replaced(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Evaluate with the negatives in the unconditional rows."""
         try:
-            return arguments.first_of(evaluation.module(*given.pop("args"), **given))[: len(due)]
-        finally:
-            self._inside = False
+            if third.rows_given(evaluation) != self._places.batch:
+                raise _no_slot()  # noqa: TRY301 (told like any other failure)
+            due = list(self._active.items())
+            given = third.overwritten(evaluation, self._places, due)
+            if given is not None:
+                self._moved = True
+                return evaluation.again(given)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._call.failed(error)
+            return evaluation.part(*args, **kwargs)
+        output = evaluation.part(*args, **kwargs)
+        try:
+            first = arguments.first_of(output)
+            e_n = self._apart(evaluation, first, due)
+            replaced = first.clone()
+            replaced[[self._places.rows[image] for image, _ in due]] = e_n.to(replaced)
+            self._moved = True
+            return arguments.with_first(output, replaced)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._call.failed(error)
+            return output
 
 
 def _no_slot() -> CannotSteer:
     return CannotSteer("the denoiser ran without an unconditional half", hint="Use mode 'separate'.")
-
-
-def _rows(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Rows of an evaluation: how many latents it is given."""
-    latents = args[0] if args else kwargs["hidden_states"] if "hidden_states" in kwargs else kwargs["sample"]
-    return len(latents)

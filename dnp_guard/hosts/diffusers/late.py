@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "diffusers.pipelines.pipeline_utils": "put_attribute",
-    "diffusers.modular_pipelines.modular_pipeline": "put_refusal",
+    "diffusers.modular_pipelines.modular_pipeline": "put_attribute_on_modular",
 }
 """Where a pipeline class is defined, and what of ``attach`` is run once it is."""
 

@@ -2,68 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.delivery import blank, blurred, withheld
-from dnp_guard.hosts.diffusers.families.latents import frames, of_frames
+from dnp_guard.hosts.diffusers.frames import frames
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image
-
-    from dnp_guard.hosts.diffusers.families import Family
+    from torch import Tensor
 
 _OF_VIDEOS = 5
 """Dimensions of an array of videos."""
+_OF_PICTURES = 3
+"""Dimensions from which a tensor may hold pictures."""
+
+
+class Ends(Protocol):
+    """The call, as its output needs it.
+
+    Attributes:
+        images: items of the batch.
+    """
+
+    images: int
+
+    def ended(self) -> Sequence[Image]:
+        """What the images would be, where the call ended before they were denoised; otherwise none."""
+
+    def decoded(self, latents: Tensor) -> list[Image]:
+        """Decode latents as the sampler holds them."""
+
+    def encoded(self, picture: Image, like: Tensor) -> Tensor:
+        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
 
 
 class Output:
     """What a call returned.
 
     Args:
-        result: an output object or, under ``return_dict=False``, a tuple; the images or videos come first.
+        result: an output object or, under ``return_dict=False``, a tuple, the images or videos first; or a list or an
+            array of them; or the state of a modular pipeline.
         kind: the call's ``output_type``: pil, np, pt or latent.
-        pipe: the pipeline, whose autoencoder is used for ``latent``.
-        family: says how its latents are packed.
-        wanted: the arguments of the call, where they are known.
-        ended: gives the images as predicted, where the call ends before they are denoised.
+        call: the call.
     """
 
-    def __init__(
-        self,
-        result: Any,
-        kind: str,
-        pipe: Any,
-        family: Family,
-        wanted: Mapping[str, Any] | None = None,
-        ended: Callable[[], list[Image]] = list,
-    ) -> None:
-        self._ended = ended
+    def __init__(self, result: Any, kind: str, call: Ends) -> None:
         self._result = result
-        self._pipe = pipe
-        self._family = family
-        self._wanted = wanted or {}
-        self._vae = getattr(pipe, family.autoencoder)
-        self._items = result[0]
+        self._call = call
+        self._name, self._items = _items(result)
         # What came back decides: diffusers gives arrays for an output_type that it does not know.
         forms = {list: "pil", np.ndarray: "np"}
-        self._kind = forms.get(type(self._items), "latent" if kind == "latent" else "pt")
+        latent = kind == "latent" or self._name == "latents"
+        self._kind = forms.get(type(self._items), "latent" if latent else "pt")
         self._videos = (
             isinstance(self._items[0], list) if self._kind == "pil" else self._items.ndim == _OF_VIDEOS
         ) and self._kind != "latent"
 
     def pictures(self) -> list[Image]:
         """The images as RGB pictures, or some frames of each video, those of a video together."""
-        if ended := self._ended():
-            return ended
+        if ended := self._call.ended():
+            return list(ended)
         if self._kind == "latent":
-            return autoencoder.decode(self._vae, of_frames(self._family.unpack(self._pipe, self._items, self._wanted)))
+            return self._call.decoded(self._items)
         return [frame for index in range(len(self._items)) for frame in self._frames(index, some=True)]
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:
@@ -80,21 +88,36 @@ class Output:
     def delivered(self, outcomes: Sequence[Outcome]) -> Any:
         """The result with every image as its outcome allows; the very same object where all may pass."""
         flags = [withheld(outcome) for outcome in outcomes]
-        replaced = {index: [blank(self._size())] for index, flag in enumerate(flags) if flag}
-        for index, outcome in enumerate(outcomes):
-            if outcome is Outcome.BLURRED:
-                shown = [self.pictures()[index]] if self._kind == "latent" else self._frames(index, some=False)
-                replaced[index] = [blurred(picture) for picture in shown]
-        if not replaced:
+        covered = [index for index, outcome in enumerate(outcomes) if flags[index] or outcome is Outcome.BLURRED]
+        if not covered:
             return self._result
-        items = self._with(replaced)
-        if isinstance(self._result, tuple):
-            had = self._result[1] if len(self._result) > 1 else None
-            return (items, _flagged(had, flags), *self._result[2:]) if len(self._result) > 1 else (items,)
-        self._result[next(iter(self._result.keys()))] = items
-        if "nsfw_content_detected" in self._result.__dataclass_fields__:
-            self._result.nsfw_content_detected = _flagged(self._result.nsfw_content_detected, flags)
-        return self._result
+        if self._kind == "latent":
+            items = self._latents(covered, flags)
+        else:
+            items = self._with({index: self._shown(index, withhold=flags[index]) for index in covered})
+        return self._holding(items, flags, covered)
+
+    def _shown(self, index: int, *, withhold: bool) -> list[Image]:
+        if withhold:
+            return [blank(self._size())]
+        return [blurred(picture) for picture in self._frames(index, some=False)]
+
+    def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
+        """The result with other items in it."""
+        result = self._result
+        if result is self._items:
+            return items
+        if isinstance(result, tuple):
+            had = result[1] if len(result) > 1 else None
+            return (items, _flagged(had, flags), *result[2:]) if len(result) > 1 else (items,)
+        if hasattr(result, "values") and isinstance(result.values, dict):  # what else it has of them goes with them
+            result.values.update(_without(result.values, covered, len(flags)), **{self._name: items})
+            return result
+        if self._name:
+            result[self._name] = items
+        if "nsfw_content_detected" in getattr(result, "__dataclass_fields__", {}):
+            result.nsfw_content_detected = _flagged(result.nsfw_content_detected, flags)
+        return result
 
     def _size(self) -> tuple[int, int]:
         """Width and height of the images in pixels; nothing is decoded, as that may be what failed."""
@@ -102,10 +125,6 @@ class Output:
             first = self._items[0]
             width, height = (first[0] if self._videos else first).size
             return width, height
-        if self._kind == "latent":
-            unpacked = self._family.unpack(self._pipe, self._items, self._wanted)
-            factor: int = self._pipe.vae_scale_factor
-            return unpacked.shape[-1] * factor, unpacked.shape[-2] * factor
         rows, columns = (-3, -2) if self._kind == "np" else (-2, -1)
         return self._items.shape[columns], self._items.shape[rows]
 
@@ -119,9 +138,6 @@ class Output:
             return [new.get(index, item) for index, item in enumerate(self._items)]
         items = self._items.copy() if self._kind == "np" else self._items.clone()
         for index, pictures in replaced.items():
-            if self._kind == "latent":
-                items[index] = self._family.pack(self._pipe, self._latents(pictures[0]))[0].to(items)
-                continue
             pixels = autoencoder.to_tensor(pictures)
             pixels = pixels if self._videos else pixels[0]
             if self._kind == "np":
@@ -130,10 +146,49 @@ class Output:
                 items[index] = pixels.to(items)
         return items
 
-    def _latents(self, picture: Image) -> torch.Tensor:
-        size = self._size()  # a look may have decoded fewer pixels
-        fitting = picture if picture.size == size else picture.resize(size)
-        return autoencoder.encode(self._vae, fitting, self._items.device)
+    def _latents(self, covered: Sequence[int], flags: Sequence[bool]) -> Tensor:
+        """The latents with those of some images made of a blank or a blurred picture; zero where that fails."""
+        items: Tensor = self._items.clone()
+        each = len(items) // self._call.images
+        for index in covered:
+            rows = slice(index * each, (index + 1) * each)
+            items[rows] = 0
+            try:
+                pictures = [] if flags[index] else self.pictures()
+                per = len(pictures) // self._call.images
+                picture = blank((64, 64)) if flags[index] else blurred(pictures[index * per])
+                items[rows] = self._call.encoded(picture, self._items)[rows].to(items)
+            except Exception:  # noqa: BLE001, S112 (zeros show nothing either)
+                continue
+        return items
+
+
+def _items(result: Any) -> tuple[Any, Any]:
+    """The name and the value of the images or videos in a result.
+
+    Raises:
+        CannotSteer: there are none.
+    """
+    if isinstance(result, tuple) and not hasattr(result, "keys"):
+        return 0, result[0]
+    if isinstance(result, list | np.ndarray | torch.Tensor):
+        return "", result
+    values = result.values if isinstance(getattr(result, "values", None), dict) else dict(result)
+    names = ("images", "videos", "frames", "image", "video", "latents")
+    name = next((each for each in names if values.get(each) is not None), next(iter(values), None))
+    if values.get(name) is None:
+        raise CannotSteer("the call returns no images", hint="Ask it for its images.")
+    return name, values[name]
+
+
+def _without(values: Mapping[str, Any], covered: Sequence[int], images: int) -> dict[str, Any]:
+    """The tensors of a state with the rows of some images emptied."""
+    emptied = {}
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor) and value.ndim >= _OF_PICTURES and value.shape[0] == images:
+            emptied[name] = value.clone()
+            emptied[name][list(covered)] = 0
+    return emptied
 
 
 def _flagged(before: Any, flags: list[bool]) -> list[bool]:

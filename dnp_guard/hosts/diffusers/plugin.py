@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dnp_guard.guard import Guard
 
 
 @hookimpl
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
-    """Attach to a ``DiffusionPipeline``; nothing can be one while diffusers is not imported."""
-    module = sys.modules.get("diffusers.pipelines.pipeline_utils")
-    if module is None or not isinstance(target, module.DiffusionPipeline):
+    """Attach to a pipeline, ordinary or modular; nothing can be one while diffusers is not imported."""
+    if not any(isinstance(target, kind) for kind in _kinds()):
         return None
     from dnp_guard.hosts.diffusers.attach import attach  # noqa: PLC0415 (imports diffusers)
 
     return attach(target, guard)
+
+
+def _kinds() -> Iterator[type]:
+    for module, name in (
+        ("diffusers.pipelines.pipeline_utils", "DiffusionPipeline"),
+        ("diffusers.modular_pipelines.modular_pipeline", "ModularPipeline"),
+    ):
+        if module in sys.modules:
+            yield getattr(sys.modules[module], name)

@@ -51,7 +51,7 @@ def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
 def flow(scheduler: Any, timestep: Any) -> tuple[float, float]:
     """With alpha = 1 - sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747)."""
     sigma = _level(scheduler, timestep)
-    return 1 - sigma, sigma
+    return (sigma, 1 - sigma) if _inverted(scheduler) else (1 - sigma, sigma)
 
 
 def trigonometric(_: Any, timestep: Any) -> tuple[float, float]:
@@ -79,6 +79,11 @@ def from_sample(_x: Tensor, x0: Tensor, _alpha: float, _sigma: float) -> Tensor:
 def from_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
     """x0 = x - sigma v with v = noise - x0 (Liu et al., arXiv 2209.03003)."""
     return x - sigma * v
+
+
+def from_inverted_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
+    """x0 = x + sigma v with v = x0 - noise, as under ``invert_sigmas``, whose table holds 1 - sigma."""
+    return x + sigma * v
 
 
 def from_preconditioned(
@@ -211,7 +216,8 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
         velocity = kind == "v_prediction"
         return from_preconditioned(x, output, sigma, scheduler.config.sigma_data, velocity=velocity), sigma
     level = sigma if kind == "flow_prediction" else sigma / alpha if alpha else None
-    return KINDS[kind](x, output, alpha, sigma), level
+    predicted = from_inverted_flow if kind == "flow_prediction" and _inverted(scheduler) else KINDS[kind]
+    return predicted(x, output, alpha, sigma), level
 
 
 def _kind(scheduler: Any) -> str:
@@ -221,6 +227,10 @@ def _kind(scheduler: Any) -> str:
 
 def _flows(scheduler: Any) -> bool:
     return bool(scheduler.config.get("use_flow_sigmas", False))
+
+
+def _inverted(scheduler: Any) -> bool:
+    return bool(scheduler.config.get("invert_sigmas", False))
 
 
 def _level(scheduler: Any, timestep: Any) -> float:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
+from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from dnp_guard.hosts.diffusers.prompts import prompt_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_COUNTS = ("num_images_per_prompt", "num_videos_per_prompt")
 
 
 def host_of(pipe: Any) -> dict[str, str]:
@@ -14,15 +24,14 @@ def host_of(pipe: Any) -> dict[str, str]:
     return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
 
 
-def batch_of(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...], list[str] | None, int]:
-    """Prompts and negatives, one per image, and the number of images."""
-    prompt, embeds = _text(wanted.get("prompt")), wanted.get("prompt_embeds")
-    each = int(wanted.get("num_images_per_prompt") or wanted.get("num_videos_per_prompt") or 1)
-    each = 1 if one_each else each
+def batch_of(kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
+    """Prompts and negatives, one per image, and the number of images that a class makes of a call."""
+    prompt, embeds = _text(prompt_of(given)[1]), given.get("prompt_embeds")
+    each = 1 if _makes_one(kind) else int(next((given[name] for name in _COUNTS if given.get(name)), 1))
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
-    count = len(texts) if texts else (len(embeds) if embeds is not None else 0)
-    negative = _text(wanted.get("negative_prompt"))
-    if negative is None and wanted.get("negative_prompt_embeds") is not None:
+    count = len(texts) if texts else (len(embeds) if embeds is not None else 1)
+    negative = _text(given.get("negative_prompt"))
+    if negative is None and given.get("negative_prompt_embeds") is not None:
         negatives = None
     else:
         shared = [negative or ""] * count if negative is None or isinstance(negative, str) else list(negative)
@@ -30,24 +39,34 @@ def batch_of(wanted: dict[str, Any], *, one_each: bool) -> tuple[tuple[str, ...]
     return tuple(text for text in texts for _ in range(each)), negatives, count * each
 
 
+@cache
+def _makes_one(kind: type) -> bool:
+    """Whether a class makes one item of each prompt, whatever it is asked for."""
+    try:
+        source = inspect.getsource(kind.__call__)
+    except (OSError, TypeError):
+        return False
+    return any(re.search(rf"^\s+{name} = 1$", source, re.MULTILINE) for name in _COUNTS)
+
+
 def _text(prompt: Any) -> Any:
     """A prompt, or one a video; that of a single video may change from frame to frame, by whose numbers it is then."""
     return ", ".join(map(str, prompt.values())) if isinstance(prompt, dict) else prompt
 
 
-def run_of(pipe: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """``run{seed, latents, scheduler, steps, guidance_scale, size}`` of the record."""
-    generator = wanted.get("generator")
+    generator = given.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     seeds = [each.initial_seed() for each in generators]
-    size = [wanted.get("height"), wanted.get("width")]
-    schedule = next((wanted[name] for name in ("timesteps", "sigmas") if wanted.get(name) is not None), None)
+    size = [given.get("height"), given.get("width")]
+    schedule = next((given[name] for name in ("timesteps", "sigmas") if given.get(name) is not None), None)
     run = {
         "seed": seeds[0] if len(seeds) == 1 else seeds or None,
-        "latents": _hash(wanted.get("latents")),
-        "scheduler": type(pipe.scheduler).__name__,
-        "steps": wanted.get("num_inference_steps") if schedule is None else len(schedule),
-        "guidance_scale": wanted.get("guidance_scale"),
+        "latents": _hash(given.get("latents")),
+        "scheduler": type(pipe.scheduler).__name__ if hasattr(pipe, "scheduler") else None,
+        "steps": given.get("num_inference_steps") if schedule is None else len(schedule),
+        "guidance_scale": given.get("guidance_scale"),
         "size": None if None in size else size,
     }
     return {key: value for key, value in run.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Which row applies to a pipeline that was saved in a folder, without loading its weights."""
+"""What can be said of a pipeline that was saved in a folder, without loading its weights."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import diffusers
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers.families import Family, complete
+from dnp_guard.hosts.diffusers import prediction
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def family_in(folder: Path) -> tuple[str, Family]:
-    """The class of a saved pipeline, and its row.
+def class_in(folder: Path) -> str:
+    """The class of a saved pipeline whose scheduler's predictions are known.
 
     Raises:
         CannotSteer: it cannot be steered.
@@ -26,15 +26,12 @@ def family_in(folder: Path) -> tuple[str, Family]:
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     if not isinstance(index, dict):
         raise ValueError("model_index.json is not an object")  # noqa: TRY004 (it is the value of a file)
-    name = index["_class_name"]
-    parts = {part: kind[1] for part, kind in _pairs(index) if kind[1]}
-    made = getattr(diffusers, parts.get("scheduler", ""), None)
+    name: str = index["_class_name"]
+    kind = index.get("scheduler")
+    made = getattr(diffusers, kind[1] or "", None) if isinstance(kind, list) and len(kind) > 1 else None
     if made is None:
         raise CannotSteer(
             f"{name} has no scheduler that diffusers knows", hint="Save the pipeline again with one of diffusers'."
         )
-    return name, complete(name, parts, made.from_pretrained(folder, subfolder="scheduler"))
-
-
-def _pairs(index: dict[str, object]) -> list[tuple[str, list[str]]]:
-    return [(part, kind) for part, kind in index.items() if isinstance(kind, list) and len(kind) > 1]
+    prediction.check(made.from_pretrained(folder, subfolder="scheduler"))
+    return name

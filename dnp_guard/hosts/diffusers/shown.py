@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -24,21 +25,30 @@ _PLANES = 4
 _ORDER = ("allow", "blur", "withhold")
 
 
-def covering(callback: Callable[..., Any], shown: Callable[[], Sequence[UserPreviews]]) -> Callable[..., Any]:
+def covering(
+    callback: Callable[..., Any],
+    shown: Callable[[], Sequence[UserPreviews]],
+    aside: Callable[[], AbstractContextManager[None]],
+) -> Callable[..., Any]:
     """A ``callback_on_step_end`` that sees no more than it may.
 
     Args:
         callback: the caller's own.
         shown: what may be seen of each image now.
+        aside: makes the pipeline what it is without the guard, for as long as the callback runs.
     """
+
+    def called(*args: Any) -> Any:
+        with aside():
+            return callback(*args)
 
     def covered(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> Any:
         told = shown()
         true = {name: value for name, value in tensors.items() if _pictures(name, value)}
         if all(each == "allow" for each in told):
-            return callback(pipe, step, timestep, tensors)
+            return called(pipe, step, timestep, tensors)
         given = {name: cover(value, told) for name, value in true.items()}
-        returned = callback(pipe, step, timestep, {**tensors, **given})
+        returned = called(pipe, step, timestep, {**tensors, **given})
         if isinstance(returned, dict):
             for name in true.keys() & returned.keys():
                 returned[name] = _restored(returned[name], given[name], true[name], told)
@@ -47,9 +57,18 @@ def covering(callback: Callable[..., Any], shown: Callable[[], Sequence[UserPrev
     return covered
 
 
-def covering_latents(callback: Callable[..., Any], shown: Callable[[], Sequence[UserPreviews]]) -> Callable[..., Any]:
+def covering_latents(
+    callback: Callable[..., Any],
+    shown: Callable[[], Sequence[UserPreviews]],
+    aside: Callable[[], AbstractContextManager[None]],
+) -> Callable[..., Any]:
     """The same for the older ``callback(step, timestep, latents)``."""
-    return lambda step, timestep, latents: callback(step, timestep, cover(latents, shown()))
+
+    def covered(step: int, timestep: Any, latents: Tensor) -> Any:
+        with aside():
+            return callback(step, timestep, cover(latents, shown()))
+
+    return covered
 
 
 def cover(latents: Tensor, told: Sequence[UserPreviews]) -> Tensor:

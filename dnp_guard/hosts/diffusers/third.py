@@ -7,73 +7,99 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.arguments import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from torch import Tensor
-
-    from dnp_guard.hosts.diffusers.families import Family
+    from dnp_guard.hosts.diffusers.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.places import Places, Slot
     from dnp_guard.steering.branch import Term
 
+    Due = Sequence[tuple[int, Term]]
+    """Images and their terms."""
 
-def inputs(given: dict[str, Any], rows: Sequence[int], terms: Sequence[Term], batch: int, family: Family) -> Any:
-    """The inputs of an evaluation, some rows of them, under negatives.
+
+def inputs(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int], due: Due) -> Mapping[str, Any]:
+    """The inputs of an evaluation of some images under negatives.
 
     Args:
-        given: the host's own inputs, by name.
-        rows: which of them.
-        terms: one a row; their conditioning is of one shape.
-        batch: rows of the host's own evaluation.
-        family: names what is not one tensor with one row an image.
+        evaluation: the pipeline's own.
+        places: where the words live.
+        batch: rows of the pipeline's own evaluation.
+        own: the rows, one per image, that the negatives' are modelled on.
+        due: images and terms; their conditioning is of one shape.
     """
-    taken = arguments.rows_of(given, torch.tensor(rows), batch, family.listed)
-    for name in terms[0].conditioning:
-        negatives = [term.conditioning[name] for term in terms]
-        taken = arguments.replaced(taken, name, _value(arguments.at(given, name), name, negatives, rows, batch, family))
-    return taken
-
-
-def overwritten(
-    given: dict[str, Any], rows: Sequence[int], terms: Sequence[Term], batch: int, family: Family
-) -> dict[str, Any]:
-    """The inputs of an evaluation with some rows of them under negatives, and the others as they were."""
-    for name in terms[0].conditioning:
-        slot = arguments.at(given, name)
-        negatives = [term.conditioning[name] for term in terms]
-        value = slot.clone()
-        value[_places(slot, name, rows, batch, family)] = _value(slot, name, negatives, rows, batch, family)
-        given = arguments.replaced(given, name, value)
+    per = frozenset(slot.per for slot in places.slots if slot.per > 1)
+    rows = Rows([own[image] for image, _ in due], batch, per, next(iter(evaluation.given)))
+    given = {name: rows.of(value, (name,)) for name, value in evaluation.given.items()}
+    conditionings = [term.conditioning.of(image) for image, term in due]
+    for slot in places.slots:
+        given = arguments.replaced(given, slot.path, _together(slot, [each[slot.path] for each in conditionings]))
     return given
 
 
-def alike(terms: Sequence[tuple[int, Term]]) -> Iterator[list[int]]:
+def alike(due: Due) -> Iterator[list[int]]:
     """Places of the terms that can be evaluated together: their conditioning is of one shape."""
     groups: dict[Any, list[int]] = {}
-    for place, (_, term) in enumerate(terms):
-        shapes = tuple((name, None if value is None else value.shape) for name, value in term.conditioning.items())
+    for place, (image, term) in enumerate(due):
+        shapes = tuple((path, _shape(value)) for path, value in term.conditioning.of(image).items())
         groups.setdefault(shapes, []).append(place)
     yield from groups.values()
 
 
-def _value(slot: Any, name: str, negatives: Sequence[Tensor], rows: Sequence[int], batch: int, family: Family) -> Any:
-    """What takes the place of some rows of an argument."""
-    if negatives[0] is None:
+def joins(places: Places) -> bool:
+    """Whether the rows of negatives can be appended to the pipeline's own evaluation."""
+    plain = all(slot.dim == 0 and slot.per == 1 for slot in places.slots)
+    return places.of_step == 1 and places.copies == 1 and plain
+
+
+def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int], due: Due) -> Any:
+    """The inputs of an evaluation with the rows of negatives behind its own; None where they are of another length."""
+    if len(list(alike(due))) > 1:
         return None
-    if name in family.listed:
-        return [negative.to(slot[row]) for negative, row in zip(negatives, rows, strict=True)]
-    value = torch.stack(list(negatives))
-    if slot is None:  # nothing was masked
-        return value
-    if name in family.repeated:
-        value = value.repeat_interleave(slot.shape[0] // batch, dim=0)
-    if name in family.leading:
-        whole = slot[list(rows)].clone()
-        whole[:, : value.shape[1]] = value.to(whole)
-        return whole
-    return value.to(slot)
+    more = inputs(evaluation, places, batch, own, due)
+    for slot in places.slots:
+        if _form(arguments.at(evaluation.given, slot.path)) != _form(arguments.at(more, slot.path)):
+            return None
+    return arguments.appended(evaluation.given, more, batch)
 
 
-def _places(slot: Tensor, name: str, rows: Sequence[int], batch: int, family: Family) -> list[int]:
-    each = slot.shape[0] // batch if name in family.repeated else 1
-    return [row * each + place for row in rows for place in range(each)]
+def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str, Any] | None:
+    """The inputs with the negatives in their unconditional rows; None where they are of another length."""
+    given = evaluation.given
+    for slot in places.slots:
+        value = arguments.at(given, slot.path)
+        if slot.dim is None or not isinstance(value, torch.Tensor):
+            return None
+        value = value.clone()
+        for image, term in due:
+            negative = term.conditioning.of(image)[slot.path]
+            place = value.narrow(slot.dim, places.rows[image] * slot.per, slot.per)
+            if not isinstance(negative, torch.Tensor) or negative.shape != place.shape:
+                return None
+            place.copy_(negative)
+        given = arguments.replaced(given, slot.path, value)
+    return given
+
+
+def rows_given(evaluation: Evaluation) -> int:
+    """Rows of an evaluation: how many latents it is given, which every denoiser takes first."""
+    return len(next(iter(evaluation.given.values())))
+
+
+def _together(slot: Slot, values: Sequence[Any]) -> Any:
+    """One argument of several negatives."""
+    if slot.listed:
+        return [row for value in values for row in value]
+    if slot.dim is None or not isinstance(values[0], torch.Tensor):
+        return values[0]
+    return torch.cat(list(values), dim=slot.dim)
+
+
+def _shape(value: Any) -> Any:
+    return value.shape if isinstance(value, torch.Tensor) else type(value)
+
+
+def _form(value: Any) -> Any:
+    return value.shape[1:] if isinstance(value, torch.Tensor) else type(value)

@@ -42,4 +42,5 @@ def footprint(pipe):
     """Everything a guard could leave on a pipeline and its parts."""
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks), sorted(part.__dict__)) for part in parts]
-    return type(pipe), sorted(pipe.__dict__), hooks, sorted(set(pipe.scheduler.__dict__) & {"step"})
+    scheduler = getattr(pipe, "scheduler", None)
+    return type(pipe), sorted(pipe.__dict__), hooks, sorted(set(getattr(scheduler, "__dict__", ())) & {"step"})

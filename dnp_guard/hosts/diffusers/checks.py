@@ -1,0 +1,67 @@
+"""What can be seen of a pipeline before it is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from diffusers.hooks.hooks import StateManager
+
+from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.hosts.diffusers import prediction
+
+if TYPE_CHECKING:
+    from dnp_guard.guard import Guard
+    from dnp_guard.preview.probe import Probe
+
+
+def check(pipe: Any) -> None:
+    """See what can be seen of a pipeline before it is called.
+
+    Raises:
+        CannotSteer: it only calls others, has no scheduler, or one whose predictions are not known.
+    """
+    name = type(pipe).__name__
+    inner = [key for key, value in vars(pipe).items() if hasattr(value, "components") and callable(value)]
+    if inner:
+        raise CannotSteer(
+            f"{name} only calls other pipelines, its {' and '.join(inner)}",
+            hint=f"Attach the guard to the one that denoises: pipe.{inner[-1]}.callback_on_step_end = guard.",
+        )
+    schedulers = {key: value for key, value in vars(pipe).items() if hasattr(value, "set_timesteps")}
+    if not schedulers:
+        raise CannotSteer(
+            f"{name} has no scheduler, whose steps the guard looks at", hint="Guard the pipeline that denoises."
+        )
+    if "scheduler" in schedulers or len(schedulers) == 1:
+        prediction.check(schedulers["scheduler" if "scheduler" in schedulers else next(iter(schedulers))])
+
+
+def probe_for(guard: Guard, pipe: Any) -> Probe | None:
+    """The guard's probe, where its policy skips by one.
+
+    Raises:
+        CannotSteer: the probe reads the latents of another autoencoder.
+    """
+    probe = guard.probe
+    if probe is not None:
+        try:
+            probe.check_space(pipe.vae)
+        except DnpGuardError as error:
+            raise CannotSteer(error.message, hint=error.hint) from error
+    return probe
+
+
+def check_caches(part: Any) -> None:
+    """See that what is cached of a denoiser is kept apart by the name of a context, as the extra evaluation needs it.
+
+    Raises:
+        CannotSteer: it is not, as under Pyramid Attention Broadcast and FasterCache.
+    """
+    for module in part.modules() if hasattr(part, "modules") else ():
+        for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():
+            apart = any(isinstance(value, StateManager) for value in vars(hook).values())
+            if getattr(hook, "_is_stateful", False) and not apart:
+                raise CannotSteer(
+                    f"its denoiser's cache ({name.split('/')[0]}) takes a negative's evaluation for the call's own",
+                    hint="Use FirstBlockCache, TaylorSeer or MagCache, or disable_cache().",
+                )

@@ -1,0 +1,215 @@
+"""Where words live in what a denoiser is given: two first steps that differ by their words are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.recording import is_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.arguments import Evaluation, Path
+    from dnp_guard.hosts.diffusers.capture import FirstStep
+
+_BRANCHES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An argument that a prompt decides.
+
+    Attributes:
+        path: where it is.
+        dim: the dimension of its rows; None where it is one for all rows.
+        per: how many of its rows belong to one of the output.
+        listed: whether it is a list with one element per row.
+    """
+
+    path: Path
+    dim: int | None = None
+    per: int = 1
+    listed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where words live in the evaluations of a step.
+
+    Attributes:
+        slots: the arguments that hold them.
+        place: the number of the evaluation that the negative's is modelled on, and how many a step has.
+        rows: the rows in it, one per image, that it is modelled on: unconditional where there are such.
+        batch: rows of its output.
+        of_step: evaluations a step has.
+        negative: whether words were put in as a negative prompt, and so have an unconditional slot.
+        prompt: the number of the evaluation that words in place of the prompt are found in.
+    """
+
+    slots: tuple[Slot, ...]
+    place: int
+    rows: tuple[int, ...]
+    batch: int
+    of_step: int
+    negative: bool
+    prompt: int
+
+    @property
+    def branches(self) -> int:
+        """How many branches one evaluation holds."""
+        return self.batch // len(self.rows)
+
+    @property
+    def copies(self) -> int:
+        """How often a row is evaluated: attention that is perturbed takes the rows apart by branch."""
+        guided = self.branches == _BRANCHES and (self.negative or self.rows[0] == 0) and not self.perturbed
+        return 1 if self.branches == 1 or guided else self.branches
+
+    perturbed: bool = False
+    """Whether two branches both hold the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The evaluation that some words give, and where in it they are: a negative's conditioning."""
+
+    evaluation: Evaluation
+    places: Places
+
+    def of(self, image: int) -> dict[Path, Any]:
+        """The arguments of one image that hold the words."""
+        row = self.places.rows[image]
+        return {
+            slot.path: _of_row(slot, arguments.at(self.evaluation.given, slot.path), row) for slot in self.places.slots
+        }
+
+
+def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | None:
+    """Where other words are; None where they change nothing, or how the denoiser is evaluated.
+
+    Args:
+        own: the first step under the user's own words.
+        other: the first step under other words.
+        negative: whether these take the place of the negative prompt, and otherwise of the prompt.
+
+    Raises:
+        CannotSteer: they change something else as well, or whose rows they are cannot be told.
+    """
+    if [_form(each) for each in own.evaluations] != [_form(each) for each in other.evaluations]:
+        return None
+    images = own.sample.shape[0]
+    found = [
+        (place, _slots(one, two, images))
+        for place, (one, two) in enumerate(zip(own.evaluations, other.evaluations, strict=True))
+    ]
+    found = [(place, slots) for place, slots in found if slots]
+    if not found:
+        return None
+    for place, slots in found:
+        _check_prompts_alone(own.evaluations[place], slots)
+    of_step = len(own.evaluations)
+    held, slots = found[0]
+    batch = len(arguments.first_of(own.evaluations[held].output))
+    holds = _rows(slots, own.evaluations[held], other.evaluations[held], batch)
+    if batch % images or len(holds) % images:
+        raise CannotSteer(
+            f"its denoiser evaluates {batch} rows for {images} images", hint="Generate one image in a call."
+        )
+    perturbed = not negative and len(holds) > images
+    place, rows = held, holds[:images]
+    if not negative:
+        without = [each for each in range(batch) if each not in holds]
+        if len(without) >= images:
+            rows = without[:images]
+        elif len(found) < of_step:
+            places = {each for each, _ in found}
+            place = next(each for each in range(of_step) if each not in places)
+            if _form(own.evaluations[place]) != _form(own.evaluations[held]):
+                place = held
+    return Places(tuple(slots), place, tuple(rows), batch, of_step, negative, held, perturbed)
+
+
+def named(path: Path) -> str:
+    """An argument as a reader finds it."""
+    return "`" + ".".join(map(str, path)) + "`"
+
+
+def _slots(one: Evaluation, other: Evaluation, images: int) -> list[Slot]:
+    batch = len(arguments.first_of(one.output))
+    slots: dict[Path, Slot] = {}
+    for path in arguments.differing(one.given, other.given):
+        parents = (path[:length] for length in range(1, len(path)))
+        of_list = next(
+            (each for each in parents if arguments.is_list_of_rows(arguments.at(other.given, each), batch)), None
+        )
+        where = of_list or path
+        slots[where] = Slot(where, listed=True) if of_list else _slot(path, one, other, batch, images)
+    return list(slots.values())
+
+
+def _slot(path: Path, one: Evaluation, other: Evaluation, batch: int, images: int) -> Slot:
+    before, after = arguments.at(one.given, path), arguments.at(other.given, path)
+    value = after if isinstance(after, torch.Tensor) else before
+    if not isinstance(value, torch.Tensor):
+        return Slot(path)
+    fits = [dim for dim in range(min(2, value.ndim)) if value.shape[dim] and value.shape[dim] % batch == 0]
+    fits.sort(key=lambda dim: value.shape[dim] != batch)
+    if len(fits) > 1 and batch > images and isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
+        fits.sort(key=lambda dim: len(_changed(before, after, dim)) == value.shape[dim])
+    if not fits:
+        return Slot(path)
+    return Slot(path, fits[0], value.shape[fits[0]] // batch)
+
+
+def _changed(before: Tensor, after: Tensor, dim: int) -> list[int]:
+    """The indices along a dimension at which two tensors differ, as far as the shorter goes."""
+    sizes = [slice(min(a, b)) for a, b in zip(before.shape, after.shape, strict=True)]
+    moved = (before[tuple(sizes)] != after[tuple(sizes)]).movedim(dim, 0).flatten(1).any(1)
+    return [int(each) for each in moved.nonzero().flatten()]
+
+
+def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int) -> list[int]:
+    """The rows of the output that words changed."""
+    rows: set[int] = set()
+    for slot in slots:
+        before, after = arguments.at(one.given, slot.path), arguments.at(other.given, slot.path)
+        if slot.listed:
+            rows |= {row for row in range(batch) if arguments.differing(before[row], after[row])}
+        elif slot.dim is not None and isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
+            changed = _changed(before, after, slot.dim) if before.ndim == after.ndim else []
+            rows |= {each // slot.per for each in changed}
+    return sorted(rows) or list(range(batch))
+
+
+def _of_row(slot: Slot, value: Any, row: int) -> Any:
+    if slot.listed:
+        return [value[row]]
+    if slot.dim is None or not isinstance(value, torch.Tensor):
+        return value
+    return value.narrow(slot.dim, row * slot.per, slot.per)
+
+
+def _check_prompts_alone(evaluation: Evaluation, slots: Sequence[Slot]) -> None:
+    """See that words change neither the latents, which every denoiser takes first, nor the time.
+
+    Raises:
+        CannotSteer: they do.
+    """
+    latents = next(iter(evaluation.given))
+    for slot in slots:
+        if slot.path[0] == latents or is_time(str(slot.path[0])):
+            raise CannotSteer(
+                f"other words change what its {evaluation.name} denoises, {named(slot.path)}",
+                hint="Pass a generator, so that the same noise can be drawn again.",
+            )
+
+
+def _form(evaluation: Evaluation) -> tuple[str, int]:
+    return evaluation.name, len(arguments.first_of(evaluation.output))

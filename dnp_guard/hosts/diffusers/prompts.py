@@ -1,0 +1,91 @@
+"""Where a call takes its prompt and its negative prompt, and what it is called with to have others captured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from dnp_guard.hosts.diffusers.recording import Recording
+
+_NO_PROMPT = ("cls", "device", "dtype", "format", "mode", "path", "type")
+"""Ends of the names of arguments that are words and no prompt."""
+
+_NO_PROMPTS = ("callback", "negative", "output")
+"""Beginnings of such names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other arguments of a call that put words into it.
+
+    Attributes:
+        given: the arguments.
+        negative: whether they take the place of the negative prompt, and otherwise of the prompt.
+        name: of the argument that the words go to.
+    """
+
+    given: Mapping[str, Any]
+    negative: bool
+    name: str
+
+
+def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
+    """The argument that is the prompt of a call, and its value; an empty name where there is none."""
+    names = [name for name, value in given.items() if _words(value) and not name.startswith(_NO_PROMPTS)]
+    first = [name for name in ("prompt", *names) if name in names and "prompt" in name]
+    rest = [name for name in names if not name.endswith(_NO_PROMPT)]
+    return next(((name, given[name]) for name in (*first, *rest)), ("", None))
+
+
+def changes(recording: Recording, words: str) -> Iterator[Change]:
+    """The ways in which words may be put into a call: first as a negative prompt, where it takes one, then as a prompt.
+
+    Whatever else belongs to the text that they take the place of, as embeddings and further encoders' texts do, is left
+    out.
+    """
+    given = recording.given
+    name, value = prompt_of(given)
+    negative = _first(recording, f"negative_{name}" if name else "negative_prompt", "negative_prompt")
+    if negative:
+        like = value if name else ([words] * _count(given))
+        yield Change({**_without(recording, "negative_"), negative: _like(like, words)}, negative=True, name=negative)
+    if name:
+        yield Change({**_without(recording, f"{name}_"), name: _like(value, words)}, negative=False, name=name)
+    elif recording.accepts("prompt"):
+        embeds = _without(recording, "prompt_") | _without(recording, "pooled_prompt_")
+        yield Change({**embeds, "prompt": [words] * _count(given)}, negative=False, name="prompt")
+
+
+def _first(recording: Recording, *names: str) -> str:
+    return next((name for name in names if recording.accepts(name)), "")
+
+
+def _without(recording: Recording, start: str) -> dict[str, Any]:
+    """The arguments of that beginning as if they had not been given."""
+    kept = ("prompt_template", "prompt_embeds_scale")
+    return {
+        name: recording.default(name)
+        for name, value in recording.given.items()
+        if name.startswith(start) and value is not None and not name.startswith(kept) and recording.accepts(name)
+    }
+
+
+def _count(given: Mapping[str, Any]) -> int:
+    embeds = next((given[name] for name in ("prompt_embeds", "prompt_embeds_t5") if given.get(name) is not None), ())
+    return len(embeds) or 1
+
+
+def _words(value: Any) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and all(isinstance(key, int) and isinstance(each, str) for key, each in value.items())
+    return isinstance(value, str) or (
+        isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+    )
+
+
+def _like(value: Any, words: str) -> Any:
+    """The words in the form of another text: one, or one per prompt."""
+    return [words] * len(value) if isinstance(value, list) else words

@@ -1,0 +1,127 @@
+"""What is shown of one call before its first step: where its prompt lives, and what the pipeline makes of its branches.
+
+The user's own prompt is captured again and has to give the pipeline's own arguments to the bit; other words are
+captured, and only arguments that a prompt decides may differ. The pipeline's own arithmetic is then asked with outputs
+of the guard's making: whether what is added to every branch is added to the guided prediction, with which sign and
+which of the denoiser's tokens and channels, or else what the unconditional branch weighs in it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.arithmetic import ask, weighed
+from dnp_guard.hosts.diffusers.capture import FirstStep, capture
+from dnp_guard.hosts.diffusers.places import Captured, Places, compared, named
+from dnp_guard.hosts.diffusers.prompts import changes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.recording import Recording
+
+
+class Proof:
+    """What is known of one call.
+
+    Args:
+        recording: of the call.
+        own: its first step.
+        scheduler: the name of the scheduler that steps.
+        words: any words that may be injected.
+
+    Raises:
+        CannotSteer: it cannot be shown where its prompt goes, or what becomes of its branches.
+    """
+
+    def __init__(self, recording: Recording, own: FirstStep, scheduler: str, words: str) -> None:
+        self._recording, self._own, self._scheduler = recording, own, scheduler
+        self._captured: dict[str, FirstStep] = {}
+        self._again = self._made_again()
+        self.places = self._places(words)
+        arithmetic = ask(own, self._guided)
+        guides = arithmetic.weight is not None
+        self.arithmetic = weighed(arithmetic, self.places, own, self._guided) if guides else arithmetic
+
+    def captured(self, words: str) -> Captured:
+        """What the denoiser is given for some words in place of the negative, or else of the prompt.
+
+        Raises:
+            CannotSteer: it cannot be captured.
+        """
+        place = self.places.place if self.places.negative else self.places.prompt
+        return Captured(self._first_step(words, negative=self.places.negative).evaluations[place], self.places)
+
+    def _first_step(self, words: str, *, negative: bool) -> FirstStep:
+        key = f"{negative} {words}"
+        if key not in self._captured:
+            for change in changes(self._recording, words):
+                if change.negative == negative:
+                    self._captured[key] = capture(self._recording, self._own, self._scheduler, change.given)
+                    break
+            else:
+                raise _hidden()
+        return self._captured[key]
+
+    def _made_again(self) -> FirstStep:
+        """The user's own prompt captured again, as it has to be to the bit."""
+        again = capture(self._recording, self._own, self._scheduler)
+        try:
+            self._check_same(again)
+        except CannotSteer:
+            if self._recording.rewinds or not self._recording.draws_again:
+                raise
+            self._recording.rewinds = True  # something is drawn beside the caller's generators
+            return self._made_again()
+        return again
+
+    def _guided(self, outputs: Any) -> Tensor:
+        return capture(self._recording, self._own, self._scheduler, outputs=outputs).output
+
+    def _check_same(self, again: FirstStep) -> None:
+        """See that the user's own prompt gives the pipeline's own arguments again, to the bit.
+
+        Raises:
+            CannotSteer: it does not.
+        """
+        own = self._own
+        if [each.name for each in own.evaluations] != [each.name for each in again.evaluations]:
+            raise _unsteady("its denoiser is evaluated in another way when the same call is made again")
+        for one, other in zip(own.evaluations, again.evaluations, strict=True):
+            paths = arguments.differing(one.given, other.given)
+            if not self._recording.draws_again:  # then its latents are others
+                paths = [path for path in paths if path[0] != next(iter(one.given))]
+            if paths:
+                raise _unsteady(f"the same call gives its {one.name} another {named(paths[0])} when it is made again")
+
+    def _places(self, words: str) -> Places:
+        reason: Exception | None = None
+        for change in changes(self._recording, words):
+            try:
+                other = capture(self._recording, self._own, self._scheduler, change.given)
+            except CannotSteer:
+                raise
+            except Exception as error:  # noqa: BLE001 (a pipeline may refuse one of the ways)
+                reason = error
+                continue
+            found = compared(self._again, other, negative=change.negative)
+            if found is not None:
+                self._captured[f"{change.negative} {words}"] = other
+                return found
+        raise _hidden() from reason
+
+
+def _hidden() -> CannotSteer:
+    return CannotSteer(
+        "no words of this call reach its denoiser: other words leave everything that it is given as it was",
+        hint="Guard the pipeline that turns the prompt into what this one is given, or give this one a prompt.",
+    )
+
+
+def _unsteady(reason: str) -> CannotSteer:
+    return CannotSteer(
+        f"it cannot be shown where the prompt goes: {reason}",
+        hint="Pass generators in place of global random numbers, and arguments that can be read twice.",
+    )

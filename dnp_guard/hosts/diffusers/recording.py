@@ -1,0 +1,247 @@
+"""What one call of a pipeline was given and what its parts answered, so that it can be run again on a copy.
+
+A copy runs the pipeline's own ``__call__`` and leaves no trace: the caller's generators are cloned as they were when
+the call began, the global random numbers are put back, encoders answer from what was recorded, the denoiser is not
+evaluated, the scheduler is a copy, and the caller's callbacks are not reached.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.standin import CALL, StandIn, of_scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from dnp_guard.hosts.diffusers.standin import Answer
+
+RECORDED = (CALL, "encode", "generate", "get_image_features", "get_text_features")
+"""Functions of parts whose answers are kept."""
+
+_CALLBACKS = ("callback", "callback_on_step_end", "callback_steps", "callback_on_step_end_tensor_inputs")
+_OF_TIME = frozenset({"sigma", "t", "time", "timestep", "timesteps"})
+
+
+class Reached(BaseException):
+    """Ends the run of a copy where it has shown what it was run for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    name: str
+    function: str
+    given: Any
+    output: Any
+
+
+class Recording:
+    """One call of a pipeline.
+
+    Args:
+        pipe: the pipeline.
+        call: its ``__call__``, unguarded.
+        given: the arguments of the call, by name.
+        accepted: the names of every argument that a call takes to their defaults.
+        before: whether the call has yet to begin, so that its random numbers can be drawn again.
+
+    Attributes:
+        parts: the pipeline's modules and other callables, by name.
+        schedulers: its schedulers, by name.
+        draws_again: whether a copy draws the call's own noise; where the caller passes no generator, and the global
+            random numbers are shared by all threads, it draws other noise, by a generator of its own.
+        rewinds: whether a copy draws on the global random numbers as they were when the call began.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        call: Callable[..., Any],
+        given: Mapping[str, Any],
+        accepted: Mapping[str, Any],
+        *,
+        before: bool = True,
+    ) -> None:
+        self.pipe = pipe
+        self.given: dict[str, Any] = arguments.kept(dict(given))  # some pipelines write into the lists they are given
+        self.parts = {name: part for name, part in vars(pipe).items() if _evaluates(part)}
+        self.schedulers = {name: part for name, part in vars(pipe).items() if _steps(part)}
+        self._call = call
+        self._accepted = accepted
+        self.draws_again = before and (bool(list(_generators(self.given))) or not self.accepts("generator"))
+        self.rewinds = False
+        self._random = _random_state() if before else None
+        self._generators = {id(each): _cloned(each) for each in _generators(self.given)} if before else {}
+        self._answers: list[_Answer] = []
+        self._blocks: Any = None
+
+    def accepts(self, name: str) -> bool:
+        """Whether the call has an argument of that name."""
+        return name in self._accepted
+
+    def default(self, name: str) -> Any:
+        """The default of an argument; None where it has none."""
+        return self._accepted[name]
+
+    def recorder(self, name: str, function: str) -> Answer:
+        """What stands in for a part's function, and keeps what it answers."""
+
+        def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            output = plain(*args, **kwargs)
+            self.keep(name, function, args, kwargs, output)
+            return output
+
+        return answer
+
+    def keep(self, name: str, function: str, args: Any, kwargs: Any, output: Any) -> None:
+        """Keep an answer."""
+        self._answers.append(_Answer(name, function, (args, kwargs), arguments.kept(output)))
+
+    def known(self, name: str, function: str) -> Answer:
+        """What answers for a part of a copy: what was recorded, and the part itself where that is new to it.
+
+        A part that is evaluated at each step, as a ControlNet is, answers what it answered in the first one, so that
+        a copy differs by its prompt alone.
+        """
+        in_step = function == CALL and takes_time(self.parts[name])
+        asked = 0
+
+        def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal asked
+            recorded = [each for each in self._answers if (each.name, each.function) == (name, function)]
+            if in_step and recorded:
+                asked += 1
+                return arguments.kept(recorded[(asked - 1) % len(recorded)].output)
+            for each in recorded:
+                if not arguments.differing(each.given, (args, kwargs)):
+                    return arguments.kept(each.output)
+            return self.recorder(name, function)(plain, *args, **kwargs)
+
+        return answer
+
+    def run(self, change: Mapping[str, Any], answers: Mapping[str, Mapping[str, Answer]]) -> Any:
+        """Run the call on a copy of the pipeline.
+
+        Args:
+            change: other arguments.
+            answers: the names of parts to what answers their functions; the other parts answer what they did.
+
+        Returns:
+            What the call returns; None where it was ended early.
+        """
+        pipe = self._copy(answers)
+        given = self._fresh({**self.given, **change})
+        if not self.draws_again and self.accepts("generator"):
+            given["generator"] = torch.Generator().manual_seed(0)
+        given |= {name: self.default(name) for name in _CALLBACKS if name in given and self.accepts(name)}
+        with torch.no_grad(), self._as_it_began():
+            try:
+                return self._call(pipe, **given)
+            except Reached:
+                return None
+
+    def _copy(self, answers: Mapping[str, Mapping[str, Answer]]) -> Any:
+        pipe = object.__new__(type(self.pipe))
+        vars(pipe).update(vars(self.pipe))
+        for name, value in vars(self.pipe).items():
+            if _keeps_state(value):
+                vars(pipe)[name] = copy.deepcopy(value)
+        for name, part in self.parts.items():
+            own = answers.get(name) or {function: self.known(name, function) for function in RECORDED}
+            vars(pipe)[name] = StandIn(part, {"cache_context": lambda *_, **__: nullcontext(), **own})
+        for name, scheduler in self.schedulers.items():
+            vars(pipe)[name] = of_scheduler(copy.deepcopy(scheduler), answers.get(name, {}))
+        if hasattr(self.pipe, "_blocks"):  # those of a modular pipeline show their progress themselves
+            self._blocks = self._blocks or copy.deepcopy(self.pipe._blocks)  # noqa: SLF001 (it has no other name)
+            vars(pipe)["_blocks"] = self._blocks
+            pipe.set_progress_bar_config(disable=True)
+        vars(pipe)["_progress_bar_config"] = {"disable": True}
+        vars(pipe)["maybe_free_model_hooks"] = lambda: None
+        return pipe
+
+    def _fresh(self, value: Any) -> Any:
+        """An argument as it was given: generators are cloned."""
+        if isinstance(value, torch.Generator):
+            return _cloned(self._generators.get(id(value), value))
+        if type(value) is dict:
+            return {name: self._fresh(each) for name, each in value.items()}
+        return [self._fresh(each) for each in value] if type(value) is list else value
+
+    @contextmanager
+    def _as_it_began(self) -> Iterator[None]:
+        """Leave the global random numbers as they are, whatever a copy draws."""
+        now = _random_state()
+        if self.rewinds and self._random is not None:
+            _set_random_state(self._random)
+        try:
+            yield
+        finally:
+            if not torch.equal(now[0], torch.get_rng_state()) or now[1] is not None:
+                _set_random_state(now)
+
+
+def takes_time(part: Any) -> bool:
+    """Whether a part is evaluated at each step, as it is told the time."""
+    inner = getattr(part, "_orig_mod", part)
+    try:
+        names = inspect.signature(getattr(inner, "forward", inner)).parameters
+    except (TypeError, ValueError):
+        return False
+    return any(map(is_time, names))
+
+
+def is_time(name: str) -> bool:
+    """Whether an argument of that name is the time."""
+    return name in _OF_TIME or name.startswith("timestep")
+
+
+def _evaluates(part: Any) -> bool:
+    """Whether a part may be a denoiser or an encoder, rather than a tokenizer or a processor."""
+    if isinstance(part, torch.nn.Module):
+        return True
+    made_by = type(part).__module__.partition(".")[0]
+    return callable(part) and made_by not in {"diffusers", "transformers", "builtins", "functools"} and takes_time(part)
+
+
+def _steps(part: Any) -> bool:
+    return hasattr(part, "step") and hasattr(part, "set_timesteps")
+
+
+def _keeps_state(part: Any) -> bool:
+    """Whether a part is changed by a call: a guider."""
+    return type(part).__module__.startswith("diffusers.guiders")
+
+
+def _generators(value: Any) -> Iterator[torch.Generator]:
+    if isinstance(value, torch.Generator):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _generators(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _generators(each)
+
+
+def _cloned(generator: torch.Generator) -> torch.Generator:
+    clone = torch.Generator(generator.device)
+    clone.set_state(generator.get_state())
+    return clone
+
+
+def _random_state() -> tuple[Any, Any]:
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if on_cuda else None
+
+
+def _set_random_state(state: tuple[Any, Any]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state_all(state[1])

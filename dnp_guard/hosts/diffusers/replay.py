@@ -1,0 +1,108 @@
+"""Have the pipeline's own end unpack, decode and finish a prediction: its call on a copy whose steps answer it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers.utils import BaseOutput
+
+from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.recording import Reached
+from dnp_guard.hosts.diffusers.standin import CALL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.standin import Answer
+
+_MANY = 1 << 16
+_LATENTS = 4
+"""The fewest dimensions of latents that are decoded."""
+
+
+@dataclass
+class _Stepped(BaseOutput):
+    """What a scheduler's step answers, under every name that a pipeline reads."""
+
+    prev_sample: Any
+    pred_original_sample: Any
+    denoised: Any
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What a call ends with.
+
+    Attributes:
+        autoencoder: the name of the part that is to decode; empty where none is.
+        latents: what it is to decode, unscaled; None where there is no such part.
+        result: what the call returned where nothing was decoded.
+    """
+
+    autoencoder: str = ""
+    latents: Tensor | None = None
+    result: Any = None
+
+
+def replay(
+    recording: Recording, evaluations: Mapping[str, Sequence[Evaluation]], scheduler: str, x0: Tensor, images: int
+) -> End:
+    """End the call with a prediction as if it had been denoised; no part is evaluated.
+
+    Args:
+        recording: of the call.
+        evaluations: those of each denoiser in the first step, whose outputs are answered again.
+        scheduler: the name of the scheduler that steps.
+        x0: the prediction, as the sampler holds it.
+        images: items of the batch; an autoencoder that is given them one by one decodes them itself.
+    """
+    reached: list[End] = []
+
+    def stepped(step: Any, *args: Any, **kwargs: Any) -> Any:
+        sample = args[2] if len(args) > 2 else kwargs["sample"]  # noqa: PLR2004 (its third argument)
+        value = (x0 if sample.shape == x0.shape else sample).to(sample, copy=True)
+        holder: Any = getattr(step, "__self__", None)
+        if getattr(holder, "step_index", None) is not None:
+            holder._step_index += 1  # noqa: SLF001 (some pipelines read where it is)
+        return (value, value) if kwargs.get("return_dict") is False else _Stepped(value, value, value)
+
+    def decodes(name: str) -> Any:
+        def answer(decode: Any, latents: Any, *args: Any, **kwargs: Any) -> Any:
+            whole = isinstance(latents, torch.Tensor) and latents.shape[0] % images == 0
+            if not (whole and latents.ndim >= _LATENTS and callable(getattr(recording.parts[name], "encode", None))):
+                return decode(latents, *args, **kwargs)
+            reached.append(End(name, latents))
+            raise Reached
+
+        return answer
+
+    answers: dict[str, dict[str, Any]] = {
+        name: {"decode": decodes(name)} | {of: recording.known(name, of) for of in (CALL, "encode")}
+        for name, part in recording.parts.items()
+        if hasattr(part, "decode")
+    }
+    answers |= {name: {CALL: _as_before(known)} for name, known in evaluations.items()}
+    change = {"output_type": "pil", "return_dict": True, "decode_chunk_size": _MANY}
+    change = {name: value for name, value in change.items() if recording.accepts(name)}
+    result = recording.run(change, {**answers, scheduler: {"step": stepped}})
+    return reached[0] if reached else End(result=result)
+
+
+def _as_before(known: Sequence[Evaluation]) -> Answer:
+    """What a denoiser answered before, for as many rows as it is given now."""
+
+    def answer(_part: Any, *args: Any, **kwargs: Any) -> Any:
+        rows = len(args[0] if args else next(iter(kwargs.values())))
+        output = next((each for each in known if len(next(iter(each.given.values()))) == rows), known[0]).output
+        first = arguments.first_of(output)
+        if len(first) == rows:
+            return output
+        return arguments.with_first(output, first[[row % len(first) for row in range(rows)]])
+
+    return answer

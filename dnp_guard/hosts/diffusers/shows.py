@@ -1,0 +1,135 @@
+"""What a call's predictions look like, by the pipeline's own end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.decoding import channels, decoder
+from dnp_guard.hosts.diffusers.frames import of_frames
+from dnp_guard.hosts.diffusers.output import Output
+from dnp_guard.hosts.diffusers.packing import packed
+from dnp_guard.hosts.diffusers.replay import End, replay
+from dnp_guard.preview import autoencoder
+from dnp_guard.preview.autoencoder import decoded, encoded, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.decoding import Decode
+    from dnp_guard.hosts.diffusers.recording import Recording
+
+_OF_VIDEOS = 5
+_COLOURS = 3
+
+
+def _no_pictures(result: Any) -> CannotSteer:
+    what = f"a {type(result).__name__}" if result is not None else "something else"
+    return CannotSteer(f"it makes no images: it ends with {what}", hint="Guard a pipeline that ends with pictures.")
+
+
+class Shows:
+    """Decodes the predictions of one call.
+
+    Args:
+        recording: of the call.
+        evaluations: those of each denoiser in its first step.
+        scheduler: the name of the scheduler that steps.
+        images: items of the batch.
+        method: as the policy's ``preview.method``.
+        tiny: a tiny autoencoder that was given.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        evaluations: Mapping[str, Sequence[Evaluation]],
+        scheduler: str,
+        images: int,
+        method: str,
+        tiny: Any,
+    ) -> None:
+        self.images = images
+        self._recording = recording
+        self._evaluations = evaluations
+        self._scheduler = scheduler
+        self._method = method
+        self._tiny = tiny
+        self._decode: dict[str, Decode] = {}
+
+    def pictures(self, x0: Tensor) -> list[Image]:
+        """A prediction as the policy says: RGB, one picture per image, or as many frames of each, in turn."""
+        end = self._end(x0)
+        if end.latents is None:
+            return Output(end.result, "pil", self).pictures()
+        if end.autoencoder not in self._decode:
+            self._decode[end.autoencoder] = decoder(self._recording.pipe, self._vae(end), self._method, self._tiny)
+        return self._decode[end.autoencoder](of_frames(end.latents, self.images))
+
+    def check(self, x0: Tensor) -> None:
+        """See that the call ends with pictures.
+
+        Raises:
+            CannotSteer: it does not.
+        """
+        end = self._end(x0)
+        if end.latents is not None:
+            made = getattr(getattr(self._vae(end), "config", None), "out_channels", _COLOURS)
+            if made < _COLOURS:
+                raise _no_pictures(end.result)
+            return
+        try:
+            Output(end.result, "pil", self).pictures()
+        except Exception as error:
+            raise _no_pictures(end.result) from error
+
+    def scaled(self, x0: Tensor) -> Tensor:
+        """A prediction as latents that are scaled as the sampler's, but not packed, [B * k, C, H, W]."""
+        end = self._end(x0)
+        if end.latents is None:
+            raise CannotSteer("nothing decodes its latents", hint="Leave queries.skip_probe out.")
+        return scaled(self._vae(end), of_frames(end.latents, self.images))
+
+    def encoded(self, picture: Image, like: Tensor) -> Tensor:
+        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        end = self._end(like)
+        if end.latents is None:
+            raise CannotSteer("nothing decodes its latents", hint="Ask for pictures.")
+        vae, latents = self._vae(end), end.latents
+        height, width = latents.shape[-2:]
+        factor = decoded(vae, of_frames(latents, self.images)[:1, :, :2, :2]).shape[-1] // 2
+        pixels = autoencoder.to_tensor([picture.resize((width * factor, height * factor))]) * 2 - 1
+        made = encoded(vae, pixels.to(latents.device))
+        made = (made.unsqueeze(2) if latents.ndim == _OF_VIDEOS else made).expand_as(latents)
+        return packed(self._unscaled, like, made.float())
+
+    def channels(self, output: Tensor) -> int:
+        """Which dimension of a prediction holds channels: of a video's, the one that is as large as the latents'."""
+        known = channels(getattr(self._recording.pipe, "vae", None))
+        frames_first = output.ndim == _OF_VIDEOS and known not in {None, output.shape[1]} and output.shape[2] == known
+        return 2 if frames_first else 1
+
+    def ended(self) -> list[Image]:
+        """Nothing: the call that was replayed has ended."""
+        return []
+
+    decoded = pictures
+
+    def _unscaled(self, x0: Tensor) -> Tensor:
+        latents = self._end(x0).latents
+        if latents is None:
+            raise CannotSteer("nothing decodes its latents", hint="Ask for pictures.")
+        return latents.float()
+
+    def _end(self, x0: Tensor) -> End:
+        end = replay(self._recording, self._evaluations, self._scheduler, x0, self.images)
+        if end.latents is None and end.result is None:
+            raise CannotSteer("nothing decodes its latents", hint="Guard a pipeline that ends with pictures.")
+        return end
+
+    def _vae(self, end: End) -> Any:
+        return self._recording.parts[end.autoencoder]

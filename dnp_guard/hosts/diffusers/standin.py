@@ -1,0 +1,95 @@
+"""An object that stands in for a part of a pipeline during one call, and is otherwise that part."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Answer = Callable[..., Any]
+    """Takes the part's own function, then what it is called with."""
+
+CALL = "__call__"
+
+
+class StandIn:
+    """A part of a pipeline, some of whose functions are answered by the guard.
+
+    It belongs to one pipeline, so that whatever else holds the part is not touched. ``isinstance`` and every attribute
+    are the part's.
+
+    Args:
+        part: what it stands for.
+        answers: the names of functions, ``__call__`` among them, to what answers them.
+    """
+
+    __slots__ = ("_dnp_answers", "_dnp_part")
+
+    def __init__(self, part: Any, answers: Mapping[str, Answer]) -> None:
+        object.__setattr__(self, "_dnp_part", part)
+        object.__setattr__(self, "_dnp_answers", answers)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The class of the part."""
+        return type(object.__getattribute__(self, "_dnp_part"))
+
+    def __getattr__(self, name: str) -> Any:
+        part, answers = object.__getattribute__(self, "_dnp_part"), object.__getattribute__(self, "_dnp_answers")
+        answer = answers.get(CALL if name == "forward" else name)
+        if answer is None:
+            return getattr(part, name)
+        if not hasattr(part, name):
+            return partial(answer, None)
+        plain = getattr(part, name)
+
+        @wraps(plain)
+        def answered(*args: Any, **kwargs: Any) -> Any:
+            return answer(plain, *args, **kwargs)
+
+        return answered
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_dnp_part"), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(object.__getattribute__(self, "_dnp_part"), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Answer for the part."""
+        part, answers = object.__getattribute__(self, "_dnp_part"), object.__getattribute__(self, "_dnp_answers")
+        answer = answers.get(CALL)
+        return part(*args, **kwargs) if answer is None else answer(part, *args, **kwargs)
+
+    def __copy__(self) -> Any:
+        return copy.copy(object.__getattribute__(self, "_dnp_part"))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(object.__getattribute__(self, "_dnp_part"), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return object.__getattribute__(self, "_dnp_part").__reduce_ex__(protocol)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(object.__getattribute__(self, "_dnp_part") == other)
+
+    def __hash__(self) -> int:
+        return hash(object.__getattribute__(self, "_dnp_part"))
+
+    def __repr__(self) -> str:
+        return repr(object.__getattribute__(self, "_dnp_part"))
+
+
+def of_scheduler(scheduler: Any, answers: Mapping[str, Answer]) -> StandIn:
+    """A stand-in for a scheduler; one that scales no input says so itself, as some pipelines ask for its very class."""
+    if hasattr(scheduler, "scale_model_input"):
+        return StandIn(scheduler, answers)
+    return StandIn(scheduler, {"scale_model_input": lambda _, sample, *__, **___: sample, **answers})
+
+
+def stands_in(part: object) -> bool:
+    """Whether a part of a pipeline is a stand-in."""
+    return type(part) is StandIn
