@@ -9,7 +9,7 @@ DEMO_READY := $(VENV)/.demo-ready
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint types docs evaluate evaluate-quick evaluate-full bench matrix fuzz clean
+.PHONY: help demo test lowest lint types docs evaluate evaluate-quick evaluate-full bench matrix fuzz clean
 
 help: ## Say what each target does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ demo: $(DEMO_READY) ## Generate images unguarded and guarded, side by side, on t
 
 test: $(READY) ## Run every test.
 	$(BIN)/python -m pytest
+
+lowest: $(READY) ## Test a plain installation with the oldest dependencies that the ranges allow.
+	DNP_GUARD_LOWEST=1 $(BIN)/python -m pytest tests/test_install.py
 
 lint: $(READY) ## Check style, formatting and the layers.
 	$(BIN)/ruff check

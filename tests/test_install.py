@@ -1,13 +1,19 @@
-"""The wheel alone, in a fresh virtual environment: what a plain ``pip install dnp-guard`` has to do without torch."""
+"""The wheel alone, in a fresh virtual environment: what a plain ``pip install dnp-guard`` has to do without torch.
+
+``make lowest`` runs the same with the oldest versions that the ranges of the dependencies allow.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.server.processes import serving
 from tests.vlm import fault_server
@@ -47,9 +53,20 @@ class Plain:
         return subprocess.run([self.bin / "dnp-guard", *arguments], capture_output=True, text=True, check=False)
 
 
+def lowest():
+    """Constraints that hold every dependency to the lower end of its range."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = map(Requirement, project["dependencies"])
+    return "".join(f"{each.name}{str(each.specifier).replace('>=', '==')}\n" for each in needed)
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
+    constraints = ROOT / "constraints.txt"
+    if os.environ.get("DNP_GUARD_LOWEST"):
+        constraints = folder / "lowest.txt"
+        constraints.write_text(lowest(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONPATH", raising=False)  # the wheel is run, not this checkout
         patch.chdir(folder)
@@ -61,7 +78,7 @@ def plain(tmp_path_factory):
         assert built.returncode == 0, built.stderr
         wheels = folder.glob("*.whl")
         # Compiling what is not run takes half of the time.
-        installed = environment.pip("install", "--no-compile", "-c", ROOT / "constraints.txt", *wheels)
+        installed = environment.pip("install", "--no-compile", "-c", constraints, *wheels)
         assert installed.returncode == 0, installed.stderr
         yield environment
 
