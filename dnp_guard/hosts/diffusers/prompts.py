@@ -18,7 +18,7 @@ _NO_PROMPTS = ("callback", "negative", "output")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Reworded:
     """Other arguments of a call that put words into it.
 
     Attributes:
@@ -40,7 +40,7 @@ def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
     return next(((name, given[name]) for name in (*first, *rest)), ("", None))
 
 
-def changes(recording: Recording, words: str) -> Iterator[Change]:
+def changes(recording: Recording, words: str) -> Iterator[Reworded]:
     """The ways in which words may be put into a call: first as a negative prompt, where it takes one, then as a prompt.
 
     Whatever else belongs to the text that they take the place of, as embeddings and further encoders' texts do, is left
@@ -51,12 +51,12 @@ def changes(recording: Recording, words: str) -> Iterator[Change]:
     negative = _first(recording, f"negative_{name}" if name else "negative_prompt", "negative_prompt")
     if negative:
         like = value if name else ([words] * _count(given))
-        yield Change({**_without(recording, "negative_"), negative: _like(like, words)}, negative=True, name=negative)
+        yield Reworded({**_without(recording, "negative_"), negative: _like(like, words)}, negative=True, name=negative)
     if name:
-        yield Change({**_without(recording, f"{name}_"), name: _like(value, words)}, negative=False, name=name)
+        yield Reworded({**_without(recording, f"{name}_"), name: _like(value, words)}, negative=False, name=name)
     elif recording.accepts("prompt"):
         embeds = _without(recording, "prompt_") | _without(recording, "pooled_prompt_")
-        yield Change({**embeds, "prompt": [words] * _count(given)}, negative=False, name="prompt")
+        yield Reworded({**embeds, "prompt": [words] * _count(given)}, negative=False, name="prompt")
 
 
 def _first(recording: Recording, *names: str) -> str:
