@@ -270,8 +270,10 @@ def test_what_was_seen_stands_although_the_host_could_not_steer_by_it(action, ou
 def test_a_negative_that_takes_effect_later_is_told_when_it_does():
     sink = MemorySink()
     of = policy(categories=[star(still_present="monitor")])
-    driver = start(Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink))
+    watching = Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink)
+    driver = start(watching)
     denoise(driver, effective=lambda index: index >= 4)
+    watching.settle()
     told = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
     assert told == [(2, False), (4, True)]
     assert finish(driver) == (Outcome.STEERED,)

@@ -37,6 +37,7 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
         "calibration": None,
         "queries": None,
         "guidance": None,
+        "taxonomy": None,
     }
 
 
