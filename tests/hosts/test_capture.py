@@ -10,9 +10,9 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteScheduler, StableDiffusionPipeline
 
 from dnp_guard import CannotSteer, Guard
+from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.guarded import read_arguments
 from dnp_guard.hosts.diffusers.prediction import predict
-from dnp_guard.hosts.diffusers.recording import Recording
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.tiny import draw, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
@@ -31,21 +31,21 @@ def same(first, other):
 
 def conditioning(pipe, words="star", **arguments):
     """What a guard gives a denoiser for some words."""
-    from dnp_guard.hosts.diffusers import call
+    from dnp_guard.hosts.diffusers import beginning
 
     captured = []
 
-    class Keeps(call.Proof):
+    class Keeps(beginning.Proof):
         def __init__(self, *args):
             super().__init__(*args)
             captured.append(self.captured(words).of(0))
 
-    plain, call.Proof = call.Proof, Keeps
+    plain, beginning.Proof = beginning.Proof, Keeps
     try:
         with guard(ScriptedBackend([{}])).attached(pipe):
             draw(pipe, num_inference_steps=2, **arguments)
     finally:
-        call.Proof = plain
+        beginning.Proof = plain
     return captured[0]
 
 

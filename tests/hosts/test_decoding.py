@@ -4,7 +4,7 @@ from diffusers import AutoencoderTiny
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.guard import Guard
-from dnp_guard.hosts.diffusers.decoding import decoder, placed
+from dnp_guard.hosts.diffusers.showing.decoding import decoder, placed
 from dnp_guard.policy import load_policy
 from dnp_guard.preview import maps
 from dnp_guard.preview.autoencoder import decode, unscaled

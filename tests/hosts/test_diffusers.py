@@ -366,7 +366,7 @@ class TestFailure:
     def test_an_output_that_cannot_be_shown_is_withheld_without_being_decoded(self, pipe, monkeypatch):
         watching = guard()
         with watching.attached(pipe), monkeypatch.context() as patch:
-            patch.setattr("dnp_guard.hosts.diffusers.output.Output.pictures", lambda _: 1 / 0)
+            patch.setattr("dnp_guard.hosts.diffusers.showing.output.Output.pictures", lambda _: 1 / 0)
             images = draw(pipe)
         assert watching.last.decision is Outcome.FAILED_CLOSED
         assert np.ptp(images) == 0

@@ -95,7 +95,7 @@ def test_a_mask_changes_less_of_the_picture(pipe):
 
 
 def test_a_batched_call_that_fails_goes_on_unbatched_and_says_so(pipe, monkeypatch):
-    from dnp_guard.hosts.diffusers import arguments
+    from dnp_guard.hosts.diffusers.asking import arguments
 
     def broken(*_):
         raise RuntimeError("no room")

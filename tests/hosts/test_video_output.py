@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dnp_guard import Guard
-from dnp_guard.hosts.diffusers.frames import frames, of_frames
-from dnp_guard.hosts.diffusers.packing import packed
+from dnp_guard.hosts.diffusers.showing.frames import frames, of_frames
+from dnp_guard.hosts.diffusers.showing.packing import packed
 from tests.hosts.tiny import draw, tiny
 from tests.policies import bolt, policy, star
 

@@ -12,11 +12,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.attach import guard_of
 from dnp_guard.hosts.diffusers.checks import check
 from dnp_guard.hosts.diffusers.guarded import begun, read_arguments
-from dnp_guard.hosts.diffusers.output import Output
-from dnp_guard.hosts.diffusers.recording import Recording
+from dnp_guard.hosts.diffusers.showing.output import Output
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation.driver import View
-from dnp_guard.hosts.diffusers import arguments, prediction
-from dnp_guard.hosts.diffusers.capture import FirstStep, capture_evaluated
-from dnp_guard.hosts.diffusers.checks import check_caches
+from dnp_guard.hosts.diffusers import prediction
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.capture import FirstStep
+from dnp_guard.hosts.diffusers.asking.recording import RECORDED
+from dnp_guard.hosts.diffusers.asking.standin import CALL, StandIn, of_scheduler, stands_in
+from dnp_guard.hosts.diffusers.beginning import begin, evaluated_again
 from dnp_guard.hosts.diffusers.injection import Injection
-from dnp_guard.hosts.diffusers.proof import Proof
-from dnp_guard.hosts.diffusers.recording import RECORDED, takes_time
-from dnp_guard.hosts.diffusers.shows import Shows
-from dnp_guard.hosts.diffusers.standin import CALL, StandIn, of_scheduler, stands_in
+from dnp_guard.hosts.diffusers.substeps import Substeps
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from dnp_guard.generation.driver import Driver
     from dnp_guard.generation.state import Request
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.places import Captured
-    from dnp_guard.hosts.diffusers.recording import Recording
-    from dnp_guard.hosts.diffusers.standin import Answer
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.places import Captured
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.standin import Answer
+    from dnp_guard.hosts.diffusers.beginning import Begun
+    from dnp_guard.hosts.diffusers.showing.shows import Shows
 
 _STEP = ("model_output", "timestep", "sample")
 """The first arguments of every scheduler's step."""
@@ -73,14 +75,10 @@ class Call:
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, or use guidance mode 'separate'.",
             )
-        self._substeps = done
-        self._stepping = ""
+        self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
-        self._denoisers: frozenset[str] = frozenset()
-        self._proof: Proof | None = None
+        self._begun: Begun | None = None
         self._injection: Injection | None = None
-        self._shows: Shows | None = None
-        self._inside = False
         self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
         self.held = Held(self._encode, negatives or [""] * request.images)
@@ -88,7 +86,7 @@ class Call:
 
     def begins_step(self) -> bool:
         """Whether the evaluation that runs begins a step, and is no sub-step of one."""
-        return self._substeps % self._order == 0
+        return self._substeps.begins_step
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -126,7 +124,7 @@ class Call:
     @property
     def _looks_on(self) -> bool:
         """Whether the pipeline still steps by the scheduler that it began with."""
-        return stands_in(vars(self._pipe).get(self._stepping))
+        return stands_in(vars(self._pipe).get(self._substeps.scheduler))
 
     def aside(self) -> AbstractContextManager[None]:
         """Put the parts back for as long as the caller's own code runs."""
@@ -149,7 +147,7 @@ class Call:
         plainly = self.recording.recorder(name, function)
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
-            return plain(*args, **kwargs) if self._stepping else plainly(plain, *args, **kwargs)
+            return plain(*args, **kwargs) if self._substeps.scheduler else plainly(plain, *args, **kwargs)
 
         return answer
 
@@ -157,9 +155,9 @@ class Call:
         part = self.recording.parts[name]
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._injection is not None and name in self._denoisers and self._looks_on:
+            if self._injection is not None and self._begun and name in self._begun.denoisers and self._looks_on:
                 return self._injection.evaluate(arguments.evaluation(name, part, args, kwargs), args, kwargs)
-            if self._stepping:
+            if self._substeps.scheduler:
                 return plain(*args, **kwargs)
             before = arguments.evaluation(name, part, args, kwargs)  # some use up the lists that they are given
             output = plain(*args, **kwargs)
@@ -176,11 +174,11 @@ class Call:
 
     def _stepped(self, name: str) -> Any:
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._stepping not in {"", name}:
+            if self._substeps.scheduler not in {"", name}:
                 return plain(*args, **kwargs)
             given = {**dict(zip(_STEP, args, strict=False)), **kwargs}
-            if not self._stepping:
-                self.begin(name, given["model_output"], given["sample"])
+            if not self._substeps.scheduler:
+                self.begin(FirstStep(self._evaluations, given["model_output"], given["sample"]), name)
             if self._injection is not None:
                 guided = self._injection.guided(given["model_output"])
                 given["model_output"] = guided
@@ -195,61 +193,18 @@ class Call:
 
         return answer
 
-    def begin(self, scheduler: str, output: Tensor, sample: Tensor) -> None:
+    def begin(self, first: FirstStep, scheduler: str) -> None:
         """Show, before the first step, what a negative of this call is and what it looks like.
 
         Raises:
             CannotSteer: it cannot be shown.
         """
-        self._stepping = scheduler
-        own = _of_denoiser(self._evaluations, sample)
-        if sample.shape[0] != self.images:
-            raise CannotSteer(
-                f"it denoises {sample.shape[0]} latents for {self.images} images, which cannot be told apart",
-                hint="Generate one image in a call, or use another pipeline of the same model.",
-            )
-        policy, kind = self.driver.policy, type(own[0].part)
-        same = [name for name, part in self.recording.parts.items() if type(part) is kind and takes_time(part)]
-        self._denoisers = frozenset({own[0].name, *same})
-        self._shows = Shows(
-            self.recording,
-            dict.fromkeys(self._denoisers, own),
-            scheduler,
-            self.images,
-            policy.preview.method,
-            self.guard.preview_vae,
-        )
+        self._substeps.scheduler = scheduler
+        policy = self.driver.policy
+        self._begun = begun = begin(self.guard, policy, self.recording, first, scheduler, self.images)
         self._evaluations = []
-        self._check_shows(sample)
-        if policy.mode == "shadow":
-            return
-        check_caches(own[0].part)
-        proof = self._proven(FirstStep(own, output, sample))
-        if policy.guidance.mode == "replace" and not proof.places.negative:
-            raise CannotSteer(
-                "guidance mode 'replace' has no unconditional slot in this call: a negative prompt changes nothing in "
-                "what its denoiser is given",
-                hint="Use guidance mode 'separate', or call the pipeline with guidance and a negative_prompt.",
-            )
-        channels = self._shows.channels(output)
-        self._proof = proof
-        self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, channels, self)
-
-    def _check_shows(self, sample: Tensor) -> None:
-        try:
-            self._of_shows.check(sample)
-        except DnpGuardError:
-            raise
-        except Exception as error:
-            raise CannotSteer(
-                f"its end cannot be run on a copy, which shows its predictions: {error}",
-                hint="Pass arguments that can be read twice, or use another pipeline of the same model.",
-            ) from error
-
-    @property
-    def scheduler(self) -> Any:
-        """The scheduler that steps."""
-        return self.recording.schedulers.get(self._stepping)
+        if (proof := begun.proof) is not None:
+            self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, begun.channels, self)
 
     def begin_late(self) -> None:
         """Show the same in a call whose first step is over, by having a copy evaluate it again.
@@ -257,37 +212,15 @@ class Call:
         Raises:
             CannotSteer: it cannot be shown.
         """
-        scheduler = (
-            "scheduler" if "scheduler" in self.recording.schedulers else next(iter(self.recording.schedulers), "")
-        )
-        try:
-            first = capture_evaluated(self.recording, scheduler)
-        except Exception as error:
-            raise CannotSteer(
-                f"its call cannot be made again on a copy, which shows where its prompt goes: {error}",
-                hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
-            ) from error
-        self._evaluations = list(first.evaluations)
-        self.begin(scheduler, first.output, first.sample)
-
-    def _proven(self, own: FirstStep) -> Proof:
-        try:
-            return Proof(self.recording, own, self._stepping, _any_words(self.guard))
-        except DnpGuardError:
-            raise
-        except Exception as error:
-            raise CannotSteer(
-                f"its call cannot be made again on a copy, which shows where its prompt goes: {error}",
-                hint="Pass arguments that can be read twice, or use another pipeline of the same model.",
-            ) from error
+        self.begin(*evaluated_again(self.recording))
 
     def nearness(self, step: Step) -> list[dict[str, float]]:
         """How near each category comes to having to be asked about, by the guard's probe; none without one."""
         rule, probe = self.driver.policy.queries.skip_probe, self.guard.probe
-        if probe is None or rule is None or step.total is None or self._shows is None:
+        if probe is None or rule is None or step.total is None or self._begun is None:
             return []
         with self.guard.metrics.overhead("predict"):
-            return probe.nearness(self._shows.scaled(step.prediction), step.index / step.total, rule.max_miss)
+            return probe.nearness(self._begun.shows.scaled(step.prediction), step.index / step.total, rule.max_miss)
 
     def ended(self) -> list[Image]:
         """What the images would be, where the call ends before they are denoised: nothing where it does not.
@@ -295,40 +228,15 @@ class Call:
         Raises:
             Exception: what kept them from being predicted; latents that are still noisy would look clean.
         """
-        if self._end is None or self._complete:
+        if self._end is None or self._substeps.complete:
             return []
         if isinstance(self._end, Exception):
             raise self._end
         return self.decoded(self._end)
 
-    @property
-    def _order(self) -> int:
-        return int(getattr(self.scheduler, "order", 1))
-
-    @property
-    def _ran_through(self) -> bool:
-        """Whether no step was left out, as those after an interruption are."""
-        return self._substeps >= self._timesteps
-
-    @property
-    def _complete(self) -> bool:
-        """Whether nothing of the noise is left."""
-        return self._ran_through and not self._ends_early
-
-    @property
-    def _timesteps(self) -> int:
-        known: int | None = getattr(self._pipe, "num_timesteps", None)
-        return len(getattr(self.scheduler, "timesteps", ())) if known is None else known
-
-    @property
-    def _ends_early(self) -> bool:
-        """Whether the running call ends before its images are denoised, by the pipeline's own rule."""
-        end = self.recording.given.get("denoising_end")
-        return isinstance(end, float) and 0 < end < 1
-
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
-        if not self._stepping:
+        if not self._substeps.scheduler:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)
@@ -341,8 +249,7 @@ class Call:
 
     def _query(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Hand a step that begins to the driver, where a query is due."""
-        index, substep = divmod(self._substeps, self._order)
-        total = -(-self._timesteps // self._order)
+        (index, substep), total = self._substeps.step, self._substeps.steps
         if substep or not self.driver.due(index, total):
             return
         try:
@@ -356,10 +263,10 @@ class Call:
 
     def _count(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Count a sub-step, and put in force what is held once its step is over."""
-        self._substeps += 1
+        self._substeps.count()
         # Of a call that is interrupted no step says that it is the last.
         latent = self.recording.given.get("output_type") == "latent"
-        if latent or (self._ran_through and not self._complete):
+        if latent or (self._substeps.ran_through and not self._substeps.complete):
             try:
                 self._end = self._predict(output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
@@ -368,12 +275,12 @@ class Call:
             self.held.take()
 
     def _predict(self, output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor, float | None]:
-        return prediction.predict(self.scheduler, output, timestep, sample)
+        return prediction.predict(self._substeps.stepping, output, timestep, sample)
 
     def _encode(self, text: str) -> Captured:
-        if self._proof is None:
+        if self._begun is None or self._begun.proof is None:
             raise DnpGuardError("nothing is steered in shadow", hint="Report this.")
-        return self._proof.captured(text)
+        return self._begun.proof.captured(text)
 
     def decoded(self, latents: Tensor) -> list[Image]:
         """Decode latents, as the policy says: RGB, one picture per image, or some frames of each."""
@@ -385,9 +292,9 @@ class Call:
 
     @property
     def _of_shows(self) -> Shows:
-        if self._shows is None:
+        if self._begun is None:
             raise CannotSteer("the call ended before its first step", hint="Ask for at least one step.")
-        return self._shows
+        return self._begun.shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,29 +321,3 @@ class _Predicted(View):
     def nearness(self) -> list[dict[str, float]]:
         """How near each category comes to having to be asked about, by the guard's probe."""
         return self.call.nearness(self.step)
-
-
-def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
-    """The evaluations of the part that was evaluated last before a step.
-
-    Raises:
-        CannotSteer: there are none.
-    """
-    last = next((each for each in reversed(evaluations) if takes_time(each.part)), None)
-    if last is None:
-        raise CannotSteer(
-            f"no part of it that can be evaluated again denoises its latents ({'x'.join(map(str, sample.shape))})",
-            hint="Use a pipeline whose denoiser is a torch module.",
-        )
-    if kept := arguments.keeps(last.output):
-        raise CannotSteer(
-            f"its {last.name} hands a {kept} of the whole batch on to later steps, where no negative is",
-            hint="Use the pipeline of the same model that computes each step anew.",
-        )
-    return [each for each in evaluations if each.name == last.name]
-
-
-def _any_words(guard: Guard) -> str:
-    """Words that may be injected; any will do."""
-    negatives = [text for category in guard.policy.categories for text in (category.negative or ())]
-    return next((text for text in negatives if "$" not in text), "a word")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
+from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.call import Call
-from dnp_guard.hosts.diffusers.frames import FRAMES
-from dnp_guard.hosts.diffusers.output import Output
-from dnp_guard.hosts.diffusers.recording import Recording
 from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
-from dnp_guard.hosts.diffusers.shown import covering, covering_latents
+from dnp_guard.hosts.diffusers.showing.frames import FRAMES
+from dnp_guard.hosts.diffusers.showing.output import Output
+from dnp_guard.hosts.diffusers.showing.shown import covering, covering_latents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

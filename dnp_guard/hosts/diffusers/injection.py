@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import arguments, third
+from dnp_guard.hosts.diffusers import third
+from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.arithmetic import Arithmetic
-    from dnp_guard.hosts.diffusers.places import Places
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.arithmetic import Arithmetic
+    from dnp_guard.hosts.diffusers.asking.places import Places
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
     from dnp_guard.steering.held import Held

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.hosts.diffusers.prompts import prompt_of
+from dnp_guard.hosts.diffusers.asking.prompts import prompt_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.arguments import Rows
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.arguments import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.places import Places, Slot
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.places import Places, Slot
     from dnp_guard.steering.branch import Term
 
     Due = Sequence[tuple[int, Term]]

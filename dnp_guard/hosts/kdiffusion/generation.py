@@ -9,7 +9,7 @@ from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import View
 from dnp_guard.hosts.delivery import delivered
-from dnp_guard.hosts.diffusers.shown import cover
+from dnp_guard.hosts.diffusers.showing.shown import cover
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import arguments
+from dnp_guard.hosts.diffusers.asking import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.capture import FirstStep
-    from dnp_guard.hosts.diffusers.places import Places
+    from dnp_guard.hosts.diffusers.asking.capture import FirstStep
+    from dnp_guard.hosts.diffusers.asking.places import Places
 
     Ask = Callable[[Callable[[int, Any], Any]], Tensor]
     """What the denoiser is to answer, by the number of the evaluation and its own answer, to the guided prediction."""

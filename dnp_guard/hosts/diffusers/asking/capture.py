@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.recording import Reached, takes_time
-from dnp_guard.hosts.diffusers.standin import CALL
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.recording import Reached, takes_time
+from dnp_guard.hosts.diffusers.asking.standin import CALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
 
 
 @dataclass(frozen=True, slots=True)

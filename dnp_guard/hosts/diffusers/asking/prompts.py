@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
 
 _NO_PROMPT = ("cls", "device", "dtype", "format", "mode", "path", "type")
 """Ends of the names of arguments that are words and no prompt."""

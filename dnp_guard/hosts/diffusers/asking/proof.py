@@ -11,16 +11,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.arithmetic import ask, weighed
-from dnp_guard.hosts.diffusers.capture import FirstStep, capture
-from dnp_guard.hosts.diffusers.places import Captured, Places, compared, named
-from dnp_guard.hosts.diffusers.prompts import changes
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.arithmetic import ask, weighed
+from dnp_guard.hosts.diffusers.asking.capture import FirstStep, capture
+from dnp_guard.hosts.diffusers.asking.places import Captured, Places, compared, named
+from dnp_guard.hosts.diffusers.asking.prompts import changes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
 
 
 class Proof:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.standin import CALL, StandIn, of_scheduler
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.standin import CALL, StandIn, of_scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from dnp_guard.hosts.diffusers.standin import Answer
+    from dnp_guard.hosts.diffusers.asking.standin import Answer
 
 RECORDED = (CALL, "encode", "generate", "get_image_features", "get_text_features")
 """Functions of parts whose answers are kept."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.recording import is_time
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.recording import is_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation, Path
-    from dnp_guard.hosts.diffusers.capture import FirstStep
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation, Path
+    from dnp_guard.hosts.diffusers.asking.capture import FirstStep
 
 _BRANCHES = 2
 

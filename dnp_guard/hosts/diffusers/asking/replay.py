@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.utils import BaseOutput
 
-from dnp_guard.hosts.diffusers import arguments
-from dnp_guard.hosts.diffusers.recording import Reached
-from dnp_guard.hosts.diffusers.standin import CALL
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.recording import Reached
+from dnp_guard.hosts.diffusers.asking.standin import CALL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.recording import Recording
-    from dnp_guard.hosts.diffusers.standin import Answer
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.standin import Answer
 
 _MANY = 1 << 16
 _LATENTS = 4

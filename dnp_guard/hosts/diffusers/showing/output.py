@@ -9,7 +9,7 @@ import torch
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.delivery import blank, blurred, withheld
-from dnp_guard.hosts.diffusers.frames import frames
+from dnp_guard.hosts.diffusers.showing.frames import frames
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 

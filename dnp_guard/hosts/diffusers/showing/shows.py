@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers.decoding import channels, decoder
-from dnp_guard.hosts.diffusers.frames import of_frames
-from dnp_guard.hosts.diffusers.output import Output
-from dnp_guard.hosts.diffusers.packing import packed
-from dnp_guard.hosts.diffusers.replay import End, replay
+from dnp_guard.hosts.diffusers.asking.replay import End, replay
+from dnp_guard.hosts.diffusers.showing.decoding import channels, decoder
+from dnp_guard.hosts.diffusers.showing.frames import of_frames
+from dnp_guard.hosts.diffusers.showing.output import Output
+from dnp_guard.hosts.diffusers.showing.packing import packed
 from dnp_guard.preview import autoencoder
 from dnp_guard.preview.autoencoder import decoded, encoded, scaled
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from dnp_guard.hosts.diffusers.arguments import Evaluation
-    from dnp_guard.hosts.diffusers.decoding import Decode
-    from dnp_guard.hosts.diffusers.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
+    from dnp_guard.hosts.diffusers.showing.decoding import Decode
 
 _OF_VIDEOS = 5
 _COLOURS = 3

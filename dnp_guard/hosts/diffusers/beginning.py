@@ -1,0 +1,149 @@
+"""What is shown of a call before its first step: what a negative of it is, and what its predictions look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.capture import FirstStep, capture_evaluated
+from dnp_guard.hosts.diffusers.asking.proof import Proof
+from dnp_guard.hosts.diffusers.asking.recording import takes_time
+from dnp_guard.hosts.diffusers.checks import check_caches
+from dnp_guard.hosts.diffusers.showing.shows import Shows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.recording import Recording
+    from dnp_guard.policy import Policy
+
+_ATTACH = "Attach the guard instead: pipe.callback_on_step_end = guard."
+_READ_TWICE = "Pass arguments that can be read twice, or use another pipeline of the same model."
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What is shown of one call.
+
+    Attributes:
+        denoisers: names of the parts that denoise.
+        shows: what its predictions look like.
+        proof: what a negative of it is; None in shadow, where nothing is steered.
+        channels: which dimension of what its denoiser answers holds channels.
+    """
+
+    denoisers: frozenset[str]
+    shows: Shows
+    proof: Proof | None
+    channels: int
+
+
+def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, scheduler: str, images: int) -> Begun:
+    """Show what a negative of a call is and what it looks like.
+
+    Args:
+        guard: the guard.
+        policy: that is in force.
+        recording: of the call.
+        first: its first step, with the evaluations of every part that takes the time.
+        scheduler: the name of the scheduler that steps.
+        images: items of the batch.
+
+    Raises:
+        CannotSteer: it cannot be shown.
+    """
+    sample = first.sample
+    own = _of_denoiser(first.evaluations, sample)
+    if sample.shape[0] != images:
+        raise CannotSteer(
+            f"it denoises {sample.shape[0]} latents for {images} images, which cannot be told apart",
+            hint="Generate one image in a call, or use another pipeline of the same model.",
+        )
+    kind = type(own[0].part)
+    same = [name for name, part in recording.parts.items() if type(part) is kind and takes_time(part)]
+    denoisers = frozenset({own[0].name, *same})
+    shows = Shows(recording, dict.fromkeys(denoisers, own), scheduler, images, policy.preview.method, guard.preview_vae)
+    _check_shows(shows, sample)
+    if policy.mode == "shadow":
+        return Begun(denoisers, shows, None, 1)
+    check_caches(own[0].part)
+    proof = _proven(recording, FirstStep(own, first.output, sample), scheduler, _any_words(policy))
+    if policy.guidance.mode == "replace" and not proof.places.negative:
+        raise CannotSteer(
+            "guidance mode 'replace' has no unconditional slot in this call: a negative prompt changes nothing in "
+            "what its denoiser is given",
+            hint="Use guidance mode 'separate', or call the pipeline with guidance and a negative_prompt.",
+        )
+    return Begun(denoisers, shows, proof, shows.channels(first.output))
+
+
+def evaluated_again(recording: Recording) -> tuple[FirstStep, str]:
+    """The first step of a call that is past it, evaluated again by a copy, and the name of the scheduler that steps.
+
+    Raises:
+        CannotSteer: its call cannot be made again.
+    """
+    schedulers = recording.schedulers
+    scheduler = "scheduler" if "scheduler" in schedulers else next(iter(schedulers), "")
+    try:
+        return capture_evaluated(recording, scheduler), scheduler
+    except Exception as error:
+        raise _not_again(error, _ATTACH) from error
+
+
+def _check_shows(shows: Shows, sample: Tensor) -> None:
+    try:
+        shows.check(sample)
+    except DnpGuardError:
+        raise
+    except Exception as error:
+        raise CannotSteer(
+            f"its end cannot be run on a copy, which shows its predictions: {error}", hint=_READ_TWICE
+        ) from error
+
+
+def _proven(recording: Recording, own: FirstStep, scheduler: str, words: str) -> Proof:
+    try:
+        return Proof(recording, own, scheduler, words)
+    except DnpGuardError:
+        raise
+    except Exception as error:
+        raise _not_again(error, _READ_TWICE) from error
+
+
+def _not_again(error: Exception, hint: str) -> CannotSteer:
+    return CannotSteer(
+        f"its call cannot be made again on a copy, which shows where its prompt goes: {error}", hint=hint
+    )
+
+
+def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
+    """The evaluations of the part that was evaluated last before a step.
+
+    Raises:
+        CannotSteer: there are none.
+    """
+    last = next((each for each in reversed(evaluations) if takes_time(each.part)), None)
+    if last is None:
+        raise CannotSteer(
+            f"no part of it that can be evaluated again denoises its latents ({'x'.join(map(str, sample.shape))})",
+            hint="Use a pipeline whose denoiser is a torch module.",
+        )
+    if kept := arguments.keeps(last.output):
+        raise CannotSteer(
+            f"its {last.name} hands a {kept} of the whole batch on to later steps, where no negative is",
+            hint="Use the pipeline of the same model that computes each step anew.",
+        )
+    return [each for each in evaluations if each.name == last.name]
+
+
+def _any_words(policy: Any) -> str:
+    """Words that may be injected; any will do."""
+    negatives = [text for category in policy.categories for text in (category.negative or ())]
+    return next((text for text in negatives if "$" not in text), "a word")
