@@ -25,6 +25,13 @@ Where = Annotated[Path, typer.Argument(metavar="PATH", help="The host's folder."
 Which = Annotated[Integration, typer.Argument(metavar="HOST", help="a1111 (Forge and reForge as well) or comfyui.")]
 
 
+class Enforce(StrEnum):
+    """Which workflows ComfyUI guards."""
+
+    OFF = "off"
+    SERVER = "server"
+
+
 class OnFailure(StrEnum):
     """What becomes of images while the service cannot be reached."""
 
@@ -39,10 +46,14 @@ def install(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; say whether it is installed.")] = False,
     url: Annotated[str | None, typer.Option(help="Address of the service.")] = None,
     token_file: Annotated[Path | None, typer.Option(help="File of the token, which is not copied.")] = None,
+    policy: Annotated[str | None, typer.Option(help="A policy to be stricter by than the service's.")] = None,
     on_failure: Annotated[OnFailure | None, typer.Option(help="While the service cannot be reached.")] = None,
-    unlocked: Annotated[
-        bool, typer.Option("--unlocked", help="Let users change the settings and switch it off.")
-    ] = False,
+    enforce: Annotated[
+        Enforce | None, typer.Option(help="server: ComfyUI guards every workflow; off: those with the nodes in them.")
+    ] = None,
+    locked: Annotated[
+        bool | None, typer.Option("--locked/--unlocked", help="Whether users can change the settings or switch it off.")
+    ] = None,
     start_vlm: Annotated[
         str | None, typer.Option(help="Have the host start the service, from this environment, with this backend.")
     ] = None,
@@ -50,7 +61,12 @@ def install(
     start_audit: Annotated[str | None, typer.Option(help="Where a service that the host starts records.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Install the guard into a host, or bring it up to date. With --check, exits 1 unless it is there and unchanged."""
+    """Install the guard into a host, or bring it up to date; settings that are not named stay as they are.
+
+    With --check, exits 1 unless it is there and unchanged.
+    """
+    if enforce is not None and host is not Integration.COMFYUI:
+        raise typer.BadParameter("only ComfyUI has workflows; A1111 guards every job", param_hint="--enforce")
     installation = Installation(KINDS[host], path)
     if check:
         problems = installation.problems()
@@ -67,13 +83,13 @@ def install(
     given: dict[str, Any] = {
         "url": url,
         "token_file": str(token_file.resolve()) if token_file else None,
+        "policy": policy,
         "on_failure": on_failure.value if on_failure else None,
-        "locked": False if unlocked else None,
+        "enforce": enforce.value if enforce else None,
+        "locked": locked,
         "start": _start(url, start_vlm, start_policy, start_audit) if start_vlm else None,
     }
-    configuration = {key: value for key, value in given.items() if value is not None}
-    first = not (installation.folder / "dnp_guard.json").exists()
-    files = installation.put(configuration if configuration or first else None)
+    files = installation.put({key: value for key, value in given.items() if value is not None})
     if as_json:
         print_json({"ok": True, "folder": str(installation.folder), "files": files, "errors": []})
     else:

@@ -66,19 +66,21 @@ class Installation:
         self.folder = host / kind.within / FOLDER
         self._source = _source(kind.name)
 
-    def put(self, configuration: Mapping[str, Any] | None) -> int:
+    def put(self, configuration: Mapping[str, Any]) -> int:
         """Put the integration there, or bring it up to date.
 
         Args:
-            configuration: to be written; None leaves what there is.
+            configuration: settings to be written; those that it does not name stay as they are.
 
         Returns:
             How many files it consists of.
 
         Raises:
-            CannotInstall: a file is in the way that was not put there, or was changed since; nothing was written.
+            CannotInstall: a file is in the way that was not put there, or was changed since, or the settings cannot be
+                read; nothing was written.
         """
         before = self._manifest()
+        settings = {**self._settings(), **configuration}
         files = {name: self._source / name for name in _names(self._source)}
         if self.folder.exists() and before is None and any(self.folder.iterdir()):
             raise CannotInstall(f"{self.folder} is there already", hint="Remove it if nobody needs it.")
@@ -97,8 +99,7 @@ class Installation:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
-        if configuration is not None:
-            _write(self.folder / CONFIGURATION, configuration)
+        _write(self.folder / CONFIGURATION, settings)
         digests = {name: _digest(source) for name, source in sorted(files.items())}
         _write(self.folder / MANIFEST, {"integration": self.kind.name, "version": __version__, "files": digests})
         return len(files)
@@ -169,6 +170,17 @@ class Installation:
                 f"{self.folder / MANIFEST} names files elsewhere", hint="Remove the integration's folder by hand."
             )
         return files
+
+    def _settings(self) -> dict[str, Any]:
+        """What the configuration file says; nothing where there is none."""
+        file = self.folder / CONFIGURATION
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        except (OSError, ValueError) as error:
+            raise CannotInstall(f"{file} cannot be read: {error}", hint="Mend the file, or remove it.") from error
+        if not isinstance(settings, dict):
+            raise CannotInstall(f"{file} holds no JSON object", hint="Mend the file, or remove it.")
+        return settings
 
     def _misconfigured(self) -> list[Problem]:
         file = self.folder / CONFIGURATION

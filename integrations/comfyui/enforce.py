@@ -1,6 +1,7 @@
 """``enforce: server``: every workflow that is queued is guarded, whatever nodes it has.
 
-The graph is rewritten before the host validates it: a guard behind every model, a final look before every output. The
+The graph is rewritten before the host validates it: a guard behind every model, a final look before every output of a
+picture. What may carry a picture and cannot be looked at is refused, and so is every type that nobody here knows. The
 host swallows what a prompt handler raises and goes on with the plain workflow, so a workflow that cannot be guarded is
 replaced by one that the host refuses, with the reason in it.
 """
@@ -10,93 +11,42 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from .graph import Graph
 from .settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 log = logging.getLogger("dnp_guard")
 
-GUARD, LOOK, REPORT = "DNPGuard", "DNPGuardFinalLook", "DNPGuardReport"
-_OURS = {GUARD, LOOK, REPORT}
+GUARD, LOOK, REPORT, REFUSED = "DNPGuard", "DNPGuardFinalLook", "DNPGuardReport", "DNPGuardRefused"
+AS_QUEUED = "prompt_as_queued"
+"""Key of a picture's metadata that holds the workflow as the client queued it."""
+
+_TO_IMAGE, _TO_MASK = "MaskToImage", "ImageToMask"
+_PREFIX = "dnp-guard-"
+_PUT_BEHIND = {GUARD: "model", LOOK: "images", _TO_IMAGE: "mask", _TO_MASK: "image"}
+"""The classes of nodes that are put into a workflow, and the input that each stands behind."""
+
+_NO_PICTURE = {
+    *("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "AUDIO", "DNP_GUARD"),
+    *("MODEL", "CLIP", "VAE", "CLIP_VISION", "CONTROL_NET", "STYLE_MODEL", "UPSCALE_MODEL", "LORA_MODEL"),
+    *("SAMPLER", "SIGMAS"),
+}
+"""The types that carry words, numbers, sound or weights."""
+
+_WRITES_WORDS = {"PreviewAny"}
+"""Output nodes that write whatever they are given as text."""
 
 
 class CannotGuard(Exception):
     """A workflow into which no guard can be put."""
 
 
-class Graph:
-    """A workflow in the form of the API: nodes by id, each with its class and inputs; a link is ``[id, slot]``.
-
-    Args:
-        nodes: the workflow.
-        classes: of every node the host knows, by name.
-    """
-
-    def __init__(self, nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> None:
-        self.nodes = {str(name): {**node, "inputs": dict(node.get("inputs", {}))} for name, node in nodes.items()}
-        self._classes = classes
-
-    def links(self, name: str) -> Iterator[tuple[str, tuple[str, int]]]:
-        """The inputs of a node that are links, and where each leads."""
-        for key, value in self.nodes[name]["inputs"].items():
-            if isinstance(value, list) and len(value) == 2 and str(value[0]) in self.nodes:  # noqa: PLR2004 (a pair)
-                yield key, (str(value[0]), int(value[1]))
-
-    def kind(self, source: tuple[str, int]) -> str:
-        """The type of an output."""
-        types = tuple(getattr(self._class(source[0]), "RETURN_TYPES", ()))
-        return str(types[source[1]]) if source[1] < len(types) else "*"
-
-    def carries(self, source: tuple[str, int], name: str, key: str) -> str:
-        """The type of what a link carries: of the input it leads to, where the output may be of any type."""
-        kind = self.kind(source)
-        inputs = getattr(self._class(name), "INPUT_TYPES", dict)() if kind == "*" else {}
-        taken = next((part[key] for part in inputs.values() if key in part), None)
-        return str(taken[0]) if taken else kind
-
-    def outputs(self, name: str) -> bool:
-        """Whether a node delivers something: saves, shows or sends it, or makes a video to be saved."""
-        kind = self._class(name)
-        return bool(getattr(kind, "OUTPUT_NODE", False)) or "VIDEO" in getattr(kind, "RETURN_TYPES", ())
-
-    def _class(self, name: str) -> Any:
-        return self._classes.get(self.nodes[name].get("class_type"))
-
-    def sources(self, kind: str) -> list[tuple[str, int]]:
-        """Every output of a type that something is linked to, in order."""
-        found = [source for name in self.nodes for _, source in self.links(name) if self.kind(source) == kind]
-        return list(dict.fromkeys(found))
-
-    def upstream(self, starts: list[str]) -> Iterator[str]:
-        """Nodes that others depend on, the nearest first, those themselves included."""
-        seen, level = set(starts), list(starts)
-        while level:
-            yield from level
-            nearer = dict.fromkeys(source for name in level for _, (source, _slot) in self.links(name))
-            level = [name for name in nearer if name not in seen]
-            seen.update(level)
-
-    def users_of(self, source: tuple[str, int]) -> list[str]:
-        """The nodes that sample with a model: linked to it, or to what was made of it."""
-        users, models = [], [source]
-        for model in models:
-            for name in self.nodes:
-                if model not in [each for _, each in self.links(name)]:
-                    continue
-                types = getattr(self._class(name), "RETURN_TYPES", ())
-                made = [(name, slot) for slot, kind in enumerate(types) if kind == "MODEL"]
-                models += [each for each in made if each not in models]
-                users += [] if made else [name]
-        return users
-
-    def insert(self, name: str, class_type: str, inputs: dict[str, Any]) -> None:
-        """Add a node."""
-        self.nodes[name] = {"class_type": class_type, "inputs": inputs}
-
-
 def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
-    """A workflow with a guard behind every model and a final look before every output of images.
+    """A workflow with a guard behind every model and a final look before every output of a picture.
+
+    A workflow that was guarded before, as the metadata of a picture has it, is guarded anew.
 
     Args:
         nodes: the workflow in the form of the API.
@@ -105,36 +55,89 @@ def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, A
     Raises:
         CannotGuard: there is nothing to encode a negative with, or an output that cannot be looked at.
     """
-    graph = Graph(nodes, classes)
-    _refuse_unseen(graph)
+    graph = Graph(unguarded(nodes), classes)
     plain = list(graph.nodes)
-    guards = {source: _guard(graph, source, number) for number, source in enumerate(graph.sources("MODEL"))}
+    models = [source for source in graph.sources("MODEL") if not _has_a_guard(graph, source)]
+    guards = {source: _guard(graph, source, number) for number, source in enumerate(models)}
     for name in plain:
         for key, source in list(graph.links(name)):
             if source in guards:
                 graph.nodes[name]["inputs"][key] = [guards[source], 0]
-    looks: dict[tuple[str, int], str] = {}  # one for all that deliver the same: a run has one final look
+    looks: dict[tuple[str, int], list[Any]] = {}  # one for all that deliver the same: a run has one final look
     for name in plain:
-        if not graph.outputs(name) or graph.nodes[name]["class_type"] in _OURS:
+        if not graph.outputs(name) or graph.class_type(name) in {*_PUT_BEHIND, REPORT, *_WRITES_WORDS}:
             continue
         for key, source in list(graph.links(name)):
-            if graph.carries(source, name, key) == "IMAGE":
+            kind = graph.carries(source, name, key)
+            if kind in {"IMAGE", "MASK"}:
                 if source not in looks:
-                    drawn = graph.nodes[source[0]]["class_type"] != REPORT  # and not its strip of looks
-                    ids = [each for each in graph.upstream([source[0]]) if drawn and each in guards.values()]
-                    looks[source] = f"dnp-guard-look-{len(looks)}"
-                    graph.insert(looks[source], LOOK, {"images": list(source), "guards": ",".join(ids)})
-                graph.nodes[name]["inputs"][key] = [looks[source], 0]
+                    looks[source] = _look(graph, source, kind, len(looks))
+                graph.nodes[name]["inputs"][key] = looks[source]
+            elif kind not in _NO_PICTURE and not (kind == "VIDEO" and _is_looked_at(graph, source[0])):
+                raise CannotGuard(f"{graph.class_type(name)} delivers {_called(kind)}, which cannot be looked at")
     return graph.nodes
 
 
-def _refuse_unseen(graph: Graph) -> None:
-    for name in graph.nodes:
-        if name.startswith("dnp-guard-"):
-            raise CannotGuard(f"node id {name} is taken")
-        delivered = [graph.carries(source, name, key) for key, source in graph.links(name) if graph.outputs(name)]
-        if "LATENT" in delivered:
-            raise CannotGuard(f"{graph.nodes[name]['class_type']} delivers latents, which cannot be looked at")
+def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """A workflow without the nodes that guarding put into it.
+
+    Raises:
+        CannotGuard: a node of another class has an id of theirs.
+    """
+    ours = {name: node for name, node in nodes.items() if str(name).startswith(_PREFIX)}
+    for name, node in ours.items():
+        if node.get("class_type") not in _PUT_BEHIND:
+            raise CannotGuard(f"its node {name} has an id that is kept for the guard; give it another")
+
+    def behind(value: Any) -> Any:
+        for _ in ours:
+            if not (isinstance(value, list) and value and value[0] in ours):
+                break
+            node = ours[value[0]]
+            value = node.get("inputs", {}).get(_PUT_BEHIND[node["class_type"]])
+        return value
+
+    kept = {name: node for name, node in nodes.items() if name not in ours}
+    return {
+        name: {**node, "inputs": {key: behind(value) for key, value in node.get("inputs", {}).items()}}
+        for name, node in kept.items()
+    }
+
+
+def _has_a_guard(graph: Graph, source: tuple[str, int]) -> bool:
+    """Whether the workflow guards a model itself: before this output, or in every node that takes it."""
+    before = graph.upstream([source[0]], "MODEL")
+    users = [name for name in graph.nodes if source in [other for _, other in graph.links(name)]]
+    return GUARD in map(graph.class_type, before) or all(graph.class_type(name) == GUARD for name in users)
+
+
+def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list[Any]:
+    """Put a final look behind an output; the output to take in its place."""
+    drawn = graph.class_type(source[0]) != REPORT  # and not its strip of looks
+    ids = [name for name in graph.upstream([source[0]]) if drawn and graph.class_type(name) == GUARD]
+    if kind == "IMAGE" and graph.class_type(source[0]) == LOOK and source[1] == 0:
+        graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own look is at every run
+        return list(source)
+    look, taken = f"{_PREFIX}look-{number}", list(source)
+    if kind == "MASK":
+        if not (graph.knows(_TO_IMAGE) and graph.knows(_TO_MASK)):
+            raise CannotGuard("it delivers a mask, which cannot be looked at without ComfyUI's own nodes for masks")
+        graph.insert(f"{_PREFIX}image-{number}", _TO_IMAGE, {"mask": taken})
+        taken = [f"{_PREFIX}image-{number}", 0]
+    graph.insert(look, LOOK, {"images": taken, "guards": ",".join(ids)})
+    if kind == "MASK":
+        graph.insert(f"{_PREFIX}mask-{number}", _TO_MASK, {"image": [look, 0], "channel": "red"})
+        return [f"{_PREFIX}mask-{number}", 0]
+    return [look, 0]
+
+
+def _is_looked_at(graph: Graph, name: str) -> bool:
+    """Whether a video is made of pictures, which are looked at, or of another video."""
+    return any(graph.carries(source, name, key) in {"IMAGE", "VIDEO"} for key, source in graph.links(name))
+
+
+def _called(kind: str) -> str:
+    return {"LATENT": "latents", "VIDEO": "a video from elsewhere"}.get(kind, f"something of the type {kind}")
 
 
 def _guard(graph: Graph, source: tuple[str, int], number: int) -> str:
@@ -165,15 +168,18 @@ def handled(document: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, A
         document: the body of the request.
         classes: of every node the host knows, by name.
     """
+    if "prompt" not in document:
+        return document
     try:
-        if "prompt" not in document:
-            return document
-        return {**document, "prompt": guarded(document["prompt"], classes)}
+        extra = document.get("extra_data") or {}
+        told = {**(extra.get("extra_pnginfo") or {}), AS_QUEUED: document["prompt"]}
+        rewritten = {"prompt": guarded(document["prompt"], classes), "extra_data": {**extra, "extra_pnginfo": told}}
     except Exception as error:
-        reason = str(error) if isinstance(error, CannotGuard) else "it could not be read"
+        reason = str(error) if isinstance(error, CannotGuard) else "it cannot be read"
         log.exception("DNP Guard refuses a workflow: %s", reason)
-        refused = {"dnp-guard-refused": {"class_type": f"(refused by DNP Guard: {reason})", "inputs": {}}}
-        return {**document, "prompt": refused}
+        refused = {"class_type": REFUSED, "inputs": {"reason": f"DNP Guard refuses this workflow: {reason}."}}
+        rewritten = {"prompt": {f"{_PREFIX}refused": refused}}
+    return {**document, **rewritten}
 
 
 def register() -> bool:

@@ -157,6 +157,30 @@ class GuardReport:
         return {"ui": {"text": [text]}, "result": (text, host.tensor(sheet(runs))[None])}
 
 
+class Refused:
+    """Stands in for a workflow that cannot be guarded: the host's own validation refuses it, with the reason."""
+
+    CATEGORY = "DNP Guard"
+    DEPRECATED = True  # nobody is to put it into a workflow
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "refuse"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
+        """The reason."""
+        return {"required": {"reason": ("STRING", {"default": ""})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, reason: str) -> str:  # noqa: N802 (ComfyUI's name)
+        """Refuse, in the words that the client is told."""
+        return reason
+
+    def refuse(self, reason: str) -> tuple[()]:
+        """Refuse, where the host does not validate."""
+        raise RuntimeError(reason)
+
+
 def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
     """The final look at images that no guarded run drew: one look, and nothing that could be steered."""
     batch = batch_for(settings, policy, [""] * len(shown), {"host": host_of("FinalLook"), "run": {}})
@@ -176,9 +200,15 @@ def host_of(target: str) -> dict[str, str]:
     return {"name": "comfyui", "version": host.version(), "target": target}
 
 
-NODE_CLASS_MAPPINGS = {"DNPGuard": DNPGuard, "DNPGuardFinalLook": FinalLook, "DNPGuardReport": GuardReport}
+NODE_CLASS_MAPPINGS = {
+    "DNPGuard": DNPGuard,
+    "DNPGuardFinalLook": FinalLook,
+    "DNPGuardReport": GuardReport,
+    "DNPGuardRefused": Refused,
+}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "DNPGuard": "DNP Guard",
     "DNPGuardFinalLook": "Final Look",
     "DNPGuardReport": "Guard Report",
+    "DNPGuardRefused": "(refused by DNP Guard)",
 }

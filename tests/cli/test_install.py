@@ -112,6 +112,42 @@ def test_the_configuration_is_written_and_an_update_keeps_it(host):
     ]
 
 
+@pytest.fixture
+def comfyui(tmp_path):
+    (tmp_path / "ComfyUI" / "custom_nodes").mkdir(parents=True)
+    return tmp_path / "ComfyUI"
+
+
+def settings_of(comfyui):
+    return json.loads((comfyui / "custom_nodes" / "dnp-guard" / "dnp_guard.json").read_text(encoding="utf-8"))
+
+
+def test_settings_that_an_update_does_not_name_stay(comfyui):
+    run(["install", "comfyui", str(comfyui), "--enforce", "server", "--policy", "strict"])
+    run(["install", "comfyui", str(comfyui), "--on-failure", "closed"])
+    assert settings_of(comfyui) == {"enforce": "server", "policy": "strict", "on_failure": "closed"}
+
+
+def test_what_was_unlocked_can_be_locked_again(comfyui):
+    run(["install", "comfyui", str(comfyui), "--unlocked"])
+    run(["install", "comfyui", str(comfyui), "--locked"])
+    assert settings_of(comfyui) == {"locked": True}
+
+
+def test_settings_that_cannot_be_read_are_not_overwritten(comfyui, capsys):
+    run(["install", "comfyui", str(comfyui)])
+    file = comfyui / "custom_nodes" / "dnp-guard" / "dnp_guard.json"
+    file.write_text("{enforce", encoding="utf-8")
+    assert run(["install", "comfyui", str(comfyui), "--on-failure", "closed"]) == 2
+    assert "dnp_guard.json cannot be read" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == "{enforce"
+
+
+def test_enforcing_is_refused_for_a_host_without_workflows(host, capsys):
+    assert run(["install", "a1111", str(host), "--enforce", "server"]) == 2
+    assert "only ComfyUI has workflows" in capsys.readouterr().err
+
+
 def test_a_token_that_is_not_there_does_not_check(host, tmp_path, capsys):
     run(["install", "a1111", str(host), "--token-file", str(tmp_path / "token")])
     assert run(["install", "a1111", str(host), "--check"]) == 1

@@ -395,6 +395,19 @@ def nodes_of(pipe, saved):
         "MaskComposite": _node(
             {"destination": "MASK", "source": "MASK", "x": "INT", "y": "INT", "operation": "COMBO"}, ("MASK",), added
         ),
+        "MaskToImage": _node(
+            {"mask": "MASK"}, ("IMAGE",), lambda mask: (mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3),)
+        ),
+        "ImageToMask": _node(
+            {"image": "IMAGE", "channel": "COMBO"}, ("MASK",), lambda image, channel: (image[..., 0],)
+        ),
+        "MaskPreview": _node({"mask": "MASK"}, (), lambda mask: saved.append(mask) or {"result": ()}, output=True),
+        "PreviewAny": _node({"source": "*"}, (), lambda source: {"result": (str(source),)}, output=True),
+        "LoadVideo": _node({"file": "STRING"}, ("VIDEO",), lambda file: (file,)),
+        "CreateVideo": _node({"images": "IMAGE", "fps": "FLOAT"}, ("VIDEO",), lambda images, fps: (images,)),
+        "SaveVideo": _node({"video": "VIDEO"}, (), lambda video: saved.append(video) or {"result": ()}, output=True),
+        "SaveVoxels": _node({"voxels": "VOXEL"}, (), lambda voxels: {"result": ()}, output=True),
+        "Voxels": _node({"image": "IMAGE"}, ("VOXEL",), lambda image: (image,)),
         "LoadImage": _node({"image": "STRING"}, ("IMAGE",), lambda image: (torch.full((1, 32, 32, 3), 0.25),)),
         "SaveImage": _node({"images": "IMAGE", "filename_prefix": "STRING"}, (), save, output=True),
         "SaveLatent": _node({"samples": "LATENT"}, (), lambda samples: {"result": ()}, output=True),
@@ -417,6 +430,7 @@ class PromptServer:
         self.routes = Routes()
         self.classes = classes
         self.executed = []
+        self.metadata = {}
         self._handlers = []
         self._cache = {}
 
@@ -425,7 +439,7 @@ class PromptServer:
 
     def post(self, workflow):
         """What ``POST /prompt`` does: the status, and each node's outputs or the reason for refusing."""
-        document = {"prompt": workflow, "client_id": "test"}
+        document = {"prompt": workflow, "client_id": "test", "extra_data": {"client_id": "test"}}
         for handler in self._handlers:
             try:
                 document = handler(document)
@@ -445,6 +459,10 @@ class PromptServer:
             missing = set(kind.INPUT_TYPES()["required"]) - set(node["inputs"])
             if missing:
                 return 400, f"{name}: required inputs are missing: {sorted(missing)}"
+            valid = kind.VALIDATE_INPUTS(**node["inputs"]) if hasattr(kind, "VALIDATE_INPUTS") else True
+            if valid is not True:
+                return 400, f"Custom validation failed for node: {name} - {valid}"
+        self.metadata = document["extra_data"].get("extra_pnginfo", {})
         self.last_prompt_id = f"prompt-{id(document)}-{len(self.executed)}"
         self.executed = []
         done = {}

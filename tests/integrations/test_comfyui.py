@@ -535,6 +535,77 @@ class TestEnforcing:
         assert (status, enforcing.saved) == (400, [])
         assert "SaveLatent delivers latents, which cannot be looked at" in reason
 
+    def test_a_picture_that_is_delivered_as_a_mask_is_looked_at(self, enforcing, monkeypatch):
+        inside(monkeypatch, [{"star": 0.9}])
+        nodes = workflow(batch=1)
+        nodes["14"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
+        nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["14", 0]}}
+        assert grey(drawn(enforcing, nodes)[0][0])
+
+    def test_a_mask_is_refused_where_the_host_cannot_show_it_as_a_picture(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        del enforcing.server.classes["MaskToImage"]
+        nodes = workflow(batch=1)
+        nodes["14"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
+        nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["14", 0]}}
+        status, reason = enforcing.server.post(nodes)
+        assert (status, "delivers a mask" in reason) == (400, True)
+
+    def test_a_video_of_what_was_drawn_is_looked_at(self, enforcing, monkeypatch):
+        inside(monkeypatch, [{"star": 0.9}])
+        nodes = workflow(batch=1)
+        nodes["14"] = {"class_type": "CreateVideo", "inputs": {"images": ["6", 0], "fps": 8.0}}
+        nodes["7"] = {"class_type": "SaveVideo", "inputs": {"video": ["14", 0]}}
+        assert grey(drawn(enforcing, nodes)[0][0])
+
+    @pytest.mark.parametrize(
+        ("maker", "sink", "called"),
+        [
+            (
+                {"class_type": "LoadVideo", "inputs": {"file": "x"}},
+                {"class_type": "SaveVideo", "inputs": {"video": ["14", 0]}},
+                "SaveVideo delivers a video from elsewhere",
+            ),
+            (
+                {"class_type": "Voxels", "inputs": {"image": ["6", 0]}},
+                {"class_type": "SaveVoxels", "inputs": {"voxels": ["14", 0]}},
+                "SaveVoxels delivers something of the type VOXEL",
+            ),
+        ],
+    )
+    def test_a_type_that_cannot_be_looked_at_is_refused(self, enforcing, monkeypatch, maker, sink, called):
+        inside(monkeypatch)
+        status, reason = enforcing.server.post({**workflow(), "14": maker, "15": sink})
+        assert (status, called in reason) == (400, True)
+
+    def test_a_node_that_writes_words_takes_anything(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        nodes = {**workflow(), "14": {"class_type": "PreviewAny", "inputs": {"source": ["5", 0]}}}
+        assert enforcing.server.post(nodes)[0] == 200
+
+    def test_a_workflow_with_its_own_guard_gets_no_second_one(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        drawn(enforcing, with_nodes(workflow()))
+        ran = Counter(enforcing.server.executed)
+        assert (ran["DNPGuard"], ran["DNPGuardFinalLook"]) == (1, 1)
+
+    def test_a_workflow_that_was_guarded_before_is_guarded_anew(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        enforce = sys.modules["comfyui_dnp_guard.enforce"]
+        once = enforce.guarded(workflow(), enforcing.server.classes)
+        assert enforce.guarded(once, enforcing.server.classes) == once
+
+    def test_a_pictures_metadata_holds_the_workflow_as_it_was_queued(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        drawn(enforcing, workflow())
+        assert enforcing.server.metadata["prompt_as_queued"] == workflow()
+
+    def test_a_node_with_an_id_of_the_guards_is_refused(self, enforcing, monkeypatch):
+        inside(monkeypatch)
+        nodes = {**workflow(), "dnp-guard-0": {"class_type": "LoadImage", "inputs": {"image": "x"}}}
+        status, reason = enforcing.server.post(nodes)
+        assert (status, "its node dnp-guard-0 has an id" in reason) == (400, True)
+
     def test_a_workflow_without_a_text_encoder_is_refused(self, enforcing, monkeypatch):
         inside(monkeypatch)
         nodes = workflow()
@@ -550,7 +621,7 @@ class TestEnforcing:
         nodes = {**workflow(), **broken} if isinstance(broken, dict) else broken
         status, reason = enforcing.server.post(nodes)
         assert (status, enforcing.saved) == (400, [])
-        assert "refused by DNP Guard" in reason
+        assert "DNP Guard refuses this workflow: it cannot be read." in reason
 
     def test_a_rewriting_that_raises_refuses_though_the_host_swallows_it(self, enforcing, monkeypatch):
         enforce = sys.modules["comfyui_dnp_guard.enforce"]
