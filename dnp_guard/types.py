@@ -32,6 +32,7 @@ class Action(_Ranked):
     MONITOR = "monitor"
     STEER = "steer"
     BLUR = "blur"
+    RETRY = "retry"
     BLOCK = "block"
 
 
@@ -115,6 +116,7 @@ class Decision:
         why: one sentence for a person.
         would_action: what the action would be if nothing were in shadow; None where nothing is.
         would_negative: likewise.
+        otherwise: what is done where ``action`` is a retry and the image is not made again.
     """
 
     action: Action | None
@@ -125,6 +127,7 @@ class Decision:
     why: str
     would_action: Action | None = None
     would_negative: Negative | None = None
+    otherwise: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)

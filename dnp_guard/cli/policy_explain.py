@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json
-from dnp_guard.cli.policy_words import does, guidance, pace
+from dnp_guard.cli.policy_words import does, end, guidance, pace
 from dnp_guard.errors import did_you_mean
 from dnp_guard.generation import fields
 from dnp_guard.generation.pacing import due_by_category
@@ -113,9 +113,13 @@ def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
             if only in {None, exception.category}
         ],
         "failure": IN_SHADOW if policy.mode == "shadow" else ON_FAILURE[policy.on_failure],
-        "final": policy.queries.final,
+        "final": bool(policy.queries.final),
+        "views": list(policy.queries.views),
+        "retries": policy.retries.model_dump(mode="json", exclude_none=True) if policy.retries else None,
+        "withheld": policy.withheld.model_dump(mode="json", exclude_none=True) if policy.withheld else None,
         "steps": steps,
         "pace": pace(policy.queries),
+        "end": end(policy),
         "guidance": "; ".join(guidance(policy.guidance)),
         "questions_per_image": {
             "look": questions_per_look(policy),
@@ -130,7 +134,9 @@ def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
 def questions_in(policy: Policy, total: int) -> int:
     """How many questions one image takes in a run of so many steps, before any finding."""
     due = due_by_category(policy, total)
-    asked = sum(len(category.terms) * (len(due[category.id]) + policy.queries.final) for category in policy.categories)
+    asked = sum(
+        len(category.terms) * (len(due[category.id]) + policy.queries.final_pictures) for category in policy.categories
+    )
     return asked * (2 if policy.question.paired else 1)
 
 
@@ -178,6 +184,10 @@ def _print(document: dict[str, Any]) -> None:
         looks = [*map(str, due), *(["the finished image"] if document["final"] else [])]
         facts.add_row(f"{total} steps", Text(f"looks at {', '.join(looks)}: {per_image[total]} questions an image"))
     for sentence in document["pace"]:
+        facts.add_row("", Text(sentence))
+    if document["views"]:
+        facts.add_row("", Text(f"the finished image also as {', '.join(document['views'])}; the highest answer weighs"))
+    for sentence in document["end"]:
         facts.add_row("", Text(sentence))
     facts.add_row("steers", Text(document["guidance"]))
     for exception in document["exceptions"]:

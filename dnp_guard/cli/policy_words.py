@@ -20,6 +20,7 @@ _DOES = {
     Action.MONITOR: "recorded",
     Action.STEER: "steered away from",
     Action.BLUR: "blurred",
+    Action.RETRY: "made again",
     Action.BLOCK: "withheld",
 }
 
@@ -57,6 +58,23 @@ def guidance(of: Guidance) -> list[str]:
         said.append(f"evaluated at every {of.reuse}{_ordinal(of.reuse)} step, and used again in between")
     if of.batched:
         said.append("evaluated in the host's own batch, so that its other images are no longer the same to the bit")
+    return said
+
+
+def end(policy: Policy) -> list[str]:
+    """What happens to an image whose final look fails, and what stands for one that is withheld."""
+    said = []
+    if (retries := policy.retries) is not None:
+        times = "once" if retries.most == 1 else f"up to {retries.most} times"
+        within = f", while the request takes less than {retries.within_ms} ms" if retries.within_ms else ""
+        otherwise = _DOES[Action(retries.otherwise)]
+        said.append(
+            f"an image is made again {times} at {retries.scale:g} times the strength{within}; otherwise {otherwise}"
+        )
+    if policy.withheld is not None:
+        under = "the image blurred beyond recognition" if policy.withheld.style == "blur" else "nothing"
+        words = policy.withheld.words("") or "the guard's own words"
+        said.append(f"in place of a withheld image: {words!r} over {under}")
     return said
 
 

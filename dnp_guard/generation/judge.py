@@ -181,13 +181,15 @@ def judge_final(
         category: _at_the_end(policy.category(category), action)
         for category, action in _actions(policy, _out_of_shadow(policy, _terms(kept))).items()
     }
+    action = _strictest(enforced.values())
     decision = Decision(
-        action=_strictest(enforced.values()),
+        action=action,
         negative=None,
         findings=kept,
         waived=tuple(waived),
         probabilities=probabilities,
         why=_why(policy, enforced, {}),
+        otherwise=_otherwise(policy, kept) if action is Action.RETRY else None,
     )
     return decision if enforced == actions else replace(decision, would_action=_strictest(actions.values()))
 
@@ -210,9 +212,18 @@ def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tu
 def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
     """The decision with the strictest action that plugins call for, where it is stricter."""
     strictest = _strictest([*called_for, *([decision.action] if decision.action is not None else [])])
+    if decision.action is Action.RETRY and strictest is Action.RETRY:
+        return replace(decision, otherwise=_strictest([*called_for, decision.otherwise or Action.BLOCK]))
     if strictest is decision.action:
         return decision
-    return replace(decision, action=strictest, why=f"{decision.why}; a plugin calls for {strictest}")
+    return replace(decision, otherwise=None, action=strictest, why=f"{decision.why}; a plugin calls for {strictest}")
+
+
+def not_again(decision: Decision) -> Decision:
+    """The decision for an image that is not made again."""
+    if decision.action is not Action.RETRY:
+        return decision
+    return replace(decision, action=decision.otherwise or Action.BLOCK, otherwise=None)
 
 
 def settle(last: Decision | None, history: History, *, final: bool, steered: bool) -> Outcome:
@@ -224,7 +235,7 @@ def settle(last: Decision | None, history: History, *, final: bool, steered: boo
         final: whether ``last`` is of the final look.
         steered: whether a negative was injected.
     """
-    action = last.action if last is not None else None
+    action = not_again(last).action if last is not None else None
     if action is Action.BLOCK:
         return Outcome.BLOCKED
     if action is Action.BLUR:
@@ -276,6 +287,16 @@ def _actions(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, A
 def _at_the_end(category: Category, action: Action) -> Action:
     still_present = Action(category.still_present or Action.BLOCK)
     return Action.strictest(still_present, action) if action in {Action.BLUR, Action.BLOCK} else still_present
+
+
+def _otherwise(policy: Policy, kept: Sequence[Finding]) -> Action:
+    """What is done instead of a retry: never less than what a category calls for that is found while denoising."""
+    otherwise = Action(policy.retries.otherwise) if policy.retries is not None else Action.BLOCK
+    called_for = _actions(policy, _out_of_shadow(policy, _terms(kept)))
+    ends = [Action(policy.category(category).still_present or Action.BLOCK) for category in called_for]
+    also = [end for end in ends if end is not Action.RETRY]
+    own = [action for action in called_for.values() if action is Action.BLUR]
+    return Action.strictest(otherwise, *also, *own)
 
 
 def _strictest(actions: Iterable[Action]) -> Action | None:

@@ -39,10 +39,11 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
     )
 
 
-def would(image: ImageState, outcome: Outcome) -> Outcome | None:
+def would(policy: Policy, image: ImageState, outcome: Outcome) -> Outcome | None:
     """What the outcome of an image would have been if nothing were in shadow; None where it is the same.
 
     Args:
+        policy: the policy in force.
         image: the image.
         outcome: its outcome.
     """
@@ -54,6 +55,8 @@ def would(image: ImageState, outcome: Outcome) -> Outcome | None:
         decision.negative if decision.would_action is None else decision.would_negative for decision in decisions
     ]
     last = actions[-1] if image.final is not None or image.last is not None else None
+    if last is Action.RETRY:
+        last = policy.retries.otherwise if policy.retries is not None else Action.BLOCK
     if last in _AT_THE_END:
         rehearsed = _AT_THE_END[last]
     elif any(negatives):
@@ -72,7 +75,7 @@ def report(policy: Policy, state: State) -> Report | None:
         return None
     images = []
     for decision, image in zip(state.outcomes, state.images, strict=True):
-        rehearsed = would(image, decision)
+        rehearsed = would(policy, image, decision)
         why = fields.why(policy, decision, image.queries, image.negatives, rehearsed)
         images.append(ImageReport(decision, image.queries, image.negatives, why, rehearsed))
     return Report(state.id, policy.name, policy.digest, tuple(images), state.degraded)

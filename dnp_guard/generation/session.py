@@ -242,7 +242,7 @@ class Session:
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
         for index, (image, settled_to) in enumerate(zip(self.state.images, outcomes, strict=True)):
-            self._events.append(events.Finished(index, settled_to, would(image, settled_to)))
+            self._events.append(events.Finished(index, settled_to, would(self.policy, image, settled_to)))
         return outcomes
 
     def abandon(self, reason: str) -> None:

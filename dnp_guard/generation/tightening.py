@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import Decision, Step
 
-_ACTIONS = tuple(Action)
+_ACTIONS = tuple(action for action in Action if action is not Action.RETRY)
+"""What a plugin may call for; whether an image is made again, the policy alone says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,3 +234,38 @@ def test_a_look_that_does_not_ask_about_a_category_neither_sees_nor_misses_it():
     decision, history = judge(held, history, findings, probabilities)
     assert decision.negative.words == ("star",)
     assert look(held, history)[0].negative is None
+
+
+def retried(otherwise="block", **more):
+    categories = [star(still_present="retry", **more), bolt(still_present="blur")]
+    return policy(categories=categories, retries={"otherwise": otherwise})
+
+
+def test_an_image_that_shows_what_is_retried_is_made_again_or_blocked():
+    decision = final(retried(), a_star=0.9)
+    assert (decision.action, decision.otherwise) == (Action.RETRY, Action.BLOCK)
+
+
+def test_an_image_is_not_made_again_where_another_category_blocks():
+    of = policy(categories=[star(still_present="retry"), bolt(still_present="block")])
+    assert final(of, a_star=0.9, a_bolt=0.9).action is Action.BLOCK
+
+
+@pytest.mark.parametrize(("seen", "otherwise"), [({}, Action.MONITOR), ({"a_bolt": 0.9}, Action.BLUR)])
+def test_what_is_done_instead_of_a_retry_is_as_strict_as_the_other_categories(seen, otherwise):
+    of = retried(otherwise="monitor")
+    assert final(of, a_star=0.9, **seen).otherwise is otherwise
+
+
+def test_what_is_blurred_when_seen_meanwhile_is_never_less_after_a_retry():
+    of = retried(otherwise="monitor", action="blur")
+    assert final(of, a_star=0.9).otherwise is Action.BLUR
+
+
+def test_a_plugin_makes_what_is_done_instead_of_a_retry_stricter():
+    of = retried(otherwise="monitor")
+    assert with_actions(final(of, a_star=0.9), [Action.BLUR]).otherwise is Action.BLUR
+
+
+def test_an_image_that_is_not_made_again_meets_what_is_done_instead():
+    assert settle(final(retried(), a_star=0.9), History(), final=True, steered=True) is Outcome.BLOCKED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.compare.change import Change, Direction
+from dnp_guard.policy.compare.ending import at_the_end
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls, in_words
@@ -25,6 +26,7 @@ _DONE = {
     Action.MONITOR: "recorded",
     Action.STEER: "steered",
     Action.BLUR: "blurred",
+    Action.RETRY: "made again",
     Action.BLOCK: "blocked",
 }
 _FOLLOWS = {
@@ -40,6 +42,7 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
     return (
         *_whole(before, after),
         *_queries(before, after),
+        *at_the_end(before, after),
         *_guidance(before, after),
         *_rules(before, after),
         *_rollout(before, after),
@@ -104,9 +107,6 @@ def _looks(subject: str, was: Queries | CategoryQueries, now: Queries | Category
 def _queries(before: Policy, after: Policy) -> Iterator[Change]:
     was, now = before.queries, after.queries
     yield from _looks("", was, now)
-    if was.final != now.final:
-        then = "the finished image is looked at" if now.final else "the finished image is not looked at any more"
-        yield Change("", "queries.final", then, _turn(was.final, now.final))
     if was.skip_similar != now.skip_similar:
         similar = [2.0 if each is None else each for each in (was.skip_similar, now.skip_similar)]
         then = "fewer looks are skipped" if similar[1] > similar[0] else "more looks are skipped"

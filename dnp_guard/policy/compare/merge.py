@@ -63,7 +63,7 @@ def _both(a: Policy, b: Policy) -> Policy:
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
         "audit": _audit(a.audit, b.audit) | {"required": a.audit.required or b.audit.required},
     }
-    return _validated(data | _vlm(a, b))
+    return _validated(data | _retries(a, b) | _vlm(a, b))
 
 
 def _beside(enforced: Policy, shadow: Policy) -> Policy:
@@ -128,7 +128,7 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     merged: dict[str, Any] = {
         "steps": list(steps),
         "of": a.of if same else None,
-        "final": a.final or b.final,
+        "final": _final(a, b),
         "skip_similar": _none_is_most(a.skip_similar, b.skip_similar),
         "deadline_ms": _none_is_most(a.deadline_ms, b.deadline_ms),
         "wait": a.wait if b.wait is False else b.wait,
@@ -141,6 +141,39 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     if a.skip_probe and b.skip_probe:
         merged["skip_probe"] = {"max_miss": min(a.skip_probe.max_miss, b.skip_probe.max_miss)}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def _final(a: Queries, b: Queries) -> bool | dict[str, Any]:
+    """The final look that both make together."""
+    views = list(dict.fromkeys((*a.views, *b.views)))
+    return {"views": views} if views else bool(a.final or b.final)
+
+
+def _retries(a: Policy, b: Policy) -> dict[str, Any]:
+    """The second chance of both: as hard as either, within the time of either; nothing where neither gives one."""
+    if a.retries is None or b.retries is None:
+        either = a.retries or b.retries
+        if either is None:
+            return {}
+        only = either.model_dump(mode="json", exclude_none=True)
+        return {"retries": only | {"otherwise": _otherwise(a, b, Action(either.otherwise))}}
+    both = (a.retries, b.retries)
+    times = [each.within_ms for each in both if each.within_ms is not None]
+    return {
+        "retries": {
+            "most": min(each.most for each in both),
+            "otherwise": _otherwise(a, b, Action.strictest(*(Action(each.otherwise) for each in both))),
+            "scale": max(each.scale for each in both),
+        }
+        | ({"within_ms": min(times)} if times else {})
+    }
+
+
+def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
+    """What retries end in, at least a blur where either policy blurs what the other makes again."""
+    ends = [{category.id: category.still_present for category in each.categories} for each in (a, b)]
+    pairs = [{ends[0][name], ends[1][name]} for name in ends[0].keys() & ends[1].keys()]
+    return Action.strictest(otherwise, Action.BLUR) if {Action.BLUR, Action.RETRY} in pairs else otherwise
 
 
 def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:

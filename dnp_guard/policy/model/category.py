@@ -17,7 +17,7 @@ from dnp_guard.policy.model.thresholds import StepRange, Threshold
 from dnp_guard.types import Action
 
 AnyAction = Literal[Action.MONITOR, Action.STEER, Action.BLUR, Action.BLOCK]
-FinalAction = Literal[Action.MONITOR, Action.BLUR, Action.BLOCK]
+FinalAction = Literal[Action.MONITOR, Action.BLUR, Action.RETRY, Action.BLOCK]
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -125,8 +125,9 @@ class Category(PolicyModel):
     )
     still_present: FinalAction | None = Field(
         default=None,
-        description="What happens when the finished image shows it, seen earlier or not. Omitted: `block`. "
-        "An error with `queries: {final: false}`.",
+        description="What happens when the finished image shows it, seen earlier or not. Omitted: `block`. `retry`: "
+        "the image is made again, as `retries` says, where no other category says `block`. An error with "
+        "`queries: {final: false}`.",
         examples=["block"],
     )
     final_threshold: Probability = Field(

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from dnp_guard.canonical import canonical
 from dnp_guard.policy.model import rules
 from dnp_guard.policy.model.category import Category, Rule
+from dnp_guard.policy.model.ends import Retries, Withheld  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.scalars import Identifier, Line, PolicyModel, Text
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.sections import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
@@ -78,6 +79,16 @@ class Policy(PolicyModel):
         description="What several categories in one image lead to together.",
         examples=[[{"all": ["apparent_minor", "nudity"], "action": "block"}]],
     )
+    retries: Retries | None = Field(
+        default=None,
+        description="How an image is made again whose category says `still_present: retry`.",
+        examples=[{"most": 1, "otherwise": "block"}],
+    )
+    withheld: Withheld | None = Field(
+        default=None,
+        description="What stands in place of an image that is withheld.",
+        examples=[{"text": "This image was withheld.", "style": "blank"}],
+    )
     audit: Audit = Field(default_factory=Audit, description="What the record keeps.", examples=[{"retention_days": 90}])
     vlm: Vlm | None = Field(
         default=None, description="Which backends may be used. Omitted: any.", examples=[{"allow": ["local"]}]
@@ -118,7 +129,10 @@ class Policy(PolicyModel):
         final = queries.get("final", True) if isinstance(queries, Mapping) else getattr(queries, "final", True)
         if final is False:
             return data
-        return {**data, "categories": [_still_present(category) for category in data["categories"]]}
+        filled = {**data, "categories": [_still_present(category) for category in data["categories"]]}
+        if data.get("retries") is None and any(map(_retries, filled["categories"])):
+            filled["retries"] = {}
+        return filled
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -176,7 +190,7 @@ def _violations(policy: Policy) -> Iterator[Violation]:
     for index, category in enumerate(categories):
         at: Loc = ("categories", index)
         yield from rules.words(category, at)
-        yield from rules.actions(category, at, final=queries.final)
+        yield from rules.actions(category, at, final=bool(queries.final))
         if category.sensitive:
             yield from rules.sensitive(
                 category,
@@ -184,7 +198,7 @@ def _violations(policy: Policy) -> Iterator[Violation]:
                 mode=policy.mode,
                 on_failure=policy.on_failure,
                 prompt=policy.audit.prompt,
-                final=queries.final,
+                final=bool(queries.final),
             )
     yield from rules.combinations(policy.rules, categories, known=not repeated)
     if repeated:
@@ -196,3 +210,8 @@ def _still_present(category: Any) -> Any:
     if isinstance(category, Category) and category.still_present is None:
         return category.model_copy(update={"still_present": Action.BLOCK})
     return {"still_present": Action.BLOCK, **category} if isinstance(category, Mapping) else category
+
+
+def _retries(category: Any) -> bool:
+    own = category.get("still_present") if isinstance(category, Mapping) else getattr(category, "still_present", None)
+    return own == Action.RETRY

@@ -54,7 +54,7 @@ def negation(question: Question) -> Question:
 def questions_per_image(policy: Policy) -> int:
     """The most questions that one image takes in a whole run, before any finding."""
     count = sum(
-        len(category.terms) * (len((category.queries or policy.queries).steps) + policy.queries.final)
+        len(category.terms) * (len((category.queries or policy.queries).steps) + policy.queries.final_pictures)
         for category in policy.categories
     )
     return count * (2 if policy.question.paired else 1)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from dnp_guard.policy.model.ends import FinalLook, OfFinal, View
 from dnp_guard.policy.model.scalars import (
     Address,
     Count,
@@ -81,7 +82,11 @@ class Queries(PolicyModel):
         description="The number of steps that whole numbers in `steps` count within. Omitted: `steps` are fractions.",
         examples=[50],
     )
-    final: Flag = Field(default=True, description="Also look at the finished image.", examples=[True])
+    final: OfFinal = Field(
+        default=True,
+        description="Also look at the finished image; with `{views: …}` at several pictures of it at once.",
+        examples=[True],
+    )
     skip_similar: Probability | None = Field(
         default=None,
         description="Skip a query when the preview is this similar to the last one asked about. Omitted: never.",
@@ -122,6 +127,16 @@ class Queries(PolicyModel):
         description="A generation that would need more questions than this is refused before it starts.",
         examples=[2000],
     )
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The pictures of a finished image that are asked about beside it."""
+        return tuple(dict.fromkeys(self.final.views)) if isinstance(self.final, FinalLook) else ()
+
+    @property
+    def final_pictures(self) -> int:
+        """How many pictures of each finished image are asked about; 0 where it is not looked at."""
+        return self.final.pictures if isinstance(self.final, FinalLook) else int(self.final)
 
 
 class QuestionTemplate(PolicyModel):

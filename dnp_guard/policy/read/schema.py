@@ -59,6 +59,8 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
     if len(options) == 1:
         del made["anyOf"]
         made = {**options[0], **made}
+    elif options:
+        made["anyOf"] = options
     if "$ref" in made and len(made) > 1:
         made = {"allOf": [{"$ref": made.pop("$ref")}], **made}
     return made

@@ -75,7 +75,7 @@ def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Sha
         if record["event"] == QueryAnswered.name:
             found = open_images.setdefault(key, {})
             for name in _found(record) & shadow.keys():
-                outcome = _outcome(shadow[name], final="step" not in record)
+                outcome = _outcome(policy, shadow[name], final="step" not in record)
                 found[name] = Outcome.strictest(found.get(name, outcome), outcome)
         elif record["event"] == RequestFinished.name:
             tenant, found = str(record.get("tenant", "")), open_images.pop(key, {})
@@ -98,10 +98,12 @@ def _found(record: Mapping[str, Any]) -> set[str]:
     return {str(each.get("category")) for each in findings if isinstance(each, dict)} if findings else set()
 
 
-def _outcome(category: Category, *, final: bool) -> Outcome:
+def _outcome(policy: Policy, category: Category, *, final: bool) -> Outcome:
     """What one finding of a category leads to."""
     action = Action(category.action)
     if not final:
         return Outcome.STEERED if action is not Action.MONITOR and category.negative else Outcome.MONITORED
     end = Action(category.still_present or Action.BLOCK)
+    if end is Action.RETRY and policy.retries is not None:
+        end = Action(policy.retries.otherwise)  # nobody knows what another attempt would have shown
     return _OF_END[Action.strictest(end, action) if action in {Action.BLUR, Action.BLOCK} else end]
