@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-GuidanceMode = Literal["separate", "replace"]
+GuidanceMode = Literal["separate", "replace", "attention", "auto"]
 
 
 class _Ranked(StrEnum):
@@ -82,20 +82,37 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class InAttention:
+    """How a negative steers the attention over the prompt (NAG, arXiv 2505.21179).
+
+    Attributes:
+        phi: how far it extrapolates.
+        tau: how long a feature vector may become, as a multiple of what it was.
+        alpha: the share of what is steered, at the strength of the negative, 0 to 1.
+    """
+
+    phi: float
+    tau: float
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
 class Negative:
     """A negative prompt for one image: words of the policy only.
 
     Attributes:
         words: words or phrases, in policy order.
-        scale: s of the separate term; None where the words take the unconditional slot at the host's own scale.
+        scale: s of the separate term; None where there is none.
         mode: how it enters the guidance.
         categories: ids of the categories it is made from.
+        attention: how hard it steers the attention over the prompt, where it does.
     """
 
     words: tuple[str, ...]
     scale: float | None
     mode: GuidanceMode
     categories: tuple[str, ...]
+    attention: InAttention | None = None
 
     @property
     def text(self) -> str:

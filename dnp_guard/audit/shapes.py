@@ -101,11 +101,20 @@ class WouldFields(TypedDict, total=False):
     scale: float
 
 
+class AttentionFields(TypedDict):
+    """``negative.attention{phi, tau, alpha}``."""
+
+    phi: float
+    tau: float
+    alpha: float
+
+
 class NegativeFields(TypedDict, total=False):
     """``negative{…}``."""
 
     text: str
     scale: float
+    attention: AttentionFields
     mode: Required[GuidanceMode]
     effective: bool
 

@@ -49,9 +49,9 @@ def pace(queries: Queries) -> list[str]:
 
 def guidance(of: Guidance) -> list[str]:
     """How negatives push: how hard first, and then where, how often and with what."""
-    if of.scale is None or of.strength is None:
+    if of.strength is None:
         return [f"at the host's own scale; held for {of.hold} looks"]
-    said = [f"scale {of.scale:g} {_STRENGTHS[of.strength]}; held for {of.hold} looks"]
+    said = [f"{_pushes(of)} {_STRENGTHS[of.strength]}; held for {of.hold} looks"]
     if of.mask is not None:
         said.append(f"only in the {of.mask:.0%} of the picture where the negative differs most")
     if of.reuse is not None and of.reuse > 1:
@@ -76,6 +76,15 @@ def end(policy: Policy) -> list[str]:
         words = policy.withheld.words("") or "the guard's own words"
         said.append(f"in place of a withheld image: {words!r} over {under}")
     return said
+
+
+def _pushes(of: Guidance) -> str:
+    """What a negative pushes with at full strength."""
+    separate = f"scale {of.scale:g}" if of.scale is not None else ""
+    if of.attention is None:
+        return separate
+    attention = f"in attention by φ {of.attention.phi:g}, τ {of.attention.tau:g}, α {of.attention.alpha:g}"
+    return f"{attention}, or {separate} where that cannot be," if separate else attention
 
 
 def does(policy: Policy, category: Category) -> str:

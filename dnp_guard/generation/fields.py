@@ -67,6 +67,9 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
     told: NegativeFields = {"mode": value.mode, "effective": effective}
     if value.scale is not None:
         told["scale"] = value.scale
+    if value.attention is not None:
+        phi, tau, alpha = value.attention.phi, value.attention.tau, value.attention.alpha
+        told["attention"] = {"phi": phi, "tau": tau, "alpha": alpha}
     if sensitive.isdisjoint(value.categories):
         told["text"] = value.text
     return told

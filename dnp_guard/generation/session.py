@@ -57,7 +57,7 @@ class Session:
         tighten: makes an image's decision stricter, as plugins may.
 
     Attributes:
-        policy: the policy in force.
+        policy: the policy in force; ``mode: auto`` is ``separate`` until the host says that it reaches the attention.
         state: what the session remembers, frozen.
         waits: whether the host waits for an answer, and does not denoise on meanwhile.
         needed: questions that it may need.
@@ -66,7 +66,8 @@ class Session:
     def __init__(
         self, policy: Policy, request: Request, state: State | None = None, tighten: Tighten = untouched
     ) -> None:
-        self.policy = policy
+        self._given = policy
+        self.policy = policy.steered_by("separate")
         self.state = state or State(uuid.uuid4().hex, (ImageState(),) * request.images)
         self._tighten = tighten
         self._questions = questions(policy)
@@ -103,6 +104,10 @@ class Session:
     def report(self) -> Report | None:
         """The generation's report; None before it is over."""
         return report(self.policy, self.state)
+
+    def steers_attention(self) -> None:
+        """Steer in attention space from now on, which the host reaches; told before anything is steered."""
+        self.policy = self._given.steered_by("attention")
 
     def due(self, index: int, total: int) -> bool:
         """Whether a query is due at step ``index`` of ``total``."""

@@ -51,6 +51,8 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> N
     needed = images * questions_per_image(policy)
     if needed > limits.questions:
         raise Refusal("refused", f"It may need {needed} questions; {limits.questions} a session are taken.")
+    if policy.guidance.mode == "attention" and policy.mode != "shadow":
+        raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which hosts of the service cannot do.")
     # A host is told one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

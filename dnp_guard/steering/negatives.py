@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dnp_guard.steering.strength import scale_for
-from dnp_guard.types import Negative
+from dnp_guard.steering.strength import alpha_for, share_for
+from dnp_guard.types import InAttention, Negative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,17 +26,20 @@ def negative_for(
         pushes: how the controller pushes them, under ``strength: controller``.
 
     Returns:
-        Words in policy order without repetition, at the strongest category's scale. None when nothing is active or the
-        active categories have no words.
+        Words in policy order without repetition, at the strongest category's scale or attention. None when nothing is
+        active or the active categories have no words.
     """
     categories = [category for category in policy.categories if category.id in active]
     words = tuple(dict.fromkeys(word for category in categories for word in category.words(active[category.id])))
     if not words:
         return None
-    scales = [scale_for(policy, category, pushes.get(category.id)) for category in categories]
-    return Negative(
-        words=words,
-        scale=max((scale for scale in scales if scale is not None), default=None),
-        mode=policy.guidance.mode,
-        categories=tuple(category.id for category in categories),
-    )
+    shares = [share_for(policy, category, pushes.get(category.id)) for category in categories]
+    mode, attention = policy.guidance.mode, policy.guidance.attention
+    if mode == "attention" and attention is not None:
+        scale = None
+        steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
+    else:
+        scales = [policy.scale(category.id) for category in categories]
+        scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
+        steers = None
+    return Negative(words, scale, mode, tuple(category.id for category in categories), steers)

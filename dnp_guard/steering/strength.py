@@ -84,18 +84,22 @@ def late(progress: float | None) -> float:
     return 1 - (1 - LATEST) * (progress - LATE) / (1 - LATE)
 
 
-def scale_for(policy: Policy, category: Category, push: Push | None = None) -> float | None:
-    """The scale s of the separate term for one category; None in ``mode: replace``, where the host's counts.
+def share_for(policy: Policy, category: Category, push: Push | None = None) -> float:
+    """The part of the full strength with which one category is steered, 0 to 1.
 
-    ``constant`` gives the policy's scale, or the category's own; ``severity`` weighs it by the category's severity;
-    ``controller`` takes the part of it that is in force.
+    ``constant`` gives all of it; ``severity`` weighs it by the category's severity; ``controller`` takes the part that
+    is in force.
     """
-    scale = policy.scale(category.id)
-    if scale is None or policy.guidance.strength == "constant":
-        return scale
-    if policy.guidance.strength == "controller":
-        return scale * push.share if push is not None else scale
-    return scale * category.severity.weight
+    if policy.guidance.strength == "severity":
+        return category.severity.weight
+    if policy.guidance.strength == "controller" and push is not None:
+        return push.share
+    return 1.0
+
+
+def alpha_for(alpha: float, share: float) -> float:
+    """NAG's alpha at a part of the full strength, at most 1."""
+    return min(1.0, alpha * share)
 
 
 def _steady(before: float, wanted: float) -> float:

@@ -343,3 +343,23 @@ def test_a_session_that_another_process_goes_on_with_goes_on_identically(moves, 
 def test_a_state_of_another_version_is_not_gone_on_with():
     with pytest.raises(ValueError, match="version 1"):
         loads(dumps(replace(session().state, version=1)))
+
+
+AUTO = {"mode": "auto", "attention": {"phi": 8}}
+
+
+def test_auto_is_separate_until_the_host_says_that_it_reaches_the_attention():
+    asked = session(of=policy(guidance=AUTO))
+    plan = asked.plan(step(2))
+    asked.answered(plan, answer(asked, plan, STAR), step(2))
+    assert (asked.negatives[0].mode, asked.negatives[0].scale) == ("separate", 6)
+
+
+def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
+    asked = session(of=policy(guidance=AUTO))
+    asked.steers_attention()
+    plan = asked.plan(step(2))
+    asked.answered(plan, answer(asked, plan, STAR), step(2))
+    negative = asked.negatives[0]
+    assert (negative.mode, negative.scale, negative.attention.phi) == ("attention", None, 8)
+    assert asked.policy.digest == policy(guidance=AUTO).digest

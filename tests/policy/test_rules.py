@@ -51,6 +51,22 @@ BROKEN = {
         "replace-with-scale",
         category("id: a, negative: [a], guidance: {scale: 3}", "guidance: {mode: replace}\n"),
     ),
+    "attention beside separate": (
+        "attention-without-mode",
+        category("id: a, negative: [a]", "guidance: {attention: {phi: 3}}\n"),
+    ),
+    "scale in attention": (
+        "attention-with-branch",
+        category("id: a, negative: [a]", "guidance: {mode: attention, scale: 3}\n"),
+    ),
+    "mask in attention": (
+        "attention-with-branch",
+        category("id: a, negative: [a]", "guidance: {mode: attention, mask: 0.5}\n"),
+    ),
+    "a category's scale in attention": (
+        "attention-with-branch",
+        category("id: a, negative: [a], guidance: {scale: 3}", "guidance: {mode: attention}\n"),
+    ),
     "critical is excused": (
         "allowed-not-permitted",
         category("id: a, negative: [a], severity: critical, allowed: [x]"),

@@ -1,3 +1,5 @@
+import pytest
+
 from dnp_guard.steering.negatives import negative_for
 from tests.policies import bolt, policy, star
 
@@ -24,3 +26,9 @@ def test_nothing_active_is_no_negative():
 
 def test_categories_without_words_are_no_negative():
     assert negative_for(of(categories=[{**star(), "negative": [], "action": "block"}]), {"star": ["a star"]}) is None
+
+
+def test_a_negative_in_attention_has_alpha_at_the_strongest_category_and_no_scale():
+    attention = {"mode": "attention", "scale": None, "strength": "severity", "attention": {"phi": 8, "alpha": 0.8}}
+    negative = negative_for(policy(guidance=attention), BOTH)
+    assert (negative.scale, negative.attention.phi, negative.attention.alpha) == (None, 8, pytest.approx(0.6))

@@ -75,6 +75,8 @@ class Call:
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, or use guidance mode 'separate'.",
             )
+        if policy.guidance.mode == "attention" and policy.mode != "shadow":
+            raise CannotSteer("guidance mode 'attention' is not there yet", hint="Use guidance mode 'separate'.")
         self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
         self._begun: Begun | None = None

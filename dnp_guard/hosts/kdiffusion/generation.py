@@ -62,6 +62,11 @@ class Generation:
                 "guidance mode 'replace' needs the user's negative as text",
                 hint="Pass negative_prompts= (empty strings where there are none), or use guidance mode 'separate'.",
             )
+        if policy.guidance.mode == "attention" and policy.mode != "shadow":
+            raise CannotSteer(
+                "guidance mode 'attention' needs the layers of the denoiser, which k-diffusion does not show",
+                hint="Use guidance mode 'auto', which is 'separate' here.",
+            )
         self.guidance = policy.guidance
         self._guard = guard
         self._progress = progress

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.sections import CategoryQueries, Queries
+    from dnp_guard.policy.model.sections import Attention, CategoryQueries, Queries
 
 
 ON_FAILURE = ("open", "last", "closed")
@@ -187,6 +187,7 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
             direction = Direction.UNCLEAR
         then = _FOLLOWS[now.strength]
         yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
+    yield from _attention(was.attention, now.attention)
     shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
@@ -201,6 +202,16 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
     if was.hold != now.hold:
         then = f"a negative stays {'longer' if now.hold > was.hold else 'shorter'} after its category is gone"
         yield _change("", "guidance.hold", was.hold, now.hold, then, _turn(was.hold, now.hold))
+
+
+def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]:
+    if was is None or now is None:  # the mode says so
+        return
+    for key in ("phi", "tau", "alpha"):
+        old, new = getattr(was, key), getattr(now, key)
+        if old != new:
+            then = f"images are steered {'harder' if new > old else 'less'} in attention"
+            yield _change("", f"guidance.attention.{key}", old, new, then, _turn(old, new))
 
 
 def _rules(before: Policy, after: Policy) -> Iterator[Change]:

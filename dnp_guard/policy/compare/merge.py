@@ -97,7 +97,7 @@ def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str
     elif (own.steps, own.of) != (queries.steps, queries.of):
         data["queries"] = {"steps": list(own.steps)} | ({"of": own.of} if own.of else {})
     scale = shadow.scale(category.id)
-    if enforced.guidance.mode != "replace" and scale not in {None, enforced.guidance.scale}:
+    if enforced.guidance.scale is not None and scale not in {None, enforced.guidance.scale}:
         data["guidance"] = {"scale": scale}
     return data
 
@@ -178,8 +178,12 @@ def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
 
 def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
     merged: dict[str, Any] = {"mode": a.mode, "hold": max(a.hold, b.hold)}
-    if a.mode != "replace":
+    if a.scale is not None:
         merged["scale"] = max(each for each in (a.scale, b.scale) if each is not None)
+    if a.attention is not None:
+        both = [each.attention for each in (a, b) if each.attention is not None]
+        merged["attention"] = {key: max(getattr(each, key) for each in both) for key in ("phi", "tau", "alpha")}
+    if a.mode != "replace":
         merged["strength"] = a.strength if b.strength in {a.strength, None} else "constant"
         merged["mask"] = _none_is_most(a.mask, b.mask)
         merged["reuse"] = None if a.reuse is None or b.reuse is None else min(a.reuse, b.reuse)
@@ -247,7 +251,7 @@ def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
     """The scale of a category that has one of its own in either policy: the higher that either uses."""
     having = [each for each in (a, b) if any(category.id == name for category in each.categories)]
-    if a.guidance.mode == "replace" or all(each.category(name).guidance is None for each in having):
+    if a.guidance.scale is None or all(each.category(name).guidance is None for each in having):
         return {}
     return {"guidance": {"scale": max(scale for each in having if (scale := each.scale(name)) is not None)}}
 

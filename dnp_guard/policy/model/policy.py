@@ -166,9 +166,24 @@ class Policy(PolicyModel):
         return "shadow" in (self.mode, self.category(category_id).mode)
 
     def scale(self, category_id: str) -> float | None:
-        """Scale of a category's negative before strength; None in ``mode: replace``, where the host's counts."""
+        """Scale of a category's separate negative before strength; None in the modes that have no such term."""
         own = self.category(category_id).guidance
         return own.scale if own else self.guidance.scale
+
+    def steered_by(self, mode: Literal["separate", "attention"]) -> Policy:
+        """The same policy, digest included, with one way of steering in the place of ``auto``."""
+        if self.guidance.mode != "auto":
+            return self
+        if mode == "separate":
+            keys: dict[str, Any] = {"attention": None}
+            categories = self.categories
+        else:
+            keys = {"scale": None, "mask": None, "batched": None}
+            categories = tuple(category.model_copy(update={"guidance": None}) for category in self.categories)
+        guidance = self.guidance.model_copy(update={"mode": mode, **keys})
+        made = self.model_copy(update={"guidance": guidance, "categories": categories})
+        made.__dict__["digest"] = self.digest
+        return made
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every word or phrase that may be injected, once each, in policy order."""
@@ -185,6 +200,7 @@ def _violations(policy: Policy) -> Iterator[Violation]:
     yield from rules.steps(queries, categories)
     yield from rules.templates(policy.question)
     yield from rules.replacing(policy.guidance, categories)
+    yield from rules.attending(policy.guidance, categories)
     repeated = list(rules.ids(categories))
     yield from repeated
     for index, category in enumerate(categories):

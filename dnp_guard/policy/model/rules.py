@@ -146,9 +146,13 @@ def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
 
 def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
     """Guidance in the host's own negative has no settings of a negative apart."""
+    also: tuple[Loc, ...] = (("guidance", "mode"),)
+    if guidance.attention is not None and guidance.mode in {"separate", "replace"}:
+        message = f"`attention` has no meaning in `mode: {guidance.mode}`"
+        hint = "Leave it out, or use `mode: attention` or `mode: auto`."
+        yield Violation("attention-without-mode", ("guidance", "attention"), message, hint, also)
     if guidance.mode != "replace":
         return
-    also: tuple[Loc, ...] = (("guidance", "mode"),)
     hint = "`mode: replace` works at the host's own scale. Leave it out, or use `mode: separate`."
     for key in ("scale", "strength"):
         if getattr(guidance, key) is not None:
@@ -164,6 +168,19 @@ def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
         if category.guidance is not None:
             loc = ("categories", index, "guidance", "scale")
             yield Violation("replace-with-scale", loc, "`scale` has no meaning in `mode: replace`", hint, also)
+
+
+def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
+    """Guidance in attention space has no settings of a branch of its own."""
+    if guidance.mode != "attention":
+        return
+    also: tuple[Loc, ...] = (("guidance", "mode"),)
+    hint = "Leave it out, or use `mode: auto`, where it counts for models that are steered by `separate`."
+    keys = [("guidance", key) for key in ("scale", "mask", "batched") if getattr(guidance, key) is not None]
+    own = [("categories", index, "guidance", "scale") for index, each in enumerate(categories) if each.guidance]
+    for loc in (*keys, *own):
+        message = f"`{loc[-1]}` has no meaning in `mode: attention`"
+        yield Violation("attention-with-branch", loc, message, hint, also)
 
 
 def ids(categories: Sequence[Category]) -> Iterator[Violation]:

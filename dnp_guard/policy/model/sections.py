@@ -11,6 +11,7 @@ from dnp_guard.policy.model.ends import FinalLook, OfFinal, View
 from dnp_guard.policy.model.scalars import (
     Address,
     Count,
+    Extrapolation,
     Factor,
     Flag,
     Hold,
@@ -165,18 +166,45 @@ class QuestionTemplate(PolicyModel):
     )
 
 
+class Attention(PolicyModel):
+    """How normalised attention guidance (NAG, arXiv 2505.21179) steers; the paper's settings when omitted."""
+
+    phi: Extrapolation = Field(
+        default=3.0,
+        description="φ, how far the attention over the prompt is extrapolated away from the negative's. 1: not at all.",
+        examples=[3],
+    )
+    tau: Extrapolation = Field(
+        default=2.5,
+        description="τ, how long what was extrapolated may be, as a multiple of what it was before.",
+        examples=[2.5],
+    )
+    alpha: Probability = Field(
+        default=0.25,
+        description="α, how much of it is mixed in, at full strength. 0: nothing.",
+        examples=[0.25],
+    )
+
+
 class Guidance(PolicyModel):
     """How a negative enters the guidance."""
 
     mode: GuidanceMode = Field(
         default="separate",
-        description="separate: a term of its own after CFG. replace: the words take the unconditional slot.",
+        description="separate: a term of its own after CFG. replace: the words take the unconditional slot. attention: "
+        "in the denoiser's attention over the prompt, which few-step models need. auto: attention where the host can "
+        "reach it and it was shown to work for the model, otherwise separate.",
         examples=["separate"],
     )
     scale: Scale | None = Field(
         default=None,
-        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace`.",
+        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace` and `attention`.",
         examples=[15],
+    )
+    attention: Attention | None = Field(
+        default=None,
+        description="How hard the attention is steered. An error in `mode: separate` and `replace`.",
+        examples=[{"phi": 3, "tau": 2.5, "alpha": 0.25}],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
@@ -193,7 +221,7 @@ class Guidance(PolicyModel):
     mask: Share | None = Field(
         default=None,
         description="Steer only where the negative differs most from the unconditional: this share of the picture. "
-        "Omitted: everywhere. An error in `mode: replace`.",
+        "Omitted: everywhere. An error in `mode: replace` and `attention`.",
         examples=[0.5],
     )
     reuse: Count | None = Field(
@@ -205,16 +233,23 @@ class Guidance(PolicyModel):
     batched: Flag | None = Field(
         default=None,
         description="Evaluate the negatives together with the host's own batch, where it evaluates both branches at "
-        "once: cheaper, but the other images of the batch are no longer bit-identical. An error in `mode: replace`.",
+        "once: cheaper, but the other images of the batch are no longer bit-identical. An error in `mode: replace` and "
+        "`attention`.",
         examples=[True],
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or data.get("mode") == "replace":
+        mode = data.get("mode", "separate") if isinstance(data, Mapping) else "replace"
+        if mode == "replace":
             return data
-        return {"scale": DEFAULT_SCALE, "strength": DEFAULT_STRENGTH, **data}
+        filled: dict[str, Any] = {"strength": DEFAULT_STRENGTH}
+        if mode != "attention":
+            filled["scale"] = DEFAULT_SCALE
+        if mode in {"attention", "auto"}:
+            filled["attention"] = {}
+        return {**filled, **data}
 
 
 class Preview(PolicyModel):

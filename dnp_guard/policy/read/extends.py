@@ -15,7 +15,7 @@ NOT_INHERITED = frozenset({"format", "name", "revision", "summary", "extends", "
 
 TOGETHER: dict[Loc, dict[str, tuple[str, ...]]] = {
     ("queries",): {"steps": ("of",)},
-    ("guidance",): {"mode": ("scale", "strength", "mask", "reuse", "batched")},
+    ("guidance",): {"mode": ("scale", "strength", "mask", "reuse", "batched", "attention")},
 }
 """Keys that are not inherited where another, which gives them their meaning, is set anew."""
 
