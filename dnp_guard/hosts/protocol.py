@@ -108,6 +108,9 @@ class Steer(_Message):
     scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
     mode: GuidanceMode
     action: Literal["none", "steer"]
+    preview: Literal["withhold", "blur", "allow"] = Field(
+        "withhold", description="What the host may show of the unfinished image from now on."
+    )
 
 
 class AnswerMessage(_Message):

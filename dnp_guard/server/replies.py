@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.generation.driver import Driver
+    from dnp_guard.generation.session import UserPreviews
     from dnp_guard.hosts.protocol import PreviewPicture
     from dnp_guard.types import GuidanceMode, Negative
 
@@ -76,23 +77,25 @@ def unasked(policy: Policy, total: int | None, asked: int) -> str:
 
 
 def answer(driver: Driver) -> AnswerMessage:
-    """What every image is steered away from now."""
+    """What every image is steered away from now, and what may be shown of it."""
     mode = driver.policy.guidance.mode
+    rows = enumerate(zip(driver.negatives, driver.user_previews, strict=True))
     return AnswerMessage(
         answered=not driver.session.state.missed,
-        images=[_steer(index, negative, mode) for index, negative in enumerate(driver.negatives)],
+        images=[_steer(index, negative, mode, preview) for index, (negative, preview) in rows],
     )
 
 
-def _steer(index: int, negative: Negative | None, mode: GuidanceMode) -> Steer:
+def _steer(index: int, negative: Negative | None, mode: GuidanceMode, preview: UserPreviews) -> Steer:
     if negative is None:
-        return Steer(index=index, negative=None, scale=None, mode=mode, action="none")
+        return Steer(index=index, negative=None, scale=None, mode=mode, action="none", preview=preview)
     return Steer(
         index=index,
         negative=negative.text,
         scale=negative.scale,
         mode=negative.mode,
         action="steer",
+        preview=preview,
     )
 
 

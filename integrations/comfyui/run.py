@@ -75,8 +75,7 @@ class Run:
     @property
     def allowed(self) -> tuple[str, ...]:
         """What the host's previews may show of each image."""
-        told = self.batch.user_previews
-        return (told,) * self.images if isinstance(told, str) else tuple(told)
+        return tuple(self.batch.user_previews)
 
     @property
     def cfg(self) -> float:

@@ -278,15 +278,21 @@ def test_where_a_negative_cannot_be_encoded_the_final_look_decides(guarded, monk
 
 
 @pytest.mark.parametrize(("shown", "expected"), [("withhold", 0), ("blur", 10), ("allow", 10)])
-def test_live_previews_are_what_the_policy_allows(guarded, plain, shown, expected):
-    guarded.serve(NOTHING, preview={"user_previews": shown})
+def test_live_previews_of_what_was_found_are_what_the_policy_allows(guarded, shown, expected):
+    guarded.serve(A_STAR, preview={"user_previews": shown})
     host = guarded.host()
-
     host.process(Processing(**ASKED))
-
-    unguarded = [image.tobytes() for image in plain(**ASKED).host.state.shown]
     assert len(host.state.shown) == expected
-    assert ([image.tobytes() for image in host.state.shown] == unguarded) is (shown == "allow")
+
+
+def test_live_previews_of_a_clean_image_are_shown_from_the_first_look_on(guarded, plain):
+    guarded.serve(NOTHING, preview={"user_previews": "withhold"})
+    host = guarded.host()
+    host.process(Processing(**ASKED))
+    unguarded = [image.tobytes() for image in plain(**ASKED).host.state.shown]
+    shown = [image.tobytes() for image in host.state.shown]
+    assert shown
+    assert shown == unguarded[-len(shown) :]
 
 
 @pytest.mark.parametrize("locked", [True, False])

@@ -707,6 +707,11 @@ class TestTheService:
         images, _ = drawn(comfy, with_nodes(workflow(), vlm=""))
         assert [grey(image) for image in images] == [False, True, False]
 
+    def test_the_hosts_own_preview_shows_no_more_than_the_service_allows_of_each_image(self, asked):
+        comfy = asked([SECOND])
+        drawn(comfy, with_nodes(workflow(), vlm=""))
+        assert [bool(each.any()) for each in PREVIEWS[-1]] == [True, False, True]
+
     def test_images_that_no_guard_drew_are_looked_at(self, asked):
         comfy = asked([{"star": 0.9}])
         nodes = {

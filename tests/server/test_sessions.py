@@ -35,6 +35,7 @@ def test_what_is_seen_is_steered_away_from(serve):
         "scale": 15.0,
         "mode": "separate",
         "action": "steer",
+        "preview": "withhold",
     }
 
 

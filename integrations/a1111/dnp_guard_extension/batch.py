@@ -42,15 +42,17 @@ class Batch:
         self._prompts = list(prompts)
         self._about = about
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
+        self._previews: tuple[str, ...] = ()
         self._answered = self._missed = False
         self._fate = ""  # open or closed once nothing but that can be said of the images
         self._asked = -1
         self._progress = -1.0
 
     @property
-    def user_previews(self) -> str:
-        """What users may see of an unfinished image; nothing while there is no session that says so."""
-        return self.session.user_previews if self.session is not None else "withhold"
+    def user_previews(self) -> tuple[str, ...]:
+        """What users may see of each unfinished image; nothing while there is no session that says so."""
+        told = self.session.user_previews if self.session is not None else "withhold"
+        return self._previews or (told,) * len(self._prompts)
 
     def open(self, steps: int | None) -> None:
         """Open the session, at the first call of the denoiser.
@@ -134,6 +136,7 @@ class Batch:
             if negative is not None and negative != self.negatives[index]:
                 self._injected[index].append((negative.text, step))
         self.negatives[:] = answer.negatives
+        self._previews = answer.previews
 
     def settle(self, images: Sequence[Any]) -> None:
         """Make the final look at the finished images."""

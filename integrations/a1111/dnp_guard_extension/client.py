@@ -93,11 +93,14 @@ class Answer:
         answered: whether the look was answered; where it was not, what held holds on.
         negatives: what each image is steered away from.
         mode: how a negative enters the guidance.
+        previews: what may be shown of each unfinished image: ``withhold``, ``blur`` or ``allow``; empty where the
+            service does not say it per image.
     """
 
     answered: bool
     negatives: tuple[Negative | None, ...]
     mode: str
+    previews: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,9 @@ class Verdict:
     decision: str
     action: str
     receipt: str | None
+
+
+_PREVIEWS = ("withhold", "blur", "allow")
 
 
 class Client:
@@ -211,7 +217,9 @@ class Client:
         answer = self._call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
         try:
             rows = _rows(answer, len(pictures))
-            return Answer(bool(answer["answered"]), tuple(map(_negative, rows)), _text(rows[0]["mode"]))
+            previews = tuple(row["preview"] for row in rows if row.get("preview") in _PREVIEWS)
+            shown = previews if len(previews) == len(rows) else ()
+            return Answer(bool(answer["answered"]), tuple(map(_negative, rows)), _text(rows[0]["mode"]), shown)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 

@@ -48,8 +48,9 @@ class Job:
 
     @property
     def user_previews(self) -> str:
-        """What users may see of an unfinished image."""
-        return self.batch.user_previews if self.batch is not None else "withhold"
+        """What users may see of the unfinished images, which the host shows together."""
+        allowed = self.batch.user_previews if self.batch is not None else ("withhold",)
+        return next(word for word in ("withhold", "blur", "allow") if word in allowed)
 
     @property
     def mode(self) -> str:
