@@ -6,6 +6,7 @@ import logging
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -129,6 +130,7 @@ class Guard:
             verify=verifier(require_signature, tenant),
         )
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
+        self._subject: ContextVar[str | None] = ContextVar(f"dnp_guard.subject.{id(self)}", default=None)
         self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
         self._override = override.Current()
         if canaries is not None:
@@ -303,6 +305,19 @@ class Guard:
         finally:
             detach()
 
+    @contextmanager
+    def on_behalf_of(self, subject: str | None) -> Iterator[Self]:
+        """Record for whom the generations of a ``with`` block are, so that ``audit erase`` finds them.
+
+        Args:
+            subject: the person, by any name; the record holds a keyed hash of it alone. None for nobody.
+        """
+        token = self._subject.set(subject)
+        try:
+            yield self
+        finally:
+            self._subject.reset(token)
+
     def start(
         self,
         request: Request,
@@ -328,6 +343,8 @@ class Guard:
             if changed:
                 self.noted(Overridden(reason=changed))
             self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode, narrowed=True)
+            if (subject := self._subject.get()) is not None:
+                request = replace(request, subject=self._redaction.subject(subject))
         session = Session(policy, request, state, Tightening(self._plugins, policy))
         account = Account(session.state.id, policy, self._recorder, self._plugins, request.images)
         driver = Driver(session, Inquiry(policy, self.desk, account.span, self._tenant), account, steering)

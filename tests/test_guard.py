@@ -39,6 +39,24 @@ def test_every_injected_negative_is_in_the_audit_the_metrics_and_the_spans(monke
     assert {span.name for span in spans} >= {"dnp_guard.generation", "dnp_guard.query", "chat scripted"}
 
 
+def test_a_generation_on_behalf_of_somebody_has_a_keyed_subject():
+    sink = MemorySink()
+    watching = guard([{}], audit=sink)
+    with watching.on_behalf_of("ann"):
+        run(watching, 1)
+    run(watching, 1)
+    first, second = (r for r in sink.records if r["event"] == "request.started")
+    assert (len(first["subject"]), "subject" in second) == (64, False)
+
+
+@pytest.mark.parametrize(("mode", "outcome"), [("enforce", "steer"), ("shadow", "shadow")])
+def test_what_is_seen_is_counted_by_category_and_outcome(mode, outcome):
+    registry = CollectorRegistry()
+    run(guard([{"star": 0.9}, {}], of=policy(mode=mode), registry=registry), 1)
+    labels = {"policy": "test", "category": "star", "outcome": outcome}
+    assert registry.get_sample_value("dnp_guard_findings_total", labels) == 1
+
+
 def test_metrics_count_queries_images_and_outcomes():
     registry = CollectorRegistry()
     run(guard([{}], registry=registry), 3)

@@ -7,7 +7,7 @@ default is in every record of its event.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from dnp_guard.audit.record import build
 from dnp_guard.audit.shapes import (
@@ -43,6 +43,8 @@ _Findings = Annotated[
 ]
 _WhatIsDecided = Annotated[DecisionName, "What is called for at a look; what became of the image at the end."]
 _Reason = Annotated[str, "Why, in a few words."]
+_Subject = Annotated[str, "Keyed hash of the person whom a generation is for, by which it can be erased."]
+_By = Annotated[str, "Who said or did so."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,7 @@ class RequestStarted(Event):
         | None
     ) = None
     prompt: Annotated[PromptFields, "What is kept of the prompt, or of each of several."] | None = None
+    subject: _Subject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +291,56 @@ class RequestAbandoned(Event):
     name: ClassVar = "request.abandoned"
     request: _Request
     reason: _Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictGiven(Event):
+    """A person looked at an image, and says whether what was decided is right."""
+
+    name: ClassVar = "verdict"
+    request: _Request
+    image: _Image
+    verdict: Annotated[
+        Literal["right", "false_alarm", "missed"],
+        "`false_alarm`: the image does not show what it was held to show; `missed`: it shows what was not found.",
+    ]
+    category: Annotated[str, "The category that the verdict is about; without one, all that was found."] | None = None
+    by: _By
+    note: Annotated[str, "What the person adds."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppealMade(Event):
+    """The person whom an image was made for asks for another decision."""
+
+    name: ClassVar = "appeal"
+    request: _Request
+    image: _Image
+    text: Annotated[str, "What the person writes."]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppealAnswered(Event):
+    """An appeal was answered."""
+
+    name: ClassVar = "appeal.answered"
+    request: _Request
+    image: _Image
+    answer: Annotated[Literal["upheld", "overturned"], "Whether the decision stands."]
+    by: _By
+    note: Annotated[str, "What the person adds."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectErased(Event):
+    """All records of a person's generations were removed but those of `waiting`, which are held."""
+
+    name: ClassVar = "erased"
+    subject: _Subject
+    records: Annotated[int, "Removed records."]
+    waiting: Annotated[Sequence[str], "Generations that are held, and to be erased when the hold ends."] | None = None
+    by: _By | None = None
+    reason: _Reason | None = None
 
 
 EVENTS: Final[tuple[type[Event], ...]] = tuple(

@@ -81,6 +81,28 @@ class Redaction:
             self._key = prompt_key(self._log)
         return partial(prompt_field, how=how, key=self._key)
 
+    def subject(self, name: str) -> str:
+        """Turn a person's name into the ``subject`` of a record, as :func:`subject_hash` does.
+
+        Raises:
+            AuditError: the key cannot be read or made.
+        """
+        self._key = self._key or prompt_key(self._log)
+        return _subject(name, self._key)
+
+
+def subject_hash(subject: str, log: Path | None) -> str:
+    """What a record names a person by: an HMAC-SHA-256 under the log's key, apart from those of prompts.
+
+    Args:
+        subject: the person, as a host names them.
+        log: the audit log, beside which the key is kept.
+
+    Raises:
+        AuditError: the key cannot be read or made.
+    """
+    return _subject(subject, prompt_key(log))
+
 
 def key_file(log: Path) -> Path:
     """Where the key of a log is kept: ``audit.jsonl`` has ``audit.jsonl.key``."""
@@ -112,6 +134,10 @@ def prompt_key(log: Path | None = None) -> bytes:
             f"{path}: cannot read or make the audit key: {error.strerror}",
             hint=f"Let this user write the folder, or set {KEY_VARIABLE}.",
         ) from error
+
+
+def _subject(name: str, key: bytes) -> str:
+    return hmac.digest(key, b"subject\0" + name.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def _create(path: Path) -> None:

@@ -13,9 +13,9 @@ from time import sleep
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
+from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.follow import follow as follow_log
 from dnp_guard.audit.read.repair import repair as repair_log
 from dnp_guard.audit.read.show import Filter, GenerationRow, Log, generations, line, overview, timeline
@@ -23,14 +23,15 @@ from dnp_guard.audit.read.times import moment
 from dnp_guard.audit.read.verify import Verification
 from dnp_guard.audit.read.verify import verify as verify_log
 from dnp_guard.audit.schema import schema as record_schema
-from dnp_guard.cli.audit_keep import hold, purge
+from dnp_guard.cli.audit_keep import erase, hold, purge
 from dnp_guard.cli.audit_replay import replay
 from dnp_guard.cli.audit_report import export, report
-from dnp_guard.cli.console import print_json, print_problem
+from dnp_guard.cli.audit_review import candidates, changes, show_images
+from dnp_guard.cli.console import print_json, print_problem, print_table
 from dnp_guard.errors import AuditError
 
 app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
-for command in (report, export, hold, purge, replay):
+for command in (report, export, changes, candidates, hold, purge, erase, replay):
     app.command()(command)
 
 _PRINTED = 10
@@ -130,7 +131,12 @@ def schema() -> None:
 def show(
     file: File,
     *,
-    request: Annotated[str | None, typer.Option(help="One generation, step by step.")] = None,
+    request: Annotated[
+        str | None, typer.Option(help="One generation, step by step; its id, or the beginning of it.")
+    ] = None,
+    by_image: Annotated[
+        bool, typer.Option("--images", help="A row per finished image: what became of it, and why.")
+    ] = False,
     category: Annotated[str | None, typer.Option(help="Only generations in which it was seen.")] = None,
     decision: Annotated[str | None, typer.Option(help="Only generations of which an image came to it.")] = None,
     policy: Annotated[str | None, typer.Option(help="Only generations under it; a name, or name and revision.")] = None,
@@ -148,21 +154,23 @@ def show(
         _follow(file, request, wanted, json=json)
         return
     log = Log(file)
-    found = [each for each in generations(log, wanted) if request is None or each.request == request]
+    rows = generations(log)
     if log.skipped:
         typer.echo(f"dnp-guard: {file}: {log.skipped} lines are no records; 'audit verify' names them", err=True)
-    if request is not None and not found:
-        raise AuditError(f"{file}: no such generation: {request}", hint="'audit show' without --request lists them.")
+    wanted.check(rows)
+    request = whole_id(request, (row.request for row in rows)) if request is not None else None
+    rows = [row for row in rows if wanted.takes(row) and request in {None, row.request}]
+    if by_image:
+        show_images(log, {row.request for row in rows}, category, decision, json=json)
+        return
     records = [record for record in log if record.get("request") == request] if request is not None else []
     if json:
-        rows = [_row(each) | ({"records": records} if request is not None else {}) for each in found]
-        print_json({"ok": True, "generations": rows, "errors": []})
-        return
-    console = Console(highlight=False)
-    console.print(overview(found) if found else "no generations")
-    if request is not None:
-        console.print()
-        console.print(timeline(records))
+        documents = [_row(each) | ({"records": records} if request is not None else {}) for each in rows]
+        print_json({"ok": True, "generations": documents, "errors": []})
+    elif not rows:
+        typer.echo("no generations")
+    else:
+        print_table(overview(rows), *([timeline(records)] if request is not None else []))
 
 
 def _follow(file: Path, request: str | None, wanted: Filter, *, json: bool) -> None:

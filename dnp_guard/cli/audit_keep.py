@@ -1,4 +1,4 @@
-"""``dnp-guard audit hold`` and ``audit purge``: how long records are kept."""
+"""``dnp-guard audit hold``, ``purge`` and ``erase``: how long records are kept."""
 
 from __future__ import annotations
 
@@ -8,40 +8,115 @@ from typing import Annotated
 
 import typer
 
-from dnp_guard.audit.read import retention
-from dnp_guard.audit.read.times import moment, period
+from dnp_guard.audit.read import erasure, retention
+from dnp_guard.audit.read.times import keeping, moment
 from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
 
+DEFAULT = "90d"
+"""How long records are kept where neither the command nor a policy says it, as in a policy that does not."""
+
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")]
 
 
 def hold(
     file: _File,
-    request: Annotated[str, typer.Argument(help="Id of the generation.", show_default=False)],
+    request: Annotated[str, typer.Argument(help="Id of the generation, or its beginning.", show_default=False)],
     *,
     release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
     why: Annotated[str, typer.Option(help="For those who read the log.")] = "",
 ) -> None:
-    """Keep the records of one generation through every purge; the log says so."""
-    retention.hold(file, request, release=release, why=why)
+    """Keep the records of one generation through every purge and erasure; the log says so."""
+    request = retention.hold(file, request, release=release, why=why)
+    if not release:
+        typer.echo(f"{request} is held: no purge and no erasure removes it until 'audit hold --release'.")
+        return
+    typer.echo(f"{request} is held no more.")
+    if (subject := erasure.waiting(file, request)) is not None:
+        typer.echo(f"An erasure waited for this; carry it out: dnp-guard audit erase {file} --subject {subject}")
 
 
 def purge(
     file: _File,
     *,
-    older_than: Annotated[str | None, typer.Option(help="A period such as 90d, 36h or 2w.", show_default=False)] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(help=f"A period such as 90d or P3M; by default the policy's, or {DEFAULT}.", show_default=False),
+    ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="A policy, whose audit.retention_days counts where --older-than is not given or is less."),
+        typer.Option(help="A policy; nothing younger than its audit.retention_days goes.", show_default=False),
     ] = None,
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
 ) -> None:
     """Remove what is older and not held; a tombstone keeps the rest verifiable."""
     kept = timedelta(days=load_policy(policy).audit.retention_days) if policy is not None else None
-    asked = period(older_than) if older_than is not None else kept
-    if asked is None:
-        raise AuditError("nothing says how old is too old", hint="Add --older-than 90d or --policy FILE.")
+    asked = keeping(older_than) if older_than is not None else kept or keeping(DEFAULT)
     before = moment((datetime.now(UTC) - max(asked, kept or asked)).isoformat())
+    when = f"older than {before[:19].replace('T', ' ')} UTC"
+    if dry_run or not yes:
+        planned = retention.purge(file, before, dry_run=True)
+        if dry_run or planned.records:
+            total = sum(1 for _ in retention.records(file))
+            typer.echo(f"{file}: {planned.records} of {total} records are {when} and would go{_held(planned.held)}")
+        if dry_run:
+            return
+        if planned.records:
+            _confirm()
     done = retention.purge(file, before)
-    also = f"; {done.held} older ones are held" if done.held else ""
-    typer.echo(f"{file}: {done.records} records older than {before[:19]} UTC purged{also}")
+    typer.echo(f"{file}: {done.records} records {when} purged{_held(done.held)}")
+
+
+def erase(
+    file: _File,
+    *,
+    subject: Annotated[
+        str, typer.Option(help="The person, as the host names them or as the record does.", show_default=False)
+    ],
+    by: Annotated[str, typer.Option(help="Who asks for it; it is recorded.")] = "",
+    why: Annotated[str, typer.Option(help="For those who read the log.")] = "",
+    dry_run: _DryRun = False,
+    yes: _Yes = False,
+) -> None:
+    """Remove every record of one person's generations; a tombstone keeps the rest verifiable.
+
+    A generation that is held stays, and the log says that its erasure waits.
+    """
+    if dry_run or not yes:
+        planned = erasure.erase(file, subject, dry_run=True)
+        typer.echo(
+            f"{file}: {planned.records} records of {len(planned.requests)} generations of subject "
+            f"{planned.subject[:12]} would go{_waiting(planned.waiting)}"
+        )
+        if dry_run:
+            return
+        _confirm()
+    done = erasure.erase(file, subject, by=by, why=why)
+    typer.echo(
+        f"{file}: {done.records} records of {len(done.requests)} generations of subject {done.subject[:12]} "
+        f"erased{_waiting(done.waiting)}"
+    )
+
+
+def _confirm() -> None:
+    try:
+        sure = typer.confirm("Remove them?")
+    except typer.Abort as error:
+        raise AuditError(
+            "nobody answered, and nothing was removed", hint="Add --yes to go on without asking."
+        ) from error
+    if not sure:
+        raise AuditError("nothing was removed", hint="--dry-run says what would go.")
+
+
+def _held(count: int) -> str:
+    return f"; {count} older ones are held" if count else ""
+
+
+def _waiting(requests: tuple[str, ...]) -> str:
+    if not requests:
+        return ""
+    return f"; {len(requests)} are held and wait: {', '.join(requests)}"

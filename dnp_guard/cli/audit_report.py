@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from dnp_guard.audit.read.choose import known
 from dnp_guard.audit.read.export import to_csv, to_dsa, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
@@ -51,6 +52,8 @@ def report(
     out: _Out = None,
     since: _Since = None,
     until: _Until = None,
+    policy: Annotated[str | None, typer.Option(help="Only what was under it; a name, or name and revision.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only what was for this tenant.")] = None,
     check: Annotated[bool, typer.Option("--verify", help="Check the chain too, and say so on the page.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def report(
     from dnp_guard.audit.read.report import document, html, markdown  # noqa: PLC0415 (Jinja2 takes time to import)
 
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
-    summary = summarise(Log(file), first, last)
+    summary = summarise(_of(Log(file), policy, tenant), first, last)
     if json:
         print_json({"ok": True, **document(summary), "errors": []})
         return
@@ -88,6 +91,26 @@ def export(
         return
     with _written(out) as target:
         (to_dsa if form is Table.DSA else to_csv)(records, target)
+
+
+def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, Any]]:
+    """The records of a policy and a tenant.
+
+    Raises:
+        AuditError: the log has no such policy or tenant.
+    """
+    policies, tenants = set[str](), set[str]()
+    for record in log:
+        of = record.get("policy")
+        name = str(of.get("name", "")) if isinstance(of, dict) else ""
+        names = {name, f"{name} {of.get('revision', '')}"} if isinstance(of, dict) else set[str]()
+        whose = str(record.get("tenant") or "")
+        policies |= names
+        tenants.add(whose)
+        if (policy is None or policy in names) and tenant in {None, whose}:
+            yield record
+    known("policy", policy, policies)
+    known("tenant", tenant, tenants)
 
 
 def _between(log: Log, first: str, last: str) -> Iterator[dict[str, Any]]:

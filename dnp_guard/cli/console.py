@@ -8,11 +8,15 @@ import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.measure import Measurement
 
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 """The option that every command with a document has."""
@@ -22,6 +26,18 @@ def print_json(document: Mapping[str, Any]) -> None:
     """Print the one document of ``--json`` on stdout."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def print_table(*tables: Table) -> None:
+    """Print tables whole: wider than the terminal rather than with cut words, which could not be copied."""
+    console = Console(highlight=False)
+    wide = console.options.update(max_width=10_000)
+    width = max(console.width, *(Measurement.get(console, wide, table).minimum for table in tables))
+    console = Console(highlight=False, width=width)
+    for place, table in enumerate(tables):
+        if place:
+            console.print()
+        console.print(table)
 
 
 def problems_of(error: Exception) -> tuple[Problem, ...]:

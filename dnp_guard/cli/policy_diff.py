@@ -42,7 +42,9 @@ def diff(
     one, other = load_policy(before), load_policy(after)
     found = changes(one, other)
     if approve is not None:
-        rollout.approve(Path(after), other, by=approve, reason=reason)
+        written = rollout.approve(Path(after), other, by=approve, reason=reason)
+        told = f"{approve} approves {other.name} {other.revision}, digest {other.digest[:12]}: {reason}"
+        typer.echo(f"{told}; written to {written}", err=as_json)
     replayed = replay(one, other, (line.data for line in read_lines(audit))) if audit is not None else None
     if as_json:
         print_json(

@@ -53,7 +53,13 @@ class Account:
         """Record what was asked for."""
         prompt = fields.prompt([dict(redact(prompt)) for prompt in request.prompts])
         self._emit(
-            records.RequestStarted(request=self._request, host=request.host, run=request.run or None, prompt=prompt)
+            records.RequestStarted(
+                request=self._request,
+                host=request.host,
+                run=request.run or None,
+                prompt=prompt,
+                subject=request.subject,
+            )
         )
 
     def tell(self, told: Sequence[events.Event]) -> bool:
@@ -143,6 +149,8 @@ class Account:
                 latency_ms=event.answer.latency_ms,
             )
         )
+        for category, outcome in fields.seen(self._policy, decision).items():
+            self._recorder.metrics.finding(self._policy.name, category, outcome)
         if event.step is None:
             self._evaluated(event.image, decision)
         if decision.waived:

@@ -57,6 +57,15 @@ def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()
     return facts or None
 
 
+def seen(of: Policy, decision: Decision) -> dict[str, str]:
+    """The categories that a look saw, each with the action that it has, ``waived``, or ``shadow``."""
+    outcomes: dict[str, str] = {finding.category: "waived" for finding in decision.waived}
+    for finding in decision.findings:
+        category = finding.category
+        outcomes[category] = "shadow" if of.shadow(category) else str(of.category(category).action)
+    return outcomes
+
+
 def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
     """Whether a decision is about an image that shows something sensitive."""
     return any(finding.category in sensitive for finding in (*decision.findings, *decision.waived))

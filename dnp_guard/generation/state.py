@@ -30,6 +30,7 @@ class Request:
         takes_up: whether the host hands over a step when a late answer has come, and not only when a query is due;
             with ``queries.wait: false`` it is not made to wait.
         shows: the most pictures of one image in a query, such as frames of a video.
+        subject: keyed hash of the person whom it is for; None where the host does not say.
     """
 
     images: int
@@ -38,6 +39,7 @@ class Request:
     run: Mapping[str, Any] = field(default_factory=dict)
     takes_up: bool = False
     shows: int = 1
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

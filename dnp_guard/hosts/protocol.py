@@ -52,6 +52,9 @@ class Open(_Message):
     region: Line | None = Field(default=None, description="To select from a store of policies.")
     surface: Line | None = Field(default=None, description="Likewise.")
     run: Run = Run()
+    subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="The person whom it is for; the record keeps a keyed hash of it, for erasure."
+    )
 
 
 class Opened(_Message):

@@ -112,7 +112,8 @@ class SessionService:
             asked.run.model_dump(exclude_none=True) | ({"steps": asked.steps} if asked.steps else {}),
         )
         try:
-            with guard.tightened(named, region=asked.region, surface=asked.surface):
+            narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
+            with narrowed, guard.on_behalf_of(asked.subject):
                 policy = guard.policy
                 policies.admit(policy, self._store, asked.images, self._limits)
                 driver = guard.start(request, policy)
@@ -125,7 +126,7 @@ class SessionService:
             id=driver.id,
             token=grant.sha256,
             tenant=grant.tenant or "",
-            request=asked.model_copy(update={"prompts": []}).model_dump_json(),
+            request=asked.model_copy(update={"prompts": [], "subject": None}).model_dump_json(),
             policy=json.dumps(driver.policy.resolved()),
             digest=driver.policy.digest,
             expires=self._expiry(),

@@ -120,6 +120,11 @@ class Metrics:
         self._of.sessions.labels(policy, end, *self._tenant).inc()
 
     @harmless
+    def finding(self, policy: str, category: str, outcome: str) -> None:
+        """Count a category seen in a look: by its action, or ``waived``, or ``shadow`` where it only records."""
+        self._of.findings.labels(policy, category, outcome, *self._tenant).inc()
+
+    @harmless
     def still_present(self, policy: str, category: str) -> None:
         """Count an image that was steered away from a category and shows it at the final look."""
         self._of.still_present.labels(policy, category, *self._tenant).inc()
@@ -178,6 +183,12 @@ class _Collectors:
             )
             self.sessions = Counter(
                 names.SESSIONS, "Generations ended.", [names.POLICY, names.RESULT, *more], registry=registry
+            )
+            self.findings = Counter(
+                names.FINDINGS,
+                "Categories seen, one per look and image, by the category's action, or waived, or shadow.",
+                [names.POLICY, names.CATEGORY, names.OUTCOME, *more],
+                registry=registry,
             )
             self.still_present = Counter(
                 names.STILL_PRESENT,

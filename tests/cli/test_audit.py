@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
+import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from dnp_guard.audit.chain import ZERO, seal
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.cli import run
@@ -121,6 +122,65 @@ def test_show_of_an_unknown_generation_is_refused(log: Path, capsys: pytest.Capt
     assert (code, "no such generation: r7" in capsys.readouterr().err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("filters", "hint"),
+    [
+        (["--decision", "block"], "did you mean blocked?"),
+        (["--category", "nudty"], "Valid here: nudity."),
+        (["--policy", "strict"], "The log has no policy."),
+    ],
+)
+def test_a_filter_that_nothing_can_meet_is_refused_with_what_is_valid(
+    filters: list[str], hint: str, log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(["audit", "show", str(log), *filters])
+    assert (code, hint in capsys.readouterr().err) == (2, True)
+
+
+def test_the_beginning_of_an_id_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    for request in ("f0843c", "a11"):
+        sink.write(build("request.finished", request=request, image=0, decision="clean"))
+    run(["audit", "show", str(tmp_path / "log"), "--request", "f08", "--json"])
+    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == ["f0843c"]
+
+
+def test_a_beginning_that_several_ids_have_is_refused(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(["audit", "show", str(log), "--request", "r"])
+    assert (code, "2 generations begin with r: r1, r2" in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize("width", ["20", "80"])
+def test_ids_are_never_cut(
+    width: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    sink = JsonlSink(tmp_path / "log")
+    policy = {"name": "a-policy-with-a-long-name", "revision": "1.0.0-rc.1"}
+    sink.write(build("request.finished", request="f" * 32, image=0, decision="clean", policy=policy))
+    run(["audit", "show", str(tmp_path / "log")])
+    assert "f" * 32 in capsys.readouterr().out
+
+
+def test_a_forged_record_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line, _ = seal({**build("degraded", request="r1"), "reason": "\x1b]0;title\x07\x1b[2J"}, 0, ZERO)
+    (tmp_path / "log").write_bytes(line + b"\n")
+    run(["audit", "show", str(tmp_path / "log"), "--request", "r1"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["show", "report", "export", "changes", "candidates"])
+def test_a_file_that_is_no_log_is_unreadable_input(command: str, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("root:x:0:0\n")
+    assert run(["audit", command, str(tmp_path / "other")]) == 2
+
+
+@pytest.mark.parametrize("command", ["verify", "show", "report"])
+def test_a_pipe_is_refused_and_not_waited_for(command: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["audit", command, str(tmp_path / "pipe")]) == 2
+
+
 def test_show_says_that_nothing_matched(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["audit", "show", str(log), "--decision", "blocked"])
     assert (code, capsys.readouterr().out) == (0, "no generations\n")
@@ -208,27 +268,6 @@ def test_an_export_is_csv_by_default(log: Path, capsys: pytest.CaptureFixture[st
 
 def test_an_export_to_parquet_needs_a_file(log: Path) -> None:
     assert run(["audit", "export", str(log), "--format", "parquet"]) == 2
-
-
-def test_a_purge_keeps_what_is_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sink = JsonlSink(tmp_path / "log")
-    for request in ("r1", "r2"):
-        sink.write(build("query", at=datetime(2020, 1, 1, tzinfo=UTC), request=request))
-    held = run(["audit", "hold", str(tmp_path / "log"), "r1", "--why", "a complaint"])
-    purged = run(["audit", "purge", str(tmp_path / "log"), "--older-than", "90d"])
-    assert (held, purged, run(["audit", "verify", str(tmp_path / "log")])) == (0, 0, 0)
-    assert re.search("1 records older than .*; 1 older ones are held", capsys.readouterr().out)
-
-
-def test_a_purge_never_removes_what_the_policy_retains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sink = JsonlSink(tmp_path / "log")
-    sink.write(build("query", at=datetime.now(UTC) - timedelta(days=30), request="r1"))
-    run(["audit", "purge", str(tmp_path / "log"), "--older-than", "1d", "--policy", "default"])
-    assert ": 0 records older than" in capsys.readouterr().out
-
-
-def test_a_purge_without_a_period_is_refused(log: Path) -> None:
-    assert run(["audit", "purge", str(log)]) == 2
 
 
 def test_the_schema_of_a_record_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.redact import subject_hash
 from tests.server.conftest import ask, begin, finish, images
 
 SEEN = {"a star": 0.9}
@@ -51,6 +53,13 @@ def test_what_is_still_there_at_the_end_is_blocked(serve):
     _, _, verdicts = run(serve(SEEN))
     assert verdicts[0]["decision"] == "blocked"
     assert verdicts[0]["action"] == "block"
+
+
+def test_the_record_names_the_subject_by_a_keyed_hash(serve):
+    begin(serve(NOTHING), subject="ann")
+    log = serve.folder / "audit.jsonl"
+    (started,) = [record for record in Log(log) if record["event"] == "request.started"]
+    assert started["subject"] == subject_hash("ann", log)
 
 
 def test_images_are_steered_apart(serve):

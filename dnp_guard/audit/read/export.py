@@ -43,10 +43,22 @@ COLUMNS: Final = (
     "negative.mode",
     "latency_ms",
     "reason",
+    "prompt",
+    "run",
+    "subject",
+    "loaded.author",
+    "loaded.approver",
+    "loaded.reason",
+    "exception",
+    "verdict",
+    "answer",
+    "category",
+    "by",
+    "note",
     "prev",
     "hash",
 )
-"""Of CSV and Parquet, one row a record; ``findings`` is JSON."""
+"""Of CSV and Parquet, one row a record; ``findings``, ``prompt``, ``run`` and ``exception`` are JSON."""
 
 _INTEGERS = frozenset({"seq", "image", "step", "applied_step", "steps"})
 _NUMBERS = frozenset({"sigma", "negative.scale", "latency_ms"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple
@@ -72,6 +73,8 @@ def is_database(path: Path) -> bool:
 def _opened(path: Path, stack: ExitStack) -> BinaryIO | None:
     """The file that is written; None between two, when one was rotated and the next is not made yet."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for whoever writes it
+            raise AuditError(f"{path}: this is no audit log, but a folder, a pipe or a device", hint="Check the path.")
         return stack.enter_context(path.open("rb"))
     except FileNotFoundError:
         if not segments(path):

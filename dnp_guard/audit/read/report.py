@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dnp_guard._version import __version__
 from dnp_guard.audit.read.plots import COLOURS, bars, stacked
+from dnp_guard.audit.record import clean
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def document(summary: Summary) -> dict[str, Any]:
         "injections": summary.injections,
         "waived": summary.waived,
         "injections_by_category": dict(summary.by_category),
+        "seen": {name: dict(_decisions(counted)) for name, counted in _seen(summary)},
+        "tenants": {name: dict(_decisions(counted)) for name, counted in sorted(summary.tenants.items())},
         "decisions": dict(_decisions(summary.decisions)),
         "would": dict(_decisions(_would(summary))),
         "degraded": dict(summary.degraded),
@@ -106,10 +109,22 @@ def _values(summary: Summary, source: str, verification: Verification | None) ->
         "degraded": summary.degraded.most_common(),
         "latencies": [(f"p{share}", summary.percentile(share / 100)) for share in PERCENTILES],
         "policies": _policies(summary)[:_POLICIES],
+        "seen": [(name, counted.total(), _listed(counted)) for name, counted in _seen(summary)],
+        "tenants": [
+            (name or "(none)", counted.total(), _listed(counted)) for name, counted in sorted(summary.tenants.items())
+        ],
         "persistent": sorted(
             (use for use in _policies(summary) if use.steered), key=lambda use: (-use.share, -use.steered)
         )[:_POLICIES],
     }
+
+
+def _seen(summary: Summary) -> list[tuple[str, Counter[str]]]:
+    return sorted(summary.seen.items(), key=lambda item: (-item[1].total(), item[0]))
+
+
+def _listed(counted: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in _decisions(counted))
 
 
 def _policies(summary: Summary) -> list[PolicyUse]:
@@ -148,5 +163,11 @@ def _environment(*, escaped: bool) -> Environment:
     )
     environment.filters["n"] = lambda value: f"{value:,}"
     environment.filters["when"] = lambda time: str(time)[:19].replace("T", " ")
-    environment.filters["cell"] = lambda text: str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    environment.filters["cell"] = _cell
     return environment
+
+
+def _cell(text: object) -> str:
+    """A text that Markdown shows as it is: no table, tag, link, code, and above all no picture from elsewhere."""
+    escaped = "".join(f"\\{sign}" if sign in "\\|[]!`*" else sign for sign in clean(str(text)))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("://", ":&#47;&#47;")

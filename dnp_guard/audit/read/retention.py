@@ -17,6 +17,7 @@ from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
 from dnp_guard.audit.events import CheckpointWritten, Overridden
 from dnp_guard.audit.lock import locked
+from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.lines import is_database, read_lines
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.segments import segments
@@ -61,30 +62,38 @@ def open_log(path: Path) -> JsonlSink | SqliteSink:
     return SqliteSink(path) if is_database(path) else JsonlSink(path)
 
 
-def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> None:
+def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> str:
     """Exempt a request's records from purges, or no more; a record of the log itself says so.
 
     Args:
         path: the log.
-        request: id of the generation.
+        request: id of the generation, or its beginning.
         release: end a hold.
         why: for those who read the log.
+
+    Returns:
+        The whole id.
 
     Raises:
         AuditError: the log cannot be written, or has no record of this request.
     """
-    if not any(record.get("request") == request for record in _records(path)):
-        raise AuditError(f"{path}: no such generation: {request}", hint="'audit show' lists them.")
+    request = whole_id(request, requests(path))
     reason = ": ".join(filter(None, [RELEASE if release else HOLD, why]))
     sink = open_log(path)
     sink.write(Overridden(request=request, reason=reason).record())
     sink.close()
+    return request
+
+
+def requests(path: Path) -> set[str]:
+    """Ids of all generations of a log."""
+    return {str(record["request"]) for record in records(path) if "request" in record}
 
 
 def held(path: Path) -> set[str]:
     """Ids of the requests that are held."""
     found: set[str] = set()
-    for record in _records(path):
+    for record in records(path):
         if record["event"] == Overridden.name and "request" in record:
             kind = str(record.get("reason", "")).partition(":")[0]
             if kind == HOLD:
@@ -94,16 +103,35 @@ def held(path: Path) -> set[str]:
     return found
 
 
-def purge(path: Path, before: str) -> Purged:
+def purge(path: Path, before: str, *, dry_run: bool = False) -> Purged:
     """Remove the records before a time and the previews that they name, except those of requests that are held.
 
     Args:
         path: the log; other processes may go on writing it.
         before: as records write time.
+        dry_run: remove nothing, and say what would go.
 
     Raises:
         AuditError: the log does not verify, or cannot be written. Nothing was removed then. Or a preview cannot be
             removed; the next purge tries it again.
+    """
+    return remove(path, before, f"purge: older than {before}", dry_run=dry_run)
+
+
+def remove(
+    path: Path, before: str, reason: str, erased: frozenset[str] = frozenset(), *, dry_run: bool = False
+) -> Purged:
+    """Remove records with the previews that they name, and announce the tombstones in the log first.
+
+    Args:
+        path: the log.
+        before: time before which records go.
+        reason: of the announcement.
+        erased: requests whose records go whenever they were written; those that are held stay all the same.
+        dry_run: remove nothing, and say what would go.
+
+    Raises:
+        AuditError: as :func:`purge`.
     """
     found = verify(path)
     if not found.ok:
@@ -111,13 +139,15 @@ def purge(path: Path, before: str) -> Purged:
             f"{path}: a log that does not verify is not purged", hint="See what 'audit verify' says of it first."
         )
     end = found.records + found.purged
-    plan = _Plan(before, end, frozenset(held(path)), _now())
+    plan = _Plan(before, end, frozenset(held(path)), _now(), erased)
     for file in _files(path):
         for _ in plan.lines(parsed for parsed in map(_parsed, _data(file, path))):
             pass
+    if dry_run:
+        return Purged(plan.removed, plan.kept, len(plan.hashes))
     if plan.removed:
-        _announce(path, before, plan)
-        again = _Plan(plan.before, plan.end, plan.held, plan.time)
+        _announce(path, reason, plan)
+        again = _Plan(plan.before, plan.end, plan.held, plan.time, erased)
         if is_database(path):
             _rewrite_database(path, again)
         else:
@@ -137,6 +167,7 @@ class _Plan:
     end: int
     held: frozenset[str]
     time: str
+    erased: frozenset[str] = frozenset()
     removed: int = 0
     kept: int = 0
     hashes: list[str] = field(default_factory=list)
@@ -168,7 +199,9 @@ class _Plan:
         yield from self._close(grave, dug)
 
     def _bury(self, record: dict[str, Any]) -> Tombstone | None:
-        if not is_record(record) or record["time"] >= self.before or record["seq"] >= self.end:
+        if not is_record(record) or record["seq"] >= self.end:
+            return None
+        if record["time"] >= self.before and record.get("request") not in self.erased:
             return None
         if record.get("request") in self.held:
             self.kept += 1
@@ -184,11 +217,11 @@ class _Plan:
             yield line + b"\n", new
 
 
-def _announce(path: Path, before: str, plan: _Plan) -> None:
+def _announce(path: Path, reason: str, plan: _Plan) -> None:
     sink = open_log(path)
     for start in range(0, len(plan.hashes), _NAMED):
         names = plan.hashes[start : start + _NAMED]
-        sink.write(CheckpointWritten(reason=f"purge: older than {before}", purged=names).record())
+        sink.write(CheckpointWritten(reason=reason, purged=names).record())
     sink.close()
 
 
@@ -246,7 +279,8 @@ def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
     return line, parse(line) or {}
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a log; what is none is left out."""
     for line in read_lines(path):
         record = parse(line.data)
         if record is not None and is_record(record):

@@ -17,7 +17,10 @@ from dnp_guard.audit.events import (
     RequestAbandoned,
     RequestFinished,
 )
+from dnp_guard.audit.read.choose import known
 from dnp_guard.audit.read.lines import read_lines
+from dnp_guard.audit.record import clean
+from dnp_guard.errors import AuditError
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -49,6 +52,9 @@ class Log:
 
     Attributes:
         skipped: lines of the last iteration that are no records; :func:`dnp_guard.audit.read.verify` names them.
+
+    Raises:
+        AuditError: at the end of an iteration, where none of the lines is a record.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -56,13 +62,18 @@ class Log:
         self.skipped = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.skipped = 0
+        self.skipped, known = 0, False
         for line in read_lines(self.path):
             record = parse(line.data) or {}
             if is_record(record):
+                known = True
                 yield record
             else:
-                self.skipped += tombstone(record) is None
+                buried = tombstone(record) is not None
+                self.skipped += not buried
+                known = known or buried
+        if self.skipped and not known:
+            raise AuditError(f"{self.path}: none of its lines is an audit record", hint="Check the path.")
 
 
 @dataclass(slots=True)
@@ -130,6 +141,22 @@ class Filter:
     since: str | None = None
     until: str | None = None
 
+    def check(self, rows: Iterable[GenerationRow]) -> None:
+        """Refuse what no generation of the log can meet, as a misspelt name would read as "there was none".
+
+        Args:
+            rows: every generation of the log.
+
+        Raises:
+            AuditError: there is no such decision, or the log has no such category, policy or tenant.
+        """
+        among = list(rows)
+        known("decision", self.decision, [*_OUTCOMES, ABANDONED, UNFINISHED])
+        if among:
+            known("category", self.category, {name for row in among for name in row.categories})
+            known("policy", self.policy, {name for row in among for name in (row.policy, row.policy.partition(" ")[0])})
+            known("tenant", self.tenant, {row.tenant for row in among})
+
     def takes(self, generation: GenerationRow) -> bool:
         """Whether a generation is to be shown."""
         return (
@@ -167,14 +194,14 @@ def overview(rows: Iterable[GenerationRow]) -> Table:
     """A table of generations."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("request", "began", "policy", "decision", "seen"):
-        table.add_column(heading, no_wrap=heading == "began")
+        table.add_column(heading, no_wrap=heading in {"request", "began"}, overflow="fold")
     for heading in ("looks", "negatives", "degraded"):
         table.add_column(heading, justify="right")
     for each in rows:
-        outcome = Text(each.decision, _STYLES.get(each.decision, ""))
-        seen, began = Text(", ".join(each.categories)), Text(each.time[:19].replace("T", " "))
+        outcome = _text(each.decision, _STYLES.get(each.decision, ""))
+        seen, began = _text(", ".join(each.categories)), _text(each.time[:19].replace("T", " "))
         counts = [str(each.queries), str(each.negatives), str(each.degraded)]
-        table.add_row(Text(each.request), began, Text(each.policy), outcome, seen, *counts)
+        table.add_row(_text(each.request), began, _text(each.policy), outcome, seen, *counts)
     return table
 
 
@@ -184,7 +211,7 @@ def line(record: Mapping[str, Any]) -> str:
     where = " ".join(filter(None, [str(record.get("request", ""))[:8], _image(record), _step(record)]))
     then = _then(record)
     event = "" if then.startswith(record["event"]) else record["event"]
-    return "  ".join(filter(None, [record["time"][11:23], where, event, seen, then]))
+    return clean("  ".join(filter(None, [record["time"][11:23], where, event, seen, then])))
 
 
 def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
@@ -197,16 +224,21 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
     table.add_column("then")
     table.add_column("ms", justify="right")
     for record in records:
-        bars = "\n".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
+        bars = "\n".join(f"{clean(category)} {_bar(value)}" for category, value in _probabilities(record).items())
         table.add_row(
-            Text(_step(record)),
-            Text(str(record.get("image", ""))),
-            Text(_number(record.get("sigma"))),
+            _text(_step(record)),
+            _text(str(record.get("image", ""))),
+            _text(_number(record.get("sigma"))),
             Text(bars),
-            Text(_then(record)),
-            Text(_number(record.get("latency_ms"))),
+            _text(_then(record)),
+            _text(_number(record.get("latency_ms"))),
         )
     return table
+
+
+def _text(text: str, style: str = "") -> Text:
+    # What a forged log holds may be a terminal's commands.
+    return Text(clean(text), style)
 
 
 def _image(record: Mapping[str, Any]) -> str:

@@ -17,11 +17,14 @@ from dnp_guard.audit.events import (
     RequestFinished,
     RequestStarted,
 )
+from dnp_guard.audit.read.images import Follower
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-HELD: Final = "held"
+    from dnp_guard.audit.read.images import ImageRow
+
+HELD: Final = "kept on"
 """Stands for the category of a negative for which nothing was seen at its step."""
 
 _OPEN = 20_000
@@ -77,6 +80,9 @@ class Summary:
         injections: negatives injected, one an image and change.
         waived: findings that an allowed case excused.
         by_category: injections by category.
+        seen: finished images by category seen in them and by outcome, those in shadow as ``would be`` the outcome that
+            they would have had.
+        tenants: finished images by tenant and by outcome, likewise.
         over_time: injections by day or hour, and in it by category.
         decisions: finished images by outcome.
         would: finished images by their outcome and the one that they would have had if nothing were in shadow, where
@@ -99,6 +105,8 @@ class Summary:
     waived: int = 0
     unasked: int = 0
     by_category: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, Counter[str]] = field(default_factory=dict)
+    tenants: dict[str, Counter[str]] = field(default_factory=dict)
     over_time: dict[str, Counter[str]] = field(default_factory=dict)
     decisions: Counter[str] = field(default_factory=Counter)
     would: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -106,6 +114,7 @@ class Summary:
     latencies: Counter[int] = field(default_factory=Counter)
     policies: dict[tuple[str, ...], PolicyUse] = field(default_factory=dict)
     _open: OrderedDict[str, _Open] = field(default_factory=OrderedDict)
+    _images: Follower = field(default_factory=Follower)
 
     def percentile(self, share: float) -> float | None:
         """The latency in milliseconds that a share of the answers did not exceed; None for no answers."""
@@ -133,6 +142,8 @@ class Summary:
         self.last = max(self.last, time)
         self.records += 1
         policy = self._policy(record, time)
+        if (row := self._images.add(record)) is not None:
+            self._image(row)
         if event == RequestStarted.name:
             self.generations += 1
             if policy is not None:
@@ -161,6 +172,12 @@ class Summary:
         elif event == RequestAbandoned.name:
             self.abandoned += 1
             self._open.pop(request, None)
+
+    def _image(self, row: ImageRow) -> None:
+        outcome = f"would be {row.would}" if row.would else row.decision
+        self.tenants.setdefault(row.tenant, Counter())[outcome] += 1
+        for category in row.sights:
+            self.seen.setdefault(category, Counter())[outcome] += 1
 
     def _policy(self, record: Mapping[str, Any], time: str) -> PolicyUse | None:
         policy = record.get("policy")

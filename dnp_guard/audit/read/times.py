@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from dnp_guard.errors import AuditError, DnpGuardError
 from dnp_guard.files import duration
 
-if TYPE_CHECKING:
-    from datetime import timedelta
+_ISO: Final = re.compile(
+    r"P(?=.)(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,6})D)?"
+    r"(?:T(?=.)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?)?"
+)
 
 
 def period(text: str) -> timedelta:
-    """Read a length of time such as ``90d`` or ``36h``; days where there is no unit.
+    """Read a length of time such as ``90d``, ``36h`` or, in ISO 8601, ``P90D``; days where there is no unit.
+
+    A month of ISO 8601 is 31 days and a year 366, so that nothing is older than it by mistake.
 
     Raises:
         DnpGuardError: it is none.
 
     >>> period("90").days
     90
+    >>> period("P1M").days
+    31
     """
+    if (match := _ISO.fullmatch(text.strip())) is not None:
+        years, months, weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return timedelta(366 * years + 31 * months + 7 * weeks + days, hours=hours, minutes=minutes, seconds=seconds)
     return duration(f"{text}d" if text.strip().isdecimal() else text)
+
+
+def keeping(text: str) -> timedelta:
+    """Read how long records are kept, as :func:`period` does, but for ``m``: people mean months by it as often.
+
+    Raises:
+        DnpGuardError: it is no length of time, or one in ``m``.
+    """
+    if match := re.fullmatch(r"(\d+)\s*m", text.strip()):
+        number = match[1]
+        raise AuditError(
+            f"{text!r} is {number} minutes to a computer and {number} months to a person",
+            hint=f"Write P{number}M for months, PT{number}M for minutes, or days such as 90d.",
+        )
+    return period(text)
 
 
 def moment(text: str, now: datetime | None = None) -> str:

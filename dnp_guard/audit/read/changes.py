@@ -1,0 +1,158 @@
+"""Who changed what the guard does, when and why: policies, exceptions, overrides, holds, purges, erasures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.audit.events import (
+    CheckpointWritten,
+    ExceptionEnded,
+    ExceptionStarted,
+    Overridden,
+    PolicyLoaded,
+    PolicyRejected,
+    SubjectErased,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change.
+
+    Attributes:
+        time: when.
+        event: name of the record.
+        tenant: for whom; "" where the record names none.
+        policy: name and revision of the policy that it is about or happened under.
+        what: what was changed, in a few words.
+        who: who did or approved it; "" where the record does not know.
+        why: the reason that was given.
+        digest: of the policy.
+        before: digest of the policy that was in force before.
+        loosened: whether the policy lets more through than the one before, or may; None where that was not compared.
+    """
+
+    time: str
+    event: str
+    tenant: str
+    policy: str
+    what: str
+    who: str = ""
+    why: str = ""
+    digest: str = ""
+    before: str = ""
+    loosened: bool | None = None
+
+
+def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[Change]:
+    """Every change that a log tells of, in its order.
+
+    A policy that several guards or workers load anew without a change is told once per tenant.
+
+    Args:
+        records: of the log.
+    """
+    in_force: dict[tuple[str, str], str] = {}
+    for record in records:
+        change = _change(record)
+        if change is None:
+            continue
+        if change.event == PolicyLoaded.name:
+            place = (change.tenant, change.policy.partition(" ")[0])
+            if in_force.get(place) == change.digest and not change.who and not change.why:
+                continue
+            in_force[place] = change.digest
+        yield change
+
+
+def _change(record: Mapping[str, Any]) -> Change | None:
+    told = _TOLD.get(record["event"])
+    if told is None:
+        return None
+    policy = _object(record, "policy")
+    name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
+    values = told(record)
+    if values is None:
+        return None
+    tenant = str(record.get("tenant") or "")
+    digest = str(policy.get("digest", ""))
+    return Change(str(record["time"]), str(record["event"]), tenant, name, **{"digest": digest, **values})
+
+
+def _loaded(record: Mapping[str, Any]) -> dict[str, Any]:
+    loaded = _object(record, "loaded")
+    people = [f"{role} {loaded[key]}" for key, role in (("author", "by"), ("approver", "approved by")) if key in loaded]
+    loosened = loaded.get("loosened")
+    what = {True: "loaded, lets more through", False: "loaded, no milder", None: "loaded"}[
+        loosened if isinstance(loosened, bool) else None
+    ]
+    source = f" from {loaded['source']}" if "source" in loaded else ""
+    return {
+        "what": what + source,
+        "who": ", ".join(people),
+        "why": str(loaded.get("reason") or record.get("reason") or ""),
+        "before": str(loaded.get("before", "")),
+        "loosened": loosened if isinstance(loosened, bool) else None,
+    }
+
+
+def _rejected(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"what": "rejected, the one before stays", "why": str(record.get("reason", ""))}
+
+
+def _excepted(record: Mapping[str, Any]) -> dict[str, Any]:
+    exception = _object(record, "exception")
+    set_ = ", ".join(f"{key}: {value}" for key, value in _object(exception, "set").items())
+    began = record["event"] == ExceptionStarted.name
+    what = f"exception {'began' if began else 'ended'}: {exception.get('category', '')} {{{set_}}}"
+    return {
+        "what": f"{what} until {exception.get('until', '')}" if began else what,
+        "who": f"approved by {exception['approved_by']}" if "approved_by" in exception else "",
+        "why": str(record.get("reason", "")),
+    }
+
+
+def _overridden(record: Mapping[str, Any]) -> dict[str, Any]:
+    request = record.get("request")
+    kind, _, why = str(record.get("reason", "")).partition(": ")
+    if request is None:
+        return {"what": "override", "why": str(record.get("reason", ""))}
+    return {"what": f"{kind} of {request}", "why": why}
+
+
+def _purged(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not isinstance(record.get("purged"), list):
+        return None
+    kind, _, why = str(record.get("reason", "")).partition(": ")
+    return {"what": f"{kind or 'purge'}, {len(record['purged'])} tombstones", "why": why}
+
+
+def _erased(record: Mapping[str, Any]) -> dict[str, Any]:
+    waiting = record.get("waiting")
+    count = len(waiting) if isinstance(waiting, list) else 0
+    held = f", {count} held generations wait" if count else ""
+    return {
+        "what": f"erased {record.get('records', 0)} records of a subject{held}",
+        "who": str(record.get("by") or ""),
+        "why": str(record.get("reason") or ""),
+    }
+
+
+_TOLD = {
+    PolicyLoaded.name: _loaded,
+    PolicyRejected.name: _rejected,
+    ExceptionStarted.name: _excepted,
+    ExceptionEnded.name: _excepted,
+    Overridden.name: _overridden,
+    CheckpointWritten.name: _purged,
+    SubjectErased.name: _erased,
+}
+
+
+def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = record.get(name)
+    return value if isinstance(value, dict) else {}

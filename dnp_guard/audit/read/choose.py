@@ -1,0 +1,62 @@
+"""Resolves what a person types to find something in a log: the beginning of an id, or a name that the log has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.errors import AuditError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAMED = 12
+
+
+def whole_id(given: str, ids: Iterable[str]) -> str:
+    """The one id that is, or begins with, what was given.
+
+    Args:
+        given: an id, or its beginning.
+        ids: of the log.
+
+    Raises:
+        AuditError: none does, or several do.
+
+    >>> whole_id("f08", ["f0843c", "a11"])
+    'f0843c'
+    """
+    found = {name for name in ids if given and name.startswith(given)}
+    if given in found:
+        return given
+    if not found:
+        raise AuditError(f"no such generation: {given}", hint="'audit show' without --request lists them.")
+    if len(found) > 1:
+        raise AuditError(f"{len(found)} generations begin with {given}: {_listed(found)}", hint="Give more of the id.")
+    return found.pop()
+
+
+def known(kind: str, given: str | None, valid: Iterable[str]) -> None:
+    """Refuse a name that is none of the valid ones.
+
+    Args:
+        kind: of the name, for the error.
+        given: None for no name.
+        valid: names.
+
+    Raises:
+        AuditError: it is none of them.
+    """
+    names = sorted(filter(None, set(valid)))
+    if given is None or given in names:
+        return
+    meant = nearest(given, names)
+    raise AuditError(
+        f"no {kind} here is called {given!r}" + (f"; did you mean {meant}?" if meant else ""),
+        hint=f"Valid here: {_listed(names)}." if names else f"The log has no {kind}.",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
+    return ", ".join(ordered[:_NAMED]) + more

@@ -1,0 +1,226 @@
+"""One row per finished image: what became of it and why, and how sure the evidence was."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.events import (
+    FindingWaived,
+    GuardDegraded,
+    NegativeInjected,
+    QueryAnswered,
+    RequestFinished,
+    RequestStarted,
+)
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+ACTED_ON: Final = frozenset(map(str, (Outcome.STEERED, Outcome.BLURRED, Outcome.BLOCKED)))
+"""Outcomes of images that were altered or withheld for what was seen in them."""
+
+_OPEN: Final = 20_000
+"""Generations that are followed at once; the oldest unfinished one is given up for another."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """The strongest evidence of one category in one image.
+
+    Attributes:
+        category: its id.
+        term: what of it was seen; "" where the record does not say.
+        probability: None for a sensitive category, of which a record tells no more than that it was seen.
+        threshold: what it was compared with.
+        step: of the look; None for the final one.
+        final: whether the final look saw the category, at this probability or another.
+    """
+
+    category: str
+    term: str
+    probability: float | None
+    threshold: float | None
+    step: int | None
+    final: bool
+
+    @property
+    def margin(self) -> float | None:
+        """How far over its threshold, as a part of what is above it: 0 just at it, 1 certain."""
+        if self.probability is None or self.threshold is None or self.threshold >= 1:
+            return None
+        return (self.probability - self.threshold) / (1 - self.threshold)
+
+    def text(self) -> str:
+        """Say it in a few words."""
+        named = self.category + (f" ({self.term})" if self.term else "")
+        sure = f" {self.probability:.2f} of {self.threshold:.2f}" if self.margin is not None else ""
+        return f"{named}{sure} at {'the final look' if self.step is None else f'step {self.step}'}"
+
+
+@dataclass(slots=True)
+class ImageRow:
+    """One image.
+
+    Attributes:
+        request: id of the generation.
+        image: index in the batch.
+        time: when it was finished.
+        tenant: for whom it was; "" where there is none.
+        policy: name and revision.
+        mode: ``enforce`` or ``shadow``.
+        decision: its outcome.
+        would: the outcome that it would have had if nothing were in shadow; "" where nothing is.
+        sights: the strongest evidence of every category that was seen.
+        waived: categories that an allowed case excused.
+        negatives: injected.
+        failures: why the guard could not do its job for this generation.
+    """
+
+    request: str
+    image: int
+    time: str = ""
+    tenant: str = ""
+    policy: str = ""
+    mode: str = ""
+    decision: str = ""
+    would: str = ""
+    sights: dict[str, Sight] = field(default_factory=dict)
+    waived: list[str] = field(default_factory=list)
+    negatives: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """Id of the generation and index of the image."""
+        return f"{self.request}/{self.image}"
+
+    @property
+    def why(self) -> str:
+        """What its outcome rests on, in a few words."""
+        if self.decision in {Outcome.FAILED_CLOSED, Outcome.FAILED_OPEN, Outcome.UNASKED}:
+            return "; ".join(self.failures) or "no look was answered"
+        last = [sight for sight in self.sights.values() if sight.final]
+        told = "; ".join(sight.text() for sight in last or self.sights.values())
+        if self.sights and not last:
+            told += "; the final look sees none of it"
+        shadow = f"in shadow, would have been {self.would}" if self.would else ""
+        excused = f"excused: {', '.join(self.waived)}" if self.waived else ""
+        return "; ".join(filter(None, [told, excused, shadow]))
+
+    @property
+    def margin(self) -> float | None:
+        """The surest of its evidence, as :attr:`Sight.margin`; None where there is none that is known."""
+        known = [sight.margin for sight in self.sights.values() if sight.margin is not None]
+        return max(known, default=None)
+
+    def document(self) -> dict[str, Any]:
+        """The row for programs."""
+        return {
+            "request": self.request,
+            "image": self.image,
+            "time": self.time,
+            "tenant": self.tenant or None,
+            "policy": self.policy,
+            "mode": self.mode,
+            "decision": self.decision,
+            "would": self.would or None,
+            "categories": list(self.sights),
+            "waived": self.waived,
+            "negatives": self.negatives,
+            "margin": self.margin,
+            "why": self.why,
+        }
+
+
+def images(records: Iterable[Mapping[str, Any]]) -> Iterator[ImageRow]:
+    """Every finished image of a log, in the order in which they were finished.
+
+    Args:
+        records: of the log.
+    """
+    follower = Follower()
+    for record in records:
+        row = follower.add(record)
+        if row is not None:
+            yield row
+
+
+class Follower:
+    """Gathers the records of images, one after another, in memory that does not grow with the log."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, dict[int, ImageRow]] = OrderedDict()
+        self._failures: dict[str, list[str]] = {}
+
+    def add(self, record: Mapping[str, Any]) -> ImageRow | None:
+        """Take a record into account, and return the row of the image that it finishes, if it does."""
+        event, request = record["event"], str(record.get("request", ""))
+        if not request:
+            return None
+        if event == RequestStarted.name:
+            self._follow(request)
+        elif event == GuardDegraded.name:
+            self._follow(request)
+            self._failures.setdefault(request, []).append(str(record.get("reason", "")))
+        elif event == QueryAnswered.name:
+            _see(self._row(request, record), record)
+        elif event == FindingWaived.name:
+            row = self._row(request, record)
+            row.waived += [name for name in _names(record) if name not in row.waived]
+        elif event == NegativeInjected.name:
+            self._row(request, record).negatives += 1
+        elif event == RequestFinished.name:
+            return self._finish(request, record)
+        return None
+
+    def _follow(self, request: str) -> dict[int, ImageRow]:
+        rows = self._open.setdefault(request, {})
+        if len(self._open) > _OPEN:
+            oldest, _ = self._open.popitem(last=False)
+            self._failures.pop(oldest, None)
+        return rows
+
+    def _row(self, request: str, record: Mapping[str, Any]) -> ImageRow:
+        image = record.get("image", 0)
+        index = image if isinstance(image, int) else 0
+        return self._follow(request).setdefault(index, ImageRow(request, index))
+
+    def _finish(self, request: str, record: Mapping[str, Any]) -> ImageRow:
+        row = self._row(request, record)
+        policy, would = record.get("policy"), record.get("would")
+        fields = policy if isinstance(policy, dict) else {}
+        row.time, row.decision = str(record["time"]), str(record.get("decision", ""))
+        row.tenant, row.mode = str(record.get("tenant") or ""), str(fields.get("mode", ""))
+        row.policy = " ".join(str(fields[key]) for key in ("name", "revision") if key in fields)
+        row.would = str(would.get("decision", "")) if isinstance(would, dict) else ""
+        row.failures = list(dict.fromkeys(self._failures.get(request, [])))
+        rows = self._open[request]
+        del rows[row.image]
+        return row
+
+
+def _see(row: ImageRow, record: Mapping[str, Any]) -> None:
+    step = record.get("step")
+    for finding in _findings(record):
+        category = str(finding.get("category", ""))
+        values = [finding.get(name) for name in ("probability", "threshold")]
+        probability, threshold = (float(value) if isinstance(value, int | float) else None for value in values)
+        before = row.sights.get(category)
+        if before is None or (probability or 0.0) > (before.probability or 0.0):
+            at = step if isinstance(step, int) else None
+            row.sights[category] = Sight(
+                category, str(finding.get("term", "")), probability, threshold, at, bool(before and before.final)
+            )
+        row.sights[category].final |= "step" not in record
+
+
+def _findings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    findings = record.get("findings")
+    return [each for each in findings if isinstance(each, dict)] if isinstance(findings, list) else []
+
+
+def _names(record: Mapping[str, Any]) -> list[str]:
+    return [str(each.get("category", "")) for each in _findings(record)]

@@ -1,0 +1,131 @@
+"""``dnp-guard audit changes`` and ``candidates``, and ``audit show --images``: what people look into."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from dnp_guard.audit.read.changes import changes as told_changes
+from dnp_guard.audit.read.choose import known
+from dnp_guard.audit.read.images import ACTED_ON, ImageRow, images
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.record import clean
+from dnp_guard.cli.console import AsJson, print_json, print_table
+
+_File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
+_Since = Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")]
+_Until = Annotated[str | None, typer.Option(help="Only before then.")]
+_Category = Annotated[str | None, typer.Option(help="Only images in which it was seen.")]
+
+
+def changes(
+    file: _File,
+    *,
+    policy: Annotated[str | None, typer.Option(help="Only of this policy, by name.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    since: _Since = None,
+    until: _Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say who changed what the guard does, when and why.
+
+    Policies loaded and rejected, exceptions, overrides, holds, purges and erasures.
+    """
+    found = list(told_changes(Log(file)))
+    if found:
+        known("policy", policy, {name for each in found for name in (each.policy, each.policy.partition(" ")[0])})
+        known("tenant", tenant, {each.tenant for each in found})
+    first, last = moment(since) if since else "", moment(until) if until else ""
+    found = [
+        each
+        for each in found
+        if (policy is None or policy in {each.policy, each.policy.partition(" ")[0]})
+        and tenant in {None, each.tenant}
+        and first <= each.time
+        and (not last or each.time < last)
+    ]
+    if as_json:
+        print_json({"ok": True, "changes": [asdict(each) for each in found], "errors": []})
+        return
+    if not found:
+        typer.echo("no changes")
+        return
+    rows = [
+        (each.time[:19].replace("T", " "), each.policy, each.what, each.who, each.why, each.digest[:12])
+        for each in found
+    ]
+    print_table(_table(("when (UTC)", "policy", "what", "who", "why", "digest"), rows))
+
+
+def candidates(
+    file: _File,
+    *,
+    category: _Category = None,
+    margin: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="How far over its threshold evidence may be, as a part of what is above it."),
+    ] = 0.25,
+    top: Annotated[int, typer.Option(min=1, help="Images at most.")] = 50,
+    since: _Since = None,
+    until: _Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """List images that were altered or withheld on weak evidence, the weakest first: look there for false alarms."""
+    first, last = moment(since) if since else "", moment(until) if until else ""
+    rows = list(images(Log(file)))
+    if rows:
+        known("category", category, {name for row in rows for name in row.sights})
+    weak = [
+        row
+        for row in rows
+        if row.decision in ACTED_ON
+        and row.margin is not None
+        and row.margin <= margin
+        and (category is None or category in row.sights)
+        and first <= row.time
+        and (not last or row.time < last)
+    ]
+    weak.sort(key=lambda row: (row.margin or 0.0, row.time))
+    acted = sum(row.decision in ACTED_ON for row in rows)
+    if as_json:
+        print_json({"ok": True, "acted_on": acted, "images": [row.document() for row in weak[:top]], "errors": []})
+        return
+    typer.echo(f"{len(weak)} of {acted} images that were altered or withheld had evidence within {margin:g}")
+    if weak:
+        _print_images(weak[:top])
+
+
+def show_images(log: Log, requests: Collection[str], category: str | None, decision: str | None, *, json: bool) -> None:
+    """Print a row per finished image of some generations, those that a category or a decision is given for alone."""
+    rows = [
+        row
+        for row in images(log)
+        if row.request in requests and decision in {None, row.decision} and (category is None or category in row.sights)
+    ]
+    if json:
+        print_json({"ok": True, "images": [row.document() for row in rows], "errors": []})
+    elif not rows:
+        typer.echo("no images")
+    else:
+        _print_images(rows)
+
+
+def _print_images(rows: Iterable[ImageRow]) -> None:
+    cells = [(row.id, row.time[:19].replace("T", " "), row.policy, row.decision, row.why) for row in rows]
+    print_table(_table(("image", "finished", "policy", "decision", "why"), cells))
+
+
+def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    return table
