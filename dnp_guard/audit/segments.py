@@ -34,3 +34,14 @@ def segments(log: Path) -> list[Path]:
     named = re.compile(rf"{re.escape(log.name)}\.([0-9]{{{_DIGITS},}})")
     found = [(int(match[1]), path) for path in log.parent.iterdir() if (match := named.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
+
+
+def index_file(log: Path) -> Path:
+    """Where the console keeps the index of a log, which is made from the log alone."""
+    return log.with_name(f"{log.name}.index")
+
+
+def forget_index(log: Path) -> None:
+    """Remove the index of a log of which records were removed."""
+    for ending in ("", "-wal", "-shm"):
+        index_file(log).with_name(f"{log.name}.index{ending}").unlink(missing_ok=True)

@@ -26,12 +26,12 @@ from dnp_guard.audit.schema import schema as record_schema
 from dnp_guard.cli.audit_keep import erase, hold, purge
 from dnp_guard.cli.audit_replay import replay
 from dnp_guard.cli.audit_report import export, report
-from dnp_guard.cli.audit_review import candidates, changes, show_images
+from dnp_guard.cli.audit_review import candidates, changes, show_images, verdict
 from dnp_guard.cli.console import print_json, print_problem, print_table
 from dnp_guard.errors import AuditError
 
 app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
-for command in (report, export, changes, candidates, hold, purge, erase, replay):
+for command in (report, export, changes, candidates, verdict, hold, purge, erase, replay):
     app.command()(command)
 
 _PRINTED = 10

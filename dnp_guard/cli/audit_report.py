@@ -15,6 +15,7 @@ from dnp_guard.audit.read.export import to_csv, to_dsa, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
 from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.read.verdicts import reviews
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import AuditError
@@ -62,13 +63,14 @@ def report(
 
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
     summary = summarise(_of(Log(file), policy, tenant), first, last)
+    reviewed = reviews(Log(file), policy, tenant)
     if json:
-        print_json({"ok": True, **document(summary), "errors": []})
+        print_json({"ok": True, **document(summary, reviewed), "errors": []})
         return
     named = Page.HTML if out is not None and out.suffix.lower() in {".html", ".htm"} else Page.MARKDOWN
     page = html if (form or named) is Page.HTML else markdown
     with _written(out) as target:
-        target.write(page(summary, file.name, verify(file) if check else None))
+        target.write(page(summary, file.name, verify(file) if check else None, reviewed))
 
 
 def export(

@@ -1,4 +1,4 @@
-"""``dnp-guard audit changes`` and ``candidates``, and ``audit show --images``: what people look into."""
+"""``dnp-guard audit changes``, ``candidates``, ``verdict`` and ``show --images``: what people look into."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dnp_guard.audit.events import VerdictGiven
+from dnp_guard.audit.read import verdict as giving
 from dnp_guard.audit.read.changes import changes as told_changes
 from dnp_guard.audit.read.choose import known
 from dnp_guard.audit.read.images import ACTED_ON, ImageRow, images
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.read.verdict import Judged
 from dnp_guard.audit.record import clean
 from dnp_guard.cli.console import AsJson, print_json, print_table
 
@@ -100,6 +103,30 @@ def candidates(
     typer.echo(f"{len(weak)} of {acted} images that were altered or withheld had evidence within {margin:g}")
     if weak:
         _print_images(weak[:top])
+
+
+def verdict(
+    file: _File,
+    request: Annotated[str, typer.Argument(help="Id of the generation, or its beginning.", show_default=False)],
+    judged: Annotated[
+        Judged, typer.Argument(metavar="VERDICT", help="right, false_alarm or missed.", show_default=False)
+    ],
+    *,
+    by: Annotated[str, typer.Option(help="Who says so; it is recorded.", show_default=False)],
+    image: Annotated[int, typer.Option(min=0, help="Index in the batch.")] = 0,
+    category: Annotated[str | None, typer.Option(help="The category that it is about; omitted: all.")] = None,
+    note: Annotated[str, typer.Option(help="What else there is to say; it is recorded.")] = "",
+) -> None:
+    """Record whether what was decided about an image is right.
+
+    Verdicts feed the report's error rates, 'vlm calibrate --from-verdicts' and 'policy cases --from-verdicts'.
+    """
+    if not by.strip():
+        raise typer.BadParameter("say who gives the verdict.", param_hint="--by")
+    request, common = giving.common_of(file, request, image)
+    told = VerdictGiven(request=request, image=image, verdict=judged, category=category, by=by, note=note or None)
+    giving.judge(file, common, told)
+    typer.echo(f"{request}/{image}: {judged}, by {by}")
 
 
 def show_images(log: Log, requests: Collection[str], category: str | None, decision: str | None, *, json: bool) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
+from dnp_guard.cli.policy_cases import cases
 from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_explain import explain, summary
 from dnp_guard.cli.policy_promote import promote
@@ -36,6 +37,7 @@ app.command()(test)
 app.command()(diff)
 app.command()(explain)
 app.command()(promote)
+app.command()(cases)
 app.command(name="migrate")(upgrade)
 app.command()(sign)
 app.command()(verify)

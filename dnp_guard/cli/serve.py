@@ -43,6 +43,10 @@ def serve(
     require_signature: Annotated[
         str | None, typer.Option(help="The public key, in base64, that policies have to be signed with.")
     ] = None,
+    console: Annotated[
+        bool,
+        typer.Option("--console", help="Serve the pages for people; they sign in with tokens that have a role."),
+    ] = False,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 16 << 20,
     max_total_pixels: Annotated[int, typer.Option(min=1, help="Pixels of all images of a request.")] = 64 << 20,
@@ -75,6 +79,7 @@ def serve(
         watch=watch,
         metrics_tenants=metrics_tenants,
         require_signature=require_signature,
+        console=console,
         limits=Limits(
             body=max_body,
             pixels=max_pixels,
@@ -95,7 +100,9 @@ def serve(
         settings,
         workers=workers,
         grace_s=grace_seconds,
-        started=lambda url: typer.echo(f"serving {policy} with {vlm} at {url}"),
+        started=lambda url: typer.echo(
+            f"serving {policy} with {vlm} at {url}" + (f", and the console at {url}/console" if console else "")
+        ),
     )
     if code:
         raise typer.Exit(code)

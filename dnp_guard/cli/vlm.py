@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dnp_guard.audit.read.show import Log
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.extras import needs
 
@@ -32,7 +33,7 @@ def _group() -> None:
 @app.command()
 def calibrate(
     *,
-    vlm: Annotated[str, typer.Option(help="The backend, such as 'glyphs'.")],
+    vlm: Annotated[str | None, typer.Option(help="The backend, such as 'glyphs'.")] = None,
     policy: Annotated[str, typer.Option(help="The policy whose questions are put.")] = "glyphs",
     images: Annotated[Path | None, typer.Option(help="A folder of pictures.")] = None,
     labels: Annotated[
@@ -40,6 +41,9 @@ def calibrate(
     ] = None,
     held_out: Annotated[
         int | None, typer.Option(min=50, help="Instead: this many x̂0 pictures of the embedded model.")
+    ] = None,
+    from_verdicts: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="Instead: an audit log, by what people said of its images.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0, max=1, help="The false positive rate that is wanted.")] = 0.01,
     ranges: Annotated[str, typer.Option(help="Where ranges of progress end, with commas.")] = "1",
@@ -51,14 +55,20 @@ def calibrate(
     from dnp_guard.policy.read.loading import load_policy  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 
-    if (images is None) != (labels is None) or (images is None) == (held_out is None):
-        raise typer.BadParameter("Give --images with --labels, or --held-out.")
+    if (images is None) != (labels is None) or [images, held_out, from_verdicts].count(None) != 2:  # noqa: PLR2004
+        raise typer.BadParameter("Give --images with --labels, or --held-out, or --from-verdicts.")
+    if (vlm is None) != (from_verdicts is not None):
+        raise typer.BadParameter("Give --vlm, whose answers are measured; --from-verdicts alone has them in the log.")
     ends = _ends(ranges)
     rules = load_policy(policy)
-    pictures = _pictures(rules, images, labels, held_out)
-    backend = build(vlm)
-    found = _measure(rules, backend, pictures, rate, ends)
-    info = backend.info
+    if from_verdicts is not None:
+        from dnp_guard.lab.evaluate.verdicts import answered  # noqa: PLC0415
+
+        info, found = answered(rules, Log(from_verdicts), rate)
+    else:
+        backend = build(str(vlm))
+        found = _measure(rules, backend, _pictures(rules, images, labels, held_out), rate, ends)
+        info = backend.info
     document = {
         "format": 1,
         "vlm": {"name": info.name, "revision": info.revision},

@@ -26,6 +26,7 @@ from dnp_guard._version import __version__
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hosts.protocol import AnswerMessage, Finish, Open, Opened, ProblemDocument, QueryMessage, Verdicts
 from dnp_guard.server import problems
+from dnp_guard.server.console.serving import mount, refresh
 from dnp_guard.server.gate import Gate
 from dnp_guard.server.guards import Guards
 from dnp_guard.server.problems import Refusal
@@ -98,6 +99,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(Exception, _failed)
     _routes(app)
+    app.state.console = mount(app, settings, app.state.tokens) if settings.console else None
     return app
 
 
@@ -110,13 +112,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.readiness = Readiness(service)
     sweeping = asyncio.create_task(_sweep(service, app.state.aside))
     watching = asyncio.create_task(_watch_parent(settings.parent))
+    tasks = [sweeping, watching]
+    if app.state.console is not None:
+        tasks.append(asyncio.create_task(refresh(app.state.console)))
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     try:
         yield
     finally:
         sys.setswitchinterval(before)
-        for task in (sweeping, watching):
+        for task in tasks:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task

@@ -62,7 +62,7 @@ class Gate:
     async def _granted(self, headers: Headers) -> Any:
         tokens = self._state.tokens
         grant = tokens.grant(headers.get("authorization"))
-        if grant is None:
+        if grant is None or grant.role is not None:  # a person's token opens the console, and no session
             raise Refusal("token", "Send Authorization: Bearer with a token of the token file.")
         if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
             # A web page would otherwise speak with the user's own service, be it under a name made to point here.

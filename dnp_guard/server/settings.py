@@ -58,6 +58,7 @@ class Settings(BaseModel):
         watch: whether the policy is reloaded when its file changes.
         metrics_tenants: how many tenants are told apart in the metrics.
         require_signature: public key that policies have to be signed with.
+        console: whether people sign in to pages of their own.
         limits: see there.
         parent: process whose worker this is, and which it does not outlive; None where there is one process.
         shared: folder of what the workers share; the last of them removes it where the parent cannot.
@@ -79,6 +80,7 @@ class Settings(BaseModel):
     watch: bool = False
     metrics_tenants: int = 0
     require_signature: str | None = None
+    console: bool = False
     limits: Limits = Limits()
     parent: int | None = None
     shared: Path | None = None

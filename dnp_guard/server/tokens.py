@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+Role = Literal["moderator", "policy_owner", "auditor"]
+"""What a person may do in the console."""
+
+
 class Grant(BaseModel):
     """What one token lets its holder do.
 
@@ -39,6 +43,8 @@ class Grant(BaseModel):
         hosts: names of hosts that may use it; none lets any.
         policies: paths or shipped names of policies that a session may ask for, to be stricter by.
         expires: when it ends.
+        role: of a person who signs in to the console with it; None for a token of hosts, which is no good there, as one
+            with a role is none for sessions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +55,7 @@ class Grant(BaseModel):
     hosts: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     expires: AwareDatetime | None = None
+    role: Role | None = None
 
 
 class _File(BaseModel):
@@ -108,7 +115,24 @@ class Tokens:
         for each in self._grants:  # all of them, so that the time tells nothing
             if hmac.compare_digest(each.sha256, digest):
                 found = each
-        return found if found is not None and (found.expires is None or self._clock() < found.expires) else None
+        return self._in_time(found)
+
+    def by_digest(self, digest: str) -> Grant | None:
+        """The grant of a person who has signed in, as it is now; None where it was taken back or has expired.
+
+        Args:
+            digest: SHA-256 of the token.
+        """
+        if self._path is None:
+            return None
+        try:
+            self._read()
+        except DnpGuardError:
+            return None
+        return self._in_time(next((grant for grant in self._grants if grant.sha256 == digest), None))
+
+    def _in_time(self, grant: Grant | None) -> Grant | None:
+        return grant if grant is not None and (grant.expires is None or self._clock() < grant.expires) else None
 
     def _read(self) -> None:
         if self._path is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.events import (
     CheckpointWritten,
@@ -151,6 +151,9 @@ _TOLD = {
     CheckpointWritten.name: _purged,
     SubjectErased.name: _erased,
 }
+
+CHANGES: Final = frozenset(_TOLD)
+"""The events that may tell of a change."""
 
 
 def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

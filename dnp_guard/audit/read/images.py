@@ -149,11 +149,26 @@ def images(records: Iterable[Mapping[str, Any]]) -> Iterator[ImageRow]:
 
 
 class Follower:
-    """Gathers the records of images, one after another, in memory that does not grow with the log."""
+    """Gathers the records of images, one after another, in memory that does not grow with the log.
 
-    def __init__(self) -> None:
+    Args:
+        rows: of images that are not finished, to go on with.
+        failures: why the guard could not do its job, by generation.
+    """
+
+    def __init__(self, rows: Iterable[ImageRow] = (), failures: Mapping[str, list[str]] | None = None) -> None:
         self._open: OrderedDict[str, dict[int, ImageRow]] = OrderedDict()
-        self._failures: dict[str, list[str]] = {}
+        self._failures: dict[str, list[str]] = dict(failures or {})
+        for row in rows:
+            self._follow(row.request)[row.image] = row
+
+    def open(self) -> list[ImageRow]:
+        """The rows of the images that are not finished."""
+        return [row for rows in self._open.values() for row in rows.values()]
+
+    def failures(self) -> dict[str, list[str]]:
+        """Why the guard could not do its job, by generation, of those that have unfinished images."""
+        return {request: told for request, told in self._failures.items() if self._open.get(request)}
 
     def add(self, record: Mapping[str, Any]) -> ImageRow | None:
         """Take a record into account, and return the row of the image that it finishes, if it does."""

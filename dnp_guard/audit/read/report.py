@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dnp_guard._version import __version__
 from dnp_guard.audit.read.plots import COLOURS, bars, stacked
+from dnp_guard.audit.read.verdicts import Reviews
 from dnp_guard.audit.record import clean
 from dnp_guard.types import Outcome
 
@@ -21,20 +22,23 @@ PERCENTILES: Final = (50, 90, 99)
 _POLICIES = 20
 
 
-def html(summary: Summary, source: str, verification: Verification | None = None) -> str:
+def html(
+    summary: Summary, source: str, verification: Verification | None = None, reviews: Reviews | None = None
+) -> str:
     """The page, whole in itself.
 
     Args:
         summary: of the period.
         source: name of the log.
         verification: of the log, where it was checked.
+        reviews: what people said of its images.
     """
     slots, series = summary.timeline(), [name for name, _ in summary.by_category.most_common()]
     return (
         _environment(escaped=True)
         .get_template("report.html")
         .render(
-            **_values(summary, source, verification),
+            **_values(summary, source, verification, reviews),
             over_time=stacked(slots, series) if slots else None,
             by_category=bars(summary.by_category.most_common(), "Negatives injected by category"),
             decided=bars(_decided(summary), "Images by outcome"),
@@ -43,19 +47,22 @@ def html(summary: Summary, source: str, verification: Verification | None = None
     )
 
 
-def markdown(summary: Summary, source: str, verification: Verification | None = None) -> str:
+def markdown(
+    summary: Summary, source: str, verification: Verification | None = None, reviews: Reviews | None = None
+) -> str:
     """The same in Markdown, with tables in the place of plots.
 
     Args:
         summary: of the period.
         source: name of the log.
         verification: of the log, where it was checked.
+        reviews: what people said of its images.
     """
     return (
         _environment(escaped=False)
         .get_template("report.md")
         .render(
-            **_values(summary, source, verification),
+            **_values(summary, source, verification, reviews),
             slots=summary.timeline(),
             by_category=summary.by_category.most_common(),
             decided=_decided(summary),
@@ -63,7 +70,7 @@ def markdown(summary: Summary, source: str, verification: Verification | None = 
     )
 
 
-def document(summary: Summary) -> dict[str, Any]:
+def document(summary: Summary, reviews: Reviews | None = None) -> dict[str, Any]:
     """The same for programs."""
     return {
         "first": summary.first,
@@ -96,14 +103,18 @@ def document(summary: Summary) -> dict[str, Any]:
             }
             for use in _policies(summary)
         ],
+        "reviews": (reviews or Reviews(())).document(),
     }
 
 
-def _values(summary: Summary, source: str, verification: Verification | None) -> dict[str, Any]:
+def _values(
+    summary: Summary, source: str, verification: Verification | None, reviews: Reviews | None
+) -> dict[str, Any]:
     return {
         "summary": summary,
         "source": source,
         "verification": verification,
+        "reviews": reviews or Reviews(()),
         "written": datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", "Z"),
         "version": __version__,
         "degraded": summary.degraded.most_common(),

@@ -20,7 +20,7 @@ from dnp_guard.audit.lock import locked
 from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.lines import is_database, read_lines
 from dnp_guard.audit.read.verify import verify
-from dnp_guard.audit.segments import segments
+from dnp_guard.audit.segments import forget_index, segments
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.sqlite import SqliteSink, connect
 from dnp_guard.errors import AuditError
@@ -154,6 +154,7 @@ def remove(
             for file in _files(path):
                 _rewrite_file(file, again)
             _remove_fragments(path, before)
+        forget_index(path)
     oldest = datetime.fromisoformat(before).timestamp()
     previews.purge(previews.folder(path), gone=plan.gone, staying=plan.staying, held=plan.held, before=oldest)
     return Purged(plan.removed, plan.kept, len(plan.hashes))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.audit.events import QueryAnswered, RequestAbandoned, RequestFinished
+from dnp_guard.audit.read.intervals import wilson
 from dnp_guard.types import Action, Outcome
 
 if TYPE_CHECKING:
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-
-_Z = 1.959963984540054
-"""Quantile of the normal distribution for 95 %."""
 
 _OF_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED, Action.MONITOR: Outcome.MONITORED}
 
@@ -43,20 +40,6 @@ class Share:
     images: int
     low: float
     high: float
-
-
-def wilson(count: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (E. B. Wilson, 1927).
-
-    >>> [round(end, 3) for end in wilson(0, 10)]
-    [0.0, 0.278]
-    """
-    if of == 0:
-        return 0.0, 1.0
-    share, square = count / of, _Z * _Z / of
-    middle = (share + square / 2) / (1 + square)
-    half = _Z * math.sqrt(share * (1 - share) / of + square / (4 * of)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:

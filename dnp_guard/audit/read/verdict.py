@@ -1,0 +1,80 @@
+"""Gives a verdict on an image, makes an appeal, and answers one: each is a record of the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from dnp_guard.audit.events import AppealAnswered, AppealMade, RequestFinished, VerdictGiven
+from dnp_guard.audit.read.choose import known, whole_id
+from dnp_guard.audit.read.retention import open_log, records
+from dnp_guard.audit.read.verdicts import image_of
+from dnp_guard.errors import AuditError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dnp_guard.audit.events import Event
+    from dnp_guard.audit.shapes import Common
+
+Judged = Literal["right", "false_alarm", "missed"]
+Answer = Literal["upheld", "overturned"]
+
+
+def common_of(path: Path, request: str, image: int) -> tuple[str, Common]:
+    """The whole id of a generation, and the tenant and policy of one of its images, which verdicts on it have too.
+
+    Args:
+        path: the log.
+        request: id, or its beginning.
+        image: index in the batch.
+
+    Raises:
+        AuditError: there is no such image, or it is not finished.
+    """
+    finished = {image_of(record): record for record in records(path) if record["event"] == RequestFinished.name}
+    request = whole_id(request, (of for of, _ in finished))
+    record = finished.get((request, image))
+    if record is None:
+        known("image", str(image), (str(index) for of, index in finished if of == request))
+        raise AuditError(f"{request} has no finished image {image}", hint="'audit show --images' lists them.")
+    return request, shared(record)
+
+
+def shared(record: dict[str, Any]) -> Common:
+    """The tenant and the policy of a record."""
+    return {"tenant": record.get("tenant"), "policy": record["policy"]} if "policy" in record else {}
+
+
+def judge(path: Path, common: Common, verdict: VerdictGiven) -> None:
+    """Record a verdict.
+
+    Raises:
+        AuditError: the log cannot be written.
+    """
+    _write(path, verdict, common)
+
+
+def appeal(path: Path, common: Common, made: AppealMade) -> None:
+    """Record an appeal.
+
+    Raises:
+        AuditError: the log cannot be written.
+    """
+    _write(path, made, common)
+
+
+def answer(path: Path, common: Common, given: AppealAnswered) -> None:
+    """Record the answer to an appeal.
+
+    Raises:
+        AuditError: the log cannot be written.
+    """
+    _write(path, given, common)
+
+
+def _write(path: Path, event: Event, common: Common) -> None:
+    sink = open_log(path)
+    try:
+        sink.write(event.record(common))
+    finally:
+        sink.close()

@@ -1,0 +1,187 @@
+"""What people said of images, and the error rates that follow from it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
+
+from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
+from dnp_guard.audit.read.images import ACTED_ON, ImageRow, images
+from dnp_guard.audit.read.intervals import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dnp_guard.audit.read.show import Log
+
+RIGHT: Final = "right"
+FALSE_ALARM: Final = "false_alarm"
+MISSED: Final = "missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one person said of one image.
+
+    Attributes:
+        time: when.
+        verdict: ``right``, ``false_alarm`` or ``missed``.
+        by: who.
+        category: what it is about; "" for all that was found.
+        note: what the person added.
+    """
+
+    time: str
+    verdict: str
+    by: str
+    category: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """An image with what people said of it.
+
+    Attributes:
+        row: the image.
+        verdicts: the latest of each person.
+    """
+
+    row: ImageRow
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def agreed(self) -> Verdict | None:
+        """The verdict that more people gave than any other; None where they are divided."""
+        counted = Counter(each.verdict for each in self.verdicts)
+        (first, most), *rest = counted.most_common(2)
+        if rest and rest[0][1] == most:
+            return None
+        return next(each for each in reversed(self.verdicts) if each.verdict == first)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often a kind of error was made.
+
+    Attributes:
+        error: ``false_alarm`` among reviewed images that were altered or withheld, ``missed`` among the others.
+        category: where it is about one; "" for all.
+        count: errors.
+        of: reviewed images.
+        low: of the share, the lower end of its 95 % interval.
+        high: the upper end.
+    """
+
+    error: str
+    category: str
+    count: int
+    of: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reviews:
+    """What people said in a period.
+
+    Attributes:
+        images: with a verdict, in the order in which they were finished.
+        appeals: made.
+        upheld: appeals after which the decision stood.
+        overturned: appeals after which it did not.
+    """
+
+    images: tuple[Reviewed, ...]
+    appeals: int = 0
+    upheld: int = 0
+    overturned: int = 0
+
+    def rates(self) -> tuple[Rate, ...]:
+        """The error rates, over all and by category, with their intervals.
+
+        They are those of the reviewed images: where people chose these, and did not sample them, of no others.
+        """
+        counted: Counter[tuple[str, str]] = Counter()
+        of: Counter[tuple[str, str]] = Counter()
+        for image in self.images:
+            verdict = image.agreed
+            if verdict is None:
+                continue
+            error = FALSE_ALARM if image.row.decision in ACTED_ON else MISSED
+            about = [verdict.category] if verdict.category else list(image.row.sights)
+            for category in ("", *about):
+                of[error, category] += 1
+                counted[error, category] += verdict.verdict == error
+        return tuple(
+            Rate(error, category, counted[error, category], count, *wilson(counted[error, category], count))
+            for (error, category), count in sorted(of.items())
+        )
+
+    def agreement(self) -> tuple[int, int]:
+        """Pairs of people who gave the same verdict on an image, and all pairs who gave one."""
+        pairs = [pair for image in self.images for pair in combinations(image.verdicts, 2)]
+        return sum(one.verdict == other.verdict for one, other in pairs), len(pairs)
+
+    def document(self) -> dict[str, Any]:
+        """The same for programs."""
+        same, pairs = self.agreement()
+        return {
+            "reviewed": len(self.images),
+            "rates": [
+                {"error": each.error, "category": each.category or None, "count": each.count, "of": each.of}
+                | {"low": round(each.low, 4), "high": round(each.high, 4)}
+                for each in self.rates()
+            ],
+            "agreement": {"same": same, "pairs": pairs},
+            "appeals": {"made": self.appeals, "upheld": self.upheld, "overturned": self.overturned},
+        }
+
+
+def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> Reviews:
+    """What people said of the images of a log; verdicts on images that the log no longer has are left out.
+
+    Args:
+        log: read twice where it has verdicts.
+        policy: only of images under it; a name, or name and revision.
+        tenant: only of images of this tenant.
+    """
+    given: dict[tuple[str, int], dict[str, Verdict]] = defaultdict(dict)
+    appeals: Counter[str] = Counter()
+    for record in log.only(VerdictGiven.name, AppealMade.name, AppealAnswered.name):
+        if not _is_of(record, policy, tenant):
+            continue
+        if record["event"] == VerdictGiven.name:
+            verdict = verdict_of(record)
+            given[image_of(record)][verdict.by] = verdict
+        else:
+            appeals[str(record.get("answer", "made"))] += 1
+    rows = {key: row for row in images(log) if (key := (row.request, row.image)) in given} if given else {}
+    found = tuple(Reviewed(row, tuple(given[key].values())) for key, row in rows.items())
+    return Reviews(found, appeals["made"], appeals["upheld"], appeals["overturned"])
+
+
+def verdict_of(record: Mapping[str, Any]) -> Verdict:
+    """The verdict of a ``verdict`` record."""
+    return Verdict(
+        str(record["time"]),
+        str(record.get("verdict")),
+        str(record.get("by", "")),
+        str(record.get("category") or ""),
+        str(record.get("note") or ""),
+    )
+
+
+def _is_of(record: Mapping[str, Any], policy: str | None, tenant: str | None) -> bool:
+    of = record.get("policy")
+    fields = of if isinstance(of, dict) else {}
+    names = {str(fields.get("name", "")), f"{fields.get('name', '')} {fields.get('revision', '')}"}
+    return (policy is None or policy in names) and tenant in {None, str(record.get("tenant") or "")}
+
+
+def image_of(record: Mapping[str, Any]) -> tuple[str, int]:
+    """The generation and the image that a record is about."""
+    image = record.get("image", 0)
+    return str(record.get("request", "")), image if isinstance(image, int) else 0

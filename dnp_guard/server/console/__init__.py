@@ -1,0 +1,1 @@
+"""The pages for people: what was decided, whether it is right, and who changed what."""

@@ -1,0 +1,286 @@
+"""The pages over HTTP: sign in, queue, image, verdict, appeal, overview, thresholds, changes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from dnp_guard.audit import previews
+from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
+from dnp_guard.audit.read import verdict as giving
+from dnp_guard.audit.shapes import PREVIEW_NAME
+from dnp_guard.server.console import access, queries
+from dnp_guard.server.console.console import Refused
+from dnp_guard.server.console.timeline import timeline
+from dnp_guard.server.problems import Refusal
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dnp_guard.server.console.console import Console
+
+STATIC: Final = Path(__file__).parent / "static"
+_KINDS: Final = {"console.css": "text/css", "console.js": "text/javascript"}
+_LONGEST_NOTE: Final = 2_000
+_STEPS: Final = 40
+
+
+class AppealAsked(BaseModel):
+    """An image whose decision a person may appeal.
+
+    Attributes:
+        session: that it was made in.
+        image: index in the batch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    session: str = Field(max_length=200)
+    image: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a form sent, its token checked."""
+
+    values: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.values.get(name, "").strip()[:_LONGEST_NOTE]
+
+
+def router(console: Console) -> APIRouter:
+    """The pages of a console."""
+    pages = APIRouter(include_in_schema=False)
+    _sign_in(pages, console)
+    _reading(pages, console)
+    _judging(pages, console)
+    _appeals(pages, console)
+    _hosts(pages, console)
+
+    @pages.get("/console/static/{name}")
+    def static(name: str) -> Response:
+        if name not in _KINDS:
+            raise Refused(404, "There is no such file.")
+        return FileResponse(STATIC / name, media_type=_KINDS[name], headers={"Cache-Control": "max-age=3600"})
+
+    return pages
+
+
+def _sign_in(pages: APIRouter, console: Console) -> None:
+    @pages.get("/console/sign-in")
+    def show() -> Response:
+        return console.page("sign-in.html", None, wrong=False)
+
+    @pages.post("/console/sign-in")
+    async def enter(request: Request) -> Response:
+        token = (await console.form(request)).get("token", "")
+        cookie = console.signed_in(request, token)
+        if cookie is None:
+            return console.page("sign-in.html", None, status=401, wrong=True)
+        answer = RedirectResponse("/console", 303)
+        console.set_cookie(answer, request, cookie)
+        return answer
+
+    @pages.post("/console/sign-out")
+    async def leave(request: Request) -> Response:
+        await console.checked(request, console.person(request, access.READ))
+        answer = RedirectResponse("/console/sign-in", 303)
+        console.set_cookie(answer, request, "")
+        return answer
+
+
+def _reading(pages: APIRouter, console: Console) -> None:
+    @pages.get("/console")
+    def queue(
+        http: Request,
+        show: str = "open",
+        decision: str = "",
+        category: str = "",
+        tenant: str = "",
+        policy: str = "",
+        request: str = "",
+        before: int = 0,
+    ) -> Response:
+        person = console.person(http, access.READ)
+        if show not in queries.SHOWN:
+            raise Refused(404, "There is no such list.")
+        asked = queries.Asked(show, decision, category, person.tenant or tenant, policy, request, before)
+        with console.index.reading() as database:
+            entries = queries.queue(database, asked)
+            known = queries.names(database, person.tenant)
+        more = replace(asked, before=entries[-1].id) if len(entries) == queries.PAGE else None
+        return console.page(
+            "queue.html",
+            person,
+            asked=asked,
+            entries=entries,
+            more=asdict(more) if more else None,
+            known=known | {"decision": [str(outcome) for outcome in Outcome], "show": list(queries.SHOWN)},
+        )
+
+    @pages.get("/console/image/{request}/{image}")
+    def image(http: Request, request: str, image: int) -> Response:
+        person = console.person(http, access.READ)
+        with console.index.reading() as database:
+            entry = console.visible(person, queries.entry(database, request, image))
+            following = queries.following(database, entry, person.tenant)
+        records = [record for record in console.index.records(request) if record.get("image", image) == image]
+        return console.page(
+            "image.html",
+            person,
+            entry=entry,
+            following=following,
+            looks=timeline(records),
+            said=[record for record in records if record["event"] in _SAID],
+            pictures=previews.folder(console.index.log).is_dir(),
+            appeal=f"/appeal/{console.keys.appeal(request, image)}" if person.role in access.JUDGE else "",
+        )
+
+    @pages.get("/console/picture/{request}/{name}")
+    def picture(http: Request, request: str, name: str) -> Response:
+        person = console.person(http, access.READ)
+        match = re.fullmatch(PREVIEW_NAME, name)
+        named = any(previews.named(record) == name for record in console.index.records(request)) if match else False
+        file = previews.folder(console.index.log) / name
+        with console.index.reading() as database:
+            row = database.execute("SELECT tenant FROM image WHERE request = ? LIMIT 1", (request,)).fetchone()
+        seen = row is not None and person.tenant in {"", row["tenant"]}
+        if not named or not seen or not file.is_file():
+            raise Refused(404, "There is no such picture; it may have been purged.")
+        return FileResponse(file, media_type="image/png")
+
+    @pages.get("/console/overview")
+    def overview(http: Request) -> Response:
+        person = console.person(http, access.READ)
+        with console.index.reading() as database:
+            days = queries.days(database, person.tenant)
+            reviews = queries.reviews(database, person.tenant)
+        return console.page("overview.html", person, days=days, most=_most(days), reviews=reviews)
+
+    @pages.get("/console/thresholds")
+    def thresholds(http: Request, category: str = "", at: float = 0.0) -> Response:
+        person = console.person(http, access.READ)
+        with console.index.reading() as database:
+            known = queries.categories(database)
+            category = category or next(iter(known), "")
+            sights = queries.sights(database, category, person.tenant)
+        now = max((threshold for _, threshold, _ in sights), default=0.5)
+        at = min(1.0, max(at, now))
+        nearest = sorted(sights, key=lambda sight: abs(sight[0] - at))[:_STEPS]
+        return console.page(
+            "thresholds.html", person, known=known, category=category, at=at, now=now, sights=sights, nearest=nearest
+        )
+
+    @pages.get("/console/changes")
+    def changes(http: Request) -> Response:
+        person = console.person(http, access.CHANGES)
+        with console.index.reading() as database:
+            return console.page("changes.html", person, changes=queries.changed(database, person.tenant))
+
+
+def _judging(pages: APIRouter, console: Console) -> None:
+    @pages.post("/console/image/{request}/{image}/verdict")
+    async def judge(http: Request, request: str, image: int) -> Response:
+        person = console.person(http, access.JUDGE)
+        form = _Form(await console.checked(http, person))
+        if form["verdict"] not in {"right", "false_alarm", "missed"}:
+            raise Refused(422, "Choose right, false alarm or missed.")
+
+        def write() -> str:
+            entry = console.entry(person, request, image)
+            told = VerdictGiven(
+                request=request,
+                image=image,
+                verdict=form["verdict"],  # type: ignore[arg-type]
+                category=form["category"] or None,
+                by=person.name,
+                note=form["note"] or None,
+            )
+            giving.judge(console.index.log, console.common(request, image), told)
+            console.index.update()
+            with console.index.reading() as database:
+                following = queries.following(database, entry, person.tenant)
+            return f"/console/image/{following.row.id}" if following is not None else "/console"
+
+        return RedirectResponse(await console.aside(write), 303)
+
+    @pages.post("/console/image/{request}/{image}/answer")
+    async def answer(http: Request, request: str, image: int) -> Response:
+        person = console.person(http, access.JUDGE)
+        form = _Form(await console.checked(http, person))
+        if form["answer"] not in {"upheld", "overturned"}:
+            raise Refused(422, "Choose upheld or overturned.")
+
+        def write() -> str:
+            if console.entry(person, request, image).appeal != "open":
+                raise Refused(409, "There is no open appeal about this image.")
+            told = AppealAnswered(
+                request=request,
+                image=image,
+                answer=form["answer"],  # type: ignore[arg-type]
+                by=person.name,
+                note=form["note"] or None,
+            )
+            giving.answer(console.index.log, console.common(request, image), told)
+            console.index.update()
+            return f"/console/image/{request}/{image}"
+
+        return RedirectResponse(await console.aside(write), 303)
+
+
+def _appeals(pages: APIRouter, console: Console) -> None:
+    @pages.get("/appeal/{token}")
+    def show(token: str) -> Response:
+        entry = console.appealed(token)
+        return console.page("appeal.html", None, entry=entry, code=code(entry.row.decision))
+
+    @pages.post("/appeal/{token}")
+    async def send(http: Request, token: str) -> Response:
+        text = _Form(await console.form(http))["text"]
+
+        def write() -> None:
+            entry = console.appealed(token)
+            if entry.appeal:
+                raise Refused(409, "This decision has been appealed already.")
+            console.appeals.count(token)
+            if not text:
+                raise Refused(422, "Write why the decision should be another.")
+            told = AppealMade(request=entry.row.request, image=entry.row.image, text=text)
+            giving.appeal(console.index.log, console.common(entry.row.request, entry.row.image), told)
+            console.index.update()
+
+        await console.aside(write)
+        return RedirectResponse(f"/appeal/{token}", 303)
+
+
+def _hosts(pages: APIRouter, console: Console) -> None:
+    @pages.post("/v1/appeals", status_code=201)
+    def link(http: Request, asked: AppealAsked) -> dict[str, str | int]:
+        """Make a link by which the person whom an image was made for can appeal the decision, once."""
+        console.index.update()
+        with console.index.reading() as database:
+            entry = queries.entry(database, asked.session, asked.image)
+        grant = http.scope["dnp_guard.grant"]
+        if entry is None or (grant.tenant or "") != entry.row.tenant:
+            raise Refusal("session", "There is no finished image of this session and index.")
+        return {"path": f"/appeal/{console.keys.appeal(asked.session, asked.image)}", "seconds": access.APPEAL_S}
+
+
+def code(decision: str) -> str:
+    """A code of a decision for the person whom the image was for: nothing of the policy is in it."""
+    return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
+
+
+def _most(days: list[tuple[str, str, str, str, int]]) -> int:
+    return max((count for *_, count in days), default=1)
+
+
+_SAID: Final = frozenset({VerdictGiven.name, AppealMade.name, AppealAnswered.name})

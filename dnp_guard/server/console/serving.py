@@ -1,0 +1,78 @@
+"""Puts the console into the application of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from anyio import to_thread
+from fastapi import Request  # noqa: TC002 (FastAPI reads annotations)
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.server.console.console import Console, Refused
+from dnp_guard.server.console.pages import router
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastapi import FastAPI
+    from starlette.responses import Response
+
+    from dnp_guard.server.settings import Settings
+    from dnp_guard.server.tokens import Tokens
+
+REFRESH_S: Final = 1.0
+"""Seconds between two looks for new records."""
+
+_log = logging.getLogger("dnp_guard.server")
+
+
+def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
+    """Serve the console beside the protocol.
+
+    Raises:
+        DnpGuardError: there is no log in a file, or nobody who could sign in.
+    """
+    log = _log_of(settings.audit)
+    if log is None:
+        raise DnpGuardError("the console shows a log, and there is none in a file", hint="Add --audit audit.jsonl.")
+    if not any(grant.role is not None for grant in tokens.all):
+        raise DnpGuardError(
+            "nobody could sign in to the console",
+            hint="Add --token-file FILE, after: dnp-guard token add FILE --role moderator --name NAME",
+        )
+    console = Console(log, tokens, time.time)
+    app.include_router(router(console))
+    app.add_exception_handler(Refused, _refused)
+    app.state.console = console
+    return console
+
+
+async def refresh(console: Console) -> None:
+    """Bring the index up to date, until cancelled."""
+    while True:
+        try:
+            await to_thread.run_sync(console.refresh)
+        except Exception:  # noqa: BLE001 (the next time may go better, and must come)
+            _log.exception("the console's index could not be brought up to date")
+        await asyncio.sleep(REFRESH_S)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)  # noqa: S101 (as it is registered)
+    console: Console = request.app.state.console
+    return console.refused(error)
+
+
+def _log_of(specs: Sequence[str]) -> Path | None:
+    """The first log that is a file."""
+    for spec in specs:
+        kind, colon, rest = spec.partition(":")
+        if not colon or kind not in {"jsonl", "sqlite", "stdout", "otel"}:
+            return Path(spec)
+        if kind in {"jsonl", "sqlite"}:
+            return Path(rest.partition("?")[0])
+    return None
