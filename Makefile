@@ -85,6 +85,13 @@ host-check: $(READY) ## Check a running host: A1111=URL or COMFYUI=URL, and SERV
 		$(if $(SERVICE),--service $(SERVICE)) $(if $(PLAIN),--plain $(PLAIN)) $(if $(SIZE),--size $(SIZE)) \
 		$(if $(STEPS),--steps $(STEPS))
 
+.PHONY: browser
+browser: $(READY) ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
+	@command -v chromium > /dev/null || { echo "there is no chromium: apt-get install chromium" >&2; exit 2; }
+	@$(BIN)/python -c "import axe_playwright_python, playwright" 2> /dev/null || \
+		{ echo "playwright is missing: $(PIP) -e '.[browser]'" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/browser -o python_files='browse_*.py'
+
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/
 	$(BIN)/python tests/fuzz/fuzz_policy.py -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 build/fuzz

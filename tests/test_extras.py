@@ -45,7 +45,7 @@ def test_the_page_on_installing_says_what_an_extra_brings(extra):
 
 def test_everything_is_in_the_extra_all():
     (everything,) = map(Requirement, EXTRAS["all"])
-    assert everything.extras == set(EXTRAS) - {"all", "dev", "docs", "fuzz"}
+    assert everything.extras == set(EXTRAS) - {"all", "browser", "dev", "docs", "fuzz"}
 
 
 def test_a_missing_package_is_named_with_the_line_to_type(plain):

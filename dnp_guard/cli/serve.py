@@ -101,7 +101,7 @@ def serve(
         workers=workers,
         grace_s=grace_seconds,
         started=lambda url: typer.echo(
-            f"serving {policy} with {vlm} at {url}" + (f", and the console at {url}/console" if console else "")
+            f"serving {policy} with {vlm} at {url}" + (f"\nthe console: {url}/console" if console else "")
         ),
     )
     if code:

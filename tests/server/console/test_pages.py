@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from dnp_guard.audit import verify
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.record import build
+from dnp_guard.audit.write.jsonl import JsonlSink
+from tests.server.console.conftest import BLOCKED, CLEAN, EVIL, HOSTILE, STEERED, appeal_link, judge, write
+
+PAGES = (
+    "/console",
+    "/console?show=all",
+    "/console?show=sample",
+    "/console?show=appeals",
+    f"/console/image/{BLOCKED}/0",
+    f"/console/image/{HOSTILE}/0",
+    "/console/overview",
+    "/console/thresholds?category=nudity",
+    "/console/changes",
+)
+
+
+class Page(HTMLParser):
+    """The scripts, handlers and labels of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str | None] = []
+        self.handlers: list[str] = []
+        self.fields: list[str | None] = []
+        self.labelled: set[str] = set()
+        self._labels = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.handlers += [name for name in given if name.startswith("on") or name == "style"]
+        if tag == "script":
+            self.scripts.append(given.get("src"))
+        if tag == "label":
+            self._labels += 1
+            self.labelled.add(given.get("for", ""))
+        kind = given.get("type")
+        if tag in {"select", "textarea"} or (tag == "input" and kind != "hidden"):
+            self.fields.append("" if self._labels else given.get("id"))
+
+    def handle_endtag(self, tag):
+        self._labels -= tag == "label"
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_opens_for_a_policy_owner(path, people):
+    assert people("policy_owner").get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_no_text_of_the_record_becomes_a_tag(path, people):
+    page = Page(people("policy_owner").get(path).text)
+    assert (page.scripts, page.handlers) == (["/console/static/console.js"], [])
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_field_has_a_label(path, people):
+    page = Page(people("policy_owner").get(path).text)
+    assert [name for name in page.fields if name and name not in page.labelled] == []
+    assert None not in page.fields
+
+
+def test_every_answer_forbids_scripts_from_elsewhere(people):
+    policy = people("moderator").get("/console").headers["content-security-policy"]
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", {BLOCKED, STEERED, HOSTILE}),
+        ("?show=all", {BLOCKED, STEERED, HOSTILE, CLEAN}),
+        ("?show=all&decision=clean", {CLEAN}),
+        ("?category=nudity", {BLOCKED, STEERED}),
+        ("?tenant=globex", {STEERED}),
+        ("?show=all&request=" + BLOCKED[:32], {BLOCKED}),
+        ("?show=reviewed", set()),
+    ],
+)
+def test_the_queue_is_filtered(query, found, people):
+    text = people("moderator").get(f"/console{query}").text
+    assert {of for of in (BLOCKED, STEERED, HOSTILE, CLEAN) if f"/console/image/{of}/0" in text} == found
+
+
+def test_an_image_shows_step_by_step_what_was_seen(people):
+    text = people("moderator").get(f"/console/image/{BLOCKED}/0").text
+    assert "5 of 25" in text
+    assert "0.93 of 0.50" in text
+
+
+def test_what_is_written_while_the_console_runs_is_shown(people, log):
+    write(log, "f" * 32, "blocked", probability=0.8)
+    people.app.state.console.refresh()
+    assert "f" * 12 in people("moderator").get("/console").text
+
+
+def test_a_generation_that_is_not_finished_is_shown_once_it_is(people, log):
+    sink = JsonlSink(log)
+    finding = {"category": "nudity", "term": "t", "probability": 0.7, "threshold": 0.5}
+    sink.write(build("request.started", request="e" * 32))
+    sink.write(build("query", request="e" * 32, image=0, step=1, findings=[finding]))
+    people.app.state.console.refresh()
+    sink.write(build("request.finished", request="e" * 32, image=0, decision="steered"))
+    people.app.state.console.refresh()
+    assert "nudity (t) 0.70 of 0.50" in people("moderator").get(f"/console?request={'e' * 32}").text
+
+
+def test_a_verdict_is_a_record_and_leaves_the_queue(people, log):
+    client = people("moderator")
+    assert judge(client, BLOCKED, "false_alarm", note="a statue").status_code == 303
+    (record,) = [each for each in Log(log) if each["event"] == "verdict"]
+    assert (record["verdict"], record["by"], record["note"], record["policy"]["name"]) == (
+        "false_alarm",
+        "moderator",
+        "a statue",
+        "default",
+    )
+    assert BLOCKED not in client.get("/console").text
+    assert verify(log).ok
+
+
+def test_a_verdict_leads_to_the_next_image(people):
+    client = people("moderator")
+    assert judge(client, HOSTILE).headers["location"] == f"/console/image/{STEERED}/0"
+
+
+def test_error_rates_have_intervals(people):
+    client = people("moderator")
+    judge(client, BLOCKED, "false_alarm")
+    judge(client, STEERED, "right")
+    assert "9.5 to 90.5 %" in client.get("/console/overview").text
+
+
+def test_two_reviewers_are_compared(people):
+    judge(people("moderator"), BLOCKED, "false_alarm")
+    other = people("policy_owner")
+    judge(other, BLOCKED, "right")
+    assert "agree in 0 of 1 cases" in other.get("/console/overview").text
+
+
+def test_a_higher_threshold_says_what_it_would_change(people):
+    client = people("policy_owner")
+    judge(client, STEERED, "false_alarm")
+    text = client.get("/console/thresholds?category=nudity&at=0.6").text
+    assert '<b id="left">1</b> of 2 images' in text
+    assert '<b id="alarms">1</b>' in text
+
+
+def test_changes_say_who_and_why(people):
+    text = people("auditor").get("/console/changes").text
+    assert "approved by bob" in text
+    assert "fewer false alarms" in text
+
+
+def test_an_appeal_is_made_and_answered(people, log):
+    client = people("moderator")
+    link = appeal_link(client, BLOCKED)
+    person = people(None)
+    assert person.post(link, data={"text": "It is a statue."}).status_code == 303
+    path = f"/console/image/{BLOCKED}/0"
+    assert "It is a statue." in client.get(path).text
+    form = client.get(path).text.split('name="form" value="')[1].split('"')[0]
+    client.post(f"{path}/answer", data={"answer": "overturned", "form": form})
+    assert "is overturned" in person.get(link).text
+    assert [each["event"] for each in Log(log)][-2:] == ["appeal", "appeal.answered"]
+
+
+def test_an_appeal_page_shows_no_policy_and_no_picture(people):
+    text = people(None).get(appeal_link(people("moderator"), HOSTILE)).text
+    assert ("nudity" in text, EVIL in text, "default" in text, "<img" in text) == (False, False, False, False)
+
+
+def test_a_decision_is_appealed_once(people):
+    link = appeal_link(people("moderator"), BLOCKED)
+    person = people(None)
+    assert [person.post(link, data={"text": "x"}).status_code for _ in range(2)] == [303, 409]
+
+
+def test_a_host_gets_a_link_for_its_user(people):
+    host = people(None, tenant="acme")
+    answer = host.post("/v1/appeals", json={"session": BLOCKED}, headers={"authorization": f"Bearer {host.token}"})
+    assert (answer.status_code, people(None).get(answer.json()["path"]).status_code) == (201, 200)
+
+
+def test_a_host_gets_no_link_for_another_tenants_image(people):
+    host = people(None, tenant="acme")
+    answer = host.post("/v1/appeals", json={"session": STEERED}, headers={"authorization": f"Bearer {host.token}"})
+    assert answer.status_code == 404
