@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from dnp_guard.audit.read.choose import known
-from dnp_guard.audit.read.export import to_csv, to_dsa, to_parquet
+from dnp_guard.audit.read.dsa import categories_of, to_dsa
+from dnp_guard.audit.read.export import to_csv, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
 from dnp_guard.audit.read.times import moment
+from dnp_guard.audit.read.transparency import to_transparency
 from dnp_guard.audit.read.verdicts import reviews
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.cli.console import print_json
 from dnp_guard.errors import AuditError
+from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +37,7 @@ class Page(StrEnum):
 
     HTML = "html"
     MARKDOWN = "markdown"
+    CSV = "csv"
 
 
 class Table(StrEnum):
@@ -68,6 +72,10 @@ def report(
         print_json({"ok": True, **document(summary, reviewed), "errors": []})
         return
     named = Page.HTML if out is not None and out.suffix.lower() in {".html", ".htm"} else Page.MARKDOWN
+    if form is Page.CSV:
+        with _written(out) as target:
+            to_transparency(summary, reviewed, target)
+        return
     page = html if (form or named) is Page.HTML else markdown
     with _written(out) as target:
         target.write(page(summary, file.name, verify(file) if check else None, reviewed))
@@ -82,6 +90,10 @@ def export(
     out: _Out = None,
     since: _Since = None,
     until: _Until = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="With dsa: a policy whose categories' taxonomy says the statement category; again for more."),
+    ] = None,
 ) -> None:
     """Write the records of a log for other programs, one row a record."""
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
@@ -92,7 +104,10 @@ def export(
         to_parquet(records, out)
         return
     with _written(out) as target:
-        (to_dsa if form is Table.DSA else to_csv)(records, target)
+        if form is Table.DSA:
+            to_dsa(records, target, categories_of(load_policy(name) for name in policy or ()))
+        else:
+            to_csv(records, target)
 
 
 def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, Any]]:

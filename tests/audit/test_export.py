@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import parquet
 
-from dnp_guard.audit.read.export import COLUMNS, DSA_COLUMNS, flat, to_csv, to_dsa, to_parquet
+from dnp_guard.audit.read.dsa import DSA_COLUMNS, categories_of, statements, to_dsa
+from dnp_guard.audit.read.export import COLUMNS, flat, to_csv, to_parquet
 from dnp_guard.audit.record import build
+from tests.policies import policy, star
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,3 +98,23 @@ def test_a_statement_names_the_policy_and_the_category() -> None:
 
 def test_what_a_record_does_not_have_is_empty() -> None:
     assert set(flat({"event": "query", "policy": 3}).values()) == {"query", None}
+
+
+@pytest.mark.parametrize(
+    ("taxonomy", "category"),
+    [
+        ({"name": "DSA", "id": "STATEMENT_CATEGORY_VIOLENCE"}, "STATEMENT_CATEGORY_VIOLENCE"),
+        ({"name": "LlavaGuard", "id": "O4"}, "STATEMENT_CATEGORY_PORNOGRAPHY_OR_SEXUALIZED_CONTENT"),
+        ({"name": "LlavaGuard", "id": "O6"}, "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE"),
+        (None, "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE"),
+    ],
+)
+def test_the_statement_category_is_that_of_the_taxonomy(taxonomy: dict[str, str] | None, category: str) -> None:
+    of = policy(categories=[star(id="nudity", **({"taxonomy": taxonomy} if taxonomy else {}))])
+    (row,) = statements(generation("blocked"), categories_of([of]))
+    assert row["category"] == category
+
+
+def test_a_statement_says_that_the_image_is_synthetic() -> None:
+    (row,) = statements(generation("blurred"))
+    assert json.loads(row["content_type"]) == ["CONTENT_TYPE_IMAGE", "CONTENT_TYPE_SYNTHETIC_MEDIA"]

@@ -77,6 +77,15 @@ def test_the_report_says_what_people_say(name: str, log: Path, tmp_path: Path) -
     assert "50.0 % (21.5 to 78.5 %)" in (tmp_path / name).read_text(encoding="utf-8")
 
 
+def test_a_transparency_report_is_figures_with_intervals(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    run(["audit", "report", str(log), "--format", "csv"])
+    rows = [line.split(",")[2:] for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["measure", "category", "count", "of", "low", "high"]
+    assert ["judged false_alarm", "star", "4", "8", "0.2152", "0.7848"] in rows
+    assert ["images blocked", "star", "8", "9", "", ""] in rows
+
+
 def test_people_who_are_divided_count_as_no_verdict(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "verdict", str(log), "r0", "right", "--by", "bob"])
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A log in the forms that other programs read: CSV, Parquet, and the fields of the DSA Transparency Database."""
+"""A log in the forms that other programs read: CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from dnp_guard.audit.events import QueryAnswered, RequestFinished
 from dnp_guard.extras import needs
-from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -63,29 +61,7 @@ COLUMNS: Final = (
 _INTEGERS = frozenset({"seq", "image", "step", "applied_step", "steps"})
 _NUMBERS = frozenset({"sigma", "negative.scale", "latency_ms"})
 
-DSA_COLUMNS: Final = (
-    "puid",
-    "decision_visibility",
-    "decision_ground",
-    "incompatible_content_ground",
-    "incompatible_content_explanation",
-    "category",
-    "content_type",
-    "content_date",
-    "application_date",
-    "source_type",
-    "automated_detection",
-    "automated_decision",
-    "decision_facts",
-)
-"""Of a statement of reasons, as far as the log knows; the platform adds what only it knows."""
-
-_VISIBILITY = {
-    str(Outcome.BLOCKED): "DECISION_VISIBILITY_CONTENT_DISABLED",
-    str(Outcome.BLURRED): "DECISION_VISIBILITY_CONTENT_INTERACTION_RESTRICTED",
-}
 _BATCH = 20_000
-_OPEN = 20_000
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +85,7 @@ def to_csv(records: Iterable[Mapping[str, Any]], file: TextIO) -> int:
     writer.writeheader()
     count = 0
     for record in records:
-        writer.writerow({column: _inert(value) for column, value in flat(record).items()})
+        writer.writerow({column: inert(value) for column, value in flat(record).items()})
         count += 1
     return count
 
@@ -132,65 +108,6 @@ def to_parquet(records: Iterable[Mapping[str, Any]], path: Path) -> int:
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             count += len(batch)
     return count
-
-
-def statements(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    """A statement of reasons for each image that was blocked or blurred, as rows of :data:`DSA_COLUMNS`.
-
-    What fails closed is an outage and no statement about content; what was steered was never withheld. The category is
-    the one for content outside a platform's scope of service: which other applies is for the platform to say.
-    """
-    seen: dict[tuple[str, object], tuple[str, list[str]]] = {}
-    for record in records:
-        key = str(record.get("request", "")), record.get("image", 0)
-        if record["event"] == QueryAnswered.name and (found := _found(record)):
-            seen[key] = (record["time"], found)
-            if len(seen) > _OPEN:
-                del seen[next(iter(seen))]
-        if record["event"] != RequestFinished.name:
-            continue
-        _, found = seen.pop(key, ("", []))
-        visibility = _VISIBILITY.get(str(record.get("decision")))
-        if visibility is not None:
-            yield _statement(record, visibility, found)
-
-
-def to_dsa(records: Iterable[Mapping[str, Any]], file: TextIO) -> int:
-    """Write statements of reasons as CSV, and say how many."""
-    writer = csv.DictWriter(file, DSA_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    count = 0
-    for statement in statements(records):
-        writer.writerow({column: _inert(value) for column, value in statement.items()})
-        count += 1
-    return count
-
-
-def _statement(record: Mapping[str, Any], visibility: str, found: list[str]) -> dict[str, str]:
-    policy = record.get("policy") if isinstance(record.get("policy"), dict) else {}
-    name = f"{policy.get('name', '')} {policy.get('revision', '')}".strip() if policy else ""
-    day = str(record["time"])[:10]
-    return {
-        "puid": f"{record.get('request', '')}-{record.get('image', 0)}",
-        "decision_visibility": visibility,
-        "decision_ground": "DECISION_GROUND_INCOMPATIBLE_CONTENT",
-        "incompatible_content_ground": f"policy {name}",
-        "incompatible_content_explanation": f"The image showed: {', '.join(found) or 'what the policy forbids'}.",
-        "category": "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE",
-        "content_type": "CONTENT_TYPE_IMAGE",
-        "content_date": day,
-        "application_date": day,
-        "source_type": "SOURCE_VOLUNTARY",
-        "automated_detection": "Yes",
-        "automated_decision": "AUTOMATED_DECISION_FULLY",
-        "decision_facts": "A vision-language model looked at the image while it was generated, and at the end.",
-    }
-
-
-def _found(record: Mapping[str, Any]) -> list[str]:
-    findings = record.get("findings")
-    categories = [str(each.get("category")) for each in findings or () if isinstance(each, dict)]
-    return list(dict.fromkeys(categories))
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
@@ -216,5 +133,6 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
-def _inert(value: object) -> object:
+def inert(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
