@@ -12,9 +12,11 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit import JsonlSink, MemorySink, events
 from dnp_guard.audit.chain import parse
+from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
+from dnp_guard.audit.redact import subject_hash
 from dnp_guard.audit.schema import ALWAYS, schema
 from dnp_guard.audit.shapes import Common
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
@@ -92,11 +94,16 @@ def records(tmp_path_factory):
     sink = CheckpointedSink(JsonlSink(path), folder / "elsewhere", every=1e6)
     for request in ("r1", "r2"):
         sink.write(build("request.started", at=datetime(2020, 1, 1, tzinfo=UTC), request=request, host={"name": "x"}))
+    sink.write(build("request.started", request="r3", host={"name": "x"}, subject=subject_hash("ann", path)))
     hold(path, "r1")
     sink.close()
     written = [parse(line.data) for line in read_lines(path)]
     purge(path, "2021-01-01T00:00:00.000Z")
+    erase(path, "ann", by="an officer", why="asked for")
     after = [parse(line.data) for line in read_lines(path)]
+    memory.write(events.VerdictGiven(request="r1", image=0, verdict="right", by="a", category="c", note="n").record())
+    memory.write(events.AppealMade(request="r1", image=0, text="no").record())
+    memory.write(events.AppealAnswered(request="r1", image=0, answer="upheld", by="a", note="n").record())
     return [*memory.records, *written, *(record for record in after if "tombstone" not in record)]
 
 

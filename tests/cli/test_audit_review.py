@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,4 +107,4 @@ def test_a_report_in_markdown_loads_no_picture_from_elsewhere(
     JsonlSink(tmp_path / "log").write(build("request.finished", **of, decision="clean"))
     run(["audit", "report", str(tmp_path / "log")])
     page = capsys.readouterr().out
-    assert ("![" in page, "](" in page, "https://" in page) == (False, False, False)
+    assert (re.search(r"(?<!\\)[\[\]]", page), "https://" in page) == (None, False)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.audit.read.images import ImageRow
 
-HELD: Final = "kept on"
+HELD: Final = "held"
 """Stands for the category of a negative for which nothing was seen at its step."""
 
 _OPEN = 20_000
