@@ -61,6 +61,7 @@ def router(console: Console) -> APIRouter:
     pages = APIRouter(include_in_schema=False)
     _sign_in(pages, console)
     _reading(pages, console)
+    _figures(pages, console)
     _judging(pages, console)
     _appeals(pages, console)
     _hosts(pages, console)
@@ -157,6 +158,8 @@ def _reading(pages: APIRouter, console: Console) -> None:
             raise Refused(404, "There is no such picture; it may have been purged.")
         return FileResponse(file, media_type="image/png")
 
+
+def _figures(pages: APIRouter, console: Console) -> None:
     @pages.get("/console/overview")
     def overview(http: Request) -> Response:
         person = console.person(http, access.READ)
