@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")
+        str, typer.Option("--model", "-m", help="'glyphs', 'glyphs-fast', a folder, or a hub id that is cached.")
     ] = "glyphs",
     vlm: Annotated[str, typer.Option("--vlm", help="'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")] = "glyphs",
     second_opinion: Annotated[
@@ -32,8 +32,13 @@ def generate(
     ] = None,
     policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
     out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance of the prompt.")] = 5.0,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Denoising steps; 25 otherwise, and 4 of 'glyphs-fast'.")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option("--guidance-scale", min=0, help="Guidance of the prompt; 5 otherwise, and 1 of 'glyphs-fast'."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is drawn from seed + i.")] = 0,
     negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="Your own negative prompt.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
@@ -43,10 +48,12 @@ def generate(
     # torch and diffusers take seconds to import; --help should not
     import torch  # noqa: PLC0415
 
+    from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415
     from dnp_guard.guard import Guard  # noqa: PLC0415
     from dnp_guard.vlm.either import composed  # noqa: PLC0415
 
-    pipe = load_model(model)
+    pipe, usual = load_model(model), MODELS.get(model, MODELS["glyphs"])
+    steps = usual.steps if steps is None else steps
     out.mkdir(parents=True, exist_ok=True)
     audit = out / "audit.jsonl"
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
@@ -66,7 +73,7 @@ def generate(
             prompt,
             negative_prompt=[negative_prompt] * len(prompt) if negative_prompt else None,
             num_inference_steps=steps,
-            guidance_scale=guidance_scale,
+            guidance_scale=usual.guidance_scale if guidance_scale is None else guidance_scale,
             generator=generators,
             callback_on_step_end=advance,
         ).images
@@ -82,16 +89,17 @@ def generate(
 
 
 def load_model(model: str) -> Any:
-    """Load the pipeline of a folder, of a hub id that is cached, or the embedded one, ``glyphs``.
+    """Load the pipeline of a folder, of a hub id that is cached, or an embedded one: ``glyphs``, ``glyphs-fast``.
 
     Raises:
         DnpGuardError: there is none.
     """
-    if model == "glyphs":
-        from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
-
-        return load_pipeline()
     import torch  # noqa: PLC0415
+
+    from dnp_guard.glyphs.loading import MODELS, load_embedded  # noqa: PLC0415
+
+    if model in MODELS:
+        return load_embedded(model)
     from diffusers import DiffusionPipeline  # noqa: PLC0415
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 

@@ -5,7 +5,11 @@ from pathlib import Path
 WEIGHTS = Path(__file__).parent / "weights"
 PIPELINE = WEIGHTS / "pipeline"
 """The text-to-image model: ``StableDiffusionPipeline.from_pretrained(PIPELINE, safety_checker=None)``."""
+FAST = WEIGHTS / "fast"
+"""The denoiser and scheduler of the few-step model, which shares all else with ``PIPELINE``."""
 PROBE = WEIGHTS / "probe" / "model.safetensors"
 """The latent probe: guesses what the vision-language model would find."""
 VLM = WEIGHTS / "vlm"
 """The vision-language model: ``AutoModelForImageTextToText`` and ``AutoProcessor``."""
+DENOISERS = {"glyphs": PIPELINE / "unet", "glyphs-fast": FAST / "unet"}
+"""The denoisers of the text-to-image models, by name."""

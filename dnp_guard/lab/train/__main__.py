@@ -15,7 +15,9 @@ STAGES = {
     "detector": stages.train_detector,
     "vlm": stages.train_vlm,
     "probe": stages.train_probe,
+    "fast": stages.train_fast,
     "measure": stages.measure_all,
+    "measure-fast": stages.measure_fast,
 }
 
 

@@ -12,13 +12,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
+from dnp_guard.glyphs.loading import GUIDANCE_SCALE, MODELS, STEPS, load_fast, load_pipeline
 from dnp_guard.lab.distill.own_run import watch
 from dnp_guard.lab.distill.training import train
-from dnp_guard.lab.train import autoencoder, detector, diffusion, vision_language
+from dnp_guard.lab.train import autoencoder, detector, diffusion, fast, vision_language
 from dnp_guard.lab.train.data import draw
+from dnp_guard.lab.train.fast_card import write_fast_card
 from dnp_guard.lab.train.loop import fit
-from dnp_guard.lab.train.measure import measure, write_card
+from dnp_guard.lab.train.measure import fewer, measure, write_card
 from dnp_guard.lab.train.predictions import predictions
 from dnp_guard.lab.world import models
 from dnp_guard.lab.world.captions import caption, mixed
@@ -175,9 +176,30 @@ def train_probe(shop: Workshop) -> None:
     save(probe, shop.out / "probe" / "model.safetensors")
 
 
+def train_fast(shop: Workshop) -> None:
+    """Stage 6: the few-step denoiser, distilled from the finished model; all else it shares."""
+    pipeline = shop.out / "pipeline"
+    chunks = max(1, round(fast.TRAJECTORIES * shop.scale / fast.CHUNK))
+    data = fast.trajectories(pipeline, shop.work, chunks * fast.CHUNK)
+    (state,) = shop.fit(partial(fast.Jump, pipeline, data), fast.PLAN, "fast")
+    pipe = load_pipeline(pipeline)
+    pipe.unet.load_state_dict(state)
+    pipe.unet.half().save_pretrained(shop.out / "fast" / "unet", safe_serialization=True)
+    fast.scheduler(pipe.scheduler).save_pretrained(shop.out / "fast" / "scheduler")
+    _finish(shop.out)
+
+
 def measure_all(shop: Workshop) -> None:
-    """Stage 6: measure what was trained, and write the model card."""
-    write_card(shop.out, measure(shop.out), shop.durations())
+    """Stage 7: measure the ordinary model, and write the card of all that was trained."""
+    quality = measure(load_pipeline(shop.out / "pipeline"), MODELS["glyphs"], shop.out)
+    write_card(shop.out, quality, shop.durations())
+
+
+def measure_fast(shop: Workshop) -> None:
+    """Stage 8: measure the few-step model, and write its card."""
+    pipe, how = load_fast(shop.out / "pipeline", shop.out / "fast"), MODELS["glyphs-fast"]
+    quality = measure(pipe, how, shop.out) | {"fewer_steps": fewer(pipe, shop.out, range(1, how.steps))}
+    write_fast_card(shop.out, quality, shop.durations())
 
 
 def _finish(folder: Path) -> None:
