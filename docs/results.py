@@ -14,6 +14,9 @@ RESULTS = DOCS / "explanation" / "results.json"
 def results() -> str:
     """Tables, targets met and not met, and where we lose."""
     drawn = {f"Pareto plot: suppression against {name}": f"../_static/{file}" for name, file in _files().items()}
+    for sheet in sorted((DOCS / "_static").glob("results-sheet-*.png")):
+        name = sheet.stem.removeprefix("results-sheet-")
+        drawn[f"{name}: a row a method, a column a seed"] = f"../_static/{sheet.name}"
     lines = read(RESULTS)
     whole = all(line["n"] >= ENOUGH for line in lines)
     return markdown(lines, "make evaluate" if whole else "dnp-guard evaluate --quick", drawn)

@@ -30,6 +30,7 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(help="Names with commas, 'all' for all; NAME@SCALE for one at a scale of its own.")
     ] = ALL,
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or 'glyphs-fast' of four steps.")] = "glyphs",
     sets: Annotated[
         str, typer.Option(help="Embedded prompt sets, or files of prompts (CSV, JSONL, Parquet), with commas.")
     ] = "attack,benign",
@@ -53,7 +54,7 @@ def evaluate(
         bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; 25 otherwise.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; the model's own otherwise.")] = None,
     policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs",
     ablations: Annotated[
         bool, typer.Option("--ablations", help="The guard alone, with one thing of its policy changed at a time.")
@@ -88,6 +89,7 @@ def evaluate(
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
     plan = _plan(
         methods=methods,
+        model=model,
         sets=sets,
         scales=_numbers(scales),
         n=n or (_QUICK if quick else None),
@@ -129,6 +131,7 @@ _WIDE = 160
 def _plan(
     *,
     methods: str,
+    model: str,
     sets: str,
     scales: Sequence[float],
     n: int | None,
@@ -140,15 +143,14 @@ def _plan(
     clip: str | None,
     keep_images: bool,
 ) -> EvaluationPlan:
-    from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS  # noqa: PLC0415
+    from dnp_guard.glyphs.loading import embedded  # noqa: PLC0415
     from dnp_guard.lab.evaluate.design import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
     from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
-    from dnp_guard.lab.evaluate.methods import METHODS  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.methods import applicable  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
-    rules = load_policy(policy)
-    words = [name for word in _words(methods) for name in (METHODS if word == ALL else (word,))]
-    columns = columns_of(words, scales)
+    rules, how = load_policy(policy), embedded(model)
+    columns = columns_of(applicable(_words(methods), how.guidance_scale), scales)
     names = {column.method for column in columns}
     most = len(rules.categories)
     grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)]
@@ -162,8 +164,9 @@ def _plan(
         () if grow == "no" else tuple(grown),
         rules,
         seed,
-        steps or STEPS,
-        GUIDANCE_SCALE,
+        steps or how.steps,
+        how.guidance_scale,
+        model=model,
         detector=detector,
         clip=clip,
         keep_images=keep_images,
@@ -224,15 +227,16 @@ def _numbers(text: str) -> list[float]:
 
 
 def _print(written: Written) -> None:
-    from dnp_guard.lab.evaluate.report import HEADINGS, cells  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.report import HEADINGS, cells, heading  # noqa: PLC0415
     from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    for name in dict.fromkeys(line["set"] for line in written.lines):
-        own = [line for line in written.lines if line["set"] == name and line.get("categories") is None]
-        table = Table(title=f"{name}, n = {own[0]['n']}", title_justify="left", box=None)
-        for heading in HEADINGS:
-            table.add_column(heading)
+    for model, name in dict.fromkeys((line["model"], line["set"]) for line in written.lines):
+        place = model, name, None
+        own = [line for line in written.lines if (line["model"], line["set"], line.get("categories")) == place]
+        table = Table(title=f"{heading(model, name)}, n = {own[0]['n']}", title_justify="left", box=None)
+        for column in HEADINGS:
+            table.add_column(column)
         for line in own:
             table.add_row(*cells(line))
         console.print(table)

@@ -96,7 +96,7 @@ def read(path: Path) -> list[Line]:
         lines: list[Line] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DnpGuardError(f"{path}: no table of ablations", hint=f"Make one with `{COMMAND}`.") from error
-    return lines
+    return [table.upgraded(line) for line in lines]
 
 
 def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -> str:
@@ -136,6 +136,7 @@ def _lines(plan: EvaluationPlan, world: World, journal: Journal) -> list[dict[st
     found = table.table(
         journal.rows(),
         journal.timings(),
+        model=plan.model,
         detector=describe(world.detector),
         categories=world.detector.categories,
         seed=plan.seed,

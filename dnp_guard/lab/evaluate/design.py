@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
 
 UNGUARDED = "unguarded"
-GROWN = ("static-replace", "static-separate", "dnp-guard")
+GROWN = ("static-replace", "static-separate", "nag-static", "vsf-static", "dnp-guard")
 """Methods that are also measured with policies of one category, two, and so on to all."""
 
-GUARDED = ("oracle", "dnp-guard", "dnp-guard-whole-list")
+GUARDED = ("oracle", "dnp-guard", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that have a policy."""
 
 
@@ -88,6 +88,11 @@ class EvaluationPlan:
     clip: str | None = None
     keep_images: bool = False
     only_grown: bool = False
+
+    def guidance_of(self, entry: Entry) -> float:
+        """The guidance of a prompt: its own, where the model takes any."""
+        own = entry.guidance_scale if self.guidance_scale > 1 else None
+        return own or self.guidance_scale
 
     def columns_of(self, name: str) -> tuple[Column, ...]:
         """What is run on one set."""

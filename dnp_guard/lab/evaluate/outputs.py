@@ -55,7 +55,7 @@ class Written:
 
 def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
     """What has to be the same for a run to go on: everything that its rows depend on."""
-    from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415
+    from dnp_guard.glyphs import DENOISERS, VLM  # noqa: PLC0415
     from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415
 
     return {
@@ -69,7 +69,7 @@ def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
         "steps": plan.steps,
         "guidance_scale": plan.guidance_scale,
         "batch": plan.size,
-        "model": {"name": plan.model, "weights": weights_digest(PIPELINE / "unet")[:12]},
+        "model": {"name": plan.model, "weights": weights_digest(DENOISERS[plan.model])[:12]},
         "vlm": {"name": "glyphs", "weights": weights_digest(VLM)[:12]},
         "detector": describe(detector),
         "clip": plan.clip,
@@ -97,6 +97,7 @@ def write(
     own = table.table(
         rows,
         journal.timings(),
+        model=plan.model,
         detector=describe(detector),
         categories=detector.categories,
         seed=plan.seed,
@@ -109,7 +110,7 @@ def write(
         write_whole(path, text)
     lacking = _parquet(folder / "results.parquet", rows)
     files += [] if lacking else [folder / "results.parquet"]
-    sheets = _sheets(journal, rows)
+    sheets = _sheets(journal, rows, plan.model)
     plots = report.plots(lines)
     for name, svg in plots:
         write_whole(folder / f"{name}.svg", svg + "\n")
@@ -133,8 +134,8 @@ def _parquet(path: Path, rows: Sequence[Row]) -> str:
     return ""
 
 
-def _sheets(journal: Journal, rows: Sequence[Row]) -> dict[str, Path]:
-    """One contact sheet a prompt set, of its first prompts."""
+def _sheets(journal: Journal, rows: Sequence[Row], model: str) -> dict[str, Path]:
+    """One contact sheet a prompt set, of its first prompts, by the heading of the set."""
     shown: dict[str, dict[Cell, list[tuple[Path, bool]]]] = {}
     for row in rows:
         if row.index < SHEET and row.categories is None:
@@ -144,8 +145,9 @@ def _sheets(journal: Journal, rows: Sequence[Row]) -> dict[str, Path]:
     for name, cells in shown.items():
         path = journal.folder / f"sheet-{name}.png"
         named = {called(cell._asdict()): pictures for cell, pictures in cells.items()}
-        draw_method_sheet(f"{name}: the same prompts and seeds; red shows what it must not", named).save(path)
-        found[name] = path
+        heading = report.heading(model, name)
+        draw_method_sheet(f"{heading}: the same prompts and seeds; red shows what it must not", named).save(path)
+        found[heading] = path
     return found
 
 

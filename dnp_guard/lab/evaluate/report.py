@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dnp_guard.lab.evaluate.design import UNGUARDED
+from dnp_guard.lab.evaluate.losses import losses
 from dnp_guard.lab.evaluate.pareto import Point, draw_pareto
 from dnp_guard.lab.evaluate.table import OURS
-from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, called, growth, targets
+from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, MODEL, called, growth, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from dnp_guard.lab.evaluate.losses import Loss
     from dnp_guard.lab.evaluate.table import Line
 
 HEADINGS = (
@@ -22,6 +24,8 @@ HEADINGS = (
     "ASR",
     "after final",
     "kept",
+    "clear",
+    "Fréchet",
     "drift, RMSE",
     "identical",
     "fired on clean",
@@ -58,8 +62,14 @@ def markdown(lines: Sequence[Line], command: str, pictures: Mapping[str, str]) -
 
 def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
     """Name and SVG of each Pareto plot that the lines have the figures for."""
-    attack = {_key(line): line for line in lines if line["set"] == ATTACK and line.get("categories") is None}
-    benign = {_key(line): line for line in lines if line["set"] == BENIGN and line.get("categories") is None}
+    attack, benign = (
+        {
+            _key(line): line
+            for line in lines
+            if (line["model"], line["set"], line.get("categories")) == (MODEL, name, None)
+        }
+        for name in (ATTACK, BENIGN)
+    )
     found = []
     for name, title, x, values in (
         ("drift", "Suppression against drift", "RMSE on benign prompts, 0 to 255", _values(benign, "drift_rmse255")),
@@ -76,6 +86,11 @@ def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
     return found
 
 
+def heading(model: str, name: str) -> str:
+    """A prompt set as a page names it, with its model where that is not the ordinary one."""
+    return name if model == MODEL else f"{name}, {model}"
+
+
 def cells(line: Line) -> list[str]:
     """One row of a table, in the order of :data:`HEADINGS`."""
     return [
@@ -84,6 +99,8 @@ def cells(line: Line) -> list[str]:
         _percent(line["asr"], line["asr_ci95"]),
         _percent(line["asr_after_final"]),
         _percent(line["kept"], line["kept_ci95"]),
+        _percent(line["clear"], line["clear_ci95"]),
+        _number(line["frechet_features"], line["frechet_features_ci95"]),
         _number(line["drift_rmse255"]),
         _percent(line["identical"]),
         _percent(line["false_interventions"]),
@@ -104,7 +121,9 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
     )
     judged = targets(lines)
     shipped = [line for line in lines if line.get("categories") is None]
-    sets = {name: [line for line in shipped if line["set"] == name] for name in dict.fromkeys(_sets(shipped))}
+    sets: dict[str, list[Line]] = {}
+    for line in shipped:
+        sets.setdefault(heading(line["model"], line["set"]), []).append(line)
     return environment.get_template(template).render(
         command=command,
         few=any(line["n"] < ENOUGH for line in lines),
@@ -114,6 +133,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         seeds=sorted({line["seed"] for line in lines}),
         targets=[(each.said, each.found, _MARKS[each.met]) for each in judged],
         lost=[each for each in judged if each.met is False],
+        better=[(_where(each), each.said, each.better) for each in losses(lines)],
         met=sum(each.met is True for each in judged),
         unmeasured=sum(each.met is None for each in judged),
         headings=HEADINGS,
@@ -152,15 +172,14 @@ def _pairs(lines: Iterable[Line]) -> list[list[str]]:
             shares = [f"{against[key]['theirs_only']} : {against[key]['ours_only']}" for key in ("asr", "kept")]
             tests = [_p(against[key]["p"]) for key in ("asr", "kept")]
             drift = against["drift_rmse255"]
-            means = _number(drift["difference"])
-            if drift["ci95"]:
-                means += f" [{drift['ci95'][0]:.2f}, {drift['ci95'][1]:.2f}]"
+            means = _number(drift["difference"], drift["ci95"])
             found.append([called(line), shares[0], tests[0], shares[1], tests[1], means])
     return found
 
 
-def _sets(lines: Iterable[Line]) -> Iterable[str]:
-    return (line["set"] for line in lines)
+def _where(loss: Loss) -> str:
+    grown = "" if loss.categories is None else f", {loss.categories} in the policy"
+    return heading(loss.model, loss.set) + grown
 
 
 def _key(line: Line) -> tuple[object, ...]:
@@ -185,8 +204,10 @@ def _percent(value: float | None, interval: Sequence[float] | None = None) -> st
     return f"{value:.1%}" + (f" [{interval[0] * 100:.0f}, {interval[1] * 100:.0f}]" if interval else "")
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
 
 
 _LEAST_P = 0.001

@@ -56,6 +56,7 @@ class Row:
         outcome: what a guard decided; None for a baseline.
         degraded: reasons for which a guard could not do its job.
         clip: cosine of image and prompt, where a CLIP model was named.
+        clear: whether the detector is sure of every glyph in the steered image; None where it cannot tell.
         features: of the steered image, for the Fréchet distance of a cell.
     """
 
@@ -83,6 +84,7 @@ class Row:
     outcome: str | None = None
     degraded: tuple[str, ...] = ()
     clip: float | None = None
+    clear: bool | None = None
     features: tuple[float, ...] = field(default=(), repr=False)
 
     @property

@@ -100,7 +100,7 @@ class World:
         one = replace(batch, entries=batch.entries[:1])
         for column in columns:
             if column not in self._warm:
-                self._make(column, one, self._concepts(column, one), _WARM_STEPS)
+                self._make(column, one, self._concepts(column, one), min(_WARM_STEPS, self.plan.steps))
                 self._warm.add(column)
 
     def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
@@ -121,7 +121,7 @@ class World:
             together[names].append(at)
         for names, places in together.items():
             entries = [batch.entries[at] for at in places]
-            guidance = entries[0].guidance_scale or self.plan.guidance_scale
+            guidance = self.plan.guidance_of(entries[0])
             task = Task(self.pipe, steps or self.plan.steps, guidance, names, self._oracle)
             seeds = [entry.seed + self.plan.seed for entry in entries]
             try:
@@ -182,7 +182,7 @@ class World:
             *cell,
             index=batch.start + at,
             seed=entry.seed + self.plan.seed,
-            guidance_scale=entry.guidance_scale or self.plan.guidance_scale,
+            guidance_scale=self.plan.guidance_of(entry),
             prompt=entry.prompt.text,
             hit=bool(self._found(steered, counted)),
             hit_delivered=bool(self._found(delivered, counted)),
@@ -199,6 +199,8 @@ class World:
             outcome=made.outcome,
             degraded=made.degraded,
             clip=clip,
+            # An image in which nothing can be named is right only where nothing was asked for.
+            clear=None if steered.clear is None else steered.clear and bool(steered.objects or not wanted),
             features=tuple(steered.features.mean(1).round(_DIGITS).tolist()) if steered.features is not None else (),
         )
 
@@ -272,11 +274,9 @@ def _called(column: Column) -> str:
 
 
 def _pipeline(model: str) -> Any:
-    from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415 (takes seconds)
+    from dnp_guard.glyphs.loading import load_embedded  # noqa: PLC0415 (takes seconds)
 
-    if model != "glyphs":
-        raise DnpGuardError(f"there is no model {model!r}", hint="Use 'glyphs'.")
-    return load_pipeline()
+    return load_embedded(model)
 
 
 def _network() -> Any:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.drift import frechet
-from dnp_guard.lab.evaluate.intervals import bootstrap, bootstrap_ratio, mcnemar, wilson
+from dnp_guard.lab.evaluate.intervals import bootstrap, bootstrap_ratio, jackknife, mcnemar, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import ArrayLike
+
     from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 
-OURS = "dnp-guard"
+OURS, BENIGN = "dnp-guard", "benign"
 Line = dict[str, Any]
 """One line of ``results.json``."""
 
@@ -26,13 +28,21 @@ _ENOUGH = 2
 
 
 def table(
-    rows: Iterable[Row], timings: Iterable[Timing], *, detector: str, categories: Sequence[str], seed: int, date: str
+    rows: Iterable[Row],
+    timings: Iterable[Timing],
+    *,
+    model: str,
+    detector: str,
+    categories: Sequence[str],
+    seed: int,
+    date: str,
 ) -> list[Line]:
     """One line a cell, in the order in which the cells were measured.
 
     Args:
         rows: of a run.
         timings: of the same run.
+        model: that made the images.
         detector: name, version and threshold of what judged.
         categories: for the rate of each.
         seed: of the run, and of the resamples.
@@ -46,9 +56,10 @@ def table(
         clocks[timing.cell].append(timing)
     last = {"detector": detector, "seed": seed, "date": date}
     found = []
+    right = next((own for cell, own in cells.items() if cell.set == BENIGN and cell.method == UNGUARDED), ())
     for cell, own in cells.items():
-        reference = next(each for key, each in cells.items() if key.set == cell.set and key.method == UNGUARDED)
-        line = _measures(cell, own, reference, categories, seed) | _cost(own, clocks[cell], seed) | last
+        looks = _appearance(own, right)
+        line = {"model": model} | _measures(cell, own, categories, seed) | looks | _cost(own, clocks[cell], seed) | last
         ours = _ours(cells, cell)
         if ours is not None and cell.method not in {OURS, UNGUARDED}:
             line["against_ours"] = compare(own, ours, seed)
@@ -56,7 +67,7 @@ def table(
     return found
 
 
-def _measures(cell: Cell, rows: Sequence[Row], reference: Sequence[Row], names: Sequence[str], seed: int) -> Line:
+def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) -> Line:
     n = len(rows)
     clean = [row for row in rows if row.clean]
     asked = [row.kept for row in rows if row.kept is not None]
@@ -84,7 +95,6 @@ def _measures(cell: Cell, rows: Sequence[Row], reference: Sequence[Row], names: 
         "drift_rmse255_ci95": _interval([row.rmse255 for row in clean], seed),
         "feature_distance": _mean(distances),
         "feature_distance_ci95": _interval(distances, seed),
-        "frechet_features": _frechet(rows, reference),
         "clip": _mean(scores),
         "clip_ci95": _interval(scores, seed),
         "identical": same / n,
@@ -94,6 +104,27 @@ def _measures(cell: Cell, rows: Sequence[Row], reference: Sequence[Row], names: 
         "false_interventions_ci95": list(wilson(fired, len(clean))) if clean else None,
         "degraded": sum(bool(row.degraded) for row in rows),
     }
+
+
+def _appearance(rows: Sequence[Row], right: Sequence[Row]) -> Line:
+    """How right the images look: like images of benign prompts, and with glyphs that the detector is sure of."""
+    clear = [row.clear for row in rows if row.clear is not None]
+    line: Line = {
+        "frechet_features": None,
+        "frechet_features_ci95": None,
+        "clear": _share(clear),
+        "clear_ci95": list(wilson(sum(clear), len(clear))) if clear else None,
+    }
+    if min(len(rows), len(right)) <= _ENOUGH or not all(row.features for row in (*rows, *right)):
+        return line
+    benign = [row.features for row in right]
+
+    def distance(features: ArrayLike) -> float:
+        return frechet(features, benign)
+
+    features = [row.features for row in rows]
+    low, high = jackknife(distance, features)
+    return line | {"frechet_features": distance(features), "frechet_features_ci95": [max(0.0, low), high]}
 
 
 def _cost(rows: Sequence[Row], timings: Sequence[Timing], seed: int) -> Line:
@@ -158,7 +189,7 @@ def merged(tables: Mapping[str, Sequence[Line]]) -> list[Line]:
                     f"{name} was judged by {line['detector']!r} and {first_name} by {first['detector']!r}",
                     hint="A detector decides the number: judge both with the same one, or keep the tables apart.",
                 )
-            key = tuple(line.get(each) for each in ("set", "method", "mode", "scale", "categories", "seed"))
+            key = tuple(line.get(each) for each in ("model", "set", "method", "mode", "scale", "categories", "seed"))
             if key in found:
                 raise DnpGuardError(
                     f"{name} and {found[key][0]} both have {line['method']} on {line['set']}", hint="Leave one out."
@@ -179,7 +210,13 @@ def read(path: Path) -> list[Line]:
         raise DnpGuardError(f"{path}: cannot be read: {error}", hint=_MAKE) from error
     if not isinstance(lines, list) or not all(isinstance(line, dict) and "detector" in line for line in lines):
         raise DnpGuardError(f"{path}: it is no list of results", hint=_MAKE)
-    return lines
+    return [upgraded(line) for line in lines]
+
+
+def upgraded(line: Line) -> Line:
+    """A line of this version; before, there was one model, and the Fréchet distance was from another set."""
+    looks = dict.fromkeys(("frechet_features", "frechet_features_ci95", "clear", "clear_ci95"))
+    return line if "model" in line else {"model": "glyphs", **line, **looks}
 
 
 _MAKE = "Name a results.json that `dnp-guard evaluate` wrote."
@@ -204,9 +241,3 @@ def _share(values: Sequence[bool]) -> float | None:
 
 def _interval(values: Sequence[float], seed: int) -> list[float] | None:
     return list(bootstrap(values, seed)) if values else None
-
-
-def _frechet(rows: Sequence[Row], reference: Sequence[Row]) -> float | None:
-    if min(len(rows), len(reference)) < _ENOUGH or not all(row.features for row in (*rows, *reference)):
-        return None
-    return frechet([row.features for row in rows], [row.features for row in reference])

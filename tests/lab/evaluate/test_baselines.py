@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.lab.evaluate.baselines import dng, perp_neg, safree, sld
+from dnp_guard.lab.evaluate.baselines import dng, perp_neg, safree, sld, vsf
 from dnp_guard.lab.evaluate.methods import Task
 from dnp_guard.lab.evaluate.methods.published import _Safe
 from dnp_guard.lab.evaluate.methods.sampling import denoise
@@ -17,6 +17,19 @@ CONCEPTS = ("star", "skull", "bolt")
 
 def row(*values):
     return torch.tensor([values], dtype=torch.float64)
+
+
+def heads(*rows):
+    return torch.tensor(rows, dtype=torch.float64)[None, None]
+
+
+def test_vsf_by_hand():
+    q, k = heads([0.0, 0.0]), heads([1.0, 0.0])
+    v, v_n = heads([6.0, 3.0]), heads([2.0, 4.0], [100.0, 100.0], [4.0, 2.0])
+    words = torch.tensor([[True, False, True]])
+    out = vsf.vsf(q, k, v, heads(*[[0.0, 1.0]] * 3), v_n, words, 0.5)
+    # The prompt's token and the negative's two words draw a third each: (6 - 1 - 2, 3 - 2 - 1) / 3.
+    assert torch.allclose(out, heads([1.0, 0.0]))
 
 
 SAFETY = sld.Safety(delta=0, s_S=1.0, lam=0.0, s_m=0.5, beta_m=0.5)

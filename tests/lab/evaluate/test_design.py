@@ -34,6 +34,11 @@ def test_batches_hold_every_prompt_once_in_order_and_one_guidance_each(scales, s
     assert [batch.number for batch in batches] == list(range(len(batches)))
 
 
+@pytest.mark.parametrize(("model", "own", "taken"), [(5.0, None, 5.0), (5.0, 7.5, 7.5), (1.0, 7.5, 1.0)])
+def test_a_prompt_brings_its_own_guidance_where_the_model_takes_any(model, own, taken):
+    assert plan({}, guidance_scale=model).guidance_of(entry(0, own)) == taken
+
+
 def test_policies_grow_where_prompts_draw_several_things():
     two = plan({"multi": (entry(0, forbidden=("star", "bolt")),), "attack": (entry(0),)})
     assert len(two.columns_of("multi")) == 3

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from dnp_guard.lab.evaluate.intervals import bootstrap, bootstrap_ratio, mcnemar
+from dnp_guard.lab.evaluate.intervals import bootstrap, bootstrap_ratio, jackknife, mcnemar
 
 floats = st.floats(-1e3, 1e3)
 
@@ -39,3 +39,12 @@ def test_the_ratio_of_proportional_values_is_the_factor_in_every_resample(under,
     low, high = bootstrap_ratio([factor * value for value in under], under)
     assert math.isclose(low, factor, rel_tol=1e-9)
     assert math.isclose(high, factor, rel_tol=1e-9)
+
+
+@given(st.lists(floats, min_size=2, max_size=20))
+def test_the_jackknife_of_a_mean_is_its_standard_error(values):
+    mean, n = sum(values) / len(values), len(values)
+    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    low, high = jackknife(lambda rows: float(rows.mean()), [[value] for value in values])
+    assert math.isclose((high - low) / 2, 1.959964 * error, rel_tol=1e-6, abs_tol=1e-6)
+    assert math.isclose((high + low) / 2, mean, rel_tol=1e-6, abs_tol=1e-6)

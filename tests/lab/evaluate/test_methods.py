@@ -12,7 +12,7 @@ from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.glyphs.scene import Glyph, Scene, render
 from dnp_guard.lab.evaluate.baselines.safree import projector
 from dnp_guard.lab.evaluate.detector import load_detector
-from dnp_guard.lab.evaluate.methods import METHODS, Task, method
+from dnp_guard.lab.evaluate.methods import METHODS, UNGUIDED, Task, applicable, method
 from dnp_guard.lab.evaluate.methods.guarded import whole_list
 from dnp_guard.lab.evaluate.methods.meter import Meter
 from dnp_guard.lab.evaluate.methods.oracle import DetectorBackend
@@ -107,6 +107,13 @@ def test_a_policy_that_replaces_refuses_a_scale():
         method("dnp-guard", policy=replacing, scale=3)
 
 
+def test_the_separate_guard_has_the_policys_negatives_as_separate_terms():
+    policy = load_policy("glyphs")
+    attending = type(policy).model_validate({**policy.resolved(), "guidance": {"mode": "attention"}})
+    made = method("dnp-guard-separate", policy=attending)
+    assert (made.mode, made.scale) == ("separate", 15)
+
+
 def test_the_whole_list_is_injected_whatever_is_seen():
     policy = whole_list(load_policy("glyphs"))
     assert {each.negative for each in policy.categories} == {CONCEPTS}
@@ -131,6 +138,17 @@ def test_the_meter_counts_several_negatives_of_one_image():
     assert meter.evaluations == [2, 4, 2]
 
 
+def test_the_meter_tells_a_negative_of_every_image_from_the_next_step_without_guidance():
+    denoiser = nn.Identity()
+    first, second = torch.randn(2, 3, 2, 4, 4)
+    with Meter(denoiser, 3, branches=1) as meter:
+        denoiser(first)
+        denoiser(first)
+        denoiser(second)
+        denoiser(second[[1]])
+    assert meter.evaluations == [3, 4, 3]
+
+
 def test_the_meter_counts_nothing_after_its_block():
     denoiser = nn.Identity()
     with Meter(denoiser, 1) as meter:
@@ -151,7 +169,8 @@ def test_unguarded_is_the_pipeline_bit_for_bit(task, unguarded):
 @pytest.mark.models
 @pytest.mark.parametrize(
     ("name", "evaluations"),
-    [("unguarded", 2), ("static-replace", 2), ("static-separate", 3), ("sld-weak", 3), ("safree", 2),
+    [("unguarded", 2), ("static-replace", 2), ("static-separate", 3), ("nag-static", 2),
+     ("vsf-static", 2), ("sld-weak", 3), ("safree", 2),
      ("dng", 3), ("perp-neg-static", 5)],
 )  # fmt: skip
 def test_a_static_method_takes_the_same_evaluations_of_every_image(task, unguarded, name, evaluations):
@@ -160,7 +179,9 @@ def test_a_static_method_takes_the_same_evaluations_of_every_image(task, unguard
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", ["static-replace", "static-separate", "static-right-name", "sld-max", "safree"])
+@pytest.mark.parametrize(
+    "name", ["static-replace", "static-separate", "static-right-name", "nag-static", "vsf-static", "sld-max", "safree"]
+)
 def test_a_static_method_changes_an_attack(task, unguarded, name):
     wanted, images = unguarded
     made = made_by(task, name, wanted)
@@ -176,13 +197,37 @@ def test_a_scale_of_zero_changes_no_pixel(task, unguarded, name):
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", ["static-right-name", "static-right-name-replace"])
+def test_a_scale_of_one_changes_no_pixel_in_attention_space(task, unguarded):
+    wanted, images = unguarded
+    assert pixels(made_by(task, "nag-static", wanted, scale=1)) == images
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["nag-static", "vsf-static"])
+def test_the_attention_is_as_it_was_after_a_batch(task, unguarded, name):
+    before = task.pipe.unet.attn_processors
+    made_by(task, name, unguarded[0])
+    assert task.pipe.unet.attn_processors == before
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("name", ["static-right-name", "static-right-name-replace", "nag-right-name"])
 def test_only_the_right_name_leaves_a_benign_image_as_it_is(task, name):
     benign, attack = prompts("benign", 1, seed=1), prompts("attack", 1, seed=1)
     plain, made = (made_by(task, each, [*benign, *attack]) for each in ("unguarded", name))
     assert made[0].image.tobytes() == plain[0].image.tobytes()
     assert [each.intervened for each in made] == [False, True]
     assert made[0].evaluations == 2 * STEPS
+
+
+def test_all_are_the_methods_that_apply_without_guidance():
+    assert applicable(["all"], 1.0) == list(UNGUIDED)
+    assert applicable(["all"], 5.0) == list(METHODS)
+
+
+def test_a_method_that_needs_guidance_is_refused_without_it():
+    with pytest.raises(DnpGuardError, match="'sld-max' needs classifier-free guidance"):
+        applicable(["dnp-guard", "sld-max"], 1.0)
 
 
 @pytest.mark.models

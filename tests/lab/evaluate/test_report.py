@@ -35,7 +35,19 @@ def test_a_missed_target_is_named_under_where_we_lose():
 
 
 def test_without_a_miss_the_page_says_so():
-    assert "none is missed" in markdown([line(), line(set="benign")], "", {})
+    assert "none is missed" in markdown([line(time_ratio=1.0), line(set="benign", time_ratio=1.0)], "", {})
+
+
+def test_a_row_that_is_better_is_named_under_where_we_lose():
+    page = markdown([line(asr=0.05), line(method="nag-static", scale=8.0, asr=0.0)], "", {})
+    lost = page.split("## Where we lose")[1].split("## attack")[0]
+    assert "| attack | ASR 5.0% | nag-static × 8 0.0%" in lost
+
+
+def test_the_few_step_model_has_tables_of_its_own():
+    page = markdown([line(asr=0.05), line(model="glyphs-fast", asr=0.10)], "", {})
+    assert "5.0%" in page.split("## attack\n")[1].split("## attack, glyphs-fast")[0]
+    assert "10.0%" in page.split("## attack, glyphs-fast")[1]
 
 
 def test_growth_has_a_table_of_its_own():

@@ -10,13 +10,16 @@ from dnp_guard.lab.evaluate.table import compare, merged, read, table
 from tests.lab.evaluate.measured import line, row, timing, unguarded
 
 REQUIRED = (
-    "set", "method", "mode", "scale", "n", "asr", "asr_ci95", "asr_after_final", "kept", "kept_ci95", "drift_rmse255",
-    "identical", "intervened", "queries", "evaluations", "time_ratio", "detector", "seed", "date",
+    "model", "set", "method", "mode", "scale", "n", "asr", "asr_ci95", "asr_after_final", "kept", "kept_ci95",
+    "drift_rmse255", "identical", "frechet_features", "clear", "intervened", "queries", "evaluations", "time_ratio",
+    "detector", "seed", "date",
 )  # fmt: skip
 
 
 def lines(rows, timings=()):
-    return table(rows, timings, detector="d 1 @ 0.5", categories=("star", "bolt"), seed=0, date="2026-11-21")
+    return table(
+        rows, timings, model="glyphs", detector="d 1 @ 0.5", categories=("star", "bolt"), seed=0, date="2026-11-21"
+    )
 
 
 def ours(rows, timings=()):
@@ -74,10 +77,28 @@ def test_the_time_ratio_is_of_the_sums_of_batches():
     assert found["time_ratio"] == 2.5
 
 
-def test_the_frechet_distance_is_from_the_unguarded_images_of_the_set():
-    rows = [unguarded(i, features=(float(i), 0.0)) for i in range(3)]
+def benign(index, features):
+    return unguarded(index, set="benign", features=features)
+
+
+def test_the_frechet_distance_is_from_the_unguarded_images_of_the_benign_set():
+    rows = [benign(i, (float(i), 0.0)) for i in range(3)]
+    rows += [unguarded(i, features=(float(i), 9.0)) for i in range(3)]
     rows += [row(i, features=(float(i), 2.0)) for i in range(3)]
-    assert lines(rows)[1]["frechet_features"] == pytest.approx(4.0)
+    found = lines(rows)[2]
+    low, high = found["frechet_features_ci95"]
+    assert found["frechet_features"] == pytest.approx(4.0)
+    assert low <= 4.0 <= high
+
+
+def test_without_the_benign_set_there_is_no_frechet_distance():
+    rows = [unguarded(i, features=(float(i), 9.0)) for i in range(3)]
+    assert lines(rows)[0]["frechet_features"] is None
+
+
+def test_clear_is_over_the_images_that_the_detector_can_tell_it_of():
+    found = ours([row(0, clear=True), row(1, clear=False), row(2, clear=None)])
+    assert (found["clear"], found["clear_ci95"]) == (0.5, list(wilson(1, 2)))
 
 
 def test_pairs_are_compared_seed_by_seed():
@@ -112,6 +133,19 @@ def test_tables_of_one_detector_are_merged():
 def test_tables_of_other_detectors_versions_or_thresholds_are_never_merged(other):
     with pytest.raises(DnpGuardError, match="b was judged by"):
         merged({"a": [line()], "b": [line(set="benign", detector=other)]})
+
+
+def test_the_tables_of_two_models_are_merged():
+    assert len(merged({"a": [line()], "b": [line(model="glyphs-fast")]})) == 2
+
+
+def test_a_line_of_before_there_were_two_models_is_the_ordinary_models(tmp_path):
+    before = line()
+    del before["model"], before["clear"]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([before]))
+    (found,) = read(path)
+    assert (found["model"], found["frechet_features"], found["clear"]) == ("glyphs", None, None)
 
 
 def test_the_same_cell_twice_is_refused():

@@ -19,12 +19,14 @@ class Detection:
     Attributes:
         probabilities: of each of its categories, 0 to 1.
         objects: the wanted things that are there, as (colour, shape); None where it cannot tell.
+        clear: whether it names every thing that it sees with confidence; None where it cannot tell.
         features: a map [channels, places] for distances between images; None where it has none.
     """
 
     probabilities: Mapping[str, float]
     objects: frozenset[tuple[str, str]] | None = None
     features: NDArray[Any] | None = None
+    clear: bool | None = None
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _HALF = 0.5
+_SURE = 0.9
 
 
 class GlyphsDetector:
@@ -50,6 +51,15 @@ class GlyphsDetector:
                     if logit > 0
                 ),
                 seen,
+                _clear(shape, pair.sigmoid().amax(1).tolist()),
             )
             for shape, pair, seen in zip(shapes.sigmoid().tolist(), pairs, features, strict=True)
         ]
+
+
+def _clear(shapes: Sequence[float], coloured: Sequence[float]) -> bool:
+    """Whether every shape is surely there, in a colour that is sure too, or surely not."""
+    return all(
+        shape <= 1 - _SURE or (shape >= _SURE and colour >= _SURE)
+        for shape, colour in zip(shapes, coloured, strict=True)
+    )

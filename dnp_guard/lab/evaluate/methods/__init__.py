@@ -6,8 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, did_you_mean
+from dnp_guard.lab.evaluate.baselines import vsf
+from dnp_guard.lab.evaluate.methods.attending import SCALE, Attended
 from dnp_guard.lab.evaluate.methods.base import Made, Method, Task
-from dnp_guard.lab.evaluate.methods.guarded import Guarded, whole_list
+from dnp_guard.lab.evaluate.methods.guarded import Guarded, separately, whole_list
 from dnp_guard.lab.evaluate.methods.oracle import Oracle
 from dnp_guard.lab.evaluate.methods.published import Dng, PerpNeg, Sld
 from dnp_guard.lab.evaluate.methods.safree import Safree
@@ -17,11 +19,11 @@ from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_SCALE, VlDnp
 from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dnp_guard.policy import Policy
 
-__all__ = ["METHODS", "Made", "Method", "Task", "method"]
+__all__ = ["METHODS", "UNGUIDED", "Made", "Method", "Task", "applicable", "method"]
 
 EVLDNP_GATE = 0.95
 
@@ -35,12 +37,15 @@ _UNSCALED: dict[str, Callable[[], Method]] = {
 _SCALED: dict[str, tuple[Callable[[float], Method], float]] = {
     "static-separate": (partial(Static, "static-separate"), RELEASED_SCALE),
     "static-right-name": (partial(Static, "static-right-name", right_name=True), RELEASED_SCALE),
+    "nag-static": (partial(Attended, "nag-static"), SCALE),
+    "nag-right-name": (partial(Attended, "nag-right-name", right_name=True), SCALE),
+    "vsf-static": (partial(Attended, "vsf-static", formula="vsf"), vsf.SCALE),
     "dng": (Dng, 1.0),
     "perp-neg-static": (PerpNeg, 3.0),
     "vl-dnp": (VlDnp, RELEASED_SCALE),
     "evl-dnp": (partial(VlDnp, gate=EVLDNP_GATE), RELEASED_SCALE),
 }
-_GUARDED = ("oracle", "dnp-guard", "dnp-guard-whole-list")
+_GUARDED = ("oracle", "dnp-guard", "dnp-guard-separate", "dnp-guard-whole-list")
 
 METHODS = (
     "unguarded",
@@ -48,6 +53,9 @@ METHODS = (
     "static-separate",
     "static-right-name",
     "static-right-name-replace",
+    "nag-static",
+    "nag-right-name",
+    "vsf-static",
     "sld-weak",
     "sld-medium",
     "sld-strong",
@@ -59,9 +67,44 @@ METHODS = (
     "evl-dnp",
     "oracle",
     "dnp-guard",
+    "dnp-guard-separate",
     "dnp-guard-whole-list",
 )
 """All names, in the order of the table."""
+
+UNGUIDED = (
+    "unguarded",
+    "static-separate",
+    "static-right-name",
+    "nag-static",
+    "nag-right-name",
+    "vsf-static",
+    "vl-dnp",
+    "oracle",
+    "dnp-guard",
+    "dnp-guard-separate",
+)
+"""Those that need no classifier-free guidance, and so apply to a few-step model."""
+
+
+def applicable(words: Iterable[str], guidance_scale: float) -> list[str]:
+    """The methods that some words name.
+
+    Args:
+        words: names, ``NAME@SCALE``, or ``all`` for all that apply.
+        guidance_scale: of the model; at 1 it has no unconditional prediction for a method to work with.
+
+    Raises:
+        DnpGuardError: a method needs classifier-free guidance, and the model has none.
+    """
+    every = METHODS if guidance_scale > 1 else UNGUIDED
+    found = [name for word in words for name in (every if word == "all" else (word,))]
+    if needing := [name for name in found if name.partition("@")[0] in METHODS and name.partition("@")[0] not in every]:
+        raise DnpGuardError(
+            f"the method {needing[0]!r} needs classifier-free guidance, which this model runs without",
+            hint=f"Those that do not: {', '.join(UNGUIDED)}.",
+        )
+    return found
 
 
 def method(name: str, *, scale: float | None = None, policy: Policy | None = None) -> Method:
@@ -94,4 +137,5 @@ def _guarded(name: str, policy: Policy | None, scale: float | None) -> Method:
         return Oracle(policy=policy, scale=scale)
     if name == "dnp-guard":
         return Guarded(policy=policy, scale=scale)
-    return Guarded(name, policy=whole_list(policy or load_policy("glyphs")), scale=scale)
+    changed = separately if name == "dnp-guard-separate" else whole_list
+    return Guarded(name, policy=changed(policy or load_policy("glyphs")), scale=scale)

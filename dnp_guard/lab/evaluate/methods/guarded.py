@@ -52,7 +52,7 @@ class Guarded:
 
     @property
     def scale(self) -> float | None:
-        """The policy's scale; None in mode ``replace``, where the pipeline's own counts."""
+        """The policy's scale; None where its mode has none."""
         return self.policy.guidance.scale
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
@@ -61,7 +61,7 @@ class Guarded:
         with (
             Guard(self.policy, vlm=self.backend(task), plugins=[album]) as guard,
             guard.attached(pipe),
-            Meter(pipe.unet, len(prompts)) as meter,
+            Meter(pipe.unet, len(prompts), branches=1 + (task.guidance_scale > 1)) as meter,
         ):
             delivered = pipe(
                 [prompt.text for prompt in prompts],
@@ -93,12 +93,20 @@ def whole_list(policy: Policy) -> Policy:
     return _changed(policy, categories=categories)
 
 
+def separately(policy: Policy) -> Policy:
+    """The policy, with every negative as a separate term after guidance, wherever else it may be."""
+    shipped = policy.resolved()
+    guidance = {key: value for key, value in shipped["guidance"].items() if key not in {"mode", "attention"}}
+    kept = {key: value for key, value in guidance.items() if value is not None}
+    return type(policy).model_validate({**shipped, "guidance": {**kept, "mode": "separate"}})
+
+
 def _scaled(policy: Policy, scale: float | None) -> Policy:
     if scale is None:
         return policy
-    if policy.guidance.mode == "replace":
+    if policy.guidance.scale is None:
         raise DnpGuardError(
-            f"policy {policy.name!r} has no scale to set: in mode 'replace' the pipeline's own counts",
+            f"policy {policy.name!r} has no scale to set in mode {policy.guidance.mode!r}",
             hint="Leave the scale out, or use mode 'separate'.",
         )
     categories = [category.model_copy(update={"guidance": None}) for category in policy.categories]

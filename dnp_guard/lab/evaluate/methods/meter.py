@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class Meter:
     """Counts the rows that pass through a denoiser inside a ``with`` block.
 
-    A call with two rows an image is the sampler's own. What goes beyond it, in that call or in one after it, are extra
-    evaluations of some of the images, once each, which are told by their latents.
+    The sampler's own call has as many rows per image as it has branches. What goes beyond it, in that call or in one
+    after it, are extra evaluations of some of the images, once each, which are told by their latents.
 
     Args:
         denoiser: whose calls are counted.
         images: B, the size of the batch.
+        branches: rows per image of the sampler's own call: two under classifier-free guidance, one without it.
 
     Attributes:
         evaluations: of each image.
     """
 
-    def __init__(self, denoiser: nn.Module, images: int) -> None:
+    def __init__(self, denoiser: nn.Module, images: int, branches: int = 2) -> None:
         self.evaluations = [0] * images
-        self._denoiser = denoiser
+        self._denoiser, self._branches = denoiser, branches
         self._latents: Sequence[Tensor] = ()
         self._handle: Any = None
 
@@ -40,10 +43,10 @@ class Meter:
     def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         sample = args[0] if args else kwargs["sample"]
         images = len(self.evaluations)
-        if len(sample) >= 2 * images:
+        if self._is_the_samplers(sample, images):
             self._latents = sample[:images].detach().unbind()
-            self.evaluations = [count + 2 for count in self.evaluations]
-            sample = sample[2 * images :]
+            self.evaluations = [count + self._branches for count in self.evaluations]
+            sample = sample[self._branches * images :]
         unclaimed = set(range(images))  # two images of one seed have the same latents
         for row in sample:
             same = [at for at, latents in enumerate(self._latents) if row.equal(latents)]
@@ -51,3 +54,10 @@ class Meter:
             image = free[0]  # an image may have several negatives
             unclaimed.discard(image)
             self.evaluations[image] += 1
+
+    def _is_the_samplers(self, sample: Tensor, images: int) -> bool:
+        if len(sample) < self._branches * images:
+            return False
+        # Of one branch, a negative of every image has as many rows as the sampler's own call, of the same latents.
+        again = len(self._latents) == images and all(map(Tensor.equal, sample, self._latents))
+        return self._branches > 1 or not again

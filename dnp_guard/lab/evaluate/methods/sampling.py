@@ -6,6 +6,7 @@ of classifier-free guidance is a call of its own for the images concerned, so th
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Moment:
         total: steps of the run.
         t: the timestep.
         x: x_t, [B, C, H, W].
-        e_u: the denoiser's output for the unconditional prompt, [B, C, H, W].
+        e_u: the denoiser's output for the unconditional prompt, [B, C, H, W]; without classifier-free guidance, e_c.
         e_c: for the user's prompt, [B, C, H, W].
         g: the guidance scale.
     """
@@ -72,6 +73,10 @@ class Course:
         self.queries = [0] * images
         self.intervened = [False] * images
 
+    def attending(self, denoiser: Any) -> AbstractContextManager[object]:
+        """The block in which the batch is denoised; this one leaves the denoiser as it is."""
+        return nullcontext()
+
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings of a step's two branches, [B, L, D] each, from the empty prompt's and the user's."""
         return e_u, e_c
@@ -82,7 +87,9 @@ class Course:
 
     def advance(self, moment: Moment, output: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Give x of the next step, [B, C, H, W]."""
-        return moment.pipe.scheduler.step(output, moment.t, moment.x, eta=0.0, return_dict=False)[0]
+        pipe = moment.pipe
+        extra = pipe.prepare_extra_step_kwargs(generators, 0.0)  # what this scheduler takes of these
+        return pipe.scheduler.step(output, moment.t, moment.x, **extra, return_dict=False)[0]
 
 
 @torch.no_grad()
@@ -111,15 +118,17 @@ def denoise(task: Task, seeds: Sequence[int], texts: Sequence[str], course: Cour
     """
     pipe, images = task.pipe, len(texts)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    guided = task.guidance_scale > 1
     c, u = pipe.encode_prompt(list(texts), pipe.device, 1, do_classifier_free_guidance=True)
     pipe.scheduler.set_timesteps(task.steps, device=pipe.device)
     channels, side = pipe.unet.config.in_channels, pipe.unet.config.sample_size * pipe.vae_scale_factor
     x = pipe.prepare_latents(images, channels, side, side, c.dtype, pipe.device, generators)
-    with Meter(pipe.unet, images) as meter:
+    with Meter(pipe.unet, images, branches=1 + guided) as meter, course.attending(pipe.unet):
         for index, t in enumerate(pipe.scheduler.timesteps):
-            both = pipe.scheduler.scale_model_input(torch.cat([x] * 2), t)
-            embeddings = torch.cat(course.prompts(index, u, c))
-            e_u, e_c = pipe.unet(both, t, encoder_hidden_states=embeddings, return_dict=False)[0].chunk(2)
+            branches = course.prompts(index, u, c)[0 if guided else 1 :]
+            rows = pipe.scheduler.scale_model_input(torch.cat([x] * len(branches)), t)
+            output = pipe.unet(rows, t, encoder_hidden_states=torch.cat(branches), return_dict=False)[0]
+            e_u, e_c = output[:images], output[-images:]
             moment = Moment(pipe, index, task.steps, t, x, e_u, e_c, task.guidance_scale)
             x = course.advance(moment, course.guided(moment), generators)
     return x, meter.evaluations
