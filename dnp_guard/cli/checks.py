@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from dnp_guard.errors import CannotSteer, DnpGuardError, MissingExtra, PolicyError, Problem
 from dnp_guard.extras import PACKAGES, absent, needs
+from dnp_guard.steering.effect import shown_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,10 @@ def model(folder: Path) -> Check:
     except (OSError, ValueError, KeyError) as error:
         remedy = "Name a folder that holds the model_index.json of a diffusers pipeline."
         return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
-    return Check(name, "ok", f"a guard can be attached to {kind}; each call shows where its prompt goes")
+    auto = "attention where each call shows its layers" if shown_in(folder) else "separate: attention was not measured"
+    return Check(
+        name, "ok", f"a guard can be attached to {kind}; each call shows where its prompt goes; `mode: auto` is {auto}"
+    )
 
 
 def weights() -> Iterator[Check]:

@@ -42,6 +42,8 @@ def pace(queries: Queries) -> list[str]:
         said.append(
             f"after a look where nothing comes to {below:g} of its threshold, the next is due {factor:g} times as late"
         )
+        if queries.back_off.steered is not None:
+            said.append(f"while an image is steered, the next is due {queries.back_off.steered:g} times as late")
     if queries.budget_ms is not None:
         said.append(f"no more looks once {queries.budget_ms} ms were waited for answers")
     return said

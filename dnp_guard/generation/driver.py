@@ -131,6 +131,10 @@ class Driver:
                 report=self.report,
             )
 
+    def steers_attention(self) -> None:
+        """Note that the host steers in attention space; see :meth:`Session.steers_attention`."""
+        self.session.steers_attention()
+
     def due(self, index: int, total: int) -> bool:
         """Whether to hand over step ``index`` of ``total``: a query is due, or a late answer has come."""
         return self.session.due(index, total) or (self._late is not None and self._late[1].done())

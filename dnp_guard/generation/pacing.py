@@ -101,22 +101,25 @@ def waited(pace: Pace, milliseconds: float) -> Pace:
     return replace(pace, waited_ms=pace.waited_ms + milliseconds)
 
 
-def after(queries: Queries, pace: Pace, step: int, near: float | None) -> Pace:
+def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steered: bool = False) -> Pace:
     """The pace after an answered look.
 
     After a quiet look at step k nothing is due before step f (k + 1) - 1, with f the back-off's factor: predictions
     sharpen as the noise falls, which is by about the same factor over such stretches. Anything that is not quiet brings
-    back every step of the list.
+    back every step of the list, unless the image is steered from then on: it backs off by a factor of its own.
 
     Args:
         queries: of the policy.
         pace: before the look.
         step: k, 0-based.
         near: from :func:`nearest`, the highest of all images; 1 or more where something was found.
+        steered: whether the look leaves a negative in force.
     """
-    until = pace.until
-    if queries.back_off is not None and near is not None:
-        until = (step + 1) * queries.back_off.factor - 1 if near < queries.back_off.below else 0.0
+    until, back_off = pace.until, queries.back_off
+    if back_off is not None and steered and back_off.steered is not None:
+        until = (step + 1) * back_off.steered - 1
+    elif back_off is not None and near is not None:
+        until = (step + 1) * back_off.factor - 1 if near < back_off.below else 0.0
     return replace(pace, until=until)
 
 

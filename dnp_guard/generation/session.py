@@ -317,9 +317,10 @@ class Session:
 
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
         """The pace of an image after a query; what was found may come back, so no query is quiet after it."""
+        steered = image.last is not None and image.last.negative is not None
         near = pacing.nearest(self.policy, probabilities, pacing.progress(step))
         near = 1.0 if image.history.held or image.history.found else near
-        return pacing.after(self.policy.queries, image.pace, pacing.place(step)[0], near)
+        return pacing.after(self.policy.queries, image.pace, pacing.place(step)[0], near, steered=steered)
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
         """Keep the outcomes; fail closed where the policy requires records and one could not be written."""

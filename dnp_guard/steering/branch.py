@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.policy import Guidance
+    from dnp_guard.types import InAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class Term:
         text: its words; the same words are the same conditioning.
         conditioning: what the host's denoiser takes for them.
         scale: s of the separate term.
+        attention: how hard it steers in attention space, where it does.
     """
 
     text: str
     conditioning: Any
     scale: float
+    attention: InAttention | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,4 +48,4 @@ class Held:
         text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
         if text not in self._encoded:  # one by one, as a longer text may lengthen what it is encoded with
             self._encoded[text] = self._encode(text)
-        return Term(text, self._encoded[text], negative.scale or 0.0)
+        return Term(text, self._encoded[text], negative.scale or 0.0, negative.attention)

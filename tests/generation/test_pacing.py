@@ -72,6 +72,15 @@ def test_a_look_that_comes_near_a_threshold_brings_every_step_back():
     assert after(backing_off(), quiet, 8, near=0.3).until == 0
 
 
+def test_while_an_image_is_steered_looks_are_put_off_by_a_factor_of_their_own():
+    queries = backing_off(back_off={"factor": 3, "below": 0.2, "steered": 2})
+    assert after(queries, Pace(), 2, 1.0, steered=True).until == 5
+
+
+def test_a_steered_image_is_looked_at_every_step_where_the_policy_says_nothing_of_it():
+    assert after(backing_off(), Pace(until=9), 2, 1.0, steered=True).until == 0
+
+
 def test_without_back_off_every_step_stays():
     assert after(policy().queries, Pace(), 2, near=0.0).until == 0
 

@@ -36,12 +36,14 @@ class Begun:
         shows: what its predictions look like.
         proof: what a negative of it is; None in shadow, where nothing is steered.
         channels: which dimension of what its denoiser answers holds channels.
+        words: any words that may be injected.
     """
 
     denoisers: frozenset[str]
     shows: Shows
     proof: Proof | None
     channels: int
+    words: str = ""
 
 
 def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, scheduler: str, images: int) -> Begun:
@@ -73,14 +75,15 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
     if policy.mode == "shadow":
         return Begun(denoisers, shows, None, 1)
     check_caches(own[0].part)
-    proof = _proven(recording, FirstStep(own, first.output, sample), scheduler, _any_words(policy))
+    words = _any_words(policy)
+    proof = _proven(recording, FirstStep(own, first.output, sample), scheduler, words)
     if policy.guidance.mode == "replace" and not proof.places.negative:
         raise CannotSteer(
             "guidance mode 'replace' has no unconditional slot in this call: a negative prompt changes nothing in "
             "what its denoiser is given",
             hint="Use guidance mode 'separate', or call the pipeline with guidance and a negative_prompt.",
         )
-    return Begun(denoisers, shows, proof, shows.channels(first.output))
+    return Begun(denoisers, shows, proof, shows.channels(first.output), words)
 
 
 def evaluated_again(recording: Recording) -> tuple[FirstStep, str]:

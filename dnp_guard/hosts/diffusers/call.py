@@ -13,6 +13,7 @@ from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep
 from dnp_guard.hosts.diffusers.asking.recording import RECORDED
 from dnp_guard.hosts.diffusers.asking.standin import CALL, StandIn, of_scheduler, stands_in
+from dnp_guard.hosts.diffusers.attending.attending import Attending
 from dnp_guard.hosts.diffusers.beginning import begin, evaluated_again
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.substeps import Substeps
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.places import Captured
     from dnp_guard.hosts.diffusers.asking.recording import Recording
     from dnp_guard.hosts.diffusers.asking.standin import Answer
+    from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
     from dnp_guard.hosts.diffusers.beginning import Begun
     from dnp_guard.hosts.diffusers.showing.shows import Shows
 
@@ -75,12 +77,11 @@ class Call:
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, or use guidance mode 'separate'.",
             )
-        if policy.guidance.mode == "attention" and policy.mode != "shadow":
-            raise CannotSteer("guidance mode 'attention' is not there yet", hint="Use guidance mode 'separate'.")
+        self._attending = Attending(policy, recording.pipe)
         self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
         self._begun: Begun | None = None
-        self._injection: Injection | None = None
+        self._injection: Injection | AttentionInjection | None = None
         self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
         self.held = Held(self._encode, negatives or [""] * request.images)
@@ -162,7 +163,8 @@ class Call:
             if self._substeps.scheduler:
                 return plain(*args, **kwargs)
             before = arguments.evaluation(name, part, args, kwargs)  # some use up the lists that they are given
-            output = plain(*args, **kwargs)
+            attending = self._attending
+            output = attending.first(name, part, args, kwargs) if attending.wanted else plain(*args, **kwargs)
             self.recording.keep(name, CALL, args, kwargs, output)
             self._evaluations.append(replace(before, output=output))
             return output
@@ -205,7 +207,12 @@ class Call:
         policy = self.driver.policy
         self._begun = begun = begin(self.guard, policy, self.recording, first, scheduler, self.images)
         self._evaluations = []
-        if (proof := begun.proof) is not None:
+        if (proof := begun.proof) is None:
+            return
+        self._injection = self._attending.injection(proof, begun.words, self)
+        if self._injection is not None:
+            self.driver.steers_attention()
+        else:
             self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, begun.channels, self)
 
     def begin_late(self) -> None:

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.places import Places, Slot
     from dnp_guard.steering.branch import Term
 
+    Own = Mapping[int, int] | Sequence[int]
+    """The row of each image."""
     Due = Sequence[tuple[int, Term]]
     """Images and their terms."""
 
 
-def inputs(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int], due: Due) -> Mapping[str, Any]:
+def inputs(evaluation: Evaluation, places: Places, batch: int, own: Own, due: Due) -> Mapping[str, Any]:
     """The inputs of an evaluation of some images under negatives.
 
     Args:
         evaluation: the pipeline's own.
         places: where the words live.
         batch: rows of the pipeline's own evaluation.
-        own: the rows, one per image, that the negatives' are modelled on.
+        own: the rows, by image, that the negatives' are modelled on.
         due: images and terms; their conditioning is of one shape.
     """
     per = frozenset(slot.per for slot in places.slots if slot.per > 1)

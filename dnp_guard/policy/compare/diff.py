@@ -142,10 +142,15 @@ def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
         then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
         yield _change("", "queries.budget_ms", was.budget_ms, now.budget_ms, then, _turn(*limits))
     if was.back_off != now.back_off:
-        old, new = ((each.back_off.factor, each.back_off.below) if each.back_off else (1.0, 0.0) for each in (was, now))
+        old, new = (
+            (each.back_off.factor, each.back_off.below, each.back_off.steered or 1.0)
+            if each.back_off
+            else (1.0, 0.0, 1.0)
+            for each in (was, now)
+        )
         rarer, oftener = (any(a > b for a, b in zip(*pair, strict=True)) for pair in ((new, old), (old, new)))
         direction = Direction.UNCLEAR if rarer and oftener else Direction.MILDER if rarer else Direction.STRICTER
-        then = "images that look clean are looked at " + ("less" if rarer else "more") + " often"
+        then = "images that look clean, or are steered, are looked at " + ("less" if rarer else "more") + " often"
         yield Change("", "queries.back_off", then, direction)
     if was.skip_probe != now.skip_probe:
         misses = [each.skip_probe.max_miss if each.skip_probe else 0.0 for each in (was, now)]

@@ -138,6 +138,8 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     if a.back_off and b.back_off:
         factor, below = (min(getattr(each.back_off, key) for each in (a, b)) for key in ("factor", "below"))
         merged["back_off"] = {"factor": factor, "below": below}
+        if a.back_off.steered and b.back_off.steered:
+            merged["back_off"]["steered"] = min(a.back_off.steered, b.back_off.steered)
     if a.skip_probe and b.skip_probe:
         merged["skip_probe"] = {"max_miss": min(a.skip_probe.max_miss, b.skip_probe.max_miss)}
     return {key: value for key, value in merged.items() if value is not None}

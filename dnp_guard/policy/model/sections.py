@@ -58,6 +58,12 @@ class BackOff(PolicyModel):
         description="A look is quiet where nothing was found yet and no probability comes to this part of a threshold.",
         examples=[0.2],
     )
+    steered: Factor | None = Field(
+        default=None,
+        description="After a look at an image whose negative is in force, the next is due at this many times that "
+        "part of the run: only whether it is gone is of interest then. Omitted: every step of the list.",
+        examples=[2],
+    )
 
 
 class SkipProbe(PolicyModel):

@@ -136,6 +136,20 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
     return Places(tuple(slots), place, tuple(rows), batch, of_step, negative, held, perturbed)
 
 
+def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
+    """The evaluations that hold the prompt, by their numbers, and the rows of each that do.
+
+    Args:
+        own: the first step under the user's own words.
+        other: the first step under other words in place of the prompt.
+    """
+    images, held = own.sample.shape[0], {}
+    for place, (one, two) in enumerate(zip(own.evaluations, other.evaluations, strict=True)):
+        if slots := _slots(one, two, images):
+            held[place] = tuple(_rows(slots, one, two, len(arguments.first_of(one.output))))
+    return held
+
+
 def named(path: Path) -> str:
     """An argument as a reader finds it."""
     return "`" + ".".join(map(str, path)) + "`"

@@ -14,12 +14,15 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.arithmetic import ask, weighed
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, capture
-from dnp_guard.hosts.diffusers.asking.places import Captured, Places, compared, named
+from dnp_guard.hosts.diffusers.asking.places import Captured, Places, compared, named, prompts
 from dnp_guard.hosts.diffusers.asking.prompts import changes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
     from dnp_guard.hosts.diffusers.asking.recording import Recording
 
 
@@ -53,6 +56,20 @@ class Proof:
         """
         place = self.places.place if self.places.negative else self.places.prompt
         return Captured(self._first_step(words, negative=self.places.negative).evaluations[place], self.places)
+
+    def prompts(self, words: str) -> dict[int, tuple[Evaluation, Sequence[int]]]:
+        """The evaluations of the first step that hold the prompt, by their numbers, and the rows of each that do.
+
+        Args:
+            words: any words in place of the prompt.
+
+        Raises:
+            CannotSteer: none does.
+        """
+        held = prompts(self._again, self._first_step(words, negative=False))
+        if not held:
+            raise _hidden()
+        return {place: (self._again.evaluations[place], rows) for place, rows in held.items()}
 
     def _first_step(self, words: str, *, negative: bool) -> FirstStep:
         key = f"{negative} {words}"

@@ -1,0 +1,98 @@
+"""Whether one call is steered in attention space, which its first evaluations show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.asking.recording import takes_time
+from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection, check_beside
+from dnp_guard.hosts.diffusers.attending.reading import Reading, reach
+from dnp_guard.hosts.diffusers.attending.watched import Plain, Watched
+from dnp_guard.steering.effect import shown
+
+if TYPE_CHECKING:
+    from dnp_guard.hosts.diffusers.asking.proof import Proof
+    from dnp_guard.hosts.diffusers.attending.reading import Note
+    from dnp_guard.hosts.diffusers.injection import SteeredCall
+    from dnp_guard.policy import Policy
+
+
+class Attending:
+    """The guard's part in the attention of one call.
+
+    Args:
+        policy: the policy in force.
+        pipe: the pipeline that is called.
+
+    Attributes:
+        wanted: whether the call is to be steered in attention space where that can be.
+    """
+
+    def __init__(self, policy: Policy, pipe: Any) -> None:
+        mode = policy.guidance.mode
+        self._must = mode == "attention"
+        self.wanted = policy.mode != "shadow" and (self._must or (mode == "auto" and shown(pipe)))
+        self._watched: dict[str, Watched] = {}
+        self._notes: dict[str, list[list[Note]]] = {}
+        self._reason: CannotSteer | None = None
+
+    def first(self, name: str, part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Evaluate a part before the first step, and note how it reads the prompt.
+
+        Args:
+            name: of the part.
+            part: itself.
+            args: what it is given.
+            kwargs: likewise.
+        """
+        if not takes_time(part) or (watched := self._of(name, part)) is None:
+            return part(*args, **kwargs)
+        watched.stage = reading = Reading()
+        try:
+            return watched.module(*args, **kwargs)
+        finally:
+            watched.stage = Plain()
+            self._notes.setdefault(name, []).append(reading.notes)
+
+    def injection(self, proof: Proof, words: str, call: SteeredCall) -> AttentionInjection | None:
+        """What steers a call in attention space; None where it is steered by its denoiser's outputs.
+
+        Args:
+            proof: what is known of the call.
+            words: any words that may be injected.
+            call: the running call.
+
+        Raises:
+            CannotSteer: the policy wants attention, and it cannot be reached.
+        """
+        if not self.wanted:
+            return None
+        try:
+            return self._injection(proof, words, call)
+        except CannotSteer:
+            if self._must:
+                raise
+            return None
+
+    def _injection(self, proof: Proof, words: str, call: SteeredCall) -> AttentionInjection:
+        prompts = proof.prompts(words)
+        place, (evaluation, _) = next(iter(prompts.items()))
+        name = evaluation.name
+        if name not in self._notes and self._reason is None:  # in a call whose first step is over
+            self.first(name, evaluation.part, (), dict(evaluation.given))
+            place = 0
+        if self._reason is not None:
+            raise self._reason
+        known = reach(self._notes[name][place])
+        if known.joint:
+            check_beside(proof.places, evaluation, proof.captured(words).evaluation)
+        return AttentionInjection(known, self._watched, proof.places, list(prompts.values()), call)
+
+    def _of(self, name: str, part: Any) -> Watched | None:
+        if name not in self._watched:
+            try:
+                self._watched[name] = Watched(part)
+            except CannotSteer as error:
+                self._reason = error
+        return self._watched.get(name)

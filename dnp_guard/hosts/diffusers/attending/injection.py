@@ -1,0 +1,250 @@
+"""Negatives in the attention over the prompt, evaluation by evaluation.
+
+Cross-attention reads the negative beside the prompt, at the cost of that reading. Joint attention has a text stream
+that changes from layer to layer, so the negative's is evaluated beside the prompt's: one more row for each image that
+is steered, and two where other images of the batch have to stay bit-identical.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers import third
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.asking.arguments import Rows
+from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, Reached, Steered
+from dnp_guard.hosts.diffusers.attending.watched import Plain, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.places import Places, Slot
+    from dnp_guard.hosts.diffusers.attending.reading import Reach
+    from dnp_guard.hosts.diffusers.injection import SteeredCall
+    from dnp_guard.steering.branch import Term
+
+    Own = Mapping[int, int]
+    """The row of each image."""
+
+
+class AttentionInjection:
+    """Steers the images of one call in attention space.
+
+    Args:
+        reach: which layers read the prompt.
+        watched: the denoisers that are watched, by their names.
+        places: where the words of a negative live.
+        prompts: the first step's evaluations that hold the prompt, and the rows in them that do, image by image.
+        call: the running call.
+    """
+
+    def __init__(
+        self,
+        reach: Reach,
+        watched: Mapping[str, Watched],
+        places: Places,
+        prompts: Sequence[tuple[Evaluation, Sequence[int]]],
+        call: SteeredCall,
+    ) -> None:
+        self._reach = reach
+        self._watched = dict(watched)
+        self._places = places
+        self._prompts = prompts
+        self._call = call
+        self._known: dict[Any, Steered] = {}
+        self._moves = False
+
+    def in_context(self, kwargs: Mapping[str, Any]) -> None:
+        """Nothing is cached."""
+
+    def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Evaluate the denoiser for the pipeline.
+
+        Args:
+            evaluation: with its arguments and no output.
+            args: the arguments as the pipeline gave them.
+            kwargs: likewise.
+        """
+        active = {image: term for image, term in self._call.held.active.items() if _steers(term)}
+        if not active or not (copies := self._of_prompt(evaluation)):
+            return evaluation.part(*args, **kwargs)
+        try:
+            if self._reach.joint:
+                return self._joined(evaluation, args, kwargs, copies, active)
+            return self._crossed(evaluation, copies, active)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._call.failed(error)
+            return evaluation.part(*args, **kwargs)
+
+    def guided(self, output: Tensor) -> Tensor:
+        """What was guided is steered already."""
+        return output
+
+    def _of_prompt(self, evaluation: Evaluation) -> list[Own]:
+        """The rows of an evaluation that hold the prompt, image by image; none where it holds none."""
+        rows, images = third.rows_given(evaluation), len(self._places.rows)
+        for first, held in self._prompts:
+            if rows == third.rows_given(first) and self._same_words(evaluation, first, held):
+                return [dict(enumerate(held[start : start + images])) for start in range(0, len(held), images)]
+        # Some pipelines leave guidance out at some steps.
+        alone = rows == images and all(third.rows_given(first) != rows for first, _ in self._prompts)
+        return [dict(enumerate(range(images)))] if alone else []
+
+    def _same_words(self, evaluation: Evaluation, first: Evaluation, held: Sequence[int]) -> bool:
+        slot = self._places.slots[0]
+        now, then = (arguments.at(each.given, slot.path) for each in (evaluation, first))
+        if slot.dim == 0 and slot.per == 1 and isinstance(now, torch.Tensor) and isinstance(then, torch.Tensor):
+            return now.shape == then.shape and torch.equal(now[list(held)], then[list(held)])
+        return not arguments.differing(now, then)
+
+    def _of(self, evaluation: Evaluation) -> Watched:
+        if evaluation.name not in self._watched:
+            self._watched[evaluation.name] = Watched(evaluation.part)
+        return self._watched[evaluation.name]
+
+    def _crossed(self, evaluation: Evaluation, copies: Sequence[Own], active: Mapping[int, Term]) -> Any:
+        try:
+            return self._crossed_once(evaluation, copies, active)
+        except Moved:
+            self._moves = True  # the denoiser makes another context of the same words at each step
+            return self._crossed_once(evaluation, copies, active)
+
+    def _crossed_once(self, evaluation: Evaluation, copies: Sequence[Own], active: Mapping[int, Term]) -> Any:
+        watched = self._of(evaluation)
+        if self._moves:
+            self._known = {}
+        batch = third.rows_given(evaluation)
+        due = list(active.items())
+        steered = [
+            self._negatives(watched, evaluation, batch, own, [due[place] for place in alike])
+            for own in copies
+            for alike in third.alike(due)
+        ]
+        same = batch == third.rows_given(self._prompts[0][0]) and len(self._prompts) == 1 and not self._moves
+        watched.stage = Crossing(self._reach, steered, batch, self._reach.context if same else None)
+        try:
+            return replace(evaluation, part=watched.module).again(evaluation.given)
+        finally:
+            watched.stage = Plain()
+
+    def _negatives(
+        self, watched: Watched, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
+    ) -> Steered:
+        """What the layers are given of negatives that are alike, which one part of an evaluation shows."""
+        key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
+        how = [term.attention for _, term in due if term.attention is not None]
+        if key not in self._known:
+            given = third.inputs(evaluation, self._places, batch, own, due)
+            watched.stage = Asking(self._reach)
+            try:
+                with self._call.evaluating():
+                    replace(evaluation, part=watched.module).again(_unscaled(given))
+            except Reached as reached:
+                self._known[key] = Steered([own[image] for image, _ in due], how, reached.given)
+            finally:
+                watched.stage = Plain()
+        if key not in self._known:
+            raise CannotSteer("no layer of the denoiser read the negative", hint="Report this.")
+        return replace(self._known[key], how=how)
+
+    def _joined(
+        self,
+        evaluation: Evaluation,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        copies: Sequence[Own],
+        active: Mapping[int, Term],
+    ) -> Any:
+        """Evaluate rows of the negatives beside those of the prompt: in the batch where all of it is steered."""
+        watched, batch = self._of(evaluation), third.rows_given(evaluation)
+        pairs = [(own[image], image, term) for own in copies for image, term in active.items()]
+        concerned = [row for row, _, _ in pairs]
+        alone = len(active) == len(self._places.rows)
+        rows = list(range(batch)) if alone else concerned
+        given = self._beside(evaluation, batch, rows, pairs)
+        how = [term.attention for _, _, term in pairs if term.attention is not None]
+        prompt = concerned if alone else range(len(rows))
+        watched.stage = Joining(self._reach, prompt, range(len(rows), len(rows) + len(pairs)), how)
+        try:
+            output = replace(evaluation, part=watched.module).again(given)
+        finally:
+            watched.stage = Plain()
+        first = arguments.first_of(output)[: len(rows)]
+        if alone:
+            return arguments.with_first(output, first)
+        output = evaluation.part(*args, **kwargs)
+        steered = arguments.first_of(output).clone()
+        steered[concerned] = first.to(steered)
+        return arguments.with_first(output, steered)
+
+    def _beside(
+        self, evaluation: Evaluation, batch: int, rows: Sequence[int], pairs: Sequence[tuple[int, int, Term]]
+    ) -> Mapping[str, Any]:
+        """The inputs of some rows, and behind them the same ones again under their negatives."""
+        again = Rows([*rows, *(row for row, _, _ in pairs)], batch, latents=next(iter(evaluation.given)))
+        given = {name: again.of(value, (name,)) for name, value in evaluation.given.items()}
+        conditionings = [term.conditioning.of(image) for _, image, term in pairs]
+        for slot in _sequences(self._places, evaluation):
+            value, negatives = arguments.at(given, slot.path), [each[slot.path] for each in conditionings]
+            given = arguments.replaced(given, slot.path, _with_rows(value, negatives, len(rows)))
+        return given
+
+
+def _steers(term: Term) -> bool:
+    how = term.attention
+    return how is not None and how.phi > 1 and how.alpha > 0
+
+
+def _unscaled(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Inputs without the scale of a LoRA, which some denoisers put back only at their end."""
+    return {
+        name: {key: each for key, each in value.items() if key != "scale"} if isinstance(value, dict) else value
+        for name, value in given.items()
+    }
+
+
+def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
+    """See that negatives can be evaluated beside the prompt: that they are as long, or masked.
+
+    Raises:
+        CannotSteer: they cannot.
+    """
+    slots = _sequences(places, prompt)
+    masked = any("mask" in str(slot.path[-1]) for slot in slots)
+    for slot in slots:
+        one, two = (arguments.at(each.given, slot.path) for each in (prompt, other))
+        fits = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor) and slot.dim == 0 and slot.per == 1
+        if not fits or (one.shape[1:] != two.shape[1:] and not masked):
+            raise CannotSteer(
+                "guidance mode 'attention' cannot evaluate a negative beside its prompt, as they are of different form",
+                hint="Use guidance mode 'auto' or 'separate', which steer by its outputs.",
+            )
+
+
+def _sequences(places: Places, evaluation: Evaluation) -> list[Slot]:
+    """Arguments that hold a prompt's tokens; what is pooled of it speaks of the picture, and stays the prompt's."""
+
+    def pooled(slot: Slot) -> bool:
+        value = arguments.at(evaluation.given, slot.path)
+        flat = isinstance(value, torch.Tensor) and value.ndim <= 2 and value.is_floating_point()  # noqa: PLR2004
+        return flat and "mask" not in str(slot.path[-1])
+
+    return [slot for slot in places.slots if not pooled(slot)]
+
+
+def _with_rows(value: Tensor, negatives: Sequence[Tensor], rows: int) -> Tensor:
+    """Some rows of an argument, and behind them those of the negatives, padded to one length."""
+    tokens = [value[:rows], *negatives]
+    if value.ndim == 1:
+        return torch.cat(tokens)
+    longest = max(each.shape[1] for each in tokens)
+    pads = [(0, 0) * (value.ndim - 2) + (0, longest - each.shape[1]) for each in tokens]
+    return torch.cat([F.pad(each, pad) if any(pad) else each for each, pad in zip(tokens, pads, strict=True)])

@@ -1,0 +1,117 @@
+"""How a denoiser reads its prompt, as its first evaluation shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.attending.watched import CONTEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.attending.watched import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What one layer was given and answered.
+
+    Attributes:
+        name: of the layer.
+        tokens: of its queries.
+        context: what it was given beside them; None where nothing.
+        both: whether it answered two streams.
+        features: tokens that went into its projection, or that it answered where it has none.
+    """
+
+    name: str
+    tokens: int
+    context: Any
+    both: bool
+    features: int
+
+
+class Reading:
+    """The stage of the first evaluation, which changes nothing.
+
+    Attributes:
+        notes: of its layers, in the order of the evaluation.
+    """
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self._features = 0
+
+    def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """Note what a layer is given and answers."""
+        self._features = 0
+        hidden, answer = given.get("hidden_states"), run(**given)
+        if isinstance(hidden, torch.Tensor) and hidden.ndim > 1:
+            both = isinstance(answer, tuple)
+            features = self._features or (answer[0] if both else answer).shape[1]
+            self.notes.append(Note(layer.name, hidden.shape[1], given.get(CONTEXT), both, features))
+        return answer
+
+    def features(self, _layer: Layer, z: Tensor) -> Tensor:
+        """Note how many tokens are projected."""
+        self._features = z.shape[1]
+        return z
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which layers read the prompt.
+
+    Attributes:
+        cross: layers of cross-attention, where there is no joint attention.
+        joint: layers whose tokens hold the picture's, and which of them do; None where that depends on their order.
+        context: what the layers of cross-attention were given, the same for all.
+        text: tokens of the prompt in joint attention.
+    """
+
+    cross: frozenset[str]
+    joint: Mapping[str, slice | None]
+    context: Any = None
+    text: int = 0
+
+
+def reach(notes: Sequence[Note]) -> Reach:
+    """Which layers read the prompt.
+
+    Raises:
+        CannotSteer: none does in a way that is known.
+    """
+    reading = [note for note in notes if note.context is not None]
+    if not reading:
+        raise _unknown("no attention layer of its denoiser is given the prompt beside the picture")
+    if not any(note.both for note in reading):
+        context = reading[0].context
+        if any(arguments.differing(context, note.context) for note in reading):
+            raise _unknown("the attention layers of its denoiser are given different forms of the prompt")
+        return Reach(frozenset(note.name for note in reading), {}, context)
+    joint: dict[str, slice | None] = {}
+    text, picture = reading[0].context.shape[1], reading[0].tokens
+    for note in notes:
+        if note.context is not None and note.features == note.tokens == picture:
+            joint[note.name] = slice(None)
+        elif note.context is not None and note.features == picture + text:
+            joint[note.name] = slice(text, None)  # the text first, in every processor that projects both at once
+        elif note.context is None and note.features == note.tokens == picture + text:
+            joint[note.name] = None
+        elif note.context is not None:
+            raise _unknown(f"its layer {note.name} answers {note.features} tokens to {note.tokens}")
+    return Reach(frozenset(), joint, None, text)
+
+
+def _unknown(reason: str) -> CannotSteer:
+    return CannotSteer(
+        f"guidance mode 'attention' does not reach its prompt: {reason}",
+        hint="Use guidance mode 'auto' or 'separate', which steer by its outputs.",
+    )

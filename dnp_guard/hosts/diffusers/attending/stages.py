@@ -1,0 +1,219 @@
+"""What is done in the attention layers of a steered evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.attending.watched import CONTEXT
+from dnp_guard.steering.attention import normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.diffusers.attending.reading import Reach
+    from dnp_guard.hosts.diffusers.attending.watched import Layer
+    from dnp_guard.types import InAttention
+
+_OF_CONTEXT = (CONTEXT, "attention_mask", "encoder_attention_mask")
+"""Arguments of a layer of cross-attention that speak of the prompt and not of the picture."""
+
+
+class Reached(BaseException):
+    """Ends an evaluation at the first layer that reads the prompt, with what that is given of it."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.given = given
+
+
+class Moved(BaseException):
+    """Ends an evaluation whose layers are given another form of the prompt than at the first step."""
+
+
+class _Taken(BaseException):
+    """Ends a layer where its features are known."""
+
+    def __init__(self, z: Tensor) -> None:
+        super().__init__()
+        self.z = z
+
+
+class Asking:
+    """Find out what the layers are given of a prompt.
+
+    Args:
+        reach: which layers read it.
+    """
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+
+    def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """End at the first layer that reads the prompt.
+
+        Raises:
+            Reached: always there.
+        """
+        if layer.name in self._reach.cross:
+            raise Reached({name: given[name] for name in _OF_CONTEXT if name in given})
+        return run(**given)
+
+    def features(self, _layer: Layer, z: Tensor) -> Tensor:
+        """The same."""
+        return z
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """Rows of an evaluation that are steered by negatives whose form is alike.
+
+    Attributes:
+        rows: of the evaluation.
+        how: each is steered, one per row.
+        given: what the layers are given of the negatives, in place of the prompt.
+    """
+
+    rows: Sequence[int]
+    how: Sequence[InAttention]
+    given: Mapping[str, Any]
+
+
+class Crossing:
+    """Steer cross-attention: each layer that reads the prompt also reads the negative, for the rows concerned.
+
+    Args:
+        reach: which layers read the prompt.
+        steered: the rows concerned, by the form of their negatives.
+        batch: rows of the evaluation.
+        context: what the layers were given of the prompt at the first step; None where that need not be the same.
+    """
+
+    def __init__(self, reach: Reach, steered: Sequence[Steered], batch: int, context: Any) -> None:
+        self._reach = reach
+        self._steered = steered
+        self._batch = batch
+        self._context = context
+        self._taking = False
+        self._z: list[Tensor] = []
+
+    def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """Have a layer read the negatives, and then the prompt."""
+        if layer.name not in self._reach.cross:
+            return run(**given)
+        if self._context is not None:
+            if arguments.differing(given[CONTEXT], self._context):
+                raise Moved
+            self._context = None  # all layers are given the same
+        per = len(given["hidden_states"]) // self._batch
+        self._z = [self._negative(_of_rows(given, each, per), run) for each in self._steered]
+        answer = run(**given)
+        if not layer.taps:
+            answer = self._mixed(answer)
+        self._z = []
+        return answer
+
+    def features(self, _layer: Layer, z: Tensor) -> Tensor:
+        """Features of the prompt moved away from those of the negatives."""
+        if self._taking:
+            raise _Taken(z)
+        return self._mixed(z)
+
+    def _negative(self, given: Mapping[str, Any], run: Callable[..., Any]) -> Tensor:
+        self._taking = True
+        try:
+            answer: Tensor = run(**given)
+        except _Taken as taken:
+            return taken.z
+        finally:
+            self._taking = False
+        return answer
+
+    def _mixed(self, z: Tensor) -> Tensor:
+        if not self._z:
+            return z
+        mixed = z.clone()
+        for each, z_neg in zip(self._steered, self._z, strict=True):
+            rows = _expanded(each.rows, len(z) // self._batch)
+            mixed[rows] = _away(z[rows], z_neg, each.how)
+        return mixed
+
+
+class Joining:
+    """Steer joint attention: rows of the negatives are evaluated beside those of the prompt, with the same picture.
+
+    Args:
+        reach: which layers hold the picture's tokens.
+        prompt: rows of the prompt.
+        negative: rows of the negatives, one for each of these.
+        how: each is steered.
+    """
+
+    def __init__(
+        self, reach: Reach, prompt: Sequence[int], negative: Sequence[int], how: Sequence[InAttention]
+    ) -> None:
+        self._reach = reach
+        self._prompt, self._negative, self._how = list(prompt), list(negative), how
+        self._picture: slice | None = None
+
+    def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """Have a layer run, and steer what it answers where it projects nothing."""
+        if layer.name not in self._reach.joint:
+            return run(**given)
+        self._picture = self._reach.joint[layer.name] or self._picture_of(given["hidden_states"])
+        answer = run(**given)
+        if not layer.taps:
+            both = isinstance(answer, tuple)
+            mixed = self._mixed(answer[0] if both else answer)
+            answer = (mixed, *answer[1:]) if both else mixed
+        self._picture = None
+        return answer
+
+    def features(self, _layer: Layer, z: Tensor) -> Tensor:
+        """The picture's features moved away from those under the negatives, for both rows of each pair."""
+        return z if self._picture is None else self._mixed(z)
+
+    def _picture_of(self, hidden: Tensor) -> slice:
+        """The picture's tokens among those of both: where the rows of a pair are alike."""
+        apart = (hidden[self._prompt] - hidden[self._negative]).float().abs().sum((0, 2))
+        text = self._reach.text
+        return slice(text, None) if apart[0] > apart[-1] else slice(0, hidden.shape[1] - text)
+
+    def _mixed(self, z: Tensor) -> Tensor:
+        picture = self._picture
+        mixed = z.clone()
+        steered = _away(z[self._prompt][:, picture], z[self._negative][:, picture], self._how)
+        for rows in (self._prompt, self._negative):
+            kept = z[rows].clone()
+            kept[:, picture] = steered
+            mixed[rows] = kept
+        return mixed
+
+
+def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
+    """NAG of rows whose shares may differ."""
+    per = len(z_pos) // len(how)
+    shares = torch.tensor([each.alpha for each in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype)
+    alpha = shares.view(-1, *[1] * (z_pos.ndim - 1))
+    return normalised(z_pos, z_neg.to(z_pos), how[0].phi, how[0].tau, alpha)
+
+
+def _expanded(rows: Sequence[int], per: int) -> list[int]:
+    return [row * per + place for row in rows for place in range(per)]
+
+
+def _of_rows(given: Mapping[str, Any], steered: Steered, per: int) -> dict[str, Any]:
+    """The arguments of a layer for some rows, with the negatives in the place of the prompt."""
+    batch, rows = len(given["hidden_states"]), _expanded(steered.rows, per)
+
+    def part() -> Iterator[tuple[str, Any]]:
+        for name, value in given.items():
+            is_of_rows = isinstance(value, torch.Tensor) and value.ndim and len(value) == batch
+            yield name, value[rows] if is_of_rows else value
+
+    return {**dict(part()), **steered.given}

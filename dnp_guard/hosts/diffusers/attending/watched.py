@@ -1,0 +1,176 @@
+"""A copy of a denoiser whose attention layers can be watched, for one call.
+
+Only the modules on the way to an attention layer are copied, and none of their weights: parameters, adapters such as a
+LoRA, processors and everything else are the denoiser's own. The denoiser itself is not touched, so that calls which
+share it do not meet, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from dnp_guard.errors import CannotSteer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+CONTEXT = "encoder_hidden_states"
+"""The argument of an attention layer that is not its queries: in most denoisers the prompt."""
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class Stage(Protocol):
+    """What is done in the attention layers during an evaluation."""
+
+    def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """Answer for a layer.
+
+        Args:
+            layer: the layer.
+            given: its arguments by name.
+            run: the layer itself.
+        """
+
+    def features(self, layer: Layer, z: Tensor) -> Tensor:
+        """What goes into a layer's projection of the output in the place of z, [rows, tokens, D]."""
+
+
+class Plain:
+    """Leave every layer as it is."""
+
+    def attend(self, _layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
+        """The layer itself."""
+        return run(**given)
+
+    def features(self, _layer: Layer, z: Tensor) -> Tensor:
+        """The same."""
+        return z
+
+
+class Watched:
+    """A denoiser whose attention layers are watched.
+
+    Args:
+        part: the denoiser.
+
+    Attributes:
+        module: to be evaluated in the place of the denoiser.
+        stage: what is done in its layers.
+
+    Raises:
+        CannotSteer: its layers cannot be watched.
+    """
+
+    def __init__(self, part: Any) -> None:
+        self.stage: Stage = Plain()
+        self._copies: dict[int, torch.nn.Module] = {}
+        if hasattr(part, "_orig_mod"):
+            raise _bound("compiled as a whole")
+        if not isinstance(part, torch.nn.Module):
+            raise CannotSteer("its denoiser is no torch module", hint="Use guidance mode 'separate'.")
+        self.module = self._watched(part, "")
+
+    def _watched(self, module: torch.nn.Module, name: str) -> torch.nn.Module:
+        """The module itself, or a copy of it where it is or holds an attention layer."""
+        if id(module) in self._copies:
+            return self._copies[id(module)]
+        if is_attention(module):
+            made = Layer(self, module, name).module
+        else:
+            inner = {key: child for key, child in module.named_children() if key in module._modules}  # noqa: SLF001
+            mine = {key: self._watched(child, f"{name}.{key}".lstrip(".")) for key, child in inner.items()}
+            if all(mine[key] is inner[key] for key in inner):
+                return module
+            made = _copied(module)
+            made._modules = {**module._modules, **mine}  # noqa: SLF001 (a copy of its own)
+        self._copies[id(module)] = made
+        return made
+
+
+class Layer:
+    """One attention layer that is watched.
+
+    Args:
+        of: the denoiser that it belongs to.
+        module: the layer.
+        name: in its denoiser.
+
+    Attributes:
+        module: its copy.
+        name: in its denoiser.
+        taps: whether what goes into its projection of the output can be replaced; otherwise what it answers.
+    """
+
+    def __init__(self, of: Watched, module: torch.nn.Module, name: str) -> None:
+        self.name = name
+        self.module = made = _copied(module)
+        own = vars(made).get("forward")
+        forward = type(module).forward
+        names = inspect.signature(forward).parameters
+        places = [key for key, each in names.items() if each.kind is not each.VAR_KEYWORD][1:]
+
+        def run(**given: Any) -> Any:
+            return own(**given) if own is not None else forward(made, **given)
+
+        def attended(*args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(places, args, strict=False)), **kwargs}
+            return of.stage.attend(self, given, run)
+
+        vars(made)["forward"] = attended
+        out = getattr(module, "to_out", None)
+        self.taps = isinstance(out, torch.nn.ModuleList) and len(out) > 0
+        if isinstance(out, torch.nn.ModuleList) and self.taps:
+            tap = self._tap(of, out[0])
+            made._modules = {**module._modules, "to_out": torch.nn.ModuleList([tap, *out[1:]])}  # noqa: SLF001
+
+    def _tap(self, of: Watched, projection: torch.nn.Module) -> torch.nn.Module:
+        tap = copy.copy(projection)
+        for hooks in _HOOKS:
+            vars(tap)[hooks] = OrderedDict()  # the projection's own run where it is called
+        vars(tap)["forward"] = lambda z, *args, **kwargs: projection(of.stage.features(self, z), *args, **kwargs)
+        return tap
+
+
+def is_attention(module: torch.nn.Module) -> bool:
+    """Whether a module is an attention layer as diffusers builds them, with a processor that does the work."""
+    return callable(getattr(module, "processor", None)) and hasattr(module, "to_q") | hasattr(module, "to_qkv")
+
+
+def _copied(module: torch.nn.Module) -> Any:
+    """A copy with the module's own weights.
+
+    Raises:
+        CannotSteer: its evaluation is bound to the module itself.
+    """
+    if getattr(module, "_compiled_call_impl", None) is not None:
+        raise _bound("compiled")
+    made = copy.copy(module)
+    if "forward" not in vars(made):
+        return made
+    hook = getattr(module, "_hf_hook", None)
+    if hook is None:
+        raise _bound("hooked")
+    del vars(made)["forward"]
+    plain = type(module).forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = hook.pre_forward(module, *args, **kwargs)
+        return hook.post_forward(module, plain(made, *args, **kwargs))
+
+    vars(made)["forward"] = forward
+    return made
+
+
+def _bound(how: str) -> CannotSteer:
+    return CannotSteer(
+        f"the layers of its denoiser cannot be watched, as it is {how}",
+        hint="Use guidance mode 'auto' or 'separate', which steer by its outputs.",
+    )

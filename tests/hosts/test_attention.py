@@ -1,0 +1,162 @@
+"""Steering in the attention over the prompt, in tiny pipelines of families with cross-attention and with joint."""
+
+import copy
+
+import pytest
+import torch
+
+from dnp_guard import CannotSteer, Guard
+from dnp_guard.audit import MemorySink
+from dnp_guard.hosts.diffusers.asking import arguments
+from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
+from tests.hosts.tiny import draw, footprint, tiny
+from tests.hosts.tiny.looks import SeesAStarOnce
+from tests.policies import policy
+
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),  # diffusers' own use of it
+]
+
+CROSS = {
+    "LTXPipeline": "attn2",
+    "PixArtSigmaPipeline": "attn2",
+    "SanaPipeline": "attn2",
+    "StableDiffusionPipeline": "attn2",
+    "StableDiffusionXLPipeline": "attn2",
+    "WanPipeline": "attn2",
+}
+"""Families, and the end of the name of the layers that read the prompt."""
+
+JOINT = {
+    "AuraFlowPipeline": "attn",
+    "ChromaPipeline": "attn",
+    "CogView4Pipeline": "attn1",
+    "FluxPipeline": "attn",
+    "StableDiffusion3Pipeline": "attn",
+}
+
+PHI, TAU, ALPHA = 8.0, 3.0, 0.6
+
+
+def guard(sink=None, **attention):
+    how = {"phi": PHI, "tau": TAU, "alpha": ALPHA, **attention}
+    of = policy(guidance={"mode": "attention", "scale": None, "hold": 9, "attention": how})
+    return Guard(of, vlm=SeesAStarOnce(), audit=sink)
+
+
+def same(first, other):
+    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
+
+
+@pytest.fixture(params=[*CROSS, *JOINT])
+def pipe(request):
+    """Each family in turn; whatever a test leaves behind is a failure of that test."""
+    made = tiny(request.param)
+    made.callback_on_step_end = None
+    draw(made, num_inference_steps=1)
+    before = footprint(made)
+    yield made
+    assert footprint(made) == before
+
+
+def test_only_the_image_concerned_changes_and_the_record_says_how(pipe):
+    plain, sink = draw(pipe), MemorySink()
+    with guard(sink).attached(pipe):
+        steered = draw(pipe)
+    assert same(plain, steered) == [True, False, True]
+    assert abs(steered[1] - plain[1]).max() > 1e-4
+    (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
+    assert (injected["mode"], injected["attention"]) == ("attention", {"phi": PHI, "tau": TAU, "alpha": ALPHA})
+    assert not [record for record in sink.records if record["event"] == "degraded"]
+
+
+@pytest.mark.parametrize("none", [{"phi": 1.0}, {"alpha": 0.0}])
+def test_no_extrapolation_and_no_share_leave_every_bit(pipe, none):
+    plain = draw(pipe)
+    with guard(**none).attached(pipe):
+        assert same(plain, draw(pipe)) == [True, True, True]
+
+
+class Spy:
+    """Keeps what the denoiser was given and answered when it was first steered."""
+
+    def __init__(self, monkeypatch):
+        self.kept = None
+        evaluate = AttentionInjection.evaluate
+
+        def watched(injection, evaluation, args, kwargs):
+            output = evaluate(injection, evaluation, args, kwargs)
+            active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)
+            if active and copies and self.kept is None:
+                ((image, term),) = active.items()
+                self.kept = evaluation, arguments.first_of(output), copies[0][image], term.conditioning.of(image)
+            return output
+
+        monkeypatch.setattr(AttentionInjection, "evaluate", watched)
+
+
+def nag(z_pos, z_neg):
+    """Equations 7 to 10 of arXiv 2505.21179, as they stand there."""
+    extrapolated = PHI * z_pos - (PHI - 1) * z_neg
+    ratio = extrapolated.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
+    normalised = torch.minimum(ratio, torch.full_like(ratio, TAU)) / ratio * extrapolated
+    return ALPHA * normalised + (1 - ALPHA) * z_pos
+
+
+def beside(z, picture):
+    """The features of a prompt's row and of its negative's, the picture's steered in both."""
+    z = z.clone()
+    z[:, picture] = nag(z[:1, picture], z[1:, picture])
+    return z
+
+
+def steer(denoiser, end, text):
+    """Have a copy of a denoiser steer the first of two rows away from the second."""
+    denoiser = copy.deepcopy(denoiser)
+    for name, layer in denoiser.named_modules():
+        if not name.endswith(f".{end}") or "refiner" in name:
+            continue
+        single = "single" in name
+        if isinstance(getattr(layer, "to_out", None), torch.nn.ModuleList):
+            joined = single or end == "attn1"
+            picture = slice(text if joined else 0, None)
+            layer.to_out[0].register_forward_pre_hook(lambda _, args, picture=picture: (beside(args[0], picture),))
+        else:
+            layer.register_forward_hook(lambda *args: beside(args[-1], slice(text, None)))
+    return denoiser
+
+
+@pytest.mark.parametrize("name", [*CROSS, *JOINT])
+def test_the_output_is_that_of_attention_written_by_hand(name, monkeypatch):
+    pipe, spy = tiny(name), Spy(monkeypatch)
+    with guard().attached(pipe):
+        draw(pipe)
+    evaluation, output, row, negative = spy.kept
+    rows = arguments.Rows([row, row], len(output), latents=next(iter(evaluation.given)))
+    given = {key: rows.of(value, (key,)) for key, value in evaluation.given.items()}
+    for path, value in negative.items():
+        own = arguments.at(given, path)
+        if own.ndim > 2 or "mask" in str(path[-1]):
+            given = arguments.replaced(given, path, torch.cat([own[:1], value]))
+    text = given["encoder_hidden_states"].shape[1]
+    denoiser = steer(evaluation.part, {**CROSS, **JOINT}[name], text)
+    with torch.no_grad():
+        reference = arguments.first_of(denoiser(*[given.pop(each) for each in evaluation.by_place], **given))
+    assert torch.allclose(output[row], reference[0], atol=1e-5)
+
+
+def test_a_compiled_denoiser_is_refused_with_the_reason():
+    pipe = copy.copy(tiny("StableDiffusionPipeline"))
+    pipe.unet = copy.deepcopy(pipe.unet)
+    pipe.unet._compiled_call_impl = pipe.unet._call_impl  # as `compile()` of a module leaves it
+    with guard().attached(pipe), pytest.raises(CannotSteer, match="compiled"):
+        draw(pipe)
+
+
+def test_auto_is_separate_where_the_effect_was_not_shown():
+    pipe, sink = tiny("StableDiffusionPipeline"), MemorySink()
+    with Guard(policy(guidance={"mode": "auto", "hold": 9}), vlm=SeesAStarOnce(), audit=sink).attached(pipe):
+        draw(pipe)
+    (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
+    assert (injected["mode"], injected["scale"]) == ("separate", 6)
