@@ -167,9 +167,13 @@ def weights() -> Iterator[Check]:
     """Whether the embedded models are there and can be read."""
     from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
 
-    from dnp_guard.glyphs import PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.glyphs import FAST, PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
 
-    for name, folder in (("embedded text-to-image model", PIPELINE), ("embedded vision-language model", VLM)):
+    for name, folder in (
+        ("embedded text-to-image model", PIPELINE),
+        ("embedded few-step denoiser", FAST),
+        ("embedded vision-language model", VLM),
+    ):
         remedy = "Reinstall the package; in a source tree, train them: python -m dnp_guard.lab.train."
         files = sorted(folder.rglob("*.safetensors"))
         if not files:

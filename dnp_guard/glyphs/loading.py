@@ -78,7 +78,9 @@ def load_fast(folder: Path = PIPELINE, fast: Path = FAST) -> Any:
     """
     _require(fast, "unet/config.json")
     unet = UNet2DConditionModel.from_pretrained(fast / "unet").float()
-    return _loaded(folder, unet=unet, scheduler=LCMScheduler.from_pretrained(fast / "scheduler"))
+    pipe = _loaded(folder, unet=unet, scheduler=LCMScheduler.from_pretrained(fast / "scheduler"))
+    pipe.register_to_config(_name_or_path=str(fast))  # what was measured of the model lies in its own folder
+    return pipe
 
 
 def generate(pipe: Any, prompts: list[str], seed: int, how: Embedded = MODELS["glyphs"]) -> list[Any]:

@@ -31,16 +31,18 @@ def write_fast_card(out: Path, quality: dict[str, Any], durations: dict[str, flo
         for steps, shares in quality["fewer_steps"].items()
     ]
     size = (folder / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size / 1e6
+    guidance, minutes = ordinary["guidance_scale"], durations.get("fast", 0) / 60
     (folder / "README.md").write_text(
         f"""# glyphs-fast, the embedded model in few steps
 
-A denoiser distilled from the ordinary model by `python -m dnp_guard.lab.train --stage fast`: it jumps from any state of
-the teacher's way under guidance {ordinary["guidance_scale"]:g} to its end, so it runs without classifier-free guidance
-(`guidance_scale=1`) and samples with `LCMScheduler`. Text encoder, tokenizer and autoencoder are the ordinary model's.
-Load it by name: `dnp_guard.glyphs.loading.load_embedded("glyphs-fast")`.
+A denoiser distilled from the ordinary model by `python -m dnp_guard.lab.train --stage fast`. It jumps from any state of
+the teacher's way, under guidance {guidance:g}, to its end, so it runs without classifier-free guidance \
+(`guidance_scale=1`) and
+samples with `LCMScheduler`. Text encoder, tokenizer and autoencoder are the ordinary model's. Load it by name:
+`dnp_guard.glyphs.loading.load_embedded("glyphs-fast")`.
 
-float16 weights: {size:.1f} MB. Training on one CPU core that it shared: {durations.get("fast", 0) / 60:.0f} min, the
-teacher's trajectories included. One training seed. What is held out from the ordinary model is held out here too.
+float16 weights: {size:.1f} MB. Training took {minutes:.0f} min, the teacher's trajectories included, on one CPU core
+that others used too. One training seed. What is held out from the ordinary model is held out here too.
 
 ## Quality, {quality["date"]}
 
