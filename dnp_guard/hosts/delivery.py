@@ -20,8 +20,8 @@ def blank(size: tuple[int, int]) -> Image.Image:
 
 
 def blurred(picture: Image.Image) -> Image.Image:
-    """A picture blurred beyond recognition."""
-    return picture.filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
+    """A picture blurred beyond recognition, in RGB: what is drawn in its transparency goes with that."""
+    return picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
 def withheld(outcome: Outcome) -> bool:

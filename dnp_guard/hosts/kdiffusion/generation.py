@@ -10,6 +10,7 @@ from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import View
 from dnp_guard.hosts.delivery import delivered
 from dnp_guard.hosts.diffusers.showing.shown import cover
+from dnp_guard.hosts.faces import faces
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
@@ -114,7 +115,7 @@ class Generation:
             Each as its outcome allows: itself, blurred, or a blank one.
         """
         made = pictures()
-        outcomes = self.driver.final(lambda: [picture.convert("RGB") for picture in made])
+        outcomes = self.driver.final(lambda: faces(made))
         self._guard.finished(self.driver)
         return delivered(made, outcomes)
 
@@ -143,7 +144,7 @@ class _Denoised(View):
             raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
         pictures = self.generation.decode(self.prediction)
         self.generation.compared = coarse(self.prediction)
-        return [picture.convert("RGB") for picture in pictures]
+        return faces(pictures)
 
     def likeness(self) -> list[float]:
         """Cosine of x̂0 with the last x̂0 that was decoded."""

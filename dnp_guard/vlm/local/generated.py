@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.vlm.local.backend import TransformersBackend, own_precision
+from dnp_guard.vlm.picture import as_shown
 from dnp_guard.vlm.spoken import yes_or_no
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class TextBackend(TransformersBackend):
     """
 
     answers = "text"
+    least_mass = 0.0
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
@@ -38,13 +40,14 @@ class TextBackend(TransformersBackend):
         """What the model says about one image.
 
         Args:
-            image: of any mode and size.
+            image: opaque, of any size.
             question: put in the model's chat template.
             most_tokens: to generate.
         """
+        shown = as_shown(image)
         reader: Any = self._reader
         with self._turn, torch.inference_mode(), own_precision(reader.model.device):
-            inputs = reader.encode([(image.convert("RGB"), reader.prompt(question))])
+            inputs = reader.encode([(shown, reader.prompt(question))])
             tokens = reader.model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
         said = tokens[0, inputs["input_ids"].shape[1] :]
         return str(reader.processor.tokenizer.decode(said, skip_special_tokens=True))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.delivery import blank, blurred, withheld
 from dnp_guard.hosts.diffusers.showing.frames import frames
+from dnp_guard.hosts.faces import faces
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 
@@ -23,6 +25,10 @@ _OF_VIDEOS = 5
 """Dimensions of an array of videos."""
 _OF_PICTURES = 3
 """Dimensions from which a tensor may hold pictures."""
+_CHANNELS = {"np": -1, "pt": -3}
+"""Where an array holds the colours."""
+_WITH_ALPHA = 4
+"""Colours of a picture that may be seen through."""
 
 
 class Ends(Protocol):
@@ -67,12 +73,12 @@ class Output:
         ) and self._kind != "latent"
 
     def pictures(self) -> list[Image]:
-        """The images as RGB pictures, or some frames of each video, those of a video together."""
+        """The images as RGB pictures, or some frames of each video, those of a video together; see :func:`faces`."""
         if ended := self._call.ended():
             return list(ended)
         if self._kind == "latent":
             return self._call.decoded(self._items)
-        return [frame for index in range(len(self._items)) for frame in self._frames(index, some=True)]
+        return faces([frame for index in range(len(self._items)) for frame in self._frames(index, some=True)])
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:
         """The pictures of one item: the one of an image, all or some frames of a video."""
@@ -81,7 +87,7 @@ class Output:
             chosen = frames(len(item))
             item = [item[frame] for frame in chosen] if self._kind == "pil" else item[chosen]
         if self._kind == "pil":
-            return [picture.convert("RGB") for picture in (item if self._videos else [item])]
+            return list(item) if self._videos else [item]
         pixels = torch.from_numpy(item).movedim(-1, -3) if self._kind == "np" else item.float()
         return autoencoder.to_pictures(pixels if self._videos else pixels[None])
 
@@ -139,6 +145,8 @@ class Output:
         items = self._items.copy() if self._kind == "np" else self._items.clone()
         for index, pictures in replaced.items():
             pixels = autoencoder.to_tensor(pictures)
+            if items.shape[_CHANNELS[self._kind]] == _WITH_ALPHA:
+                pixels = F.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)  # nothing of the image shows through
             pixels = pixels if self._videos else pixels[0]
             if self._kind == "np":
                 items[index] = pixels.movedim(-3, -1).numpy().astype(items.dtype)

@@ -1,0 +1,114 @@
+"""What is asked about a picture that can be seen through, and what is delivered of it."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from dnp_guard.hosts.diffusers.showing.output import Output
+from dnp_guard.hosts.faces import faces
+from dnp_guard.types import Outcome
+from dnp_guard.vlm.local.backend import TransformersBackend
+from dnp_guard.vlm.local.generated import TextBackend
+from dnp_guard.vlm.picture import NotAsShown
+
+SIZE = (32, 32)
+CORNER, MIDDLE = (0, 0), (16, 16)
+
+
+def star():
+    mask = Image.new("L", SIZE)
+    ImageDraw.Draw(mask).regular_polygon((*MIDDLE, 12), 3, fill=255)
+    return mask
+
+
+def hidden(colour):
+    """A picture of one colour with a star in its transparency alone."""
+    picture = Image.new("RGB", SIZE, colour).convert("RGBA")
+    picture.putalpha(star())
+    return picture
+
+
+def palette():
+    picture = star().point(lambda level: level // 255).convert("P")
+    picture.putpalette([0] * 6)
+    picture.info["transparency"] = 0
+    return picture
+
+
+def shows(picture):
+    return picture.getpixel(CORNER) != picture.getpixel(MIDDLE)
+
+
+HIDDEN = {
+    "rgba, black": hidden("black"),
+    "rgba, white": hidden("white"),
+    "rgba, grey": hidden("grey"),
+    "la": hidden("black").convert("LA"),
+    "palette": palette(),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_drawn_in_the_transparency_alone_is_asked_about(name):
+    seen = faces([HIDDEN[name]])
+    assert {picture.mode for picture in seen} == {"RGB"}
+    assert any(map(shows, seen))
+
+
+def test_what_is_drawn_under_the_transparency_is_asked_about():
+    picture = star().convert("RGB")
+    picture.putalpha(Image.new("L", SIZE))
+    assert shows(faces([picture])[0])
+
+
+def test_pictures_beside_one_that_can_be_seen_through_are_shown_as_often():
+    assert len(faces([Image.new("RGB", SIZE), hidden("black")])) == 6
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P"])
+def test_an_opaque_picture_is_shown_once(mode):
+    assert [picture.mode for picture in faces([Image.new("RGB", SIZE, "red").convert(mode)])] == ["RGB"]
+
+
+class Ended:
+    """A call that ended as it should."""
+
+    images = 1
+
+    def ended(self):
+        return ()
+
+
+def array(picture):
+    return np.asarray(picture)[None].astype(np.float32) / 255
+
+
+FORMS = {
+    "pil": [hidden("black")],
+    "np": array(hidden("black")),
+    "pt": torch.from_numpy(array(hidden("black"))).movedim(-1, -3),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_the_output_of_a_call_is_asked_about_as_it_is_shown(kind):
+    seen = Output((FORMS[kind],), kind, Ended()).pictures()
+    assert (len(seen), any(map(shows, seen))) == (3, True)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.BLOCKED, Outcome.BLURRED])
+@pytest.mark.parametrize("kind", FORMS)
+def test_nothing_of_a_transparency_survives_what_is_done_to_the_image(kind, outcome):
+    delivered = Output((FORMS[kind],), kind, Ended()).delivered([outcome])[0]
+    (shown,) = Output((delivered,), kind, Ended()).pictures()
+    assert not shows(shown)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_model_in_process_is_shown_no_picture_that_can_be_seen_through(name):
+    # Refused before a model is needed.
+    with pytest.raises(NotAsShown, match="seen through"):
+        TransformersBackend.__new__(TransformersBackend).ask([HIDDEN[name]], ["Is there a star?"])
+    with pytest.raises(NotAsShown, match="seen through"):
+        TextBackend.__new__(TextBackend).ask([HIDDEN[name]], ["Is there a star?"])
