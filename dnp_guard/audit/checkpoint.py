@@ -28,7 +28,8 @@ ORIGIN: Final = "dnp-guard/audit"
 """First line of a checkpoint whose log has no name of its own."""
 
 _ED25519: Final = b"\x01"
-_DASH: Final = "\N{EM DASH} "
+DASH: Final = "\N{EM DASH} "
+"""Begins the line of a signature."""
 _BODY: Final = re.compile(
     r"(?P<origin>[^\n]+)\n(?P<count>0|[1-9][0-9]*)\n(?P<root>[A-Za-z0-9+/]{43}=)\n(?P<more>(?:.+\n)*)\Z"
 )
@@ -43,17 +44,22 @@ class Checkpoint:
         count: its records.
         root: hash of the last one, hexadecimal; 64 zeros for none.
         time: RFC 3339; "" where it is not known.
+        purged: hashes of the tombstones that whoever made the checkpoint stands for.
     """
 
     origin: str
     count: int
     root: str
     time: str = ""
+    purged: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """What is signed: origin, count, root in base64, and the time as an extension line."""
+        """What is signed: origin, count, root in base64, and extension lines: the time, and a line per tombstone."""
         root = base64.b64encode(bytes.fromhex(self.root)).decode()
-        return f"{self.origin}\n{self.count}\n{root}\n" + (f"time {self.time}\n" if self.time else "")
+        time = [f"time {self.time}"] if self.time else []
+        return "".join(
+            f"{line}\n" for line in (self.origin, self.count, root, *time, *(f"purged {each}" for each in self.purged))
+        )
 
 
 class Signer:
@@ -85,7 +91,7 @@ class Signer:
         """The signature line of a text."""
         signature = bytes(self._key.sign(text.encode()).signature)
         encoded = base64.b64encode(_key_id(self.name, bytes(self._key.verify_key)) + signature).decode()
-        return f"{_DASH}{self.name} {encoded}\n"
+        return f"{DASH}{self.name} {encoded}\n"
 
 
 def note(checkpoint: Checkpoint, signer: Signer | None = None) -> str:
@@ -110,8 +116,10 @@ def parse_note(text: str, public: str | None = None, *, file: str = "checkpoint"
         raise AuditError(f"{file} is not a checkpoint", hint="It has an origin, a count and a root, a line each.")
     if public is not None:
         _check(body + "\n", signatures.splitlines(), public, file)
-    time = next((line.removeprefix("time ") for line in match["more"].splitlines() if line.startswith("time ")), "")
-    return Checkpoint(match["origin"], int(match["count"]), base64.b64decode(match["root"]).hex(), time)
+    more = [line.partition(" ")[::2] for line in match["more"].splitlines()]
+    time = next((value for name, value in more if name == "time"), "")
+    purged = tuple(value for name, value in more if name == "purged")
+    return Checkpoint(match["origin"], int(match["count"]), base64.b64decode(match["root"]).hex(), time, purged)
 
 
 def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[Checkpoint]:
@@ -128,10 +136,28 @@ def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise AuditError(f"{path}: cannot read the checkpoints: {error}", hint="Check the path.") from error
-    notes = re.findall(rf"(?:[^\n]+\n)+\n(?:{_DASH}[^\n]+\n)*", text)
+    notes = re.findall(rf"(?:[^\n]+\n)+\n(?:{DASH}[^\n]+\n)*", text)
     if not notes or "".join(notes) != text:
         raise AuditError(f"{path}: what it holds are not checkpoints", hint="Give the file they were written to.")
     return [parse_note(each, public, file=f"{path}: checkpoint {place}") for place, each in enumerate(notes, start=1)]
+
+
+def keep(path: str | os.PathLike[str], checkpoint: Checkpoint, signer: Signer | None = None) -> None:
+    """Append a checkpoint to a file, and wait for the disk.
+
+    Raises:
+        AuditError: it could not be written.
+    """
+    text = note(checkpoint, signer).encode()
+    try:
+        with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise AuditError(
+            f"{path}: cannot write a checkpoint: {error.strerror}", hint="Let this user append to the file."
+        ) from error
 
 
 def read_signer(path: str | os.PathLike[str]) -> Signer:
@@ -169,7 +195,7 @@ def make_key(path: str | os.PathLike[str], name: str) -> Signer:
 
 def _check(body: str, lines: Sequence[str], public: str, file: str) -> None:
     name, key = _public(public)
-    wanted = f"{_DASH}{name} "
+    wanted = f"{DASH}{name} "
     for line in lines:
         if not line.startswith(wanted):
             continue

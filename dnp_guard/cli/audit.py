@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, make_key, note, read_notes, read_signer
+from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, keep, make_key, note, read_notes, read_signer
 from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.follow import follow as follow_log
 from dnp_guard.audit.read.repair import repair as repair_log
@@ -92,6 +92,7 @@ def checkpoint(
         Path | None, typer.Option(help="Sign it with this key, made by 'audit key'.", show_default=False)
     ] = None,
     origin: Annotated[str, typer.Option(help="The log's name.")] = ORIGIN,
+    purged: Annotated[bool, typer.Option("--purged", help="Vouch for every purge that the log shows.")] = False,
 ) -> None:
     """Print how many records a log has and what its head is, in the C2SP checkpoint form.
 
@@ -102,13 +103,13 @@ def checkpoint(
         _print(file, found)
         raise typer.Exit(1)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    made = Checkpoint(origin, found.records + found.purged, found.head_hash, now)
-    text = note(made, read_signer(sign) if sign is not None else None)
+    vouched = found.tombstones if purged else ()
+    made = Checkpoint(origin, found.records + found.purged, found.head_hash, now, vouched)
+    signer = read_signer(sign) if sign is not None else None
     if to is None:
-        typer.echo(text, nl=False)
-        return
-    with to.open("a", encoding="utf-8") as notes:
-        notes.write(text)
+        typer.echo(note(made, signer), nl=False)
+    else:
+        keep(to, made, signer)
 
 
 @app.command()

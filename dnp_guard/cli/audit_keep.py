@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from dnp_guard.audit.checkpoint import read_signer
 from dnp_guard.audit.read import erasure, retention
+from dnp_guard.audit.read.second import SecondPlace
 from dnp_guard.audit.read.times import keeping, moment
 from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
@@ -18,6 +20,13 @@ DEFAULT = "90d"
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")]
+_Second = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint", help="Where its checkpoints are kept; what is removed is kept there too.", show_default=False
+    ),
+]
+_Sign = Annotated[Path | None, typer.Option("--sign", help="The key that they are signed with.", show_default=False)]
 _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")]
 
 
@@ -49,16 +58,22 @@ def purge(
         str | None,
         typer.Option(help="A policy; nothing younger than its audit.retention_days goes.", show_default=False),
     ] = None,
+    checkpoint: _Second = None,
+    sign: _Sign = None,
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove what is older and not held; a tombstone keeps the rest verifiable."""
+    """Remove what is older and not held; a tombstone keeps the rest verifiable.
+
+    'audit verify --checkpoint' takes it only where the same checkpoints say that it was purged.
+    """
+    second = _second(checkpoint, sign)
     kept = timedelta(days=load_policy(policy).audit.retention_days) if policy is not None else None
     asked = keeping(older_than) if older_than is not None else kept or keeping(DEFAULT)
     before = moment((datetime.now(UTC) - max(asked, kept or asked)).isoformat())
     when = f"older than {before[:19].replace('T', ' ')} UTC"
     if dry_run or not yes:
-        planned = retention.purge(file, before, dry_run=True)
+        planned = retention.purge(file, before, second, dry_run=True)
         if dry_run or planned.records:
             total = sum(1 for _ in retention.records(file))
             typer.echo(f"{file}: {planned.records} of {total} records are {when} and would go{_held(planned.held)}")
@@ -66,7 +81,7 @@ def purge(
             return
         if planned.records:
             _confirm()
-    done = retention.purge(file, before)
+    done = retention.purge(file, before, second)
     typer.echo(f"{file}: {done.records} records {when} purged{_held(done.held)}")
 
 
@@ -78,6 +93,8 @@ def erase(
     ],
     by: Annotated[str, typer.Option(help="Who asks for it; it is recorded.")] = "",
     why: Annotated[str, typer.Option(help="For those who read the log.")] = "",
+    checkpoint: _Second = None,
+    sign: _Sign = None,
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
@@ -85,8 +102,9 @@ def erase(
 
     A generation that is held stays, and the log says that its erasure waits.
     """
+    second = _second(checkpoint, sign)
     if dry_run or not yes:
-        planned = erasure.erase(file, subject, dry_run=True)
+        planned = erasure.erase(file, subject, second=second, dry_run=True)
         typer.echo(
             f"{file}: {planned.records} records of {len(planned.requests)} generations of subject "
             f"{planned.subject[:12]} would go{_waiting(planned.waiting)}"
@@ -94,11 +112,19 @@ def erase(
         if dry_run:
             return
         _confirm()
-    done = erasure.erase(file, subject, by=by, why=why)
+    done = erasure.erase(file, subject, by=by, why=why, second=second)
     typer.echo(
         f"{file}: {done.records} records of {len(done.requests)} generations of subject {done.subject[:12]} "
         f"erased{_waiting(done.waiting)}"
     )
+
+
+def _second(checkpoint: Path | None, sign: Path | None) -> SecondPlace | None:
+    if checkpoint is None:
+        if sign is not None:
+            raise AuditError("--sign signs a checkpoint", hint="Add --checkpoint FILE.")
+        return None
+    return SecondPlace(checkpoint, read_signer(sign) if sign is not None else None)
 
 
 def _confirm() -> None:

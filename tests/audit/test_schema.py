@@ -15,6 +15,7 @@ from dnp_guard.audit.chain import parse
 from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import hold, purge
+from dnp_guard.audit.read.second import SecondPlace
 from dnp_guard.audit.record import build
 from dnp_guard.audit.redact import subject_hash
 from dnp_guard.audit.schema import ALWAYS, schema
@@ -98,8 +99,9 @@ def records(tmp_path_factory):
     hold(path, "r1")
     sink.close()
     written = [parse(line.data) for line in read_lines(path)]
-    purge(path, "2021-01-01T00:00:00.000Z")
-    erase(path, "ann", by="an officer", why="asked for")
+    second = SecondPlace(folder / "elsewhere")
+    purge(path, "2021-01-01T00:00:00.000Z", second)
+    erase(path, "ann", by="an officer", why="asked for", second=second)
     after = [parse(line.data) for line in read_lines(path)]
     memory.write(events.VerdictGiven(request="r1", image=0, verdict="right", by="a", category="c", note="n").record())
     memory.write(events.AppealMade(request="r1", image=0, text="no").record())

@@ -15,6 +15,8 @@ from dnp_guard.errors import AuditError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dnp_guard.audit.read.second import SecondPlace
+
 _NOTHING_OLDER: Final = "1970-01-01T00:00:00.000Z"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -36,7 +38,15 @@ class Erased:
     waiting: tuple[str, ...]
 
 
-def erase(path: Path, subject: str, *, by: str = "", why: str = "", dry_run: bool = False) -> Erased:
+def erase(
+    path: Path,
+    subject: str,
+    *,
+    by: str = "",
+    why: str = "",
+    second: SecondPlace | None = None,
+    dry_run: bool = False,
+) -> Erased:
     """Remove every record of a person's generations and the previews that they name; the log says so.
 
     Args:
@@ -44,6 +54,7 @@ def erase(path: Path, subject: str, *, by: str = "", why: str = "", dry_run: boo
         subject: the person, as hosts name them, or as records do.
         by: who asks for it.
         why: for those who read the log.
+        second: where the log's checkpoints are kept; None where there are none.
         dry_run: remove nothing, and say what would go.
 
     Raises:
@@ -61,7 +72,8 @@ def erase(path: Path, subject: str, *, by: str = "", why: str = "", dry_run: boo
     waiting = theirs.keys() & held(path)
     gone = frozenset(theirs.keys() - waiting)
     name = next(iter(theirs.values()))
-    done = remove(path, _NOTHING_OLDER, f"erasure: of a subject{f', {why}' if why else ''}", gone, dry_run=dry_run)
+    reason = f"erasure: of a subject{f', {why}' if why else ''}"
+    done = remove(path, _NOTHING_OLDER, reason, gone, second=second, dry_run=dry_run)
     erased = Erased(name, tuple(sorted(gone)), done.records, tuple(sorted(waiting)))
     if not dry_run:
         sink = open_log(path)

@@ -1,7 +1,8 @@
 """Purges what is old and leaves a tombstone in its place, so that the rest still verifies; holds exempt a request.
 
 A tombstone says which places the purged records had and between which hashes. It counts only where a later
-``checkpoint`` record of the log names it: removing records by other means is found as before.
+``checkpoint`` record of the log names it and, for who checks a log against its checkpoints, one of these, which are
+signed and kept where whoever may change the log cannot reach them: removing records by other means is found as before.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from dnp_guard.files import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from dnp_guard.audit.read.second import SecondPlace
 
 HOLD: Final = "hold"
 RELEASE: Final = "release"
@@ -103,23 +106,30 @@ def held(path: Path) -> set[str]:
     return found
 
 
-def purge(path: Path, before: str, *, dry_run: bool = False) -> Purged:
+def purge(path: Path, before: str, second: SecondPlace | None = None, *, dry_run: bool = False) -> Purged:
     """Remove the records before a time and the previews that they name, except those of requests that are held.
 
     Args:
         path: the log; other processes may go on writing it.
         before: as records write time.
+        second: where the log's checkpoints are kept, this purge's too; None where there are none.
         dry_run: remove nothing, and say what would go.
 
     Raises:
-        AuditError: the log does not verify, or cannot be written. Nothing was removed then. Or a preview cannot be
-            removed; the next purge tries it again.
+        AuditError: the log does not verify, or cannot be written, or has checkpoints at a second place that was not
+            named. Nothing was removed then. Or a preview cannot be removed; the next purge tries it again.
     """
-    return remove(path, before, f"purge: older than {before}", dry_run=dry_run)
+    return remove(path, before, f"purge: older than {before}", second=second, dry_run=dry_run)
 
 
 def remove(
-    path: Path, before: str, reason: str, erased: frozenset[str] = frozenset(), *, dry_run: bool = False
+    path: Path,
+    before: str,
+    reason: str,
+    erased: frozenset[str] = frozenset(),
+    *,
+    second: SecondPlace | None = None,
+    dry_run: bool = False,
 ) -> Purged:
     """Remove records with the previews that they name, and announce the tombstones in the log first.
 
@@ -128,12 +138,18 @@ def remove(
         before: time before which records go.
         reason: of the announcement.
         erased: requests whose records go whenever they were written; those that are held stay all the same.
+        second: as :func:`purge`.
         dry_run: remove nothing, and say what would go.
 
     Raises:
         AuditError: as :func:`purge`.
     """
-    found = verify(path)
+    if second is None and any("checkpoint" in record for record in records(path)):
+        raise AuditError(
+            f"{path}: has checkpoints at a second place, for which a purge would be a forgery",
+            hint="Name their file with --checkpoint, and their key with --sign.",
+        )
+    found = verify(path, second.notes() if second is not None else ())
     if not found.ok:
         raise AuditError(
             f"{path}: a log that does not verify is not purged", hint="See what 'audit verify' says of it first."
@@ -146,7 +162,7 @@ def remove(
     if dry_run:
         return Purged(plan.removed, plan.kept, len(plan.hashes))
     if plan.removed:
-        _announce(path, reason, plan)
+        _announce(path, reason, plan, second)
         again = _Plan(plan.before, plan.end, plan.held, plan.time, erased)
         if is_database(path):
             _rewrite_database(path, again)
@@ -218,8 +234,10 @@ class _Plan:
             yield line + b"\n", new
 
 
-def _announce(path: Path, reason: str, plan: _Plan) -> None:
+def _announce(path: Path, reason: str, plan: _Plan, second: SecondPlace | None) -> None:
     sink = open_log(path)
+    if second is not None:
+        second.vouch(sink.head, plan.time, plan.hashes)
     for start in range(0, len(plan.hashes), _NAMED):
         names = plan.hashes[start : start + _NAMED]
         sink.write(CheckpointWritten(reason=reason, purged=names).record())

@@ -42,6 +42,10 @@ _TEXTS: Final = {
         "records were purged here and no later record of the log says so",
         "They were removed by another program than 'audit purge'.",
     ),
+    "not-vouched": (
+        "records were purged here, and no checkpoint kept elsewhere says so",
+        "Somebody replaced them, or purged without --checkpoint; vouch for your own with 'audit checkpoint --purged'.",
+    ),
     "checkpoint-mismatch": (
         "a checkpoint of {expected} records has another root than the log has here",
         "The log was rewritten here or before.",
@@ -61,6 +65,7 @@ class Verification:
         head_hash: hash of the last record before the first problem; 64 zeros where there is none. Compare it, with
             the count of records, to a checkpoint.
         purged: records in whose place there is a tombstone.
+        tombstones: their hashes.
     """
 
     ok: bool
@@ -68,6 +73,7 @@ class Verification:
     problems: tuple[Problem, ...]
     head_hash: str
     purged: int = 0
+    tombstones: tuple[str, ...] = ()
 
     @property
     def torn(self) -> bool:
@@ -85,7 +91,7 @@ def verify(path: str | os.PathLike[str], checkpoints: Iterable[Checkpoint] = ())
     Raises:
         AuditError: a file cannot be read.
     """
-    check = _Check({each.count: each.root for each in checkpoints})
+    check = _check(checkpoints)
     for line in read_lines(path):
         check.add(line)
         if check.full:
@@ -101,12 +107,18 @@ def verify_lines(lines: Iterable[bytes], file: str = "", checkpoints: Iterable[C
         file: its name in the problems.
         checkpoints: what it was at some times.
     """
-    check = _Check({each.count: each.root for each in checkpoints})
+    check = _check(checkpoints)
     for number, line in enumerate(lines, start=1):
         check.add(Line(file, number, line))
         if check.full:
             break
     return check.done(file)
+
+
+def _check(checkpoints: Iterable[Checkpoint]) -> _Check:
+    notes = list(checkpoints)
+    vouched = frozenset(each for made in notes for each in made.purged) if notes else None
+    return _Check({each.count: each.root for each in notes}, vouched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,8 @@ class _Check:
     """The state of a check between two lines."""
 
     roots: Mapping[int, str]
+    vouched: frozenset[str] | None = None
+    """The tombstones that checkpoints kept elsewhere stand for; None without checkpoints."""
     expected: _Expected = field(default_factory=_Expected)
     records: int = 0
     purged: int = 0
@@ -158,11 +172,13 @@ class _Check:
         for hash_, line in self.graves.items():
             if hash_ not in self.announced:
                 self._problem("not-announced", line)
+            elif self.vouched is not None and hash_ not in self.vouched:
+                self._problem("not-vouched", line)
         end = self.expected.seq
         if not self.full and end is not None and (most := max(self.roots, default=0)) > end:
             self._problem("truncated", self.last._replace(file=self.last.file or file), end, most)
         problems = tuple(self.problems[:MOST_PROBLEMS])
-        return Verification(not problems, self.records, problems, self.head, self.purged)
+        return Verification(not problems, self.records, problems, self.head, self.purged, tuple(self.graves))
 
     def _sound(self, line: Line, record: Mapping[str, Any], sealed: str) -> None:
         after = head_after(record)

@@ -9,9 +9,8 @@ from pathlib import Path
 from threading import Lock, Timer
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, note
+from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, keep
 from dnp_guard.audit.events import CheckpointWritten
-from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,16 +97,7 @@ class CheckpointedSink:
         head = self._sink.head
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         made = Checkpoint(self._origin, head.seq, head.prev, now)
-        text = note(made, self._signer).encode()
-        try:
-            with open(self._to, "ab", opener=lambda path, flags: os.open(path, flags, 0o644)) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise AuditError(
-                f"{self._to}: cannot write a checkpoint: {error.strerror}", hint="Let this user append to the file."
-            ) from error
+        keep(self._to, made, self._signer)
         self._sink.write(
             CheckpointWritten(checkpoint={"origin": made.origin, "count": made.count, "root": made.root}).record()
         )
