@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal, tombstone
 from dnp_guard.audit.lock import locked
 from dnp_guard.audit.segments import segment, segments
+from dnp_guard.audit.write.left import changed, follows, goes_on
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _BLOCK = 8192
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_A_LOG = "It was left untouched. Give another path, or move the file away."
 
 
@@ -29,8 +32,9 @@ class JsonlSink:
     """A log in a file, one line a record, shared by any number of threads and processes of one machine.
 
     The file is locked for each record, and its end read from disk where another writer has been there: no two writers,
-    a forked child included, take the same place. A log that was moved away is followed by a new one. A last line that
-    was torn by a crash is moved to ``<file>.torn-<seq>`` and the log goes on.
+    a forked child included, take the same place. A log that was moved away, cut or exchanged while it was written is
+    told of once, by a record that fails, and followed by a new one. A last line that was torn by a crash is moved to
+    ``<file>.torn-<seq>`` and the log goes on.
 
     Args:
         path: the log; made where it is missing, readable by its owner only. Its folder must exist.
@@ -60,6 +64,8 @@ class JsonlSink:
         self._clock = clock
         self._lock = Lock()
         self._file: _File | None = None
+        self._left: Head | None = None
+        """Where this writer left the log; None where it has not been there, or has told that it is another."""
         _sinks.add(self)
         with self._locked() as file:
             self._read_end(file)
@@ -79,12 +85,14 @@ class JsonlSink:
         """Append an event in one write.
 
         Raises:
-            AuditError: the record is not whole in the file, and nothing of it is.
+            AuditError: the record is not whole in the file, and nothing of it is; or the log is not the one that was
+                written, which is told once.
         """
         written = False
         while not written:
             with self._locked() as file:
                 self._read_end(file)
+                self._check_goes_on(file)
                 if self._is_due(file):
                     self.path.rename(segment(self.path, file.first))
                 else:
@@ -95,6 +103,7 @@ class JsonlSink:
         """Close the file; a later record opens it again."""
         with self._lock:
             self._forget()
+            self._left = None
 
     def _append(self, file: _File, event: Mapping[str, Any]) -> None:
         line, sealed = seal(event, file.head.seq, file.head.prev)
@@ -106,6 +115,18 @@ class JsonlSink:
             os.fdatasync(file.descriptor)
         file.first = file.first if end else file.head.seq
         file.head, file.size = Head(file.head.seq + 1, sealed), (end or 0) + len(line) + 1
+        self._left, file.left_at = file.head, file.size
+
+    def _check_goes_on(self, file: _File) -> None:
+        """See that the log holds what this writer has written.
+
+        Raises:
+            AuditError: it does not; the next record is taken nevertheless.
+        """
+        left, self._left = self._left, None
+        if left is not None and left != file.head and not (_follows(file, left) or goes_on(self.path, left)):
+            raise changed(self.path)
+        self._left = left
 
     @contextmanager
     def _locked(self) -> Iterator[_File]:
@@ -185,6 +206,7 @@ class _File:
         head: at that size.
         first: ``seq`` of its first record.
         began: time of its first record.
+        left_at: where the last record ends that this writer has written.
     """
 
     descriptor: int
@@ -193,6 +215,15 @@ class _File:
     head: Head = field(default_factory=Head)
     first: int = 0
     began: datetime | None = None
+    left_at: int | None = None
+
+
+def _follows(file: _File, left: Head) -> bool:
+    """Whether another writer went on where this one left the file: the ordinary case, and quick to see."""
+    if file.left_at is None:
+        return False
+    line, _, _ = os.pread(file.descriptor, LONGEST_LINE + 1, file.left_at).partition(b"\n")
+    return follows(line, left)
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
@@ -201,6 +232,11 @@ def _why(path: Path, error: OSError) -> tuple[str, str]:
         return f"the folder {path.parent} does not exist", "Make it."
     if isinstance(error, IsADirectoryError):
         return "it is a folder", "Name a file in it, such as audit.jsonl."
+    if error.errno in _NO_LOCKS:
+        return (
+            f"its file system has no file locks: {error.strerror}",
+            "Write it to a disk of this machine, or mount with locks (NFS: with lockd, or local_lock=flock).",
+        )
     hint = "Let this user write the file and its folder, and check that the disk has room."
     return f"cannot write the audit log: {error.strerror}", hint
 
@@ -267,6 +303,7 @@ def _after_fork() -> None:
     for sink in list(_sinks):
         sink._lock = Lock()  # noqa: SLF001 (of this module)
         sink._forget()  # noqa: SLF001
+        sink._left = None  # noqa: SLF001
 
 
 if sys.platform != "win32":

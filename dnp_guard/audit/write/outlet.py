@@ -43,8 +43,8 @@ class Outlet:
     Args:
         sink: written to by one thread.
         spool: keeps what the sink does not take.
-        failed: called with ``audit_sink`` for each record that the sink did not take, and with ``audit_dropped`` for
-            each that could not be kept.
+        failed: called with ``audit_sink`` for each record that the sink did not take and once for a sink that hangs,
+            and with ``audit_dropped`` for each record that could not be kept.
         outage: makes the record that follows the first one missed, or that stands for one that was lost, of a reason.
     """
 
@@ -61,7 +61,7 @@ class Outlet:
         self._outage = outage
         self._waiting: deque[Mapping[str, Any]] = deque()
         self._taken = self._done = self._held = 0
-        self._stalled = self._closing = False
+        self._stalled = self._closing = self._hangs = False
         self._since = 0.0
         """When something last was taken of what waits, or began to wait."""
         self._change = Condition()
@@ -76,6 +76,10 @@ class Outlet:
                 return 0
             if not self._waiting:
                 self._since = monotonic()
+            elif not self._hangs and monotonic() - self._since > HANGING:
+                self._hangs = True  # counted once, until it takes something
+                self._failed("audit_sink")
+                _log.warning("an audit sink has taken nothing for %.0f s, and its events wait", HANGING)
             self._waiting.append(record)
             self._taken += 1
             self._wake()
@@ -119,6 +123,8 @@ class Outlet:
             ended = self._change.wait_for(lambda: self._thread is None, seconds)
         if not ended:
             _log.warning("an audit sink hangs, and %d events are unwritten", len(self._waiting) + len(self._spool))
+            for _ in range(len(self._waiting)):
+                self._failed("audit_dropped")
             return
         try:
             self._spool.drain(self._give)
@@ -136,7 +142,7 @@ class Outlet:
         self._waiting.clear()
         self._spool.leave()
         self._done = self._held = self._taken
-        self._stalled, self._thread = False, None
+        self._stalled, self._hangs, self._thread = False, False, None
 
     def _wake(self) -> None:
         if self._thread is None:
@@ -160,7 +166,7 @@ class Outlet:
                     self._done += 1
                     self._since = monotonic()
                 self._held = self._done if held else self._held
-                self._stalled = False
+                self._stalled = self._hangs = False
                 self._change.notify_all()
 
     def _write(self, record: Mapping[str, Any] | None) -> bool:

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.chain import Head, seal
+from dnp_guard.audit.write.left import changed
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ APPLICATION: Final = 0x646E7067
 """SQLite's ``application_id`` of a log, "dnpg"."""
 
 _LAST = "SELECT next, head FROM record ORDER BY seq DESC LIMIT 1"
+_BEFORE = "SELECT next, head FROM record WHERE seq < ? ORDER BY seq DESC LIMIT 1"
 _WAIT = 5.0
 
 
@@ -40,6 +42,9 @@ class SqliteSink:
         self._lock = Lock()
         self._inherited: list[sqlite3.Connection] = []
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._left: Head | None = None
+        """Where this writer left the log; None where it has not been there, or has told that it is another."""
         with self._lock:
             self._open()
 
@@ -63,7 +68,8 @@ class SqliteSink:
         """Append an event in one transaction.
 
         Raises:
-            AuditError: the record is not in the database.
+            AuditError: the record is not in the database; or the log is not the one that was written, which is told
+                once.
         """
         self._leave_parent()
         with self._lock:
@@ -72,9 +78,11 @@ class SqliteSink:
                 database.execute("BEGIN IMMEDIATE")
                 last = database.execute(_LAST).fetchone()
                 head = Head(*last) if last else Head()
+                self._check_goes_on(database, head)
                 line, sealed = seal(event, head.seq, head.prev)
                 database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", (head.seq, head.seq + 1, sealed, line))
                 database.execute("COMMIT")
+                self._left = Head(head.seq + 1, sealed)
             except sqlite3.Error as error:
                 self._drop()
                 raise _failed(self.path, error) from error
@@ -87,11 +95,21 @@ class SqliteSink:
         self._leave_parent()
         with self._lock:
             self._drop()
+            self._left = None
+
+    def _check_goes_on(self, database: sqlite3.Connection, head: Head) -> None:
+        left, self._left = self._left, None
+        if left is not None and left != head:
+            row = database.execute(_BEFORE, (left.seq,)).fetchone()
+            if row is None or row[0] < left.seq or (row[0] == left.seq and row[1] != left.prev):
+                raise changed(self.path)
+        self._left = left
 
     def _open(self) -> sqlite3.Connection:
-        if self._connection is None or not self.path.exists():
+        if self._connection is None or self._identity != _identity(self.path):
             self._drop()
             self._connection = connect(self.path, sync=self._sync)
+            self._identity = _identity(self.path)
         return self._connection
 
     def _drop(self) -> None:
@@ -106,7 +124,15 @@ class SqliteSink:
             self._pid, self._lock = os.getpid(), Lock()
             if self._connection is not None:
                 self._inherited.append(self._connection)
-            self._connection = None
+            self._connection, self._left = None, None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def connect(path: Path, *, sync: bool = False) -> sqlite3.Connection:
