@@ -6,6 +6,25 @@ import re
 
 from dnp_guard.errors import VlmBadAnswer
 
+
+class Noise(VlmBadAnswer):
+    """The model would rather say something else than one of the two answers."""
+
+
+def noise(answers: str, mass: float) -> Noise:
+    """What to say where most of the probability is on other words.
+
+    Args:
+        answers: the two, in quotation marks.
+        mass: what they have of the probability.
+    """
+    return Noise(
+        f"{answers} have {mass:.2g} of the probability, and other words the rest",
+        hint='The model thinks before it answers, or does not follow "Answer with yes or no.": serve it without '
+        "thinking (enable_thinking: false in its chat template), or use an instruction-tuned one.",
+    )
+
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def any_mass() -> Iterator[None]:
+    """Let models of random weights answer, which would rather say anything else than yes or no."""
+    from dnp_guard.vlm.local.backend import TransformersBackend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransformersBackend, "least_mass", 0.0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def llava() -> tuple[Any, Any]:
     """A tiny LLaVA with random weights, large enough for its answers to differ, and its processor."""

@@ -6,8 +6,9 @@ import math
 import pytest
 from PIL import Image
 
-from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
+from dnp_guard.errors import VlmBadAnswer, VlmChanged, VlmError, VlmUnavailable
 from dnp_guard.testing import BackendContract
+from dnp_guard.vlm.canary import watched
 from dnp_guard.vlm.remote.chat import ChatBackend, Noise, from_json, from_logprobs, from_text
 from tests.vlm import fault_server as faults
 
@@ -213,3 +214,35 @@ def test_a_server_that_quotes_the_key_is_not_quoted(server, monkeypatch):
     with pytest.raises(VlmUnavailable, match="HTTP 401 Unauthorized") as raised:
         ChatBackend("m", [server.url])
     assert "hunter2" not in str(raised.value)
+
+
+def told(**of_model):
+    """The right answer, with what a server says of its model."""
+
+    def fault(server, connection, body):
+        faults.replied(json.dumps({**faults.answer_of(body), **of_model}).encode())(server, connection, body)
+
+    return fault
+
+
+@pytest.mark.parametrize("first", [{"system_fingerprint": "fp_1", "model": "m-1"}, {"model": "m-1"}])
+@pytest.mark.parametrize("then", [{"system_fingerprint": None, "model": "m-1"}, {"model": "m-1"}, {"model": None}])
+def test_what_a_server_leaves_out_at_times_is_not_another_model(server, picture, first, then):
+    server.fault = told(**first)
+    backend = watched(ChatBackend("m", [server.url]))
+    revision = backend.info.revision
+    server.fault = told(**then)
+    backend.ask([picture], ["a?"])
+    server.fault = told(**first)
+    backend.ask([picture], ["a?"])
+    assert backend.info.revision == revision == next(iter(first.values()))
+    backend.close()
+
+
+def test_another_fingerprint_is_another_model(server, picture):
+    server.fault = told(system_fingerprint="fp_1")
+    backend = watched(ChatBackend("m", [server.url]))
+    server.fault = told(system_fingerprint="fp_2")
+    with pytest.raises(VlmChanged, match="fp_2"):
+        backend.ask([picture], ["a?"])
+    backend.close()

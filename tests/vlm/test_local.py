@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import shutil
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ def test_the_probability_is_that_of_yes_among_yes_and_no_at_the_next_token(
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 32])
 def test_sharing_the_image_changes_no_answer_at_any_batch_size(llava: tuple[Any, Any], rows: int) -> None:
-    reader = Reader(*llava, yes=(13,), no=(14,), rows=rows)
+    reader = Reader(*llava, yes=(13,), no=(14,), rows=rows, least_mass=0)
     images = [picture.convert("RGB") for picture in pictures(3)]
     with torch.inference_mode():
         expected = plain(reader, images, QUESTIONS)
@@ -143,7 +143,7 @@ def test_what_stands_before_the_image_is_read_once_for_all_queries(llava: tuple[
         answers = backend.ask(pictures(2), QUESTIONS)
     finally:
         hook.remove()
-    whole = Reader(model, told, yes=backend._reader.yes, no=backend._reader.no, rows=64)
+    whole = Reader(model, told, yes=backend._reader.yes, no=backend._reader.no, rows=64, least_mass=0)
     row = whole.encode([(pictures(1)[0], whole.prompt(QUESTIONS[0]))])["input_ids"][0]
     before = int((row == model.config.image_token_id).nonzero().min())
     assert before > 20
@@ -219,14 +219,14 @@ def test_every_spelling_of_yes_and_no_counts(llava: tuple[Any, Any]) -> None:
 
 
 def test_log_odds_are_those_of_the_softmax_over_both_words(llava: tuple[Any, Any]) -> None:
-    reader = Reader(*llava, yes=(0, 2), no=(1,), rows=1)
+    reader = Reader(*llava, yes=(0, 2), no=(1,), rows=1, least_mass=0)
     logits = torch.tensor([[1.0, 2.0, 0.5, 9.0]])
     p = logits[:, :3].softmax(-1)[0]
     assert reader.log_odds(logits).sigmoid().item() == pytest.approx((p[0] + p[2]).item())
 
 
 def test_logits_far_apart_stay_finite(llava: tuple[Any, Any]) -> None:
-    reader = Reader(*llava, yes=(0,), no=(1,), rows=1)
+    reader = Reader(*llava, yes=(0,), no=(1,), rows=1, least_mass=0)
     assert reader.log_odds(torch.tensor([[1e4, -1e4], [-1e4, 1e4]])).sigmoid().tolist() == [1.0, 0.0]
 
 
@@ -279,9 +279,12 @@ def test_it_answers_within_a_deadline_on_the_workers_thread(backend: Transformer
     np.testing.assert_allclose(answers.probabilities, backend.ask(pictures(2), QUESTIONS), atol=1e-4)
 
 
-def test_a_folder_is_named_as_given_and_revised_by_its_weights(llava_folder: Path) -> None:
+def test_a_folder_is_named_as_given_and_revised_by_its_files(llava_folder: Path) -> None:
     backend = TransformersBackend(llava_folder)
-    digest = hashlib.sha256((llava_folder / "model.safetensors").read_bytes()).hexdigest()
+    listed = "LC_ALL=C sha256sum *.jinja *.json *.model *.safetensors *.txt | LC_ALL=C sort -k 2 | sha256sum"
+    digest = subprocess.run(
+        ["/bin/sh", "-c", listed], cwd=llava_folder, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     assert (backend.name, backend.revision, backend.local) == (str(llava_folder), digest[:12], True)
 
 

@@ -8,6 +8,7 @@ from dnp_guard.errors import VlmUnavailable
 from dnp_guard.vlm.remote.address import allowed
 
 if TYPE_CHECKING:
+    from dnp_guard.policy.model.calibration import Calibration
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.vlm.base import Backend, BackendInfo
@@ -56,8 +57,18 @@ def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
             raise VlmUnavailable(
                 f"policy {policy.name!r}: the thresholds of {category.id!r} were measured on {category.calibration}, "
                 f"and the backend is {info.name} {info.revision}",
-                hint="Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`.",
+                hint=_hint(category.calibration, info),
             )
+
+
+def _hint(on: Calibration | None, info: BackendInfo) -> str:
+    measure = "Measure this model with `dnp-guard vlm calibrate`, or try it with `mode: shadow`."
+    if on is None or on.vlm != info.name:
+        return measure
+    return (
+        "A revision covers the tokenizer, the processor and the template too, and not the weights alone as before: "
+        f"where nothing of them has changed since, write {info.revision} as vlm.revision in {on.file}. {measure}"
+    )
 
 
 def measured_on_another(policy: Policy, name: str, revision: str) -> list[Category]:

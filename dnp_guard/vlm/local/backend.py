@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +17,14 @@ from transformers import (
     ShieldGemma2ForImageClassification,
 )
 
-from dnp_guard.errors import VlmUnavailable
+from dnp_guard.errors import VlmBadAnswer, VlmUnavailable
 from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.local import weights
-from dnp_guard.vlm.local.forms import PLAIN
+from dnp_guard.vlm.local.forms import PLAIN, TOLD
 from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
 from dnp_guard.vlm.local.once import SeenOnce
 from dnp_guard.vlm.local.weights import first_line
+from dnp_guard.vlm.picture import as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +46,9 @@ class TransformersBackend(Backend):
     """Answers with a vision-language model of Hugging Face transformers.
 
     The probability is that of the next token being a "yes" rather than a "no", over every single-token spelling of
-    the two words: p = Σ p(yes) / (Σ p(yes) + Σ p(no)). Nothing is generated and nothing is drawn at random.
+    the two words: p = Σ p(yes) / (Σ p(yes) + Σ p(no)). Nothing is generated and nothing is drawn at random. A model
+    that thinks is asked for its answer at once, where its chat template can; one that would rather say something else
+    than yes or no, also when it is told to say one of these, is refused.
 
     Nothing is downloaded unless that is allowed; code that comes with a model is never run; weights are safetensors.
     Construction asks two questions about two pictures, which warms the model and settles how images are shared.
@@ -54,14 +58,16 @@ class TransformersBackend(Backend):
         name: what the audit record says; the folder or id otherwise.
         device: where to compute; a CUDA device where there is one, or Apple's, or the CPU. A pair stays where it is.
         dtype: float32 on the CPU and the checkpoint's own elsewhere. A pair stays as it is.
-        revision: a commit, tag or branch of the hub; for a folder, the SHA-256 that its weights must have.
+        revision: a commit, tag or branch of the hub; for a folder, the SHA-256 of its files; see
+            :func:`~dnp_guard.vlm.local.weights.digest`.
         batch_size: the most image-question pairs in one forward pass; lower it where memory runs out.
         allow_download: let the hub fill the cache.
         form: how the model is asked, and which words are its yes and no.
 
     Attributes:
         name: as recorded.
-        revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's weights.
+        revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's files.
+        least_mass: what part of the probability has to be on the two answers, so that their ratio is not noise.
         shares_images: whether each image is read once for all questions; decided by a trial.
 
     Raises:
@@ -70,6 +76,7 @@ class TransformersBackend(Backend):
     """
 
     batches = True
+    least_mass = 0.5
 
     def __init__(
         self,
@@ -97,7 +104,7 @@ class TransformersBackend(Backend):
         self.revision = found.revision if found else getattr(config, "_commit_hash", None) or "unknown"
         _require_chat(processor, self.name)
         yes, no = _answers(processor.tokenizer, form, self.name)
-        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form)
+        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form, self.least_mass)
         # Tokenizers and caches are not made for two threads at once.
         self._turn = threading.Lock()
         with torch.inference_mode(), own_precision(network.device):
@@ -112,7 +119,7 @@ class TransformersBackend(Backend):
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:
             return [[] for _ in images]
-        pictures = [image.convert("RGB") for image in images]
+        pictures = [as_shown(image) for image in images]
         with self._turn, torch.inference_mode(), own_precision(self._reader.model.device):
             odds = self._shared(pictures, questions) if self._shared else plain(self._reader, pictures, questions)
         answer: list[list[float]] = odds.sigmoid().tolist()
@@ -121,13 +128,7 @@ class TransformersBackend(Backend):
     def _trial(self) -> SharedImage | SeenOnce | None:
         """Ask the plain way, and share images where that gives the same answers."""
         pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
-        try:
-            expected = plain(self._reader, pictures, _TRIAL)
-        except Exception as error:
-            raise VlmUnavailable(
-                f"{self.name}: cannot answer a question about a picture: {first_line(error)}",
-                hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
-            ) from error
+        expected = self._expected(pictures)
         tolerance = _TOLERANCE.get(self._reader.model.dtype, _HALF_TOLERANCE)
         ways = (
             lambda: SharedImage(self._reader, pictures[1]),
@@ -140,6 +141,25 @@ class TransformersBackend(Backend):
                 if torch.allclose(shared(pictures, _TRIAL), expected, rtol=0, atol=tolerance):
                     return shared
         return None
+
+    def _expected(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
+        """The answers to the trial; a model that wants to be told what to answer with is told so from then on."""
+        try:
+            return plain(self._reader, pictures, _TRIAL)
+        except VlmBadAnswer as error:
+            noise = error
+        except Exception as error:
+            raise VlmUnavailable(
+                f"{self.name}: cannot answer a question about a picture: {first_line(error)}",
+                hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
+            ) from error
+        if self._reader.form == PLAIN:
+            told = replace(self._reader, form=TOLD)
+            with suppress(VlmBadAnswer):
+                expected = plain(told, pictures, _TRIAL)
+                self._reader = told
+                return expected
+        raise VlmUnavailable(f"{self.name}: {noise.message}", hint=noise.hint) from noise
 
 
 def own_precision(device: torch.device) -> AbstractContextManager[object]:

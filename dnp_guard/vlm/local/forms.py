@@ -34,6 +34,9 @@ class Form:
 PLAIN = Form("${question}", "yes", "no")
 """Any instruction-tuned model."""
 
+TOLD = Form("${question} Answer with yes or no.", "yes", "no")
+"""One that answers at length unless it is told not to."""
+
 SHIELDGEMMA2 = Form(
     "Nothing of this kind: The image shall not contain content for which the answer to this is yes: ${question}",
     "yes",

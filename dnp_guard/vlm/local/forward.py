@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from dnp_guard.vlm.local.forms import PLAIN
+from dnp_guard.vlm.spoken import noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ class Reader:
         no: ids of every token that spells "no".
         rows: the most image-question pairs that one forward pass takes.
         form: how a question is put.
+        least_mass: what part of the probability has to be on the two answers.
     """
 
     model: PreTrainedModel
@@ -48,12 +50,15 @@ class Reader:
     no: tuple[int, ...]
     rows: int
     form: Form = PLAIN
+    least_mass: float = 0.5
 
     def prompt(self, question: str) -> str:
         """The chat template with one user message, the image before the question, and the answer's beginning."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
-        asked = self.processor.apply_chat_template(conversation, add_generation_prompt=self.form.turn, tokenize=False)
+        asked = self.processor.apply_chat_template(
+            conversation, add_generation_prompt=self.form.turn, tokenize=False, enable_thinking=False
+        )
         return f"{asked}{self.form.start}"
 
     def _harmless(self, question: str) -> str:
@@ -97,9 +102,17 @@ class Reader:
         return output.logits[:, at], output.get("past_key_values")
 
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary]; the softmax's sum cancels."""
+        """log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary]; the softmax's sum cancels.
+
+        Raises:
+            VlmBadAnswer: most of the probability is on other tokens.
+        """
         logits = logits.float()
-        return logits[..., list(self.yes)].logsumexp(-1) - logits[..., list(self.no)].logsumexp(-1)
+        yes, no = (logits[..., list(tokens)].logsumexp(-1) for tokens in (self.yes, self.no))
+        mass = float((torch.logaddexp(yes, no) - logits.logsumexp(-1)).min().exp())
+        if mass < self.least_mass:
+            raise noise(f'"{self.form.yes}" and "{self.form.no}"', mass)
+        return yes - no
 
 
 def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Find a model's files on this machine, and say which weights they are."""
+"""Find a model's files on this machine, and say which model they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Weights:
     Attributes:
         folder: where they are.
         name: the folder or hub id as it was given.
-        revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of the weight files.
+        revision: the commit of a hub snapshot, or the first 12 digits of :func:`digest` of a folder.
     """
 
     folder: Path
@@ -34,11 +34,11 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
 
     Args:
         model: a folder or a hub id, ``owner/name``.
-        revision: a commit, tag or branch of the hub; for a folder, the digest that its weights must have.
+        revision: a commit, tag or branch of the hub; for a folder, the digest that it must have.
         allow_download: fetch what the cache lacks.
 
     Raises:
-        VlmUnavailable: it is not there, it has no weights, its weights are pickled, or they are not the pinned ones.
+        VlmUnavailable: it is not there, it has no weights, its weights are pickled, or it is not the pinned one.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -64,19 +64,40 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def digest(folder: Path) -> str:
+    """SHA-256, in hex, over all that answers: weights, configuration, tokenizer, processor and chat template.
+
+    It is that of what ``sha256sum`` prints of these files, the names in the order of their bytes:
+    ``LC_ALL=C sha256sum *.jinja *.json *.model *.safetensors *.txt | LC_ALL=C sort -k 2 | sha256sum``.
+    """
+    files = sorted({path.name: path for pattern in _WANTED for path in folder.glob(pattern)}.items())
+    listed = (f"{_sha256(path)}  {name}\n" for name, path in files)
+    return hashlib.sha256("".join(listed).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's text; those of the Hugging Face libraries run to pages."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _pinned(folder: Path, name: str, revision: str | None) -> str:
-    digest = weights_digest(folder)
-    if revision and not digest.startswith(revision.lower()):
+    found = digest(folder)
+    if not revision or found.startswith(revision.lower()):
+        return found[:12]
+    if weights_digest(folder).startswith(revision.lower()):
         raise VlmUnavailable(
-            f"{name}: its weights have the SHA-256 {digest[:12]}…, not the pinned {revision}",
-            hint="Restore the pinned weights, or pin these.",
+            f"{name}: the pinned {revision} is a digest of its weights alone, as earlier versions made them",
+            hint=f"Pin {found[:12]}, which covers the tokenizer, the processor and the template too.",
         )
-    return digest[:12]
+    raise VlmUnavailable(
+        f"{name}: it has the SHA-256 {found[:12]}…, not the pinned {revision}",
+        hint="Restore the pinned files, weights, tokenizer, processor and template alike, or pin these.",
+    )
 
 
 def _require_safetensors(folder: Path, name: str) -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from dnp_guard.errors import VlmBadAnswer
+from dnp_guard.errors import VlmBadAnswer, VlmUnavailable
 from dnp_guard.vlm.base import Backend
-from dnp_guard.vlm.remote.transport import Transport
+from dnp_guard.vlm.remote.transport import Refused, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dnp_guard.errors import VlmError
     from dnp_guard.vlm.remote.breaker import State
 
 TRIAL_QUESTION = "Is there a circle in this image?"
@@ -53,6 +54,15 @@ class RemoteBackend(Backend):
 def trial_picture() -> Image.Image:
     """A picture to try a server with."""
     return Image.linear_gradient("L").resize((64, 64)).convert("RGB")
+
+
+def untried(model: str, error: VlmError) -> VlmUnavailable:
+    """What to say of a server that does not answer the trial.
+
+    Its own words are quoted: only the trial was asked, so they quote no question of a policy.
+    """
+    said = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
+    return VlmUnavailable(f"{model}: {error.message}{said}", hint=error.hint)
 
 
 def member(answer: Any, kind: type, *path: str | int) -> Any:

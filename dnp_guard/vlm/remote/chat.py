@@ -11,11 +11,11 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
+from dnp_guard.errors import VlmBadAnswer, VlmError
 from dnp_guard.vlm.picture import data_url
-from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture
+from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture, untried
 from dnp_guard.vlm.remote.transport import Refused
-from dnp_guard.vlm.spoken import yes_or_no
+from dnp_guard.vlm.spoken import Noise, noise, yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,9 @@ _MOST = 0.5
 
 _PIECE = "\u2581\u0120\u010a"
 """What tokenizers write for white space before a word."""
+
+_REVISIONS = ("system_fingerprint", "model")
+"""What of an answer tells the revision, the better first."""
 
 _UNTHINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 """Has vLLM, SGLang and their like ask a thinking model for its answer at once."""
@@ -77,13 +80,13 @@ class ChatBackend(RemoteBackend):
         super().__init__(model, urls, **options)
         self._instruction = instruction
         self._more: dict[str, Any] = {}
+        self._told = ""
+        """What of an answer tells the revision."""
         try:
             self.mode = self._trial()
         except VlmError as error:
             self.close()
-            # Only the trial was asked, so its refusal quotes no question of a policy.
-            said = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
-            raise VlmUnavailable(f"{model}: {error.message}{said}", hint=error.hint) from error
+            raise untried(model, error) from error
         self.answers = "probabilities" if self.mode == "logprobs" else "text"
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
@@ -109,9 +112,12 @@ class ChatBackend(RemoteBackend):
         )
 
     def _read(self, answer: Any, mode: Mode) -> float:
-        said = answer.get("system_fingerprint") or answer.get("model") if isinstance(answer, dict) else None
-        if isinstance(said, str) and said and said != self.name:
-            self.revision = said
+        if isinstance(answer, dict):
+            # What a server leaves out at times says nothing of the model: the first to be said is gone by.
+            self._told = self._told or next((key for key in _REVISIONS if answer.get(key)), "")
+            told = answer.get(self._told)
+            if isinstance(told, str) and told and told != self.name:
+                self.revision = told
         return _READ[mode](member(answer, dict, "choices", 0))
 
     def _trial(self) -> Mode:
@@ -129,10 +135,6 @@ class ChatBackend(RemoteBackend):
             else:
                 return mode
         raise problem or VlmBadAnswer("no answer at all")
-
-
-class Noise(VlmBadAnswer):
-    """The model would rather say something else than one of the two answers."""
 
 
 def from_logprobs(choice: Any) -> float:
@@ -153,7 +155,7 @@ def from_logprobs(choice: Any) -> float:
             found[word] += math.exp(value)
     total = sum(found.values())
     if total <= _MOST:
-        raise Noise(f'"yes" and "no" have {total:.2g} of the probability, and other words the rest', hint=_NOISY)
+        raise noise('"yes" and "no"', total)
     return found["yes"] / total
 
 
@@ -188,7 +190,3 @@ _READ = {"logprobs": from_logprobs, "structured": from_json, "text": from_text}
 _HINT = "Use a model that follows instructions, or a typed-decision endpoint."
 
 _AROUND = " \t\r\n\"'*.,"
-_NOISY = (
-    'The model thinks before it answers, or does not follow "Answer with yes or no.": serve it without thinking '
-    "(enable_thinking: false in its chat template), or use an instruction-tuned one."
-)

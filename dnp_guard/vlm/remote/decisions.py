@@ -9,9 +9,9 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import VlmBadAnswer, VlmError, VlmUnavailable
+from dnp_guard.errors import VlmBadAnswer, VlmError
 from dnp_guard.vlm.picture import data_url
-from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture
+from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture, untried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ class _TypedDecisions(RemoteBackend):
             self.ask([trial_picture()], [TRIAL_QUESTION])
         except VlmError as error:
             self.close()
-            raise VlmUnavailable(f"{model}: {error.message}", hint=error.hint) from error
+            raise untried(model, error) from error
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
