@@ -422,7 +422,7 @@ class Guard:
     def _show(self, policy: Policy) -> None:
         self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
 
-    def _plugin_failed(self, plugin: str, hook: str, error: Exception) -> None:
+    def _plugin_failed(self, plugin: str, hook: str, error: BaseException) -> None:
         self.metrics.degraded("plugin_error")
         reason = f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
         required = self._standing.audit.required

@@ -71,7 +71,7 @@ class Plugins:
         self,
         builtin: Iterable[object],
         allowed: Iterable[str | object],
-        on_error: Callable[[str, str, Exception], None],
+        on_error: Callable[[str, str, BaseException], None],
     ) -> None:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -150,7 +150,9 @@ class Plugins:
                 if hook in _MAY_REFUSE:
                     raise
                 self.on_error(plugin, hook, PluginError(f"plugin {plugin!r} raised in {hook}"))
-            except Exception as error:  # noqa: BLE001 (a plugin may raise anything)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 (a plugin may raise anything, SystemExit too)
                 self.on_error(plugin, hook, error)
             return None
 

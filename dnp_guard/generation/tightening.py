@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,15 +38,22 @@ class Tightening:
     ) -> tuple[Decision, Sequence[Degraded]]:
         """Give the stricter decision, and what plugins offered that was refused."""
         hook, faults = self.plugins.hook, []
-        if decision.negative is not None:
+        if decision.negative is not None and hook.dnp_guard_negative.get_hookimpls():
+            shown = copy.deepcopy(decision)  # frozen values too can be changed in place
             offers = hook.dnp_guard_negative(
-                findings=decision.findings, words=decision.negative.words, vocabulary=self.policy.vocabulary()
+                findings=shown.findings,
+                words=shown.negative.words if shown.negative else (),
+                vocabulary=self.policy.vocabulary(),
             )
             words = [word for offer in offers for word in (offer if isinstance(offer, list | tuple) else [offer])]
             decision, refused = judge.with_words(self.policy, decision, words)
             fault = Degraded("plugin_word", step, "a plugin offered words outside the policy's vocabulary")
             faults += [fault] * len(refused)
-        actions = hook.dnp_guard_after_decision(request=request, image=image, step=step, decision=decision)
+        if not hook.dnp_guard_after_decision.get_hookimpls():
+            return decision, faults
+        actions = hook.dnp_guard_after_decision(
+            request=request, image=image, step=step, decision=copy.deepcopy(decision)
+        )
         known = [Action(action) for action in actions if action in _ACTIONS]
         if len(known) < len(actions):
             faults.append(Degraded("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}"))
