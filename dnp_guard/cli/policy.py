@@ -24,6 +24,7 @@ from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy import Policy, schema_of_tests
 from dnp_guard.policy import schema as policy_schema
 from dnp_guard.policy.force.store import exception_problems, merged
+from dnp_guard.policy.read.folder import misnamed, named
 from dnp_guard.policy.read.lint import warnings
 from dnp_guard.policy.read.loading import UNREADABLE, load
 
@@ -55,6 +56,7 @@ def check(
     doubts: list[Problem] = []
     for path in paths:
         files = _files(path)
+        problems += misnamed(Path(path).rglob("*"))
         if not files:
             problems.append(Problem(path, 0, 0, UNREADABLE, "no policy in this folder.", "Policies end in .yaml."))
         for file in files:
@@ -95,11 +97,11 @@ def _files(path: str) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         return [path]
-    return sorted(
+    return [
         str(file)
-        for file in folder.rglob("*.yaml")
+        for file in named(folder.rglob("*.yaml"))
         if not NOT_POLICIES.intersection(file.relative_to(folder).parts[:-1])
-    )
+    ]
 
 
 def in_force(policy: Policy) -> str:

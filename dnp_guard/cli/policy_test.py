@@ -10,6 +10,7 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.errors import PolicyError, Problem, did_you_mean
+from dnp_guard.policy.read.folder import misnamed, named
 from dnp_guard.policy.read.loading import UNREADABLE, shipped
 from dnp_guard.policy.read.testfile import ENDING, PolicyTests, load_tests
 from dnp_guard.policy.rehearsal.cases import Ran, as_json, run_tests
@@ -72,7 +73,8 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
         problems.append(Problem(path, 0, 0, UNREADABLE, "no such file or folder.", did_you_mean(path, list(shipped()))))
         return []
     if place.is_dir():
-        found = sorted(str(file) for file in place.rglob(f"*{ENDING}"))
+        problems += misnamed(place.rglob("*"))
+        found = [str(file) for file in named(place.rglob(f"*{ENDING}"))]
         hint = f"Tests end in {ENDING} and lie in a folder `tests` beside the policies."
     elif path.endswith(ENDING):
         return [path]

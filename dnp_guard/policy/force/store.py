@@ -13,6 +13,7 @@ from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy.compare.merge import strictest
 from dnp_guard.policy.model.exceptions import with_exceptions
 from dnp_guard.policy.model.policy import Policy
+from dnp_guard.policy.read.folder import misnamed, named
 from dnp_guard.policy.read.loading import Loaded, load, shipped
 
 if TYPE_CHECKING:
@@ -161,11 +162,12 @@ def load_store(folder: Path) -> Store:
     """Read every policy of a folder, of which ``floor.yaml`` is the floor; folders in it are not looked into.
 
     Raises:
-        PolicyError: there is none, two have one name, or one does not check; all problems of all files.
+        PolicyError: there is none, two have one name, one does not check, or one would be ignored for its ending; all
+            problems of all files.
     """
-    problems: list[Problem] = []
+    problems = list(misnamed([*folder.glob("*"), *(folder / "tests").glob("*")]))
     loaded: dict[Path, Loaded] = {}
-    for path in sorted(folder.glob("*.yaml")):
+    for path in named(folder.glob("*.yaml")):
         try:
             loaded[path] = load(path)
             problems += exception_problems(loaded[path])

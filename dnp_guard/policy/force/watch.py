@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from dnp_guard.policy.read.folder import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-_ENDINGS = (".yaml", ".json")
+_ENDINGS = (".yaml", ".yml", ".json")
+_LARGEST = 4 * 1024 * 1024
+"""Bytes of the largest file that a policy is made from; of a larger one, time and size are enough."""
 
 
-def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, tuple[int, int]]:
-    """Time and size of everything that a policy may be made from, or that decides on it.
+def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
+    """The contents of everything that a policy may be made from, or that decides on it, as a digest of each file.
 
     That is what lies in its folder and in the folder of its tests, and what it was last made from. Other folders below
-    are not looked into: a policy may lie at the top of a large tree.
+    are not looked into: a policy may lie at the top of a large tree. Times and sizes would not do: ``rsync -t`` and
+    releases with normalised times exchange a file and keep both.
     """
     folder = path if path.is_dir() else path.parent
     found = {}
-    for file in {*folder.glob("*"), *(folder / "tests").glob("*"), *inputs}:
+    for file in {*named(folder.glob("*")), *named((folder / "tests").glob("*")), *inputs}:
         if file.suffix in _ENDINGS:
-            try:
-                stat = file.stat()
-            except OSError:
-                continue  # gone since it was listed
-            found[file] = (stat.st_mtime_ns, stat.st_size)
+            with suppress(OSError):  # gone since it was listed
+                found[file] = _contents(file)
     return found
+
+
+def _contents(file: Path) -> object:
+    stat = file.stat()
+    if stat.st_size > _LARGEST:
+        return stat.st_mtime_ns, stat.st_size
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 class Watch:
