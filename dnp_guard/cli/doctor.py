@@ -18,6 +18,8 @@ from dnp_guard.extras import absent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_ASKED = frozenset({"python", "audit log", "pipeline", "vision-language model"})
+"""Checks that are always shown: what is asked for by an option, and which Python answers."""
 _STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
 
 
@@ -28,6 +30,7 @@ def doctor(
         Path | None, typer.Option(help="Also ask whether the diffusers pipeline in this folder can be steered.")
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also list what is as it should be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Say what is installed, what would fail, why, and the remedy. Exits 1 when something would fail."""
@@ -42,7 +45,7 @@ def doctor(
             }
         )
     else:
-        _print(found)
+        _print(found, every=every)
         for problem in problems:
             print_problem(problem)
     if problems:
@@ -77,8 +80,11 @@ def _models() -> Iterator[checks.Check]:
     yield from checks.weights()
 
 
-def _print(found: list[checks.Check]) -> None:
+def _print(found: list[checks.Check], *, every: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for check in found:
+    shown = [check for check in found if every or check.status != "ok" or check.name in _ASKED]
+    for check in shown:
         table.add_row(Text(check.status, style=_STYLE[check.status]), Text(check.name), Text(check.found))
     Console().print(table)
+    if fine := len(found) - len(shown):
+        typer.echo(f"{fine} more checks are ok; --all lists them.")

@@ -12,6 +12,7 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.installation import KINDS, Installation
+from dnp_guard.vlm.specs import look_up
 
 
 class Integration(StrEnum):
@@ -68,6 +69,8 @@ def install(
     if enforce is not None and host is not Integration.COMFYUI:
         raise typer.BadParameter("only ComfyUI has workflows; A1111 guards every job", param_hint="--enforce")
     installation = Installation(KINDS[host], path)
+    if start_vlm:
+        look_up(start_vlm)
     if check:
         problems = installation.problems()
         if as_json:

@@ -50,6 +50,9 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 16 << 20,
     max_total_pixels: Annotated[int, typer.Option(min=1, help="Pixels of all images of a request.")] = 64 << 20,
+    max_pixels_held: Annotated[
+        int, typer.Option(min=1, help="Pixels of all requests that are worked on, a worker.")
+    ] = 256 << 20,
     max_images: Annotated[int, typer.Option(min=1, help="Images of a session.")] = 16,
     max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions, a token.")] = 256,
     max_questions: Annotated[int, typer.Option(min=1, help="Questions that a session may need.")] = 20_000,
@@ -84,6 +87,7 @@ def serve(
             body=max_body,
             pixels=max_pixels,
             total_pixels=max_total_pixels,
+            pixels_held=max_pixels_held,
             images=max_images,
             sessions=max_sessions,
             questions=max_questions,
@@ -95,6 +99,8 @@ def serve(
     )
     address = run.Listener(host, port, tls_cert, tls_key, tls_clients)
     run.check(address, settings, plain_http=plain_http)
+    if not audit:
+        typer.echo("nothing is recorded: add --audit audit.jsonl to keep a record", err=True)
     code = run.run(
         address,
         settings,

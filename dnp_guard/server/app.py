@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from anyio import CapacityLimiter, to_thread
@@ -36,6 +37,7 @@ from dnp_guard.server.service import SessionService
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.stores import open_store
 from dnp_guard.server.tokens import Grant, Tokens
+from dnp_guard.telemetry.ended import forget_ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -213,6 +215,7 @@ def _routes(app: FastAPI) -> None:
         """Prometheus metrics, of all workers."""
         registry = state.service.guards.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            forget_ended(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         said = await to_thread.run_sync(generate_latest, registry, limiter=state.aside)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 
 from dnp_guard.server import problems
+from dnp_guard.server.flight import Flight
 from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.datastructures import State
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +22,9 @@ _NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _MOST_SIGNS = {b'"': 20_000, b"{": 20_000, b"[": 20_000, b",": 200_000}
 """What a body may hold of each, so that no few bytes are parsed into many values. Of pictures, base64 holds none."""
+
+_BODIES = 16
+"""How many bodies of the largest size are held at once."""
 
 
 class Gate:
@@ -35,6 +41,7 @@ class Gate:
     def __init__(self, app: ASGIApp, state: State, body: int, rate: int) -> None:
         self._app, self._state, self._body, self._rate = app, state, body, rate
         self._minute, self._counts = 0, Counter[str]()
+        self._flight = Flight(_BODIES * body, "bytes")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as ASGI has it."""
@@ -53,9 +60,10 @@ class Gate:
 
         try:
             scope["dnp_guard.grant"] = await self._granted(Headers(scope=scope))
-            body = await self._body_of(receive)
-            if body is not None:
-                await self._app(scope, _once(body, receive), timed)
+            with self._flight.request() as take:
+                body = await self._body_of(receive, take)
+                if body is not None:
+                    await self._app(scope, _once(body, receive), timed)
         except Refusal as problem:
             await problems.response(problem)(scope, receive, send)
 
@@ -80,7 +88,7 @@ class Gate:
         if self._counts[token] > self._rate:
             raise Refusal("rate", f"{self._rate} requests a minute are taken.", wait=60 - now % 60)
 
-    async def _body_of(self, receive: Receive) -> bytes | None:
+    async def _body_of(self, receive: Receive, take: Callable[[int], None]) -> bytes | None:
         """The body, whole and within its bounds; None where the client has gone."""
         chunks, read = [], 0
         signs = dict.fromkeys(_MOST_SIGNS, 0)
@@ -92,6 +100,7 @@ class Gate:
             read += len(chunk)
             if read > self._body:
                 raise Refusal("body", f"{self._body} bytes are taken.")
+            take(len(chunk))
             for sign, most in _MOST_SIGNS.items():
                 signs[sign] += chunk.count(sign)
                 if signs[sign] > most:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.guard import Guard
 from dnp_guard.policy import load_policy, shipped
+from dnp_guard.server.problems import Refusal
 from dnp_guard.telemetry.metrics import Metrics
 from dnp_guard.vlm.base import as_backend
 from dnp_guard.vlm.either import composed
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from dnp_guard.server.settings import Settings
     from dnp_guard.server.tokens import Grant
     from dnp_guard.vlm.base import Asked
+
+_log = logging.getLogger("dnp_guard.server")
 
 
 class Guards:
@@ -81,6 +85,22 @@ class Guards:
         """
         found = [self._loaded(spec) for spec in grant.policies]
         return {policy.name: policy for policy in found}
+
+    def granted(self, grant: Grant, name: str | None) -> tuple[Guard, Policy | None]:
+        """The guard of a token, and the policy of this name that its session is to be stricter by.
+
+        Raises:
+            Refusal: there is no valid policy, or the token is not for this one.
+        """
+        try:
+            guard, stricter = self.of(grant.tenant), self.stricter(grant)
+            own = guard.policy.name
+        except DnpGuardError as error:
+            _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
+            raise Refusal("unready", "The service has no valid policy for this token; its log says more.") from error
+        if name is not None and name not in {own, *stricter}:
+            raise Refusal("policy", f"The token is not for a policy named {name!r}.")
+        return guard, stricter.get(name) if name is not None else None
 
     def _loaded(self, spec: str) -> Policy:
         if spec not in self._stricter:

@@ -15,7 +15,7 @@ from dnp_guard.server.problems import Refusal
 from dnp_guard.vlm.picture import NotAsShown, as_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from dnp_guard.hosts.protocol import Picture
     from dnp_guard.server.settings import Limits
@@ -43,13 +43,16 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 64
 """What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
 
 
-def pictures(sent: Sequence[Picture], images: int, limits: Limits) -> list[Image.Image]:
+def pictures(
+    sent: Sequence[Picture], images: int, limits: Limits, take: Callable[[int], None] = lambda _: None
+) -> list[Image.Image]:
     """The pictures of a request, in the order of the batch.
 
     Args:
         sent: one an image of the session, in any order.
         images: of the session.
         limits: of one of them, and of all together.
+        take: told how many pixels they have in all, before one is decoded; it may refuse them.
 
     Returns:
         RGB pictures.
@@ -64,6 +67,7 @@ def pictures(sent: Sequence[Picture], images: int, limits: Limits) -> list[Image
     total = sum(picture.width * picture.height for picture in opened)
     if total > limits.total_pixels:
         raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
+    take(total)
     return [_decoded(index, picture) for index, picture in enumerate(opened)]
 
 

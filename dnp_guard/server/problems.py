@@ -21,7 +21,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "session": (404, "No such session"),
     "step": (409, "Steps only grow"),
     "over": (409, "The session is over"),
-    "busy": (409, "Another request changed the session meanwhile"),
+    "busy": (409, "Another request changed the session meanwhile, or too much is in flight"),
     "body": (413, "The request is too large"),
     "request": (422, "The request does not have the form of the protocol"),
     "images": (422, "Not the images of this session"),

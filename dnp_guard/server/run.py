@@ -20,6 +20,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.wire import Bounded, affordable
@@ -64,11 +65,12 @@ class Listener:
 
 
 def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
-    """See that what is served to other machines is protected.
+    """See that what is served to other machines is protected, and that the policy is there, before a model is loaded.
 
     Raises:
-        DnpGuardError: it would go out unencrypted, or to anyone.
+        DnpGuardError: it would go out unencrypted, or to anyone; or no such policy checks.
     """
+    as_store(settings.policy)
     if (address.certificate is None) != (address.key is None):
         raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")
     if address.clients is not None and address.certificate is None:

@@ -7,19 +7,21 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
+from dnp_guard.errors import PolicyError, RequestRefused
 from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import Pictures
 from dnp_guard.generation.state import Request
-from dnp_guard.hosts.protocol import AnswerMessage, Opened, Verdict, Verdicts
+from dnp_guard.hosts.protocol import AnswerMessage, Opened, Verdicts
 from dnp_guard.server import pictures, policies, replies, state
+from dnp_guard.server.flight import Flight
 from dnp_guard.server.problems import Refusal
-from dnp_guard.server.sessions import Stored
-from dnp_guard.types import Outcome, Step
+from dnp_guard.server.sessions import Live, Stored
+from dnp_guard.server.verdicts import verdict
+from dnp_guard.types import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,21 +46,6 @@ _REPEATABLE = 8
 
 _TRIAL = "0" * 8192
 """A token that nobody has, long enough to need room of its own in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A session that was worked on here.
-
-    Attributes:
-        version: of what the store has of it.
-        driver: of the session, as it was then.
-        expires: in seconds since 1970.
-    """
-
-    version: int
-    driver: Driver
-    expires: float
 
 
 class SessionService:
@@ -88,7 +75,10 @@ class SessionService:
         self._limits = limits
         self._issuer = issuer
         self._clock = clock
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
+        self._flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
+        self._unkept: dict[str, Stored] = {}
+        """What the store did not take of sessions that are over; it is offered once more."""
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """A lock for each session that has a request now."""
@@ -104,7 +94,7 @@ class SessionService:
             raise Refusal("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
             raise Refusal("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
-        guard, named = self._granted(grant, asked.policy or None)
+        guard, named = self.guards.granted(grant, asked.policy or None)
         request = Request(
             asked.images,
             asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
@@ -136,7 +126,7 @@ class SessionService:
             driver.abandon("too many open sessions")
             raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
-        self._live[driver.id] = _Live(0, driver, kept.expires)
+        self._live[driver.id] = Live(0, driver, kept.expires)
         return replies.opened(driver, asked.steps, self._limits.idle_s)
 
     def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
@@ -149,7 +139,7 @@ class SessionService:
             Refusal: there is no such session, its steps are further, or an image cannot be taken.
         """
         self.admit(grant)
-        with self._turn(session):
+        with self._turn(session) as take:
             kept = self._kept(grant, session)
             answered = json.loads(kept.answers)
             if str(asked.step) in answered:
@@ -163,7 +153,7 @@ class SessionService:
                 raise Refusal("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
-            shown = self._arrived(kept, live, step, asked.images)
+            shown = self._arrived(kept, live, step, asked.images, take)
             at, of = pacing.place(step)
             waited = 0.0
             if live.due(at, of or pacing.TICKS):
@@ -186,21 +176,20 @@ class SessionService:
             Refusal: there is no such session, it is over, or an image cannot be taken.
         """
         self.admit(grant)
-        with self._turn(session):
+        with self._turn(session) as take:
             kept = self._kept(grant, session)
             if kept.final:
                 return Verdicts.model_validate_json(kept.final)
             self._check_goes_on(kept)
             guard, live = self._session(kept)
-            shown = self._arrived(kept, live, None, asked.images)
+            shown = self._arrived(kept, live, None, asked.images, take)
             total = json.loads(kept.request)["steps"]
             missing = replies.unasked(live.policy, total, kept.asked)
+            kept = self._claimed(kept)
             outcomes = live.final(lambda: shown, missing=missing)
-            verdicts = Verdicts(
-                images=[
-                    self._verdict(kept, live, index, outcome, shown[index]) for index, outcome in enumerate(outcomes)
-                ]
-            )
+            now = self._clock()
+            given = [verdict(self._issuer, kept, live, index, shown[index], now) for index in range(len(outcomes))]
+            verdicts = Verdicts(images=given)
             self._save(replace(kept, status="finished", final=verdicts.model_dump_json()), guard, live)
             return verdicts
 
@@ -216,6 +205,7 @@ class SessionService:
             if kept.status != "open":
                 return
             guard, live = self._session(kept)
+            kept = self._claimed(kept)
             live.abandon(reason)
             self._save(replace(kept, status="abandoned"), guard, live)
 
@@ -226,6 +216,8 @@ class SessionService:
             self._end(kept, "expired")
         for session in [session for session, live in list(self._live.items()) if live.expires <= now]:
             self._live.pop(session, None)  # it went on in another worker, or ended there
+        for session in [session for session, kept in list(self._unkept.items()) if kept.expires <= now]:
+            self._unkept.pop(session, None)
 
     def close(self, *, keep: bool) -> None:
         """End what is open, unless it is kept for another worker, and close everything."""
@@ -236,7 +228,7 @@ class SessionService:
         self._store.close()
 
     def _end(self, kept: Stored, reason: str) -> None:
-        if kept.status == "open":
+        if kept.status in {"open", "ending"}:
             try:
                 guard, live = self._session(kept)
             except Refusal as problem:
@@ -266,21 +258,37 @@ class SessionService:
         self._store.count(_TRIAL, int(self._clock() // 60))
 
     @contextmanager
-    def _turn(self, session: str) -> Iterator[None]:
-        """One request of a session at a time, in this worker; the store sees to the others."""
+    def _turn(self, session: str) -> Iterator[Callable[[int], None]]:
+        """One request of a session at a time, in this worker; the store sees to the others. It may hold pixels."""
         with self._turning:
             turn = self._turns.setdefault(session, threading.Lock())
-        with turn:
-            yield
+        with turn, self._flight.request() as take:
+            yield take
 
     def _kept(self, grant: Grant, session: str) -> Stored:
+        if (unkept := self._unkept.get(session)) is not None:
+            self._store.save(unkept)
+            del self._unkept[session]
         kept = self._store.load(session)
         if kept is None or kept.token != grant.sha256:
             raise Refusal("session", "It was never opened with this token, or has expired.")
         return kept
 
+    def _claimed(self, kept: Stored) -> Stored:
+        """The session as one that this request ends, so that no other request, of any worker, writes how it ended.
+
+        Raises:
+            Refusal: another was sooner.
+        """
+        ending = replace(kept, status="ending", expires=self._expiry())
+        if not self._store.save(ending):
+            raise _busy()
+        return replace(ending, version=ending.version + 1)
+
     @staticmethod
     def _check_goes_on(kept: Stored) -> None:
+        if kept.status == "ending":
+            raise _busy()
         if kept.status != "open":
             raise Refusal("over", f"It is {kept.status}; open another one.")
 
@@ -305,53 +313,34 @@ class SessionService:
         changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
         if over:
             changed = replace(changed, answers="{}")  # what was found goes with its session
-        if not self._store.save(changed):
+            self._unkept[changed.id] = changed
+        saved = self._store.save(changed)
+        self._unkept.pop(changed.id, None)
+        if not saved:
             self._live.pop(changed.id, None)
-            raise Refusal("busy", "Send it again.", wait=1)
+            raise _busy()
         if over:
             self._live.pop(changed.id, None)
         else:
-            self._live[changed.id] = _Live(changed.version + 1, live, changed.expires)
+            self._live[changed.id] = Live(changed.version + 1, live, changed.expires)
 
-    def _arrived(self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any]) -> list[Image]:
+    def _arrived(
+        self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any], take: Callable[[int], None]
+    ) -> list[Image]:
         """The pictures of a request; one that cannot be taken is a look that was missed."""
         images: int = json.loads(kept.request)["images"]
         try:
-            return pictures.pictures(sent, images, self._limits)
+            return pictures.pictures(sent, images, self._limits, take)
         except Refusal as problem:
+            if problem.kind == "busy":  # nothing is wrong with them
+                raise
             live.missed(step, problem, caused=True)
             self._save(kept, self.guards.of(kept.tenant or None), live)
             raise
 
-    def _verdict(self, kept: Stored, live: Driver, index: int, outcome: Outcome, shown: Image) -> Verdict:
-        assert live.report is not None  # noqa: S101 (a session that is over has one)
-        action = replies.action(outcome)
-        receipt = None
-        if self._issuer is not None:
-            policy = live.policy
-            claims = {
-                "session": kept.id,
-                "image": index,
-                "picture": pictures.digest(shown),
-                "policy": {"name": policy.name, "revision": policy.revision, "digest": kept.digest},
-                "decision": outcome,
-                "action": action,
-                "looked": any(query.step is None for query in live.report.images[index].queries),
-            }
-            receipt = self._issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), self._clock())
-        return Verdict(index=index, decision=outcome, action=action, receipt=receipt, why=live.report.images[index].why)
-
-    def _granted(self, grant: Grant, name: str | None) -> tuple[Guard, Policy | None]:
-        """The guard of a token, and the policy of this name that its session is to be stricter by."""
-        try:
-            guard, stricter = self.guards.of(grant.tenant), self.guards.stricter(grant)
-            own = guard.policy.name
-        except DnpGuardError as error:
-            _log.warning("token %s: %s", grant.name or grant.sha256[:12], error)
-            raise Refusal("unready", "The service has no valid policy for this token; its log says more.") from error
-        if name is not None and name not in {own, *stricter}:
-            raise Refusal("policy", f"The token is not for a policy named {name!r}.")
-        return guard, stricter.get(name) if name is not None else None
-
     def _expiry(self) -> float:
         return self._clock() + self._limits.idle_s
+
+
+def _busy() -> Refusal:
+    return Refusal("busy", "Send it again.", wait=1)

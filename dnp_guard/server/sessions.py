@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Status = Literal["open", "finished", "abandoned"]
+    from dnp_guard.generation.driver import Driver
+
+Status = Literal["open", "ending", "finished", "abandoned"]
+"""``ending``: one worker is about to write how it ended, and no other may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,21 @@ class Stored:
     final: str = ""
     status: Status = "open"
     version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A session that was worked on here.
+
+    Attributes:
+        version: of what the store has of it.
+        driver: of the session, as it was then.
+        expires: in seconds since 1970.
+    """
+
+    version: int
+    driver: Driver
+    expires: float
 
 
 FIELDS = tuple(Stored.__dataclass_fields__)

@@ -17,6 +17,7 @@ class Limits(BaseModel):
         body: bytes of a request.
         pixels: of one image, looked up before it is decoded.
         total_pixels: of all images of a request.
+        pixels_held: of all images of all requests that are worked on, a worker; those of one request at least.
         images: of a session, and so of a query.
         sessions: open at once, a token.
         questions: that a session may need.
@@ -31,6 +32,7 @@ class Limits(BaseModel):
     body: int = Field(default=32 << 20, ge=1)
     pixels: int = Field(default=16 << 20, ge=1)
     total_pixels: int = Field(default=64 << 20, ge=1)
+    pixels_held: int = Field(default=256 << 20, ge=1)
     images: int = Field(default=16, ge=1)
     sessions: int = Field(default=256, ge=1)
     questions: int = Field(default=20_000, ge=1)

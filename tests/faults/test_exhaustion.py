@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 from dnp_guard.server import tokens
+from dnp_guard.server.gate import Gate
 from dnp_guard.server.wire import FIELDS, HEAD_BYTES
-from tests.server.conftest import HOST, begin, data_url, finish
+from tests.server.conftest import HOST, ask, begin, data_url, finish
 from tests.server.processes import serving
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -81,14 +82,15 @@ PAD = b"x" * 100_000
     ],
     ids=["300 MB of headers", "a header of 100 MB", "a line of 100 MB", "1,000 headers", "trailers", "a trailer"],
 )
-def test_headers_without_end_cost_nothing_and_nobody(running, pieces):
-    before = megabytes(running)
-    assert pushed(running, pieces) in {
-        "HTTP/1.1 431 Request Header Fields Too Large",
-        "",
-    }  # or reset, with bytes unread
-    assert megabytes(running) - before < 20
+def test_headers_without_end_cost_nothing_and_nobody(running, pieces, request, service_table):
+    before, began = megabytes(running), time.monotonic()
+    said = pushed(running, pieces)
+    assert said in {"HTTP/1.1 431 Request Header Fields Too Large", ""}  # or reset, with bytes unread
+    spent, grown = time.monotonic() - began, megabytes(running) - before
+    assert grown < 20
     assert health_s(running) < 1
+    name, bound = request.node.callspec.id, f"{HEAD_BYTES // 1024} KiB and {FIELDS} headers"
+    service_table.append((name, bound, said.partition(" ")[2] or "connection reset", f"{spent:.2f}", f"{grown:.1f}"))
 
 
 def test_as_many_headers_as_are_read_are_answered(running):
@@ -100,13 +102,19 @@ HALF = b"POST /v1/sessions HTTP/1.1\r\nContent-Length: 9\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize("half", [b"", HALF, HALF + b"\r\n", CHUNKED])
-def test_1100_half_open_requests_keep_nobody_out(running, half):
+def test_1100_half_open_requests_keep_nobody_out(running, half, service_table):
+    before = megabytes(running)
     with ExitStack() as stack:
         for _ in range(1100):
             connection = stack.enter_context(connected(running))
             with suppress(OSError):
                 connection.sendall(half)
-        assert health_s(running) < 1
+        waited = health_s(running)
+        assert waited < 1
+    grown = f"{megabytes(running) - before:.1f}"
+    service_table.append(
+        (f"1,100 half-open requests, {len(half)} bytes each", "500 connections", "health told", f"{waited:.2f}", grown)
+    )
 
 
 def test_1100_idle_connections_keep_nobody_out(running):
@@ -126,14 +134,16 @@ def test_a_host_that_was_there_before_goes_on_beside_1100_half_open_requests(run
         assert finish(host, session).is_success
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(tmp_path):
+def test_a_body_that_does_not_come_is_not_waited_for(tmp_path, service_table):
     (tmp_path / "looks.json").write_text(json.dumps([NOTHING]))
     options = ("--policy", "glyphs", "--vlm", f"scripted:{tmp_path / 'looks.json'}", "--request-seconds", 1)
     with serving(*options) as running:
         half = b"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
         began = time.monotonic()
         assert pushed(running, [half]) == "HTTP/1.1 408 Request Timeout"
-        assert time.monotonic() - began < 10
+        spent = time.monotonic() - began
+        assert spent < 10
+    service_table.append(("a body that does not come", "1 s", "408", f"{spent:.2f}", "-"))
 
 
 def scans(count):
@@ -156,27 +166,59 @@ def final(client, data):
     return answer.json(), time.monotonic() - began
 
 
-def test_a_jpeg_of_5000_scans_is_refused_undecoded(serve):
+def test_a_jpeg_of_5000_scans_is_refused_undecoded(serve, service_table):
     answer, seconds = final(serve(NOTHING), [scans(5000)])
     assert answer["detail"] == "Image 0 has over 64 scans."
     assert seconds < 5
+    service_table.append(("a progressive JPEG of 5,000 scans", "64 scans", "422", f"{seconds:.2f}", "-"))
 
 
 def test_a_progressive_jpeg_is_taken(serve):
     assert "images" in final(serve(NOTHING), [scans(1)])[0]
 
 
-def test_sixteen_large_pictures_are_refused_undecoded(serve):
-    answer, _ = final(serve(NOTHING), [data_url(size=(4096, 4096))] * 16)
+def test_sixteen_large_pictures_are_refused_undecoded(serve, service_table):
+    answer, seconds = final(serve(NOTHING), [data_url(size=(4096, 4096))] * 16)
     assert answer["detail"] == "268435456 pixels in all; 67108864 a request are taken at most."
+    service_table.append(("sixteen 4096² PNGs in a request", "64 Mpx a request", "422", f"{seconds:.2f}", "-"))
 
 
-def test_a_million_unknown_keys_are_told_back_as_a_few(serve):
+def test_pixels_of_all_requests_together_are_bounded_and_nobody_fails_by_it(serve, service_table):
+    client = serve(NOTHING, limits={"total_pixels": 64 * 64, "pixels_held": 64 * 64})
+    first, second = (begin(client).json()["session"] for _ in range(2))
+    flight = client.app.state.service._flight
+    with flight.request() as take:
+        take(1)
+        full = [{"index": 0, "data": data_url(size=(64, 64))}]
+        refused = client.post(f"/v1/sessions/{first}/queries", json={"step": 2, "progress": 0.1, "images": full})
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:dnp-guard:problem:busy")
+        assert refused.headers["retry-after"] == "1"
+        assert ask(client, second, 2).is_success  # there is room for a smaller one
+    assert client.post(f"/v1/sessions/{first}/queries", json={"step": 2, "progress": 0.1, "images": full}).is_success
+    ask(client, first, 22)
+    assert finish(client, first).json()["images"][0]["decision"] == "clean"
+    service_table.append(("large pictures in many requests", "256 Mpx a worker", "409, sent again: 200", "-", "-"))
+
+
+def test_bodies_of_all_requests_together_are_bounded(serve):
+    client = serve(NOTHING, limits={"body": 1000})
+    gate = client.app.middleware_stack.app  # the error middleware stands before it
+    while not isinstance(gate, Gate):
+        gate = gate.app
+    with gate._flight.request() as take:
+        take(16_000)
+        assert begin(client).json()["type"] == "urn:dnp-guard:problem:busy"
+    assert begin(client).is_success
+
+
+def test_a_million_unknown_keys_are_told_back_as_a_few(serve, service_table):
     client = serve(NOTHING)
     began = time.monotonic()
     answer = client.post("/v1/sessions", json={f"key{number}": 0 for number in range(1_000_000)})
     assert (answer.status_code, len(answer.content) < 1000) == (413, True)
-    assert time.monotonic() - began < 10
+    spent = time.monotonic() - began
+    assert spent < 10
+    service_table.append(("1,000,000 unknown keys", "20,000 quotation marks", "413", f"{spent:.2f}", "-"))
 
 
 def test_of_many_errors_sixteen_are_told_and_the_others_counted(serve):
@@ -206,7 +248,8 @@ def test_malformed_requests_are_counted_towards_the_rate(serve, content):
     assert 500 not in codes
 
 
-def test_1000_malformed_requests_keep_nobody_out(serve, tmp_path):
+def test_1000_malformed_requests_keep_nobody_out(serve, tmp_path, service_table):
+    began = time.monotonic()
     file = tmp_path / "tokens.json"
     careless, other = tokens.add(file), tokens.add(file)
     client = serve(NOTHING, token_file=file, limits={"rate": 100})
@@ -218,6 +261,8 @@ def test_1000_malformed_requests_keep_nobody_out(serve, tmp_path):
     answer = client.post("/v1/sessions", json={"protocol": 1, "host": HOST, "images": 1, "steps": 25}, headers=header)
     assert codes == {422, 429}
     assert answer.status_code == 201
+    spent = time.monotonic() - began
+    service_table.append(("1,000 malformed requests", "100 a minute a token", "422, then 429", f"{spent:.2f}", "-"))
 
 
 def test_a_name_made_for_tests_is_no_address_of_this_machine(serve):

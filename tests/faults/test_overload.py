@@ -1,0 +1,55 @@
+"""Ten times the load that the service holds: health is told meanwhile, and all is answered in the end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from tests.server.conftest import ask, begin
+from tests.server.processes import serving
+from tests.vlm import fault_server as faults
+
+THREADS = 4
+LOAD = 10 * THREADS
+ASKED = 20
+
+
+@pytest.fixture
+def model():
+    """A model server that answers the trial, and nothing after it until it is let."""
+    with faults.running() as server:
+        yield server
+
+
+def test_health_is_told_beside_ten_times_the_load_and_every_request_is_answered(model, service_table):
+    options = ("--policy", "glyphs", "--vlm", f"systemone:m@{model.url}", "--threads", THREADS)
+    with serving(*options) as running, httpx2.Client(base_url=running.url, trust_env=False, timeout=120) as host:
+        sessions = [begin(host).json()["session"] for _ in range(LOAD)]
+        let = threading.Event()
+
+        def held(server, connection, body):
+            let.wait(60)
+            faults.replied(json.dumps(faults.answer_of(body)).encode())(server, connection, body)
+
+        model.fault, before = held, len(model.requests)
+        with ThreadPoolExecutor(LOAD) as pool:
+            asked = [pool.submit(ask, host, session, 2) for session in sessions]
+            while len(model.requests) < before + THREADS:  # until the load has come as far as the model
+                time.sleep(0.01)
+            waits = []
+            for _ in range(ASKED):
+                began = time.monotonic()
+                assert host.get("/healthz").is_success
+                waits.append(time.monotonic() - began)
+            unanswered = sum(not each.done() for each in asked)
+            let.set()
+            codes = {each.result().status_code for each in asked}
+    assert unanswered >= LOAD - THREADS  # health was told while every thread waited and the rest stood in line
+    assert codes == {200}
+    what = f"{LOAD} queries at {THREADS} threads"
+    service_table.append((what, "--threads", "health told; all answered", f"{max(waits):.3f} (health)", "-"))

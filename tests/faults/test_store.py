@@ -1,0 +1,182 @@
+"""What becomes of generations while the store of sessions, the spool and the log in a database fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from itertools import count
+
+import pytest
+from starlette.testclient import TestClient
+
+from dnp_guard.audit.read.verify import verify
+from dnp_guard.audit.record import build
+from dnp_guard.audit.write.outlet import Outlet
+from dnp_guard.audit.write.spool import Spool
+from dnp_guard.audit.write.sqlite import SqliteSink
+from dnp_guard.errors import AuditError
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.server.conftest import HERE, ask, begin, finish
+
+ERRORS = ("database or disk is full", "database is locked", "disk I/O error", "interrupted")
+
+
+class Failing:
+    """A connection to a database that fails at one numbered call, before it or after it took effect."""
+
+    def __init__(self, database, error, *, after):
+        self._database, self._error, self._after = database, error, after
+        self.calls, self.at, self.hit = count(1), 0, False
+
+    def execute(self, *arguments):
+        failing = next(self.calls) == self.at
+        if failing and not self._after:
+            self.fail()
+        result = self._database.execute(*arguments)
+        if failing:
+            self.fail()
+        return result
+
+    def fail(self):
+        self.hit = True
+        raise sqlite3.OperationalError(self._error)
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+
+STEPS = (2, 3, 4, 22)
+
+
+def generation(client):
+    """A run that shows a star at its end, each request sent again until it is answered; the codes, and the verdict."""
+    codes = []
+
+    def sent(request):
+        for _ in range(4):
+            answer = request()
+            codes.append(answer.status_code)
+            if answer.is_success:
+                return answer.json()
+        return {}
+
+    session = sent(lambda: begin(client)).get("session")
+    for step in STEPS:
+        sent(lambda step=step: ask(client, session, step))
+    return codes, sent(lambda: finish(client, session)).get("images", [{}])[0].get("action")
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A service whose store is in a file, and its client, which gets the answer to what the service raises."""
+    settings = Settings(
+        policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", audit=(f"{tmp_path}/log",), keep=True
+    )
+    app = create(settings, ScriptedBackend([{"a star": 0.9}]))
+    with TestClient(app, base_url=HERE, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_fault_at_any_call_of_the_store_lets_nothing_through_and_keeps_nobody_out(
+    service, tmp_path, error, after, service_table
+):
+    store = service.app.state.service._store
+    real, tried = store._database, 0
+    for number in count(1):
+        store._database = failing = Failing(real, error, after=after)
+        failing.at = number
+        codes, action = generation(service)
+        store._database = real
+        if not failing.hit:
+            break
+        tried += 1
+        assert action == "block", (number, codes)
+        assert set(codes) - {200, 201, 409, 500} == set(), (number, codes)
+    assert generation(service)[1] == "block"
+    service.app.state.service.guards.of(None).settle(5)
+    text = (tmp_path / "log").read_text()
+    assert tried >= 13
+    assert verify(tmp_path / "log").ok
+    assert text.count('"event":"request.finished"') == tried + 2
+    what = f"each of {tried} calls of the store: {error}, {'after' if after else 'before'} it"
+    service_table.append((what, "the request", "500, sent again: answered; blocked all the same", "-", "-"))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_fault_at_any_call_of_a_log_in_a_database_loses_no_acknowledged_record(tmp_path, error, after):
+    for number in count(1):
+        path = tmp_path / f"{number}.db"
+        sink, written = SqliteSink(path), []
+        sink._connection = failing = Failing(sink._connection, error, after=after)
+        failing.at = number
+        for step in range(4):
+            try:
+                sink.write(build("query", step=step))
+            except AuditError:
+                continue
+            written.append(f'"step":{step},')
+        sink.close()
+        found = verify(path)
+        assert found.ok
+        assert found.records >= len(written) >= 3
+        if not failing.hit:
+            break
+    assert number > 10
+
+
+class Away:
+    """A sink that takes nothing until it is back."""
+
+    def __init__(self):
+        self.back, self.held = False, []
+
+    def write(self, record):
+        if not self.back:
+            raise OSError(errno.EIO, "away")
+        self.held.append(record)
+
+    def close(self):
+        pass
+
+
+CALLS = ("open", "write", "close", "ftruncate")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EINTR, errno.EAGAIN])
+def test_a_fault_at_any_call_of_the_spool_loses_nothing_uncounted(tmp_path, monkeypatch, code):
+    for number in count(1):
+        calls, hit, counted, sink = count(1), [], [], Away()
+        folder = tmp_path / str(number)
+        outlet = Outlet(sink, Spool(folder, "s"), counted.append, lambda _, reason: build("degraded", reason=reason))
+        with monkeypatch.context() as patch:
+            for name in CALLS:
+                patch.setattr(os, name, failing(getattr(os, name), calls, number, hit, code, folder))
+            for step in range(5):
+                outlet.wait(outlet.put(build("query", step=step)), 30)
+        sink.back = True
+        outlet.close(30)
+        steps = {record["step"] for record in sink.held if "step" in record}
+        lost = set(range(5)) - steps
+        assert len(lost) <= counted.count("audit_dropped"), (number, hit, lost, counted)
+        if not hit:
+            break
+    assert number > 5
+
+
+def failing(real, calls, number, hit, code, folder):
+    """A call of the system that fails where it is the numbered one of the spool's."""
+
+    def call(*args, **kwargs):
+        ours = isinstance(args[0], int) or str(folder) in str(args[0])
+        if ours and next(calls) == number:
+            hit.append(real.__name__)
+            raise OSError(code, os.strerror(code))
+        return real(*args, **kwargs)
+
+    return call
