@@ -83,6 +83,41 @@ evaluate-full: $(READY) ## Measure every method on every prompt set; what was cu
 bench: $(READY) ## Measure; nothing is asserted of the clock.
 	$(BIN)/python -m pytest tests/bench -o python_files='bench_*.py' --benchmark-only
 
+# What looks after the supply chain is no dependency of the project, and has an environment of its own.
+TOOLS := .venv-tools
+TOOLS_READY := $(TOOLS)/.ready
+$(TOOLS_READY): Makefile | $(BIN)/python
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --disable-pip-version-check -q cyclonedx-bom==7.5.0 pip-audit==2.10.1 uv==0.13.9
+	@touch $@
+
+# torch is left out: which of its builds is right is the machine's to say, and each brings its own libraries.
+OF_TORCH := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+	nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand \
+	nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
+	nvidia-nvshmem-cu13 nvidia-nvtx
+
+.PHONY: lock locked dist audit
+lock: $(TOOLS_READY) ## Write requirements.lock: the versions of constraints.txt with the hashes of their files.
+	$(TOOLS)/bin/uv pip compile -q --universal --python-version 3.11.9 --generate-hashes --no-header --no-annotate \
+		-c constraints.txt --extra dev --extra docs $(addprefix --no-emit-package=,$(OF_TORCH)) \
+		pyproject.toml -o requirements.lock
+
+locked: | $(BIN)/python ## Install into .venv-locked by requirements.lock: nothing whose hash is another.
+	$(BIN)/python -m venv .venv-locked
+	.venv-locked/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt --no-deps torch
+	.venv-locked/bin/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	.venv-locked/bin/python -m pip install --disable-pip-version-check -q --no-deps -e .
+
+dist: $(READY) $(TOOLS_READY) ## Build the wheel, and beside it its bill of materials in CycloneDX.
+	$(PIP) wheel -q --no-deps -w dist .
+	$(TOOLS)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --mc-type library \
+		--output-reproducible --of JSON -o dist/dnp-guard.cdx.json
+	@ls dist
+
+audit: $(READY) $(TOOLS_READY) ## Look what is installed up among known vulnerabilities; 1 for one, 2 for what was not reached.
+	$(BIN)/python -m tests.supply $(TOOLS)/bin/pip-audit
+
 matrix: $(READY) ## Steer tiny pipelines of every class that can be; prints a table and writes docs/reference/matrix.json.
 	$(BIN)/python -m tests.hosts.matrix
 
