@@ -12,7 +12,7 @@ import typer
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.installation import KINDS, Installation
-from dnp_guard.vlm.specs import look_up
+from dnp_guard.vlm.plugin import look_up
 
 
 class Integration(StrEnum):

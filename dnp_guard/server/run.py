@@ -65,12 +65,11 @@ class Listener:
 
 
 def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
-    """See that what is served to other machines is protected, and that the policy is there, before a model is loaded.
+    """See that what is served to other machines is protected.
 
     Raises:
-        DnpGuardError: it would go out unencrypted, or to anyone; or no such policy checks.
+        DnpGuardError: it would go out unencrypted, or to anyone.
     """
-    as_store(settings.policy)
     if (address.certificate is None) != (address.key is None):
         raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")
     if address.clients is not None and address.certificate is None:
@@ -112,6 +111,7 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
     Raises:
         DnpGuardError: it cannot listen there, or what the settings name cannot be opened.
     """
+    as_store(settings.policy)  # what is wrong with it is said before a model is loaded
     limits = settings.limits
     with ExitStack() as stack:
         if workers > 1:

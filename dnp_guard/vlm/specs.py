@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from dnp_guard.errors import VlmUnavailable, nearest
@@ -43,27 +42,6 @@ def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
     if not model or not address:
         raise VlmUnavailable(f"{rest!r} names no model at an http(s) address", hint=f"Write {form}.")
     return model, tuple(f"http{address}".split(","))
-
-
-def look_up(spec: str) -> None:
-    """See that a built-in backend of a spec may be built: its kind, its form, and its files; nothing is loaded.
-
-    Raises:
-        VlmUnavailable: no backend has this kind, it names no model, or no such model is on this machine.
-    """
-    kind, _, rest = spec.partition(":")
-    form = next((known for known in KINDS if known.partition(":")[0] == kind), None)
-    if form is None or (kind == "glyphs" and rest):
-        raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=offer(spec))
-    if form.endswith("@URL"):
-        target(rest, form)
-    elif form.endswith(":FILE"):
-        if not Path(rest_of(spec, rest, form)).is_file():
-            raise VlmUnavailable(f"{rest}: no such file", hint=f"Write {form}.")
-    elif form != kind:
-        from dnp_guard.vlm.local import weights  # noqa: PLC0415 (for these kinds alone)
-
-        weights.find(rest_of(spec, rest, form))
 
 
 def rest_of(spec: str, rest: str, form: str) -> str:

@@ -16,16 +16,15 @@ from starlette.testclient import TestClient
 from dnp_guard import Guard
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.cli import run
-from dnp_guard.errors import AuditError, PolicyError, VlmUnavailable
+from dnp_guard.errors import AuditError, VlmUnavailable
 from dnp_guard.policy.force.signing import new_key, sign
 from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
-from dnp_guard.server.run import Listener, check
 from dnp_guard.server.settings import Settings
 from dnp_guard.telemetry.ended import forget_ended
 from dnp_guard.types import Outcome
+from dnp_guard.vlm.plugin import look_up
 from dnp_guard.vlm.scripted import ScriptedBackend
-from dnp_guard.vlm.specs import look_up
 from tests.policies import policy
 from tests.sampler import run as generate
 from tests.server.conftest import HERE, begin
@@ -63,9 +62,12 @@ def test_a_file_system_without_locks_is_named_with_its_own_remedy(tmp_path, monk
     assert "lockd" in raised.value.hint
 
 
-def test_an_unknown_policy_is_refused_before_a_model_is_loaded():
-    with pytest.raises(PolicyError, match="nothing-like-it"):
-        check(Listener(), Settings(policy="nothing-like-it", vlm="transformers:/nowhere"), plain_http=False)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_unknown_policy_is_refused_before_a_model_is_loaded(capsys, workers):
+    options = ["--policy", "nothing-like-it", "--vlm", "transformers:/nowhere", "--workers", workers, "--port", "0"]
+    assert run(["serve", *options]) == 2
+    said = capsys.readouterr().err
+    assert ("nothing-like-it" in said, "/nowhere" in said) == (True, False)
 
 
 @pytest.mark.parametrize("audit", [False, True])

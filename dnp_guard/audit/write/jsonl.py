@@ -220,10 +220,10 @@ class _File:
 
 def _follows(file: _File, left: Head) -> bool:
     """Whether another writer went on where this one left the file: the ordinary case, and quick to see."""
-    if file.left_at is None:
+    if file.left_at is None or file.size is None or file.size <= file.left_at:
         return False
-    line, _, _ = os.pread(file.descriptor, LONGEST_LINE + 1, file.left_at).partition(b"\n")
-    return follows(line, left)
+    since = os.pread(file.descriptor, min(file.size - file.left_at, LONGEST_LINE + 1), file.left_at)
+    return follows(since.partition(b"\n")[0], left)
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
