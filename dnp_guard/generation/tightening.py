@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dnp_guard.generation import judge
@@ -39,7 +38,7 @@ class Tightening:
         """Give the stricter decision, and what plugins offered that was refused."""
         hook, faults = self.plugins.hook, []
         if decision.negative is not None and hook.dnp_guard_negative.get_hookimpls():
-            shown = copy.deepcopy(decision)  # frozen values too can be changed in place
+            shown = _copied(decision)
             offers = hook.dnp_guard_negative(
                 findings=shown.findings,
                 words=shown.negative.words if shown.negative else (),
@@ -51,10 +50,20 @@ class Tightening:
             faults += [fault] * len(refused)
         if not hook.dnp_guard_after_decision.get_hookimpls():
             return decision, faults
-        actions = hook.dnp_guard_after_decision(
-            request=request, image=image, step=step, decision=copy.deepcopy(decision)
-        )
+        actions = hook.dnp_guard_after_decision(request=request, image=image, step=step, decision=_copied(decision))
         known = [Action(action) for action in actions if action in _ACTIONS]
         if len(known) < len(actions):
             faults.append(Degraded("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}"))
         return judge.with_actions(decision, known), faults
+
+
+def _copied(decision: Decision) -> Decision:
+    """A decision of values of its own: a plugin can change frozen ones too."""
+    return replace(
+        decision,
+        negative=replace(decision.negative) if decision.negative is not None else None,
+        findings=tuple(replace(finding) for finding in decision.findings),
+        waived=tuple(replace(finding) for finding in decision.waived),
+        probabilities=dict(decision.probabilities),
+        would_negative=replace(decision.would_negative) if decision.would_negative is not None else None,
+    )

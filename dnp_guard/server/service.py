@@ -78,7 +78,7 @@ class SessionService:
         self._live: dict[str, Live] = {}
         self._flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
         self._unkept: dict[str, Stored] = {}
-        """What the store did not take of sessions that are over; it is offered once more."""
+        """What is to be saved of sessions at whose end the store failed."""
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """A lock for each session that has a request now."""
@@ -281,9 +281,17 @@ class SessionService:
             Refusal: another was sooner.
         """
         ending = replace(kept, status="ending", expires=self._expiry())
-        if not self._store.save(ending):
+        if not self._saved(ending, otherwise=replace(kept, version=ending.version + 1)):
             raise _busy()
         return replace(ending, version=ending.version + 1)
+
+    def _saved(self, changed: Stored, *, otherwise: Stored | None) -> bool:
+        """Save a session; ``otherwise`` at its next request, where the store fails and does not say what it took."""
+        if otherwise is not None:
+            self._unkept[changed.id] = otherwise
+        saved = self._store.save(changed)
+        self._unkept.pop(changed.id, None)
+        return saved
 
     @staticmethod
     def _check_goes_on(kept: Stored) -> None:
@@ -313,10 +321,7 @@ class SessionService:
         changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
         if over:
             changed = replace(changed, answers="{}")  # what was found goes with its session
-            self._unkept[changed.id] = changed
-        saved = self._store.save(changed)
-        self._unkept.pop(changed.id, None)
-        if not saved:
+        if not self._saved(changed, otherwise=changed if over else None):
             self._live.pop(changed.id, None)
             raise _busy()
         if over:

@@ -98,7 +98,7 @@ def test_a_fault_at_any_call_of_the_store_lets_nothing_through_and_keeps_nobody_
         assert action == "block", (number, codes)
         assert set(codes) - {200, 201, 409, 500} == set(), (number, codes)
     assert generation(service)[1] == "block"
-    service.app.state.service.guards.of(None).settle(5)
+    service.app.state.service.guards.of(None).settle()
     text = (tmp_path / "log").read_text()
     assert tried >= 13
     assert verify(tmp_path / "log").ok

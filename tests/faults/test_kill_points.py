@@ -1,0 +1,121 @@
+"""A worker killed at every call of the store of sessions; another goes on with what it has left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from itertools import count
+
+import pytest
+from starlette.testclient import TestClient
+
+from dnp_guard.audit.read.show import Log
+from dnp_guard.audit.read.verify import verify
+from dnp_guard.server.app import create
+from dnp_guard.server.settings import Settings
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.server.conftest import HERE, ask, begin, finish
+
+STEPS = (2, 22)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+
+
+class Deadly:
+    """A connection to a database at one of whose calls this process is killed, before it or after it took effect."""
+
+    def __init__(self, database, at, *, after):
+        self._database, self._at, self._after = database, at, after
+        self._calls = count(1)
+
+    def execute(self, *arguments):
+        last = next(self._calls) == self._at
+        if last and not self._after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = self._database.execute(*arguments)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+
+def service(folder):
+    settings = Settings(policy="glyphs", vlm="", store=f"sqlite:{folder}/sessions", audit=(f"{folder}/log",), keep=True)
+    app = create(settings, ScriptedBackend([{"a star": 0.9}]))
+    return TestClient(app, base_url=HERE, raise_server_exceptions=False)
+
+
+def acknowledged(work):
+    """What a forked child says before it ends, a line each; and whether it was killed."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        try:
+            work(lambda said: os.write(writing, json.dumps(said).encode() + b"\n"))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as lines:
+        said = [json.loads(line) for line in lines]
+    _, status = os.waitpid(pid, 0)
+    return said, os.WIFSIGNALED(status)
+
+
+def dying(folder, at, *, after):
+    def work(say):
+        with service(folder) as client:
+            store = client.app.state.service._store
+            store._database = Deadly(store._database, at, after=after)
+            session = begin(client).json()["session"]
+            say(session)
+            for step in STEPS:
+                say(ask(client, session, step).status_code)
+            say(finish(client, session).json()["images"][0]["action"])
+
+    return work
+
+
+def going_on(folder, session):
+    def work(say):
+        with service(folder) as client:
+            session_ = session or begin(client).json()["session"]
+            for step in STEPS:
+                ask(client, session_, step)
+            say(finish(client, session_).json())
+
+    return work
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_worker_killed_at_any_call_of_the_store_lets_nothing_through_and_loses_no_record(
+    tmp_path, after, service_table
+):
+    began, stuck = time.monotonic(), 0
+    for number in count(1):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        said, killed = acknowledged(dying(folder, number, after=after))
+        if not killed:
+            break
+        session = said[0] if said else None
+        ((verdict,), _) = acknowledged(going_on(folder, session))
+        records = list(Log(folder / "log"))
+        asked = {record["step"] for record in records if record["event"] == "query" and "step" in record}
+        assert verify(folder / "log").ok
+        assert len(asked) >= said.count(200)
+        if verdict.get("type") == "urn:dnp-guard:problem:busy":  # it died between the record of its end and the end
+            stuck += 1
+        else:
+            assert verdict["images"][0]["action"] == "block"
+    sys.stdout.write(f"\nkill points tried: {number - 1} (store, {'after' if after else 'before'}), stuck: {stuck}\n")
+    assert number > 10
+    assert stuck <= 2
+    what = f"kill -9 at each of {number - 1} calls of the store, {'after' if after else 'before'} it"
+    happened = f"another worker goes on and blocks; {stuck} withheld until they expire"
+    service_table.append((what, "the request", happened, f"{time.monotonic() - began:.1f}", "-"))
