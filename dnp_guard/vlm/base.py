@@ -104,6 +104,13 @@ class Backend:
         """Answer a query; a backend made of others decides by it whom it asks, and any other only asks."""
         return self.ask(query.images, query.questions)
 
+    def accepts(self, questions: Sequence[str]) -> None:
+        """See that the backend can answer the questions of a policy; any can be put to a model that reads.
+
+        Raises:
+            VlmUnavailable: one cannot be answered.
+        """
+
     def states(self) -> Mapping[str, str]:
         """Each base URL with the state of its breaker; nothing for a model in process."""
         return {}
@@ -171,6 +178,11 @@ class Wrapped(Backend):
         if isinstance(self.wrapped, Backend):
             return self.wrapped.put(query)
         return self.wrapped.ask(query.images, query.questions)
+
+    def accepts(self, questions: Sequence[str]) -> None:
+        """Ask the other, where it can say."""
+        accepts: Callable[[Sequence[str]], None] = getattr(self.wrapped, "accepts", super().accepts)
+        accepts(questions)
 
     def states(self) -> Mapping[str, str]:
         """The other's."""

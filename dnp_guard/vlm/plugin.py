@@ -48,6 +48,10 @@ def _local(kind: str, model: str) -> Backend:
         from dnp_guard.vlm.scripted import ScriptedBackend  # noqa: PLC0415
 
         return ScriptedBackend(model)
+    if kind == "detector":
+        from dnp_guard.vlm.local.detectors import detector  # noqa: PLC0415
+
+        return detector(model)
     needs("local", f"the backend {kind}:{model}")
     if kind == "transformers-text":
         from dnp_guard.vlm.local.generated import TextBackend  # noqa: PLC0415

@@ -16,6 +16,8 @@ KINDS: Final = (
     "openai:MODEL@URL",
     "systemone:MODEL@URL",
     "decisions:MODEL@URL",
+    "detector:nudenet",
+    "detector:opennsfw",
     "scripted:FILE",
 )
 """What this plugin builds, as messages list it."""

@@ -56,7 +56,7 @@ def test_a_misspelt_kind_is_answered_with_the_nearest(spec: str, meant: str) -> 
 def test_every_kind_that_messages_list_is_of_this_plugin() -> None:
     kinds = {kind.partition(":")[0] for kind in plugin.KINDS}
     assert kinds == {
-        *["glyphs", "transformers", "transformers-text", "openai", "systemone", "decisions", "scripted"],
+        *["glyphs", "transformers", "transformers-text", "openai", "systemone", "decisions", "detector", "scripted"],
         *forms.BY_KIND,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmUnavailable
+from dnp_guard.policy.model.questions import every_question
 from dnp_guard.vlm.remote.address import allowed
 
 if TYPE_CHECKING:
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
 
 
 def refuse_backend(policy: Policy, backend: Backend) -> None:
-    """See that a policy allows a backend, and every one that it is made of.
+    """See that a policy allows a backend, and every one that it is made of, and that each can answer its questions.
 
     Raises:
-        VlmUnavailable: it does not.
+        VlmUnavailable: it does not, or one cannot.
     """
+    asked = [question.text for question in every_question(policy)]
     for member in backend.members:
         _refuse(policy, member.info)
+        member.accepts(asked)
 
 
 def _refuse(policy: Policy, info: BackendInfo) -> None:

@@ -42,6 +42,14 @@ def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | N
     )
 
 
+def every_question(policy: Policy) -> tuple[Question, ...]:
+    """Every question that a policy may ever ask: of terms, of excuses, and their negations where it asks in pairs."""
+    asked = questions(policy)
+    excuses = tuple(case for category in policy.categories for case in allowed_questions(policy, category.id))
+    pairs = tuple(negation(question) for question in asked) if policy.question.paired else ()
+    return asked + excuses + pairs
+
+
 def negation(question: Question) -> Question:
     """The same question asked the other way round, for ``paired``: its "yes" is the first one's "no"."""
     return Question(

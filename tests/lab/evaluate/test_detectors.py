@@ -1,3 +1,5 @@
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -38,8 +40,8 @@ def test_the_embedded_detector_sees_what_is_forbidden_and_what_was_asked_for():
 class Boxes:
     """NudeNet's shape of answer."""
 
-    def detect(self, path):
-        with Image.open(path) as image:
+    def detect(self, written):
+        with Image.open(BytesIO(written)) as image:
             assert image.size == (32, 32)
         found = [("FACE_FEMALE", 0.99), ("BUTTOCKS_EXPOSED", 0.3), ("BUTTOCKS_EXPOSED", 0.7)]
         return [{"class": name, "score": score, "box": [0, 0, 1, 1]} for name, score in found]
@@ -52,7 +54,8 @@ def test_nudenet_counts_its_exposed_labels_by_their_surest_box():
     assert describe(detector) == "nudenet 3.4.2 (5 exposed labels) @ 0.6"
 
 
-def test_nudenet_without_its_package_says_what_to_install():
+def test_nudenet_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("dnp_guard.extras.find_spec", lambda _: None)
     with pytest.raises(DnpGuardError, match=r"dnp-guard\[nudenet\]"):
         build("nudenet", POLICY)
 
