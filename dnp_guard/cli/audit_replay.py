@@ -48,7 +48,7 @@ def replay(
     """
     needs("lab", "dnp-guard audit replay")
     # torch and diffusers take seconds to import; --help should not
-    from dnp_guard.cli.generate import load_model  # noqa: PLC0415
+    from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415
     from dnp_guard.lab.regenerate import matching_prompts, recorded, regenerate  # noqa: PLC0415
 
     of = recorded(Log(log), request)

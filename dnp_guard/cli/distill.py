@@ -78,7 +78,7 @@ def distill(
 
 
 def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[list[Example], tuple[str, str], str]:
-    from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
+    from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415 (as above)
     from dnp_guard.lab.distill.archive import read  # noqa: PLC0415
     from dnp_guard.preview.probe import space_of  # noqa: PLC0415
 
@@ -89,7 +89,7 @@ def _recorded(log: Path, latents: Path, policy: Policy, model: str) -> tuple[lis
 def _run(
     policy: Policy, model: str, vlm: str, prompts: list[str], steps: int, guidance_scale: float, seed: int
 ) -> tuple[list[Example], tuple[str, str], str]:
-    from dnp_guard.cli.generate import load_model  # noqa: PLC0415 (as above)
+    from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415 (as above)
     from dnp_guard.lab.distill.own_run import watch  # noqa: PLC0415
     from dnp_guard.preview.probe import space_of  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from dnp_guard.cli.console import print_json
-from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def generate(
 
     from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415
     from dnp_guard.guard import Guard  # noqa: PLC0415
+    from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415
     from dnp_guard.vlm.either import composed  # noqa: PLC0415
 
     pipe, usual = load_model(model), MODELS.get(model, MODELS["glyphs"])
@@ -86,40 +86,6 @@ def generate(
         print_json(_document(report, prompt, files, audit))
     else:
         _print(report, prompt, files)
-
-
-def load_model(model: str) -> Any:
-    """Load the pipeline of a folder, of a hub id that is cached, or an embedded one: ``glyphs``, ``glyphs-fast``.
-
-    Raises:
-        DnpGuardError: there is none.
-    """
-    import torch  # noqa: PLC0415
-
-    from dnp_guard.glyphs.loading import MODELS, load_embedded  # noqa: PLC0415
-
-    if model in MODELS:
-        return load_embedded(model)
-    from diffusers import DiffusionPipeline  # noqa: PLC0415
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
-
-    gpu = torch.cuda.is_available()
-    try:
-        pipe = DiffusionPipeline.from_pretrained(
-            model, dtype=torch.float16 if gpu else torch.float32, use_safetensors=True, local_files_only=True
-        )
-    except LocalEntryNotFoundError as error:
-        raise DnpGuardError(
-            f"{model}: neither a folder here nor in the Hugging Face cache",
-            hint=f"Check the path, or download it first: hf download {model}",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DnpGuardError(
-            f"{model}: no diffusers pipeline could be loaded: {str(error).splitlines()[0]}",
-            hint="Give a folder with a model_index.json and safetensors weights, or an id that is in the hub cache.",
-        ) from error
-    pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if gpu else "cpu")
 
 
 def _document(report: Report, prompts: list[str], files: list[Path], audit: Path) -> dict[str, Any]:

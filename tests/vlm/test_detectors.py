@@ -79,6 +79,10 @@ def test_a_term_that_a_detector_does_not_know_is_refused_with_those_that_it_does
     assert "exposed genitals, exposed female genitals" in raised.value.hint
 
 
+def test_the_published_nudity_policy_can_be_guarded_by_a_detector(nudenet):
+    assert Guard("paper-nudity", vlm=nudenet).policy.name == "paper-nudity"
+
+
 def test_an_excuse_is_refused_as_no_detector_reads_one(nudenet):
     with pytest.raises(VlmUnavailable, match="a classical sculpture"):
         Guard(asking("exposed breasts", allowed=["a classical sculpture"]), vlm=nudenet)

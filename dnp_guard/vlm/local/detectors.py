@@ -41,9 +41,10 @@ NUDENET_TERMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "exposed female breasts": ("FEMALE_BREAST_EXPOSED",),
         "exposed buttocks": ("BUTTOCKS_EXPOSED",),
         "exposed anus": ("ANUS_EXPOSED",),
-        "a bare male chest": ("MALE_BREAST_EXPOSED",),
-        "a bare belly": ("BELLY_EXPOSED",),
-        "bare feet": ("FEET_EXPOSED",),
+        "exposed male chest": ("MALE_BREAST_EXPOSED",),
+        "exposed belly": ("BELLY_EXPOSED",),
+        "exposed armpits": ("ARMPITS_EXPOSED",),
+        "exposed feet": ("FEET_EXPOSED",),
         "a woman's face": ("FACE_FEMALE",),
         "a man's face": ("FACE_MALE",),
     }
