@@ -125,7 +125,7 @@ def evaluate(
 
 
 _QUICK = 16
-_WIDE = 160
+_WIDE = 200
 
 
 def _plan(

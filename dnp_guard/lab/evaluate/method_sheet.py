@@ -28,7 +28,8 @@ def draw_method_sheet(title: str, pictures: Mapping[str, Sequence[tuple[Path, bo
     draw.text((_MARGIN, 14), title, font=ImageFont.load_default(16), fill=_INK)
     for number, (name, row) in enumerate(pictures.items()):
         y = _HEAD + number * (_TILE + _GAP)
-        draw.text((_MARGIN, y + _TILE // 2 - 8), name, font=ImageFont.load_default(13), fill=_INK)
+        label = name.replace("×", "x")  # which the font does not have
+        draw.text((_MARGIN, y + _TILE // 2 - 8), label, font=ImageFont.load_default(13), fill=_INK)
         for column, (path, hit) in enumerate(row):
             x = _MARGIN + _LABEL + column * (_TILE + _GAP)
             draw.rectangle((x - 2, y - 2, x + _TILE + 1, y + _TILE + 1), outline=_BAD if hit else _GOOD, width=2)
