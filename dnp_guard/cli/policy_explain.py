@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json
-from dnp_guard.cli.policy_words import does, end, guidance, pace
+from dnp_guard.cli.policy_words import does, end, guidance, inputs, pace
 from dnp_guard.errors import did_you_mean
 from dnp_guard.generation import fields
 from dnp_guard.generation.pacing import due_by_category
@@ -120,6 +120,7 @@ def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
         "steps": steps,
         "pace": pace(policy.queries),
         "end": end(policy),
+        "inputs": inputs(policy),
         "guidance": "; ".join(guidance(policy.guidance)),
         "questions_per_image": {
             "look": questions_per_look(policy),
@@ -152,6 +153,7 @@ def _category(policy: Policy, category: Category) -> dict[str, Any]:
         "final_threshold": category.final_threshold if policy.queries.final else None,
         "action": category.action,
         "still_present": category.still_present,
+        "more_than_input": category.more_than_input,
         "does": does(policy, category),
         "scale": policy.scale(category.id),
         "own_steps": {str(total): list(due_by_category(policy, total)[category.id]) for total in RUN_LENGTHS}
@@ -189,6 +191,7 @@ def _print(document: dict[str, Any]) -> None:
         facts.add_row("", Text(f"the finished image also as {', '.join(document['views'])}; the highest answer weighs"))
     for sentence in document["end"]:
         facts.add_row("", Text(sentence))
+    facts.add_row("inputs", Text(f"the pictures that a request brings are {document['inputs']}"))
     facts.add_row("steers", Text(document["guidance"]))
     for exception in document["exceptions"]:
         facts.add_row("exception", Text(_exception(exception)))
@@ -220,6 +223,8 @@ def _category_table(category: dict[str, Any]) -> Padding:
     seen = f"{category['severity']}, seen from probability {_in_words(category['threshold'])}"
     if category["final_threshold"] not in {None, _whole(category["threshold"])}:
         seen += f"; in the finished image from {category['final_threshold']}"
+    if category["more_than_input"] is not None:
+        seen += f"; only where that is {category['more_than_input']:g} more than in the request's own picture"
     table.add_row("severity", Text(seen))
     if on := category["calibration"]:
         table.add_row("measured on", Text(f"{on['vlm']} {on['vlm_revision']}, in {on['file']}"))

@@ -49,6 +49,18 @@ def pace(queries: Queries) -> list[str]:
     return said
 
 
+def inputs(policy: Policy) -> str:
+    """What is done about the pictures that a request brings."""
+    if not policy.asks_inputs:
+        return "not asked about"
+    blocks = policy.inputs is not None and policy.inputs.action is Action.BLOCK
+    what = "is blurred or blocked" if blocks else "is sensitive"
+    refused = f"; a request is refused where one shows what {what} as a finished image"
+    sensitive = any(category.sensitive for category in policy.categories)
+    shadow = policy.mode == "shadow"
+    return "asked about before the first step" + (refused if (blocks or sensitive) and not shadow else "")
+
+
 def guidance(of: Guidance) -> list[str]:
     """How negatives push: how hard first, and then where, how often and with what."""
     if of.strength is None:

@@ -40,9 +40,35 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
     return tuple(sorted({min(max(math.floor(f * total + 0.5), 0), total - 1) for f in fractions}))
 
 
-def due_by_category(policy: Policy, total: int) -> dict[str, tuple[int, ...]]:
-    """The steps of one run at which each category is looked for: its own, or the policy's."""
-    common = due_steps(policy.queries.steps, policy.queries.of, total)
+def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()) -> tuple[int, ...]:
+    """Turn a policy's ``queries.sigmas`` into the steps of one run: for each, the first whose noise is no higher.
+
+    Args:
+        sigmas: shares of noise, σ/(α+σ).
+        total: the sampler steps this run executes.
+        levels: the share of noise that each of its steps begins with; without them, as many equal falls from 1 to 0.
+
+    Returns:
+        0-based steps, ascending; a level that no step begins under brings none.
+    """
+    if len(levels) != total:
+        levels = [1 - index / total for index in range(total)]
+    firsts = ((index for index, level in enumerate(levels) if measured(level) <= sigma) for sigma in sigmas)
+    return tuple(sorted({step for first in firsts if (step := next(first, None)) is not None}))
+
+
+def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) -> dict[str, tuple[int, ...]]:
+    """The steps of one run at which each category is looked for: its own, or the policy's.
+
+    Args:
+        policy: the policy in force.
+        total: the sampler steps this run executes.
+        levels: the share of noise that each of its steps begins with, where the host tells.
+    """
+    queries = policy.queries
+    common = due_steps(queries.steps, queries.of, total)
+    if queries.sigmas:
+        common = tuple(sorted({*common, *due_levels(queries.sigmas, total, levels)}))
     return {
         category.id: due_steps(category.queries.steps, category.queries.of, total) if category.queries else common
         for category in policy.categories

@@ -1,6 +1,6 @@
 import pytest
 
-from dnp_guard.cli.policy_words import does, guidance, pace
+from dnp_guard.cli.policy_words import does, guidance, inputs, pace
 from tests.policies import policy, star
 
 
@@ -21,6 +21,12 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
 def test_what_makes_looks_fewer_or_later_is_said(queries, said):
     (sentence,) = pace(policy(queries=queries).queries)
     assert said in sentence
+
+
+def test_what_becomes_of_a_requests_own_pictures_is_said():
+    assert inputs(policy()) == "not asked about"
+    assert inputs(policy(categories=[star(more_than_input=0.2)])) == "asked about before the first step"
+    assert "is refused" in inputs(policy(inputs={"query": True, "action": "block"}))
 
 
 @pytest.mark.parametrize(

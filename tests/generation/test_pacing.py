@@ -6,6 +6,7 @@ from dnp_guard.generation.pacing import (
     Pace,
     after,
     due_by_category,
+    due_levels,
     due_steps,
     is_due,
     nearest,
@@ -30,6 +31,23 @@ def test_fractions_round_half_up():
 
 def test_steps_beyond_the_run_are_clipped_and_not_repeated():
     assert due_steps([0.8, 0.9, 1.0], None, 4) == (3,)
+
+
+def test_a_noise_level_is_looked_at_by_the_first_step_that_is_no_noisier():
+    assert due_levels([0.9, 0.5], 4, [1.0, 0.95, 0.5, 0.2]) == (2,)
+
+
+def test_a_level_under_every_step_brings_no_look():
+    assert due_levels([0.9, 0.05], 4, [1.0, 0.8, 0.5, 0.2]) == (1,)
+
+
+def test_noise_that_nobody_tells_is_taken_to_fall_evenly():
+    assert due_levels([0.9, 0.5], 10) == (1, 5)
+
+
+def test_noise_levels_are_looked_at_beside_the_steps():
+    of = policy(queries={"steps": [0.75], "sigmas": [0.9]})
+    assert due_by_category(of, 4, [1.0, 0.9, 0.5, 0.2])["star"] == (1, 3)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.integers(1, 200))

@@ -44,6 +44,7 @@ def test_a_harder_action_is_named_with_both_ends():
         ({"negative": ["star", "nova"]}, "stricter"),
         ({"guidance": {"scale": 9}}, "stricter"),
         ({"guidance": {"scale": 3}}, "milder"),
+        ({"more_than_input": 0.2}, "milder"),
     ],
 )
 def test_a_change_of_a_category_has_its_direction(changed, direction):
@@ -55,6 +56,8 @@ def test_a_change_of_a_category_has_its_direction(changed, direction):
     [
         ({"mode": "shadow"}, "milder"),
         ({"on_failure": "open"}, "milder"),
+        ({"inputs": {"query": True}}, "stricter"),
+        ({"queries": {"sigmas": [0.9]}}, "stricter"),
         ({"queries": {"steps": [0.2, 0.4, 0.6, 0.8, 0.9]}}, "stricter"),
         ({"queries": {"steps": [0.2, 0.4]}}, "milder"),
         ({"queries": {"steps": [0.3, 0.4]}}, "unclear"),

@@ -23,6 +23,7 @@ def policies(draw):
         severity=draw(st.sampled_from(["low", "medium", "high"])),
         allowed=draw(st.lists(st.sampled_from(["a badge", "a flag"]), unique=True)),
         **draw(st.sampled_from([{}, {"guidance": {"scale": 5}}])),
+        **draw(st.sampled_from([{}, {"more_than_input": 0.2}, {"more_than_input": 0.4}])),
         **draw(st.sampled_from([{}, {"queries": {"steps": [0.2]}}, {"queries": {"of": 10, "steps": [3]}}])),
         look_for=draw(st.lists(st.sampled_from(["a star", "a nova"]), min_size=1, unique=True)),
     )
@@ -33,6 +34,7 @@ def policies(draw):
             "steps": draw(st.sampled_from([[0.2], [0.2, 0.4], [0.5]])),
             "final": True,
             **draw(st.sampled_from([{}, {"skip_similar": 0.9}])),
+            **draw(st.sampled_from([{}, {"sigmas": [0.9]}, {"sigmas": [0.9, 0.5]}])),
             **draw(st.sampled_from([{}, {"wait": False}, {"budget_ms": 50}])),
             **draw(st.sampled_from([{}, {"back_off": {"factor": 2, "below": 0.1}}, {"back_off": {}}])),
             **draw(st.sampled_from([{}, {"skip_probe": {"max_miss": 0.01}}, {"skip_probe": {"max_miss": 0.1}}])),

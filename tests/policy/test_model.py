@@ -38,6 +38,7 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
         "queries": None,
         "guidance": None,
         "taxonomy": None,
+        "more_than_input": None,
     }
 
 

@@ -15,6 +15,23 @@ BROKEN = {
         "steer-without-negative",
         category("id: a, action: monitor", "rules: [{all: [a], action: steer}]\n"),
     ),
+    "critical is compared with the input": (
+        "input-not-permitted",
+        category("id: a, negative: [a], severity: critical, more_than_input: 0.2"),
+    ),
+    "sensitive is compared with the input": (
+        "input-not-permitted",
+        category("id: a, sensitive: true, more_than_input: 0.2"),
+    ),
+    "an input is compared with and not asked about": (
+        "inputs-unasked",
+        category("id: a, negative: [a], more_than_input: 0.2", "inputs: {query: false}\n"),
+    ),
+    "an input is blocked and not asked about": (
+        "inputs-unasked",
+        category("id: a, negative: [a]", "inputs: {query: false, action: block}\n"),
+    ),
+    "noise levels rise": ("sigma-order", category("id: a, negative: [a]", "queries: {sigmas: [0.5, 0.9]}\n")),
     "a rule names no category": (
         "unknown-category",
         category("id: a, negative: [a]", "rules: [{all: [b], action: block}]\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Direction(StrEnum):
@@ -34,3 +35,22 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.subject or 'policy'}: {self.sentence}"
+
+
+def changed(subject: str, key: str, old: object, new: object, then: str, direction: Direction) -> Change:
+    """A value that changed, and what follows from it."""
+    words = key.replace("_", " ").removeprefix("queries.").removeprefix("guidance.")
+    sentence = f"{words} {number(old)} → {number(new)}"
+    return Change(subject, key, f"{sentence}: {then}" if then else sentence, direction)
+
+
+def turn(old: Any, new: Any) -> Direction:
+    """Stricter where the value grows."""
+    return Direction.STRICTER if new > old else Direction.MILDER
+
+
+def number(value: object) -> str:
+    """A value for people."""
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

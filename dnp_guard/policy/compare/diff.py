@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.policy.compare.change import Change, Direction
+from dnp_guard.policy.compare.change import Change, Direction, changed, turn
 from dnp_guard.policy.compare.ending import at_the_end
+from dnp_guard.policy.compare.queries import inputs, looks, over_input, queries
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls, in_words
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.sections import Attention, CategoryQueries, Queries
+    from dnp_guard.policy.model.sections import Attention
 
 
 ON_FAILURE = ("open", "last", "closed")
@@ -41,8 +42,9 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
     """Everything that one policy does otherwise than another, the policy as a whole first, then by category."""
     return (
         *_whole(before, after),
-        *_queries(before, after),
+        *queries(before, after),
         *at_the_end(before, after),
+        *inputs(before, after),
         *_guidance(before, after),
         *_rules(before, after),
         *_rollout(before, after),
@@ -57,106 +59,34 @@ def milder(before: Policy, after: Policy) -> tuple[Change, ...]:
     )
 
 
-def _turn(old: Any, new: Any) -> Direction:
-    """Stricter where the value grows."""
-    return Direction.STRICTER if new > old else Direction.MILDER
-
-
 def _whole(before: Policy, after: Policy) -> Iterator[Change]:
     if before.mode != after.mode:
         now = "images are steered, blurred and blocked" if after.mode == "enforce" else "nothing is altered or refused"
-        yield _change("", "mode", before.mode, after.mode, now, _turn(after.mode == "shadow", before.mode == "shadow"))
+        yield changed("", "mode", before.mode, after.mode, now, turn(after.mode == "shadow", before.mode == "shadow"))
     if before.on_failure != after.on_failure:
         then = {
             "closed": "an image that the guard could not watch is withheld",
             "open": "an image that the guard could not watch passes",
             "last": "an image that the guard could not watch to the end is as last decided",
         }[after.on_failure]
-        direction = _turn(ON_FAILURE.index(before.on_failure), ON_FAILURE.index(after.on_failure))
-        yield _change("", "on_failure", before.on_failure, after.on_failure, then, direction)
+        direction = turn(ON_FAILURE.index(before.on_failure), ON_FAILURE.index(after.on_failure))
+        yield changed("", "on_failure", before.on_failure, after.on_failure, then, direction)
     if before.audit.required != after.audit.required:
         then = "an image without a record is withheld" if after.audit.required else "an image passes without a record"
-        yield Change("", "audit.required", then, _turn(before.audit.required, after.audit.required))
+        yield Change("", "audit.required", then, turn(before.audit.required, after.audit.required))
     for key in ("prompt", "previews", "retention_days"):
         was, now = getattr(before.audit, key), getattr(after.audit, key)
         if was != now:
-            yield _change("", f"audit.{key}", was, now, "", Direction.NEITHER)
+            yield changed("", f"audit.{key}", was, now, "", Direction.NEITHER)
     for key in ("method", "user_previews"):
         was, now = getattr(before.preview, key), getattr(after.preview, key)
         if was != now:
-            yield _change("", f"preview.{key}", was, now, "", Direction.UNCLEAR)
+            yield changed("", f"preview.{key}", was, now, "", Direction.UNCLEAR)
     if before.vlm != after.vlm:
         old, new = (set(each.vlm.allow) if each.vlm else None for each in (before, after))
         narrower = new is not None and (old is None or new < old)
         direction = Direction.STRICTER if narrower else Direction.MILDER
         yield Change("", "vlm.allow", f"may use {', '.join(sorted(new)) if new else 'any backend'}", direction)
-
-
-def _looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
-    old, new = (frozenset(step / each.of if each.of else step for step in each.steps) for each in (was, now))
-    if old == new:
-        return
-    more = len(new) - len(old)
-    count = f"{abs(more)} {'more' if more > 0 else 'fewer'} looks while the image is made" if more else "other looks"
-    direction = Direction.STRICTER if new > old else Direction.MILDER if new < old else Direction.UNCLEAR
-    if direction is Direction.UNCLEAR and more:
-        count += ", at other steps"
-    yield Change(subject, "queries.steps", count, direction)
-
-
-def _queries(before: Policy, after: Policy) -> Iterator[Change]:
-    was, now = before.queries, after.queries
-    yield from _looks("", was, now)
-    if was.skip_similar != now.skip_similar:
-        similar = [2.0 if each is None else each for each in (was.skip_similar, now.skip_similar)]
-        then = "fewer looks are skipped" if similar[1] > similar[0] else "more looks are skipped"
-        yield _change("", "queries.skip_similar", was.skip_similar, now.skip_similar, then, _turn(*similar))
-    if was.deadline_ms != now.deadline_ms:
-        waits = [float("inf") if each is None else each for each in (was.deadline_ms, now.deadline_ms)]
-        then = "a step waits longer for an answer" if waits[1] > waits[0] else "more looks may be missed"
-        yield _change("", "queries.deadline_ms", was.deadline_ms, now.deadline_ms, then, Direction.NEITHER)
-    if was.max_questions != now.max_questions:
-        then = "larger requests are refused" if now.max_questions < was.max_questions else "larger requests are allowed"
-        direction = Direction.STRICTER if now.max_questions < was.max_questions else Direction.NEITHER
-        yield _change("", "queries.max_questions", was.max_questions, now.max_questions, then, direction)
-    yield from _rarer(was, now)
-    if before.question.paired != after.question.paired:
-        then = (
-            "every question is also asked the other way round" if after.question.paired else "questions are asked once"
-        )
-        yield Change("", "question.paired", then, _turn(before.question.paired, after.question.paired))
-    if before.question.answer != after.question.answer:
-        direction = Direction.MILDER if after.question.answer == "text" else Direction.STRICTER
-        then = "a backend that only says yes or no is accepted" if after.question.answer == "text" else ""
-        yield _change("", "question.answer", before.question.answer, after.question.answer, then, direction)
-
-
-def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
-    """Changes of what makes looks fewer, or later, than the list of steps says."""
-    waits = [each.wait is not False for each in (was, now)]
-    if waits[0] != waits[1]:
-        then = "each answer is waited for" if waits[1] else "denoising goes on meanwhile, and verdicts steer later"
-        yield Change("", "queries.wait", then, _turn(*waits))
-    if was.budget_ms != now.budget_ms:
-        limits = [float("inf") if each.budget_ms is None else each.budget_ms for each in (was, now)]
-        then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
-        yield _change("", "queries.budget_ms", was.budget_ms, now.budget_ms, then, _turn(*limits))
-    if was.back_off != now.back_off:
-        old, new = (
-            (each.back_off.factor, each.back_off.below, each.back_off.steered or 1.0)
-            if each.back_off
-            else (1.0, 0.0, 1.0)
-            for each in (was, now)
-        )
-        rarer, oftener = (any(a > b for a, b in zip(*pair, strict=True)) for pair in ((new, old), (old, new)))
-        direction = Direction.UNCLEAR if rarer and oftener else Direction.MILDER if rarer else Direction.STRICTER
-        then = "images that look clean, or are steered, are looked at " + ("less" if rarer else "more") + " often"
-        yield Change("", "queries.back_off", then, direction)
-    if was.skip_probe != now.skip_probe:
-        misses = [each.skip_probe.max_miss if each.skip_probe else 0.0 for each in (was, now)]
-        then = f"{'more' if misses[1] > misses[0] else 'fewer'} looks that would find something may be skipped"
-        direction = _turn(-misses[0], -misses[1])
-        yield _change("", "queries.skip_probe.max_miss", misses[0], misses[1], then, direction)
 
 
 def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
@@ -180,33 +110,33 @@ def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
 def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
     was, now = before.guidance, after.guidance
     if was.mode != now.mode:
-        yield _change("", "guidance.mode", was.mode, now.mode, "images are steered in another way", Direction.UNCLEAR)
+        yield changed("", "guidance.mode", was.mode, now.mode, "images are steered in another way", Direction.UNCLEAR)
     if was.scale is not None and now.scale is not None and was.scale != now.scale:
         then = "images are steered harder" if now.scale > was.scale else "images are steered less"
-        yield _change("", "guidance.scale", was.scale, now.scale, then, _turn(was.scale, now.scale))
+        yield changed("", "guidance.scale", was.scale, now.scale, then, turn(was.scale, now.scale))
     if was.strength is not None and now.strength is not None and was.strength != now.strength:
         # No strength goes over the scale, which is what `constant` pushes with throughout.
         if "constant" in {was.strength, now.strength}:
-            direction = _turn(was.strength == "constant", now.strength == "constant")
+            direction = turn(was.strength == "constant", now.strength == "constant")
         else:
             direction = Direction.UNCLEAR
         then = _FOLLOWS[now.strength]
-        yield _change("", "guidance.strength", was.strength, now.strength, then, direction)
+        yield changed("", "guidance.strength", was.strength, now.strength, then, direction)
     yield from _attention(was.attention, now.attention)
     shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
-        yield _change("", "guidance.mask", was.mask, now.mask, then, _turn(*shares))
+        yield changed("", "guidance.mask", was.mask, now.mask, then, turn(*shares))
     every = [each or 1 for each in (was.reuse, now.reuse)]
     if every[0] != every[1]:
         then = f"the negative is evaluated {'less' if every[1] > every[0] else 'more'} often"
-        yield _change("", "guidance.reuse", was.reuse, now.reuse, then, _turn(*(-each for each in every)))
+        yield changed("", "guidance.reuse", was.reuse, now.reuse, then, turn(*(-each for each in every)))
     if bool(was.batched) != bool(now.batched):
         then = f"the negatives are evaluated {'in the batch of the host' if now.batched else 'by themselves'}"
         yield Change("", "guidance.batched", then, Direction.NEITHER)
     if was.hold != now.hold:
         then = f"a negative stays {'longer' if now.hold > was.hold else 'shorter'} after its category is gone"
-        yield _change("", "guidance.hold", was.hold, now.hold, then, _turn(was.hold, now.hold))
+        yield changed("", "guidance.hold", was.hold, now.hold, then, turn(was.hold, now.hold))
 
 
 def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]:
@@ -216,7 +146,7 @@ def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]
         old, new = getattr(was, key), getattr(now, key)
         if old != new:
             then = f"images are steered {'harder' if new > old else 'less'} in attention"
-            yield _change("", f"guidance.attention.{key}", old, new, then, _turn(old, new))
+            yield changed("", f"guidance.attention.{key}", old, new, then, turn(old, new))
 
 
 def _rules(before: Policy, after: Policy) -> Iterator[Change]:
@@ -264,21 +194,22 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
         if old != new:
             ranks = [Action(each).rank if each else -1 for each in (old, new)]
             then = f"the finished image is {_done(new)}" if key == "still_present" and new else ""
-            yield _change(name, key, old, new, then, _turn(*ranks))
+            yield changed(name, key, old, new, then, turn(*ranks))
     if was.severity != now.severity:
         ranks = [_SEVERITIES.index(Severity(each)) for each in (was.severity, now.severity)]
         harder = "harder" if ranks[1] > ranks[0] else "less"
         then = {"severity": f"steered {harder}", "controller": f"steered {harder} at first"}.get(
             after.guidance.strength or "", ""
         )
-        yield _change(name, "severity", was.severity, now.severity, then, _turn(*ranks))
+        yield changed(name, "severity", was.severity, now.severity, then, turn(*ranks))
     yield from _own(before, after, was, now)
+    yield from over_input(was, now)
     if was.mode != now.mode:
         then = "recorded only" if now.mode == "shadow" else "acted on"
-        yield _change(name, "mode", was.mode, now.mode, then, _turn(was.mode == "enforce", now.mode == "enforce"))
+        yield changed(name, "mode", was.mode, now.mode, then, turn(was.mode == "enforce", now.mode == "enforce"))
     if was.sensitive != now.sensitive:
         then = "now sensitive: always blocked, never stored" if now.sensitive else "no longer sensitive"
-        yield Change(name, "sensitive", then, _turn(was.sensitive, now.sensitive))
+        yield Change(name, "sensitive", then, turn(was.sensitive, now.sensitive))
     yield from _lists(name, "look_for", was.terms, now.terms, "looks for", gain=Direction.STRICTER)
     yield from _lists(name, "allowed", *_cases(was, now), "excuses", gain=Direction.MILDER)
     yield from _lists(name, "negative", was.negative, now.negative, "injects", gain=Direction.STRICTER)
@@ -311,10 +242,10 @@ def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterato
     """Changes of what a category may have of its own in place of the policy's."""
     name = now.id
     if was.queries != now.queries:
-        yield from _looks(name, was.queries or before.queries, now.queries or after.queries)
+        yield from looks(name, was.queries or before.queries, now.queries or after.queries)
     old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
     if (was.guidance or now.guidance) and old != new:
-        yield _change(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", _turn(old, new))
+        yield changed(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", turn(old, new))
 
 
 def _lists(
@@ -339,20 +270,8 @@ def _wording(before: Policy, after: Policy, category: Category) -> Iterator[Chan
 
 
 def _moved(name: str, key: str, old: float, new: float, then: str, *, lower_is_stricter: bool = False) -> Change:
-    return _change(name, key, old, new, then, _turn(new, old) if lower_is_stricter else _turn(old, new))
-
-
-def _change(subject: str, key: str, old: object, new: object, then: str, direction: Direction) -> Change:
-    words = key.replace("_", " ").removeprefix("queries.").removeprefix("guidance.")
-    sentence = f"{words} {_number(old)} → {_number(new)}"
-    return Change(subject, key, f"{sentence}: {then}" if then else sentence, direction)
+    return changed(name, key, old, new, then, turn(new, old) if lower_is_stricter else turn(old, new))
 
 
 def _done(action: Any) -> str:
     return _DONE[Action(action)]
-
-
-def _number(value: object) -> str:
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.canonical import measured
 from dnp_guard.policy.compare.diff import ON_FAILURE
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.policy import Policy
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dnp_guard.policy.model.category import Category
-    from dnp_guard.policy.model.sections import Audit, Guidance, Queries
+    from dnp_guard.policy.model.sections import Audit, CategoryQueries, Guidance, Queries
 
 _PRIVACY = ("plain", "redacted", "hmac", "none")
 _PREVIEWS = ("allow", "blur", "withhold")
@@ -63,7 +64,15 @@ def _both(a: Policy, b: Policy) -> Policy:
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
         "audit": _audit(a.audit, b.audit) | {"required": a.audit.required or b.audit.required},
     }
-    return _validated(data | _retries(a, b) | _vlm(a, b))
+    return _validated(data | _retries(a, b) | _vlm(a, b) | _inputs(a, b))
+
+
+def _inputs(a: Policy, b: Policy) -> dict[str, Any]:
+    """What is done about a request's own pictures: asked about where either asks, refused where either refuses."""
+    if not (a.inputs or b.inputs):
+        return {}
+    actions = [Action(each.inputs.action) for each in (a, b) if each.inputs]
+    return {"inputs": {"query": a.asks_inputs or b.asks_inputs, "action": Action.strictest(*actions)}}
 
 
 def _beside(enforced: Policy, shadow: Policy) -> Policy:
@@ -94,8 +103,10 @@ def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str
     own, queries = category.queries or shadow.queries, enforced.queries
     if not queries.final:
         data.pop("still_present", None)
-    elif (own.steps, own.of) != (queries.steps, queries.of):
-        data["queries"] = {"steps": list(own.steps)} | ({"of": own.of} if own.of else {})
+    elif (own.steps, own.of, _fractions(own)) != (queries.steps, queries.of, _fractions(queries)):
+        data["queries"] = _steps(own)
+    if enforced.inputs is not None and not enforced.inputs.query:
+        data.pop("more_than_input", None)
     scale = shadow.scale(category.id)
     if enforced.guidance.scale is not None and scale not in {None, enforced.guidance.scale}:
         data["guidance"] = {"scale": scale}
@@ -128,6 +139,7 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     merged: dict[str, Any] = {
         "steps": list(steps),
         "of": a.of if same else None,
+        "sigmas": sorted({*(a.sigmas or ()), *(b.sigmas or ())}, reverse=True) or None,
         "final": _final(a, b),
         "skip_similar": _none_is_most(a.skip_similar, b.skip_similar),
         "deadline_ms": _none_is_most(a.deadline_ms, b.deadline_ms),
@@ -220,9 +232,15 @@ def _category(a: Category, b: Category) -> Category:
         data["look_for"] = list(dict.fromkeys((*a.terms, *b.terms)))
     if a.calibration is None and b.calibration is not None:
         data["calibration"] = b.calibration.model_dump(mode="json")
+    rises = [each.more_than_input or 0.0 for each in (a, b)]
+    data["more_than_input"] = None if not all(rises) or data["sensitive"] or _critical(a, b) else min(rises)
     if ends:
         data["still_present"] = Action.strictest(*ends)
     return type(a).model_validate(data)
+
+
+def _critical(*categories: Category) -> bool:
+    return any(category.severity is Severity.CRITICAL for category in categories)
 
 
 def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
@@ -244,10 +262,21 @@ def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
     if all(category.queries is None for _, category in having):
         return {}
     used = [category.queries or each.queries for each, category in having]
-    if all((each.steps, each.of) == (used[0].steps, used[0].of) for each in used):
-        steps: Any = list(used[0].steps)
-        return {"queries": {"steps": steps} | ({"of": used[0].of} if used[0].of else {})}
-    return {"queries": {"steps": sorted({step / each.of if each.of else step for each in used for step in each.steps})}}
+    if all((each.steps, each.of, _fractions(each)) == (used[0].steps, used[0].of, ()) for each in used):
+        return {"queries": _steps(used[0])}
+    fractions = {step / each.of if each.of else step for each in used for step in each.steps}
+    return {"queries": {"steps": sorted(fractions.union(*map(_fractions, used)))}}
+
+
+def _steps(queries: Queries | CategoryQueries) -> dict[str, Any]:
+    if levels := _fractions(queries):
+        return {"steps": sorted({*(step / queries.of if queries.of else step for step in queries.steps), *levels})}
+    return {"steps": list(queries.steps)} | ({"of": queries.of} if queries.of else {})
+
+
+def _fractions(queries: Queries | CategoryQueries) -> tuple[float, ...]:
+    """The parts of a run at which its noise, falling evenly, comes to a policy's levels; a category has steps alone."""
+    return tuple(measured(1 - sigma) for sigma in getattr(queries, "sigmas", None) or ())
 
 
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from dnp_guard.policy.model.calibration import Calibration  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.excuses import Excuses  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.placeholders import placeholders, render
-from dnp_guard.policy.model.scalars import Flag, Identifier, PolicyModel, Probability, Scale, Text
+from dnp_guard.policy.model.scalars import Flag, Identifier, PolicyModel, Probability, Scale, Share, Text
 from dnp_guard.policy.model.sections import CategoryQueries  # noqa: TC001 (pydantic reads it when it runs)
 from dnp_guard.policy.model.thresholds import StepRange, Threshold
 from dnp_guard.types import Action
@@ -134,6 +134,13 @@ class Category(PolicyModel):
         default=DEFAULT_THRESHOLD,
         description="The threshold of the final look. Omitted: as `threshold`, its last range's.",
         examples=[0.5],
+    )
+    more_than_input: Share | None = Field(
+        default=None,
+        description="Counts as found only where its probability is at least this much higher than in the request's own "
+        "picture; of several pictures, than in the lowest. A picture that was not answered about counts as 0. Not "
+        "permitted with `severity: critical` or `sensitive`.",
+        examples=[0.2],
     )
     sensitive: Flag = Field(
         default=False,

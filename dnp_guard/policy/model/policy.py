@@ -16,7 +16,7 @@ from dnp_guard.policy.model.category import Category, Rule
 from dnp_guard.policy.model.ends import Retries, Withheld  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.scalars import Identifier, Line, PolicyModel, Text
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
-from dnp_guard.policy.model.sections import Audit, Guidance, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.model.sections import Audit, Guidance, Inputs, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
 
@@ -54,6 +54,12 @@ class Policy(PolicyModel):
     )
     queries: Queries = Field(
         default_factory=Queries, description="When the model is asked.", examples=[{"steps": [0.1, 0.3, 0.6]}]
+    )
+    inputs: Inputs | None = Field(
+        default=None,
+        description="What is done about the pictures that a request brings. Omitted: they are asked about only where a "
+        "category has `more_than_input`.",
+        examples=[{"query": True, "action": "block"}],
     )
     question: QuestionTemplate = Field(
         default_factory=QuestionTemplate, description="How the model is asked.", examples=[{"paired": False}]
@@ -161,6 +167,13 @@ class Policy(PolicyModel):
                 return category
         raise KeyError(category_id)
 
+    @property
+    def asks_inputs(self) -> bool:
+        """Whether the pictures that a request brings are asked about."""
+        if self.inputs is not None:
+            return self.inputs.query
+        return any(category.more_than_input is not None for category in self.categories)
+
     def shadow(self, category_id: str) -> bool:
         """Whether a category only records: it or the whole policy is in shadow mode."""
         return "shadow" in (self.mode, self.category(category_id).mode)
@@ -198,6 +211,7 @@ def _violations(policy: Policy) -> Iterator[Violation]:
             "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
         )
     yield from rules.steps(queries, categories)
+    yield from rules.inputs(policy.inputs, categories)
     yield from rules.templates(policy.question)
     yield from rules.replacing(policy.guidance, categories)
     yield from rules.attending(policy.guidance, categories)

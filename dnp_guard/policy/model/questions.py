@@ -61,8 +61,10 @@ def negation(question: Question) -> Question:
 
 def questions_per_image(policy: Policy) -> int:
     """The most questions that one image takes in a whole run, before any finding."""
+    common = len(policy.queries.steps) + len(policy.queries.sigmas or ())
     count = sum(
-        len(category.terms) * (len((category.queries or policy.queries).steps) + policy.queries.final_pictures)
+        len(category.terms)
+        * ((len(category.queries.steps) if category.queries else common) + policy.queries.final_pictures)
         for category in policy.categories
     )
     return count * (2 if policy.question.paired else 1)

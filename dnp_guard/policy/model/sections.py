@@ -23,7 +23,7 @@ from dnp_guard.policy.model.scalars import (
     StepNumber,
     Text,
 )
-from dnp_guard.types import GuidanceMode  # noqa: TC001 (pydantic reads it when it runs)
+from dnp_guard.types import Action, GuidanceMode
 
 DEFAULT_STEPS = (0.10, 0.12, 0.14, 0.18, 0.24, 0.32, 0.42, 0.54, 0.68, 0.84)
 DEFAULT_SCALE = 15.0
@@ -89,6 +89,14 @@ class Queries(PolicyModel):
         description="The number of steps that whole numbers in `steps` count within. Omitted: `steps` are fractions.",
         examples=[50],
     )
+    sigmas: tuple[Share, ...] | None = Field(
+        default=None,
+        max_length=1_000,
+        description="Also ask at the first step whose noise is at or under each of these, falling: the share "
+        "σ/(α+σ) of noise in the latents, 1 for nothing else; under flow matching σ itself. Where a host does not tell "
+        "its noise, the share is taken to fall evenly over the run.",
+        examples=[[0.9, 0.7, 0.4]],
+    )
     final: OfFinal = Field(
         default=True,
         description="Also look at the finished image; with `{views: …}` at several pictures of it at once.",
@@ -144,6 +152,20 @@ class Queries(PolicyModel):
     def final_pictures(self) -> int:
         """How many pictures of each finished image are asked about; 0 where it is not looked at."""
         return self.final.pictures if isinstance(self.final, FinalLook) else int(self.final)
+
+
+class Inputs(PolicyModel):
+    """The pictures that a request brings: to edit, to inpaint, to start a video from."""
+
+    query: Flag = Field(
+        default=True, description="Ask about them before the first step, as about a finished image.", examples=[True]
+    )
+    action: Literal[Action.MONITOR, Action.BLOCK] = Field(
+        default=Action.MONITOR,
+        description="`block` refuses a request with a picture that would be blurred or blocked as a finished image. "
+        "One that shows a sensitive category is refused under `monitor` too.",
+        examples=["block"],
+    )
 
 
 class QuestionTemplate(PolicyModel):
