@@ -68,7 +68,10 @@ def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int
 
 
 def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str, Any] | None:
-    """The inputs with the negatives in their unconditional rows; None where they are of another length."""
+    """The inputs with the negatives in their unconditional rows; None where they are of another length.
+
+    That is so too where a mask says it: some denoisers lay out the whole batch by the longest of its prompts.
+    """
     given = evaluation.given
     for slot in places.slots:
         value = arguments.at(given, slot.path)
@@ -79,6 +82,8 @@ def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str
             negative = term.conditioning.of(image)[slot.path]
             place = value.narrow(slot.dim, places.rows[image] * slot.per, slot.per)
             if not isinstance(negative, torch.Tensor) or negative.shape != place.shape:
+                return None
+            if not negative.is_floating_point() and not torch.equal(negative.to(place), place):
                 return None
             place.copy_(negative)
         given = arguments.replaced(given, slot.path, value)
