@@ -47,6 +47,7 @@ def plan(
     step: Step,
     likeness: Sequence[float] = (),
     nearness: Sequence[Mapping[str, float]] = (),
+    levels: Sequence[float] = (),
 ) -> Plan:
     """Plan the query at a due step.
 
@@ -58,8 +59,9 @@ def plan(
         likeness: cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown.
         nearness: how near each image comes to each category having to be asked about, 1 and more where it has to;
             none without a probe.
+        levels: the share of noise that each step of the run begins with; none where nobody told.
     """
-    due = _due(policy, questions, state.answered, step)
+    due = _due(policy, questions, state.answered, step, levels)
     categories = frozenset(question.category for question in due)
     sensitive = any(policy.category(category).sensitive for category in categories)
     near = [] if sensitive else [max(row[category] for category in categories) for row in nearness]
@@ -73,12 +75,14 @@ def plan(
     return Plan(step, due, images, skipped, state.answered)
 
 
-def _due(policy: Policy, questions: tuple[Question, ...], answered: int, step: Step) -> tuple[Question, ...]:
+def _due(
+    policy: Policy, questions: tuple[Question, ...], answered: int, step: Step, levels: Sequence[float]
+) -> tuple[Question, ...]:
     """The questions of the categories that are due, or all."""
     at, total = pacing.place(step)
     if total is None:
         return questions
-    steps = pacing.due_by_category(policy, total)
+    steps = pacing.due_by_category(policy, total, levels)
     due = tuple(question for question in questions if pacing.is_due(steps[question.category], at, answered))
     return due or questions
 

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers.prediction import SPACES, check, predict
+from dnp_guard.hosts.diffusers.prediction import SPACES, check, levels, predict
 
 NOISE = ("epsilon", "v_prediction", "sample")
 TWO = ("epsilon", "v_prediction")
@@ -153,6 +153,23 @@ def test_learned_variances_behind_the_channels_are_left_out():
     output = torch.arange(4.0).view(1, 4, 1, 1)
     predicted, _ = predict(sampler, output, 0, torch.zeros(1, 2, 1, 1))
     assert torch.equal(predicted, output[:, :2])
+
+
+def test_the_share_of_noise_is_sigma_under_flow_matching():
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(4)
+    assert levels(scheduler, range(4)) == pytest.approx(scheduler.sigmas[:4].tolist())
+
+
+def test_schedulers_that_mix_noise_in_otherwise_have_one_share_of_it():
+    settings = {"timestep_spacing": "trailing"}
+    shares = []
+    for kind in (diffusers.DDIMScheduler, diffusers.EulerDiscreteScheduler, diffusers.DPMSolverMultistepScheduler):
+        scheduler = kind(**settings)
+        scheduler.set_timesteps(4)
+        shares.append(levels(scheduler, range(4)))
+    assert shares[1] == pytest.approx(shares[0], rel=1e-3)
+    assert shares[2] == pytest.approx(shares[0], rel=1e-3)
 
 
 def test_pure_noise_has_no_noise_level_to_record():

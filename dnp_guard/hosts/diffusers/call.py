@@ -207,6 +207,8 @@ class Call:
         policy = self.driver.policy
         self._begun = begun = begin(self.guard, policy, self.recording, first, scheduler, self.images)
         self._evaluations = []
+        if policy.queries.sigmas:
+            self.driver.session.levels = self._substeps.levels
         if (proof := begun.proof) is None:
             return
         self._injection = self._attending.injection(proof, begun.words, self)

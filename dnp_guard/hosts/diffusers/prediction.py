@@ -16,7 +16,7 @@ import torch
 from dnp_guard.errors import CannotSteer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -218,6 +218,30 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
     level = sigma if kind == "flow_prediction" else sigma / alpha if alpha else None
     predicted = from_inverted_flow if kind == "flow_prediction" and _inverted(scheduler) else KINDS[kind]
     return predicted(x, output, alpha, sigma), level
+
+
+def levels(scheduler: Any, places: Iterable[int]) -> tuple[float, ...]:
+    """The share of noise, σ/(α+σ), that steps begin with: 1 for nothing but noise; under flow matching σ itself.
+
+    Args:
+        scheduler: timesteps set.
+        places: of the steps, among its timesteps.
+    """
+    space = SPACES[type(scheduler).__name__].space
+    mixed = (space(_At(scheduler, place), scheduler.timesteps[place]) for place in places)
+    return tuple(sigma / (alpha + sigma) for alpha, sigma in mixed)
+
+
+class _At:
+    """A scheduler as it will be at one of its timesteps."""
+
+    state_in_first_order = True
+
+    def __init__(self, scheduler: Any, place: int) -> None:
+        self._scheduler, self.step_index = scheduler, place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheduler, name)
 
 
 def _kind(scheduler: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.hosts.diffusers import prediction
+
 if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.recording import Recording
 
@@ -42,6 +44,12 @@ class Substeps:
     def steps(self) -> int:
         """How many steps the call has."""
         return -(-self._timesteps // self._order)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The share of noise that each step begins with."""
+        first = len(self.stepping.timesteps) - self._timesteps
+        return prediction.levels(self.stepping, range(first, first + self._timesteps, self._order))
 
     @property
     def ran_through(self) -> bool:

@@ -75,6 +75,7 @@ class Generation:
         self.compared: Tensor | None = None
         self.held = Held(lambda text: encode([text]), negatives or [""] * request.images)
         self.driver: Driver = guard.start(request, policy, steering=self.held)
+        self.driver.session.levels = progress.levels
 
     def evaluating(self, sigma: float) -> bool:
         """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look.

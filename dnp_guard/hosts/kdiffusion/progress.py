@@ -36,6 +36,15 @@ class Progress:
         """The steps of the run; None where the sampler chooses its own."""
         return len(self._sigmas) - 1 if self._sigmas else None
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The share of noise that each step begins with; none where the sampler chooses its own.
+
+        Levels that stay within 1 are those of flow matching, which are shares already.
+        """
+        flows = max(self._sigmas, default=0.0) <= 1
+        return tuple(sigma if flows else sigma / (1 + sigma) for sigma in self._sigmas[:-1])
+
     def begins(self, sigma: float) -> bool:
         """Count an evaluation of the model; whether it is the first of a step."""
         self._since += 1

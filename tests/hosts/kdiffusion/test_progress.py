@@ -76,3 +76,8 @@ def test_a_run_of_which_nothing_is_known_counts_from_its_first_noise_level():
 
 def test_a_run_of_one_noise_level_is_done():
     assert Progress([], (1.0, 1.0)).called_back(0, 1.0) == 1.0
+
+
+@pytest.mark.parametrize(("sigmas", "levels"), [([9.0, 1.0, 0.0], (0.9, 0.5)), ([1.0, 0.6, 0.0], (1.0, 0.6)), ([], ())])
+def test_the_share_of_noise_at_each_step_is_known_from_the_noise_levels(sigmas, levels):
+    assert Progress(sigmas).levels == pytest.approx(levels)
