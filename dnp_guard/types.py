@@ -185,6 +185,23 @@ class QueryReport:
     latency_ms: float
 
 
+InputAction = Literal["pass", "block"]
+"""What becomes of a request for one of its own pictures; ``block``: it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputReport:
+    """What was seen in one of the pictures that a request brought.
+
+    Attributes:
+        action: what becomes of the request for it.
+        decision: what would be decided of a finished image that shows this; None where it was not answered about.
+    """
+
+    action: InputAction
+    decision: Decision | None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageReport:
     """What happened to one image of a generation.
@@ -214,6 +231,7 @@ class Report:
         digest: its digest.
         images: one report an image, in the order of the batch.
         degraded: reasons for which the guard could not do its job at some step.
+        inputs: one report per picture that the request brought, where the policy has them asked about.
     """
 
     request: str
@@ -221,6 +239,7 @@ class Report:
     digest: str
     images: tuple[ImageReport, ...]
     degraded: tuple[str, ...]
+    inputs: tuple[InputReport, ...] = ()
 
     @property
     def decision(self) -> Outcome:

@@ -185,6 +185,21 @@ class QueryAnswered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputQueried(Event):
+    """A picture that the request brought was asked about before the first step; `action: block` refuses the request."""
+
+    name: ClassVar = "query.input"
+    request: _Request
+    input: Annotated[int, "Index among the pictures that the request brought."]
+    findings: _Findings | None = None
+    decision: _WhatIsDecided
+    would: Annotated[WouldFields, "What would be done if nothing were in shadow."] | None = None
+    action: Annotated[Literal["pass", "block"], "Whether the request goes on."]
+    answered: Annotated[bool, "Whether there was an answer; what was not answered about counts as not seen."]
+    latency_ms: Annotated[float, "Time to the answer."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuerySkipped(Event):
     """A due step was not looked at, for the `reason`; the last verdict stands."""
 

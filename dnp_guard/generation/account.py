@@ -158,6 +158,23 @@ class Account:
             self._emit(records.FindingWaived(request=self._request, image=event.image, step=at, findings=waived or []))
 
     @_told.register
+    def _(self, event: events.InputSeen) -> None:
+        decision = event.report.decision
+        self._recorder.metrics.input(self._policy.name, event.report.action)
+        self._emit(
+            records.InputQueried(
+                request=self._request,
+                input=event.index,
+                findings=fields.findings(decision.findings, self._sensitive) if decision else None,
+                decision=(decision.action or "none") if decision else "none",
+                would=fields.would(decision) if decision else None,
+                action=event.report.action,
+                answered=decision is not None,
+                latency_ms=event.latency_ms,
+            )
+        )
+
+    @_told.register
     def _(self, event: events.Forgotten) -> None:
         if self._policy.audit.previews != "never":
             self._recorder.forget(self._request, event.image)

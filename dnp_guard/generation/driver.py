@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Future
 
     from PIL.Image import Image
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.session import Session, UserPreviews
     from dnp_guard.generation.state import Request
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.types import Negative, Outcome, Report, Step
+    from dnp_guard.types import InputReport, Negative, Outcome, Report, Step
 
 
 class View:
@@ -134,6 +134,34 @@ class Driver:
     def steers_attention(self) -> None:
         """Note that the host steers in attention space; see :meth:`Session.steers_attention`."""
         self.session.steers_attention()
+
+    def inputs(
+        self, pictures: Sequence[Sequence[Image]], of: Sequence[Collection[int] | None] = ()
+    ) -> tuple[InputReport, ...]:
+        """Ask about the request's own pictures, before the first step.
+
+        Args:
+            pictures: each as RGB, of a video some frames; none of one that cannot be shown.
+            of: for each the images that are made from it; None for all, as where it is left out.
+
+        Returns:
+            What becomes of the request for each; nothing where the policy does not ask. For ``block`` it is over.
+        """
+        plan = self.session.plan_inputs([len(each) for each in pictures])
+        if plan is None:
+            return ()
+        answer: Answer | Exception | None = None
+        try:
+            if plan.images:
+                with self._account.overhead("ask"):
+                    answer = self._inquiry.put(plan, [pictures[index] for index in plan.images])
+        except Exception as error:  # noqa: BLE001 (the session decides what it means)
+            answer = error
+        self.session.inputs(of or [None] * len(pictures), plan, answer)
+        self._tell()
+        if self.session.state.turned_away:
+            self._close("finished")
+        return self.session.state.inputs
 
     def due(self, index: int, total: int) -> bool:
         """Whether to hand over step ``index`` of ``total``: a query is due, or a late answer has come."""
@@ -260,7 +288,8 @@ class Driver:
         self._tell()
         self._tell()  # a record that failed may have changed the outcomes
         self._closed = True
-        asked = any(image.queries for image in self.session.state.images)
+        state = self.session.state
+        asked = any(image.queries for image in state.images) or any(each.decision for each in state.inputs)
         if self.session.report is not None:
             self._account.close(end if asked or end == "abandoned" else "unasked", self.session.report)
         return self.session.state.outcomes or ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dnp_guard.generation.pacing import Reason
     from dnp_guard.generation.query import Answer
-    from dnp_guard.types import Decision, Negative, Outcome, Step
+    from dnp_guard.types import Decision, InputReport, Negative, Outcome, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,21 @@ class Decided:
     row: int
     applied: int | None
     secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InputSeen:
+    """One of the pictures that the request brought was answered about, or was not.
+
+    Attributes:
+        index: among them.
+        report: what was seen, and what becomes of the request.
+        latency_ms: how long the answer took; None where there is none.
+    """
+
+    index: int
+    report: InputReport
+    latency_ms: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +167,7 @@ Event = (
     | Answered
     | Unanswered
     | Decided
+    | InputSeen
     | Forgotten
     | Injected
     | Cleared

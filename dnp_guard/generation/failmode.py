@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dnp_guard.types import Outcome
+from dnp_guard.types import InputAction, Outcome
 
 OnFailure = Literal["closed", "open", "last"]
 
@@ -43,3 +43,14 @@ def resolve(
     if on_failure == "last" or outcome in {Outcome.BLURRED, Outcome.BLOCKED}:
         return outcome
     return Outcome.FAILED_OPEN
+
+
+def of_input(on_failure: OnFailure, *, refuses: bool, request_caused: bool) -> InputAction:
+    """What becomes of a request whose own picture was not answered about, before anything of it is made.
+
+    Args:
+        on_failure: the policy's choice.
+        refuses: whether a request may be refused for its pictures.
+        request_caused: whether the request itself caused it, as by a picture that cannot be shown; always closed.
+    """
+    return "block" if refuses and (request_caused or on_failure != "open") else "pass"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         WouldFields,
     )
     from dnp_guard.policy import Policy, PolicyException
-    from dnp_guard.types import Decision, Finding, Negative, QueryReport
+    from dnp_guard.types import Decision, Finding, InputReport, Negative, QueryReport
 
 
 def policy(of: Policy) -> PolicyFields:
@@ -144,6 +144,15 @@ def why(
     rehearsed = [category for category in seen if policy.shadow(category)] or list(seen)
     told = f"in shadow: would have been {would}, as {_titles(policy, rehearsed)} was seen"
     return told if outcome is Outcome.CLEAN else f"{said}; {told}"
+
+
+def refused(inputs: Iterable[InputReport]) -> str:
+    """One sentence on a request that is refused for a picture of its own; empty for one that is not."""
+    for index, each in enumerate(inputs):
+        if each.action == "block":
+            seen = each.decision.why if each.decision is not None else "it was not answered about"
+            return f"picture {index} of the request is refused: {seen}"
+    return ""
 
 
 _OF_FAILURE = {

@@ -28,6 +28,9 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
     """
     if not enforces(policy):
         return Outcome.CLEAN if image.queries else Outcome.UNASKED
+    if state.turned_away:
+        answered = any(each.action == "block" and each.decision is not None for each in state.inputs)
+        return Outcome.BLOCKED if answered else Outcome.FAILED_CLOSED
     last = image.final if policy.queries.final and image.final is not None else image.last
     seen = judge.settle(last, image.history, final=image.final is not None, steered=bool(image.negatives))
     return failmode.resolve(
@@ -76,6 +79,6 @@ def report(policy: Policy, state: State) -> Report | None:
     images = []
     for decision, image in zip(state.outcomes, state.images, strict=True):
         rehearsed = would(policy, image, decision)
-        why = fields.why(policy, decision, image.queries, image.negatives, rehearsed)
+        why = fields.refused(state.inputs) or fields.why(policy, decision, image.queries, image.negatives, rehearsed)
         images.append(ImageReport(decision, image.queries, image.negatives, why, rehearsed))
-    return Report(state.id, policy.name, policy.digest, tuple(images), state.degraded)
+    return Report(state.id, policy.name, policy.digest, tuple(images), state.degraded, state.inputs)

@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dnp_guard.errors import own
-from dnp_guard.generation import events, fields, judge, pacing
+from dnp_guard.generation import events, fields, inputs, judge, pacing
 from dnp_guard.generation.outcomes import enforces, outcome, report, would
 from dnp_guard.generation.plan import Plan, plan
 from dnp_guard.generation.state import ImageState, State
-from dnp_guard.policy.model.questions import questions, questions_per_image
+from dnp_guard.generation.steered import IN_VAIN, steered, steers
+from dnp_guard.policy.model.questions import questions, questions_per_image, questions_per_look
 from dnp_guard.types import Outcome, QueryReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from dnp_guard.generation.query import Answer
     from dnp_guard.generation.state import Request
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
 
 UserPreviews = Literal["withhold", "blur", "allow"]
-
-_IN_VAIN: Final = "not_effective"
-"""The reason told where a negative comes too late for the host to steer by it."""
 
 
 def untouched(
@@ -61,6 +59,7 @@ class Session:
         state: what the session remembers, frozen.
         waits: whether the host waits for an answer, and does not denoise on meanwhile.
         needed: questions that it may need.
+        levels: the share of noise that each step of the run begins with, once the host has told it.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class Session:
         self._sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
         self._enforces = enforces(policy)
         self.waits = policy.queries.wait is not False or not request.takes_up
+        self.levels: tuple[float, ...] = ()
         self._events: list[events.Event] = []
         self._undo, self._earlier = self.state, 0
         self.needed = request.images * request.shows * questions_per_image(policy)
@@ -113,18 +113,38 @@ class Session:
         """Whether a query is due at step ``index`` of ``total``."""
         return self.state.looking and any(
             pacing.is_due(steps, index, self.state.answered)
-            for steps in pacing.due_by_category(self.policy, total).values()
+            for steps in pacing.due_by_category(self.policy, total, self.levels).values()
         )
 
     def plan(self, step: Step, likeness: Sequence[float] = (), nearness: Sequence[Mapping[str, float]] = ()) -> Plan:
         """Plan the query at a due step; see :func:`dnp_guard.generation.plan.plan`."""
-        return plan(self.policy, self._questions, self.state, step, likeness, nearness)
+        return plan(self.policy, self._questions, self.state, step, likeness, nearness, self.levels)
 
     def plan_final(self) -> Plan | None:
         """Plan the final look; None where the policy makes none."""
         if not (self.policy.queries.final and self.state.looking):
             return None
         return Plan(None, self._questions, tuple(range(len(self.state.images))), {}, self.state.answered)
+
+    def plan_inputs(self, pictures: Sequence[int]) -> Plan | None:
+        """Plan the query about the request's own pictures; None where the policy asks about none.
+
+        Args:
+            pictures: of each, how many are shown, such as frames; 0 for one that cannot be.
+        """
+        if not (self.policy.asks_inputs and self.state.looking and pictures):
+            return None
+        self.needed += sum(pictures) * questions_per_look(self.policy)
+        too_many = self.needed > self.policy.queries.max_questions
+        if too_many:
+            self.state = self._degraded(self.state, "max_questions", None, f"{self.needed} questions")
+        shown = tuple(index for index, count in enumerate(pictures) if count and not too_many)
+        return Plan(None, self._questions, shown, {}, self.state.answered)
+
+    def inputs(self, of: Sequence[Collection[int] | None], plan: Plan, answer: Answer | Exception | None) -> None:
+        """Take what was answered about the request's own pictures; see :func:`dnp_guard.generation.inputs.taken`."""
+        self.state, told = inputs.taken(self.policy, self.state, of, plan, answer)
+        self._events += told
 
     def asking(self, plan: Plan) -> None:
         """Note that a planned query is being put now."""
@@ -164,7 +184,7 @@ class Session:
         applied = now.index + 1 if now is not None and not self.waits else None
         decided = {}
         for row, index in enumerate(plan.images):
-            of = answer.found[row], answer.probabilities[row], answer.waived[row]
+            of = inputs.seen(self.policy, before.images[index], answer, row)
             progress = pacing.progress(plan.step)
             decision, history = judge.judge(self.policy, before.images[index].history, *of, progress=progress)
             before, decision = self._tightened(before, index, plan.step, decision)
@@ -176,11 +196,11 @@ class Session:
             images[index] = replace(image, pace=self._paced(image, plan.step, answer.probabilities[row]))
         for index, (decision, _) in decided.items():
             if now is not None:
-                images[index], change = _steered(images[index], index, plan.step, now, decision)
+                images[index], change = steered(images[index], index, plan.step, now, decision)
                 self._events += change
                 if any(isinstance(event, events.Injected) and not event.effective for event in change):
                     before = self._degraded(
-                        before, _IN_VAIN, plan.step, "the host cannot steer at the steps that follow"
+                        before, IN_VAIN, plan.step, "the host cannot steer at the steps that follow"
                     )
         at = max(before.answered, pacing.place(plan.step)[0])
         self.state = replace(before, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
@@ -198,9 +218,9 @@ class Session:
             for old, new in zip(self._undo.images, self.state.images, strict=True)
         )
         before = self._undo.degraded
-        degraded = (*before, *(reason for reason in self.state.degraded[len(before) :] if reason != _IN_VAIN))
+        degraded = (*before, *(reason for reason in self.state.degraded[len(before) :] if reason != IN_VAIN))
         self.state = replace(self._undo, images=images, answered=plan.before, in_flight=False, degraded=degraded)
-        self._events[self._earlier :] = [event for event in self._events[self._earlier :] if not _steers(event)]
+        self._events[self._earlier :] = [event for event in self._events[self._earlier :] if not steers(event)]
         self.failed(plan.step, error)
 
     def unanswered(self, plan: Plan, error: Exception, waited_ms: float = 0.0) -> None:
@@ -242,7 +262,8 @@ class Session:
         """
         queries, total = self.policy.queries, self.state.total
         never = total is None or self.due(total - 1, total)
-        if not queries.final and not self.state.missed and queries.steps and never:
+        looks = (queries.steps or queries.sigmas) and not self.state.turned_away
+        if not queries.final and not self.state.missed and looks and never:
             self.missed("never_looked", None, "the run ended before its last due step was looked at")
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
@@ -278,9 +299,7 @@ class Session:
     def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
         for index in plan.images:
             image = state.images[index]
-            decision = judge.judge_final(
-                self.policy, answer.found[index], answer.probabilities[index], answer.waived[index]
-            )
+            decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, index))
             state, decision = self._tightened(state, index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
             present = steered & {finding.category for finding in decision.findings}
@@ -330,26 +349,3 @@ class Session:
                 self.state = self._degraded(self.state, "audit_required", None, "a record could not be written")
         self.state = replace(self.state, outcomes=(settled := tuple(outcomes)))
         return settled
-
-
-def _steered(
-    image: ImageState, index: int, step: Step, now: Step, decision: Decision
-) -> tuple[ImageState, list[events.Event]]:
-    """An image after a decision, steered from the step after ``now`` on, and what to tell of the change."""
-    negative, applied = decision.negative, now.index + 1
-    untold = negative is not None and image.effective != negative and now.effective
-    if image.negative == negative and not untold:
-        return image, []
-    image = replace(image, negative=negative)
-    if now.total is not None and applied >= now.total:
-        return image, []
-    if negative is None:
-        return image, [events.Cleared(index, step, applied)]
-    injected = events.Injected(index, step, applied, decision, negative, now.effective)
-    return replace(image, negatives=(*image.negatives, (applied, negative))) if now.effective else image, [injected]
-
-
-def _steers(event: events.Event) -> bool:
-    """Whether an event tells of a change of steering."""
-    changes = isinstance(event, events.Injected | events.Cleared)
-    return changes or (isinstance(event, events.Degraded) and event.reason == _IN_VAIN)

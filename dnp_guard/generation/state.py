@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.generation.judge import History
@@ -12,9 +13,9 @@ from dnp_guard.types import Action
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dnp_guard.types import Decision, Negative, Outcome, QueryReport
+    from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the state: raised when its fields change, so that no process goes on with a state that it cannot read."""
 
 
@@ -56,6 +57,7 @@ class ImageState:
         negatives: every negative that could take effect, with the first step that it steers.
         pace: how often it has been asked about.
         compared: categories that the last decoded preview was asked about.
+        baseline: P(category) in the request's own picture, which ``more_than_input`` compares with.
     """
 
     history: History = field(default_factory=History)
@@ -67,6 +69,7 @@ class ImageState:
     negatives: tuple[tuple[int, Negative], ...] = ()
     pace: Pace = field(default_factory=Pace)
     compared: frozenset[str] = frozenset()
+    baseline: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def effective(self) -> Negative | None:
@@ -94,6 +97,7 @@ class State:
         in_flight: whether a query is being answered while denoising goes on.
         recorded: whether every record was written.
         degraded: why the guard could not do its job, in order.
+        inputs: what was seen in the request's own pictures.
         outcomes: one per image; None before the generation is over.
         version: of this form.
     """
@@ -108,5 +112,11 @@ class State:
     in_flight: bool = False
     recorded: bool = True
     degraded: tuple[str, ...] = ()
+    inputs: tuple[InputReport, ...] = ()
     outcomes: tuple[Outcome, ...] | None = None
     version: int = VERSION
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the request is refused for one of its own pictures."""
+        return any(each.action == "block" for each in self.inputs)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
+FEATURES: Final = ("inputs",)
+"""What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -55,6 +57,11 @@ class Open(_Message):
     subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="The person whom it is for; the record keeps a keyed hash of it, for erasure."
     )
+    can: list[Line] | None = Field(
+        default=None,
+        max_length=100,
+        description="What the host is able to do, of `features` that `/readyz` lists: `inputs`. Others are ignored.",
+    )
 
 
 class Opened(_Message):
@@ -74,6 +81,11 @@ class Opened(_Message):
     skip_similar: float | None = Field(description="From which similarity on a look may be skipped.")
     vocabulary: list[str] = Field(description="Every word or phrase that may be injected.")
     idle_s: float = Field(description="A session that hears nothing for so many seconds expires.")
+    inputs: bool = Field(
+        default=False,
+        description="Whether the request's own pictures, if it has any, are to be shown before the first step; only "
+        "where the host can.",
+    )
 
 
 class Picture(_Message):
@@ -89,6 +101,25 @@ class PreviewPicture(Picture):
     similarity: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         default=None, description="Cosine with the prediction that was last looked at, of the latents."
     )
+
+
+class Inputs(_Message):
+    """The pictures that the request brought: to edit, to inpaint, to start from. Counted from 0, in any order."""
+
+    images: list[Picture] = Field(min_length=1, max_length=1000)
+
+
+class InputVerdict(_Message):
+    """What becomes of the request for one of its pictures."""
+
+    index: int
+    action: Literal["pass", "block"] = Field(description="block: the session is over; make nothing.")
+
+
+class InputVerdicts(_Message):
+    """What becomes of the request for each of its pictures."""
+
+    images: list[InputVerdict]
 
 
 class QueryMessage(_Message):

@@ -30,6 +30,8 @@ from dnp_guard.hosts.protocol import (
     AnswerMessage,
     Finish,
     Host,
+    Inputs,
+    InputVerdicts,
     Open,
     Opened,
     Picture,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.hosts.protocol import Steer, Verdict
+    from dnp_guard.hosts.protocol import InputVerdict, Steer, Verdict
 
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -125,6 +127,7 @@ class Service:
         region: str | None = None,
         surface: str | None = None,
         run: Run | None = None,
+        inputs: bool = False,
     ) -> RemoteSession:
         """Begin a session for one generation.
 
@@ -137,6 +140,7 @@ class Service:
             region: to select from a store of policies.
             surface: likewise.
             run: how it is drawn, for the record.
+            inputs: whether the request brings pictures, which :meth:`RemoteSession.inputs` shows before the first step.
 
         Raises:
             ServiceError: it cannot be begun; do not generate, or withhold what is generated.
@@ -151,6 +155,7 @@ class Service:
             region=region,
             surface=surface,
             run=run or Run(),
+            can=["inputs"] if inputs and "inputs" in self.features() else None,
         )
         return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), images, steps)
 
@@ -161,13 +166,23 @@ class Service:
         except httpx2.HTTPError:
             return False
 
+    def features(self) -> tuple[str, ...]:
+        """What of the protocol's newer parts it knows; nothing where it is not ready."""
+        try:
+            told = self._client.get("/readyz").json().get("features", ())
+        except (httpx2.HTTPError, ValueError, AttributeError):
+            return ()
+        return tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+
     def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
         """Post a message, and read the answer; for :class:`RemoteSession`.
 
         Raises:
             ServiceError: there was none, or a problem.
         """
-        response = self._tried(lambda: self._client.post(path, json=message.model_dump(mode="json")), tries)
+        # What is not said is not sent: a service that does not know a newer key refuses the message.
+        body = message.model_dump(mode="json", exclude_none=True)
+        response = self._tried(lambda: self._client.post(path, json=body), tries)
         try:
             # Answers may gain keys.
             return answer.model_validate_json(response.content, extra="ignore")
@@ -243,6 +258,26 @@ class RemoteSession:
         if self.opened.due is not None:
             return any(self._reached < due <= step for due in self.opened.due)
         return progress is not None and any(self._reached < due <= progress for due in self.opened.due_progress)
+
+    def inputs(self, pictures: Sequence[Image]) -> list[InputVerdict]:
+        """Show the pictures that the request brought, before the first step.
+
+        Args:
+            pictures: to edit, to inpaint, to start from.
+
+        Returns:
+            What becomes of the request for each. After a ``block`` the session is over, and nothing may be made.
+            Nothing where the service does not ask: see ``opened.inputs``.
+
+        Raises:
+            ServiceError: the service cannot say; nothing of them counts as seen.
+        """
+        if not self.opened.inputs:
+            return []
+        shown = [Picture(index=index, data=_png(picture)) for index, picture in enumerate(pictures)]
+        verdicts = self._service.send(f"{self._path}/inputs", Inputs(images=shown), InputVerdicts).images
+        self.over = any(verdict.action == "block" for verdict in verdicts)
+        return verdicts
 
     def query(
         self,

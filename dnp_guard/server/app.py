@@ -25,7 +25,18 @@ from uvicorn.config import STARTUP_FAILURE
 
 from dnp_guard._version import __version__
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.hosts.protocol import AnswerMessage, Finish, Open, Opened, ProblemDocument, QueryMessage, Verdicts
+from dnp_guard.hosts.protocol import (
+    FEATURES,
+    AnswerMessage,
+    Finish,
+    Inputs,
+    InputVerdicts,
+    Open,
+    Opened,
+    ProblemDocument,
+    QueryMessage,
+    Verdicts,
+)
 from dnp_guard.server import problems
 from dnp_guard.server.console.serving import mount, refresh
 from dnp_guard.server.gate import Gate
@@ -179,6 +190,12 @@ def _routes(app: FastAPI) -> None:
         opened: Opened = state.service.open(grant, asked)
         return opened
 
+    @v1.post("/sessions/{session}/inputs")
+    def inputs(session: str, asked: Inputs, grant: Granted) -> InputVerdicts:
+        """Show the pictures that the request brought, before the first step; hear whether it goes on."""
+        verdicts: InputVerdicts = state.service.inputs(grant, session, asked)
+        return verdicts
+
     @v1.post("/sessions/{session}/queries")
     def query(session: str, asked: QueryMessage, grant: Granted, request: Request) -> AnswerMessage:
         """Show what is being drawn at a step; hear what to steer away from. A repeated step is answered the same."""
@@ -208,7 +225,7 @@ def _routes(app: FastAPI) -> None:
     async def ready() -> Response:
         """Whether generations can be guarded."""
         why = await state.readiness.why()
-        return problems.plain(503, why) if why else JSONResponse({"status": "ok"})
+        return problems.plain(503, why) if why else JSONResponse({"status": "ok", "features": list(FEATURES)})
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:

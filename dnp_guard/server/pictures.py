@@ -43,6 +43,19 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 64
 """What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
 
 
+def inputs(
+    sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] = lambda _: None
+) -> list[Image.Image]:
+    """The pictures that a request brought; see :func:`pictures`.
+
+    Raises:
+        Refusal: they are too many, are not counted from 0, or one of them cannot be taken.
+    """
+    if len(sent) > limits.images:
+        raise Refusal("images", f"{limits.images} pictures of a request are taken; send fewer.")
+    return pictures(sent, len(sent), limits, take)
+
+
 def pictures(
     sent: Sequence[Picture], images: int, limits: Limits, take: Callable[[int], None] = lambda _: None
 ) -> list[Image.Image]:

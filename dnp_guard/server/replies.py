@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnp_guard.generation import pacing
 from dnp_guard.hosts.delivery import withheld
-from dnp_guard.hosts.protocol import AnswerMessage, Opened, Steer
+from dnp_guard.hosts.protocol import AnswerMessage, InputVerdict, InputVerdicts, Opened, Steer, Verdict, Verdicts
 from dnp_guard.policy import Policy
 from dnp_guard.types import Outcome
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
     from dnp_guard.generation.driver import Driver
     from dnp_guard.generation.session import UserPreviews
-    from dnp_guard.hosts.protocol import PreviewPicture
-    from dnp_guard.types import GuidanceMode, Negative
+    from dnp_guard.hosts.protocol import Open, PreviewPicture
+    from dnp_guard.types import GuidanceMode, InputReport, Negative
 
 
-def opened(driver: Driver, steps: int | None, idle_s: float) -> Opened:
+def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
     """What the host of a new session has to do.
 
     Args:
         driver: of the session, which has begun.
-        steps: of the run; None where they are unknown.
+        asked: what the host asked for.
         idle_s: seconds of silence after which it expires.
     """
     policy = driver.policy
-    due = _due(policy, steps) if steps is not None else None
+    due = _due(policy, asked.steps) if asked.steps is not None else None
     return Opened(
         session=driver.id,
         due=due,
@@ -44,6 +44,7 @@ def opened(driver: Driver, steps: int | None, idle_s: float) -> Opened:
         skip_similar=policy.queries.skip_similar,
         vocabulary=list(policy.vocabulary()),
         idle_s=idle_s,
+        inputs=policy.asks_inputs and "inputs" in (asked.can or ()),
     )
 
 
@@ -104,6 +105,22 @@ def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
     if withheld(outcome):
         return "block"
     return "blur" if outcome is Outcome.BLURRED else "pass"
+
+
+def refused(driver: Driver) -> Verdicts:
+    """The verdicts of a session that is over before its first step, for one of the request's own pictures."""
+    assert driver.report is not None  # noqa: S101 (a session that is over has one)
+    images = [
+        Verdict(index=index, decision=image.decision, action="block", receipt=None, why=image.why)
+        for index, image in enumerate(driver.report.images)
+    ]
+    return Verdicts(images=images)
+
+
+def of_inputs(reports: Sequence[InputReport], count: int) -> InputVerdicts:
+    """What becomes of a request for each of its pictures; where the policy does not ask, it goes on."""
+    actions = [report.action for report in reports] or ["pass"] * count
+    return InputVerdicts(images=[InputVerdict(index=index, action=action) for index, action in enumerate(actions)])
 
 
 def similarities(sent: Sequence[PreviewPicture]) -> list[float]:

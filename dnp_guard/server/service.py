@@ -15,7 +15,7 @@ from dnp_guard.errors import PolicyError, RequestRefused
 from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import Pictures
 from dnp_guard.generation.state import Request
-from dnp_guard.hosts.protocol import AnswerMessage, Opened, Verdicts
+from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Opened, Verdicts
 from dnp_guard.server import pictures, policies, replies, state
 from dnp_guard.server.flight import Flight
 from dnp_guard.server.problems import Refusal
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.protocol import Finish, Open, QueryMessage
+    from dnp_guard.hosts.protocol import Finish, Inputs, Open, QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
@@ -43,6 +43,9 @@ _log = logging.getLogger("dnp_guard.server")
 
 _REPEATABLE = 8
 """Steps back to which a repeated query is answered once more."""
+
+_INPUTS = "inputs"
+"""Among the answers by step, what was said of the request's own pictures."""
 
 _TRIAL = "0" * 8192
 """A token that nobody has, long enough to need room of its own in the store."""
@@ -127,7 +130,31 @@ class SessionService:
             raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         guard.settle()
         self._live[driver.id] = Live(0, driver, kept.expires)
-        return replies.opened(driver, asked.steps, self._limits.idle_s)
+        return replies.opened(driver, asked, self._limits.idle_s)
+
+    def inputs(self, grant: Grant, session: str, asked: Inputs) -> InputVerdicts:
+        """Look at the pictures that a request brought, before its first step. Repeated, it is answered the same.
+
+        Raises:
+            Refusal: there is no such session, it has begun or is over, or a picture cannot be taken.
+        """
+        self.admit(grant)
+        with self._turn(session) as take:
+            kept = self._kept(grant, session)
+            if (told := json.loads(kept.answers).get(_INPUTS)) is not None:
+                return InputVerdicts.model_validate(told)
+            self._check_goes_on(kept)
+            if kept.step >= 0:
+                raise Refusal("step", "The first step has been asked about already.", step=kept.step)
+            shown = pictures.inputs(asked.images, self._limits, take)
+            guard, live = self._session(kept)
+            kept = self._claimed(kept)  # it may be over by this
+            verdicts = replies.of_inputs(live.inputs([[each] for each in shown]), len(shown))
+            kept = replace(kept, status="open", answers=json.dumps({_INPUTS: verdicts.model_dump(mode="json")}))
+            if live.report is not None:
+                kept = replace(kept, status="finished", final=replies.refused(live).model_dump_json())
+            self._save(kept, guard, live)
+            return verdicts
 
     def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
         """Look at a step, where a look is due.
@@ -163,7 +190,8 @@ class SessionService:
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is one of the last; to keep all would cost more with every step.
-            answered = dict(list(answered.items())[-_REPEATABLE:])
+            told = {_INPUTS: answered.pop(_INPUTS)} if _INPUTS in answered else {}
+            answered = told | dict(list(answered.items())[-_REPEATABLE:])
             self._save(
                 replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
             )
@@ -320,7 +348,9 @@ class SessionService:
         over = changed.status != "open"
         changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
         if over:
-            changed = replace(changed, answers="{}")  # what was found goes with its session
+            told = json.loads(changed.answers).get(_INPUTS)
+            # What was found goes with its session; that a picture refused it tells no more than its verdicts do.
+            changed = replace(changed, answers=json.dumps({_INPUTS: told}) if told else "{}")
         if not self._saved(changed, otherwise=changed if over else None):
             self._live.pop(changed.id, None)
             raise _busy()

@@ -130,6 +130,11 @@ class Metrics:
         self._of.still_present.labels(policy, category, *self._tenant).inc()
 
     @harmless
+    def input(self, policy: str, action: str) -> None:
+        """Count a picture that a request brought, by what became of the request for it: ``pass`` or ``block``."""
+        self._of.inputs.labels(policy, action, *self._tenant).inc()
+
+    @harmless
     def checkpoint(self, timestamp: float) -> None:
         """Show when the latest checkpoint of an audit log was written, in seconds since 1970."""
         self._of.checkpoint.set(timestamp)
@@ -194,6 +199,12 @@ class _Collectors:
                 names.STILL_PRESENT,
                 "Images steered away from a category and showing it at the final look.",
                 [names.POLICY, names.CATEGORY, *more],
+                registry=registry,
+            )
+            self.inputs = Counter(
+                names.INPUTS,
+                "Pictures that requests brought, by whether the request went on.",
+                [names.POLICY, names.ACTION, *more],
                 registry=registry,
             )
             self.checkpoint = Gauge(

@@ -67,6 +67,14 @@ def refused(sink):
         start(guard, 2)
 
 
+def brought(sink):
+    """The request brings a picture."""
+    with Guard(policy(inputs={"query": True}), vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
+        driver = start(guard)
+        driver.inputs([[PICTURE]])
+        driver.abandon("over")
+
+
 def excepted(sink):
     """An exception of the policy comes in force, and ends when its time has come."""
     exception = {"category": "star", "until": "2099-01-01T00:00:00Z", "reason": "r", "approved_by": "a"}
@@ -90,6 +98,7 @@ def records(tmp_path_factory):
     run(memory, policy(categories=[secret]), [{"a hidden star": 0.9}])
     refused(memory)
     excepted(memory)
+    brought(memory)
     memory.write(events.PolicyLoaded(policy={"name": "p"}, loaded=EVERYTHING).record())
     path = folder / "log"
     sink = CheckpointedSink(JsonlSink(path), folder / "elsewhere", every=1e6)

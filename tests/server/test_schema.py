@@ -23,6 +23,7 @@ from tests.server.processes import serving
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 OPERATIONS = [
     "POST /v1/sessions",
+    "POST /v1/sessions/{session}/inputs",
     "POST /v1/sessions/{session}/queries",
     "POST /v1/sessions/{session}/final",
     "DELETE /v1/sessions/{session}",

@@ -1,0 +1,108 @@
+"""The pictures that a request brings: what is seen in them, and whether it may go on. Pure.
+
+They are judged as finished images would be. What is seen in them is also what a category with ``more_than_input`` has
+to rise over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from dnp_guard.canonical import measured
+from dnp_guard.errors import own
+from dnp_guard.generation import events, failmode, fields, judge
+from dnp_guard.types import Action, InputReport
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from dnp_guard.generation.plan import Plan
+    from dnp_guard.generation.query import Answer
+    from dnp_guard.generation.state import ImageState, State
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Decision, Finding
+
+_REFUSED = {Action.BLUR, Action.RETRY, Action.BLOCK}
+
+
+def taken(
+    policy: Policy, state: State, of: Sequence[Collection[int] | None], plan: Plan, answer: Answer | Exception | None
+) -> tuple[State, list[events.Event]]:
+    """The state after the query about a request's own pictures, and what to tell of it.
+
+    Args:
+        policy: the policy in force.
+        state: before.
+        of: for each picture the images that are made from it; None for all.
+        plan: the query.
+        answer: or why there is none; None where no picture could be shown.
+    """
+    told: list[events.Event] = []
+    decisions: dict[int, Decision] = {}
+    latency = None
+    if isinstance(answer, Exception):
+        detail = str(answer) if own(answer) else type(answer).__name__
+        told += [events.Unanswered(len(plan.images)), events.Degraded(fields.reason(answer), None, detail)]
+    elif answer is not None:
+        latency = answer.latency_ms
+        told.append(events.Answered(answer))
+        for row, index in enumerate(plan.images):
+            findings = answer.found[row], answer.probabilities[row], answer.waived[row]
+            decisions[index] = judge.judge_final(policy, *findings)
+    failed = plan.images if isinstance(answer, Exception) else ()
+    reports = tuple(_report(policy, decisions.get(index), failed=index in failed) for index in range(len(of)))
+    for index, report in enumerate(reports):
+        told.append(events.InputSeen(index, report, None if report.decision is None else latency))
+        if report.decision is None:
+            told.append(events.Degraded("input_unanswered", None, f"picture {index} of the request"))
+    degraded = (*state.degraded, *(event.reason for event in told if isinstance(event, events.Degraded)))
+    state = replace(state, inputs=reports, images=_compared(state.images, reports, of), degraded=degraded)
+    return replace(state, looking=state.looking and not state.turned_away), told
+
+
+def _report(policy: Policy, decision: Decision | None, *, failed: bool) -> InputReport:
+    """What becomes of a request for one picture; ``failed``: it was shown, and nobody answered."""
+    asked_to = policy.inputs is not None and policy.inputs.action is Action.BLOCK
+    sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
+    if decision is None:
+        enforced = any(not policy.shadow(category.id) for category in policy.categories)
+        refuses = enforced and (asked_to or bool(sensitive))
+        return InputReport(failmode.of_input(policy.on_failure, refuses=refuses, request_caused=not failed), None)
+    shows = any(finding.category in sensitive for finding in decision.findings)
+    return InputReport("block" if decision.action in _REFUSED and (asked_to or shows) else "pass", decision)
+
+
+def _compared(
+    images: Sequence[ImageState], reports: Sequence[InputReport], of: Sequence[Collection[int] | None]
+) -> tuple[ImageState, ...]:
+    """The images with what each has to rise over: of its pictures the least, 0 for one that was not answered about."""
+    owned = list(zip(reports, of, strict=True))
+    return tuple(
+        replace(image, baseline=_least([report for report, owner in owned if owner is None or index in owner]))
+        for index, image in enumerate(images)
+    )
+
+
+def _least(inputs: Sequence[InputReport]) -> Mapping[str, float]:
+    seen = [each.decision.probabilities if each.decision is not None else {} for each in inputs]
+    names = seen[0].keys() if seen else ()
+    return MappingProxyType({name: min(each.get(name, 0.0) for each in seen) for name in names})
+
+
+def seen(
+    policy: Policy, image: ImageState, answer: Answer, row: int
+) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
+    """What an answer says of an image: its findings, P(category), and the findings that are waived.
+
+    A category with ``more_than_input`` counts as found only where it rises by that much over the request's own picture.
+    """
+    probabilities = answer.probabilities[row]
+    findings = tuple(
+        finding
+        for finding in answer.found[row]
+        if (rise := policy.category(finding.category).more_than_input) is None
+        or measured(probabilities[finding.category] - image.baseline.get(finding.category, 0.0)) >= rise
+    )
+    return findings, probabilities, tuple(finding for finding in answer.waived[row] if finding in findings)
