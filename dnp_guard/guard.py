@@ -27,6 +27,7 @@ from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRef
 from dnp_guard.generation import fields, override
 from dnp_guard.generation.account import Account
 from dnp_guard.generation.driver import Driver
+from dnp_guard.generation.latest import Latest
 from dnp_guard.generation.query import Inquiry
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
@@ -131,7 +132,7 @@ class Guard:
         )
         self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
         self._subject: ContextVar[str | None] = ContextVar(f"dnp_guard.subject.{id(self)}", default=None)
-        self._last: ContextVar[Report | None] = ContextVar(f"dnp_guard.last.{id(self)}", default=None)
+        self._last = Latest()
         self._override = override.Current()
         if canaries is not None:
             backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
@@ -269,7 +270,11 @@ class Guard:
 
     @property
     def last(self) -> Report | None:
-        """The report of this context's latest generation; None before the first."""
+        """The report of this context's latest generation; None before the first.
+
+        A call in another context, as under ``asyncio.to_thread``, leaves it here alone: the output of a diffusers
+        pipeline has its report as ``output.dnp_guard`` too.
+        """
         return self._last.get()
 
     def attach(self, target: Any) -> Callable[[], None]:
@@ -352,13 +357,17 @@ class Guard:
             try:
                 driver.begin(request, self._redaction.of(policy.audit.prompt))
             except RequestRefused as error:
-                self._last.set(error.report)
+                self._keep(error.report)
                 raise
         return driver
 
     def finished(self, driver: Driver) -> None:
         """Keep the report of a generation as :attr:`last`; for host adapters."""
-        self._last.set(driver.report)
+        self._keep(driver.report)
+
+    def _keep(self, report: Report | None) -> None:
+        if report is not None:
+            self._last.set(report)
 
     def noted(self, event: Event) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""

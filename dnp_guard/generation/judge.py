@@ -77,7 +77,7 @@ def find(
         highest[category.id] = max(probability, highest.get(category.id, 0.0))
         if probability >= threshold:
             findings.append(Finding(category.id, question.term, probability, threshold))
-    return tuple(findings), MappingProxyType(highest)
+    return tuple(findings), highest  # no view of it: a report can be pickled
 
 
 def stricter(row: Sequence[float], negated: Sequence[float]) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.asking.recording import Recording
+from dnp_guard.hosts.diffusers.brought import ask_inputs
 from dnp_guard.hosts.diffusers.call import Call
 from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
 from dnp_guard.hosts.diffusers.showing.frames import FRAMES
@@ -29,7 +30,7 @@ def guarded_call(
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions.
+        RequestRefused: the policy does not allow so many questions, or a picture that the call brings.
     """
     try:
         given, accepted = read_arguments(pipe, call, args, kwargs)
@@ -63,6 +64,8 @@ def guarded_call(
     except BaseException as error:
         guarded.abandon(type(error).__name__)
         raise
+    if hasattr(delivered, "__dict__"):  # an output object or a state, no tuple and no array
+        delivered.dnp_guard = guarded.driver.report
     return delivered if asked is None else delivered.get(asked)
 
 
@@ -101,7 +104,7 @@ def begun(guard: Guard, recording: Recording, *, images: int | None = None, done
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions.
+        RequestRefused: the policy does not allow so many questions, or a picture that the call brings.
     """
     pipe, given = recording.pipe, recording.given
     prompts, negatives, count = batch_of(type(pipe), given)
@@ -109,7 +112,9 @@ def begun(guard: Guard, recording: Recording, *, images: int | None = None, done
         _check_one_negative(given)
     video = any("video" in name or name == "num_frames" for name in given)
     request = Request(images or count, host_of(pipe), prompts, run_of(pipe, given), shows=FRAMES if video else 1)
-    return Call(guard, recording, request, negatives, done=done)
+    call = Call(guard, recording, request, negatives, done=done)
+    ask_inputs(guard, call.driver, given, request.images)
+    return call
 
 
 def _check_one_negative(given: Mapping[str, Any]) -> None:

@@ -1,0 +1,48 @@
+"""The latest report of each context. It goes with the guard that made it, however long the context lives."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dnp_guard.types import Report
+
+
+class _Key:
+    """Stands for a report in a context, which holds nothing of it."""
+
+    __slots__ = ("__weakref__", "of")
+
+    def __init__(self, of: Latest) -> None:
+        self.of = weakref.ref(of)
+
+
+_keys: ContextVar[Mapping[int, _Key]] = ContextVar("dnp_guard.latest", default=MappingProxyType({}))
+"""Of each guard, by its number."""
+_numbers: Final = itertools.count()
+
+
+class Latest:
+    """The latest report of one guard in each context."""
+
+    def __init__(self) -> None:
+        self._number = next(_numbers)
+        self._reports: weakref.WeakKeyDictionary[_Key, Report] = weakref.WeakKeyDictionary()
+
+    def get(self) -> Report | None:
+        """The report of this context; None before the first."""
+        key = _keys.get().get(self._number)
+        return None if key is None else self._reports.get(key)
+
+    def set(self, report: Report) -> None:
+        """Keep the report of this context's generation."""
+        key = _Key(self)
+        self._reports[key] = report
+        living = {number: each for number, each in _keys.get().items() if each.of() is not None}
+        _keys.set(MappingProxyType({**living, self._number: key}))
