@@ -102,7 +102,7 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
     Raises:
         CannotSteer: they change something else as well, or whose rows they are cannot be told.
     """
-    if [_form(each) for each in own.evaluations] != [_form(each) for each in other.evaluations]:
+    if not alike(own, other):
         return None
     images = own.sample.shape[0]
     found = [
@@ -148,6 +148,11 @@ def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
         if slots := _slots(one, two, images):
             held[place] = tuple(_rows(slots, one, two, len(arguments.first_of(one.output))))
     return held
+
+
+def alike(own: FirstStep, other: FirstStep) -> bool:
+    """Whether two first steps evaluate the same parts, in as many rows each."""
+    return [_form(each) for each in own.evaluations] == [_form(each) for each in other.evaluations]
 
 
 def named(path: Path) -> str:

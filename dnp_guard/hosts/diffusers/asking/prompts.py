@@ -25,11 +25,13 @@ class Reworded:
         given: the arguments.
         negative: whether they take the place of the negative prompt, and otherwise of the prompt.
         name: of the argument that the words go to.
+        beside: what they are compared with; None for the call as it is.
     """
 
     given: Mapping[str, Any]
     negative: bool
     name: str
+    beside: Mapping[str, Any] | None = None
 
 
 def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
@@ -44,7 +46,7 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
     """The ways in which words may be put into a call: first as a negative prompt, where it takes one, then as a prompt.
 
     Whatever else belongs to the text that they take the place of, as embeddings and further encoders' texts do, is left
-    out.
+    out. Where both came as embeddings, which may be longer than the encoder gives, words for both are a way too.
     """
     given = recording.given
     name, value = prompt_of(given)
@@ -56,7 +58,12 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
         yield Reworded({**_without(recording, f"{name}_"), name: _like(value, words)}, negative=False, name=name)
     elif recording.accepts("prompt"):
         embeds = _without(recording, "prompt_") | _without(recording, "pooled_prompt_")
-        yield Reworded({**embeds, "prompt": [words] * _count(given)}, negative=False, name="prompt")
+        prompts = [words] * _count(given)
+        yield Reworded({**embeds, "prompt": prompts}, negative=False, name="prompt")
+        if negative:
+            empty = {**embeds, **_without(recording, "negative_"), "prompt": [""] * len(prompts)}
+            beside = {**empty, negative: empty["prompt"]}
+            yield Reworded({**empty, negative: prompts}, negative=True, name=negative, beside=beside)
 
 
 def _first(recording: Recording, *names: str) -> str:

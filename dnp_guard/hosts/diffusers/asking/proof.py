@@ -14,7 +14,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.arithmetic import ask, weighed
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, capture
-from dnp_guard.hosts.diffusers.asking.places import Captured, Places, compared, named, prompts
+from dnp_guard.hosts.diffusers.asking.places import Captured, Places, alike, compared, named, prompts
 from dnp_guard.hosts.diffusers.asking.prompts import changes
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Proof:
     def __init__(self, recording: Recording, own: FirstStep, scheduler: str, words: str) -> None:
         self._recording, self._own, self._scheduler = recording, own, scheduler
         self._captured: dict[str, FirstStep] = {}
+        self._beside = False
         self._again = self._made_again()
         self.places = self._places(words)
         arithmetic = ask(own, self._guided)
@@ -75,7 +76,7 @@ class Proof:
         key = f"{negative} {words}"
         if key not in self._captured:
             for change in changes(self._recording, words):
-                if change.negative == negative:
+                if change.negative == negative and (change.beside is not None) == self._beside:
                     self._captured[key] = capture(self._recording, self._own, self._scheduler, change.given)
                     break
             else:
@@ -118,13 +119,17 @@ class Proof:
         for change in changes(self._recording, words):
             try:
                 other = capture(self._recording, self._own, self._scheduler, change.given)
+                own = self._again
+                if change.beside is not None:
+                    own = capture(self._recording, self._own, self._scheduler, change.beside)
             except CannotSteer:
                 raise
             except Exception as error:  # noqa: BLE001 (a pipeline may refuse one of the ways)
                 reason = error
                 continue
-            found = compared(self._again, other, negative=change.negative)
+            found = compared(own, other, negative=change.negative) if alike(self._again, own) else None
             if found is not None:
+                self._beside = change.beside is not None
                 self._captured[f"{change.negative} {words}"] = other
                 return found
         raise _hidden() from reason
