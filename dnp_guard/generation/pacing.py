@@ -68,7 +68,9 @@ def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) ->
     queries = policy.queries
     common = due_steps(queries.steps, queries.of, total)
     if queries.sigmas:
-        common = tuple(sorted({*common, *due_levels(queries.sigmas, total, levels)}))
+        by_level = due_levels(queries.sigmas, total, levels)
+        # A look at the last step steers nothing any more, and the finished image is looked at in a moment.
+        common = tuple(sorted({*common, *(step for step in by_level if step < total - 1 or not queries.final)}))
     return {
         category.id: due_steps(category.queries.steps, category.queries.of, total) if category.queries else common
         for category in policy.categories

@@ -45,6 +45,12 @@ def test_noise_that_nobody_tells_is_taken_to_fall_evenly():
     assert due_levels([0.9, 0.5], 10) == (1, 5)
 
 
+def test_the_last_step_is_left_to_the_final_look_where_noise_says_when():
+    for final, looks in ((True, (0,)), (False, (0, 1))):
+        of = policy(queries={"steps": [], "sigmas": [1, 0.5], "final": final})
+        assert due_by_category(of, 2)["star"] == looks
+
+
 def test_noise_levels_are_looked_at_beside_the_steps():
     of = policy(queries={"steps": [0.75], "sigmas": [0.9]})
     assert due_by_category(of, 4, [1.0, 0.9, 0.5, 0.2])["star"] == (1, 3)

@@ -23,7 +23,7 @@ def looked_at(name, steps, scheduler=None, **arguments):
     return [query.step for query in guard.last.images[0].queries if query.step is not None]
 
 
-@pytest.mark.parametrize(("shift", "looks"), [(1.0, [1, 3, 5]), (7.0, [4, 6, 7])])
+@pytest.mark.parametrize(("shift", "looks"), [(1.0, [1, 3, 5]), (7.0, [4, 6])])
 def test_a_shifted_schedule_is_looked_at_where_its_noise_is(shift, looks):
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     assert looked_at("StableDiffusion3Pipeline", 8, scheduler) == looks

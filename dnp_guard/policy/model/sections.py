@@ -94,7 +94,7 @@ class Queries(PolicyModel):
         max_length=1_000,
         description="Also ask at the first step whose noise is at or under each of these, falling: the share "
         "σ/(α+σ) of noise in the latents, 1 for nothing else; under flow matching σ itself. Where a host does not tell "
-        "its noise, the share is taken to fall evenly over the run.",
+        "its noise, the share is taken to fall evenly over the run. The last step is left to the final look.",
         examples=[[0.9, 0.7, 0.4]],
     )
     final: OfFinal = Field(
