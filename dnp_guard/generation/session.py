@@ -135,8 +135,7 @@ class Session:
         if not (self.policy.asks_inputs and self.state.looking and pictures):
             return None
         self.needed += sum(pictures) * questions_per_look(self.policy)
-        too_many = self.needed > self.policy.queries.max_questions
-        if too_many:
+        if too_many := self.needed > self.policy.queries.max_questions:
             self.state = self._degraded(self.state, "max_questions", None, f"{self.needed} questions")
         shown = tuple(index for index, count in enumerate(pictures) if count and not too_many)
         return Plan(None, self._questions, shown, {}, self.state.answered)
