@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dnp_guard.canonical import canonical
-from dnp_guard.policy.model import rules
+from dnp_guard.policy.model import inputs, rules
 from dnp_guard.policy.model.category import Category, Rule
 from dnp_guard.policy.model.ends import Retries, Withheld  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.scalars import Identifier, Line, PolicyModel, Text
@@ -211,7 +211,7 @@ def _violations(policy: Policy) -> Iterator[Violation]:
             "extends", ("extends",), "`extends` needs a file to start from", "Load the policy from its file."
         )
     yield from rules.steps(queries, categories)
-    yield from rules.inputs(policy.inputs, categories)
+    yield from inputs.inputs(policy.inputs, categories)
     yield from rules.templates(policy.question)
     yield from rules.replacing(policy.guidance, categories)
     yield from rules.attending(policy.guidance, categories)

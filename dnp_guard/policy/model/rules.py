@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import did_you_mean
 from dnp_guard.policy.model.category import Severity
+from dnp_guard.policy.model.inputs import falling
 from dnp_guard.policy.model.placeholders import ALLOWED_TEMPLATE, NEGATIVE, TEMPLATE, placeholders
 from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category, Rule
     from dnp_guard.policy.model.scope import Floor, PolicyException
-    from dnp_guard.policy.model.sections import CategoryQueries, Guidance, Inputs, Queries, QuestionTemplate
+    from dnp_guard.policy.model.sections import CategoryQueries, Guidance, Queries, QuestionTemplate
 
 
 def unknown_categories(
@@ -58,7 +58,7 @@ def steps(queries: Queries, categories: Sequence[Category]) -> Iterator[Violatio
             final: tuple[Loc, ...] = (("queries", "final"),)
             yield Violation("skip-without-final", ("queries", key), message, "Leave it out.", final)
     yield from _rising(queries, ("queries",))
-    yield from _falling(queries.sigmas or ())
+    yield from falling(queries.sigmas or ())
     for index, category in enumerate(categories):
         if category.queries is None:
             continue
@@ -92,34 +92,6 @@ def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violatio
         else:
             continue
         return  # the others have the same fault, and one message says how to mend them all
-
-
-def _falling(sigmas: Sequence[float]) -> Iterator[Violation]:
-    for index, (before, sigma) in enumerate(pairwise(sigmas), start=1):
-        if sigma >= before:
-            message = f"noise {sigma:g} does not come after {before:g}: noise falls while an image is made"
-            yield Violation("sigma-order", ("queries", "sigmas", index), message, "List each once, falling.")
-            return
-
-
-def inputs(of: Inputs | None, categories: Sequence[Category]) -> Iterator[Violation]:
-    """What is compared with the request's own pictures, or blocked for them, is asked about in them."""
-    if of is not None and not of.query and of.action is Action.BLOCK:
-        message = "`action: block` needs the pictures asked about, and `inputs` has `query: false`"
-        yield Violation("inputs-unasked", ("inputs", "action"), message, "Write `query: true`.", (("inputs", "query"),))
-    for index, category in enumerate(categories):
-        at: Loc = ("categories", index)
-        if category.more_than_input is None:
-            continue
-        if category.sensitive or category.severity is Severity.CRITICAL:
-            kind = "sensitive" if category.sensitive else "critical"
-            message = f"a {kind} category is found whatever a request brings: `more_than_input` is not permitted"
-            also: tuple[Loc, ...] = ((*at, "severity"), (*at, "sensitive"))
-            yield Violation("input-not-permitted", (*at, "more_than_input"), message, "Leave it out.", also)
-        elif of is not None and not of.query:
-            message = "`more_than_input` needs the pictures asked about, and `inputs` has `query: false`"
-            hint = "Write `query: true`, or leave `inputs` out."
-            yield Violation("inputs-unasked", (*at, "more_than_input"), message, hint, (("inputs", "query"),))
 
 
 def templates(question: QuestionTemplate) -> Iterator[Violation]:
