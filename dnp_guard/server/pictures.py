@@ -43,9 +43,7 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 64
 """What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
 
 
-def inputs(
-    sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] = lambda _: None
-) -> list[Image.Image]:
+def inputs(sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] = lambda _: None) -> list[Image.Image]:
     """The pictures that a request brought; see :func:`pictures`.
 
     Raises:
