@@ -154,6 +154,7 @@ class Guard:
             },
             spool=spool_folder(),
             previews=previews.folder(log) if log is not None else None,
+            picture_key=previews.read_key(),
             required=self.policy.audit.required,
         )
         self.preview_vae = preview_vae

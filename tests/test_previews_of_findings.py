@@ -9,7 +9,7 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.audit.chain import parse
-from dnp_guard.audit.previews import folder
+from dnp_guard.audit.previews import folder, make_key
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.schema import schema
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -95,3 +95,27 @@ def test_what_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
 
 def test_without_a_log_in_a_file_a_preview_is_counted_as_not_kept():
     assert generate(found(), SEEN, MemorySink()) == 3
+
+
+@pytest.mark.parametrize(("sample", "names"), [(1, ["0-final.png", "1-final.png"]), (0, [])])
+def test_finished_images_without_a_finding_are_sampled(sample, names, tmp_path):
+    generate(policy(audit={"previews": "sampled", "sample": sample}), [{}], tmp_path / "log")
+    assert kept(tmp_path / "log") == names
+
+
+def test_findings_are_kept_beside_the_sample(tmp_path):
+    generate(policy(audit={"previews": "sampled", "sample": 0}), SEEN, tmp_path / "log")
+    assert kept(tmp_path / "log") == ["0-2.png", "0-final.png", "1-4.png"]
+
+
+def test_nothing_is_sampled_of_a_sensitive_category(tmp_path):
+    of = policy(audit={"previews": "sampled", "sample": 1}, categories=[star(**HIDDEN), bolt()])
+    generate(of, [[{"star": 0.9}, {}]], tmp_path / "log")
+    assert kept(tmp_path / "log") == ["1-final.png"]
+
+
+def test_with_a_picture_key_nothing_is_kept_in_the_clear(tmp_path, monkeypatch):
+    make_key(tmp_path / "key")
+    monkeypatch.setenv("DNP_GUARD_PICTURE_KEY", str(tmp_path / "key"))
+    generate(found(), SEEN, tmp_path / "log")
+    assert kept(tmp_path / "log") == ["0-2.sealed", "0-final.sealed", "1-4.sealed"]

@@ -1,13 +1,22 @@
-"""Previews of findings, in a folder beside the log: small and blurred, enough to check a claim and no more."""
+"""Pictures of findings, in a folder beside the log.
+
+Without a picture key they are small and blurred, enough to check a claim and no more. With one they are whole and
+encrypted (XSalsa20-Poly1305), and who has no key, kept apart from the log, sees nothing.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import os
 import re
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from nacl.exceptions import CryptoError
+from nacl.secret import SecretBox
 from PIL import Image, ImageFilter
 
 from dnp_guard.audit.shapes import PREVIEW_NAME
@@ -16,16 +25,25 @@ from dnp_guard.files import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from dnp_guard.audit.shapes import PreviewFields
 
 LONGEST_SIDE: Final = 64
 """Pixels of a kept preview's longer side, at most."""
 
+LONGEST_SEALED: Final = 768
+"""Pixels of an encrypted picture's longer side, at most."""
+
+KEY_VARIABLE: Final = "DNP_GUARD_PICTURE_KEY"
+"""Names the file of the key."""
+
 BLUR: Final = 3.0
 """Standard deviation of the Gaussian, in pixels of the kept preview."""
 
+SEALED: Final = ".sealed"
+"""Ends the name of an encrypted picture."""
+
+_MAKE = "Make one with: dnp-guard audit picture-key FILE"
 _NAME = re.compile(PREVIEW_NAME)
 """Nothing else in the folder is ever removed, whatever a record says."""
 
@@ -35,8 +53,61 @@ def folder(log: Path) -> Path:
     return log.with_name(f"{log.name}.previews")
 
 
-def keep(place: Path, request: str, image: int, step: int | None, picture: Image.Image) -> PreviewFields:
-    """Keep what little of a picture may be kept.
+def read_key() -> bytes | None:
+    """The key of encrypted pictures, from the file that the environment names; None where it names none.
+
+    Raises:
+        AuditError: the file cannot be read, others may read it, or it holds no key.
+    """
+    named = os.environ.get(KEY_VARIABLE)
+    if not named:
+        return None
+    path = Path(named)
+    try:
+        mode, key = path.stat().st_mode, base64.b64decode(path.read_bytes().strip(), validate=True)
+    except (OSError, ValueError) as error:
+        raise AuditError(f"{path}: cannot read the picture key: {error}", hint=_MAKE) from error
+    if mode & 0o077:
+        raise AuditError(f"{path}: others than its owner may read the picture key", hint=f"chmod 600 {path}")
+    if len(key) != SecretBox.KEY_SIZE:
+        raise AuditError(f"{path} holds no picture key", hint=_MAKE)
+    return key
+
+
+def make_key(path: Path) -> None:
+    """Make a key, in a file that only its owner may read.
+
+    Raises:
+        AuditError: the file is there already or cannot be made.
+    """
+    try:
+        with create_private(path) as file:
+            file.write(base64.b64encode(os.urandom(SecretBox.KEY_SIZE)) + b"\n")
+    except OSError as error:
+        raise AuditError(f"{path}: cannot make the key: {error.strerror}", hint="Give another path.") from error
+
+
+def shown(path: Path, key: bytes | None) -> bytes:
+    """A kept picture as PNG.
+
+    Raises:
+        AuditError: it is encrypted, and the key is missing or another one, or it was altered.
+    """
+    data = path.read_bytes()
+    if path.suffix != SEALED:
+        return data
+    if key is None:
+        raise AuditError(f"{path}: it is encrypted", hint=f"Set {KEY_VARIABLE} to the file of its key.")
+    try:
+        return SecretBox(key).decrypt(data)
+    except (CryptoError, ValueError) as error:
+        raise AuditError(f"{path}: it is not of this key, or was altered", hint="Give the key of that time.") from error
+
+
+def keep(
+    place: Path, request: str, image: int, step: int | None, picture: Image.Image, key: bytes | None = None
+) -> PreviewFields:
+    """Keep what little of a picture may be kept, or with a key the picture, encrypted.
 
     Args:
         place: the folder; made where it is missing.
@@ -44,6 +115,7 @@ def keep(place: Path, request: str, image: int, step: int | None, picture: Image
         image: index in the batch.
         step: None for the final look.
         picture: RGB; not altered.
+        key: of the encryption; None to blur it.
 
     Returns:
         ``preview{file, sha256}`` of the record.
@@ -51,8 +123,8 @@ def keep(place: Path, request: str, image: int, step: int | None, picture: Image
     Raises:
         AuditError: it cannot be written.
     """
-    name = f"{request}-{image}-{'final' if step is None else step}.png"
-    data = _png(picture)
+    name = f"{request}-{image}-{'final' if step is None else step}{'.png' if key is None else SEALED}"
+    data = _blurred(picture) if key is None else bytes(SecretBox(key).encrypt(_whole(picture)))
     try:
         place.mkdir(mode=0o700, exist_ok=True)
         _write(place / name, data)
@@ -76,6 +148,15 @@ def named(record: Mapping[str, Any]) -> str | None:
     preview = record.get("preview")
     name = preview.get("file") if isinstance(preview, dict) else None
     return name if isinstance(name, str) else None
+
+
+def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
+    """Names of the pictures that were kept before a time, except those of requests that are held."""
+    return [
+        path.name
+        for path in _files(place)
+        if path.name.partition("-")[0] not in held and path.lstat().st_mtime < before
+    ]
 
 
 def purge(
@@ -104,11 +185,20 @@ def purge(
     )
 
 
-def _png(picture: Image.Image) -> bytes:
+def _blurred(picture: Image.Image) -> bytes:
     small = picture.convert("RGB")
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    blurred = small.filter(ImageFilter.GaussianBlur(BLUR))
-    bare = Image.frombytes("RGB", blurred.size, blurred.tobytes())  # without what else came with the picture
+    return _png(small.filter(ImageFilter.GaussianBlur(BLUR)))
+
+
+def _whole(picture: Image.Image) -> bytes:
+    fitted = picture.convert("RGB")
+    fitted.thumbnail((LONGEST_SEALED, LONGEST_SEALED))
+    return _png(fitted)
+
+
+def _png(picture: Image.Image) -> bytes:
+    bare = Image.frombytes("RGB", picture.size, picture.tobytes())  # without what else came with the picture
     out = io.BytesIO()
     bare.save(out, "PNG")
     return out.getvalue()

@@ -18,8 +18,8 @@ class Json:
     schema: Mapping[str, Any]
 
 
-PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.png$"
-"""Of a preview's file: request, image, step."""
+PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.(png|sealed)$"
+"""Of a kept picture's file: request, image, step; ``sealed`` is encrypted."""
 
 TEXT: Final = {"type": "string", "maxLength": LONGEST}
 

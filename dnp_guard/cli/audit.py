@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.checkpoint import ORIGIN, Checkpoint, keep, make_key, note, read_notes, read_signer
 from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.follow import follow as follow_log
@@ -120,6 +121,15 @@ def key(
 ) -> None:
     """Make an Ed25519 key that signs checkpoints, and print the verifier key."""
     typer.echo(make_key(file, name).public)
+
+
+@app.command()
+def picture_key(
+    file: Annotated[Path, typer.Argument(help="Where the key is written, apart from the log.", show_default=False)],
+) -> None:
+    """Make a key with which kept pictures are encrypted instead of blurred."""
+    previews.make_key(file)
+    typer.echo(f"export {previews.KEY_VARIABLE}={file.resolve()}")
 
 
 @app.command()

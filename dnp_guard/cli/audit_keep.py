@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.checkpoint import read_signer
 from dnp_guard.audit.read import erasure, retention
 from dnp_guard.audit.read.second import SecondPlace
@@ -60,6 +61,9 @@ def purge(
     ] = None,
     checkpoint: _Second = None,
     sign: _Sign = None,
+    pictures_older_than: Annotated[
+        str | None, typer.Option(help="Instead: remove kept pictures alone, older than this.", show_default=False)
+    ] = None,
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
@@ -67,6 +71,9 @@ def purge(
 
     'audit verify --checkpoint' takes it only where the same checkpoints say that it was purged.
     """
+    if pictures_older_than is not None:
+        _purge_pictures(file, pictures_older_than, dry_run=dry_run)
+        return
     second = _second(checkpoint, sign)
     kept = timedelta(days=load_policy(policy).audit.retention_days) if policy is not None else None
     asked = keeping(older_than) if older_than is not None else kept or keeping(DEFAULT)
@@ -83,6 +90,15 @@ def purge(
             _confirm()
     done = retention.purge(file, before, second)
     typer.echo(f"{file}: {done.records} records {when} purged{_held(done.held)}")
+
+
+def _purge_pictures(file: Path, older_than: str, *, dry_run: bool) -> None:
+    before = (datetime.now(UTC) - keeping(older_than)).timestamp()
+    held = retention.held(file)
+    old = previews.old(previews.folder(file), held=held, before=before)
+    if not dry_run:
+        previews.purge(previews.folder(file), gone=old, staying=(), held=held, before=before)
+    typer.echo(f"{file}: {len(old)} pictures {'would go' if dry_run else 'removed'}; their records stay")
 
 
 def erase(

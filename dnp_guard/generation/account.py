@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import singledispatchmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit import events as records
 from dnp_guard.generation import events, fields, pacing
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     Redact = Callable[[str], Mapping[str, Any]]
     """Turns a prompt into the record's ``prompt{…}``, as the policy says."""
+
+
+_SAMPLE: Final = 0.01
+"""The share of finished images that are kept although nothing was found, where the policy does not say it."""
 
 
 class Account:
@@ -243,11 +248,22 @@ class Account:
             self.span.evaluated(index, category, score, found=found)
 
     def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
-        """Keep the preview of a finding where the policy does."""
+        """Keep the picture of a finding, or of a sampled image, where the policy does."""
         decision = event.decision
         if event.secret or self._policy.audit.previews == "never":
             return None
+        if not decision.findings and not (at is None and self._sampled(event.image)):
+            return None
         # A query that did not ask about all that is sensitive does not know that nothing of it is there.
-        if not decision.findings or not decision.probabilities.keys() >= self._sensitive:
+        if not decision.probabilities.keys() >= self._sensitive:
             return None
         return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
+
+    def _sampled(self, image: int) -> bool:
+        """Whether the finished image is one of those that are kept although nothing was found in it."""
+        audit = self._policy.audit
+        if audit.previews != "sampled":
+            return False
+        share = _SAMPLE if audit.sample is None else audit.sample
+        drawn = hashlib.sha256(f"{self._request}/{image}".encode()).digest()[:8]
+        return int.from_bytes(drawn) < share * 2**64

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import resource
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from dnp_guard.audit.previews import folder, forget, keep
+from dnp_guard.audit.previews import folder, forget, keep, make_key, read_key, shown
 from dnp_guard.audit.read.retention import hold, purge
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
@@ -174,3 +175,51 @@ def test_a_preview_that_cannot_be_removed_is_told(log, monkeypatch):
     monkeypatch.undo()
     purge(log, CUT)
     assert names(folder(log)) == [f"{R3}-0-4.png"]
+
+
+KEY = b"k" * 32
+
+
+def test_with_a_key_a_picture_is_whole_and_encrypted(tmp_path):
+    kept = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
+    path = tmp_path / "p" / kept["file"]
+    with Image.open(io.BytesIO(shown(path, KEY))) as found:
+        assert (found.size, sharpest(found), found.info) == ((200, 100), 255, {})
+    assert (path.suffix, b"PNG" in path.read_bytes()) == (".sealed", False)
+
+
+@pytest.mark.parametrize("key", [None, b"x" * 32])
+def test_without_its_key_an_encrypted_picture_is_not_shown(key, tmp_path):
+    kept = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
+    with pytest.raises(AuditError):
+        shown(tmp_path / "p" / kept["file"], key)
+
+
+def test_an_encrypted_picture_that_was_altered_is_not_shown(tmp_path):
+    path = tmp_path / "p" / keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)["file"]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(AuditError, match="altered"):
+        shown(path, KEY)
+
+
+def test_an_encrypted_picture_goes_with_its_image(tmp_path):
+    keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
+    forget(tmp_path / "p", R1, 0)
+    assert names(tmp_path / "p") == []
+
+
+def test_a_key_is_read_from_the_file_that_the_environment_names(tmp_path, monkeypatch):
+    make_key(tmp_path / "key")
+    monkeypatch.setenv("DNP_GUARD_PICTURE_KEY", str(tmp_path / "key"))
+    assert len(read_key() or b"") == 32
+
+
+@pytest.mark.parametrize(("content", "mode"), [("x", 0o600), ("a2V5", 0o600), (None, 0o644)])
+def test_a_key_that_is_none_or_open_to_others_is_refused(content, mode, tmp_path, monkeypatch):
+    make_key(tmp_path / "key")
+    if content is not None:
+        (tmp_path / "key").write_text(content)
+    (tmp_path / "key").chmod(mode)
+    monkeypatch.setenv("DNP_GUARD_PICTURE_KEY", str(tmp_path / "key"))
+    with pytest.raises(AuditError):
+        read_key()

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.record import build
 from dnp_guard.audit.redact import subject_hash
@@ -81,6 +84,17 @@ def test_a_period_that_could_be_months_or_minutes_is_refused(
 ) -> None:
     assert run(["audit", "purge", str(log), "--older-than", period, "--dry-run"]) == code
     assert ("P1M for months" in capsys.readouterr().err) == (period == "1m")
+
+
+def test_kept_pictures_have_a_retention_of_their_own(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for request in ("1" * 32, "2" * 32):
+        kept = previews.keep(previews.folder(log), request, 0, 1, Image.new("RGB", (8, 8)))
+    os.utime(previews.folder(log) / kept["file"], (0, 0))
+    purge = ["audit", "purge", str(log), "--pictures-older-than", "7d"]
+    assert [run([*purge, "--dry-run"]), run(purge)] == [0, 0]
+    assert capsys.readouterr().out.count("1 pictures") == 2
+    assert [path.name[0] for path in previews.folder(log).iterdir()] == ["1"]
+    assert requests(log) == ["r1", "r2", "r3"]
 
 
 def test_an_erasure_removes_one_person_and_the_rest_verifies(log: Path) -> None:

@@ -52,7 +52,8 @@ class Recorder:
         tracing: of the guard.
         common: fields that all records share.
         spool: folder for what sinks with a ``path`` or a ``name`` miss; in memory for others, or where there is none.
-        previews: folder for previews of findings; None where there is no log beside which it could be.
+        previews: folder for pictures of findings; None where there is no log beside which it could be.
+        picture_key: encrypts them; None to blur them.
         required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
 
     Attributes:
@@ -69,6 +70,7 @@ class Recorder:
         *,
         spool: Path | None = None,
         previews: Path | None = None,
+        picture_key: bytes | None = None,
         required: bool = False,
     ) -> None:
         self.metrics = metrics
@@ -76,6 +78,7 @@ class Recorder:
         self._common = common
         self._required = required
         self._previews = previews
+        self._picture_key = picture_key
         self._outlets = [Outlet(sink, _spool(spool, sink), metrics.degraded, self._outage) for sink in sinks]
         for sink in sinks:
             if isinstance(sink, CheckpointedSink):
@@ -108,7 +111,7 @@ class Recorder:
             return all(held)
 
     def keep(self, request: str, image: int, step: int | None, picture: Image) -> PreviewFields | None:
-        """Keep the preview of a finding, small and blurred.
+        """Keep the picture of a finding, small and blurred, or encrypted.
 
         Args:
             request: id of the generation.
@@ -122,7 +125,7 @@ class Recorder:
         """
         with self.metrics.overhead("audit"):
             try:
-                return previews.keep(_beside(self._previews), request, image, step, picture)
+                return previews.keep(_beside(self._previews), request, image, step, picture, self._picture_key)
             except Exception as error:  # noqa: BLE001 (a preview must not cost a generation)
                 self._unkept(error)
                 return None

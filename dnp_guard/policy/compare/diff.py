@@ -74,7 +74,7 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
     if before.audit.required != after.audit.required:
         then = "an image without a record is withheld" if after.audit.required else "an image passes without a record"
         yield Change("", "audit.required", then, turn(before.audit.required, after.audit.required))
-    for key in ("prompt", "previews", "retention_days"):
+    for key in ("prompt", "previews", "sample", "retention_days"):
         was, now = getattr(before.audit, key), getattr(after.audit, key)
         if was != now:
             yield changed("", f"audit.{key}", was, now, "", Direction.NEITHER)

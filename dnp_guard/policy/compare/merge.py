@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.sections import Audit, CategoryQueries, Guidance, Queries
 
 _PRIVACY = ("plain", "redacted", "hmac", "none")
+_KEPT = ("never", "found", "sampled")
 _PREVIEWS = ("allow", "blur", "withhold")
 _OF_A_STORE = frozenset({"select", "exceptions", "floor"})
 _SEVERITIES = list(Severity)
@@ -116,7 +117,8 @@ def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str
 def _audit(a: Audit, b: Audit) -> dict[str, Any]:
     return {
         "prompt": max(a.prompt, b.prompt, key=_PRIVACY.index),
-        "previews": "never" if "never" in {a.previews, b.previews} else a.previews,
+        "previews": min(a.previews, b.previews, key=_KEPT.index),
+        **({"sample": min(shares)} if (shares := [each.sample for each in (a, b) if each.sample is not None]) else {}),
         "retention_days": min(a.retention_days, b.retention_days),
     }
 

@@ -306,10 +306,16 @@ class Audit(PolicyModel):
         description="The prompt in the record: a keyed digest, the lengths of its words, the text, or nothing.",
         examples=["hmac"],
     )
-    previews: Literal["never", "found"] = Field(
+    previews: Literal["never", "found", "sampled"] = Field(
         default="never",
-        description="Which previews are kept: none, or blurred ones of findings.",
+        description="Which pictures are kept: none, those of findings, or with them finished images in which nothing "
+        "was found, as many as `sample` says. Blurred and small, or with a picture key recognisable and encrypted.",
         examples=["never"],
+    )
+    sample: Probability | None = Field(
+        default=None,
+        description="The share of the finished images that `sampled` keeps besides. Omitted: 0.01.",
+        examples=[0.01],
     )
     retention_days: Count = Field(default=90, description="How long records are kept.", examples=[90])
 

@@ -15,8 +15,9 @@ from dnp_guard.audit import previews
 from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
 from dnp_guard.audit.read import verdict as giving
 from dnp_guard.audit.shapes import PREVIEW_NAME
+from dnp_guard.errors import AuditError
 from dnp_guard.server.console import access, queries
-from dnp_guard.server.console.console import Refused
+from dnp_guard.server.console.console import SECURITY, Refused
 from dnp_guard.server.console.timeline import timeline
 from dnp_guard.server.problems import Refusal
 from dnp_guard.types import Outcome
@@ -147,7 +148,7 @@ def _reading(pages: APIRouter, console: Console) -> None:
 
     @pages.get("/console/picture/{request}/{name}")
     def picture(http: Request, request: str, name: str) -> Response:
-        person = console.person(http, access.READ)
+        person = console.person(http, access.JUDGE)
         match = re.fullmatch(PREVIEW_NAME, name)
         named = any(previews.named(record) == name for record in console.index.records(request)) if match else False
         file = previews.folder(console.index.log) / name
@@ -156,7 +157,11 @@ def _reading(pages: APIRouter, console: Console) -> None:
         seen = row is not None and person.tenant in {"", row["tenant"]}
         if not named or not seen or not file.is_file():
             raise Refused(404, "There is no such picture; it may have been purged.")
-        return FileResponse(file, media_type="image/png")
+        try:
+            data = previews.shown(file, previews.read_key())
+        except AuditError as error:
+            raise Refused(409, f"{error.message}. {error.hint}") from error
+        return Response(data, media_type="image/png", headers=SECURITY)
 
 
 def _figures(pages: APIRouter, console: Console) -> None:

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from dnp_guard.audit.previews import make_key, read_key
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.server.app import create
 from dnp_guard.server.console.access import APPEAL_S, SIGNED_IN_S, Keyring
 from dnp_guard.server.settings import Settings
-from tests.server.console.conftest import BLOCKED, STEERED, appeal_link, form_of, judge
+from tests.server.console.conftest import BLOCKED, STEERED, appeal_link, form_of, judge, write
 from tests.server.console.test_pages import PAGES
 
 
@@ -102,6 +103,21 @@ def test_a_picture_is_shown_to_who_may_see_its_image(people):
     name = f"{BLOCKED}-0-5.png"
     assert client.get(f"/console/picture/{BLOCKED}/{name}").headers["content-type"] == "image/png"
     assert people("moderator", tenant="globex").get(f"/console/picture/{BLOCKED}/{name}").status_code == 404
+
+
+def test_an_auditor_is_shown_no_picture(people):
+    assert people("auditor").get(f"/console/picture/{BLOCKED}/{BLOCKED}-0-5.png").status_code == 403
+
+
+def test_an_encrypted_picture_is_shown_with_its_key_alone(log, people, tmp_path, monkeypatch):
+    make_key(tmp_path / "key")
+    monkeypatch.setenv("DNP_GUARD_PICTURE_KEY", str(tmp_path / "key"))
+    write(log, "9" * 32, "blocked", probability=0.9, key=read_key())
+    people.app.state.console.refresh()
+    client, path = people("moderator"), f"/console/picture/{'9' * 32}/{'9' * 32}-0-5.sealed"
+    with_key = client.get(path)
+    monkeypatch.delenv("DNP_GUARD_PICTURE_KEY")
+    assert (with_key.content[:4], client.get(path).status_code) == (b"\x89PNG", 409)
 
 
 @pytest.mark.parametrize("name", ["..%2Faudit.jsonl", "audit.jsonl", f"{STEERED}-0-5.png"])
