@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
 
 
+_NAMED = 10
+"""Pictures that are named for a person; --json names all."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """A file of tests that was run."""
@@ -150,6 +154,11 @@ def _print(runs: list[_Run], problems: list[Problem]) -> None:
             typer.echo(f"  untouched: {missing}")
         for each in run.detected:
             typer.echo(f"  {each}")
+            for kind, files in (("missed in", each.missed), ("false alarm in", each.alarmed)):
+                for file in files[:_NAMED]:
+                    typer.echo(f"    {kind} {file}")
+                if len(files) > _NAMED:
+                    typer.echo(f"    and {len(files) - _NAMED} more, with --json")
     cases = [ran for run in runs for ran in run.ran]
     typer.echo(f"{sum(ran.passed for ran in cases)} passed, {sum(not ran.passed for ran in cases)} failed")
     for problem in problems:

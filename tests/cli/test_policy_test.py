@@ -136,7 +136,18 @@ def test_detection_is_measured_on_folders_of_images(run, folder, script):
     code, out, _ = run(folder, "--vlm", script, "--images", folder / "images", "--json")
     (star,) = json.loads(out)["files"][0]["detection"]
     assert code == 0
-    assert star == {"category": "star", "images": 2, "seen": 0, "others": 1, "false_alarms": 1}
+    named = {"missed": [str(folder / "images" / "star" / f"{n}.png") for n in (1, 2)]}
+    named["alarmed"] = [str(folder / "images" / "clean" / "1.png")]
+    assert star == {"category": "star", "images": 2, "seen": 0, "others": 1, "false_alarms": 1, **named}
+
+
+def test_pictures_that_are_judged_wrongly_are_named(run, folder, script):
+    (folder / "images").mkdir()
+    picture(folder / "images" / "star" / "1.png")
+    picture(folder / "images" / "clean" / "1.png")
+    _, out, _ = run(folder, "--vlm", script, "--images", folder / "images")
+    assert f"false alarm in {folder / 'images' / 'clean' / '1.png'}" in out
+    assert f"missed in {folder / 'images' / 'star' / '1.png'}" in out
 
 
 def test_a_folder_of_images_named_after_no_category_is_refused(run, folder, script):

@@ -36,6 +36,8 @@ class DetectionRate:
         seen: of those.
         others: images of other folders.
         false_alarms: of those.
+        missed: files of the category's own folder in which it was not seen.
+        alarmed: files of other folders in which it was.
     """
 
     category: str
@@ -43,6 +45,8 @@ class DetectionRate:
     seen: int
     others: int
     false_alarms: int
+    missed: tuple[str, ...] = ()
+    alarmed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (
@@ -86,15 +90,18 @@ def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[DetectionRat
     if wrong or not folders:
         empty = Problem(str(folder), 0, 0, "unreadable", "no folders of images here.", "Name them after categories.")
         raise PolicyError(wrong or [empty])
-    seen = [(each.name, _found(policy, backend, file)) for each in folders for file in _images(each)]
+    seen = [(file, _found(policy, backend, file)) for each in folders for file in _images(each)]
     return tuple(_count(category, seen) for category in ids)
 
 
-def _count(category: str, seen: Sequence[tuple[str, frozenset[str]]]) -> DetectionRate:
-    own = [found for name, found in seen if name == category]
-    others = [found for name, found in seen if name != category]
-    alarms = sum(category in found for found in others)
-    return DetectionRate(category, len(own), sum(category in found for found in own), len(others), alarms)
+def _count(category: str, seen: Sequence[tuple[Path, frozenset[str]]]) -> DetectionRate:
+    own = [(file, found) for file, found in seen if file.parent.name == category]
+    missed = tuple(str(file) for file, found in own if category not in found)
+    others = [(file, found) for file, found in seen if file.parent.name != category]
+    alarmed = tuple(str(file) for file, found in others if category in found)
+    return DetectionRate(
+        category, len(own), len(own) - len(missed), len(others), len(alarmed), missed=missed, alarmed=alarmed
+    )
 
 
 def _found(policy: Policy, backend: Backend, path: Path) -> frozenset[str]:
