@@ -140,6 +140,11 @@ def _document(runs: list[_Run], problems: list[Problem]) -> dict[str, Any]:
     }
 
 
+def _wrong(kind: str, files: tuple[str, ...]) -> list[str]:
+    more = [f"    and {len(files) - _NAMED} more, with --json"] if len(files) > _NAMED else []
+    return [f"    {kind} {file}" for file in files[:_NAMED]] + more
+
+
 def _print(runs: list[_Run], problems: list[Problem]) -> None:
     for run in runs:
         good = sum(ran.passed for ran in run.ran)
@@ -153,12 +158,9 @@ def _print(runs: list[_Run], problems: list[Problem]) -> None:
         for missing in run.coverage.missing:
             typer.echo(f"  untouched: {missing}")
         for each in run.detected:
-            typer.echo(f"  {each}")
-            for kind, files in (("missed in", each.missed), ("false alarm in", each.alarmed)):
-                for file in files[:_NAMED]:
-                    typer.echo(f"    {kind} {file}")
-                if len(files) > _NAMED:
-                    typer.echo(f"    and {len(files) - _NAMED} more, with --json")
+            typer.echo(
+                "\n".join([f"  {each}", *_wrong("missed in", each.missed), *_wrong("false alarm in", each.alarmed)])
+            )
     cases = [ran for run in runs for ran in run.ran]
     typer.echo(f"{sum(ran.passed for ran in cases)} passed, {sum(not ran.passed for ran in cases)} failed")
     for problem in problems:
