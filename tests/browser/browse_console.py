@@ -101,9 +101,8 @@ def test_a_person_filters_opens_unblurs_and_judges_by_keyboard(visit, site):
     at.shot("image")
     page.keyboard.press("2")
     assert page.get_by_label("a false alarm").is_checked()
-    page.keyboard.press("s")
-    page.wait_for_url(lambda url: "/verdict" not in url)
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.keyboard.press("s")
     assert [record["verdict"] for record in Log(site.log) if record["event"] == "verdict"] == ["false_alarm"]
 
 
