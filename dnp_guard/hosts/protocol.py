@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
-FEATURES: Final = ("inputs",)
+FEATURES: Final = ("inputs", "subject")
 """What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
