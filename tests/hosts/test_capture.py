@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.hosts.diffusers.asking.recording import Recording
+from dnp_guard.hosts.diffusers.checks import check_caches
 from dnp_guard.hosts.diffusers.guarded import read_arguments
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -56,10 +57,16 @@ class Painter(DiffusionPipeline):
         super().__init__()
         self.register_modules(scheduler=scheduler, painter=painter, vae=vae, tokenizer=tokenizer, reader=reader)
         self.deaf = deaf
+        self.returned = 0  # evaluations that the call itself had back
 
     def read(self, texts):
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return self.reader(ids)[0]
+
+    def evaluate(self, x, t, words):
+        output = self.painter(torch.cat([x, x]), t, words)[0]
+        self.returned += 1
+        return output.chunk(2)
 
     @torch.no_grad()
     def __call__(self, text, avoid="", *, rounds=8, pull=5.0, generator=None):
@@ -68,7 +75,7 @@ class Painter(DiffusionPipeline):
         self.scheduler.set_timesteps(rounds)
         x = torch.stack([torch.randn(4, 16, 16, generator=each) for each in generator])
         for t in self.scheduler.timesteps:
-            toward, away = self.painter(torch.cat([x, x]), t, words)[0].chunk(2)
+            toward, away = self.evaluate(x, t, words)
             x = self.scheduler.step(away + pull * (toward - away), t, x)[0]
         pictures = self.vae.decode(x / self.vae.config.scaling_factor)[0]
         return ((pictures / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy(),)
@@ -93,16 +100,34 @@ def test_a_pipeline_that_no_table_knows_is_steered():
     plain, before = paint(pipe), vars(pipe).copy()
     with guard().attached(pipe):
         assert same(plain, paint(pipe)) == [True, False, True]
-    assert vars(pipe) == before
+    assert {**vars(pipe), "returned": 8} == before
 
 
-def test_a_prompt_that_the_denoiser_is_not_given_is_refused_before_the_first_step():
-    pipe, steps = painter(deaf=True), []
-    plain = pipe.scheduler.step
-    pipe.scheduler.step = lambda *args: steps.append(args) or plain(*args)
+def test_a_prompt_that_the_denoiser_is_not_given_is_refused_before_its_first_evaluation_returns():
+    pipe = painter(deaf=True)
     with guard().attached(pipe), pytest.raises(CannotSteer, match="no words of this call reach its denoiser"):
         paint(pipe)
-    assert not steps
+    assert pipe.returned == 0
+
+
+def test_branches_that_are_evaluated_one_by_one_are_refused_before_the_first_returns():
+    class Apart(Painter):
+        def evaluate(self, x, t, words):
+            branches = []
+            for each in words.chunk(2):
+                branches.append(self.painter(x, t, each)[0])
+                self.returned += 1
+            return branches
+
+    pipe = painter(deaf=True)
+    pipe.__class__ = Apart
+    with guard().attached(pipe), pytest.raises(CannotSteer, match="no words of this call reach its denoiser"):
+        paint(pipe)
+    assert pipe.returned == 0
+    pipe.deaf = False
+    plain = paint(pipe)
+    with guard().attached(pipe):
+        assert same(plain, paint(pipe)) == [True, False, True]
 
 
 def test_a_pipeline_that_gives_its_denoiser_something_else_each_time_is_refused():
@@ -324,12 +349,31 @@ def test_a_cached_denoiser_is_steered_and_the_others_keep_every_bit(cache):
         assert same(plain, draw(pipe)) == [True, False, True]
 
 
-def test_a_cache_that_cannot_tell_evaluations_apart_is_refused_before_the_first_step():
+KEPT_TOGETHER = {
+    "FasterCache": lambda pipe: diffusers.FasterCacheConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 1001),
+        current_timestep_callback=lambda: pipe.current_timestep,
+        tensor_format="BCHW",
+        is_guidance_distilled=True,
+    ),
+    "PyramidAttentionBroadcast": lambda pipe: diffusers.PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
+    ),
+}
+
+
+@pytest.mark.parametrize("cache", KEPT_TOGETHER)
+def test_a_cache_that_cannot_tell_evaluations_apart_is_refused(cache):
     pipe = copy.deepcopy(tiny("FluxPipeline"))
-    pipe.transformer.enable_cache(
-        diffusers.PyramidAttentionBroadcastConfig(
-            spatial_attention_block_skip_range=2, current_timestep_callback=lambda: pipe.current_timestep
-        )
-    )
+    pipe.transformer.enable_cache(KEPT_TOGETHER[cache](pipe))
+    with pytest.raises(CannotSteer, match="cache"):
+        check_caches(pipe.transformer)
+
+
+def test_a_call_under_such_a_cache_takes_no_step():
+    pipe, steps = copy.deepcopy(tiny("FluxPipeline")), []
+    pipe.transformer.enable_cache(KEPT_TOGETHER["PyramidAttentionBroadcast"](pipe))
     with guard().attached(pipe), pytest.raises(CannotSteer, match="cache"):
-        draw(pipe)
+        draw(pipe, callback_on_step_end=lambda *_: steps.append(1))
+    assert not steps

@@ -48,6 +48,8 @@ CASES = [
     ("FlowMatchEulerDiscreteScheduler", {"use_exponential_sigmas": True}),
     ("FlowMatchEulerDiscreteScheduler", {"use_beta_sigmas": True}),
     ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}),
+    ("FlowMapEulerDiscreteScheduler", {"shift": 3.0}),
+    ("HeliosScheduler", {"stages": 1, "stage_range": [0, 1], "scheduler_type": "euler"}),
     ("LTXEulerAncestralRFScheduler", {}),
     ("DDPMWuerstchenScheduler", {}),
     ("SCMScheduler", {}),
@@ -99,7 +101,7 @@ def test_a_perfect_model_is_read_back_as_the_image_it_knows_at_every_step(name, 
 def mixed(sampler, t):
     """x = alpha x0 + sigma noise, from what the scheduler itself tells a model: scaled inputs and timesteps."""
     name = type(sampler).__name__
-    if name.startswith(("FlowMatch", "LTX")):
+    if name.startswith(("Flow", "LTX")):
         return 1 - float(t) / 1000, float(t) / 1000
     if name == "SCMScheduler":
         return math.cos(t), math.sin(t)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.hosts.diffusers.asking import arguments
-from dnp_guard.hosts.diffusers.asking.capture import FirstStep, capture_evaluated
+from dnp_guard.hosts.diffusers.asking.capture import capture_evaluated
 from dnp_guard.hosts.diffusers.asking.proof import Proof
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.checks import check_caches
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
+    from dnp_guard.hosts.diffusers.asking.capture import FirstStep
     from dnp_guard.hosts.diffusers.asking.recording import Recording
     from dnp_guard.policy import Policy
 
@@ -46,7 +47,7 @@ class Begun:
     words: str = ""
 
 
-def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, scheduler: str, images: int) -> Begun:
+def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, images: int) -> Begun:
     """Show what a negative of a call is and what it looks like.
 
     Args:
@@ -54,7 +55,6 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
         policy: that is in force.
         recording: of the call.
         first: its first step, with the evaluations of every part that takes the time.
-        scheduler: the name of the scheduler that steps.
         images: items of the batch.
 
     Raises:
@@ -70,32 +70,33 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
     kind = type(own[0].part)
     same = [name for name, part in recording.parts.items() if type(part) is kind and takes_time(part)]
     denoisers = frozenset({own[0].name, *same})
-    shows = Shows(recording, dict.fromkeys(denoisers, own), scheduler, images, policy.preview.method, guard.preview_vae)
-    _check_shows(shows, sample)
+    shows = Shows(
+        recording, dict.fromkeys(denoisers, own), first.scheduler, images, policy.preview.method, guard.preview_vae
+    )
     if policy.mode == "shadow":
+        _check_shows(shows, sample)
         return Begun(denoisers, shows, None, 1)
     check_caches(own[0].part)
     words = _any_words(policy)
-    proof = _proven(recording, FirstStep(own, first.output, sample), scheduler, words)
+    proof = _proven(recording, replace(first, evaluations=own), words)
     if policy.guidance.mode == "replace" and not proof.places.negative:
         raise CannotSteer(
             "guidance mode 'replace' has no unconditional slot in this call: a negative prompt changes nothing in "
             "what its denoiser is given",
             hint="Use guidance mode 'separate', or call the pipeline with guidance and a negative_prompt.",
         )
+    _check_shows(shows, sample)
     return Begun(denoisers, shows, proof, shows.channels(first.output), words)
 
 
-def evaluated_again(recording: Recording) -> tuple[FirstStep, str]:
-    """The first step of a call that is past it, evaluated again by a copy, and the name of the scheduler that steps.
+def evaluated_again(recording: Recording) -> FirstStep:
+    """The first step of a call that is past it, evaluated again by a copy.
 
     Raises:
         CannotSteer: its call cannot be made again.
     """
-    schedulers = recording.schedulers
-    scheduler = "scheduler" if "scheduler" in schedulers else next(iter(schedulers), "")
     try:
-        return capture_evaluated(recording, scheduler), scheduler
+        return capture_evaluated(recording)
     except Exception as error:
         raise _not_again(error, _ATTACH) from error
 
@@ -111,9 +112,9 @@ def _check_shows(shows: Shows, sample: Tensor) -> None:
         ) from error
 
 
-def _proven(recording: Recording, own: FirstStep, scheduler: str, words: str) -> Proof:
+def _proven(recording: Recording, own: FirstStep, words: str) -> Proof:
     try:
-        return Proof(recording, own, scheduler, words)
+        return Proof(recording, own, words)
     except DnpGuardError:
         raise
     except Exception as error:
@@ -127,7 +128,7 @@ def _not_again(error: Exception, hint: str) -> CannotSteer:
 
 
 def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
-    """The evaluations of the part that was evaluated last before a step.
+    """The evaluations of the part that was evaluated last before a step, and of others of its class.
 
     Raises:
         CannotSteer: there are none.
@@ -138,12 +139,12 @@ def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Eval
             f"no part of it that can be evaluated again denoises its latents ({'x'.join(map(str, sample.shape))})",
             hint="Use a pipeline whose denoiser is a torch module.",
         )
-    if kept := arguments.keeps(last.output):
+    if kept := arguments.keeps(last):
         raise CannotSteer(
-            f"its {last.name} hands a {kept} of the whole batch on to later steps, where no negative is",
-            hint="Use the pipeline of the same model that computes each step anew.",
+            f"its {last.name} keeps a {kept} of the whole batch for later evaluations, where no negative is",
+            hint="Switch it off, or use the pipeline of the same model that computes each step anew.",
         )
-    return [each for each in evaluations if each.name == last.name]
+    return [each for each in evaluations if type(each.part) is type(last.part)]
 
 
 def _any_words(policy: Any) -> str:

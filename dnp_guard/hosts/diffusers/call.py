@@ -10,9 +10,9 @@ from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation.driver import View
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.diffusers.asking import arguments
-from dnp_guard.hosts.diffusers.asking.capture import FirstStep
+from dnp_guard.hosts.diffusers.asking.capture import FirstStep, rehearse
 from dnp_guard.hosts.diffusers.asking.recording import RECORDED
-from dnp_guard.hosts.diffusers.asking.standin import CALL, StandIn, of_scheduler, stands_in
+from dnp_guard.hosts.diffusers.asking.standin import CALL, STEP, StandIn, of_scheduler, stands_in
 from dnp_guard.hosts.diffusers.attending.attending import Attending
 from dnp_guard.hosts.diffusers.beginning import begin, evaluated_again
 from dnp_guard.hosts.diffusers.injection import Injection
@@ -23,7 +23,6 @@ from dnp_guard.types import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from PIL.Image import Image
     from torch import Tensor
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
     from dnp_guard.hosts.diffusers.beginning import Begun
     from dnp_guard.hosts.diffusers.showing.shows import Shows
-
-_STEP = ("model_output", "timestep", "sample")
-"""The first arguments of every scheduler's step."""
 
 
 class Call:
@@ -80,6 +76,7 @@ class Call:
         self._attending = Attending(policy, recording.pipe)
         self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
+        self._rehearsed = 0
         self._begun: Begun | None = None
         self._injection: Injection | AttentionInjection | None = None
         self.compared: Tensor | None = None
@@ -129,12 +126,9 @@ class Call:
         """Whether the pipeline still steps by the scheduler that it began with."""
         return stands_in(vars(self._pipe).get(self._substeps.scheduler))
 
-    def aside(self) -> AbstractContextManager[None]:
-        """Put the parts back for as long as the caller's own code runs."""
-        return self._aside()
-
     @contextmanager
-    def _aside(self) -> Iterator[None]:
+    def aside(self) -> Iterator[None]:
+        """Put the parts back for as long as the caller's own code runs."""
         self.remove()
         try:
             yield
@@ -158,18 +152,38 @@ class Call:
         part = self.recording.parts[name]
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._injection is not None and self._begun and name in self._begun.denoisers and self._looks_on:
-                return self._injection.evaluate(arguments.evaluation(name, part, args, kwargs), args, kwargs)
+            injection = self._injection
+            if injection is not None and self._begun and name in self._begun.denoisers and self._looks_on:
+                evaluation = arguments.evaluation(name, part, args, kwargs)
+                if self._as_rehearsed(evaluation):
+                    return injection.evaluate(evaluation, args, kwargs)
             if self._substeps.scheduler:
                 return plain(*args, **kwargs)
             before = arguments.evaluation(name, part, args, kwargs)  # some use up the lists that they are given
             attending = self._attending
             output = attending.first(name, part, args, kwargs) if attending.wanted else plain(*args, **kwargs)
             self.recording.keep(name, CALL, args, kwargs, output)
-            self._evaluations.append(replace(before, output=output))
+            if name in self.recording.timed:
+                self._evaluations.append(replace(before, output=output))
+                # Attention has to see how every evaluation of the step reads the prompt.
+                first = None if attending.wanted else rehearse(self.recording, self._evaluations)
+                if first is not None:
+                    self.begin(first)
             return output
 
         return answer
+
+    def _as_rehearsed(self, evaluation: Evaluation) -> bool:
+        """Whether the rest of the first step is as a copy showed it; nothing is steered where it is not."""
+        if self._substeps.none and self._begun is not None and self._begun.proof is not None:
+            self._rehearsed += 1
+            try:
+                self._begun.proof.check(self._rehearsed, evaluation)
+            except CannotSteer as error:
+                self.failed(error)
+                self._injection = None
+                return False
+        return True
 
     def _in_context(self, plain: Any, *args: Any, **kwargs: Any) -> Any:
         if self._injection is not None:
@@ -180,16 +194,12 @@ class Call:
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             if self._substeps.scheduler not in {"", name}:
                 return plain(*args, **kwargs)
-            given = {**dict(zip(_STEP, args, strict=False)), **kwargs}
+            given = {**dict(zip(STEP, args, strict=False)), **kwargs}
             if not self._substeps.scheduler:
-                self.begin(FirstStep(self._evaluations, given["model_output"], given["sample"]), name)
+                self.begin(FirstStep(self._evaluations, given["model_output"], given["sample"], name))
             if self._injection is not None:
-                guided = self._injection.guided(given["model_output"])
-                given["model_output"] = guided
-                if args:
-                    args = (guided, *args[1:])
-                else:
-                    kwargs = {**kwargs, "model_output": guided}
+                given["model_output"] = guided = self._injection.guided(given["model_output"])
+                args, kwargs = ((guided, *args[1:]), kwargs) if args else (args, {**kwargs, "model_output": guided})
             now = given["model_output"], given["timestep"], given["sample"]
             self._query(*now)
             self._count(*now)
@@ -197,15 +207,16 @@ class Call:
 
         return answer
 
-    def begin(self, first: FirstStep, scheduler: str) -> None:
+    def begin(self, first: FirstStep) -> None:
         """Show, before the first step, what a negative of this call is and what it looks like.
 
         Raises:
             CannotSteer: it cannot be shown.
         """
-        self._substeps.scheduler = scheduler
+        self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
-        self._begun = begun = begin(self.guard, policy, self.recording, first, scheduler, self.images)
+        self._begun = begun = begin(self.guard, policy, self.recording, first, self.images)
+        self._rehearsed = sum(each.name in begun.denoisers for each in self._evaluations) - 1
         self._evaluations = []
         if policy.queries.sigmas:
             self.driver.session.levels = self._substeps.levels
@@ -223,7 +234,7 @@ class Call:
         Raises:
             CannotSteer: it cannot be shown.
         """
-        self.begin(*evaluated_again(self.recording))
+        self.begin(evaluated_again(self.recording))
 
     def nearness(self, step: Step) -> list[dict[str, float]]:
         """How near each category comes to having to be asked about, by the guard's probe; none without one."""
@@ -247,7 +258,7 @@ class Call:
 
     def finish(self, previews: Callable[[], list[Image]]) -> Any:
         """Make the final look and give every image its outcome."""
-        if not self._substeps.scheduler:
+        if self._substeps.none:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)

@@ -55,13 +55,14 @@ def check_caches(part: Any) -> None:
     """See that what is cached of a denoiser is kept apart by the name of a context, as the extra evaluation needs it.
 
     Raises:
-        CannotSteer: it is not, as under Pyramid Attention Broadcast and FasterCache.
+        CannotSteer: it is not, as under Pyramid Attention Broadcast and FasterCache; or what is cached is found by an
+            address in memory, at which another negative may be by then, as under TextKVCache.
     """
     for module in part.modules() if hasattr(part, "modules") else ():
         for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():
             apart = any(isinstance(value, StateManager) for value in vars(hook).values())
-            if getattr(hook, "_is_stateful", False) and not apart:
+            if getattr(hook, "_is_stateful", False) and (not apart or name.startswith("text_kv_cache")):
                 raise CannotSteer(
                     f"its denoiser's cache ({name.split('/')[0]}) takes a negative's evaluation for the call's own",
-                    hint="Use FirstBlockCache, TaylorSeer or MagCache, or disable_cache().",
+                    hint="Use FirstBlockCache, TaylorSeer, MagCache or SeaCache, or disable_cache().",
                 )

@@ -156,9 +156,11 @@ SPACES: dict[str, _Row] = {
     ),
     **dict.fromkeys(
         (
+            "FlowMapEulerDiscreteScheduler",
             "FlowMatchEulerDiscreteScheduler",
             "FlowMatchHeunDiscreteScheduler",
             "FlowMatchLCMScheduler",
+            "HeliosScheduler",
             "LTXEulerAncestralRFScheduler",
         ),
         _Row(flow, ("flow_prediction",)),

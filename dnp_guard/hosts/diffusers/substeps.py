@@ -31,6 +31,11 @@ class Substeps:
         self._done += 1
 
     @property
+    def none(self) -> bool:
+        """Whether no sub-step ran."""
+        return not self._done
+
+    @property
     def step(self) -> tuple[int, int]:
         """The number of the step that runs, and of its sub-step."""
         return divmod(self._done, self._order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 Path = tuple[Any, ...]
 """An argument's name, then the keys and indices that lead into it."""
 
-_OF_NO_IMAGE = frozenset({"freqs_cis", "image_rotary_emb", "img_ids", "rotary_emb", "txt_ids"})
+_OF_NO_IMAGE = frozenset(
+    {"freqs_cis", "image_rotary_emb", "img_ids", "rotary_emb", "text_rope_pos", "txt_ids", "visual_rope_pos"}
+)
 """Positions, which may happen to be as many as the images."""
 
 _FEATURES = 4
@@ -62,10 +65,14 @@ def evaluation(
 
 
 def kept(value: Any) -> Any:
-    """A value with its dictionaries and lists copied, as pipelines and denoisers change those that they are given."""
+    """A value with the lists in it copied, as pipelines and denoisers use up and change those that they are given."""
     if type(value) is dict:
         return {key: kept(each) for key, each in value.items()}
-    return [kept(each) for each in value] if type(value) is list else value
+    if type(value) in {list, tuple}:
+        return type(value)(kept(each) for each in value)
+    if isinstance(value, OrderedDict) and any(isinstance(each, list) for each in value.values()):  # a model's output
+        return type(value)(**{key: kept(each) for key, each in value.items()})
+    return value
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -171,11 +178,17 @@ def _is_features(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.ndim >= _FEATURES
 
 
-def keeps(output: Any) -> str:
-    """The class of what a denoiser hands on beside tensors, as a cache of its own; empty where there is nothing."""
+def keeps(evaluation: Evaluation) -> str:
+    """What a denoiser is given, or hands on, to keep from one evaluation to the next; empty where there is nothing."""
+    output = evaluation.output
     values = () if isinstance(output, torch.Tensor) else output if isinstance(output, tuple) else output.values()
     plain = torch.Tensor | list | tuple | dict | type(None)
-    return next((type(each).__name__ for each in values if not isinstance(each, plain)), "")
+    given = (name for name, each in evaluation.given.items() if "cache" in name and not _is_setting(each))
+    return next((type(each).__name__ for each in values if not isinstance(each, plain)), "") or next(given, "")
+
+
+def _is_setting(value: Any) -> bool:
+    return value is None or isinstance(value, str | bool | int | float)
 
 
 def is_list_of_rows(value: Any, batch: int) -> bool:

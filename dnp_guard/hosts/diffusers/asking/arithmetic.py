@@ -35,12 +35,14 @@ class Arithmetic:
             None where it is.
         shape: of the guided prediction, [B, ...], which may be a part of what the denoiser answers.
         order: where each number of it is in an answer; None where it is its beginning, or the same in another shape.
+        last: whether it is made of an answer's last tokens, as where words come first, and not of its first.
     """
 
     sign: int
     weight: float | None
     shape: tuple[int, ...]
     order: Tensor | None = None
+    last: bool = False
 
     def cut(self, value: Tensor) -> Tensor:
         """The tokens and channels of a denoiser's answer that the scheduler is given, as it is given them."""
@@ -48,7 +50,7 @@ class Arithmetic:
             return value.flatten(1)[:, self.order].view(-1, *self.shape[1:])
         if value.ndim != len(self.shape):
             return value.view(-1, *self.shape[1:])
-        return value[(slice(None), *(slice(size) for size in self.shape[1:]))]
+        return value[_corner(self.shape, last=self.last)]
 
     def spread(self, part: Tensor, like: Tensor) -> Tensor:
         """The reverse: such a part in a denoiser's answer that is zero elsewhere, [len(part), ...]."""
@@ -72,18 +74,28 @@ def ask(own: FirstStep, made: Ask) -> Arithmetic:
     """
     answers = [arguments.first_of(each.output) for each in own.evaluations]
     images = own.sample.shape[0]
-    added, apart = _like_answers(answers, images), [_random(each, place) for place, each in enumerate(answers)]
-    plain = made(lambda place, output: arguments.with_first(output, apart[place]))
-    moved_to = made(lambda place, output: arguments.with_first(output, apart[place] + added[place]))
-    shape = tuple(plain.shape)
-    found = Arithmetic(1, None, shape, _order(plain, answers[0], made))
-    expected = found.cut(added[0].to(plain.device))[:images].float()
-    moved = moved_to.float() - plain.float()
-    for sign in (1, -1):
-        if _close(moved, sign * expected):
-            return replace(found, sign=sign)
-    alone = made(lambda place, output: arguments.with_first(output, added[place])).float()
-    return replace(found, sign=-1 if (alone * expected).sum() < 0 else 1, weight=0.0)
+    apart = [_random(each, place) for place, each in enumerate(answers)]
+    plain = _answered(made, apart)
+    plainly = Arithmetic(1, None, tuple(plain.shape), _order(plain, answers[0], made))
+    for found in (plainly, replace(plainly, last=True)):
+        added = _like_answers(answers, images, last=found.last)
+        moved_to = _answered(made, [one + more for one, more in zip(apart, added, strict=True)])
+        expected = found.cut(added[0].to(plain.device))[:images].float()
+        moved = moved_to.float() - plain.float()
+        for sign in (1, -1):
+            if _close(moved, sign * expected):
+                return replace(found, sign=sign)
+        if plain.shape[1:] == answers[0].shape[1:]:
+            break
+    added = _like_answers(answers, images, last=False)
+    expected = plainly.cut(added[0].to(plain.device))[:images].float()
+    alone = _answered(made, added).float()
+    return replace(plainly, sign=-1 if (alone * expected).sum() < 0 else 1, weight=0.0)
+
+
+def _answered(made: Ask, answers: Sequence[Tensor]) -> Tensor:
+    """The guided prediction of a copy whose denoiser answers these, one an evaluation."""
+    return made(lambda place, output: arguments.with_first(output, answers[place]))
 
 
 def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
@@ -133,10 +145,27 @@ def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -
     return replace(arithmetic, weight=float(b) / total)
 
 
-def _like_answers(answers: Sequence[Tensor], images: int) -> list[Tensor]:
-    """The same random numbers for every branch of every answer, as large as the answers."""
-    one = _random(answers[0][:images], -1)
-    return [one.repeat(len(each) // images, *[1] * (one.ndim - 1)) for each in answers]
+def _like_answers(answers: Sequence[Tensor], images: int, *, last: bool) -> list[Tensor]:
+    """The same random numbers for every branch of every answer, as large as the answers.
+
+    Args:
+        answers: of a step.
+        images: items of the batch.
+        last: whether those of an answer that is larger than another are in its last tokens, and not in its first.
+    """
+    one = _random(min(answers, key=lambda each: each[0].numel())[:images], -1)
+    made = []
+    for each in answers:
+        whole = each.new_zeros(each.shape, dtype=one.dtype)
+        whole[_corner(one.shape, last=last)] = one.repeat(len(each) // images, *[1] * (one.ndim - 1))
+        made.append(whole)
+    return made
+
+
+def _corner(shape: Sequence[int], *, last: bool) -> tuple[slice, ...]:
+    """The part of a larger tensor that is of a shape but for its rows: the first of all, or the last tokens."""
+    first = [slice(size) for size in shape[1:]]
+    return (slice(None), slice(-shape[1], None), *first[1:]) if last else (slice(None), *first)
 
 
 def _random(like: Tensor, seed: int) -> Tensor:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking import arguments
-from dnp_guard.hosts.diffusers.asking.recording import Reached, takes_time
-from dnp_guard.hosts.diffusers.asking.standin import CALL
+from dnp_guard.hosts.diffusers.asking.recording import Reached
+from dnp_guard.hosts.diffusers.asking.standin import CALL, STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
     from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
     from dnp_guard.hosts.diffusers.asking.recording import Recording
+    from dnp_guard.hosts.diffusers.asking.standin import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +26,23 @@ class FirstStep:
     """The first step of a call.
 
     Attributes:
-        evaluations: of its denoiser, in their order.
+        evaluations: of the parts that take the time, or of its denoiser alone, in their order.
         output: what the scheduler was given.
         sample: x_t, as the scheduler was given it.
+        scheduler: the name of the scheduler that steps.
+        rehearsed: how many of the evaluations, the last ones, only a copy has made so far.
     """
 
     evaluations: Sequence[Evaluation]
     output: Tensor
     sample: Tensor
+    scheduler: str
+    rehearsed: int = 0
 
 
 def capture(
     recording: Recording,
     known: FirstStep,
-    scheduler: str,
     change: Mapping[str, Any] | None = None,
     outputs: Callable[[int, Any], Any] | None = None,
 ) -> FirstStep:
@@ -45,61 +51,112 @@ def capture(
     Args:
         recording: of the call.
         known: the first step of the call itself.
-        scheduler: the name of the scheduler that steps.
         change: other arguments of the call.
         outputs: the number of an evaluation and what the call's own denoiser answered it to what the copy's answers.
+
+    Raises:
+        RuntimeError: the copy takes no step.
+    """
+
+    def answer(_: Evaluation, place: int, __: Callable[[], Any]) -> Any:
+        own = known.evaluations[min(place, len(known.evaluations) - 1)].output
+        return outputs(place, own) if outputs else own
+
+    return _reached(_run(recording, {each.name for each in known.evaluations}, answer, change))
+
+
+def capture_evaluated(recording: Recording) -> FirstStep:
+    """Run a copy to its first step with its denoiser evaluated, for a call whose own first step is over.
+
+    Raises:
+        RuntimeError: the copy takes no step.
+    """
+
+    def answer(evaluation: Evaluation, _: int, evaluate: Callable[[], Any]) -> Any:
+        output = evaluate()
+        recording.keep(evaluation.name, CALL, evaluation.given, {}, output)
+        return output
+
+    return _reached(_run(recording, recording.timed, answer))
+
+
+def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | None:
+    """Run a copy to its first step, with the evaluations of one that the call has begun; None where it needs more.
+
+    Args:
+        recording: of the call.
+        own: what was evaluated in the step that the call has begun.
+
+    Raises:
+        CannotSteer: the copy ends, and no scheduler of the pipeline's was given what its denoiser answers.
+    """
+    asked: Counter[str] = Counter()
+    missing: list[str] = []
+
+    def answer(evaluation: Evaluation, _: int, __: Callable[[], Any]) -> Any:
+        known = [each.output for each in own if each.name == evaluation.name]
+        asked[evaluation.name] += 1
+        # The part that was evaluated last may be the denoiser, whose further branches are answered alike.
+        if asked[evaluation.name] > len(known) and evaluation.name != own[-1].name:
+            missing.append(evaluation.name)
+            raise Reached
+        return known[min(asked[evaluation.name], len(known)) - 1]
+
+    try:
+        first = _run(recording, recording.timed, answer)
+    except Exception:  # noqa: BLE001 (the step itself says more than a copy of it, and the call begins then)
+        return None
+    if first is None and not missing:
+        raise CannotSteer(
+            f"what its {own[-1].name} answers goes to no scheduler of its own, whose steps the guard looks at",
+            hint="Use another pipeline of the same model.",
+        )
+    rest = first.evaluations[len(own) :] if first else []
+    return first and replace(first, evaluations=[*own, *rest], rehearsed=len(rest))
+
+
+def _run(
+    recording: Recording,
+    parts: Iterable[str],
+    answer: Callable[[Evaluation, int, Callable[[], Any]], Any],
+    change: Mapping[str, Any] | None = None,
+) -> FirstStep | None:
+    """Run a copy to its first step; None where it ended before.
+
+    Args:
+        recording: of the call.
+        parts: names of those whose evaluations are captured.
+        answer: an evaluation, its number, and what evaluates it, to what the part answers.
+        change: other arguments of the call.
     """
     evaluations: list[Evaluation] = []
-    reached: dict[str, Any] = {}
+    reached: list[FirstStep] = []
 
-    def evaluated(name: str) -> Callable[..., Any]:
-        def answer(_part: Any, *args: Any, **kwargs: Any) -> Any:
-            place = len(evaluations)
-            own = known.evaluations[min(place, len(known.evaluations) - 1)].output
-            output = outputs(place, own) if outputs else own
+    def evaluated(name: str) -> Answer:
+        def answered(part: Any, *args: Any, **kwargs: Any) -> Any:
             # The part itself, and not a function of it: what is captured is evaluated again.
-            evaluations.append(arguments.evaluation(name, recording.parts[name], args, kwargs, output))
-            return output
-
-        return answer
-
-    def stepped(_step: Any, *args: Any, **kwargs: Any) -> Any:
-        reached.update(zip(("model_output", "timestep", "sample"), args, strict=False))
-        reached.update(kwargs)
-        raise Reached
-
-    denoisers = {each.name for each in known.evaluations}
-    answers: dict[str, dict[str, Any]] = {name: {CALL: evaluated(name)} for name in denoisers}
-    recording.run(change or {}, {**answers, scheduler: {"step": stepped}})
-    if not reached:
-        raise RuntimeError("the copy of the call ended before its first step")
-    return FirstStep(evaluations, reached["model_output"], reached["sample"])
-
-
-def capture_evaluated(recording: Recording, scheduler: str) -> FirstStep:
-    """Run a copy to its first step with its denoiser evaluated, for a call whose own first step is over."""
-    evaluations: list[Evaluation] = []
-    reached: dict[str, Any] = {}
-
-    def evaluated(name: str) -> Callable[..., Any]:
-        def answer(part: Any, *args: Any, **kwargs: Any) -> Any:
             before = arguments.evaluation(name, recording.parts[name], args, kwargs)
-            output = part(*args, **kwargs)
-            recording.keep(name, CALL, args, kwargs, output)
+            output = answer(before, len(evaluations), lambda: part(*args, **kwargs))
             evaluations.append(replace(before, output=output))
             return output
 
-        return answer
+        return answered
 
-    def stepped(_step: Any, *args: Any, **kwargs: Any) -> Any:
-        reached.update(zip(("model_output", "timestep", "sample"), args, strict=False))
-        reached.update(kwargs)
-        raise Reached
+    def stepped(name: str) -> Answer:
+        def answered(_step: Any, *args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(STEP, args, strict=False)), **kwargs}
+            reached.append(FirstStep(evaluations, given["model_output"], given["sample"], name))
+            raise Reached
 
-    answers: dict[str, dict[str, Any]] = {
-        name: {CALL: evaluated(name)} for name, part in recording.parts.items() if takes_time(part)
-    }
-    recording.run({}, {**answers, scheduler: {"step": stepped}})
-    if not reached:
+        return answered
+
+    answers = {name: {CALL: evaluated(name)} for name in parts}
+    answers |= {name: {"step": stepped(name)} for name in recording.schedulers}
+    recording.run(change or {}, answers)
+    return reached[0] if reached else None
+
+
+def _reached(first: FirstStep | None) -> FirstStep:
+    if first is None:
         raise RuntimeError("the copy of the call ended before its first step")
-    return FirstStep(evaluations, reached["model_output"], reached["sample"])
+    return first

@@ -190,8 +190,8 @@ def _slot(path: Path, one: Evaluation, other: Evaluation, batch: int, images: in
 def _changed(before: Tensor, after: Tensor, dim: int) -> list[int]:
     """The indices along a dimension at which two tensors differ, as far as the shorter goes."""
     sizes = [slice(min(a, b)) for a, b in zip(before.shape, after.shape, strict=True)]
-    moved = (before[tuple(sizes)] != after[tuple(sizes)]).movedim(dim, 0).flatten(1).any(1)
-    return [int(each) for each in moved.nonzero().flatten()]
+    moved = (before[tuple(sizes)] != after[tuple(sizes)]).movedim(dim, 0)
+    return [index for index, each in enumerate(moved) if each.any()]
 
 
 def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int) -> list[int]:

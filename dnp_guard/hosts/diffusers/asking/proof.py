@@ -8,6 +8,7 @@ which of the denoiser's tokens and channels, or else what the unconditional bran
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
@@ -32,15 +33,14 @@ class Proof:
     Args:
         recording: of the call.
         own: its first step.
-        scheduler: the name of the scheduler that steps.
         words: any words that may be injected.
 
     Raises:
         CannotSteer: it cannot be shown where its prompt goes, or what becomes of its branches.
     """
 
-    def __init__(self, recording: Recording, own: FirstStep, scheduler: str, words: str) -> None:
-        self._recording, self._own, self._scheduler = recording, own, scheduler
+    def __init__(self, recording: Recording, own: FirstStep, words: str) -> None:
+        self._recording, self._own = recording, own
         self._captured: dict[str, FirstStep] = {}
         self._beside = False
         self._again = self._made_again()
@@ -77,7 +77,7 @@ class Proof:
         if key not in self._captured:
             for change in changes(self._recording, words):
                 if change.negative == negative and (change.beside is not None) == self._beside:
-                    self._captured[key] = capture(self._recording, self._own, self._scheduler, change.given)
+                    self._captured[key] = capture(self._recording, self._own, change.given)
                     break
             else:
                 raise _hidden()
@@ -85,7 +85,7 @@ class Proof:
 
     def _made_again(self) -> FirstStep:
         """The user's own prompt captured again, as it has to be to the bit."""
-        again = capture(self._recording, self._own, self._scheduler)
+        again = capture(self._recording, self._own)
         try:
             self._check_same(again)
         except CannotSteer:
@@ -93,10 +93,12 @@ class Proof:
                 raise
             self._recording.rewinds = True  # something is drawn beside the caller's generators
             return self._made_again()
+        made = len(self._own.evaluations) - self._own.rehearsed
+        self._own = replace(self._own, evaluations=[*self._own.evaluations[:made], *again.evaluations[made:]])
         return again
 
     def _guided(self, outputs: Any) -> Tensor:
-        return capture(self._recording, self._own, self._scheduler, outputs=outputs).output
+        return capture(self._recording, self._own, outputs=outputs).output
 
     def _check_same(self, again: FirstStep) -> None:
         """See that the user's own prompt gives the pipeline's own arguments again, to the bit.
@@ -105,23 +107,34 @@ class Proof:
             CannotSteer: it does not.
         """
         own = self._own
-        if [each.name for each in own.evaluations] != [each.name for each in again.evaluations]:
+        if len(own.evaluations) != len(again.evaluations):
             raise _unsteady("its denoiser is evaluated in another way when the same call is made again")
-        for one, other in zip(own.evaluations, again.evaluations, strict=True):
-            paths = arguments.differing(one.given, other.given)
-            if not self._recording.draws_again:  # then its latents are others
-                paths = [path for path in paths if path[0] != next(iter(one.given))]
-            if paths:
-                raise _unsteady(f"the same call gives its {one.name} another {named(paths[0])} when it is made again")
+        for place, evaluation in enumerate(again.evaluations[: len(own.evaluations) - own.rehearsed]):
+            self.check(place, evaluation)
+
+    def check(self, place: int, evaluation: Evaluation) -> None:
+        """See that an evaluation of the first step is given, to the bit, what is known of it.
+
+        Raises:
+            CannotSteer: it is not.
+        """
+        own = self._own.evaluations[min(place, len(self._own.evaluations) - 1)]
+        if own.name != evaluation.name or place >= len(self._own.evaluations):
+            raise _unsteady("its denoiser is evaluated in another way when the same call is made again")
+        paths = arguments.differing(own.given, evaluation.given)
+        if not self._recording.draws_again:  # then its latents are others
+            paths = [path for path in paths if path[0] != next(iter(own.given))]
+        if paths:
+            raise _unsteady(f"the same call gives its {own.name} another {named(paths[0])} when it is made again")
 
     def _places(self, words: str) -> Places:
         reason: Exception | None = None
         for change in changes(self._recording, words):
             try:
-                other = capture(self._recording, self._own, self._scheduler, change.given)
+                other = capture(self._recording, self._own, change.given)
                 own = self._again
                 if change.beside is not None:
-                    own = capture(self._recording, self._own, self._scheduler, change.beside)
+                    own = capture(self._recording, self._own, change.beside)
             except CannotSteer:
                 raise
             except Exception as error:  # noqa: BLE001 (a pipeline may refuse one of the ways)

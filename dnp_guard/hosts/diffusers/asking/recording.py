@@ -55,6 +55,7 @@ class Recording:
     Attributes:
         parts: the pipeline's modules and other callables, by name.
         schedulers: its schedulers, by name.
+        timed: the names of the parts that take the time.
         draws_again: whether a copy draws the call's own noise; where the caller passes no generator, and the global
             random numbers are shared by all threads, it draws other noise, by a generator of its own.
         rewinds: whether a copy draws on the global random numbers as they were when the call began.
@@ -72,6 +73,7 @@ class Recording:
         self.pipe = pipe
         self.given: dict[str, Any] = arguments.kept(dict(given))  # some pipelines write into the lists they are given
         self.parts = {name: part for name, part in vars(pipe).items() if _evaluates(part)}
+        self.timed = [name for name, part in self.parts.items() if takes_time(part)]
         self.schedulers = {name: part for name, part in vars(pipe).items() if _steps(part)}
         self._call = call
         self._accepted = accepted
@@ -81,6 +83,7 @@ class Recording:
         self._generators = {id(each): _cloned(each) for each in _generators(self.given)} if before else {}
         self._answers: list[_Answer] = []
         self._blocks: Any = None
+        self._stateful = {name: copy.deepcopy(part) for name, part in vars(pipe).items() if _keeps_state(part)}
 
     def accepts(self, name: str) -> bool:
         """Whether the call has an argument of that name."""
@@ -110,7 +113,7 @@ class Recording:
         A part that is evaluated at each step, as a ControlNet is, answers what it answered in the first one, so that
         a copy differs by its prompt alone.
         """
-        in_step = function == CALL and takes_time(self.parts[name])
+        in_step = function == CALL and name in self.timed
         asked = 0
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
@@ -150,9 +153,7 @@ class Recording:
     def _copy(self, answers: Mapping[str, Mapping[str, Answer]]) -> Any:
         pipe = object.__new__(type(self.pipe))
         vars(pipe).update(vars(self.pipe))
-        for name, value in vars(self.pipe).items():
-            if _keeps_state(value):
-                vars(pipe)[name] = copy.deepcopy(value)
+        vars(pipe).update(copy.deepcopy(self._stateful))
         for name, part in self.parts.items():
             own = answers.get(name) or {function: self.known(name, function) for function in RECORDED}
             vars(pipe)[name] = StandIn(part, {"cache_context": lambda *_, **__: nullcontext(), **own})

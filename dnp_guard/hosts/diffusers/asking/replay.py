@@ -87,7 +87,8 @@ def replay(
         for name, part in recording.parts.items()
         if hasattr(part, "decode")
     }
-    answers |= {name: {CALL: _as_before(known)} for name, known in evaluations.items()}
+    for name, known in evaluations.items():
+        answers[name] = {CALL: _as_before([each for each in known if each.name == name] or known)}
     change = {"output_type": "pil", "return_dict": True, "decode_chunk_size": _MANY}
     change = {name: value for name, value in change.items() if recording.accepts(name)}
     result = recording.run(change, {**answers, scheduler: {"step": stepped}})

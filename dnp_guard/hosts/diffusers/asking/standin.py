@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     """Takes the part's own function, then what it is called with."""
 
 CALL = "__call__"
+STEP = ("model_output", "timestep", "sample")
+"""The first arguments of every scheduler's step."""
 
 
 class StandIn:

@@ -64,6 +64,10 @@ class Output:
         self._result = result
         self._call = call
         self._name, self._items = _items(result)
+        self._bare = result is self._items
+        shapes = {each.shape for each in self._items if isinstance(each, np.ndarray)}
+        if isinstance(self._items, list) and len(shapes) == 1:  # as of the layers of pictures
+            self._items = np.stack(self._items)
         # What came back decides: diffusers gives arrays for an output_type that it does not know.
         forms = {list: "pil", np.ndarray: "np"}
         latent = kind == "latent" or self._name == "latents"
@@ -111,7 +115,7 @@ class Output:
     def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
         """The result with other items in it."""
         result = self._result
-        if result is self._items:
+        if self._bare:
             return items
         if isinstance(result, tuple):
             had = result[1] if len(result) > 1 else None
