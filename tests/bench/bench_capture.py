@@ -1,0 +1,70 @@
+"""What it costs to ask a pipeline itself: once a call, once a negative, and once a look, on tiny pipelines."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+
+from dnp_guard import Guard
+from dnp_guard.hosts.diffusers import call
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.tiny import draw, tiny
+from tests.policies import policy
+
+NAMES = ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline", "WanPipeline"]
+"""Of each way in which branches are evaluated and latents are packed."""
+
+
+@pytest.fixture(params=NAMES)
+def asked(request):
+    """What a call of three images begins with, and what is shown of it."""
+    begun = []
+
+    def begin(*given):
+        begun.append((given, plain(*given)))
+        return begun[-1][1]
+
+    plain, pipe = call.begin, tiny(request.param)
+    with patch.object(call, "begin", begin), Guard(policy(), vlm=ScriptedBackend([{}])).attached(pipe):
+        draw(pipe, num_inference_steps=1)
+    return begun[0]
+
+
+@pytest.mark.benchmark(group="a call of 4 steps", warmup=True)
+@pytest.mark.parametrize("guarded", [False, True], ids=["plain", "guarded, no look"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call(benchmark, name, guarded):
+    pipe = tiny(name)
+    pipe.callback_on_step_end = None
+    of = policy(queries={"steps": [], "final": True})
+    if guarded:
+        pipe.callback_on_step_end = Guard(of, vlm=ScriptedBackend([{}]))
+    try:
+        assert len(benchmark.pedantic(draw, (pipe,), {"num_inference_steps": 4}, rounds=5, warmup_rounds=1)) == 3
+    finally:
+        pipe.callback_on_step_end = None
+
+
+@pytest.mark.benchmark(group="a call is proven, once")
+def test_a_call_is_proven(benchmark, asked):
+    given, _ = asked
+    assert benchmark.pedantic(call.begin, given, rounds=9, warmup_rounds=1).proof is not None
+
+
+@pytest.mark.benchmark(group="a negative is captured, once a call")
+def test_a_negative_is_captured(benchmark, asked):
+    _, begun = asked
+
+    def capture():
+        begun.proof._captured.clear()
+        return begun.proof.captured("a star")
+
+    assert benchmark.pedantic(capture, rounds=9, warmup_rounds=1).of(0)
+
+
+@pytest.mark.benchmark(group="a look is decoded")
+def test_a_look_is_decoded(benchmark, asked):
+    given, begun = asked
+    sample = given[3].sample
+    assert benchmark.pedantic(begun.shows.pictures, (sample,), rounds=9, warmup_rounds=1)
