@@ -118,6 +118,7 @@ dist: $(READY) $(TOOLS_READY) ## Build the wheel, and beside it its bill of mate
 audit: $(READY) $(TOOLS_READY) ## Look what is installed up among known vulnerabilities; 1 for one, 2 for what was not reached.
 	$(BIN)/python -m tests.supply $(TOOLS)/bin/pip-audit
 
+# About ten minutes on one core; a run that was cut short goes on where it was.
 matrix: $(READY) ## Steer tiny pipelines of every class that can be; prints a table and writes docs/reference/matrix.json.
 	$(BIN)/python -m tests.hosts.matrix
 

@@ -15,23 +15,30 @@ MATRIX = Path(__file__).parent / "reference" / "matrix.json"
 
 _NAMED = {
     "Stable Diffusion 1.5 and 2": "StableDiffusionPipeline",
-    "Latent consistency": "LatentConsistencyModelPipeline",
-    "Stable Diffusion XL (Turbo, Lightning)": "StableDiffusionXLPipeline",
+    "Latent consistency (LCM)": "LatentConsistencyModelPipeline",
+    "Stable Diffusion XL (Turbo, Lightning, LCM LoRA)": "StableDiffusionXLPipeline",
+    "Stable Diffusion XL, modular": "StableDiffusionXLModularPipeline",
     "Stable Diffusion 3.5": "StableDiffusion3Pipeline",
     "Flux dev, schnell, Krea": "FluxPipeline",
     "Flux Kontext": "FluxKontextPipeline",
     "Flux 2": "Flux2Pipeline",
     "Flux 2 Klein": "Flux2KleinPipeline",
+    "Flux 2 Klein Base": "Flux2KleinBaseModularPipeline",
     "Krea 2": "Krea2Pipeline",
+    "Krea 2 Turbo": "Krea2TurboModularPipeline",
     "Qwen-Image": "QwenImagePipeline",
     "Qwen-Image 2.1": "QwenImage21Pipeline",
+    "Qwen-Image 2.1 Turbo": "QwenImage21TurboModularPipeline",
     "Qwen-Image-Edit": "QwenImageEditPipeline",
+    "Qwen-Image-Edit Plus (2509, 2511)": "QwenImageEditPlusPipeline",
     "Z-Image (Turbo)": "ZImagePipeline",
     "Wan 2.1 and 2.2": "WanPipeline",
     "HunyuanImage": "HunyuanImagePipeline",
+    "Wan 2.2, image to video": "WanImageToVideoPipeline",
     "HunyuanVideo": "HunyuanVideoPipeline",
     "LTX": "LTXPipeline",
     "LTX-2": "LTX2Pipeline",
+    "LTX-2, image to video": "LTX2ImageToVideoPipeline",
     "Chroma": "ChromaPipeline",
     "Sana": "SanaPipeline",
     "Lumina 2": "Lumina2Pipeline",
@@ -51,12 +58,13 @@ own call on a copy up to the first step, with no part evaluated again, and compa
 what it was given in the call. The user's own prompt has to give the same again, to the bit; other words in place of
 the negative prompt, or of the prompt where a call has no guidance, may change nothing but the arguments that a prompt
 decides. What the pipeline makes of its branches is asked of its own arithmetic. What cannot be shown raises
-`CannotSteer` before the first step, with the reason. Modular pipelines, with a guider or without, and classes of your
-own are asked in the same way.
+`CannotSteer` before the denoiser's first evaluation returns to the pipeline, with the reason. Modular pipelines, with a
+guider or without, and classes of your own are asked in the same way.
 
 `make matrix` runs every class of diffusers {version} of which a tiny pipeline of random weights can be built, and
-writes `matrix.json` beside this page: one image of the batch is steered, the others keep every bit, one injection is
-recorded, nothing is left behind, and a guard that finds nothing leaves every bit. **{steered} of {all} classes were
+writes `matrix.json` beside this page: one image of the batch is steered at `scale: {scale}` and moves by at least
+{changed} of a pixel, the others keep every bit, one injection is recorded, nothing is left behind, and a guard that
+finds nothing leaves every bit. A run that is cut short goes on where it was. **{steered} of {all} classes were
 steered**, {refused} were refused with the reason found out, and of {untried} no tiny pipeline could be built, so that
 nothing is said of them before they are called.
 
@@ -75,6 +83,9 @@ prediction: ε_c − s(ε_n − ε_c). Under `guidance_rescale` and under normal
 guidance that is not linear in its branches (APG, CFG-Zero*) it is added to what was guided. With a ControlNet the
 guard's words go to the denoiser alone; the ControlNet keeps the user's negative prompt. `replace` needs a call whose
 negative prompt changes what the denoiser is given.
+
+Under FirstBlockCache, TaylorSeer and MagCache a negative's evaluations are cached apart from the call's own. Pyramid
+Attention Broadcast, FasterCache and TextKVCache cannot keep them apart, and a call under one of them is refused.
 
 Videos are looked at by their first, middle and last frame; the strictest of them counts.
 
@@ -103,6 +114,8 @@ def pipelines() -> str:
     known = {row["class"]: row for row in rows}
     return _PAGE.format(
         version=diffusers.__version__,
+        scale=15,
+        changed="0.0001",
         steered=len(steered),
         all=len(rows),
         refused=len(refused),
@@ -119,7 +132,7 @@ def _run(row: dict[str, Any] | None) -> str:
     if row is None or not row["steerable"]:
         return f"not steered: {row['reason']}" if row and row.get("tried") else "no tiny one could be built"
     images = "image 1 of 3 steered, 0 and 2 to the bit" if row["images"] > 1 else "the one image steered"
-    return f"a tiny one of random weights: {images}, idle to the bit"
+    return f"a tiny one of random weights: {images} (moved by {row['changed_by']:.2g}), idle to the bit"
 
 
 def _by_reason(rows: list[dict[str, Any]]) -> str:

@@ -6,9 +6,15 @@ from functools import cache
 import diffusers
 import torch
 
-from tests.hosts.tiny import flux, stable_diffusion, transformers, video
+from tests.hosts.tiny import flux, newest, stable_diffusion, transformers, video
 
-PIPELINES = {**stable_diffusion.PIPELINES, **transformers.PIPELINES, **flux.PIPELINES, **video.PIPELINES}
+PIPELINES = {
+    **stable_diffusion.PIPELINES,
+    **transformers.PIPELINES,
+    **flux.PIPELINES,
+    **video.PIPELINES,
+    **newest.PIPELINES,
+}
 CALLS = {name: call for name, (_, call) in PIPELINES.items()}
 
 

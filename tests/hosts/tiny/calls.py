@@ -8,4 +8,16 @@ MASKS = torch.ones(3, 1, 32, 32)
 FROM_PICTURE = {"image": PICTURES, "strength": 1.0}
 INPAINTING = {**FROM_PICTURE, "mask_image": MASKS}
 CONTROL = {"control_image": PICTURES}
-CLIP = [[Image.fromarray((255 * PICTURES[0].permute(1, 2, 0).numpy()).astype("uint8"))] * 9] * 3
+PICTURE = Image.fromarray((255 * PICTURES[0].permute(1, 2, 0).numpy()).astype("uint8"))
+CLIP = [[PICTURE] * 9] * 3
+
+BY_NAME = {
+    "image": [PICTURE] * 3,
+    "mask_image": [Image.new("L", (32, 32), 255)] * 3,
+    "control_image": [PICTURE] * 3,
+    "video": CLIP,
+    "control_video": CLIP,
+    "strength": 1.0,
+    "source_prompt": "a red circle",
+}
+"""What an argument of that name is given where nothing else is known."""

@@ -1,18 +1,19 @@
 """A tiny pipeline of every class that one can be built of, and how it is called."""
 
+import inspect
+import sys
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import diffusers
 import numpy as np
 import torch
 
-from tests.hosts.tiny import CALLS, draw, modular, of_diffusers, tiny
-
-WITHOUT = {
-    "Onnx": "its denoiser runs in ONNX Runtime, which is no module and is not installed here",
-    "Cosmos3Omni": "its tests have no tiny tokenizer",
-}
+from tests.hosts.tiny import CALLS, assembled, draw, modular, of_diffusers, tiny
 
 
 class NotBuiltError(Exception):
@@ -52,22 +53,76 @@ def subject(name):
         return Subject(
             pipe, 3, lambda: as_arrays(draw(pipe, **({"num_inference_steps": 4} if "LCM" not in name else {})))
         )
-    if name in modular.PIPELINES:
-        try:
-            made = modular.built(name)
-        except Exception as error:
-            raise NotBuiltError(f"not tried: no tiny one can be built here ({_line(error)})") from error
-        return _tried(made, modular.draw)
-    if name not in of_diffusers.specs():
-        reason = next((reason for start, reason in WITHOUT.items() if start in name), "")
-        raise NotBuiltError(reason or "no configuration of a tiny one is known: it was not tried")
-    kind = getattr(diffusers, name)
+    kind = kind_of(name)
     try:
-        pipe = kind(**of_diffusers.components(name))
+        if name.endswith("ModularPipeline"):
+            pipe = modular.built(name)
+            as_here()
+            return _tried(pipe, modular.draw)
+        known = name in of_diffusers.specs()
+        pipe = kind(**of_diffusers.components(name)) if known else assembled.built(kind)
         pipe.set_progress_bar_config(disable=True)
+        as_here()
+        if hasattr(getattr(pipe, "vae", None), "enable_tiling") and name == "AllegroPipeline":
+            pipe.vae.enable_tiling()  # it decodes in no other way
+        if name.startswith("HiDream"):
+            pipe.default_sample_size = 4  # it scales what it is asked for to so many latents
+        count_template(pipe)
+        if hasattr(pipe, "resolutions"):
+            pipe.resolutions = [(32, 32)]  # it takes no other sizes than these
+    except NotBuiltError:
+        raise
     except Exception as error:
         raise NotBuiltError(f"not tried: no tiny one can be built here ({_line(error)})") from error
-    return _tried(pipe, lambda made, images: made(**of_diffusers.inputs(name, kind, images)))
+    return _tried(pipe, lambda made, images: made(**_inputs(name, kind, images)))
+
+
+def kind_of(name):
+    """The class of a name, also where diffusers hides it as a tokenizer's library is not installed: ours stands in."""
+    kind = getattr(diffusers, name)
+    if getattr(kind, "_backends", None) is None or "sentencepiece" not in kind._backends:
+        return kind
+    folder = Path(diffusers.__file__).parent
+    file = next(each for each in folder.glob("pipelines/**/*.py") if f"\nclass {name}(" in each.read_text("utf-8"))
+    with patch.dict(sys.modules, {"sentencepiece": SimpleNamespace(SentencePieceProcessor=None)}):
+        return getattr(import_module(f"diffusers.{'.'.join(file.relative_to(folder).with_suffix('').parts)}"), name)
+
+
+def count_template(pipe):
+    """Tell a pipeline how many words our tokenizer makes of the template that it leaves out before the prompt."""
+    names = ("prompt_template_encode", "prompt_template")
+    template = next((each for name in names if isinstance(each := getattr(pipe, name, None), str)), None)
+    if template is not None and hasattr(pipe, "prompt_template_encode_start_idx"):
+        tokenizer = getattr(pipe, "tokenizer", None) or pipe.processor
+        read = getattr(tokenizer, "tokenizer", tokenizer)([template.partition("{")[0]])["input_ids"][0]
+        pipe.prompt_template_encode_start_idx = len(read) - 1
+    elif "Video15" in type(pipe).__name__:
+        pipe.prompt_template_encode_start_idx = 8
+
+
+def as_here():
+    """Have diffusers scale what it edits to a thousand pixels rather than a million, and resize without torchvision."""
+    for name, module in list(sys.modules.items()):
+        plain = vars(module).get("calculate_dimensions") if name.startswith("diffusers.") else None
+        if plain is not None and plain.__name__ == "calculate_dimensions":
+            module.calculate_dimensions = lambda _, ratio, plain=plain: plain(32 * 32, ratio)
+        if name.endswith(("net_cosmos", "transformer_cosmos")):
+            vars(module).setdefault("transforms", RESIZES)
+
+
+RESIZES = SimpleNamespace(
+    functional=SimpleNamespace(resize=lambda image, size, interpolation: torch.nn.functional.interpolate(image, size)),
+    InterpolationMode=SimpleNamespace(NEAREST="nearest"),
+)
+"""What Cosmos uses of torchvision, which is not installed here."""
+
+
+def _inputs(name, kind, images):
+    if name in of_diffusers.specs():
+        return of_diffusers.inputs(name, kind, images)
+    taken = inspect.signature(kind.__call__).parameters
+    accepted = {each: taken[each].default is inspect.Parameter.empty for each in taken}
+    return assembled.inputs(name, accepted, images)
 
 
 def _tried(pipe, call):

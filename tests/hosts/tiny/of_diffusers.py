@@ -18,6 +18,7 @@ from PIL import Image
 from tests.hosts.tiny import parts
 
 FILE = Path(__file__).with_suffix(".json")
+STEPS = 4
 PROMPTS = ["a red circle", "a blue square", "a green cross"]
 
 
@@ -30,25 +31,47 @@ def specs():
 def components(name):
     """The components of a class, with weights drawn at random."""
     torch.manual_seed(0)
-    return {part: component(spec) for part, spec in specs()[name]["components"].items()}
+    specs_of = specs()[name]["components"]
+    models = {part: component(spec) for part, spec in specs_of.items() if not is_reader(spec)}
+    configs = [each.config for each in models.values() if isinstance(each, transformers.PreTrainedModel)]
+    reads = next((each for each in configs if hasattr(each, "vision_config")), None)
+    seen = [getattr(each, "vision_config", each) for each in configs]
+    side = next((each.image_size for each in seen if hasattr(each, "image_size")), 32)
+    return {
+        part: models[part] if part in models else reader(spec["tokenizer"], reads, side)
+        for part, spec in specs_of.items()
+    }
 
 
-def component(spec):  # noqa: PLR0911 (one for each kind)
+def is_reader(spec):
+    """Whether a component reads words or pictures, and has no weights."""
+    return isinstance(spec, dict) and "tokenizer" in spec
+
+
+def component(spec):
     if isinstance(spec, list):
         return [component(each) for each in spec]
     if not isinstance(spec, dict):
         return spec
-    if "tokenizer" in spec:
-        return tokenizer(spec["tokenizer"])
     if "diffusers" in spec:
-        made = getattr(diffusers, spec["diffusers"]).from_config(spec["config"])
+        config = spec["config"]
+        if config.get("use_flow_sigmas"):
+            config = {**config, "prediction_type": "flow_prediction"}  # as every model that has such sigmas
+        made = named(diffusers, spec, "diffusers").from_config(config)
         return parts.without_zeros(made.eval()) if isinstance(made, torch.nn.Module) else made
     if "transformers" in spec:
-        config = getattr(transformers, spec["config_class"]).from_dict(dict(spec["config"]))
-        return parts.listening(getattr(transformers, spec["transformers"])(config).eval(), 4)
+        kind = named(transformers, spec, "transformers")
+        config = getattr(transformers, spec["config_class"], kind.config_class).from_dict(dict(spec["config"]))
+        made = kind(config).eval()
+        return parts.drawn(made) if spec.get("module") else parts.listening(made, 4)
     if "SafetyChecker" in spec["other"]:
         return Lenient()
     return other(spec["other"])
+
+
+def named(library, spec, key):
+    """The class of a component, which a library may keep in a module of its own."""
+    return getattr(import_module(spec["module"]) if spec.get("module") else library, spec[key])
 
 
 def other(kind):
@@ -56,17 +79,29 @@ def other(kind):
     module, _, name = kind.rpartition(".")
     if "CLIPImageProcessor" in name:
         return transformers.CLIPImageProcessor(crop_size=32, size=32)
-    if name in {"ByT5Tokenizer", "IFWatermarker", "SiglipImageProcessorPil", "DPTImageProcessorPil"}:
-        return getattr(import_module(module), name)()
-    raise NotImplementedError(f"no tiny {kind}")
+    if name.endswith(("Mock", "NoneType")):
+        raise NotImplementedError(f"no tiny {kind}")
+    return getattr(import_module(module), name)()
 
 
-def tokenizer(kind):
+def reader(kind, config=None, side=32):
+    """A tokenizer or a processor, by the name of its class.
+
+    Args:
+        kind: the name.
+        config: of the model that also sees pictures, if there is one.
+        side: of the pictures that it is to make.
+    """
+    kind = kind.removesuffix("Pil")
     if kind.startswith("CLIPTokenizer"):
         return parts.clip_tokenizer()
-    if kind.startswith(("CLIPImageProcessor", "CLIPFeatureExtractor")):
-        return transformers.CLIPImageProcessor(crop_size=32, size=32)
-    if "Tokenizer" in kind:
+    if kind == "ChatGLMTokenizer":
+        return parts.words(256, kind=parts.Positioned)
+    if kind.endswith(("ImageProcessor", "FeatureExtractor")) and not kind.startswith("Auto"):
+        return transformers.CLIPImageProcessor(crop_size=side, size=side)
+    if config is not None and hasattr(config.vision_config, "depth"):
+        return parts.seeing_words(config) if kind.endswith("Processor") else parts.seeing_words(config).tokenizer
+    if "Tokenizer" in kind or kind.endswith("Processor"):
         return parts.words(256)
     raise NotImplementedError(f"no tiny {kind}")
 
@@ -86,15 +121,18 @@ class Lenient(torch.nn.Module):
 def inputs(name, kind, images):
     """What a class is called with for so many images from fixed seeds."""
     given = {key: value(each) for key, each in specs()[name].get("inputs", {}).items()}
-    accepted = inspect.signature(kind.__call__).parameters
-    given["output_type"] = "np"
+    return called(given, inspect.signature(kind.__call__).parameters, images)
+
+
+def called(given, accepted, images):
+    """The arguments of a call for so many images from fixed seeds, as far as it accepts them."""
+    given = {**given, "output_type": "np", "num_inference_steps": STEPS}
     generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
     given["generator"] = generators if images > 1 else generators[0]
-    if "prompt" in given:
+    if "prompt" in accepted and given.get("prompt") is not False:
         given["prompt"] = PROMPTS[:images] if images > 1 else "a blue square"
-        if given.get("negative_prompt") is not None:
-            given["negative_prompt"] = [""] * images if images > 1 else ""
-    given["num_inference_steps"] = 4
+    if "negative_prompt" in accepted:
+        given["negative_prompt"] = [""] * images if images > 1 else ""
     return {key: each for key, each in given.items() if key in accepted}
 
 

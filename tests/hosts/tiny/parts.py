@@ -13,8 +13,24 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from dnp_guard.glyphs.loading import load_pipeline
+
+_CHAT = (
+    "{% for message in messages %}<user> {% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{{ part['text'] if part['type'] == 'text' else '<|vision_start|><|image_pad|><|vision_end|>' }} "
+    "{% endfor %}{% endif %} {% endfor %}"
+)
+_OF_PICTURES = {
+    "<|image_pad|>": "image",
+    "<|video_pad|>": "video",
+    "<|vision_start|>": "vision_start",
+    "<|vision_end|>": "vision_end",
+}
+"""The words that stand for pictures, and what a configuration calls their numbers."""
 
 
 def vae(levels=2, **settings):
@@ -87,20 +103,53 @@ def gemma():
     )
 
 
-def words(length=16):
-    """A tokenizer of the words that tests draw."""
+def words(length=16, more=None, kind=PreTrainedTokenizerFast):
+    """A tokenizer of the words that tests draw.
+
+    Args:
+        length: how many it gives at most.
+        more: further words to their numbers.
+        kind: of tokenizer.
+    """
     known = ["<pad>", "<unk>", "</s>", "a", "red", "blue", "green", "circle", "square", "cross", "star"]
-    backend = Tokenizer(models.WordLevel({word: index for index, word in enumerate(known)}, unk_token="<unk>"))
+    numbers = {word: index for index, word in enumerate(known)} | (more or {})
+    backend = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
-    return PreTrainedTokenizerFast(
+    return kind(
         tokenizer_object=backend,
         pad_token="<pad>",
         unk_token="<unk>",
         eos_token="</s>",
         model_max_length=length,
-        chat_template="{% for message in messages %}<user> {{ message['content'] }}{% endfor %}",
+        additional_special_tokens=list(more or {}),
+        chat_template=_CHAT,
     )
+
+
+class Positioned(PreTrainedTokenizerFast):
+    """Also says at which position each word is, as ChatGLM's does."""
+
+    def __call__(self, *args, **kwargs):
+        read = super().__call__(*args, **kwargs)
+        read["position_ids"] = torch.arange(read["input_ids"].shape[1]).expand(read["input_ids"].shape)
+        return read
+
+
+class SeeingWords(Qwen2VLProcessor):
+    """Words and pictures as a model of vision and language reads them; videos are not read."""
+
+    def check_argument_for_proper_class(self, name, argument):
+        return None
+
+
+def seeing_words(config):
+    """A processor for a model of vision and language, whose configuration numbers the words of pictures."""
+    names = enumerate(_OF_PICTURES.items(), 11)
+    numbers = {word: getattr(config, f"{name}_token_id", None) or number for number, (word, name) in names}
+    patch = getattr(config.vision_config, "patch_size", 14)
+    pictures = Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=4 * patch**2, max_pixels=16 * patch**2)
+    return SeeingWords(pictures, words(1024, numbers), None, chat_template=_CHAT)
 
 
 def listening(made, times=2):
@@ -108,6 +157,16 @@ def listening(made, times=2):
     for weights in made.parameters():
         if weights.ndim > 1:
             weights.data *= times
+    return made
+
+
+def drawn(made):
+    """The same module with weights drawn at random, where its class leaves them as the memory was."""
+    for weights in made.parameters():
+        if weights.ndim > 1:
+            torch.nn.init.normal_(weights, std=0.2)
+        else:
+            torch.nn.init.ones_(weights)
     return made
 
 
