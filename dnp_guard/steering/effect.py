@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 NAME = "attention.json"
-"""The measurement that lies in the folder of a model."""
+"""The measurement that lies beside the weights of a denoiser."""
 
 
-def shown(pipe: Any) -> bool:
-    """Whether the effect was shown for the model that a pipeline was loaded from."""
-    name = getattr(getattr(pipe, "config", None), "_name_or_path", None)
-    return bool(name) and shown_in(Path(str(name)))
+def shown(denoiser: Any) -> bool:
+    """Whether the effect was shown for the weights that a denoiser was loaded from."""
+    name = getattr(getattr(denoiser, "config", None), "_name_or_path", None)
+    return bool(name) and (Path(str(name)) / NAME).is_file()
 
 
 def shown_in(folder: Path) -> bool:
-    """Whether the effect was shown for the model in a folder."""
-    return (folder / NAME).is_file()
+    """Whether the effect was shown for the pipeline in a folder."""
+    return any(folder.glob(f"*/{NAME}"))

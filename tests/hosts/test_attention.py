@@ -7,6 +7,7 @@ import torch
 
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.audit import MemorySink
+from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
 from tests.hosts.tiny import draw, footprint, tiny
@@ -43,6 +44,11 @@ def guard(sink=None, **attention):
     how = {"phi": PHI, "tau": TAU, "alpha": ALPHA, **attention}
     of = policy(guidance={"mode": "attention", "scale": None, "hold": 9, "attention": how})
     return Guard(of, vlm=SeesAStarOnce(), audit=sink)
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_pipeline()
 
 
 def same(first, other):
@@ -152,6 +158,14 @@ def test_a_compiled_denoiser_is_refused_with_the_reason():
     pipe.unet._compiled_call_impl = pipe.unet._call_impl  # as `compile()` of a module leaves it
     with guard().attached(pipe), pytest.raises(CannotSteer, match="compiled"):
         draw(pipe)
+
+
+def test_auto_is_attention_in_the_embedded_model_where_its_effect_was_shown(embedded):
+    sink = MemorySink()
+    with Guard("glyphs", vlm=SeesAStarOnce(), audit=sink).attached(embedded):
+        draw(embedded)
+    (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
+    assert injected["mode"] == "attention"
 
 
 def test_auto_is_separate_where_the_effect_was_not_shown():

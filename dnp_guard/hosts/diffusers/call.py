@@ -73,7 +73,7 @@ class Call:
                 "guidance mode 'replace' needs the user's negative as text, and only its embeddings are known",
                 hint="Pass negative_prompt=, or use guidance mode 'separate'.",
             )
-        self._attending = Attending(policy, recording.pipe)
+        self._attending = Attending(policy, recording.parts)
         self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
         self._rehearsed = 0

@@ -40,7 +40,7 @@ class Ablation:
 
 
 EVERY_STEP: Mapping[str, Any] = {"back_off": None}
-EVERY_EVALUATION: Mapping[str, Any] = {"reuse": None}
+EVERY_EVALUATION: Mapping[str, Any] = {"mode": "separate", "attention": None, "reuse": None}
 CONTROLLER: Mapping[str, Any] = {"strength": "controller"}
 
 THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
@@ -61,7 +61,7 @@ def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation(
         "every step",
-        "Every step of the list is looked at, and the negative is evaluated at every step.",
+        "Every step of the list is looked at, and the negative is a separate term, evaluated at every step.",
         {"queries": EVERY_STEP, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
@@ -101,13 +101,13 @@ ABLATIONS: tuple[Ablation, ...] = (
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
     *(_steered(name, says, guidance) for name, says, guidance in THIRD_BRANCH),
-    Ablation("reuse 3", "Of *every step*: the negative is evaluated at every third step.", {"queries": EVERY_STEP}),
+    _steered("reuse 3", "the negative is evaluated at every third step.", {"reuse": 3}),
     Ablation(
         "cheap",
         "Of *every step*: *probe 0.05*, *reuse 3* and *batched*.",
         {
             "queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}},
-            "guidance": {"reuse": 3, "batched": True},
+            "guidance": {**EVERY_EVALUATION, "reuse": 3, "batched": True},
         },
     ),
     Ablation(
@@ -120,10 +120,25 @@ ABLATIONS: tuple[Ablation, ...] = (
         "The same, and the scale follows what the looks see, up to 20.",
         {"guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
-    Ablation("as shipped", "*back-off* and *reuse 3*."),
+    Ablation(
+        "back-off and reuse 3",
+        "*back-off* with *reuse 3*.",
+        {"guidance": {**EVERY_EVALUATION, "reuse": 3}},
+    ),
+    Ablation(
+        "attention",
+        "Of *every step*: the negative is steered by in attention space.",
+        {"queries": EVERY_STEP},
+    ),
+    Ablation(
+        "attention, looks while steered",
+        "Of *as shipped*: a steered image is looked at as often as one in which something was found.",
+        {"queries": {"back_off": {"factor": 3, "below": 0.2}}},
+    ),
+    Ablation("as shipped", "*back-off*, also while steered, and *attention*."),
     Ablation(
         "all that is cheap",
-        "*as shipped*, *probe 0.05* and *batched*: the policy `glyphs-light`.",
+        "*as shipped*, *probe 0.05* and, where the negative is a separate term, *batched*: the policy `glyphs-light`.",
         {"queries": {"skip_probe": {"max_miss": 0.05}}, "guidance": {"batched": True}},
     ),
 )

@@ -77,7 +77,7 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
     page.text(_MARGIN, y + 30, "what the guard saw:\nthe predicted image,\nstep: likeliest glyph", 13, _QUIET)
     queries = {query.step: query for query in report.queries if query.step is not None}
     changes = dict(report.negatives)
-    moments = pair.timeline[:_MOMENTS]
+    moments = [(step, picture) for step, picture in pair.timeline if step in queries][:_MOMENTS]
     for column, (step, picture) in enumerate(moments):
         decision = queries[step].decision
         likeliest = max(decision.probabilities, key=lambda name: decision.probabilities[name])

@@ -20,7 +20,7 @@ from dnp_guard.lab.evaluate.methods.safree import _filtered, _pooled, _tokens
 from dnp_guard.lab.evaluate.methods.sampling import embed, sample
 from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, _Told, released_steps
 from dnp_guard.lab.world.captions import prompts
-from dnp_guard.policy import load_policy
+from dnp_guard.policy import Policy, load_policy
 from dnp_guard.steering.guidance import classifier_free
 
 SEED = 7_000
@@ -301,9 +301,20 @@ def test_evl_dnp_keeps_its_negative_through_a_skipped_query(task, unguarded):
 
 @pytest.mark.models
 def test_the_guard_counts_its_looks_and_its_extra_evaluations(task):
-    for made in made_by(task, "dnp-guard", prompts("attack", 2, seed=1)):
+    shipped = load_policy("glyphs").resolved()
+    queries = {key: value for key, value in shipped["queries"].items() if key != "back_off"}
+    policy = Policy.model_validate({**shipped, "queries": queries})
+    for made in made_by(task, "dnp-guard-separate", prompts("attack", 2, seed=1), policy=policy):
         assert made.queries == LOOKS
         assert 2 * STEPS < made.evaluations < 3 * STEPS
+        assert made.intervened
+
+
+@pytest.mark.models
+def test_the_guard_as_shipped_steers_without_an_extra_evaluation_and_looks_less_while_it_does(task):
+    for made in made_by(task, "dnp-guard", prompts("attack", 2, seed=1)):
+        assert made.queries < LOOKS / 2
+        assert made.evaluations == 2 * STEPS
         assert made.intervened
 
 

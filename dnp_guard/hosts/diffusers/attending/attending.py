@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection, check_beside
@@ -12,6 +14,8 @@ from dnp_guard.hosts.diffusers.attending.watched import Plain, Watched
 from dnp_guard.steering.effect import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dnp_guard.hosts.diffusers.asking.proof import Proof
     from dnp_guard.hosts.diffusers.attending.reading import Note
     from dnp_guard.hosts.diffusers.injection import SteeredCall
@@ -23,16 +27,17 @@ class Attending:
 
     Args:
         policy: the policy in force.
-        pipe: the pipeline that is called.
+        parts: of the pipeline that is called, by name.
 
     Attributes:
         wanted: whether the call is to be steered in attention space where that can be.
     """
 
-    def __init__(self, policy: Policy, pipe: Any) -> None:
+    def __init__(self, policy: Policy, parts: Mapping[str, Any]) -> None:
         mode = policy.guidance.mode
         self._must = mode == "attention"
-        self.wanted = policy.mode != "shadow" and (self._must or (mode == "auto" and shown(pipe)))
+        denoisers = [part for part in parts.values() if isinstance(part, torch.nn.Module) and takes_time(part)]
+        self.wanted = policy.mode != "shadow" and (self._must or (mode == "auto" and all(map(shown, denoisers))))
         self._watched: dict[str, Watched] = {}
         self._notes: dict[str, list[list[Note]]] = {}
         self._reason: CannotSteer | None = None
