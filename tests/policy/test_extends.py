@@ -4,6 +4,7 @@ import pytest
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import Policy, load_policy
+from dnp_guard.policy.read.lint import warnings
 from dnp_guard.policy.read.loading import load
 
 BASE = """\
@@ -150,3 +151,42 @@ def test_extends_without_a_file_is_an_error():
 @pytest.mark.parametrize("text", ["extends: []", "extends: 3", "extends: ''", 'extends: "\\0"', "extends: ."])
 def test_a_wrong_kind_of_base_is_a_problem_at_its_place(problems, text):
     assert problems(f"format: 1\nname: a\n{text}\ncategories: [{{id: c, negative: [c]}}]")[0][1:3] == (3, 10)
+
+
+OTHER = """\
+format: 1
+name: other
+guidance: {scale: 3}
+categories:
+  - {id: skull, negative: [skull]}
+"""
+TWO = "format: 1\nname: over\nextends: [base.yaml, other.yaml]\n"
+
+
+def test_several_policies_are_extended_each_over_those_before_it(write):
+    write("other.yaml", OTHER)
+    policy = load_policy(write("over.yaml", TWO + "categories: [{id: bolt, threshold: 0.3}]"))
+    assert [category.id for category in policy.categories] == ["star", "bolt", "skull"]
+    assert (policy.guidance.scale, policy.guidance.hold) == (3, 1)
+    assert policy.category("bolt").threshold == 0.3
+
+
+def test_a_category_of_two_policies_that_are_extended_is_told(write):
+    write("other.yaml", OTHER.replace("skull", "star"))
+    write("third.yaml", OTHER)
+    told = list(warnings(load(write("over.yaml", TWO.replace("]", ", third.yaml]")))))
+    assert [(doubt.code, doubt.line) for doubt in told] == [("twice-extended", 3)]
+    settled = write("over.yaml", TWO + "categories: [{id: star, threshold: 0.3}]")
+    assert list(warnings(load(settled))) == []
+
+
+def test_what_one_of_several_locks_none_of_the_others_loosens(write, problems):
+    write("base.yaml", BASE + "floor: {locked: [star]}\n")
+    write("other.yaml", "format: 1\nname: other\ncategories: [{id: star, negative: [star], threshold: 0.9}]\n")
+    assert ("other.yaml", 3, 54, "locked") in problems(TWO)
+
+
+def test_a_list_names_the_file_that_is_not_there_and_does_not_name_nothing(write, problems):
+    assert problems(TWO) == [("over.yaml", 3, 22, "missing-base")]
+    of_none = "format: 1\nname: over\nextends: []\ncategories: [{id: star, negative: [star]}]\n"
+    assert [problem[:2] for problem in problems(of_none)] == [("over.yaml", 3)]

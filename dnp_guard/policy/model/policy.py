@@ -14,7 +14,7 @@ from dnp_guard.canonical import canonical
 from dnp_guard.policy.model import inputs, rules
 from dnp_guard.policy.model.category import Category, Rule
 from dnp_guard.policy.model.ends import Retries, Withheld  # noqa: TC001 (pydantic reads them when it runs)
-from dnp_guard.policy.model.scalars import Identifier, Line, PolicyModel, Text
+from dnp_guard.policy.model.scalars import Bases, Identifier, Line, PolicyModel, Text
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.sections import Audit, Guidance, Inputs, Preview, Queries, QuestionTemplate, Vlm
 from dnp_guard.policy.model.violation import Loc, Violation
@@ -33,11 +33,11 @@ class Policy(PolicyModel):
     format: Literal[1] = Field(description="Version of the policy language.", examples=[1])
     name: Identifier = Field(description="Name in records and metrics.", examples=["default"])
     revision: Text = Field(default="0", description="The author's own version of this text.", examples=["1.0.0"])
-    extends: Text | None = Field(
+    extends: Bases | None = Field(
         default=None,
-        description="Another policy file in this folder or below it. What is said here overrides it: categories by "
-        "id, lists as a whole; rules are added.",
-        examples=["default.yaml"],
+        description="Another policy file in this folder or below it, or a list of them, of which each overrides those "
+        "before it. What is said here overrides all: categories by id, lists as a whole; rules are added.",
+        examples=[["packs/gore.yaml", "packs/hate.yaml"]],
     )
     summary: Line = Field(
         default="", description="What the policy is for, in one line.", examples=["Broad safety policy."]

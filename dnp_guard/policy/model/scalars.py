@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, Strict, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 IDENTIFIER = r"^[a-z][a-z0-9_-]{0,63}$"
@@ -48,4 +57,19 @@ Count = Annotated[int, Strict(), Field(ge=1, le=MAX_INTEGER)]
 Hold = Annotated[int, Strict(), Field(ge=0, le=1_000)]
 StepNumber = Annotated[
     float | int, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0, "maximum": MAX_INTEGER})
+]
+
+_ONE: TypeAdapter[str] = TypeAdapter(Text)
+_SEVERAL: TypeAdapter[tuple[str, ...]] = TypeAdapter(Annotated[tuple[Text, ...], Field(min_length=1, max_length=100)])
+_NAME = {"type": "string", "minLength": 1}
+
+
+def _bases(value: Any) -> str | tuple[str, ...]:
+    return _SEVERAL.validate_python(value) if isinstance(value, list | tuple) else _ONE.validate_python(value)
+
+
+Bases = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(_bases),
+    WithJsonSchema({"anyOf": [_NAME, {"type": "array", "minItems": 1, "maxItems": 100, "items": _NAME}]}),
 ]

@@ -43,6 +43,7 @@ class Document:
         problems: what is wrong with the file as such.
         bound: policies that this one extends, each with the categories of it that may not be loosened.
         unread: ways to values that were left out of ``data`` because of a problem.
+        doubts: what its author should look at again.
     """
 
     file: str
@@ -52,6 +53,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     unread: set[Loc] = field(default_factory=set)
     bound: list[tuple[Policy, tuple[str, ...]]] = field(default_factory=list)
+    doubts: list[Problem] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
         """Where a value (or its key) begins, or the nearest thing around it that is in the file."""

@@ -38,6 +38,7 @@ def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
         loaded: a policy that checks.
         at: the time to compare exceptions with; the clock's unless given.
     """
+    yield from loaded.document.doubts
     for loc, code, message, hint in _doubts(loaded.policy, loaded.document.data, at or datetime.now(UTC)):
         yield loaded.document.problem(loc, code, message, hint)
 
@@ -62,6 +63,7 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
         if exception.until <= now:
             message = f"this exception ended on {exception.until:%Y-%m-%d} and does nothing"
             yield ("exceptions", index, "until"), "past-exception", message, "Delete it, or give it a later end."
+        yield from _thresholds(exception.set.model_dump(exclude_none=True), ("exceptions", index, "set"))
 
 
 def _words(category: Category, written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:
@@ -91,12 +93,16 @@ def _listed(terms: Sequence[str]) -> str:
     return f"{', '.join(terms[:-1])} and {terms[-1]}"
 
 
+_EXTREMES = {
+    "threshold": ("everything is found, whatever the model sees", "only what the model is wholly sure of is found"),
+    "final_threshold": ("every finished image shows it", "hardly any finished image shows it"),
+    "allowed_threshold": ("every finding is excused", "hardly any finding is excused"),
+}
+"""What a threshold of 0, and what one of 1, comes to."""
+
+
 def _thresholds(written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:
-    for key, lowest, highest in (
-        ("threshold", "everything is found, whatever the model sees", "only what the model is wholly sure of is found"),
-        ("final_threshold", "every finished image shows it", "hardly any finished image shows it"),
-        ("allowed_threshold", "every finding is excused", "hardly any finding is excused"),
-    ):
+    for key, (lowest, highest) in _EXTREMES.items():
         value = written.get(key)
         if isinstance(value, int | float) and value in {0, 1}:
             message = f"with `{key}: {value:g}` {highest if value else lowest}"

@@ -18,7 +18,7 @@ from dnp_guard.policy.read.scan import scan
 from dnp_guard.policy.read.validate import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from dnp_guard.policy.compare.change import Change
     from dnp_guard.policy.model.policy import Policy
@@ -143,29 +143,65 @@ class _Reading:
         self.inputs[path] = hashlib.sha256(raw).hexdigest()
         document = scan(raw, file)
         self.inputs |= calibrated.apply(document, path.parent)
-        name = document.data.get("extends") if isinstance(document.data, dict) else None
-        if not isinstance(name, str) or not name.strip():
-            return document
         chain = (*chain, path.resolve())
-        problem, target = _base(document, name.strip(), path, chain)
-        if problem is None:
-            try:
-                base = self.document(read_file(target, str(target)), str(target), target, chain)
-                checked = _checked(base)
-            except PolicyError as error:
-                cause = document.problem(
-                    ("extends",), "bad-base", f"`{shorten(name)}` does not check", "Mend it first."
-                )
-                raise PolicyError([*document.problems, cause, *error.problems]) from None
-            made = merged(base, document)
-            made.bound = [*base.bound, *([(checked, checked.floor.locked)] if checked.floor else [])]
-            return made
-        raise PolicyError([*document.problems, problem])
+        bases = [self._base(document, name, loc, path, chain) for loc, name in _extended(document)]
+        if not bases:
+            return document
+        below, doubts = bases[0], list(bases[0].doubts)
+        for base in bases[1:]:
+            doubts += [*base.doubts, *_twice(below, base, document)]
+            below = merged(below, base)
+        made = merged(below, document)
+        made.bound, made.doubts = [bound for base in bases for bound in base.bound], doubts
+        return made
+
+    def _base(self, document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]) -> Document:
+        """The document of one policy that another extends.
+
+        Raises:
+            PolicyError: it may not be read, or does not check.
+        """
+        problem, target = _target(document, name, loc, path, chain)
+        if problem is not None:
+            raise PolicyError([*document.problems, problem])
+        try:
+            base = self.document(read_file(target, str(target)), str(target), target, chain)
+            checked = _checked(base)
+        except PolicyError as error:
+            cause = document.problem(loc, "bad-base", f"`{shorten(name)}` does not check", "Mend it first.")
+            raise PolicyError([*document.problems, cause, *error.problems]) from None
+        base.bound += [(checked, checked.floor.locked)] if checked.floor else []
+        return base
 
 
-def _base(document: Document, name: str, path: Path, chain: tuple[Path, ...]) -> tuple[Problem | None, Path]:
+def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
+    """The files that a document extends, each with its place; what is none is told when the document is checked."""
+    names = document.data.get("extends") if isinstance(document.data, dict) else None
+    if isinstance(names, str) and names.strip():
+        yield ("extends",), names.strip()
+    elif isinstance(names, list) and names and all(isinstance(name, str) and name.strip() for name in names):
+        yield from ((("extends", index), name.strip()) for index, name in enumerate(names))
+
+
+def _twice(below: Document, base: Document, over: Document) -> Iterator[Problem]:
+    """The categories that two policies have which one extends, and which it does not write anew."""
+    for name in _ids(base):
+        if name in _ids(below) and name not in _ids(over):
+            message = f"`{name}` is in two policies that this one extends, and `{base.file}` overrides the other"
+            hint = "Write here what is to hold, or put both into a store, where the strictest does."
+            yield over.problem(("extends",), "twice-extended", message, hint)
+
+
+def _ids(document: Document) -> list[str]:
+    categories = document.data.get("categories") if isinstance(document.data, dict) else None
+    named = [category for category in categories if isinstance(category, dict)] if isinstance(categories, list) else []
+    return [str(category.get("id")) for category in named]
+
+
+def _target(
+    document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]
+) -> tuple[Problem | None, Path]:
     """The file that ``extends`` names, or why it may not be read."""
-    loc = ("extends",)
     folder = path.parent
     target = folder / name
     shown = shorten(name)

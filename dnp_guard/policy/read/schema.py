@@ -56,6 +56,8 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
         if not (key == "title" or (key == "default" and part in (None, "")))
     }
     options = [option for option in made.get("anyOf", ()) if option != {"type": "null"}]
+    if options:
+        made["anyOf"] = options
     if len(options) == 1:
         del made["anyOf"]
         made = {**options[0], **made}
