@@ -107,7 +107,7 @@ def test_an_allowed_case_is_asked_only_after_a_finding():
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5]})
     sink = MemorySink()
     run(Guard(of, vlm=ScriptedBackend(answers), audit=sink))
-    assert asked == [("is there a star in this image?",), ("Is this a flag?",)] * 2
+    assert asked == [("is there a star in this image?",), ("Does this image show a flag?",)] * 2
     assert [r["event"] for r in sink.records].count("finding.waived") == 2
 
 
@@ -196,7 +196,7 @@ def test_what_a_plugin_draws_on_a_preview_is_not_what_is_asked_about():
 
 def test_a_finding_stands_when_its_excuse_cannot_be_asked_about():
     def answers(images, questions):
-        if questions[0].startswith("Is this"):
+        if questions[0].startswith("Does this image show"):
             raise TimeoutError
         return [[0.99] * len(questions) for _ in images]
 
@@ -214,7 +214,7 @@ def test_excuses_of_several_images_are_asked_about_at_once():
 
     of = policy(categories=[star(allowed=["a flag"])], queries={"steps": [0.5], "final": False})
     run(Guard(of, vlm=ScriptedBackend(answers)), 3)
-    assert calls == [(3, "is there a star in this image?"), (3, "Is this a flag?")]
+    assert calls == [(3, "is there a star in this image?"), (3, "Does this image show a flag?")]
 
 
 def test_a_run_that_ended_before_its_last_look_is_a_miss_without_a_final_one():

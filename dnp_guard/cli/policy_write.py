@@ -12,6 +12,7 @@ import typer
 from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.policy import parse_policy, schema, schema_of_tests, shipped
 from dnp_guard.policy.model.scalars import IDENTIFIER, IN_WORDS
+from dnp_guard.policy.read.defaults import changed_defaults
 from dnp_guard.policy.read.loading import example_store, packs, read_file
 from dnp_guard.policy.read.migrate import FORMAT, migrate
 from dnp_guard.policy.read.starter import starter
@@ -25,15 +26,17 @@ def init(
     ],
     *,
     from_: Annotated[
-        str | None,
-        typer.Option("--from", metavar="NAME", help="Begin with a shipped policy, or a pack, and its tests."),
+        list[str] | None,
+        typer.Option(
+            "--from", metavar="NAME", help="Begin with a shipped policy, or a pack, and its tests; or with several."
+        ),
     ] = None,
     store: Annotated[
         bool, typer.Option("--store", help="Write a store: a floor, tenants, a region, an exception, and tokens.")
     ] = False,
 ) -> None:
     """Write a commented policy to begin with, its tests, and the schemas for editors; what is there stays."""
-    if store and from_ is not None:
+    if store and from_:
         raise typer.BadParameter("--store and --from do not go together.")
     if store:
         _write(_store(path))
@@ -42,7 +45,10 @@ def init(
         return
     if path.suffix != ".yaml" or not re.fullmatch(IDENTIFIER, path.stem):
         raise typer.BadParameter(f"name a file that ends in .yaml, its name {IN_WORDS[IDENTIFIER]}.")
-    _write(_starter(path) if from_ is None else copied(from_, path))
+    if not from_:
+        _write(_starter(path))
+    else:
+        _write(copied(from_[0], path) if len(from_) == 1 else composed(from_, path))
     _schemas(path.parent)
 
 
@@ -78,6 +84,24 @@ def copied(name: str, path: Path) -> dict[Path, bytes]:
             file: content for file, content in copied(Path(base).stem, path.parent / base).items() if not file.exists()
         }
     return files
+
+
+def composed(names: list[str], path: Path) -> dict[Path, bytes]:
+    """The files of a policy that extends several shipped ones: its own, theirs unless they are there, and all tests.
+
+    Args:
+        names: of the shipped policies, in order.
+        path: of the policy.
+    """
+    bases = {f"{name}.yaml": copied(name, path.parent / f"{name}.yaml") for name in names}
+    cases = [files[_tests_of(path.parent / base)].decode().partition("cases:\n")[2] for base, files in bases.items()]
+    cases = [cases[0], *(case.partition("\n\n")[2] for case in cases[1:])]  # each begins with: nothing is seen
+    head = "# yaml-language-server: $schema={}schema/policy{}.v1.json\nformat: 1\n"
+    text = f'{head.format("", "")}name: {path.stem}\nrevision: "0.1.0"\nextends: [{", ".join(bases)}]\n'
+    tests = f"{head.format('../', '-test')}policy: ../{path.name}\ncases:\n{chr(10).join(cases)}"
+    files = {path: text.encode(), _tests_of(path): tests.encode()}
+    theirs = {file: content for copies in bases.values() for file, content in copies.items()}
+    return files | {file: content for file, content in theirs.items() if not file.exists()}
 
 
 def _store(folder: Path) -> dict[Path, bytes]:
@@ -123,8 +147,11 @@ def upgrade(
     *,
     write: Annotated[bool, typer.Option("--write", help="Write the file in place of printing it.")] = False,
 ) -> None:
-    """Bring an older policy up to date, without keys that are gone, and check it."""
-    made = migrate(read_file(path, str(path)), str(path))
+    """Bring an older policy up to date, without keys that are gone, and check it; say which defaults have changed."""
+    text = read_file(path, str(path))
+    made = migrate(text, str(path))
+    for changed in changed_defaults(text, str(path)):
+        typer.echo(f"dnp-guard: {path}: {changed}", err=True)
     if made is None:
         typer.echo(f"{path} is of format {FORMAT} and has nothing that is gone: nothing to do")
         return

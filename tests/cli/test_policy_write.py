@@ -153,3 +153,19 @@ def test_init_copies_a_pack_under_a_name_of_ones_own(run, tmp_path):
     assert run("init", tmp_path / "arms.yaml", "--from", "packs/weapons")[0] == 0
     assert load_policy(tmp_path / "arms.yaml").name == "arms"
     assert run("test", tmp_path)[0] == 0
+
+
+def test_init_composes_several_packs_to_one_policy_with_the_tests_of_all(run, tmp_path):
+    path = tmp_path / "ours.yaml"
+    names = ["packs/gore", "packs/weapons", "packs/brands"]
+    assert run("init", path, *(part for name in names for part in ("--from", name)))[0] == 0
+    tests = load_tests(tmp_path / "tests" / "ours.test.yaml")
+    ran = run_tests(tests, None)
+    assert [category.id for category in load_policy(path).categories] == ["gore", "weapons", "brands"]
+    assert [case.differences for case in ran if not case.passed] == []
+    assert coverage(tests.policy, ran).missing == ()
+
+
+def test_check_warns_of_two_packs_with_one_category(run, tmp_path):
+    run("init", tmp_path / "ours.yaml", "--from", "packs/minors", "--from", "packs/art-nudity")
+    assert "warning: `nudity` is in two policies" in run("check", tmp_path / "ours.yaml")[2]

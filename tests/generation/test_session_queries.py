@@ -238,7 +238,7 @@ def test_an_excuse_is_asked_for_within_the_deadline_of_its_look(wait, monkeypatc
     )
     run(Guard(of, vlm=Backend()), takes_up=True)
     assert left["is there a star in this image?"] > 20
-    assert 0 < left["Is this a flag?"] <= 20
+    assert 0 < left["Does this image show a flag?"] <= 20
 
 
 def test_nothing_is_left_of_a_deadline_that_the_look_itself_took(monkeypatch):

@@ -4,7 +4,9 @@ import pytest
 
 from dnp_guard.errors import PolicyError
 from dnp_guard.policy import parse_policy
+from dnp_guard.policy.read.defaults import CHANGED, changed_defaults
 from dnp_guard.policy.read.migrate import migrate
+from tests.policies import policy as made
 
 FORMAT_0 = b"""\
 format: 0
@@ -51,3 +53,16 @@ def test_a_format_that_no_upgrade_begins_with_is_reported_at_its_place(text):
 def test_a_file_with_aliases_is_refused_before_it_is_upgraded():
     with pytest.raises(PolicyError, match="written elsewhere"):
         migrate(b"format: 0\na: &x 1\nb: *x\n", "p.yaml", {0: from_0})
+
+
+@pytest.mark.parametrize(("section", "key", "before"), CHANGED)
+def test_a_default_that_has_changed_is_told_of_a_policy_that_leaves_it_out(section, key, before):
+    told = [text for text in changed_defaults(b"format: 1\nname: p\n", "p.yaml") if f"`{section}.{key}`" in text]
+    assert [before in text for text in told] == [True]
+    assert type(made().question)().model_dump()[key] != before
+
+
+def test_a_policy_that_says_it_itself_or_extends_another_is_told_of_no_changed_default():
+    own = "question: {template: '${term}?', allowed_template: '${allowed}?'}\n"
+    assert list(changed_defaults(f"format: 1\nname: p\n{own}".encode(), "p.yaml")) == []
+    assert list(changed_defaults(b"format: 1\nname: p\nextends: q.yaml\n", "p.yaml")) == []

@@ -177,9 +177,9 @@ class QuestionTemplate(PolicyModel):
         examples=["Does this image show ${term}? (${definition})"],
     )
     allowed_template: Text = Field(
-        default="Is this ${allowed}?",
+        default="Does this image show ${allowed}?",
         description="The question for one `allowed` case. Placeholder: ${allowed}.",
-        examples=["Is this ${allowed}?"],
+        examples=["Does this image show ${allowed}?"],
     )
     paired: Flag = Field(
         default=False,
