@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import EnumType
 from types import NoneType, UnionType
@@ -58,6 +58,8 @@ def _shape(hint: Any) -> dict[str, Any]:  # noqa: PLR0911 (one return a kind of 
         return {"enum": list(of)}
     if origin is Sequence:
         return {"type": "array", "items": _shape(of[0])}
+    if origin is Mapping:
+        return {"type": "object", "additionalProperties": _shape(of[1])}
     if isinstance(hint, EnumType):
         return {"enum": [*map(str, hint)]}
     if is_typeddict(hint):

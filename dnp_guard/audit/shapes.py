@@ -37,6 +37,13 @@ class PolicyFields(TypedDict, total=False):
     mode: Literal["enforce", "shadow"]
 
 
+class TaxonomyFields(TypedDict):
+    """One of ``loaded.taxonomy{…}``."""
+
+    name: str
+    id: str
+
+
 class LoadedFields(TypedDict, total=False):
     """``loaded{…}``."""
 
@@ -48,6 +55,7 @@ class LoadedFields(TypedDict, total=False):
     approver: str
     reason: str
     loosened: bool
+    taxonomy: Mapping[str, TaxonomyFields]
 
 
 class HostFields(TypedDict, total=False):

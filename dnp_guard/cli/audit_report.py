@@ -15,6 +15,7 @@ from dnp_guard.audit.read.dsa import categories_of, to_dsa
 from dnp_guard.audit.read.export import to_csv, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
+from dnp_guard.audit.read.taxonomy import classified
 from dnp_guard.audit.read.times import moment
 from dnp_guard.audit.read.transparency import to_transparency
 from dnp_guard.audit.read.verdicts import reviews
@@ -24,7 +25,7 @@ from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
 _Out = Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.", show_default=False)]
@@ -95,9 +96,9 @@ def export(
         typer.Option(help="With dsa: a policy whose categories' taxonomy says the statement category; again for more."),
     ] = None,
 ) -> None:
-    """Write the records of a log for other programs, one row a record."""
+    """Write the records of a log for other programs, one row a record, with the taxonomy of what was found."""
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
-    records = _between(Log(file), first, last)
+    records = _between(classified(Log(file)), first, last)
     if form is Table.PARQUET:
         if out is None:
             raise AuditError("Parquet goes to a file", hint="Add --out FILE.")
@@ -130,7 +131,7 @@ def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, 
     known("tenant", tenant, tenants)
 
 
-def _between(log: Log, first: str, last: str) -> Iterator[dict[str, Any]]:
+def _between(log: Iterable[Mapping[str, Any]], first: str, last: str) -> Iterator[Mapping[str, Any]]:
     return (record for record in log if first <= record["time"] and (not last or record["time"] < last))
 
 

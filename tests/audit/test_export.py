@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from dnp_guard.audit.read.dsa import DSA_COLUMNS, categories_of, statements, to_dsa
 from dnp_guard.audit.read.export import COLUMNS, flat, to_csv, to_parquet
+from dnp_guard.audit.read.taxonomy import classified
 from dnp_guard.audit.record import build
 from tests.policies import policy, star
 
@@ -118,3 +119,19 @@ def test_the_statement_category_is_that_of_the_taxonomy(taxonomy: dict[str, str]
 def test_a_statement_says_that_the_image_is_synthetic() -> None:
     (row,) = statements(generation("blurred"))
     assert json.loads(row["content_type"]) == ["CONTENT_TYPE_IMAGE", "CONTENT_TYPE_SYNTHETIC_MEDIA"]
+
+
+LISTED = {"nudity": {"name": "LlavaGuard", "id": "O4"}}
+
+
+def test_an_export_names_the_taxonomy_that_the_policy_gave_what_was_found() -> None:
+    loaded = build("policy.loaded", policy=POLICY, loaded={"taxonomy": LISTED})
+    records = list(classified([loaded, *generation("blocked")]))
+    assert [json.loads(row["taxonomy"]) for row in rows(to_csv, records) if row["taxonomy"]] == [LISTED] * 2
+    (statement,) = rows(to_dsa, records)
+    assert statement["category"] == "STATEMENT_CATEGORY_PORNOGRAPHY_OR_SEXUALIZED_CONTENT"
+
+
+def test_a_taxonomy_is_of_the_tenant_whose_policy_says_it_and_of_no_other() -> None:
+    loaded = build("policy.loaded", policy=POLICY, tenant="a", loaded={"taxonomy": LISTED})
+    assert not any("taxonomy" in record for record in classified([loaded, *generation("blocked")]))

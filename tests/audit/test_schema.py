@@ -29,7 +29,7 @@ from tests.policies import policy, star
 from tests.sampler import PICTURE, denoise, finish, start
 
 PACKAGE = Path(__file__).parents[2] / "dnp_guard"
-EVERYTHING = Origin("0" * 64, "p.yaml", "key=", 3, "a", "b", "c", loosened=True)
+EVERYTHING = Origin("0" * 64, "p.yaml", "key=", 3, "a", "b", "c", True, {"star": {"name": "AILuminate", "id": "ssh"}})
 CHECK = jsonschema.Draft202012Validator(schema())
 
 
@@ -82,7 +82,7 @@ def excepted(sink):
         policy(exceptions=[{**exception, "set": {"threshold": 0.9}}]), vlm=ScriptedBackend([{}]), audit=sink
     ) as guard:
         guard._rollout._clock = lambda: datetime(2100, 1, 1, tzinfo=UTC)
-        guard.turn()
+        guard._in_force.turn()
 
 
 @pytest.fixture(scope="module")

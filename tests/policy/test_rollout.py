@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dnp_guard import Guard
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy import Store, as_store, load_policy
 from dnp_guard.policy.force.rollout import Narrowing, Origin, Rollout, approve
 from dnp_guard.policy.force.signing import new_key, sign, verifier
+from dnp_guard.vlm import ScriptedBackend
 from tests.policies import bolt, policy, star
 
 POLICY = """\
@@ -61,6 +63,17 @@ def test_a_changed_policy_that_passes_its_tests_is_put_in_force(path):
     edit(path, "0.5", "0.4")
     assert of.reload()
     assert of.current() == load_policy(path)
+
+
+@pytest.mark.parametrize(("revision", "doubts"), [("1", ["`p` 1"]), ("2", [])])
+def test_another_text_under_the_same_revision_is_told(path, revision, doubts):
+    of = rollout(path)
+    assert of.doubt is None
+    edit(path, 'revision: "1"', f'revision: "{revision}"')
+    edit(path, "0.5", "0.4")
+    assert of.reload()
+    assert [doubt in (of.doubt or "") for doubt in doubts] == [True] * len(doubts)
+    assert (of.doubt is None) == (doubts == [])
 
 
 def test_an_unchanged_policy_is_not_put_in_force_again(path):
@@ -196,6 +209,19 @@ def test_no_serial_is_used_up_by_a_policy_that_is_rejected_for_its_tests(path, r
     edit(path, "action: block", "action: steer, severity: high")
     signed(2, of)
     assert (of.reload(), of.origin.serial) == (True, 2)
+
+
+def test_a_serial_that_records_tell_of_holds_where_the_file_that_kept_it_was_removed(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_SERIALS", str(tmp_path / "serials.json"))
+    (private, public), log = new_key(), tmp_path / "audit.jsonl"
+    sign(path, as_store(path), private, serial=5, expires=LATER)
+    with Guard(path, vlm=ScriptedBackend({}), audit=log, require_signature=public):
+        pass
+    (tmp_path / "serials.json").unlink()
+    sign(path, as_store(path), private, serial=4, expires=LATER)
+    with pytest.raises(PolicyError, match="serial 4 is lower than 5"):
+        Guard(path, vlm=ScriptedBackend({}), audit=f"jsonl:{log}", require_signature=public)
+    Guard(path, vlm=ScriptedBackend({}), audit=tmp_path / "other.jsonl", require_signature=public).close()
 
 
 def test_a_text_whose_signature_was_tampered_with_is_rejected_for_that_and_not_for_its_tests(path, rejected, signed):

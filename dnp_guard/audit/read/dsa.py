@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.events import QueryAnswered, RequestFinished
 from dnp_guard.audit.read.export import inert
+from dnp_guard.audit.read.taxonomy import found_categories
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -60,11 +61,14 @@ def categories_of(policies: Iterable[Policy]) -> dict[str, str]:
     for policy in policies:
         for category in policy.categories:
             of = category.taxonomy
-            if of is not None and of.name.upper() == "DSA":
-                found[category.id] = of.id
-            elif of is not None and (of.name, of.id) in _SAME:
-                found[category.id] = _SAME[of.name, of.id]
+            if of is not None and (same := _same(of.name, of.id)):
+                found[category.id] = same
     return found
+
+
+def _same(name: str, entry: str) -> str | None:
+    """The statement category of an entry of a list of hazards; None where none means the same."""
+    return entry if name.upper() == "DSA" else _SAME.get((name, entry))
 
 
 def statements(
@@ -76,22 +80,24 @@ def statements(
 
     Args:
         records: of the log.
-        categories: statement category of each category of the policy; one that is not there is content outside the
-            platform's scope of service.
+        categories: statement category of each category of the policy, before what the record's own `taxonomy` says;
+            one that neither says is content outside the platform's scope of service.
     """
-    seen: dict[tuple[str, object], tuple[str, list[str]]] = {}
+    seen: dict[tuple[str, object], dict[str, str | None]] = {}
     for record in records:
         key = str(record.get("request", "")), record.get("image", 0)
-        if record["event"] == QueryAnswered.name and (found := _found(record)):
-            seen[key] = (record["time"], found)
+        if record["event"] == QueryAnswered.name and (found := found_categories(record)):
+            listed = record.get("taxonomy") or {}
+            own = {name: _same(str(of.get("name")), str(of.get("id"))) for name, of in listed.items()}
+            seen[key] = {name: (categories or {}).get(name) or own.get(name) for name in found}
             if len(seen) > _OPEN:
                 del seen[next(iter(seen))]
         if record["event"] != RequestFinished.name:
             continue
-        _, found = seen.pop(key, ("", []))
+        shown = seen.pop(key, {})
         visibility = _VISIBILITY.get(str(record.get("decision")))
         if visibility is not None:
-            yield _statement(record, visibility, found, categories or {})
+            yield _statement(record, visibility, shown)
 
 
 def to_dsa(records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, str] | None = None) -> int:
@@ -105,9 +111,7 @@ def to_dsa(records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mappi
     return count
 
 
-def _statement(
-    record: Mapping[str, Any], visibility: str, found: list[str], categories: Mapping[str, str]
-) -> dict[str, str]:
+def _statement(record: Mapping[str, Any], visibility: str, shown: Mapping[str, str | None]) -> dict[str, str]:
     policy = record.get("policy") if isinstance(record.get("policy"), dict) else {}
     name = f"{policy.get('name', '')} {policy.get('revision', '')}".strip() if policy else ""
     day = str(record["time"])[:10]
@@ -116,8 +120,8 @@ def _statement(
         "decision_visibility": visibility,
         "decision_ground": "DECISION_GROUND_INCOMPATIBLE_CONTENT",
         "incompatible_content_ground": f"policy {name}",
-        "incompatible_content_explanation": f"The image showed: {', '.join(found) or 'what the policy forbids'}.",
-        "category": next((categories[name] for name in found if name in categories), _OTHER),
+        "incompatible_content_explanation": f"The image showed: {', '.join(shown) or 'what the policy forbids'}.",
+        "category": next(filter(None, shown.values()), _OTHER),
         "content_type": '["CONTENT_TYPE_IMAGE","CONTENT_TYPE_SYNTHETIC_MEDIA"]',
         "content_date": day,
         "application_date": day,
@@ -126,9 +130,3 @@ def _statement(
         "automated_decision": "AUTOMATED_DECISION_FULLY",
         "decision_facts": "A vision-language model looked at the image while it was generated, and at the end.",
     }
-
-
-def _found(record: Mapping[str, Any]) -> list[str]:
-    findings = record.get("findings")
-    categories = [str(each.get("category")) for each in findings or () if isinstance(each, dict)]
-    return list(dict.fromkeys(categories))

@@ -34,6 +34,7 @@ COLUMNS: Final = (
     "steps",
     "sigma",
     "findings",
+    "taxonomy",
     "decision",
     "would.decision",
     "negative.text",
@@ -56,7 +57,7 @@ COLUMNS: Final = (
     "prev",
     "hash",
 )
-"""Of CSV and Parquet, one row a record; ``findings``, ``prompt``, ``run`` and ``exception`` are JSON."""
+"""Of CSV and Parquet, one row a record; ``findings``, ``taxonomy``, ``prompt``, ``run`` and ``exception`` are JSON."""
 
 _INTEGERS = frozenset({"seq", "image", "step", "applied_step", "steps"})
 _NUMBERS = frozenset({"sigma", "negative.scale", "latency_ms"})

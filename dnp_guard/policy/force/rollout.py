@@ -20,7 +20,7 @@ from dnp_guard.policy.read.testfile import ENDING, load_tests
 from dnp_guard.policy.rehearsal.cases import run_tests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dnp_guard.policy.force.signing import Signed, Verifier
     from dnp_guard.policy.rehearsal.cases import Viewer
@@ -57,6 +57,7 @@ class Origin:
         approver: who approved what has changed, where somebody did.
         reason: why they did.
         loosened: whether it lets more through than what was before, or may; None at first.
+        taxonomy: where its categories belong in published lists, by their ids; None where it says of none.
     """
 
     before: str | None = None
@@ -67,14 +68,16 @@ class Origin:
     approver: str | None = None
     reason: str | None = None
     loosened: bool | None = None
+    taxonomy: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _InForce:
-    """A store, where it came from, and what has been selected from it so far, each with the time at which it ends."""
+    """A store, where it came from, what is doubtful about it, and what has been selected from it so far."""
 
     store: Store
     origin: Origin
+    doubt: str | None = None
     expires: datetime | None = None
     selected: dict[tuple[str | None, str | None], Selected] = field(default_factory=dict)
 
@@ -122,6 +125,11 @@ class Rollout:
     def origin(self) -> Origin:
         """Where they came from."""
         return self._now.origin
+
+    @property
+    def doubt(self) -> str | None:
+        """What a person should look at of the last change; None where there is nothing."""
+        return self._now.doubt
 
     @property
     def path(self) -> Path:
@@ -181,14 +189,14 @@ class Rollout:
         problems = [*_untested(store, self._view), *([] if self._verify else _unapproved(self.store, store))]
         if problems:
             raise PolicyError(problems)
-        candidate = _InForce(store, Origin())
+        candidate = _InForce(store, Origin(), _same_revisions(self.store, store))
         self._admit(self._selected(candidate, None, None).policy)
         self._now = self._taken(candidate, self.store)
         return True
 
     def untested(self) -> list[Problem]:
         """The enforced policies that a reload would refuse for want of tests."""
-        return list(_without_tests(self.store))
+        return list(without_tests(self.store))
 
     def _check(self, store: Store) -> None:
         for policy in store.all:
@@ -211,6 +219,7 @@ class Rollout:
             approver=_joined(each["approved_by"] for each in approvals),
             reason=_joined(each.get("reason") for each in approvals),
             loosened=_loosened(before, after) if before is not None else None,
+            taxonomy=_taxonomy(after) or None,
         )
 
     def _selected(self, from_: _InForce, region: str | None, surface: str | None) -> Selected:
@@ -240,7 +249,8 @@ def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
             yield policy, source.parent / "tests" / f"{source.stem}{ENDING}"
 
 
-def _without_tests(store: Store) -> Iterator[Problem]:
+def without_tests(store: Store) -> Iterator[Problem]:
+    """The enforced policies of a store that have no tests, and that a reload would refuse."""
     for policy, tests in _tests(store):
         if not tests.is_file():
             source = store.sources[policy.name]
@@ -250,7 +260,7 @@ def _without_tests(store: Store) -> Iterator[Problem]:
 
 def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
     """Why enforced policies of a store may not be put in force as far as their tests go."""
-    yield from _without_tests(store)
+    yield from without_tests(store)
     for policy, tests in _tests(store):
         if not tests.is_file():
             continue
@@ -282,9 +292,25 @@ def _unapproved(before: Store, after: Store) -> Iterator[Problem]:
             yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
 
 
+def _same_revisions(before: Store, after: Store) -> str | None:
+    """Which policies have another text under the name and revision that they had."""
+    was = _all(before)
+    same = [
+        f"`{name}` {policy.revision}"
+        for name, policy in _all(after).items()
+        if name in was and was[name].revision == policy.revision and was[name].digest != policy.digest
+    ]
+    return f"the revision was not raised, over another text: {', '.join(same)}" if same else None
+
+
 def _loosened(before: Store, after: Store) -> bool:
     now = _all(after)
     return any(name not in now or milder(policy, now[name]) for name, policy in _all(before).items())
+
+
+def _taxonomy(store: Store) -> dict[str, dict[str, str]]:
+    every = (category for policy in store.all for category in policy.categories)
+    return {category.id: category.taxonomy.model_dump() for category in every if category.taxonomy is not None}
 
 
 def _approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
