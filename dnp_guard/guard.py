@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from dnp_guard.audit import previews, spool_folder
-from dnp_guard.audit.events import (
-    ExceptionEnded,
-    ExceptionStarted,
-    GuardDegraded,
-    Overridden,
-    PolicyLoaded,
-    PolicyRejected,
-)
+from dnp_guard.audit.events import Overridden
+from dnp_guard.audit.read.serials import highest_serial
 from dnp_guard.audit.redact import Redaction
+from dnp_guard.audit.write.plugin import log_path
 from dnp_guard.audit.write.recorder import Recorder
-from dnp_guard.errors import CannotSteer, DnpGuardError, PolicyError, RequestRefused
+from dnp_guard.builtin import builtin
+from dnp_guard.errors import CannotSteer, RequestRefused
 from dnp_guard.generation import fields, override
 from dnp_guard.generation.account import Account
 from dnp_guard.generation.driver import Driver
@@ -32,12 +26,12 @@ from dnp_guard.generation.query import Inquiry
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts.diffusers import late
+from dnp_guard.in_force import InForce
 from dnp_guard.plugins import Plugins, several
-from dnp_guard.policy import Policy, as_store, load_policy
+from dnp_guard.policy import as_store
 from dnp_guard.policy.force import admission
-from dnp_guard.policy.force.rollout import Narrowing, Rollout
+from dnp_guard.policy.force.rollout import Rollout
 from dnp_guard.policy.force.signing import verifier
-from dnp_guard.policy.force.watch import Watch
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics, Tracing
@@ -52,16 +46,13 @@ if TYPE_CHECKING:
 
     from dnp_guard.audit import Sink
     from dnp_guard.audit.events import Event
+    from dnp_guard.audit.shapes import VlmFields
     from dnp_guard.generation.driver import Holder
     from dnp_guard.generation.state import Request, State
-    from dnp_guard.policy import PolicyException, Store
+    from dnp_guard.policy import Policy, Store
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
     from dnp_guard.vlm.base import Asked, Backend
-
-_log = logging.getLogger(__name__)
-_REASONS = 5
-"""Problems of a rejected policy that are recorded."""
 
 
 class Guard:
@@ -117,64 +108,54 @@ class Guard:
         store = as_store(policy)  # first: it costs nothing, and says at once where a policy is wrong
         self.metrics = Metrics(registry, tenant=tenant)
         named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
-        self._plugins = Plugins(_builtin(), named, lambda *_: self.metrics.degraded("plugin_error"))
+        self._plugins = Plugins(builtin(), named, lambda *_: self.metrics.degraded("plugin_error"))
         backend = self._plugins.backend(vlm)
         self._owned = backend if isinstance(vlm, str) else None
         self._probes = Probes(probe)
-        self._source = policy
+        admit = partial(self._admit, backend)
         self._rollout = Rollout(
             policy,
             store,
             tenant,
-            admit=partial(self._admit, backend),
+            admit=admit,
             view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whichever the test names
-            verify=verifier(require_signature, tenant),
+            verify=verifier(require_signature, tenant, partial(_remembered, several(audit))),
         )
-        self._narrowing: ContextVar[Narrowing | None] = ContextVar(f"dnp_guard.narrowing.{id(self)}", default=None)
+        now = self._rollout.current()
         self._subject: ContextVar[str | None] = ContextVar(f"dnp_guard.subject.{id(self)}", default=None)
         self._last = Latest()
         self._override = override.Current()
         if canaries is not None:
-            backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", self.policy))
+            backend = Watched(backend, known=read_known(Path(canaries), Path(canaries) / "labels.csv", now))
         self.desk = desk_of(backend)
         self._leave = weakref.finalize(self, self.desk.close)
         self._leave.atexit = False
         self._tenant = tenant
         sinks = [self._plugins.sink(each) for each in several(audit)]
         log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
-        self._redaction = Redaction(log, self.policy.audit.prompt)
+        self._redaction = Redaction(log, now.audit.prompt)
+        vlm_fields: VlmFields = {"name": self.desk.info.name, "revision": self.desk.info.revision}
         self._recorder = Recorder(
             sinks,
             self.metrics,
             Tracing(),
-            {
-                "tenant": tenant,
-                "policy": fields.policy(self.policy),
-                "vlm": {"name": self.desk.info.name, "revision": self.desk.info.revision},
-            },
+            {"tenant": tenant, "policy": fields.policy(now), "vlm": vlm_fields},
             spool=spool_folder(),
             previews=previews.folder(log) if log is not None else None,
             picture_key=previews.read_key(),
-            required=self.policy.audit.required,
+            required=now.audit.required,
         )
         self.preview_vae = preview_vae
-        self._watch: Watch | None = None
-        self._excepted: tuple[PolicyException, ...] = ()
-        self._turning = Lock()
-        self._plugins.on_error = self._plugin_failed
+        self._in_force = InForce(policy, self._rollout, admit, self.desk.info, self._recorder, self.metrics)
+        self._plugins.on_error = self._in_force.plugin_failed
         loaded = [str(plugin) for plugin in self._plugins.third_party]
-        self._in_force(f"plugins: {', '.join(loaded)}" if loaded else None)
+        self._in_force.tell(f"plugins: {', '.join(loaded)}" if loaded else None)
         late.install(Guard)
 
     @property
     def policy(self) -> Policy:
         """The policy in force for a generation that starts now in this context."""
-        return self._rollout.current(self._narrowing.get())
-
-    @property
-    def _standing(self) -> Policy:
-        """The policy to record by, although its signature may have ended."""
-        return self._rollout.current(self._narrowing.get(), expired=True)
+        return self._in_force.policy
 
     @property
     def probe(self) -> Probe | None:
@@ -199,17 +180,8 @@ class Guard:
         Raises:
             PolicyError: the policy does not check, or nothing is for this region and surface.
         """
-        before = self._narrowing.get() or Narrowing()
-        more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
-        for each in more:
-            self._admit(self.desk.backend, each)
-        narrowing = Narrowing((*before.policies, *more), region or before.region, surface or before.surface)
-        self._admit(self.desk.backend, self._rollout.current(narrowing))
-        token = self._narrowing.set(narrowing)
-        try:
+        with self._in_force.tightened(policy, region, surface):
             yield self
-        finally:
-            self._narrowing.reset(token)
 
     def reload(self) -> bool:
         """Read the policy again, and put it in force if it checks, passes its tests, and is no milder unapproved.
@@ -220,35 +192,7 @@ class Guard:
         Returns:
             Whether another policy is in force now.
         """
-        try:
-            changed = self._rollout.reload()
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a new policy, the old one stays)
-            self.metrics.reload("rejected")
-            said = error.problems if isinstance(error, PolicyError) else (error,)
-            reason = "; ".join(str(problem).replace("\n", " ") for problem in said[:_REASONS])
-            self.noted(PolicyRejected(reason=reason))
-            _log.warning("a policy was not put in force: %s", reason)
-            return False
-        if changed:
-            self.metrics.reload("loaded")
-            self._in_force()
-        return changed
-
-    def turn(self) -> None:
-        """Record the exceptions that have come in force or ended since the last call; each generation calls it."""
-        with self._turning:
-            before, self._excepted = self._excepted, self._rollout.selected().exceptions
-            ended = [exception for exception in before if exception not in self._excepted]
-            started = [exception for exception in self._excepted if exception not in before]
-            if ended or started:
-                self._show(self._standing)
-        policy = fields.policy(self._standing)
-        for exception in ended:
-            told = fields.exception(exception)
-            self.noted(ExceptionEnded(policy=policy, exception=told, reason=exception.reason))
-        for exception in started:
-            told = fields.exception(exception)
-            self.noted(ExceptionStarted(policy=policy, exception=told, reason=exception.reason))
+        return self._in_force.reload()
 
     def watch(self, every: float = 2.0) -> None:
         """Reload the policy when its file or folder changes, until the guard is closed.
@@ -259,15 +203,7 @@ class Guard:
         Raises:
             DnpGuardError: the policy was not given as a path.
         """
-        if not isinstance(self._source, str | Path):
-            raise DnpGuardError(
-                "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
-            )
-        if self._watch is None:
-            for problem in self._rollout.untested():
-                _log.warning("a reload will refuse this: %s", problem)
-            self._watch = Watch(self._rollout.path, self.reload, every, lambda: self._rollout.store.inputs, self.turn)
-            self._watch.start()
+        self._in_force.watch(every)
 
     @property
     def last(self) -> Report | None:
@@ -344,7 +280,7 @@ class Guard:
         """
         policy = policy or self.policy
         if state is None:
-            self.turn()
+            self._in_force.turn()
             policy, changed = self._override.applied(policy)
             if changed:
                 self.noted(Overridden(reason=changed))
@@ -372,9 +308,7 @@ class Guard:
 
     def noted(self, event: Event) -> None:
         """Record an event outside a generation, such as ``guard.attached``; for host adapters."""
-        policy = self._standing
-        self._recorder.emit(event, required=policy.audit.required, policy=fields.policy(policy))
-        self._recorder.settle()
+        self._in_force.note(event)
 
     def settle(self) -> bool:
         """Wait until every audit sink holds every record so far, but not for one that hangs; whether they do."""
@@ -387,8 +321,7 @@ class Guard:
 
     def close(self) -> None:
         """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
-        if self._watch is not None:
-            self._watch.close()
+        self._in_force.close()
         self._leave()
         if self._owned is not None:
             self._owned.close()
@@ -418,31 +351,8 @@ class Guard:
         admission.refuse_uncalibrated(policy, backend)
         self._probes.of(policy, backend)
 
-    def _in_force(self, reason: str | None = None) -> None:
-        """Tell which policy is in force, and which categories in shadow were measured on another model."""
-        policy, info = self.policy, self.desk.info
-        self._show(policy)
-        self.noted(PolicyLoaded(policy=fields.policy(policy), loaded=self._rollout.origin, reason=reason))
-        for category in admission.measured_on_another(policy, info.name, info.revision):
-            self.metrics.degraded("vlm_uncalibrated")
-            reason = f"vlm_uncalibrated: {category.id!r} was measured on {category.calibration}"
-            self.noted(GuardDegraded(reason=reason))
-        self.turn()
 
-    def _show(self, policy: Policy) -> None:
-        self.metrics.policy_info(policy.name, policy.revision, policy.digest, policy.mode)
-
-    def _plugin_failed(self, plugin: str, hook: str, error: BaseException) -> None:
-        self.metrics.degraded("plugin_error")
-        reason = f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"
-        required = self._standing.audit.required
-        self._recorder.emit(GuardDegraded(reason=reason), required=required, policy=fields.policy(self._standing))
-
-
-def _builtin() -> tuple[object, ...]:
-    from dnp_guard.audit.write import plugin as audit  # noqa: PLC0415 (kept beside its use: the list of built-in plugins)
-    from dnp_guard.hosts.diffusers import plugin as diffusers  # noqa: PLC0415
-    from dnp_guard.hosts.kdiffusion import plugin as kdiffusion  # noqa: PLC0415
-    from dnp_guard.vlm import plugin as vlm  # noqa: PLC0415
-
-    return diffusers, kdiffusion, vlm, audit
+def _remembered(audit: Iterable[object], signer: str, name: str) -> int:
+    """The highest serial of a signed policy that the logs of earlier runs tell of."""
+    logs = [path for sink in audit if (path := log_path(sink)) is not None]
+    return max((highest_serial(log, signer, name) for log in logs), default=0)

@@ -159,6 +159,6 @@ def test_what_a_reload_refuses_and_would_refuse_is_told_on_the_console(path, cap
         guard.watch(every=60)
         path.write_text(POLICY.replace("threshold", "treshold"))
         assert not guard.reload()
-    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard.guard"]
+    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard.in_force"]
     assert any("a reload will refuse this" in line and "has no tests" in line for line in told)
     assert any("a policy was not put in force" in line and "unknown key `treshold`" in line for line in told)

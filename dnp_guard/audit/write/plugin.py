@@ -33,6 +33,18 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
     return _KINDS[kind](place, dict(parse_qsl(query, keep_blank_values=True)), spec)
 
 
+def log_path(sink: object) -> Path | None:
+    """Where the log of a sink, or of what names one, lies; None where it lies in no file."""
+    if not isinstance(sink, str):
+        path = sink if isinstance(sink, Path) else getattr(sink, "path", None)
+        return path if isinstance(path, Path) else None
+    kind, colon, rest = sink.partition(":")
+    if not colon or kind not in _KINDS:
+        return Path(sink)
+    place = rest.partition("?")[0]
+    return Path(place) if place and kind in {"jsonl", "sqlite"} else None
+
+
 def _jsonl(place: str, options: dict[str, str], spec: str) -> Sink:
     known: dict[str, Callable[[str], object]] = {
         "rotate_bytes": int,

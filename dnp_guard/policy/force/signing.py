@@ -19,7 +19,7 @@ from dnp_guard.errors import DnpGuardError, PolicyError, Problem
 from dnp_guard.policy.force import serials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from dnp_guard.policy.force.store import Store
@@ -167,14 +167,16 @@ class Verifier:
     Args:
         key: the public key, in base64.
         tenant: whom the guard serves.
+        told: the highest serial that records of earlier runs tell of, by the key and the policy's name; it is asked
+            where none is kept, as after the file that keeps them was removed.
 
     Raises:
         DnpGuardError: the key is none.
     """
 
-    def __init__(self, key: str, tenant: str | None) -> None:
+    def __init__(self, key: str, tenant: str | None, told: Callable[[str, str], int] | None = None) -> None:
         _public(key)
-        self._key, self._tenant, self._kept = key, tenant, serials.path()
+        self._key, self._tenant, self._told, self._kept = key, tenant, told, serials.path()
         self._began = False
 
     def check(self, source: Path, store: Store) -> Signed:
@@ -201,6 +203,8 @@ class Verifier:
         named = serials.key_of(self._key, manifest.name, manifest.tenant)
         digest = hashlib.sha256(canonical(dict(manifest.files))).hexdigest()
         serial, before = serials.highest(self._kept, named)
+        if not serial and self._told is not None:
+            serial = self._told(self._key.strip(), manifest.name)
         _not_rolled_back(file, manifest, serial)
         if manifest.serial == serial and before not in {"", digest}:
             message = f"serial {serial} was in force with another text."
@@ -209,9 +213,9 @@ class Verifier:
         return Signed(self._key.strip(), manifest.serial, manifest.author or None, expires), named, digest
 
 
-def verifier(key: str | None, tenant: str | None) -> Verifier | None:
+def verifier(key: str | None, tenant: str | None, told: Callable[[str, str], int] | None = None) -> Verifier | None:
     """What checks signatures for a guard; None without a key."""
-    return Verifier(key, tenant) if key is not None else None
+    return Verifier(key, tenant, told) if key is not None else None
 
 
 def _files(source: Path, store: Store) -> dict[str, str]:

@@ -1,0 +1,37 @@
+"""Which serials of signed policies a log remembers, where the file that keeps them is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from dnp_guard.audit.chain import is_record, parse
+from dnp_guard.audit.events import PolicyLoaded
+from dnp_guard.audit.read.lines import read_lines
+
+_LOADED: Final = PolicyLoaded.name.encode()
+
+
+def highest_serial(log: Path, signer: str, name: str) -> int:
+    """The highest serial under which a policy was in force, as far as a log tells; 0 where it tells of none.
+
+    Args:
+        log: in a file or a SQLite database; one that is not there tells of none.
+        signer: the public key, in base64.
+        name: of the policy's file without its ending, or of the store's folder.
+
+    Raises:
+        AuditError: the log cannot be read.
+    """
+    highest = 0
+    for line in read_lines(log) if log.exists() else ():
+        if _LOADED not in line.data:
+            continue
+        record = parse(line.data) or {}
+        loaded = record.get("loaded") if is_record(record) else None
+        if not isinstance(loaded, dict) or loaded.get("signer") != signer:
+            continue
+        source, serial = Path(str(loaded.get("source", ""))), loaded.get("serial")
+        if name in {source.name, source.stem} and isinstance(serial, int):
+            highest = max(highest, serial)
+    return highest
