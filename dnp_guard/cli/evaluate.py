@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.cli.options import grouped
 from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
@@ -26,47 +28,62 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-def evaluate(
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is measured side by side, and where that goes."""
+
     methods: Annotated[
         str, typer.Option(help="Names with commas, 'all' for all; NAME@SCALE for one at a scale of its own.")
-    ] = ALL,
-    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or 'glyphs-fast' of four steps.")] = "glyphs",
+    ] = ALL
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or 'glyphs-fast' of four steps.")] = "glyphs"
     sets: Annotated[
         str, typer.Option(help="Embedded prompt sets, or files of prompts (CSV, JSONL, Parquet), with commas.")
-    ] = "attack,benign",
-    scales: Annotated[
-        str, typer.Option(help="Scales of the negative, with commas, for every method that has one.")
-    ] = "",
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts a set; all of them otherwise.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation"),
-    quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False,
+    ] = "attack,benign"
+    scales: Annotated[str, typer.Option(help="Scales of the negative, with commas, for every method that has one.")] = (
+        ""
+    )
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts a set; all of them otherwise.")] = None
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation")
+    quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False
     grow: Annotated[
         str,
         typer.Option(
             help="Where prompts draw several forbidden things, grow the policy from one to all: beside the other "
             "methods, as the only ones there, or no."
         ),
-    ] = "beside",
-    again: Annotated[
-        bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")
-    ] = False,
-    report: Annotated[
-        bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; the model's own otherwise.")] = None,
-    policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs",
+    ] = "beside"
+    again: Annotated[bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")] = (
+        False
+    )
+    report: Annotated[bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")] = (
+        False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How images are drawn and judged."""
+
+    seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; the model's own otherwise.")] = None
+    policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs"
     ablations: Annotated[
         bool, typer.Option("--ablations", help="The guard alone, with one thing of its policy changed at a time.")
-    ] = False,
+    ] = False
     detector: Annotated[
         str, typer.Option(help="What judges: glyphs, nudenet, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's.")
-    ] = "glyphs",
-    plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None,
+    ] = "glyphs"
+    plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None
     clip: Annotated[
         str | None, typer.Option(help="A CLIP model for the alignment score: a folder, or a hub id that is cached.")
-    ] = None,
-    keep_images: Annotated[bool, typer.Option(help="Keep every image, and not the first eight of a set.")] = False,
+    ] = None
+    keep_images: Annotated[bool, typer.Option(help="Keep every image, and not the first eight of a set.")] = False
+
+
+@grouped
+def evaluate(
+    compared: Compared,
+    drawn: Drawn,
     workers: Annotated[int, typer.Option(min=1, help="Processes of this machine, each on one thread.")] = 1,
     engine: Annotated[str, typer.Option(help="here, or ray to spread the batches over a cluster.")] = "here",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster; a local one otherwise.")] = None,
@@ -74,6 +91,7 @@ def evaluate(
     merge: Annotated[
         list[Path] | None, typer.Option(help="Another results.json to report on beside this run's.")
     ] = None,
+    *,
     as_json: AsJson = False,
 ) -> None:
     """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
@@ -83,37 +101,24 @@ def evaluate(
     from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415
     from dnp_guard.lab.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
-    if grow not in {"beside", "only", "no"}:
-        raise typer.BadParameter(f"--grow {grow!r}: beside, only or no.")
+    if compared.grow not in {"beside", "only", "no"}:
+        raise typer.BadParameter(f"--grow {compared.grow!r}: beside, only or no.")
     if engine not in {"here", "ray"}:
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
-    plan = _plan(
-        methods=methods,
-        model=model,
-        sets=sets,
-        scales=_numbers(scales),
-        n=n or (_QUICK if quick else None),
-        grow=grow,
-        seed=seed,
-        steps=steps,
-        policy=policy,
-        detector=detector,
-        clip=clip,
-        keep_images=keep_images,
-    )
-    if ablations:
-        _ablations(plan, out, as_json=as_json)
+    plan, plugins = _plan(compared, drawn), drawn.plugin or ()
+    if drawn.ablations:
+        _ablations(plan, compared.out, as_json=as_json)
         return
-    world = World(plan, plugin or ())
+    world = World(plan, plugins)
     identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
-    if again and not report:
-        discard(out, identity, sum(plan.sizes()))
-    journal = Journal(out, identity)
+    if compared.again and not compared.report:
+        discard(compared.out, identity, sum(plan.sizes()))
+    journal = Journal(compared.out, identity)
     if engine == "ray":
-        measure = _ray(plan, address, plugin or ())
+        measure = _ray(plan, address, plugins)
     else:
-        measure = here(world) if workers == 1 else in_processes(plan, workers, plugin or ())
-    if report:
+        measure = here(world) if workers == 1 else in_processes(plan, workers, plugins)
+    if compared.report:
         require_some(journal, plan)
     else:
         _run(plan, journal, measure, run)
@@ -128,49 +133,36 @@ _QUICK = 16
 _WIDE = 200
 
 
-def _plan(
-    *,
-    methods: str,
-    model: str,
-    sets: str,
-    scales: Sequence[float],
-    n: int | None,
-    grow: str,
-    seed: int,
-    steps: int | None,
-    policy: str,
-    detector: str,
-    clip: str | None,
-    keep_images: bool,
-) -> EvaluationPlan:
+def _plan(compared: Compared, drawn: Drawn) -> EvaluationPlan:
     from dnp_guard.glyphs.loading import embedded  # noqa: PLC0415
     from dnp_guard.lab.evaluate.design import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
     from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
     from dnp_guard.lab.evaluate.methods import applicable  # noqa: PLC0415
     from dnp_guard.policy import load_policy  # noqa: PLC0415
 
-    rules, how = load_policy(policy), embedded(model)
-    columns = columns_of(applicable(_words(methods), how.guidance_scale), scales)
+    rules, how = load_policy(drawn.policy), embedded(compared.model)
+    columns = columns_of(applicable(_words(compared.methods), how.guidance_scale), _numbers(compared.scales))
     names = {column.method for column in columns}
     most = len(rules.categories)
     grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)]
-    lists = [prompt_set(each) for each in _words(sets)]
+    lists = [prompt_set(each) for each in _words(compared.sets)]
+    n = compared.n or (_QUICK if compared.quick else None)
     for each in lists:
         if each.assumed:
             Console(stderr=True).print(each.assumed, highlight=False, markup=False)
     return EvaluationPlan(
         {each.name: each.entries[:n] for each in lists},
         columns,
-        () if grow == "no" else tuple(grown),
+        () if compared.grow == "no" else tuple(grown),
         rules,
-        seed,
-        steps or how.steps,
+        drawn.seed,
+        drawn.steps or how.steps,
         how.guidance_scale,
-        model=model,
-        detector=detector,
-        clip=clip,
-        keep_images=keep_images,
-        only_grown=grow == "only",
+        model=compared.model,
+        detector=drawn.detector,
+        clip=drawn.clip,
+        keep_images=drawn.keep_images,
+        only_grown=compared.grow == "only",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,24 +13,19 @@ from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.policy_cases import cases
+from dnp_guard.cli.policy_checked import PolicyCheck
 from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_explain import explain, summary
 from dnp_guard.cli.policy_promote import promote
 from dnp_guard.cli.policy_sign import sign, verify
 from dnp_guard.cli.policy_test import test
 from dnp_guard.cli.policy_write import init, upgrade
-from dnp_guard.errors import PolicyError, Problem
 from dnp_guard.policy import Policy, schema_of_tests
 from dnp_guard.policy import schema as policy_schema
-from dnp_guard.policy.force.store import exception_problems, merged
-from dnp_guard.policy.read.folder import misnamed, named
-from dnp_guard.policy.read.lint import warnings
-from dnp_guard.policy.read.loading import UNREADABLE, load
+from dnp_guard.policy.force.store import merged
+from dnp_guard.policy.read.loading import UNREADABLE
 
 app = typer.Typer(help="Write, check, test, compare and roll out policies.", no_args_is_help=True)
-
-NOT_POLICIES = {"tests", "schema"}
-"""Folders beside policies that hold other YAML."""
 
 app.command()(init)
 app.command()(test)
@@ -51,22 +45,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check policies; every problem at its line and column. Exits 1 when one does not check."""
-    policies: dict[str, Policy] = {}
-    problems: list[Problem] = []
-    doubts: list[Problem] = []
+    found = PolicyCheck()
     for path in paths:
-        files = _files(path)
-        problems += misnamed(Path(path).rglob("*"))
-        if not files:
-            problems.append(Problem(path, 0, 0, UNREADABLE, "no policy in this folder.", "Policies end in .yaml."))
-        for file in files:
-            try:
-                loaded = load(file)
-                policies[file] = loaded.policy
-                problems += exception_problems(loaded)
-                doubts += warnings(loaded)
-            except PolicyError as error:
-                problems += error.problems
+        found.add(path)
+    policies, problems, doubts = found.policies, found.problems, [*found.doubts, *found.same_revision()]
     if as_json:
         checked = [{"file": file, **summary(policy), "in_force": in_force(policy)} for file, policy in policies.items()]
         print_json(
@@ -91,17 +73,6 @@ def check(
 def schema(*, tests: Annotated[bool, typer.Option("--tests", help="Of files of tests.")] = False) -> None:
     """Print the JSON Schema of the policy language, or of its tests, for editors."""
     print_json(schema_of_tests() if tests else policy_schema())
-
-
-def _files(path: str) -> list[str]:
-    folder = Path(path)
-    if not folder.is_dir():
-        return [path]
-    return [
-        str(file)
-        for file in named(folder.rglob("*.yaml"))
-        if not NOT_POLICIES.intersection(file.relative_to(folder).parts[:-1])
-    ]
 
 
 def in_force(policy: Policy) -> str:

@@ -19,7 +19,8 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, PolicyError
+from dnp_guard.policy.force.rollout import without_tests
 from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import VARIABLE, Settings
@@ -28,6 +29,8 @@ from dnp_guard.server.wire import Bounded, affordable
 if TYPE_CHECKING:
     from asyncio import Protocol
     from collections.abc import Callable
+
+    from dnp_guard.errors import Problem
 
 _FACTORY = "dnp_guard.server.app:from_environment"
 _BACKLOG = 2048
@@ -93,6 +96,21 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
             f"{address.host} is reached from other machines, and images would go unencrypted",
             hint="Give --tls-cert and --tls-key; or --plain-http where TLS ends before it or the network is yours.",
         )
+
+
+def check_tested(settings: Settings) -> list[Problem]:
+    """See that a service that reloads its policies begins with what a reload would take.
+
+    Returns:
+        The enforced policies that have no tests, where the service does not reload them.
+
+    Raises:
+        PolicyError: they have none where it does, or one does not check.
+    """
+    problems = list(without_tests(as_store(settings.policy)))
+    if problems and settings.watch:
+        raise PolicyError(problems)
+    return problems
 
 
 def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:

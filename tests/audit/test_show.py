@@ -136,6 +136,16 @@ def test_a_record_of_a_followed_log_is_one_line() -> None:
     assert not any("\n" in each for each in shown)
 
 
+def test_the_overview_says_what_shadow_would_have_done_with_the_strictest_image() -> None:
+    ends = [("clean", None), ("clean", {"decision": "steered"}), ("clean", {"decision": "blocked"})]
+    records = [
+        build("request.finished", request="r1", image=index, decision=decision, **({"would": would} if would else {}))
+        for index, (decision, would) in enumerate(ends)
+    ]
+    assert "clean, would have been blocked" in text(overview(generations(records)))
+    assert "would" not in text(overview(generations(records[:1])))
+
+
 def test_what_a_shadow_policy_would_do_is_shown() -> None:
     record = build("query", request="r1", decision="none", would={"decision": "block"})
     assert "would block" in text(timeline([record]))

@@ -164,3 +164,44 @@ def test_explain_says_when_a_category_with_steps_of_its_own_is_asked_about(run, 
     path.write_text(GOOD.replace("[star]", "[star], queries: {of: 50, steps: [5, 25]}"))
     assert "asked about at 5, 25 alone, and at the end" in run("explain", path)[1]
     assert json.loads(run("explain", path, "--json")[1])["questions_per_image"]["50"] == 3
+
+
+SELECTED = "select: {tenants: [kids]}\n"
+STAR = "categories: [{id: star, negative: [star]}]\n"
+
+
+def store(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(f"format: 1\nname: {name}\n{text}")
+    return folder
+
+
+def test_check_of_a_store_says_for_whom_its_policies_leave_nothing_together(run, tmp_path):
+    floor = STAR + "vlm: {allow: ['https://a.example']}\n"
+    folder = store(tmp_path, floor=floor, kids=STAR + SELECTED + "vlm: {allow: [local]}\n")
+    code, _, err = run("check", folder)
+    assert code == 1
+    assert "for tenant 'kids': policies `kids`, `floor` cannot be in force together: `vlm.allow`" in err
+
+
+def test_check_of_a_store_says_which_category_in_shadow_is_never_rehearsed(run, tmp_path):
+    folder = store(tmp_path, floor=STAR, kids="mode: shadow\n" + SELECTED + STAR)
+    code, _, err = run("check", folder)
+    assert code == 0
+    assert "kids.yaml:5:14: warning: `star` is in shadow here, and `floor` enforces it" in err
+    store(tmp_path, floor=STAR.replace("star", "bolt"))
+    assert run("check", folder)[2] == ""
+
+
+def test_check_of_policies_that_are_only_kept_together_asks_nothing_of_them_as_a_store(run, tmp_path):
+    folder = store(tmp_path, a=STAR + "vlm: {allow: [local]}\n", b=STAR + "vlm: {allow: ['https://a.example']}\n")
+    assert run("check", folder)[::2] == (0, "")
+
+
+def test_check_tells_of_two_texts_under_one_name_and_revision(run, tmp_path):
+    store(tmp_path, a='revision: "1"\n' + STAR)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "a.yaml").write_text((tmp_path / "a.yaml").read_text().replace("star", "bolt"))
+    code, _, err = run("check", tmp_path / "a.yaml", tmp_path / "next" / "a.yaml")
+    assert code == 0
+    assert f"next/a.yaml:3:11: warning: {tmp_path / 'a.yaml'} has this name and revision too" in err

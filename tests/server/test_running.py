@@ -16,6 +16,7 @@ from dnp_guard.cli import run
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service
 from dnp_guard.server.app import create
+from dnp_guard.server.run import check_tested
 from dnp_guard.server.settings import Settings
 from tests.server.processes import serving
 
@@ -99,6 +100,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--receipt-key", "LOOKS"], "holds no key"),
         (["--store", "tape:1"], "is no store"),
         (["--policy", "none.yaml"], "cannot read a policy"),
+        (["--policy", "UNTESTED", "--watch"], "policy `p` is enforced and has no tests"),
         (["--port", "TAKEN"], "Address already in use\n"),
     ],
 )
@@ -106,7 +108,22 @@ def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, cap
     tokens = tmp_path / "tokens.json"
     assert run(["token", "add", str(tokens)]) == 0
     with socket.create_server(("127.0.0.1", 0)) as other:
-        files = {"TOKENS": str(tokens), "LOOKS": str(script), "TAKEN": str(other.getsockname()[1])}
+        untested = tmp_path / "p.yaml"
+        untested.write_text("format: 1\nname: p\ncategories: [{id: star, negative: [star]}]\n")
+        files = {
+            "UNTESTED": str(untested),
+            "TOKENS": str(tokens),
+            "LOOKS": str(script),
+            "TAKEN": str(other.getsockname()[1]),
+        }
         given = [files.get(option, option) for option in options]
         assert run(["serve", "--policy", "glyphs", "--vlm", f"scripted:{script}", "--port", "0", *given]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_service_that_does_not_reload_warns_of_policies_without_tests(tmp_path):
+    policy = tmp_path / "p.yaml"
+    policy.write_text("format: 1\nname: p\ncategories: [{id: star, negative: [star]}]\n")
+    (told,) = check_tested(Settings(policy=str(policy), vlm=""))
+    assert (told.file, told.code) == (str(policy), "untested")
+    assert check_tested(Settings(policy="glyphs", vlm="", watch=True)) == []

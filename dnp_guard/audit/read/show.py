@@ -95,6 +95,7 @@ class GenerationRow:
         policy: name and revision.
         tenant: for whom it was; "" where there is none.
         decisions: the outcome of each image, or what else ended the generation.
+        would: what would have become of images if nothing were in shadow, where that differs.
         categories: ids of what was seen, in order.
         queries: answered looks, one an image.
         negatives: injected, one an image and change.
@@ -106,6 +107,7 @@ class GenerationRow:
     policy: str
     tenant: str = ""
     decisions: list[str] = field(default_factory=list)
+    would: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     queries: int = 0
     negatives: int = 0
@@ -114,8 +116,13 @@ class GenerationRow:
     @property
     def decision(self) -> str:
         """The strictest of the images' outcomes; ``abandoned`` or ``unfinished`` where there is none."""
-        known = [decision for decision in self.decisions if decision in _OUTCOMES]
-        return max(known, key=_OUTCOMES.index) if known else next(iter(self.decisions), UNFINISHED)
+        return _strictest(self.decisions) or next(iter(self.decisions), UNFINISHED)
+
+    @property
+    def told(self) -> str:
+        """The decision, and what it would have been if nothing were in shadow."""
+        would = _strictest(self.would)
+        return f"{self.decision}, would have been {would}" if would else self.decision
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take one of its records into account."""
@@ -125,6 +132,7 @@ class GenerationRow:
         self.degraded += event == GuardDegraded.name
         if event == RequestFinished.name:
             self.decisions.append(str(record.get("decision", "")))
+            self.would += [str(would)] if (would := _object(record, "would").get("decision")) else []
         if event == RequestAbandoned.name:
             self.decisions.append(ABANDONED)
         self.categories += [category for category in _probabilities(record) if category not in self.categories]
@@ -207,7 +215,7 @@ def overview(rows: Iterable[GenerationRow]) -> Table:
     for heading in ("looks", "negatives", "degraded"):
         table.add_column(heading, justify="right")
     for each in rows:
-        outcome = _text(each.decision, _STYLES.get(each.decision, ""))
+        outcome = _text(each.told, _STYLES.get(_strictest(each.would) or each.decision, ""))
         seen, began = _text(", ".join(each.categories)), _text(each.time[:19].replace("T", " "))
         counts = [str(each.queries), str(each.negatives), str(each.degraded)]
         table.add_row(_text(each.request), began, _text(each.policy), outcome, seen, *counts)
@@ -248,6 +256,11 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
 def _text(text: str, style: str = "") -> Text:
     # What a forged log holds may be a terminal's commands.
     return Text(clean(text), style)
+
+
+def _strictest(decisions: Iterable[str]) -> str:
+    """The strictest of outcomes; empty where there is none."""
+    return max((decision for decision in decisions if decision in _OUTCOMES), key=_OUTCOMES.index, default="")
 
 
 def _image(record: Mapping[str, Any]) -> str:

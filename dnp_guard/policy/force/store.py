@@ -68,6 +68,11 @@ class Store:
         """Every policy, the floor too."""
         return (*self.policies, *([self.floor] if self.floor else []))
 
+    def chosen(self, tenant: str | None, region: str | None, surface: str | None) -> list[Policy]:
+        """The policies that match someone, and the floor, which is the last."""
+        matching = (each for each in self.policies if not each.select or each.select.matches(tenant, region, surface))
+        return [*matching, *([self.floor] if self.floor else [])]
+
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
     ) -> Selected:
@@ -85,12 +90,7 @@ class Store:
             PolicyError: no policy matches, and there is no floor; or those that match leave nothing, as two that allow
                 no backend in common.
         """
-        chosen = [
-            policy
-            for policy in self.policies
-            if policy.select is None or policy.select.matches(tenant, region, surface)
-        ]
-        chosen += [self.floor] if self.floor else []
+        chosen = self.chosen(tenant, region, surface)
         if not chosen:
             who = ", ".join(
                 f"{kind} {value!r}"
@@ -103,8 +103,9 @@ class Store:
             return merged(chosen, self.floor, tenant, at)
         except ValidationError as error:
             names = ", ".join(f"`{policy.name}`" for policy in chosen)
-            said = error.errors(include_url=False)[0]["msg"]
-            message = f"policies {names} cannot be in force together: {said}."
+            first = error.errors(include_url=False)[0]
+            why = "`vlm.allow` of each leaves no model that all allow" if "vlm" in first["loc"] else first["msg"]
+            message = f"policies {names} cannot be in force together: {why}."
             raise PolicyError([Problem("", 0, 0, "no-merge", message, "Change one of them.")]) from None
 
 
