@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
-FEATURES: Final = ("inputs", "subject")
+FEATURES: Final = ("inputs", "subject", "unasked")
 """What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
@@ -60,7 +60,9 @@ class Open(_Message):
     can: list[Line] | None = Field(
         default=None,
         max_length=100,
-        description="What the host is able to do, of `features` that `/readyz` lists: `inputs`. Others are ignored.",
+        description="What the host is able to do, of `features` that `/readyz` lists; others are ignored. `inputs`; "
+        "`unasked`: it knows this outcome of an image in shadow that no query was answered for, which is `failed_open` "
+        "otherwise.",
     )
 
 

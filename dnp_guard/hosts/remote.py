@@ -57,6 +57,9 @@ Message = TypeVar("Message", bound=BaseModel)
 TRIES: Final = 3
 """How often a request is sent that may be repeated: every one but the first of a session."""
 
+CAN: Final = ("unasked",)
+"""What this client knows beyond what every host does."""
+
 _AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -115,6 +118,7 @@ class Service:
             follow_redirects=False,
             verify=_context(verify),
         )
+        self._features: tuple[str, ...] | None = None
 
     def open(
         self,
@@ -155,7 +159,7 @@ class Service:
             region=region,
             surface=surface,
             run=run or Run(),
-            can=["inputs"] if inputs and "inputs" in self.features() else None,
+            can=self._can(inputs=inputs),
         )
         return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), images, steps)
 
@@ -166,13 +170,19 @@ class Service:
         except httpx2.HTTPError:
             return False
 
+    def _can(self, *, inputs: bool) -> list[str] | None:
+        """What to offer, of what the service knows; None where that is nothing."""
+        return [word for word in (*CAN, *(["inputs"] if inputs else [])) if word in self.features()] or None
+
     def features(self) -> tuple[str, ...]:
         """What of the protocol's newer parts it knows; nothing where it is not ready."""
-        try:
-            told = self._client.get("/readyz").json().get("features", ())
-        except (httpx2.HTTPError, ValueError, AttributeError):
-            return ()
-        return tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+        if self._features is None:
+            try:
+                told = self._client.get("/readyz").json().get("features", ())
+            except (httpx2.HTTPError, ValueError, AttributeError):
+                return ()  # it may say so later
+            self._features = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+        return self._features
 
     def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
         """Post a message, and read the answer; for :class:`RemoteSession`.

@@ -123,6 +123,16 @@ def of_inputs(reports: Sequence[InputReport], count: int) -> InputVerdicts:
     return InputVerdicts(images=[InputVerdict(index=index, action=action) for index, action in enumerate(actions)])
 
 
+def decision(outcome: Outcome, can: Sequence[str]) -> Outcome:
+    """The outcome as a host is told it: one that it does not know is the nearest that every host does.
+
+    Args:
+        outcome: of an image.
+        can: what the host said it knows.
+    """
+    return Outcome.FAILED_OPEN if outcome is Outcome.UNASKED and str(outcome) not in can else outcome
+
+
 def similarities(sent: Sequence[PreviewPicture]) -> list[float]:
     """What the host measured; nothing where it did not measure all."""
     found = [each.similarity for each in sent]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from dnp_guard.hosts.protocol import Verdict
@@ -41,4 +42,5 @@ def verdict(issuer: Issuer | None, kept: Stored, live: Driver, index: int, shown
             "looked": any(query.step is None for query in image.queries),
         }
         receipt = issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), now)
-    return Verdict(index=index, decision=image.decision, action=action, receipt=receipt, why=image.why)
+    told = replies.decision(image.decision, json.loads(kept.request).get("can") or ())
+    return Verdict(index=index, decision=told, action=action, receipt=receipt, why=image.why)

@@ -9,6 +9,7 @@ from PIL import Image
 from dnp_guard.generation.state import Request
 from dnp_guard.server.guards import Guards
 from dnp_guard.server.settings import Settings
+from dnp_guard.telemetry import names
 from dnp_guard.vlm import Backend, Either, ScriptedBackend
 
 PICTURE = Image.new("RGB", (8, 8))
@@ -85,3 +86,17 @@ def test_the_settings_name_a_second_opinion_and_who_judges_finished_images(tmp_p
 def test_it_is_ready_while_each_of_two_models_can_be_asked(guards, ready):
     guards.of(None)
     assert (guards.unready() == "") is ready
+
+
+def test_metrics_have_the_tenant_of_as_many_tenants_as_the_settings_say():
+    guards = Guards(Settings(policy="glyphs", vlm="", metrics_tenants=1), ScriptedBackend({}))
+    for tenant in ("a", "b", "a"):
+        finished(guards.of(tenant))
+    counted = {
+        sample.labels["tenant"]: sample.value
+        for metric in guards.registry.collect()
+        for sample in metric.samples
+        if sample.name == names.GENERATIONS and sample.labels["decision"] == "clean"
+    }
+    guards.close()
+    assert counted == {"a": 2, "other": 1}

@@ -108,3 +108,17 @@ def test_no_service_permits_nothing():
 def test_images_go_nowhere_unencrypted(url):
     with pytest.raises(ServiceError):
         Service(url)
+
+
+def test_a_client_offers_what_it_knows_to_a_service_that_lists_it_and_to_no_other(service, monkeypatch):
+    client, sent, send = service(), [], Service.send
+
+    def noted(self, path, asked, answer, **more):
+        sent.append(asked)
+        return send(self, path, asked, answer, **more)
+
+    monkeypatch.setattr(Service, "send", noted)
+    client.open(images=1, steps=4, host=HOST).abandon()
+    monkeypatch.setattr(client, "features", lambda: ("other",))
+    client.open(images=1, steps=4, host=HOST).abandon()
+    assert [asked.can for asked in sent] == [["unasked"], None]

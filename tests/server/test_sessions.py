@@ -84,6 +84,19 @@ def test_shadow_steers_nothing(serve, tmp_path):
     assert finish(client, opened["session"]).json()["images"][0]["action"] == "pass"
 
 
+@pytest.mark.parametrize(("can", "told"), [([], "failed_open"), (["unasked", "more"], "unasked")])
+def test_a_host_is_told_of_an_image_that_nobody_looked_at_in_words_that_it_knows(serve, tmp_path, can, told):
+    policy = tmp_path / "shadow.yaml"
+    policy.write_text("format: 1\nname: s\nmode: shadow\ncategories: [{id: star, negative: [star]}]\n")
+    client = serve([{"error": "timeout"}], policy=policy)
+    opened = begin(client, can=can).json()
+    for step in opened["due"]:
+        ask(client, opened["session"], step)
+    verdict = finish(client, opened["session"]).json()["images"][0]
+    assert (verdict["decision"], verdict["action"]) == (told, "pass")
+    assert serve.records[-1]["decision"] == "unasked"
+
+
 def test_a_repeated_step_is_answered_the_same_and_looked_at_once(serve):
     client = serve([UNSURE, SEEN, NOTHING])
     session = begin(client).json()["session"]

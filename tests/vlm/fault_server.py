@@ -86,10 +86,13 @@ class FaultServer:
         with connection, suppress(OSError):
             reader = connection.makefile("rb")
             while head := _head(reader):
-                size = next(int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length:"))
-                body = reader.read(size)
+                sizes = [int(line[15:]) for line in head.splitlines() if line.lower().startswith("content-length:")]
+                body = reader.read(sum(sizes))
                 self.requests.append(body)
                 self.headers.append(head.lower())
+                if not sizes:  # it answers questions, which are posted
+                    self.send(connection, b"{}", status="404 Not Found")
+                    continue
                 if self.fault is not None:
                     self.fault(self, connection, body)
                 else:
