@@ -48,6 +48,11 @@ class Outcome(_Ranked):
     BLOCKED = "blocked"
     FAILED_CLOSED = "failed_closed"
 
+    @property
+    def withholds(self) -> bool:
+        """Whether nothing of the image may be delivered."""
+        return self in {Outcome.BLOCKED, Outcome.FAILED_CLOSED}
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -177,12 +182,14 @@ class QueryReport:
         sigma: the noise level at that step.
         decision: what the judge said.
         latency_ms: how long the answer took, the batch's time.
+        attempt: at which the image was asked about, from 1.
     """
 
     step: int | None
     sigma: float | None
     decision: Decision
     latency_ms: float
+    attempt: int = 1
 
 
 InputAction = Literal["pass", "block"]
@@ -212,6 +219,7 @@ class ImageReport:
         negatives: each negative injected, with the first step it applied to.
         why: one sentence for a person.
         would: what the outcome would have been if nothing were in shadow; None where it is the same.
+        attempts: how often the image was made.
     """
 
     decision: Outcome
@@ -219,6 +227,17 @@ class ImageReport:
     negatives: tuple[tuple[int, Negative], ...]
     why: str
     would: Outcome | None = None
+    attempts: int = 1
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the image is withheld, for what it shows or because the guard could not do its job."""
+        return self.decision.withholds
+
+    @property
+    def code(self) -> str:
+        """A short word for what became of the image, for programs."""
+        return str(self.decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +251,7 @@ class Report:
         images: one report an image, in the order of the batch.
         degraded: reasons for which the guard could not do its job at some step.
         inputs: one report per picture that the request brought, where the policy has them asked about.
+        retry_ms: how long further attempts took, all together.
     """
 
     request: str
@@ -240,6 +260,7 @@ class Report:
     images: tuple[ImageReport, ...]
     degraded: tuple[str, ...]
     inputs: tuple[InputReport, ...] = ()
+    retry_ms: float = 0.0
 
     @property
     def decision(self) -> Outcome:

@@ -45,6 +45,7 @@ _WhatIsDecided = Annotated[DecisionName, "What is called for at a look; what bec
 _Reason = Annotated[str, "Why, in a few words."]
 _Subject = Annotated[str, "Keyed hash of the person whom a generation is for, by which it can be erased."]
 _By = Annotated[str, "Who said or did so."]
+_Attempt = Annotated[int, "Which attempt at the image it is of, where it is not the first."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +166,7 @@ class QueryAnswered(Event):
     name: ClassVar = "query"
     request: _Request
     image: _Image
+    attempt: _Attempt | None = None
     step: _Step | None = None
     applied_step: _AppliedStep | None = None
     steps: _Steps | None = None
@@ -206,6 +208,7 @@ class QuerySkipped(Event):
     name: ClassVar = "query.skipped"
     request: _Request
     image: _Image
+    attempt: _Attempt | None = None
     step: _Step
     steps: _Steps | None = None
     sigma: _Sigma | None = None
@@ -226,6 +229,7 @@ class NegativeInjected(Event):
     name: ClassVar = "negative.injected"
     request: _Request
     image: _Image
+    attempt: _Attempt | None = None
     step: _Step
     applied_step: _AppliedStep
     steps: _Steps | None = None
@@ -244,6 +248,7 @@ class NegativeCleared(Event):
     name: ClassVar = "negative.cleared"
     request: _Request
     image: _Image
+    attempt: _Attempt | None = None
     step: _Step
     applied_step: _AppliedStep
 
@@ -255,6 +260,7 @@ class FindingWaived(Event):
     name: ClassVar = "finding.waived"
     request: _Request
     image: _Image
+    attempt: _Attempt | None = None
     step: _Step | None = None
     findings: _Findings
 
@@ -289,6 +295,18 @@ class CheckpointWritten(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRetried(Event):
+    """An image is made again, as its final look found something; nothing of it is delivered before it is finished."""
+
+    name: ClassVar = "request.retried"
+    request: _Request
+    image: _Image
+    attempt: Annotated[int, "The attempt that begins, from 2."]
+    findings: _Findings | None = None
+    negative: Annotated[NegativeFields, "What is in force from the first step on."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished(Event):
     """What became of one image."""
 
@@ -297,6 +315,9 @@ class RequestFinished(Event):
     image: _Image
     decision: _WhatIsDecided
     would: Annotated[WouldFields, "What would have become of it if nothing were in shadow."] | None = None
+    attempts: Annotated[int, "How often it was made, where that is more than once."] | None = None
+    retry_ms: Annotated[float, "How long the further attempts of the request took."] | None = None
+    reason: _Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,6 +116,7 @@ class Account:
             records.QuerySkipped(
                 request=self._request,
                 image=event.image,
+                attempt=_attempt(event),
                 step=event.step.index,
                 steps=event.step.total,
                 sigma=event.step.sigma,
@@ -141,6 +142,7 @@ class Account:
             records.QueryAnswered(
                 request=self._request,
                 image=event.image,
+                attempt=_attempt(event),
                 step=at,
                 applied_step=event.applied,
                 steps=step.total if step is not None else None,
@@ -160,7 +162,15 @@ class Account:
             self._evaluated(event.image, decision)
         if decision.waived:
             waived = fields.findings(decision.waived, self._sensitive)
-            self._emit(records.FindingWaived(request=self._request, image=event.image, step=at, findings=waived or []))
+            self._emit(
+                records.FindingWaived(
+                    request=self._request,
+                    image=event.image,
+                    attempt=_attempt(event),
+                    step=at,
+                    findings=waived or [],
+                )
+            )
 
     @_told.register
     def _(self, event: events.InputSeen) -> None:
@@ -188,7 +198,13 @@ class Account:
     def _(self, event: events.Cleared) -> None:
         at = event.step.index
         self._emit(
-            records.NegativeCleared(request=self._request, image=event.image, step=at, applied_step=event.applied)
+            records.NegativeCleared(
+                request=self._request,
+                image=event.image,
+                attempt=_attempt(event),
+                step=at,
+                applied_step=event.applied,
+            )
         )
 
     @_told.register
@@ -199,6 +215,7 @@ class Account:
             records.NegativeInjected(
                 request=self._request,
                 image=event.image,
+                attempt=_attempt(event),
                 step=event.step.index,
                 applied_step=event.applied,
                 steps=event.step.total,
@@ -219,10 +236,36 @@ class Account:
             self._recorder.metrics.still_present(self._policy.name, category)
 
     @_told.register
+    def _(self, event: events.Retried) -> None:
+        negative, findings = event.negative, event.decision.findings
+        self._emit(
+            records.RequestRetried(
+                request=self._request,
+                image=event.image,
+                attempt=event.attempt,
+                findings=fields.findings(findings, self._sensitive),
+                negative=fields.negative(negative, self._sensitive, effective=True) if negative is not None else None,
+            )
+        )
+        self.span.retried(event.image, event.attempt, negative.categories if negative is not None else ())
+
+    @_told.register
+    def _(self, event: events.RetryEnded) -> None:
+        self._recorder.metrics.retry(self._policy.name, event.outcome)
+
+    @_told.register
     def _(self, event: events.Finished) -> None:
         would: WouldFields | None = {"decision": event.would} if event.would is not None else None
         self._emit(
-            records.RequestFinished(request=self._request, image=event.image, decision=event.outcome, would=would)
+            records.RequestFinished(
+                request=self._request,
+                image=event.image,
+                decision=event.outcome,
+                would=would,
+                attempts=event.attempts if event.attempts > 1 else None,
+                retry_ms=event.retry_ms if event.attempts > 1 else None,
+                reason=event.not_again or None,
+            )
         )
 
     @_told.register
@@ -250,7 +293,8 @@ class Account:
     def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
         """Keep the picture of a finding, or of a sampled image, where the policy does."""
         decision = event.decision
-        if event.secret or self._policy.audit.previews == "never":
+        # The file of a preview is named by its step, and that of the first attempt is kept.
+        if event.secret or event.attempt > 1 or self._policy.audit.previews == "never":
             return None
         if not decision.findings and not (at is None and self._sampled(event.image)):
             return None
@@ -267,3 +311,8 @@ class Account:
         share = _SAMPLE if audit.sample is None else audit.sample
         drawn = hashlib.sha256(f"{self._request}/{image}".encode()).digest()[:8]
         return int.from_bytes(drawn) < share * 2**64
+
+
+def _attempt(event: events.Skipped | events.Decided | events.Injected | events.Cleared) -> int | None:
+    """The attempt that an event is of, where it is not the first."""
+    return event.attempt if event.attempt > 1 else None

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout
+from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout, own
+from dnp_guard.generation import again
+from dnp_guard.generation.redrawing import Times
+from dnp_guard.generation.views import views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,9 +18,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.generation.account import Account, Redact
+    from dnp_guard.generation.outcomes import UserPreviews
     from dnp_guard.generation.plan import Plan
     from dnp_guard.generation.query import Answer, Inquiry
-    from dnp_guard.generation.session import Session, UserPreviews
+    from dnp_guard.generation.session import Session
     from dnp_guard.generation.state import Request
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import InputReport, Negative, Outcome, Report, Step
@@ -84,6 +88,7 @@ class Driver:
         self._steering = steering
         self._late: tuple[Plan, Future[Answer]] | None = None
         self._closed = False
+        self._times = Times(session.policy.retries)
 
     @property
     def id(self) -> str:
@@ -198,6 +203,20 @@ class Driver:
             pictures: gives the finished images, RGB, in the order of the batch.
             missing: which due query the host never put; its images are then withheld, whatever they show.
         """
+        self.look(pictures, missing=missing)
+        self.again()
+        return self.settle(aborted=bool(missing))
+
+    def look(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> bool:
+        """Make the final look at an attempt, where the policy says so.
+
+        Args:
+            pictures: gives the finished images, RGB, in the order of the batch.
+            missing: which due query the host never put.
+
+        Returns:
+            Whether the attempt may stand; a further one that was not looked at ends.
+        """
         if self._late is not None:
             with self._account.overhead("ask"):
                 self._take_late(None)
@@ -206,8 +225,53 @@ class Driver:
             self.session.missed("query_missing", None, missing)
         elif plan is not None:
             self._query(plan, pictures, None)
+        stands = True
+        if self.session.state.drawing is not None:
+            stands = not self.session.state.missed
+            if stands:
+                self.session.retry_took(self._times.took_ms)
+            else:
+                self.session.retry_failed("it was not looked at", self._times.took_ms)
         self._tell()
-        return self._close("finished", aborted=bool(missing))
+        return stands
+
+    def again(self) -> tuple[int, ...]:
+        """Begin another attempt of the images that the policy gives one, steered from its first step on.
+
+        Returns:
+            Their indices; none where nothing is drawn again.
+        """
+        images = self.session.again(in_time=self._times.for_another)
+        if images:
+            self._times.again()
+            self._begin_again()
+        self._tell()
+        return images if self.session.state.drawing else ()
+
+    def check_time(self) -> None:
+        """See that a further attempt may go on.
+
+        Raises:
+            DnpGuardError: the request takes longer than the policy lets it.
+        """
+        if self.session.state.drawing and self._times.over:
+            raise DnpGuardError(again.NO_TIME, hint="Raise retries.within_ms, or leave it out.")
+
+    def retry_failed(self, error: Exception) -> None:
+        """End a further attempt that raised; the result of the one before stands."""
+        if self._late is not None:
+            self._late[1].cancel()
+        self._late = None
+        self.session.retry_failed(str(error) if own(error) else type(error).__name__, self._times.took_ms)
+        self._tell()
+
+    def settle(self, *, aborted: bool = False) -> tuple[Outcome, ...]:
+        """Settle each image's outcome, as the last look says.
+
+        Args:
+            aborted: whether the images may not be delivered whatever they show.
+        """
+        return self._close("finished", aborted=aborted)
 
     def abandon(self, reason: str) -> None:
         """Close the session of a generation that ended without finished images."""
@@ -217,6 +281,24 @@ class Driver:
         if not self._closed:
             self.session.abandon(reason)
             self._close("abandoned")
+
+    @property
+    def _in_force(self) -> list[Negative | None]:
+        """The negatives of the images that are drawn now."""
+        drawing = self.session.state.drawing
+        return [
+            negative if drawing is None or index in drawing else None
+            for index, negative in enumerate(self.session.negatives)
+        ]
+
+    def _begin_again(self) -> None:
+        """Hold the negatives of an attempt that begins; where they cannot be encoded, none is made."""
+        try:
+            with self._account.overhead("encode"):
+                if self._steering is not None:
+                    self._steering.hold(self._in_force)
+        except Exception as error:  # noqa: BLE001 (what was drawn before is settled in its place)
+            self.retry_failed(error)
 
     def _query(self, plan: Plan, pictures: Callable[[], Sequence[Image]], now: Step | None) -> None:
         """Show a plan's images and ask about them; where nobody waits, the answer is taken at a later step."""
@@ -250,7 +332,7 @@ class Driver:
             return
         try:
             with self._account.overhead("encode"):
-                self._steering.hold(self.session.negatives)
+                self._steering.hold(self._in_force)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.session.unsteered(plan, error)
 
@@ -279,7 +361,9 @@ class Driver:
             message = f"the host showed {len(pictures)} pictures of {images} images"
             raise DnpGuardError(message, hint="This is a bug of the host adapter.")
         self._account.showing(plan.step, pictures)
-        return [pictures[index * each : (index + 1) * each] for index in plan.images]
+        shown = [pictures[index * each : (index + 1) * each] for index in plan.images]
+        names = self.policy.queries.views if plan.step is None else ()
+        return [[view for picture in own for view in views(picture, names)] for own in shown] if names else shown
 
     def _close(self, end: str, *, aborted: bool = False) -> tuple[Outcome, ...]:
         """Settle the outcomes, tell them, and end the account."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from dnp_guard.generation.pacing import Reason
     from dnp_guard.generation.query import Answer
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, Step
+
+RetryOutcome = Literal["cleared", "still_present", "failed", "not_made"]
+"""How a further attempt ends: what was seen is gone, or is not; it raised or was not looked at; it never began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,14 @@ class Skipped:
         step: at which step.
         reason: why.
         near: how near the probe sees it, where that is the reason.
+        attempt: of the image.
     """
 
     image: int
     step: Step
     reason: Reason
     near: float | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Decided:
         row: of the image in it.
         applied: the first step that it can steer, where denoising went on meanwhile.
         secret: whether the image shows, or showed, something sensitive.
+        attempt: of the image.
     """
 
     image: int
@@ -78,6 +84,7 @@ class Decided:
     row: int
     applied: int | None
     secret: bool
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,7 @@ class Injected:
         decision: where the negative comes from.
         negative: its words and scale.
         effective: whether the host can steer at the steps that follow.
+        attempt: of the image.
     """
 
     image: int
@@ -121,6 +129,7 @@ class Injected:
     decision: Decision
     negative: Negative
     effective: bool
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,7 @@ class Cleared:
     image: int
     step: Step
     applied: int
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,36 @@ class StillPresent:
 
 
 @dataclass(frozen=True, slots=True)
+class Retried:
+    """An image is made again.
+
+    Attributes:
+        image: its index.
+        attempt: the attempt that begins, from 2.
+        decision: of the final look for which it is.
+        negative: what is in force from the first step on.
+    """
+
+    image: int
+    attempt: int
+    decision: Decision
+    negative: Negative | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEnded:
+    """A further attempt of an image is over, or was not made.
+
+    Attributes:
+        image: its index.
+        outcome: how it ended.
+    """
+
+    image: int
+    outcome: RetryOutcome
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The outcome of one image is settled.
 
@@ -147,11 +187,17 @@ class Finished:
         image: its index.
         outcome: what became of it.
         would: what would have become of it if nothing were in shadow; None where it is the same.
+        attempts: how often it was made.
+        not_again: why it was not made again, or its last attempt failed.
+        retry_ms: how long further attempts took.
     """
 
     image: int
     outcome: Outcome
     would: Outcome | None = None
+    attempts: int = 1
+    not_again: str = ""
+    retry_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +218,8 @@ Event = (
     | Injected
     | Cleared
     | StillPresent
+    | Retried
+    | RetryEnded
     | Finished
     | Abandoned
 )

@@ -155,6 +155,16 @@ def refused(inputs: Iterable[InputReport]) -> str:
     return ""
 
 
+def with_attempts(why: str, attempts: int, not_again: str) -> str:
+    """The sentence on an image, and how often it was made or why not again."""
+    told = [why]
+    if attempts > 1:
+        told.append(f"it was made {attempts} times")
+    if not_again:
+        told.append(f"it was not made again: {not_again}" if attempts == 1 else f"the last time failed: {not_again}")
+    return "; ".join(told)
+
+
 _OF_FAILURE = {
     Outcome.FAILED_CLOSED: "the guard could not do its job, and the policy fails closed",
     Outcome.FAILED_OPEN: "the guard could not do its job, and the policy lets the image pass",

@@ -32,12 +32,14 @@ class HeldCategory:
         unseen: answered looks since then that did not see it.
         real: whether it is steered away from; False where it only would be, were nothing in shadow.
         push: how hard, under ``strength: controller``.
+        stays: whether it is held to the end, as in an image that is made again.
     """
 
     terms: tuple[str, ...]
     unseen: int = 0
     real: bool = True
     push: Push | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,14 @@ def judge(
     held = {
         category: _unseen(before, progress) if category in probabilities else before
         for category, before in history.held.items()
-        if category not in seen and (category not in probabilities or before.unseen < policy.guidance.hold)
+        if category not in seen
+        and (before.stays or category not in probabilities or before.unseen < policy.guidance.hold)
     }
     actions, enforced = _actions(policy, seen), _actions(policy, _out_of_shadow(policy, seen))
     held |= {
         category: HeldCategory(
-            terms,
+            _joined(policy, history, category, terms),
+            stays=category in history.held and history.held[category].stays,
             real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
             push=_push(policy, history, category, kept, progress),
         )
@@ -252,6 +256,14 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
     for finding in findings:
         terms[finding.category] = (*terms.get(finding.category, ()), finding.term)
     return terms
+
+
+def _joined(policy: Policy, history: History, category: str, terms: tuple[str, ...]) -> tuple[str, ...]:
+    """The terms that are seen, and those that stay held, in policy order."""
+    before = history.held.get(category)
+    if before is None or not before.stays:
+        return terms
+    return tuple(term for term in policy.category(category).terms if term in terms or term in before.terms)
 
 
 def _push(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dnp_guard.generation import failmode, fields, judge
 from dnp_guard.types import Action, ImageReport, Outcome, Report
@@ -10,6 +10,9 @@ from dnp_guard.types import Action, ImageReport, Outcome, Report
 if TYPE_CHECKING:
     from dnp_guard.generation.state import ImageState, State
     from dnp_guard.policy.model.policy import Policy
+
+
+UserPreviews = Literal["withhold", "blur", "allow"]
 
 
 def enforces(policy: Policy) -> bool:
@@ -40,6 +43,25 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
         answered=bool(image.queries),
         request_caused=aborted or state.caused,
     )
+
+
+def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreviews, ...]:
+    """What the host may show its user of each image now: all of one in which nothing is acted on.
+
+    Args:
+        policy: the policy in force.
+        state: of the session.
+        secret: whether the policy has a sensitive category.
+    """
+    how: UserPreviews = "withhold" if secret else policy.preview.user_previews
+    blind = state.missed and enforces(policy) and policy.on_failure != "open"
+    shown: list[UserPreviews] = []
+    for index, image in enumerate(state.images):
+        if state.drawing is not None and index not in state.drawing:
+            shown.append("withhold")  # it is drawn once more without what it was steered away from
+        else:
+            shown.append(how if blind or image.acted_on or image.attempts > 1 else "allow")
+    return tuple(shown)
 
 
 def would(policy: Policy, image: ImageState, outcome: Outcome) -> Outcome | None:
@@ -80,5 +102,8 @@ def report(policy: Policy, state: State) -> Report | None:
     for decision, image in zip(state.outcomes, state.images, strict=True):
         rehearsed = would(policy, image, decision)
         why = fields.refused(state.inputs) or fields.why(policy, decision, image.queries, image.negatives, rehearsed)
-        images.append(ImageReport(decision, image.queries, image.negatives, why, rehearsed))
-    return Report(state.id, policy.name, policy.digest, tuple(images), state.degraded, state.inputs)
+        why = fields.with_attempts(why, image.attempts, image.not_again)
+        images.append(ImageReport(decision, image.queries, image.negatives, why, rehearsed, image.attempts))
+    return Report(
+        state.id, policy.name, policy.digest, tuple(images), state.degraded, state.inputs, retry_ms=state.retry_ms
+    )

@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dnp_guard.errors import own
-from dnp_guard.generation import events, fields, inputs, judge, pacing
-from dnp_guard.generation.outcomes import enforces, outcome, report, would
+from dnp_guard.generation import again, events, fields, inputs, judge, pacing
+from dnp_guard.generation.outcomes import enforces, outcome, previews, report, would
 from dnp_guard.generation.plan import Plan, plan
 from dnp_guard.generation.state import ImageState, State
 from dnp_guard.generation.steered import IN_VAIN, steered, steers
 from dnp_guard.policy.model.questions import questions, questions_per_image, questions_per_look
-from dnp_guard.types import Outcome, QueryReport
+from dnp_guard.types import Action, Outcome, QueryReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from dnp_guard.generation.outcomes import UserPreviews
     from dnp_guard.generation.query import Answer
     from dnp_guard.generation.state import Request
     from dnp_guard.policy.model.policy import Policy
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
     """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
 
-UserPreviews = Literal["withhold", "blur", "allow"]
 
 
 def untouched(
@@ -74,6 +74,7 @@ class Session:
         self._enforces = enforces(policy)
         self.waits = policy.queries.wait is not False or not request.takes_up
         self.levels: tuple[float, ...] = ()
+        self._draws_again = request.draws_again
         self._events: list[events.Event] = []
         self._undo, self._earlier = self.state, 0
         self.needed = request.images * request.shows * questions_per_image(policy)
@@ -94,11 +95,7 @@ class Session:
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
         """What the host may show its user of each image now: all of one in which nothing is acted on."""
-        how = self.policy.preview.user_previews
-        blind = self.state.missed and self._enforces and self.policy.on_failure != "open"
-        if self._sensitive:
-            how = "withhold"
-        return tuple(how if blind or image.acted_on else "allow" for image in self.state.images)
+        return previews(self.policy, self.state, secret=bool(self._sensitive))
 
     @property
     def report(self) -> Report | None:
@@ -124,7 +121,34 @@ class Session:
         """Plan the final look; None where the policy makes none."""
         if not (self.policy.queries.final and self.state.looking):
             return None
-        return Plan(None, self._questions, tuple(range(len(self.state.images))), {}, self.state.answered)
+        drawn = range(len(self.state.images)) if self.state.drawing is None else sorted(self.state.drawing)
+        return Plan(None, self._questions, tuple(drawn), {}, self.state.answered)
+
+    def again(self, *, in_time: bool = True) -> tuple[int, ...]:
+        """Begin another attempt of the images whose final look asks for one; none where there is none to be made.
+
+        Args:
+            in_time: whether another attempt would be over in time.
+        """
+        can = self._draws_again and (self.state.recorded or not self.policy.audit.required)
+        self.state, told, images = again.begin(self.policy, self.state, can=can, in_time=in_time)
+        self._events += told
+        return images
+
+    def retry_failed(self, reason: str, took_ms: float = 0.0) -> None:
+        """End the attempt that runs: it raised, was not looked at, or took too long.
+
+        Args:
+            reason: why, for a person.
+            took_ms: how long it took.
+        """
+        state = self._degraded(self.state, "retry_failed", None, reason)
+        self.state, told = again.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
+        self._events += told
+
+    def retry_took(self, milliseconds: float) -> None:
+        """Note how long an attempt took that was looked at."""
+        self.state = replace(self.state, retry_ms=self.state.retry_ms + milliseconds)
 
     def plan_inputs(self, pictures: Sequence[int]) -> Plan | None:
         """Plan the query about the request's own pictures; None where the policy asks about none.
@@ -152,7 +176,7 @@ class Session:
         at, total = pacing.place(plan.step)
         self.state = replace(self.state, total=total)
         for index, (reason, near) in plan.skipped.items():
-            self._events.append(events.Skipped(index, plan.step, reason, near))
+            self._events.append(events.Skipped(index, plan.step, reason, near, self.state.images[index].attempts))
         if not plan.images:
             self.state = replace(self.state, answered=at)
             return
@@ -186,6 +210,7 @@ class Session:
             of = inputs.seen(self.policy, before.images[index], answer, row)
             progress = pacing.progress(plan.step)
             decision, history = judge.judge(self.policy, before.images[index].history, *of, progress=progress)
+            decision = again.steered(self.policy, before.images[index], decision)
             before, decision = self._tightened(before, index, plan.step, decision)
             decided[index] = decision, history
         images = list(before.images)
@@ -264,10 +289,12 @@ class Session:
         looks = (queries.steps or queries.sigmas) and not self.state.turned_away
         if not queries.final and not self.state.missed and looks and never:
             self.missed("never_looked", None, "the run ended before its last due step was looked at")
+        self.state = replace(self.state, images=tuple(again.given_up(image) for image in self.state.images))
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
         for index, (image, settled_to) in enumerate(zip(self.state.images, outcomes, strict=True)):
-            self._events.append(events.Finished(index, settled_to, would(self.policy, image, settled_to)))
+            told = would(self.policy, image, settled_to), image.attempts, image.not_again, self.state.retry_ms
+            self._events.append(events.Finished(index, settled_to, *told))
         return outcomes
 
     def abandon(self, reason: str) -> None:
@@ -296,16 +323,18 @@ class Session:
         return replace(state, degraded=(*state.degraded, reason))
 
     def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
-        for index in plan.images:
+        for row, index in enumerate(plan.images):
             image = state.images[index]
-            decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, index))
+            decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, row))
             state, decision = self._tightened(state, index, None, decision)
             steered = {category for _, negative in image.negatives for category in negative.categories}
             present = steered & {finding.category for finding in decision.findings}
             if present:
                 self._events.append(events.StillPresent(tuple(sorted(present))))
+            if image.attempts > 1 and decision.action is not Action.RETRY:
+                self._events.append(events.RetryEnded(index, "still_present" if decision.action else "cleared"))
             images = list(state.images)
-            images[index] = replace(self._decided(image, index, None, decision, answer, index, None), final=decision)
+            images[index] = replace(self._decided(image, index, None, decision, answer, row, None), final=decision)
             state = replace(state, images=tuple(images))
         return replace(state, missed=False, caused=False)
 
@@ -329,8 +358,8 @@ class Session:
         secret = image.secret or fields.tells(decision, self._sensitive)
         if secret and not image.secret:
             self._events.append(events.Forgotten(index))
-        self._events.append(events.Decided(index, step, decision, answer, row, applied, secret))
-        report = QueryReport(at, sigma, decision, answer.latency_ms)
+        self._events.append(events.Decided(index, step, decision, answer, row, applied, secret, image.attempts))
+        report = QueryReport(at, sigma, decision, answer.latency_ms, image.attempts)
         return replace(image, secret=secret, queries=(*image.queries, report))
 
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of the state: raised when its fields change, so that no process goes on with a state that it cannot read."""
 
 
@@ -32,6 +32,7 @@ class Request:
             with ``queries.wait: false`` it is not made to wait.
         shows: the most pictures of one image in a query, such as frames of a video.
         subject: keyed hash of the person whom it is for; None where the host does not say.
+        draws_again: whether the host can make an image again from its seed.
     """
 
     images: int
@@ -41,6 +42,7 @@ class Request:
     takes_up: bool = False
     shows: int = 1
     subject: str | None = None
+    draws_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ class ImageState:
         pace: how often it has been asked about.
         compared: categories that the last decoded preview was asked about.
         baseline: P(category) in the request's own picture, which ``more_than_input`` compares with.
+        attempts: how often it was made, the attempt that runs included.
+        retried: the decision of the final look for which it is made again.
+        not_again: why it was not made again, or its last attempt failed; empty where neither is so.
     """
 
     history: History = field(default_factory=History)
@@ -70,6 +75,9 @@ class ImageState:
     pace: Pace = field(default_factory=Pace)
     compared: frozenset[str] = frozenset()
     baseline: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    attempts: int = 1
+    retried: Decision | None = None
+    not_again: str = ""
 
     @property
     def effective(self) -> Negative | None:
@@ -99,6 +107,8 @@ class State:
         degraded: why the guard could not do its job, in order.
         inputs: what was seen in the request's own pictures.
         outcomes: one per image; None before the generation is over.
+        drawing: the images of the attempt that runs, or ran last; None for all, in the first.
+        retry_ms: how long further attempts took.
         version: of this form.
     """
 
@@ -114,6 +124,8 @@ class State:
     degraded: tuple[str, ...] = ()
     inputs: tuple[InputReport, ...] = ()
     outcomes: tuple[Outcome, ...] | None = None
+    drawing: frozenset[int] | None = None
+    retry_ms: float = 0.0
     version: int = VERSION
 
     @property

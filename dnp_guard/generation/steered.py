@@ -27,8 +27,8 @@ def steered(
     if now.total is not None and applied >= now.total:
         return image, []
     if negative is None:
-        return image, [events.Cleared(index, step, applied)]
-    injected = events.Injected(index, step, applied, decision, negative, now.effective)
+        return image, [events.Cleared(index, step, applied, image.attempts)]
+    injected = events.Injected(index, step, applied, decision, negative, now.effective, image.attempts)
     return replace(image, negatives=(*image.negatives, (applied, negative))) if now.effective else image, [injected]
 
 

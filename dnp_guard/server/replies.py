@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.generation.driver import Driver
-    from dnp_guard.generation.session import UserPreviews
+    from dnp_guard.generation.outcomes import UserPreviews
     from dnp_guard.hosts.protocol import Open, PreviewPicture
     from dnp_guard.types import GuidanceMode, InputReport, Negative
 

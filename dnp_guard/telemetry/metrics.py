@@ -135,6 +135,11 @@ class Metrics:
         self._of.inputs.labels(policy, action, *self._tenant).inc()
 
     @harmless
+    def retry(self, policy: str, outcome: str) -> None:
+        """Count a further attempt at an image by how it ended: :data:`dnp_guard.telemetry.names.RETRY_OUTCOMES`."""
+        self._of.retries.labels(policy, outcome, *self._tenant).inc()
+
+    @harmless
     def checkpoint(self, timestamp: float) -> None:
         """Show when the latest checkpoint of an audit log was written, in seconds since 1970."""
         self._of.checkpoint.set(timestamp)
@@ -205,6 +210,12 @@ class _Collectors:
                 names.INPUTS,
                 "Pictures that requests brought, by whether the request went on.",
                 [names.POLICY, names.ACTION, *more],
+                registry=registry,
+            )
+            self.retries = Counter(
+                names.RETRIES,
+                "Further attempts at an image, by how they ended.",
+                [names.POLICY, names.OUTCOME, *more],
                 registry=registry,
             )
             self.checkpoint = Gauge(

@@ -18,6 +18,7 @@ POLICY_INFO: Final = "dnp_guard_policy_info"
 SESSIONS: Final = "dnp_guard_sessions_total"
 FINDINGS: Final = "dnp_guard_findings_total"
 STILL_PRESENT: Final = "dnp_guard_still_present_total"
+RETRIES: Final = "dnp_guard_retries_total"
 CHECKPOINT: Final = "dnp_guard_checkpoint_timestamp_seconds"
 POLICY_RELOADS: Final = "dnp_guard_policy_reloads_total"
 INPUTS: Final = "dnp_guard_inputs_total"
@@ -39,6 +40,7 @@ ENDS: Final = ("finished", "unasked", "abandoned")
 """How a session ends; ``unasked`` is finished without one answered query."""
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
+RETRY_OUTCOMES: Final = ("cleared", "still_present", "failed", "not_made")
 RELOADS: Final = ("loaded", "rejected")
 AUDIT_REASONS: Final = (
     "audit_sink",
@@ -62,6 +64,7 @@ TRACER: Final = "dnp_guard"
 GENERATION_SPAN: Final = "dnp_guard.generation"
 QUERY_SPAN: Final = "dnp_guard.query"
 NEGATIVE_INJECTED: Final = "dnp_guard.negative_injected"
+RETRIED_EVENT: Final = "dnp_guard.retried"
 DEGRADED_EVENT: Final = "dnp_guard.degraded"
 
 REQUEST_ATTRIBUTE: Final = "dnp_guard.request"
@@ -70,6 +73,7 @@ DIGEST_ATTRIBUTE: Final = "dnp_guard.policy.digest"
 IMAGES_ATTRIBUTE: Final = "dnp_guard.images"
 IMAGE_ATTRIBUTE: Final = "dnp_guard.image"
 QUESTIONS_ATTRIBUTE: Final = "dnp_guard.questions"
+ATTEMPT_ATTRIBUTE: Final = "dnp_guard.attempt"
 STEP_ATTRIBUTE: Final = "dnp_guard.step"
 CATEGORIES_ATTRIBUTE: Final = "dnp_guard.categories"
 SCALE_ATTRIBUTE: Final = "dnp_guard.scale"

@@ -109,6 +109,16 @@ class GenerationSpan:
         self._span.add_event(names.NEGATIVE_INJECTED, attributes)
 
     @harmless
+    def retried(self, image: int, attempt: int, categories: Sequence[str]) -> None:
+        """Add the event of an image that is made again, steered away from categories."""
+        attributes: dict[str, int | tuple[str, ...]] = {
+            names.IMAGE_ATTRIBUTE: image,
+            names.ATTEMPT_ATTRIBUTE: attempt,
+            names.CATEGORIES_ATTRIBUTE: tuple(categories),
+        }
+        self._span.add_event(names.RETRIED_EVENT, attributes)
+
+    @harmless
     def evaluated(self, image: int, category: str, probability: float | None, *, found: bool) -> None:
         """Add the GenAI event of a finished image's evaluation for one category.
 

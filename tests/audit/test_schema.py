@@ -85,6 +85,18 @@ def excepted(sink):
         guard._in_force.turn()
 
 
+def retried(sink):
+    """An image is made again, and shows the same again."""
+    of = policy(categories=[star(still_present="retry")])
+    with Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
+        driver = start(guard, draws_again=True)
+        for _ in range(2):
+            driver.look(lambda: [PICTURE])
+            driver.again()
+            denoise(driver)
+        driver.settle()
+
+
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """What the code writes where everything there is happens."""
@@ -97,6 +109,7 @@ def records(tmp_path_factory):
     secret = star(sensitive=True, look_for=["a hidden star"], severity="critical", negative=["hidden"])
     run(memory, policy(categories=[secret]), [{"a hidden star": 0.9}])
     refused(memory)
+    retried(memory)
     excepted(memory)
     brought(memory)
     memory.write(events.PolicyLoaded(policy={"name": "p"}, loaded=EVERYTHING).record())

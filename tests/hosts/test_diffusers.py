@@ -30,6 +30,11 @@ def second(**terms):
 SEES_A_STAR_ONCE = [[{}, {}, {}], second(star=0.9), CLEAN]
 
 
+def withheld(image):
+    """Whether an image [H, W, 3] is grey with something in its middle."""
+    return np.ptp(image[:3]) == 0 and np.ptp(image) > 0
+
+
 def same(first, other):
     return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
@@ -266,13 +271,13 @@ class TestSteering:
 class TestFinalLook:
     FOUND_AT_THE_END = [CLEAN, CLEAN, CLEAN, CLEAN, [{}, {"star": 0.9}, {}]]
 
-    def test_still_present_blocks_with_a_grey_image(self, pipe):
+    def test_still_present_blocks_with_an_image_that_says_so(self, pipe):
         plain = draw(pipe)
         with guard(self.FOUND_AT_THE_END).attached(pipe) as watching:
             images = draw(pipe)
         assert [image.decision for image in watching.last.images] == ["clean", "blocked", "clean"]
         assert same(plain, images) == [True, False, True]
-        assert np.ptp(images[1]) == 0
+        assert withheld(images[1])
 
     def test_still_present_blurs(self, pipe):
         of = policy(categories=[star(still_present="blur"), bolt()])
@@ -294,7 +299,7 @@ class TestFinalLook:
     def test_every_output_type_is_blocked(self, pipe, kind):
         with guard(self.FOUND_AT_THE_END).attached(pipe):
             blocked = np.asarray(draw(pipe, output_type=kind)[1])
-        assert np.ptp(blocked) == 0
+        assert withheld(np.moveaxis(blocked, 0, -1) if kind == "pt" else blocked)
 
     def test_an_output_type_that_diffusers_does_not_know_is_refused_before_the_call(self, pipe):
         with guard(self.FOUND_AT_THE_END).attached(pipe), pytest.raises(CannotSteer, match="output_type 'numpy'"):
@@ -369,7 +374,7 @@ class TestFailure:
             patch.setattr("dnp_guard.hosts.diffusers.showing.output.Output.pictures", lambda _: 1 / 0)
             images = draw(pipe)
         assert watching.last.decision is Outcome.FAILED_CLOSED
-        assert np.ptp(images) == 0
+        assert all(map(withheld, images))
 
     def test_an_exception_of_the_pipeline_goes_through_and_leaves_nothing_behind(self, pipe):
         def interrupts(*_):

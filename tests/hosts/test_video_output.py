@@ -36,11 +36,12 @@ def delivered(kind, **policy_):
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])
-def test_every_frame_of_a_blocked_video_is_grey(kind):
+def test_every_frame_of_a_blocked_video_is_withheld(kind):
     guard, videos = delivered(kind)
     assert [image.decision for image in guard.last.images] == ["clean", "blocked", "clean"]
     assert [len(video) for video in videos] == [9, 9, 9]
-    assert [bool(np.ptp(video) == 0) for video in videos] == [False, True, False]
+    edges = [video[..., :2, :] if kind == "pt" else video[:, :2] for video in videos]
+    assert [bool(np.ptp(edge) == 0) for edge in edges] == [False, True, False]
 
 
 @pytest.mark.parametrize("kind", ["pil", "np", "pt"])

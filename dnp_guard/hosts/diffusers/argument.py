@@ -68,7 +68,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
     _end(pipe, call)
     latents = callback_kwargs["latents"]
     output = Output((latents,), "latent", call)
-    (delivered,) = output.delivered(call.finish(output.pictures))
+    (delivered,) = output.delivered(call.finish(output.pictures), call.driver.policy)
     return {} if delivered is latents else {"latents": delivered}
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
     from dnp_guard.hosts.diffusers.beginning import Begun
     from dnp_guard.hosts.diffusers.showing.shows import Shows
+    from dnp_guard.types import Outcome
 
 
 class Call:
@@ -194,6 +195,7 @@ class Call:
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             if self._substeps.scheduler not in {"", name}:
                 return plain(*args, **kwargs)
+            self.driver.check_time()
             given = {**dict(zip(STEP, args, strict=False)), **kwargs}
             if not self._substeps.scheduler:
                 self.begin(FirstStep(self._evaluations, given["model_output"], given["sample"], name))
@@ -228,6 +230,21 @@ class Call:
         else:
             self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, begun.channels, self)
 
+    def begin_again(self) -> None:
+        """Be ready for the call to be made again, steered from its first evaluation on.
+
+        Raises:
+            CannotSteer: the call was interrupted, or took no step.
+        """
+        if (begun := self._begun) is None or begun.proof is None or not self._substeps.ran_through:
+            raise CannotSteer("the call ended before its last step", hint="Let it run through.")
+        self._substeps.begin_again()
+        if isinstance(self._injection, Injection):  # which keeps what it evaluated for the steps that follow
+            guidance, proof = self.driver.policy.guidance, begun.proof
+            self._injection = Injection(guidance, proof.places, proof.arithmetic, begun.channels, self)
+        self.compared, self._end = None, None
+        self.held.take()
+
     def begin_late(self) -> None:
         """Show the same in a call whose first step is over, by having a copy evaluate it again.
 
@@ -256,10 +273,14 @@ class Call:
             raise self._end
         return self.decoded(self._end)
 
-    def finish(self, previews: Callable[[], list[Image]]) -> Any:
-        """Make the final look and give every image its outcome."""
+    def check_steps(self) -> None:
+        """See that the call took a step of its own scheduler; it is a miss where it did not."""
         if self._substeps.none:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
+
+    def finish(self, previews: Callable[[], list[Image]]) -> tuple[Outcome, ...]:
+        """Make the final look and give every image its outcome, without drawing anything again."""
+        self.check_steps()
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)
         return outcomes

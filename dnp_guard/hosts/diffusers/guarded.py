@@ -6,10 +6,12 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.generation.redrawing import finished
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.brought import ask_inputs
 from dnp_guard.hosts.diffusers.call import Call
+from dnp_guard.hosts.diffusers.redrawn import Redrawn
 from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
 from dnp_guard.hosts.diffusers.showing.frames import FRAMES
 from dnp_guard.hosts.diffusers.showing.output import Output
@@ -59,8 +61,11 @@ def guarded_call(
             result = call(pipe, **kwargs)
         finally:
             guarded.remove()
-        output = Output(result, kind, guarded)
-        delivered = output.delivered(guarded.finish(output.pictures))
+        guarded.check_steps()
+        redraws = Redrawn(guarded, call, kwargs, kind)
+        output, outcomes = finished(guarded.driver, Output(result, kind, guarded), redraws)
+        guard.finished(guarded.driver)
+        delivered = output.delivered(outcomes, guarded.driver.policy)
     except BaseException as error:
         guarded.abandon(type(error).__name__)
         raise
@@ -111,7 +116,14 @@ def begun(guard: Guard, recording: Recording, *, images: int | None = None, done
     if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow":
         _check_one_negative(given)
     video = any("video" in name or name == "num_frames" for name in given)
-    request = Request(images or count, host_of(pipe), prompts, run_of(pipe, given), shows=FRAMES if video else 1)
+    request = Request(
+        images or count,
+        host_of(pipe),
+        prompts,
+        run_of(pipe, given),
+        shows=FRAMES if video else 1,
+        draws_again=done == 0 and given.get("state") is None,
+    )
     call = Call(guard, recording, request, negatives, done=done)
     ask_inputs(guard, call.driver, given, request.images)
     return call

@@ -26,6 +26,10 @@ class Substeps:
         self._recording = recording
         self._done = done
 
+    def begin_again(self) -> None:
+        """Count from the first step on, as the call is made again."""
+        self._done = 0
+
     def count(self) -> None:
         """Count a sub-step that is over."""
         self._done += 1

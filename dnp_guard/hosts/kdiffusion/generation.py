@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
 from dnp_guard.generation.driver import View
+from dnp_guard.generation.redrawing import finished
 from dnp_guard.hosts.delivery import delivered
 from dnp_guard.hosts.diffusers.showing.shown import cover
 from dnp_guard.hosts.faces import faces
@@ -90,6 +91,7 @@ class Generation:
 
     def callback(self, info: Mapping[str, Any]) -> None:
         """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
+        self.driver.check_time()
         try:
             self.held.take()  # where a sub-step was taken for one too many, the next step has begun all the same
             index, sigma, total = int(info["i"]), float(info["sigma"]), self._progress.total
@@ -106,19 +108,24 @@ class Generation:
         told = self.driver.user_previews
         return {key: cover(value, told) if key in {"x", "denoised"} else value for key, value in info.items()}
 
-    def finish(self, pictures: Callable[[], list[Image]]) -> list[Image]:
+    def finish(self, pictures: Callable[[], list[Image]], draw: Callable[[], list[Image]] | None = None) -> list[Image]:
         """Make the final look.
 
         Args:
             pictures: gives the finished pictures, in the order of the batch.
+            draw: runs the sampler again, from the same noise; None where nothing can be drawn again.
 
         Returns:
-            Each as its outcome allows: itself, blurred, or a blank one.
+            Each as its outcome allows: itself, blurred, or one that says that it is withheld.
         """
-        made = pictures()
-        outcomes = self.driver.final(lambda: faces(made))
+        made, outcomes = finished(self.driver, pictures(), _Redrawn(self, draw))
         self._guard.finished(self.driver)
-        return delivered(made, outcomes)
+        return delivered(self.driver.policy, made, outcomes)
+
+    def begin_again(self, progress: Progress) -> None:
+        """Be ready for the sampler to run again, steered from its first evaluation on."""
+        self._progress, self.compared = progress, None
+        self.held.take()
 
     def abandon(self, reason: str) -> None:
         """Note that the run ended without pictures; nothing where it ended with them."""
@@ -150,3 +157,30 @@ class _Denoised(View):
     def likeness(self) -> list[float]:
         """Cosine of x̂0 with the last x̂0 that was decoded."""
         return similarity(self.prediction, self.generation.compared)
+
+
+@dataclass(frozen=True, slots=True)
+class _Redrawn:
+    """A run of a sampler that can be made again.
+
+    Attributes:
+        generation: that it is of.
+        run: makes it again; None where it cannot be.
+    """
+
+    generation: Generation
+    run: Callable[[], list[Image]] | None
+
+    def pictures(self, result: list[Image], /) -> list[Image]:
+        """The pictures, as they are looked at."""
+        return faces(result)
+
+    def draw(self, images: tuple[int, ...], /) -> list[Image]:
+        """Run the sampler again."""
+        if self.run is None:
+            raise CannotSteer("the sampler cannot be run again", hint="Report this.")
+        return self.run()
+
+    def merged(self, result: list[Image], drawn: list[Image], images: tuple[int, ...], /) -> list[Image]:
+        """The pictures with some of another run in them."""
+        return [drawn[index] if index in images else picture for index, picture in enumerate(result)]

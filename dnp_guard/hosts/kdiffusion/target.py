@@ -11,6 +11,7 @@ import torch
 from dnp_guard.audit.events import GuardAttached, GuardDetached
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
+from dnp_guard.hosts.diffusers.asking.recording import random_state, replayed
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.guided import Guided
 from dnp_guard.hosts.kdiffusion.progress import Progress
@@ -93,7 +94,7 @@ class KDiffusion:
             negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
             seed: for the record.
             extra_args: what the sampler hands on to the model.
-            callback: the user's own; it is called after the guard's.
+            callback: the user's own; it is called after the guard's. It sees a retry as it sees any run.
             **kwargs: whatever else the sampler takes.
 
         Returns:
@@ -116,6 +117,7 @@ class KDiffusion:
             negative_prompts=negative_prompts,
             extra_args=extra,
             run={key: value for key, value in run.items() if value is not None},
+            draws_again="noise_sampler" not in kwargs,  # which may hold noise of its own
         ) as (model, generation):
 
             def both(info: dict[str, Any]) -> None:
@@ -123,8 +125,17 @@ class KDiffusion:
                 if callback is not None:
                     callback(generation.shown(info))
 
-            latents = sampler(model, x, *args, extra_args=extra, callback=both, **kwargs)
-            return generation.finish(lambda: self._decode(latents))
+            def draw(steered: Guided) -> list[Image]:
+                return self._decode(sampler(steered, x.clone(), *args, extra_args=dict(extra), callback=both, **kwargs))
+
+            def again() -> list[Image]:
+                generation.begin_again(Progress(sigmas, ends))
+                with replayed(before):
+                    return draw(Guided(self._model, generation, self._denoise))
+
+            before = random_state()
+            made = draw(model)
+            return generation.finish(lambda: made, again)
 
     @contextmanager
     def generation(
@@ -137,6 +148,7 @@ class KDiffusion:
         negative_prompts: Sequence[str] | None = None,
         extra_args: Mapping[str, Any] | None = None,
         run: Mapping[str, Any] | None = None,
+        draws_again: bool = False,
     ) -> Iterator[tuple[Guided, Generation]]:
         """Take part in a run of a sampler that the caller starts; :meth:`sample` does all of it.
 
@@ -148,6 +160,7 @@ class KDiffusion:
             negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
             extra_args: what the sampler hands on to the model.
             run: for the record.
+            draws_again: whether the caller runs the sampler again where the policy gives an image a second chance.
 
         Yields:
             The model to give to the sampler, and the generation, whose ``callback`` the sampler calls and whose
@@ -162,7 +175,7 @@ class KDiffusion:
         given = extra_args or {}
         _check(self.guard.policy, given)
         scale = {"guidance_scale": given["cond_scale"]} if "cond_scale" in given else {}
-        request = Request(images, self._host, tuple(prompts), {**(run or {}), **scale})
+        request = Request(images, self._host, tuple(prompts), {**(run or {}), **scale}, draws_again=draws_again)
         progress = Progress([float(sigma) for sigma in sigmas], ends)
         generation = Generation(self.guard, request, progress, self._encode, self._decode, negative_prompts)
         try:

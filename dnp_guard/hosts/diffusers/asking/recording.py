@@ -79,7 +79,7 @@ class Recording:
         self._accepted = accepted
         self.draws_again = before and (bool(list(_generators(self.given))) or not self.accepts("generator"))
         self.rewinds = False
-        self._random = _random_state() if before else None
+        self._random = random_state() if before else None
         self._generators = {id(each): _cloned(each) for each in _generators(self.given)} if before else {}
         self._answers: list[_Answer] = []
         self._blocks: Any = None
@@ -150,6 +150,21 @@ class Recording:
             except Reached:
                 return None
 
+    @contextmanager
+    def once_more(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The arguments of the call as they were given, while the global random numbers are as they were.
+
+        Args:
+            kwargs: by which it was made; callbacks are taken from here.
+        """
+        own = {
+            name: value
+            for name, value in self.given.items()
+            if name in kwargs and not name.startswith("callback") and not callable(value)
+        }
+        with replayed(self._random):
+            yield self._fresh({**kwargs, **own})
+
     def _copy(self, answers: Mapping[str, Mapping[str, Answer]]) -> Any:
         pipe = object.__new__(type(self.pipe))
         vars(pipe).update(vars(self.pipe))
@@ -178,7 +193,7 @@ class Recording:
     @contextmanager
     def _as_it_began(self) -> Iterator[None]:
         """Leave the global random numbers as they are, whatever a copy draws."""
-        now = _random_state()
+        now = random_state()
         if self.rewinds and self._random is not None:
             _set_random_state(self._random)
         try:
@@ -186,6 +201,18 @@ class Recording:
         finally:
             if not torch.equal(now[0], torch.get_rng_state()) or now[1] is not None:
                 _set_random_state(now)
+
+
+@contextmanager
+def replayed(random: tuple[Any, Any] | None) -> Iterator[None]:
+    """Have the global random numbers as they were, from :func:`random_state`, and then as they are now."""
+    now = random_state()
+    if random is not None:
+        _set_random_state(random)
+    try:
+        yield
+    finally:
+        _set_random_state(now)
 
 
 def takes_time(part: Any) -> bool:
@@ -237,7 +264,8 @@ def _cloned(generator: torch.Generator) -> torch.Generator:
     return clone
 
 
-def _random_state() -> tuple[Any, Any]:
+def random_state() -> tuple[Any, Any]:
+    """The state of the global random numbers, of CUDA's too where it is in use."""
     on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if on_cuda else None
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.delivery import blank, blurred, withheld
+from dnp_guard.hosts.delivery import withheld
 from dnp_guard.hosts.diffusers.showing.frames import frames
 from dnp_guard.hosts.faces import faces
+from dnp_guard.hosts.withheld import blank, blurred, cover
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from dnp_guard.policy import Policy
+
 _OF_VIDEOS = 5
 """Dimensions of an array of videos."""
+_COVER = 64
+"""The side, in pixels, of a picture that latents are made of, before it is brought to their size."""
 _OF_PICTURES = 3
 """Dimensions from which a tensor may hold pictures."""
 _CHANNELS = {"np": -1, "pt": -3}
@@ -95,21 +100,38 @@ class Output:
         pixels = torch.from_numpy(item).movedim(-1, -3) if self._kind == "np" else item.float()
         return autoencoder.to_pictures(pixels if self._videos else pixels[None])
 
-    def delivered(self, outcomes: Sequence[Outcome]) -> Any:
-        """The result with every image as its outcome allows; the very same object where all may pass."""
+    def delivered(self, outcomes: Sequence[Outcome], policy: Policy) -> Any:
+        """The result with every image as its outcome allows; the very same object where all may pass.
+
+        Args:
+            outcomes: of the images.
+            policy: in force, which says what stands in place of a withheld image.
+        """
         flags = [withheld(outcome) for outcome in outcomes]
         covered = [index for index, outcome in enumerate(outcomes) if flags[index] or outcome is Outcome.BLURRED]
         if not covered:
             return self._result
         if self._kind == "latent":
-            items = self._latents(covered, flags)
+            items = self._latents(covered, outcomes)
         else:
-            items = self._with({index: self._shown(index, withhold=flags[index]) for index in covered})
+            items = self._with({index: self._shown(index, outcomes[index], policy) for index in covered})
         return self._holding(items, flags, covered)
 
-    def _shown(self, index: int, *, withhold: bool) -> list[Image]:
-        if withhold:
-            return [blank(self._size())]
+    def merged(self, other: Output, images: Sequence[int]) -> Output:
+        """The result with some images of another of the same call."""
+        each = len(self._items) // self._call.images if self._kind == "latent" else 1
+        rows = [row for index in images for row in range(index * each, (index + 1) * each)]
+        if self._kind == "pil":
+            items: Any = [other._items[row] if row in rows else item for row, item in enumerate(self._items)]
+        else:
+            items = self._items.copy() if self._kind == "np" else self._items.clone()
+            items[rows] = other._items[rows]
+        result = self._holding(items, [False] * self._call.images, images)
+        return Output(result, self._kind, self._call)
+
+    def _shown(self, index: int, outcome: Outcome, policy: Policy) -> list[Image]:
+        if withheld(outcome):
+            return [cover(policy, outcome, self._size(), lambda: self._frames(index, some=True)[0])]
         return [blurred(picture) for picture in self._frames(index, some=False)]
 
     def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
@@ -158,21 +180,26 @@ class Output:
                 items[index] = pixels.to(items)
         return items
 
-    def _latents(self, covered: Sequence[int], flags: Sequence[bool]) -> Tensor:
-        """The latents with those of some images made of a blank or a blurred picture; zero where that fails."""
+    def _latents(self, covered: Sequence[int], outcomes: Sequence[Outcome]) -> Tensor:
+        """The latents with those of some images made of another picture; zero where that fails."""
         items: Tensor = self._items.clone()
         each = len(items) // self._call.images
         for index in covered:
             rows = slice(index * each, (index + 1) * each)
             items[rows] = 0
             try:
-                pictures = [] if flags[index] else self.pictures()
-                per = len(pictures) // self._call.images
-                picture = blank((64, 64)) if flags[index] else blurred(pictures[index * per])
+                picture = self._instead(index, outcomes[index])
                 items[rows] = self._call.encoded(picture, self._items)[rows].to(items)
             except Exception:  # noqa: BLE001, S112 (zeros show nothing either)
                 continue
         return items
+
+    def _instead(self, index: int, outcome: Outcome) -> Image:
+        """What the latents of an image show in its place."""
+        if withheld(outcome):
+            return blank((_COVER, _COVER))  # words would not outlive an autoencoder
+        pictures = self.pictures()
+        return blurred(pictures[index * (len(pictures) // self._call.images)])
 
 
 def _items(result: Any) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.generation.session import UserPreviews
+    from dnp_guard.generation.outcomes import UserPreviews
 
 _CELLS = 4
 """What is left of a blurred image's latents: the mean of so many areas a side."""

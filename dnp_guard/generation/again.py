@@ -1,0 +1,148 @@
+"""A second chance: which images are made again, with what in force, and what becomes of them otherwise. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from dnp_guard.generation import events, judge
+from dnp_guard.generation.judge import HeldCategory, History
+from dnp_guard.generation.pacing import Pace
+from dnp_guard.steering.negatives import negative_for
+from dnp_guard.types import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dnp_guard.generation.state import ImageState, State
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Decision, Negative
+
+CANNOT: Final = "the host cannot draw again"
+NO_WORDS: Final = "there are no words to steer it by"
+NO_TIME: Final = "there is no time left for it"
+
+
+def wanted(state: State) -> tuple[int, ...]:
+    """The images of the latest attempt whose final look asks for another."""
+    drawn = range(len(state.images)) if state.drawing is None else sorted(state.drawing)
+    return tuple(index for index in drawn if _asks(state.images[index]))
+
+
+def begin(
+    policy: Policy, state: State, *, can: bool, in_time: bool
+) -> tuple[State, list[events.Event], tuple[int, ...]]:
+    """Begin another attempt of the images that ask for one and can have it; settle the others.
+
+    Args:
+        policy: the policy in force.
+        state: of the session, after a final look.
+        can: whether the host can draw again.
+        in_time: whether another attempt would be over in time.
+
+    Returns:
+        The state, what to tell, and the images to draw again; none where nothing is.
+    """
+    images, told, drawing = list(state.images), list[events.Event](), []
+    for index in wanted(state):
+        image = images[index]
+        negative = in_force(policy, image)
+        last = policy.retries is None or image.attempts > policy.retries.most
+        reason = "" if last else CANNOT if not can else NO_TIME if not in_time else NO_WORDS if negative is None else ""
+        if last or reason or image.final is None:
+            images[index] = given_up(image, reason)
+            told.append(events.RetryEnded(index, "still_present" if image.attempts > 1 else "not_made"))
+            continue
+        images[index] = _anew(policy, image, negative)
+        told.append(events.Retried(index, image.attempts + 1, image.final, negative))
+        drawing.append(index)
+    changed = replace(state, images=tuple(images))
+    if drawing:
+        changed = replace(changed, drawing=frozenset(drawing), answered=-1, in_flight=False)
+    return changed, told, tuple(drawing)
+
+
+def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
+    """End the attempt that runs, as it failed: what the attempt before showed stands, and meets what is done instead.
+
+    Args:
+        state: of the session.
+        reason: why it failed.
+    """
+    images, told = list(state.images), list[events.Event]()
+    for index in sorted(state.drawing or ()):
+        images[index] = given_up(replace(images[index], final=images[index].retried), reason)
+        told.append(events.RetryEnded(index, "failed"))
+    return replace(state, images=tuple(images), drawing=frozenset(), missed=False, caused=False, in_flight=False), told
+
+
+def given_up(image: ImageState, reason: str = "") -> ImageState:
+    """An image that is not made again.
+
+    Args:
+        image: the image.
+        reason: why not, where it could have been; empty where its attempts are used up.
+    """
+    if not _asks(image) or image.final is None:
+        return image
+    return replace(image, final=judge.not_again(image.final), not_again=reason)
+
+
+def in_force(policy: Policy, image: ImageState) -> Negative | None:
+    """What an attempt steers away from, from its first step on: all that was seen, harder."""
+    return harder(policy, negative_for(policy, _seen(policy, image)))
+
+
+def harder(policy: Policy, negative: Negative | None) -> Negative | None:
+    """A negative at the strength of a retry; that of attention is at most 1."""
+    if negative is None or policy.retries is None:
+        return negative
+    by, attention = policy.retries.scale, negative.attention
+    return replace(
+        negative,
+        scale=negative.scale * by if negative.scale is not None else None,
+        attention=replace(attention, alpha=min(1.0, attention.alpha * by)) if attention is not None else None,
+    )
+
+
+def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
+    """A decision about an image, which in a retry steers harder."""
+    return decision if image.attempts == 1 else replace(decision, negative=harder(policy, decision.negative))
+
+
+def _asks(image: ImageState) -> bool:
+    return image.final is not None and image.final.action is Action.RETRY
+
+
+def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
+    """The terms that any look of an image saw, by category; what is only recorded or in shadow left out."""
+    terms: dict[str, tuple[str, ...]] = {}
+    decisions: Iterable[Decision] = (query.decision for query in image.queries)
+    for finding in (finding for decision in decisions for finding in decision.findings):
+        category = policy.category(finding.category)
+        ends = Action.strictest(Action(category.action), Action(category.still_present or Action.BLOCK))
+        if not policy.shadow(category.id) and ends is not Action.MONITOR:
+            terms[category.id] = _with(policy, category.id, terms.get(category.id, ()), finding.term)
+    return terms
+
+
+def _with(policy: Policy, category: str, terms: Sequence[str], term: str) -> tuple[str, ...]:
+    return tuple(each for each in policy.category(category).terms if each == term or each in terms)
+
+
+def _anew(policy: Policy, image: ImageState, negative: Negative | None) -> ImageState:
+    """An image before its next attempt; what was asked and injected before stays told."""
+    held = {category: HeldCategory(terms, stays=True) for category, terms in _seen(policy, image).items()}
+    return replace(
+        image,
+        history=History(MappingProxyType(held), image.history.found),
+        last=None,
+        final=None,
+        retried=image.final,
+        attempts=image.attempts + 1,
+        negative=negative,
+        negatives=(*image.negatives, *(((0, negative),) if negative is not None else ())),
+        pace=Pace(image.pace.waited_ms),
+        compared=frozenset(),
+    )

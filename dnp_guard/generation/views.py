@@ -1,0 +1,39 @@
+"""Several views of a finished picture, so that what one of them hides another shows. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.policy.model.ends import View
+
+_PART = 0.75
+"""How much of the width and of the height a crop shows."""
+
+
+def views(picture: Image.Image, names: Sequence[View]) -> list[Image.Image]:
+    """A picture and its views.
+
+    Args:
+        picture: a finished image.
+        names: ``flip`` mirrors it, ``crops`` are its upper left and its lower right part, ``double`` is twice as large.
+
+    Returns:
+        The picture itself first.
+    """
+    width, height = picture.size
+    shown = [picture]
+    for name in names:
+        if name == "flip":
+            shown.append(ImageOps.mirror(picture))
+        elif name == "crops":
+            part = max(1, round(width * _PART)), max(1, round(height * _PART))
+            shown.append(picture.crop((0, 0, *part)))
+            shown.append(picture.crop((width - part[0], height - part[1], width, height)))
+        else:
+            shown.append(picture.resize((2 * width, 2 * height), Image.Resampling.BICUBIC))
+    return shown

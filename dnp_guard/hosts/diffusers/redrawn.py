@@ -1,0 +1,56 @@
+"""Make a call of a pipeline again, for the images that the policy gives a second chance.
+
+The whole call is made again from the caller's own seed, so that every image begins with the noise that it had; the
+images that are not made again are drawn unsteered, and thrown away. The caller's generators and the global random
+numbers end as after one call. The caller's callback sees a retry as it sees any call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.hosts.diffusers.showing.output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from PIL.Image import Image
+
+    from dnp_guard.hosts.diffusers.call import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawn:
+    """A call that can be made again.
+
+    Attributes:
+        guarded: the guard's part in it.
+        call: the pipeline's own ``__call__``.
+        kwargs: its arguments, with the caller's callbacks covered.
+        kind: its ``output_type``.
+    """
+
+    guarded: Call
+    call: Callable[..., Any]
+    kwargs: Mapping[str, Any]
+    kind: str
+
+    def pictures(self, result: Output, /) -> Sequence[Image]:
+        """The images of a result, or some frames of each video."""
+        return result.pictures()
+
+    def draw(self, images: tuple[int, ...], /) -> Output:
+        """Make the call again, as it was made."""
+        recording = self.guarded.recording
+        self.guarded.begin_again()
+        with recording.once_more(self.kwargs) as kwargs:
+            self.guarded.install()
+            try:
+                return Output(self.call(recording.pipe, **kwargs), self.kind, self.guarded)
+            finally:
+                self.guarded.remove()
+
+    def merged(self, result: Output, drawn: Output, images: tuple[int, ...], /) -> Output:
+        """A result with the images of another in it."""
+        return result.merged(drawn, images)

@@ -1,0 +1,175 @@
+"""A second chance, driven by values."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnp_guard.generation import again, events
+from dnp_guard.generation.session import Session
+from dnp_guard.generation.state import Request
+from dnp_guard.server.state import dumps, loads
+from dnp_guard.types import Action, Outcome
+from tests.generation.test_session import NOTHING, STAR, answer, ask, session, step
+from tests.policies import bolt, policy, star
+
+BOLT = {"bolt": 0.9}
+
+
+def retried(**retries):
+    return policy(categories=[star(still_present="retry"), bolt(still_present="retry")], retries=retries)
+
+
+def look(asked, *rows):
+    """Make the final look, without settling anything."""
+    plan = asked.plan_final()
+    asked.answered(plan, answer(asked, plan, *rows))
+    return plan
+
+
+def second_chance(of=None, *rows, **request):
+    """A session of two images whose second attempt has begun: the first image shows a star, the second nothing."""
+    asked = session(2, of or retried(), **{"draws_again": True, **request})
+    look(asked, *(rows or (STAR, NOTHING)))
+    asked.again()
+    return asked
+
+
+def test_an_image_that_still_shows_it_is_made_again_and_the_others_are_not():
+    asked = session(2, retried(), draws_again=True)
+    look(asked, STAR, NOTHING)
+    assert asked.again() == (0,)
+
+
+def test_nothing_is_made_again_where_no_final_look_asks_for_it():
+    asked = session(2, retried(), draws_again=True)
+    look(asked, NOTHING, NOTHING)
+    assert asked.again() == ()
+
+
+def test_a_retry_steers_away_from_what_was_seen_harder_and_from_the_first_step_on():
+    asked = second_chance(retried(scale=2))
+    negative, _ = asked.negatives
+    assert (negative.text, negative.scale, asked.state.images[0].negatives) == ("star", 12, ((0, negative),))
+
+
+def test_what_was_seen_before_the_end_is_steered_away_from_too():
+    asked = session(1, retried(), draws_again=True)
+    ask(asked, step(2), BOLT)
+    look(asked, STAR)
+    asked.again()
+    assert asked.negatives[0].words == ("star", "bolt", "a bolt", "a storm")
+
+
+def test_what_a_retry_steers_away_from_stays_to_its_end_whatever_is_seen():
+    asked = second_chance()
+    for index in (2, 4, 6, 8):
+        ask(asked, step(index), NOTHING)
+    assert asked.negatives[0].text == "star"
+
+
+def test_what_a_retry_sees_is_steered_away_from_too():
+    asked = second_chance()
+    ask(asked, step(2), BOLT)
+    assert (asked.negatives[0].words, asked.negatives[0].scale) == (("star", "bolt", "a bolt", "a storm"), 9)
+
+
+def test_only_the_images_that_are_made_again_are_asked_about():
+    asked = second_chance()
+    assert (asked.plan(step(2)).images, asked.plan_final().images) == ((0,), (0,))
+
+
+def test_an_image_that_comes_out_clean_is_delivered():
+    asked = second_chance()
+    look(asked, NOTHING)
+    assert (asked.again(), asked.settle()) == ((), (Outcome.STEERED, Outcome.CLEAN))
+
+
+@pytest.mark.parametrize(("otherwise", "outcome"), [("block", Outcome.BLOCKED), ("blur", Outcome.BLURRED)])
+def test_an_image_that_shows_it_again_meets_what_is_done_otherwise(otherwise, outcome):
+    asked = second_chance(retried(otherwise=otherwise))
+    look(asked, STAR)
+    assert (asked.again(), asked.settle()) == ((), (outcome, Outcome.CLEAN))
+
+
+def test_an_image_is_made_again_as_often_as_the_policy_says():
+    asked = second_chance(retried(most=2))
+    look(asked, STAR)
+    assert asked.again() == (0,)
+    look(asked, STAR)
+    assert (asked.again(), asked.state.images[0].attempts) == ((), 3)
+
+
+@pytest.mark.parametrize(
+    ("request_", "in_time", "reason"),
+    [({"draws_again": False}, True, again.CANNOT), ({"draws_again": True}, False, again.NO_TIME)],
+)
+def test_an_image_that_cannot_be_made_again_says_why(request_, in_time, reason):
+    asked = session(1, retried(), **request_)
+    look(asked, STAR)
+    assert asked.again(in_time=in_time) == ()
+    assert (asked.settle(), asked.events()[-1].not_again) == ((Outcome.BLOCKED,), reason)
+
+
+def test_an_image_is_not_made_again_without_words_to_steer_it_by():
+    of = policy(categories=[star(still_present="retry", action="blur", negative=[])])
+    asked = session(1, of, draws_again=True)
+    look(asked, STAR)
+    assert (asked.again(), asked.state.images[0].not_again) == ((), again.NO_WORDS)
+
+
+def test_a_retry_that_fails_ends_as_otherwise_and_fails_nothing_else():
+    asked = second_chance(retried(otherwise="blur"))
+    asked.retry_failed("it raised")
+    assert (asked.again(), asked.settle()) == ((), (Outcome.BLURRED, Outcome.CLEAN))
+
+
+def test_a_miss_in_a_retry_that_fails_is_forgotten_with_it():
+    asked = second_chance()
+    asked.missed("timeout", None, "no answer")
+    asked.retry_failed("it was not looked at")
+    assert asked.settle() == (Outcome.BLOCKED, Outcome.CLEAN)
+
+
+def test_an_image_is_not_made_again_in_shadow():
+    asked = session(1, retried().model_copy(update={"mode": "shadow"}), draws_again=True)
+    look(asked, STAR)
+    assert (asked.again(), asked.settle()) == ((), (Outcome.CLEAN,))
+
+
+def test_each_attempt_is_told_with_what_is_in_force():
+    asked = session(1, retried(), draws_again=True)
+    look(asked, STAR)
+    asked.events()
+    asked.again()
+    (told,) = asked.events()
+    assert (type(told), told.attempt, told.decision.action) == (events.Retried, 2, Action.RETRY)
+    assert told.negative == asked.negatives[0]
+
+
+@pytest.mark.parametrize(("row", "outcome"), [(NOTHING, "cleared"), (STAR, "still_present")])
+def test_how_an_attempt_ends_is_told_once(row, outcome):
+    asked = second_chance()
+    asked.events()
+    look(asked, row)
+    asked.again()
+    asked.settle()
+    assert [each.outcome for each in asked.events() if isinstance(each, events.RetryEnded)] == [outcome]
+
+
+def test_the_report_counts_attempts_and_their_looks():
+    asked = second_chance()
+    look(asked, NOTHING)
+    asked.settle()
+    first, other = asked.report.images
+    assert (first.attempts, [query.attempt for query in first.queries], other.attempts) == (2, [1, 2], 1)
+
+
+def test_previews_of_images_that_are_thrown_away_are_withheld():
+    assert second_chance().user_previews == ("withhold", "withhold")
+
+
+def test_another_process_goes_on_with_a_retry():
+    asked = second_chance()
+    going = Session(asked.policy, Request(2, {}), loads(dumps(asked.state)))
+    look(going, NOTHING)
+    assert (going.again(), going.settle()) == ((), (Outcome.STEERED, Outcome.CLEAN))
