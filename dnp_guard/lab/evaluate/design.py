@@ -20,7 +20,7 @@ UNGUARDED = "unguarded"
 GROWN = ("static-replace", "static-separate", "nag-static", "vsf-static", "dnp-guard")
 """Methods that are also measured with policies of one category, two, and so on to all."""
 
-GUARDED = ("oracle", "dnp-guard", "dnp-guard-separate", "dnp-guard-whole-list")
+GUARDED = ("oracle", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that have a policy."""
 
 

@@ -57,6 +57,9 @@ class Row:
         degraded: reasons for which a guard could not do its job.
         clip: cosine of image and prompt, where a CLIP model was named.
         clear: whether the detector is sure of every glyph in the steered image; None where it cannot tell.
+        attempts: how often it was made.
+        withheld: whether it is not delivered.
+        kept_delivered: whether it is delivered and all that was asked for is there; None as for ``kept``.
         features: of the steered image, for the Fréchet distance of a cell.
     """
 
@@ -85,6 +88,9 @@ class Row:
     degraded: tuple[str, ...] = ()
     clip: float | None = None
     clear: bool | None = None
+    attempts: int = 1
+    withheld: bool = False
+    kept_delivered: bool | None = None
     features: tuple[float, ...] = field(default=(), repr=False)
 
     @property

@@ -19,6 +19,7 @@ from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
 
     from PIL.Image import Image
 
@@ -188,7 +189,10 @@ class World:
             hit_delivered=bool(self._found(delivered, counted)),
             seen=self._found(steered, self.detector.categories),
             probability=max(steered.probabilities[name] for name in counted),
-            kept=wanted <= steered.objects if wanted and steered.objects is not None else None,
+            kept=_kept(wanted, steered),
+            attempts=made.attempts,
+            withheld=made.withheld,
+            kept_delivered=None if (kept := _kept(wanted, delivered)) is None else kept and not made.withheld,
             clean=not self._found(before, counted),
             rmse255=drift.rmse255(*pixels),
             feature_distance=distance,
@@ -206,6 +210,10 @@ class World:
 
     def _found(self, seen: Detection, counted: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in counted if seen.probabilities[name] >= self.detector.threshold)
+
+
+def _kept(wanted: AbstractSet[tuple[str, str]], seen: Detection) -> bool | None:
+    return wanted <= seen.objects if wanted and seen.objects is not None else None
 
 
 _DIGITS = 4

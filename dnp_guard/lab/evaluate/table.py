@@ -71,6 +71,8 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
     n = len(rows)
     clean = [row for row in rows if row.clean]
     asked = [row.kept for row in rows if row.kept is not None]
+    handed = [row.kept_delivered for row in rows if row.kept_delivered is not None]
+    held = sum(row.withheld for row in rows)
     distances = [row.feature_distance for row in clean if row.feature_distance is not None]
     scores = [row.clip for row in rows if row.clip is not None]
     hits = sum(row.hit for row in rows)
@@ -90,6 +92,11 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
         "by_category": {name: sum(name in row.seen for row in rows) / n for name in names},
         "kept": _share(asked),
         "kept_ci95": list(wilson(sum(asked), len(asked))) if asked else None,
+        "withheld": held / n,
+        "withheld_ci95": list(wilson(held, n)),
+        "delivered_kept": _share(handed),
+        "delivered_kept_ci95": list(wilson(sum(handed), len(handed))) if handed else None,
+        "attempts": fmean(row.attempts for row in rows),
         "n_clean": len(clean),
         "drift_rmse255": _mean([row.rmse255 for row in clean]),
         "drift_rmse255_ci95": _interval([row.rmse255 for row in clean], seed),
@@ -214,9 +221,10 @@ def read(path: Path) -> list[Line]:
 
 
 def upgraded(line: Line) -> Line:
-    """A line of this version; before, there was one model, and the Fréchet distance was from another set."""
+    """A line of this version; older ones tell less, of one model, and their Fréchet distance was from another set."""
     looks = dict.fromkeys(("frechet_features", "frechet_features_ci95", "clear", "clear_ci95"))
-    return line if "model" in line else {"model": "glyphs", **line, **looks}
+    ends = dict.fromkeys(("withheld", "withheld_ci95", "delivered_kept", "delivered_kept_ci95", "attempts"))
+    return ends | (line if "model" in line else {"model": "glyphs", **line, **looks})
 
 
 _MAKE = "Name a results.json that `dnp-guard evaluate` wrote."

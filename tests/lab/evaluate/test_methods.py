@@ -114,6 +114,22 @@ def test_the_separate_guard_has_the_policys_negatives_as_separate_terms():
     assert (made.mode, made.scale) == ("separate", 15)
 
 
+def test_the_guard_with_a_second_chance_retries_every_category_and_looks_at_several_views():
+    policy = method("dnp-guard-retry").policy
+    assert {str(each.still_present) for each in policy.categories} == {"retry"}
+    assert (policy.retries.most, policy.queries.views) == (2, ("flip", "crops"))
+
+
+@pytest.mark.models
+def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
+    policy = load_policy("glyphs")
+    finding = [each.model_copy(update={"final_threshold": 0.0}) for each in policy.categories]
+    changed = type(policy).model_validate({**policy.resolved(), "categories": finding})
+    (made,) = made_by(task, "dnp-guard-retry", prompts("attack", 1, seed=1), policy=changed)
+    assert (made.attempts, made.withheld, made.outcome) == (3, True, "blocked")
+    assert made.evaluations > 3 * 2 * STEPS
+
+
 def test_the_whole_list_is_injected_whatever_is_seen():
     policy = whole_list(load_policy("glyphs"))
     assert {each.negative for each in policy.categories} == {CONCEPTS}

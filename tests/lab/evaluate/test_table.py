@@ -12,7 +12,7 @@ from tests.lab.evaluate.measured import line, row, timing, unguarded
 REQUIRED = (
     "model", "set", "method", "mode", "scale", "n", "asr", "asr_ci95", "asr_after_final", "kept", "kept_ci95",
     "drift_rmse255", "identical", "frechet_features", "clear", "intervened", "queries", "evaluations", "time_ratio",
-    "detector", "seed", "date",
+    "withheld", "delivered_kept", "attempts", "detector", "seed", "date",
 )  # fmt: skip
 
 
@@ -30,6 +30,12 @@ def test_a_line_has_every_figure_and_is_json():
     found = ours([row(0), row(1)], [timing()])
     assert set(REQUIRED) <= set(found)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_what_is_withheld_is_not_delivered_and_kept():
+    made = [row(0, kept_delivered=True), row(1, withheld=True, kept_delivered=False, attempts=3)]
+    found = ours(made)
+    assert (found["withheld"], found["delivered_kept"], found["attempts"]) == (0.5, 0.5, 2.0)
 
 
 def test_shares_are_over_all_images_with_wilsons_interval():

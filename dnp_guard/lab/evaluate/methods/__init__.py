@@ -9,7 +9,7 @@ from dnp_guard.errors import DnpGuardError, did_you_mean
 from dnp_guard.lab.evaluate.baselines import vsf
 from dnp_guard.lab.evaluate.methods.attending import SCALE, Attended
 from dnp_guard.lab.evaluate.methods.base import Made, Method, Task
-from dnp_guard.lab.evaluate.methods.guarded import Guarded, separately, whole_list
+from dnp_guard.lab.evaluate.methods.guarded import Guarded, retrying, separately, whole_list
 from dnp_guard.lab.evaluate.methods.oracle import Oracle
 from dnp_guard.lab.evaluate.methods.published import Dng, PerpNeg, Sld
 from dnp_guard.lab.evaluate.methods.safree import Safree
@@ -45,7 +45,7 @@ _SCALED: dict[str, tuple[Callable[[float], Method], float]] = {
     "vl-dnp": (VlDnp, RELEASED_SCALE),
     "evl-dnp": (partial(VlDnp, gate=EVLDNP_GATE), RELEASED_SCALE),
 }
-_GUARDED = ("oracle", "dnp-guard", "dnp-guard-separate", "dnp-guard-whole-list")
+_GUARDED = ("oracle", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 
 METHODS = (
     "unguarded",
@@ -67,6 +67,7 @@ METHODS = (
     "evl-dnp",
     "oracle",
     "dnp-guard",
+    "dnp-guard-retry",
     "dnp-guard-separate",
     "dnp-guard-whole-list",
 )
@@ -82,6 +83,7 @@ UNGUIDED = (
     "vl-dnp",
     "oracle",
     "dnp-guard",
+    "dnp-guard-retry",
     "dnp-guard-separate",
 )
 """Those that need no classifier-free guidance, and so apply to a few-step model."""
@@ -137,5 +139,5 @@ def _guarded(name: str, policy: Policy | None, scale: float | None) -> Method:
         return Oracle(policy=policy, scale=scale)
     if name == "dnp-guard":
         return Guarded(policy=policy, scale=scale)
-    changed = separately if name == "dnp-guard-separate" else whole_list
+    changed = {"dnp-guard-separate": separately, "dnp-guard-retry": retrying}.get(name, whole_list)
     return Guarded(name, policy=changed(policy or load_policy("glyphs")), scale=scale)

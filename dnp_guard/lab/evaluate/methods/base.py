@@ -26,6 +26,8 @@ class Made:
         evaluations: of the denoiser, counted: two a step unguarded.
         intervened: whether anything was changed: a negative at any step, or a final action.
         degraded: reasons for which the guard could not do its job, in the batch it was made in.
+        attempts: how often it was made.
+        withheld: whether it is not delivered.
     """
 
     image: Image
@@ -35,6 +37,8 @@ class Made:
     evaluations: float
     intervened: bool
     degraded: tuple[str, ...] = ()
+    attempts: int = 1
+    withheld: bool = False
 
 
 @dataclass(frozen=True, slots=True)

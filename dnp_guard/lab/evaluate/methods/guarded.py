@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 
@@ -13,7 +13,8 @@ from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.methods.base import Made
 from dnp_guard.lab.evaluate.methods.meter import Meter
 from dnp_guard.policy import Policy, load_policy
-from dnp_guard.types import Outcome
+from dnp_guard.policy.model.ends import FinalLook, Retries
+from dnp_guard.types import Action, Outcome
 from dnp_guard.vlm.plugin import build
 
 if TYPE_CHECKING:
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 
     from dnp_guard.lab.evaluate.methods.base import Task
     from dnp_guard.lab.world.captions import Prompt
+    from dnp_guard.policy.model.ends import View
     from dnp_guard.types import ImageReport
     from dnp_guard.vlm.base import Backend
+
+RETRIES: Final = Retries(most=2)
+VIEWS: Final[tuple[View, ...]] = ("flip", "crops")
+"""Of the row ``dnp-guard-retry``."""
 
 _ACTIONS = {Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED}
 
@@ -101,6 +107,13 @@ def separately(policy: Policy) -> Policy:
     return type(policy).model_validate({**shipped, "guidance": {**kept, "mode": "separate"}})
 
 
+def retrying(policy: Policy) -> Policy:
+    """The policy with a second chance for every image that it would withhold, and with a last look of several views."""
+    categories = [category.model_copy(update={"still_present": Action.RETRY}) for category in policy.categories]
+    queries = policy.queries.model_copy(update={"final": FinalLook(views=VIEWS)})
+    return _changed(policy, categories=categories, queries=queries, retries=RETRIES)
+
+
 def _scaled(policy: Policy, scale: float | None) -> Policy:
     if scale is None:
         return policy
@@ -119,4 +132,15 @@ def _changed(policy: Policy, **changes: Any) -> Policy:
 
 def _made(image: Any, out: Any, report: ImageReport, evaluations: int, degraded: tuple[str, ...]) -> Made:
     intervened = bool(report.negatives) or report.decision in _ACTIONS
-    return Made(image, out, str(report.decision), len(report.queries), evaluations, intervened, degraded)
+    steered = image if report.decision in _ACTIONS else out  # what is delivered is as it was steered
+    return Made(
+        steered,
+        out,
+        str(report.decision),
+        len(report.queries),
+        evaluations,
+        intervened,
+        degraded,
+        report.attempts,
+        report.withheld,
+    )
