@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
 
 
-
 def untouched(
     _request: str, _image: int, _step: Step | None, decision: Decision
 ) -> tuple[Decision, Sequence[events.Degraded]]:
