@@ -176,7 +176,8 @@ class Call:
 
     def _as_rehearsed(self, evaluation: Evaluation) -> bool:
         """Whether the rest of the first step is as a copy showed it; nothing is steered where it is not."""
-        if self._substeps.none and self._begun is not None and self._begun.proof is not None:
+        again = self.driver.session.state.drawing is not None  # the same call, which was shown when it was first made
+        if not again and self._substeps.none and self._begun is not None and self._begun.proof is not None:
             self._rehearsed += 1
             try:
                 self._begun.proof.check(self._rehearsed, evaluation)
