@@ -105,7 +105,7 @@ class PreviewPicture(Picture):
     )
 
 
-class Inputs(_Message):
+class InputsMessage(_Message):
     """The pictures that the request brought: to edit, to inpaint, to start from. Counted from 0, in any order."""
 
     images: list[Picture] = Field(min_length=1, max_length=1000)

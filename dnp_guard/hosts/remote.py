@@ -30,7 +30,7 @@ from dnp_guard.hosts.protocol import (
     AnswerMessage,
     Finish,
     Host,
-    Inputs,
+    InputsMessage,
     InputVerdicts,
     Open,
     Opened,
@@ -285,7 +285,7 @@ class RemoteSession:
         if not self.opened.inputs:
             return []
         shown = [Picture(index=index, data=_png(picture)) for index, picture in enumerate(pictures)]
-        verdicts = self._service.send(f"{self._path}/inputs", Inputs(images=shown), InputVerdicts).images
+        verdicts = self._service.send(f"{self._path}/inputs", InputsMessage(images=shown), InputVerdicts).images
         self.over = any(verdict.action == "block" for verdict in verdicts)
         return verdicts
 

@@ -29,7 +29,7 @@ from dnp_guard.hosts.protocol import (
     FEATURES,
     AnswerMessage,
     Finish,
-    Inputs,
+    InputsMessage,
     InputVerdicts,
     Open,
     Opened,
@@ -191,7 +191,7 @@ def _routes(app: FastAPI) -> None:
         return opened
 
     @v1.post("/sessions/{session}/inputs")
-    def inputs(session: str, asked: Inputs, grant: Granted) -> InputVerdicts:
+    def inputs(session: str, asked: InputsMessage, grant: Granted) -> InputVerdicts:
         """Show the pictures that the request brought, before the first step; hear whether it goes on."""
         verdicts: InputVerdicts = state.service.inputs(grant, session, asked)
         return verdicts

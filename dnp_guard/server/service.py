@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.protocol import Finish, Inputs, Open, QueryMessage
+    from dnp_guard.hosts.protocol import Finish, InputsMessage, Open, QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
@@ -132,7 +132,7 @@ class SessionService:
         self._live[driver.id] = Live(0, driver, kept.expires)
         return replies.opened(driver, asked, self._limits.idle_s)
 
-    def inputs(self, grant: Grant, session: str, asked: Inputs) -> InputVerdicts:
+    def inputs(self, grant: Grant, session: str, asked: InputsMessage) -> InputVerdicts:
         """Look at the pictures that a request brought, before its first step. Repeated, it is answered the same.
 
         Raises:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecordedChange:
     """One change.
 
     Attributes:
@@ -48,7 +48,7 @@ class Change:
     loosened: bool | None = None
 
 
-def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[Change]:
+def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[RecordedChange]:
     """Every change that a log tells of, in its order.
 
     A policy that several guards or workers load anew without a change is told once per tenant.
@@ -69,7 +69,7 @@ def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[Change]:
         yield change
 
 
-def _change(record: Mapping[str, Any]) -> Change | None:
+def _change(record: Mapping[str, Any]) -> RecordedChange | None:
     told = _TOLD.get(record["event"])
     if told is None:
         return None
@@ -80,7 +80,7 @@ def _change(record: Mapping[str, Any]) -> Change | None:
         return None
     tenant = str(record.get("tenant") or "")
     digest = str(policy.get("digest", ""))
-    return Change(str(record["time"]), str(record["event"]), tenant, name, **{"digest": digest, **values})
+    return RecordedChange(str(record["time"]), str(record["event"]), tenant, name, **{"digest": digest, **values})
 
 
 def _loaded(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ MISSED: Final = "missed"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReviewVerdict:
     """What one person said of one image.
 
     Attributes:
@@ -50,10 +50,10 @@ class Reviewed:
     """
 
     row: ImageRow
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[ReviewVerdict, ...]
 
     @property
-    def agreed(self) -> Verdict | None:
+    def agreed(self) -> ReviewVerdict | None:
         """The verdict that more people gave than any other; None where they are divided."""
         counted = Counter(each.verdict for each in self.verdicts)
         (first, most), *rest = counted.most_common(2)
@@ -148,7 +148,7 @@ def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> R
         policy: only of images under it; a name, or name and revision.
         tenant: only of images of this tenant.
     """
-    given: dict[tuple[str, int], dict[str, Verdict]] = defaultdict(dict)
+    given: dict[tuple[str, int], dict[str, ReviewVerdict]] = defaultdict(dict)
     appeals: Counter[str] = Counter()
     for record in log.only(VerdictGiven.name, AppealMade.name, AppealAnswered.name):
         if not _is_of(record, policy, tenant):
@@ -163,9 +163,9 @@ def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> R
     return Reviews(found, appeals["made"], appeals["upheld"], appeals["overturned"])
 
 
-def verdict_of(record: Mapping[str, Any]) -> Verdict:
+def verdict_of(record: Mapping[str, Any]) -> ReviewVerdict:
     """The verdict of a ``verdict`` record."""
-    return Verdict(
+    return ReviewVerdict(
         str(record["time"]),
         str(record.get("verdict")),
         str(record.get("by", "")),

@@ -30,7 +30,7 @@ _PROMPT_SEED, _NOISE_SEED = 77, 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FewStepRow:
     """What some looks came to in a run of some steps.
 
     Attributes:
@@ -58,7 +58,7 @@ def looks(steps: int) -> dict[str, dict[str, Any]]:
     }
 
 
-def measure(name: str, steps: int, count: int = _PROMPTS) -> list[Row]:
+def measure(name: str, steps: int, count: int = _PROMPTS) -> list[FewStepRow]:
     """Generate without a guard, and under each of the ways to look.
 
     Args:
@@ -89,10 +89,12 @@ def _drawn(pipe: Any, wanted: Sequence[Prompt], steps: int, scale: float, first:
     return list(pipe(texts, num_inference_steps=steps, guidance_scale=scale, generator=generators).images)
 
 
-def _row(detector: Detector, wanted: Sequence[Prompt], images: list[Any], steps: int, said: str, queries: float) -> Row:
+def _row(
+    detector: Detector, wanted: Sequence[Prompt], images: list[Any], steps: int, said: str, queries: float
+) -> FewStepRow:
     seen = detect(detector, to_tensor(images) * 2 - 1)
     kept = sum(each.shows(prompt.wanted) for each, prompt in zip(seen, wanted, strict=True))
-    return Row(steps, said, sum(bool(each.forbidden) for each in seen), kept, queries)
+    return FewStepRow(steps, said, sum(bool(each.forbidden) for each in seen), kept, queries)
 
 
 def main(name: str = "glyphs") -> None:

@@ -50,7 +50,7 @@ SECURITY: Final = {
 """Of every answer: no script but the console's own, nothing from elsewhere, nothing kept by the browser."""
 
 
-class Refused(Exception):
+class PageRefused(Exception):
     """A page that is not shown.
 
     Args:
@@ -80,7 +80,7 @@ class Person:
     cookie: str
 
 
-class Rate:
+class TryLimit:
     """Bounds how often something may be tried in a minute, in this worker.
 
     Args:
@@ -104,7 +104,7 @@ class Rate:
                 self._minute, self._counts = minute, Counter()
             self._counts[who] += 1
             if self._counts[who] > self._most or self._counts.total() > 50 * self._most:
-                raise Refused(429, "Too many tries; wait a minute.")
+                raise PageRefused(429, "Too many tries; wait a minute.")
 
 
 class Console:
@@ -122,7 +122,7 @@ class Console:
     def __init__(self, log: Path, tokens: Tokens, clock: Callable[[], float]) -> None:
         self.index = Index(log)
         self.keys: Keyring = access.keyring(log, clock)
-        self.tries, self.appeals = Rate(_A_MINUTE, clock), Rate(_A_MINUTE, clock)
+        self.tries, self.appeals = TryLimit(_A_MINUTE, clock), TryLimit(_A_MINUTE, clock)
         self._tokens = tokens
         self._templates = Environment(
             loader=PackageLoader("dnp_guard.server.console"),
@@ -155,9 +155,9 @@ class Console:
         digest = self.keys.grant(cookie)
         grant = self._tokens.by_digest(digest) if digest is not None else None
         if grant is None or grant.role is None:
-            raise Refused(401, "Sign in first.")
+            raise PageRefused(401, "Sign in first.")
         if grant.role not in roles:
-            raise Refused(403, f"This page is not for the role {grant.role.replace('_', ' ')}.")
+            raise PageRefused(403, f"This page is not for the role {grant.role.replace('_', ' ')}.")
         return Person(_name(grant), grant.role, grant.tenant or "", cookie)
 
     async def form(self, request: Request) -> dict[str, str]:
@@ -170,11 +170,11 @@ class Console:
         async for chunk in request.stream():
             data += chunk
             if len(data) > LARGEST_FORM:
-                raise Refused(413, "The form is too large.")
+                raise PageRefused(413, "The form is too large.")
         try:
             return dict(parse_qsl(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_FIELDS))
         except ValueError as error:
-            raise Refused(422, "This is no form.") from error
+            raise PageRefused(422, "This is no form.") from error
 
     async def checked(self, request: Request, person: Person) -> dict[str, str]:
         """The fields of a form that one of this person's pages sent.
@@ -184,10 +184,10 @@ class Console:
         """
         fields = await self.form(request)
         if not self.keys.is_form(person.cookie, fields.get("form", "")):
-            raise Refused(403, "The form is not from this page; load the page again.")
+            raise PageRefused(403, "The form is not from this page; load the page again.")
         return fields
 
-    def entry(self, person: Person, request: str, image: int) -> queries.Entry:
+    def entry(self, person: Person, request: str, image: int) -> queries.QueueEntry:
         """One image that a person may see.
 
         Raises:
@@ -197,17 +197,17 @@ class Console:
             return self.visible(person, queries.entry(database, request, image))
 
     @staticmethod
-    def visible(person: Person, entry: queries.Entry | None) -> queries.Entry:
+    def visible(person: Person, entry: queries.QueueEntry | None) -> queries.QueueEntry:
         """The image, where a person may see it.
 
         Raises:
             Refused: there is none, or it is of another tenant, which is answered alike.
         """
         if entry is None or person.tenant not in {"", entry.row.tenant}:
-            raise Refused(404, "There is no such image; it may have been purged.")
+            raise PageRefused(404, "There is no such image; it may have been purged.")
         return entry
 
-    def appealed(self, token: str) -> queries.Entry:
+    def appealed(self, token: str) -> queries.QueueEntry:
         """The image that an appeal's link is for.
 
         Raises:
@@ -216,11 +216,11 @@ class Console:
         image = self.keys.appealed(token)
         self.tries.count(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest() if image else "unknown")
         if image is None:
-            raise Refused(404, "This link is not valid, or no longer.")
+            raise PageRefused(404, "This link is not valid, or no longer.")
         with self.index.reading() as database:
             entry = queries.entry(database, *image)
         if entry is None:
-            raise Refused(404, "The record of this image is gone, and with it the decision.")
+            raise PageRefused(404, "The record of this image is gone, and with it the decision.")
         return entry
 
     def common(self, request: str, image: int) -> Common:
@@ -243,7 +243,7 @@ class Console:
         )
         return HTMLResponse(text, status, headers=SECURITY)
 
-    def refused(self, problem: Refused) -> Response:
+    def refused(self, problem: PageRefused) -> Response:
         """The page that is shown in place of one that is not."""
         wrong = problem.status == 401  # noqa: PLR2004 (not signed in)
         if wrong:

@@ -17,7 +17,7 @@ from dnp_guard.audit.read import verdict as giving
 from dnp_guard.audit.shapes import PREVIEW_NAME
 from dnp_guard.errors import AuditError
 from dnp_guard.server.console import access, queries
-from dnp_guard.server.console.console import SECURITY, Refused
+from dnp_guard.server.console.console import SECURITY, PageRefused
 from dnp_guard.server.console.timeline import timeline
 from dnp_guard.server.problems import Refusal
 from dnp_guard.types import Outcome
@@ -70,7 +70,7 @@ def router(console: Console) -> APIRouter:
     @pages.get("/console/static/{name}")
     def static(name: str) -> Response:
         if name not in _KINDS:
-            raise Refused(404, "There is no such file.")
+            raise PageRefused(404, "There is no such file.")
         return FileResponse(STATIC / name, media_type=_KINDS[name], headers={"Cache-Control": "max-age=3600"})
 
     return pages
@@ -113,8 +113,8 @@ def _reading(pages: APIRouter, console: Console) -> None:
     ) -> Response:
         person = console.person(http, access.READ)
         if show not in queries.SHOWN:
-            raise Refused(404, "There is no such list.")
-        asked = queries.Asked(show, decision, category, person.tenant or tenant, policy, request, before)
+            raise PageRefused(404, "There is no such list.")
+        asked = queries.QueueFilter(show, decision, category, person.tenant or tenant, policy, request, before)
         with console.index.reading() as database:
             entries = queries.queue(database, asked)
             known = queries.names(database, person.tenant)
@@ -156,11 +156,11 @@ def _reading(pages: APIRouter, console: Console) -> None:
             row = database.execute("SELECT tenant FROM image WHERE request = ? LIMIT 1", (request,)).fetchone()
         seen = row is not None and person.tenant in {"", row["tenant"]}
         if not named or not seen or not file.is_file():
-            raise Refused(404, "There is no such picture; it may have been purged.")
+            raise PageRefused(404, "There is no such picture; it may have been purged.")
         try:
             data = previews.shown(file, previews.read_key())
         except AuditError as error:
-            raise Refused(409, f"{error.message}. {error.hint}") from error
+            raise PageRefused(409, f"{error.message}. {error.hint}") from error
         return Response(data, media_type="image/png", headers=SECURITY)
 
 
@@ -200,7 +200,7 @@ def _judging(pages: APIRouter, console: Console) -> None:
         person = console.person(http, access.JUDGE)
         form = _Form(await console.checked(http, person))
         if form["verdict"] not in {"right", "false_alarm", "missed"}:
-            raise Refused(422, "Choose right, false alarm or missed.")
+            raise PageRefused(422, "Choose right, false alarm or missed.")
 
         def write() -> str:
             entry = console.entry(person, request, image)
@@ -225,11 +225,11 @@ def _judging(pages: APIRouter, console: Console) -> None:
         person = console.person(http, access.JUDGE)
         form = _Form(await console.checked(http, person))
         if form["answer"] not in {"upheld", "overturned"}:
-            raise Refused(422, "Choose upheld or overturned.")
+            raise PageRefused(422, "Choose upheld or overturned.")
 
         def write() -> str:
             if console.entry(person, request, image).appeal != "open":
-                raise Refused(409, "There is no open appeal about this image.")
+                raise PageRefused(409, "There is no open appeal about this image.")
             told = AppealAnswered(
                 request=request,
                 image=image,
@@ -257,10 +257,10 @@ def _appeals(pages: APIRouter, console: Console) -> None:
         def write() -> None:
             entry = console.appealed(token)
             if entry.appeal:
-                raise Refused(409, "This decision has been appealed already.")
+                raise PageRefused(409, "This decision has been appealed already.")
             console.appeals.count(token)
             if not text:
-                raise Refused(422, "Write why the decision should be another.")
+                raise PageRefused(422, "Write why the decision should be another.")
             told = AppealMade(request=entry.row.request, image=entry.row.image, text=text)
             giving.appeal(console.index.log, console.common(entry.row.request, entry.row.image), told)
             console.index.update()

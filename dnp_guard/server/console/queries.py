@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.events import VerdictGiven
-from dnp_guard.audit.read.changes import Change, changes
+from dnp_guard.audit.read.changes import RecordedChange, changes
 from dnp_guard.audit.read.verdicts import Reviewed, Reviews, image_of, verdict_of
 from dnp_guard.server.console.index import row_of
 
@@ -37,7 +37,7 @@ _DAYS: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueueFilter:
     """What of the queue is asked for.
 
     Attributes:
@@ -60,7 +60,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """One image of the queue.
 
     Attributes:
@@ -76,7 +76,7 @@ class Entry:
     appeal: str
 
 
-def queue(database: sqlite3.Connection, asked: Asked) -> list[Entry]:
+def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
     """One page of the queue, the newest first."""
     clauses, values = [SHOWN[asked.show]], list[object]()
     for column in ("decision", "tenant", "policy"):
@@ -100,7 +100,7 @@ def queue(database: sqlite3.Connection, asked: Asked) -> list[Entry]:
     return [_entry(row) for row in rows]
 
 
-def entry(database: sqlite3.Connection, request: str, image: int) -> Entry | None:
+def entry(database: sqlite3.Connection, request: str, image: int) -> QueueEntry | None:
     """One image; None where the log has no such finished image."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE request = ? AND image = ?", (request, image)
@@ -108,7 +108,7 @@ def entry(database: sqlite3.Connection, request: str, image: int) -> Entry | Non
     return _entry(row) if row is not None else None
 
 
-def following(database: sqlite3.Connection, after: Entry, tenant: str) -> Entry | None:
+def following(database: sqlite3.Connection, after: QueueEntry, tenant: str) -> QueueEntry | None:
     """The next older image that needs a look."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE attention = 1 AND verdict = '' AND (time, id) < (?, ?)"
@@ -170,14 +170,14 @@ def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
     return Reviews(found, sum(counted.values()), counted.get("upheld", 0), counted.get("overturned", 0))
 
 
-def changed(database: sqlite3.Connection, tenant: str) -> list[Change]:
+def changed(database: sqlite3.Connection, tenant: str) -> list[RecordedChange]:
     """Who changed what, the latest first."""
     records = [json.loads(text) for (text,) in database.execute("SELECT record FROM change ORDER BY rowid")]
     found = [each for each in changes(records) if tenant in {"", each.tenant}]
     return found[: -_MOST_CHANGES - 1 : -1]
 
 
-def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[tuple[float, float, Entry]]:
+def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[tuple[float, float, QueueEntry]]:
     """The latest images in which a category was seen: its highest probability, its threshold, and the image."""
     rows = database.execute(
         "SELECT probability, threshold, id, row, verdict, appeal FROM sight JOIN image ON image.id = sight.image"
@@ -190,5 +190,5 @@ def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[tup
     )
 
 
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(row["id"], row_of(row["row"]), row["verdict"], row["appeal"])
+def _entry(row: sqlite3.Row) -> QueueEntry:
+    return QueueEntry(row["id"], row_of(row["row"]), row["verdict"], row["appeal"])

@@ -12,7 +12,7 @@ from anyio import to_thread
 from fastapi import Request  # noqa: TC002 (FastAPI reads annotations)
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.server.console.console import Console, Refused
+from dnp_guard.server.console.console import Console, PageRefused
 from dnp_guard.server.console.pages import router
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
         )
     console = Console(log, tokens, time.time)
     app.include_router(router(console))
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(PageRefused, _refused)
     app.state.console = console
     return console
 
@@ -62,7 +62,7 @@ async def refresh(console: Console) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)  # noqa: S101 (as it is registered)
+    assert isinstance(error, PageRefused)  # noqa: S101 (as it is registered)
     console: Console = request.app.state.console
     return console.refused(error)
 

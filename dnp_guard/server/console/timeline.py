@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TimelineMoment:
     """One thing that happened.
 
     Attributes:
@@ -39,7 +39,7 @@ class Moment:
     latency: float | None = None
 
 
-def timeline(records: Iterable[Mapping[str, Any]]) -> list[Moment]:
+def timeline(records: Iterable[Mapping[str, Any]]) -> list[TimelineMoment]:
     """What happened to one image.
 
     Args:
@@ -48,7 +48,7 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> list[Moment]:
     return [moment for record in records if (moment := _moment(record)) is not None]
 
 
-def _moment(record: Mapping[str, Any]) -> Moment | None:
+def _moment(record: Mapping[str, Any]) -> TimelineMoment | None:
     event = record["event"]
     told = _TOLD.get(event)
     if told is None:
@@ -57,7 +57,7 @@ def _moment(record: Mapping[str, Any]) -> Moment | None:
     if step and "steps" in record:
         step = f"{step} of {record['steps']}"
     latency = record.get("latency_ms")
-    return Moment(
+    return TimelineMoment(
         step,
         told(record),
         tuple(_seen(record)),

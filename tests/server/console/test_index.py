@@ -8,7 +8,7 @@ from dnp_guard.audit.redact import subject_hash
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.server.console.index import Index
-from dnp_guard.server.console.queries import Asked, queue
+from dnp_guard.server.console.queries import QueueFilter, queue
 
 
 def finish(sink, request, **more):
@@ -19,7 +19,7 @@ def finish(sink, request, **more):
 def shown(index):
     index.update()
     with index.reading() as database:
-        return [entry.row.request for entry in queue(database, Asked())]
+        return [entry.row.request for entry in queue(database, QueueFilter())]
 
 
 @pytest.mark.parametrize("kind", [JsonlSink, SqliteSink])
@@ -62,7 +62,7 @@ def test_two_processes_go_on_with_one_index(tmp_path):
     sink.write(build("request.finished", request="r1", image=0, decision="steered"))
     other.update()
     with one.reading() as database:
-        (entry,) = queue(database, Asked())
+        (entry,) = queue(database, QueueFilter())
     assert list(entry.row.sights) == ["nudity"]
 
 

@@ -10,7 +10,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection, check_beside
 from dnp_guard.hosts.diffusers.attending.reading import Reading, reach
-from dnp_guard.hosts.diffusers.attending.watched import Plain, Watched
+from dnp_guard.hosts.diffusers.attending.watched import Plain, WatchedDenoiser
 from dnp_guard.steering.effect import shown
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Attending:
         self._must = mode == "attention"
         denoisers = [part for part in parts.values() if isinstance(part, torch.nn.Module) and takes_time(part)]
         self.wanted = policy.mode != "shadow" and (self._must or (mode == "auto" and all(map(shown, denoisers))))
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedDenoiser] = {}
         self._notes: dict[str, list[list[Note]]] = {}
         self._reason: CannotSteer | None = None
 
@@ -94,10 +94,10 @@ class Attending:
             check_beside(proof.places, evaluation, proof.captured(words).evaluation)
         return AttentionInjection(known, self._watched, proof.places, list(prompts.values()), call)
 
-    def _of(self, name: str, part: Any) -> Watched | None:
+    def _of(self, name: str, part: Any) -> WatchedDenoiser | None:
         if name not in self._watched:
             try:
-                self._watched[name] = Watched(part)
+                self._watched[name] = WatchedDenoiser(part)
             except CannotSteer as error:
                 self._reason = error
         return self._watched.get(name)

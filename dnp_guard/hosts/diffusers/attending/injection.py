@@ -17,8 +17,8 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers import third
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.arguments import Rows
-from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, Reached, Steered
-from dnp_guard.hosts.diffusers.attending.watched import Plain, Watched
+from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, StageReached, Steered
+from dnp_guard.hosts.diffusers.attending.watched import Plain, WatchedDenoiser
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class AttentionInjection:
     def __init__(
         self,
         reach: Reach,
-        watched: Mapping[str, Watched],
+        watched: Mapping[str, WatchedDenoiser],
         places: Places,
         prompts: Sequence[tuple[Evaluation, Sequence[int]]],
         call: SteeredCall,
@@ -105,9 +105,9 @@ class AttentionInjection:
             return now.shape == then.shape and torch.equal(now[list(held)], then[list(held)])
         return not arguments.differing(now, then)
 
-    def _of(self, evaluation: Evaluation) -> Watched:
+    def _of(self, evaluation: Evaluation) -> WatchedDenoiser:
         if evaluation.name not in self._watched:
-            self._watched[evaluation.name] = Watched(evaluation.part)
+            self._watched[evaluation.name] = WatchedDenoiser(evaluation.part)
         return self._watched[evaluation.name]
 
     def _crossed(self, evaluation: Evaluation, copies: Sequence[Own], active: Mapping[int, Term]) -> Any:
@@ -136,7 +136,7 @@ class AttentionInjection:
             watched.stage = Plain()
 
     def _negatives(
-        self, watched: Watched, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
+        self, watched: WatchedDenoiser, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
     ) -> Steered:
         """What the layers are given of negatives that are alike, which one part of an evaluation shows."""
         key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
@@ -147,7 +147,7 @@ class AttentionInjection:
             try:
                 with self._call.evaluating():
                     replace(evaluation, part=watched.module).again(_unscaled(given))
-            except Reached as reached:
+            except StageReached as reached:
                 self._known[key] = Steered([own[image] for image, _ in due], how, reached.given)
             finally:
                 watched.stage = Plain()

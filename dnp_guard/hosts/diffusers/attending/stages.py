@@ -24,7 +24,7 @@ _OF_CONTEXT = (CONTEXT, "attention_mask", "encoder_attention_mask")
 """Arguments of a layer of cross-attention that speak of the prompt and not of the picture."""
 
 
-class Reached(BaseException):
+class StageReached(BaseException):
     """Ends an evaluation at the first layer that reads the prompt, with what that is given of it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Asking:
             Reached: always there.
         """
         if layer.name in self._reach.cross:
-            raise Reached({name: given[name] for name in _OF_CONTEXT if name in given})
+            raise StageReached({name: given[name] for name in _OF_CONTEXT if name in given})
         return run(**given)
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:

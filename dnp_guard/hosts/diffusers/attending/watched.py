@@ -55,7 +55,7 @@ class Plain:
         return z
 
 
-class Watched:
+class WatchedDenoiser:
     """A denoiser whose attention layers are watched.
 
     Args:
@@ -109,7 +109,7 @@ class Layer:
         taps: whether what goes into its projection of the output can be replaced; otherwise what it answers.
     """
 
-    def __init__(self, of: Watched, module: torch.nn.Module, name: str) -> None:
+    def __init__(self, of: WatchedDenoiser, module: torch.nn.Module, name: str) -> None:
         self.name = name
         self.module = made = _copied(module)
         own = vars(made).get("forward")
@@ -131,7 +131,7 @@ class Layer:
             tap = self._tap(of, out[0])
             made._modules = {**module._modules, "to_out": torch.nn.ModuleList([tap, *out[1:]])}  # noqa: SLF001
 
-    def _tap(self, of: Watched, projection: torch.nn.Module) -> torch.nn.Module:
+    def _tap(self, of: WatchedDenoiser, projection: torch.nn.Module) -> torch.nn.Module:
         tap = copy.copy(projection)
         for hooks in _HOOKS:
             vars(tap)[hooks] = OrderedDict()  # the projection's own run where it is called
