@@ -66,8 +66,9 @@ def calibrate(
 
         info, found = answered(rules, Log(from_verdicts), rate)
     else:
+        pictures = _pictures(rules, images, labels, held_out)
         backend = build(str(vlm))
-        found = _measure(rules, backend, _pictures(rules, images, labels, held_out), rate, ends)
+        found = _measure(rules, backend, pictures, rate, ends)
         info = backend.info
     document = {
         "format": 1,
