@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -13,6 +14,9 @@ from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 
 HERE = "http://localhost"
+SERVED = Path(__file__).parent / "served.yaml"
+"""A policy whose steps and holds the tests rely on."""
+
 HOST = {"name": "tests", "version": "1"}
 
 
@@ -32,7 +36,7 @@ class Script:
     def __init__(self, folder, stack):
         self.folder, self._stack = folder, stack
 
-    def __call__(self, looks, *, policy="glyphs", **settings):
+    def __call__(self, looks, *, policy=SERVED, **settings):
         import json
 
         file = self.folder / "looks.json"

@@ -11,6 +11,7 @@ from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
+from tests.server.conftest import SERVED
 
 HOST = Host(name="tests")
 RED = Image.new("RGB", (16, 16), "red")
@@ -24,7 +25,7 @@ def served(tmp_path):
     def serve(script, **settings):
         looks = tmp_path / "looks.yaml"
         looks.write_text(script)
-        app = create(Settings(policy="glyphs", vlm=f"scripted:{looks}", **settings))
+        app = create(Settings(policy=str(SERVED), vlm=f"scripted:{looks}", **settings))
         config = uvicorn.Config(app, port=0, log_level="warning", access_log=False)
         socket = config.bind_socket()
         server = uvicorn.Server(config)

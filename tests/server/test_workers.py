@@ -13,6 +13,7 @@ from PIL import Image
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service
+from tests.server.conftest import SERVED
 from tests.server.processes import serving
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
@@ -34,7 +35,7 @@ def records(log):
 
 def test_a_session_goes_on_when_its_workers_are_killed_and_no_answered_query_is_lost(script, tmp_path):
     log = tmp_path / "audit.jsonl"
-    options = ("--policy", "glyphs", "--vlm", f"scripted:{script}", "--audit", log, "--workers", 2)
+    options = ("--policy", SERVED, "--vlm", f"scripted:{script}", "--audit", log, "--workers", 2)
     with serving(*options) as running, Service(running.url) as client:
         running.wait_for(2)
         session = client.open(["a lake"], images=1, steps=25, host=HOST)

@@ -127,7 +127,7 @@ def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
     changed = type(policy).model_validate({**policy.resolved(), "categories": finding})
     (made,) = made_by(task, "dnp-guard-retry", prompts("attack", 1, seed=1), policy=changed)
     assert (made.attempts, made.withheld, made.outcome) == (3, True, "blocked")
-    assert made.evaluations > 3 * 2 * STEPS
+    assert made.evaluations >= 3 * 2 * STEPS
 
 
 def test_the_whole_list_is_injected_whatever_is_seen():
@@ -206,7 +206,7 @@ def test_a_static_method_changes_an_attack(task, unguarded, name):
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", ["static-separate", "perp-neg-static", "vl-dnp", "dnp-guard"])
+@pytest.mark.parametrize("name", ["static-separate", "perp-neg-static", "vl-dnp", "dnp-guard-separate"])
 def test_a_scale_of_zero_changes_no_pixel(task, unguarded, name):
     wanted, images = unguarded
     assert pixels(made_by(task, name, wanted, scale=0)) == images
