@@ -11,6 +11,7 @@ from dnp_guard.types import Outcome
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.generated import TextBackend
 from dnp_guard.vlm.picture import NotAsShown
+from tests.policies import policy
 
 SIZE = (32, 32)
 CORNER, MIDDLE = (0, 0), (16, 16)
@@ -84,11 +85,13 @@ def array(picture):
     return np.asarray(picture)[None].astype(np.float32) / 255
 
 
-FORMS = {
-    "pil": [hidden("black")],
-    "np": array(hidden("black")),
-    "pt": torch.from_numpy(array(hidden("black"))).movedim(-1, -3),
-}
+def forms(picture):
+    """A picture as each kind of output has it."""
+    return {"pil": [picture], "np": array(picture), "pt": torch.from_numpy(array(picture)).movedim(-1, -3)}
+
+
+FORMS = forms(hidden("black"))
+WITHOUT_A_STAR = forms(Image.new("RGB", SIZE, "black").convert("RGBA"))
 
 
 @pytest.mark.parametrize("kind", FORMS)
@@ -100,9 +103,11 @@ def test_the_output_of_a_call_is_asked_about_as_it_is_shown(kind):
 @pytest.mark.parametrize("outcome", [Outcome.BLOCKED, Outcome.BLURRED])
 @pytest.mark.parametrize("kind", FORMS)
 def test_nothing_of_a_transparency_survives_what_is_done_to_the_image(kind, outcome):
-    delivered = Output((FORMS[kind],), kind, Ended()).delivered([outcome])[0]
-    (shown,) = Output((delivered,), kind, Ended()).pictures()
-    assert not shows(shown)
+    shown = [
+        Output((Output((form,), kind, Ended()).delivered([outcome], policy())[0],), kind, Ended()).pictures()
+        for form in (FORMS[kind], WITHOUT_A_STAR[kind])
+    ]
+    assert [picture.tobytes() for picture in shown[0]] == [picture.tobytes() for picture in shown[1]]
 
 
 @pytest.mark.parametrize("name", HIDDEN)
