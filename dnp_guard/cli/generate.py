@@ -45,8 +45,6 @@ def generate(
     """Generate guarded images with any diffusers model that can be steered."""
     needs("diffusers", "dnp-guard generate")
     # torch and diffusers take seconds to import; --help should not
-    import torch  # noqa: PLC0415
-
     from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415
     from dnp_guard.guard import Guard  # noqa: PLC0415
     from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415
@@ -56,27 +54,16 @@ def generate(
     steps = usual.steps if steps is None else steps
     out.mkdir(parents=True, exist_ok=True)
     audit = out / "audit.jsonl"
-    generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompt))]
-    with (
-        closing(composed(vlm, second_opinion, final_vlm)) as backend,
-        Guard(policy, vlm=backend, audit=audit) as guard,
-        Progress(console=Console(stderr=True), transient=True) as progress,
-    ):
+    with closing(composed(vlm, second_opinion, final_vlm)) as backend, Guard(policy, vlm=backend, audit=audit) as guard:
         pipe.callback_on_step_end = guard
-        task = progress.add_task("denoising", total=steps)
-
-        def advance(*_: Any) -> dict[str, Any]:
-            progress.advance(task)
-            return {}
-
-        images = pipe(
+        images = _drawn(
+            pipe,
             prompt,
+            seed,
             negative_prompt=[negative_prompt] * len(prompt) if negative_prompt else None,
             num_inference_steps=steps,
             guidance_scale=usual.guidance_scale if guidance_scale is None else guidance_scale,
-            generator=generators,
-            callback_on_step_end=advance,
-        ).images
+        )
         report = guard.last
     assert report is not None  # noqa: S101 (a guarded call always reports)
     files = [out / f"{seed + index}.png" for index in range(len(prompt))]
@@ -86,6 +73,22 @@ def generate(
         print_json(_document(report, prompt, files, audit))
     else:
         _print(report, prompt, files)
+
+
+def _drawn(pipe: Any, prompts: list[str], seed: int, **settings: Any) -> list[Any]:
+    """Draw the images of some prompts, and show how far that has come."""
+    import torch  # noqa: PLC0415 (as above)
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("denoising", total=settings["num_inference_steps"])
+
+        def advance(*_: Any) -> dict[str, Any]:
+            progress.advance(task)
+            return {}
+
+        generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
+        images: list[Any] = pipe(prompts, generator=generators, callback_on_step_end=advance, **settings).images
+    return images
 
 
 def _document(report: Report, prompts: list[str], files: list[Path], audit: Path) -> dict[str, Any]:

@@ -120,13 +120,9 @@ class KDiffusion:
             draws_again="noise_sampler" not in kwargs,  # which may hold noise of its own
         ) as (model, generation):
 
-            def both(info: dict[str, Any]) -> None:
-                generation.callback(info)
-                if callback is not None:
-                    callback(generation.shown(info))
-
             def draw(steered: Guided) -> list[Image]:
-                return self._decode(sampler(steered, x.clone(), *args, extra_args=dict(extra), callback=both, **kwargs))
+                told = _both(generation, callback)
+                return self._decode(sampler(steered, x.clone(), *args, extra_args=dict(extra), callback=told, **kwargs))
 
             def again() -> list[Image]:
                 generation.begin_again(Progress(sigmas, ends))
@@ -215,3 +211,16 @@ def _levels(
 
 def _name(sampler: Callable[..., Tensor]) -> str:
     return getattr(getattr(sampler, "func", sampler), "__name__", type(sampler).__name__)
+
+
+def _both(
+    generation: Generation, callback: Callable[[dict[str, Any]], object] | None
+) -> Callable[[dict[str, Any]], None]:
+    """The guard's callback, and after it the user's own with no more than the policy shows."""
+
+    def both(info: dict[str, Any]) -> None:
+        generation.callback(info)
+        if callback is not None:
+            callback(generation.shown(info))
+
+    return both

@@ -62,6 +62,7 @@ def router(console: Console) -> APIRouter:
     pages = APIRouter(include_in_schema=False)
     _sign_in(pages, console)
     _reading(pages, console)
+    _pictures(pages, console)
     _figures(pages, console)
     _judging(pages, console)
     _appeals(pages, console)
@@ -146,6 +147,8 @@ def _reading(pages: APIRouter, console: Console) -> None:
             appeal=f"/appeal/{console.keys.appeal(request, image)}" if person.role in access.JUDGE else "",
         )
 
+
+def _pictures(pages: APIRouter, console: Console) -> None:
     @pages.get("/console/picture/{request}/{name}")
     def picture(http: Request, request: str, name: str) -> Response:
         person = console.person(http, access.JUDGE)
