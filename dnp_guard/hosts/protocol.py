@@ -170,6 +170,8 @@ class Verdict(_Message):
     action: Literal["pass", "blur", "block"]
     receipt: str | None = Field(description="Signed, where the service has a key.")
     why: str
+    code: str = Field("", description="A short word for what became of the image, for programs.")
+    message: str = Field("", description="What a person reads in place of a withheld image.")
 
 
 class Verdicts(_Message):

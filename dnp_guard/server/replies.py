@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from dnp_guard.generation import pacing
 from dnp_guard.hosts.delivery import withheld
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdict, InputVerdicts, Opened, Steer, Verdict, Verdicts
+from dnp_guard.hosts.withheld import words
 from dnp_guard.policy import Policy
 from dnp_guard.types import Outcome
 
@@ -111,7 +112,15 @@ def refused(driver: Driver) -> Verdicts:
     """The verdicts of a session that is over before its first step, for one of the request's own pictures."""
     assert driver.report is not None  # noqa: S101 (a session that is over has one)
     images = [
-        Verdict(index=index, decision=image.decision, action="block", receipt=None, why=image.why)
+        Verdict(
+            index=index,
+            decision=image.decision,
+            action="block",
+            receipt=None,
+            why=image.why,
+            code=image.code,
+            message=words(driver.policy, image.decision),
+        )
         for index, image in enumerate(driver.report.images)
     ]
     return Verdicts(images=images)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from dnp_guard.hosts.protocol import Verdict
+from dnp_guard.hosts.withheld import words
 from dnp_guard.server import pictures, replies
 
 if TYPE_CHECKING:
@@ -43,4 +44,7 @@ def verdict(issuer: Issuer | None, kept: Stored, live: Driver, index: int, shown
         }
         receipt = issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), now)
     told = replies.decision(image.decision, json.loads(kept.request).get("can") or ())
-    return Verdict(index=index, decision=told, action=action, receipt=receipt, why=image.why)
+    message = words(policy, image.decision)
+    return Verdict(
+        index=index, decision=told, action=action, receipt=receipt, why=image.why, code=str(told), message=message
+    )

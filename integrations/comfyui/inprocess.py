@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import pictures
 from .batch import Withheld
 
 if TYPE_CHECKING:
@@ -147,6 +148,14 @@ class InProcess:
     def decision(self, index: int) -> str:
         """What became of an image; one that was never looked at is withheld."""
         return str(self._outcomes[index]) if self._outcomes is not None else "failed_closed"
+
+    def words(self, index: int) -> str:
+        """What a person reads in place of an image that is withheld."""
+        from dnp_guard.hosts import withheld  # noqa: PLC0415 (there where the guard runs in process)
+
+        if self._outcomes is None or self.driver is None:
+            return pictures.UNCHECKED
+        return withheld.words(self.driver.policy, self._outcomes[index])
 
     def line(self, index: int) -> str:
         """What happened to an image, in a few words."""

@@ -82,8 +82,8 @@ class FinalLook:
 
     CATEGORY = "DNP Guard"
     DESCRIPTION = "Looks at finished images; what the policy does not let pass is blurred or blank."
-    RETURN_TYPES = ("IMAGE", "STRING")
-    RETURN_NAMES = ("images", "report")
+    RETURN_TYPES = ("IMAGE", "STRING", "BOOLEAN", "STRING")
+    RETURN_NAMES = ("images", "report", "withheld", "code")
     FUNCTION = "look"
 
     @classmethod
@@ -106,8 +106,12 @@ class FinalLook:
 
     def look(
         self, images: Any, guard: str = "", guards: str = "", policy: str = "", unique_id: str = "", graph: Any = None
-    ) -> tuple[Any, str]:
-        """Look, and withhold what may not pass."""
+    ) -> tuple[Any, str, bool, str]:
+        """Look, and withhold what may not pass.
+
+        Returns:
+            The images, the report, whether any image is withheld, and the strictest outcome among them.
+        """
         nodes = [node for node in (guard, *guards.split(",")) if node]
         if images.shape[-1] > _COLOURS:
             images = images[..., :_COLOURS]  # transparency is not judged, and would show something else
@@ -118,16 +122,23 @@ class FinalLook:
         batches = [run.batch for run in runs] or [_looked_at(settings, policy or guards_own, shown)]
         actions = [max((batch.action(index) for batch in batches), key=_STRICTEST.index) for index in range(len(shown))]
         lines = [f"image {index}: {batch.line(index)}" for index in range(len(shown)) for batch in batches]
-        decisions = [[batch.decision(index) for batch in batches] for index in range(len(shown))]
-        COUNTS.update(max(each, key=_MILDEST_FIRST.index) for each in decisions)
-        acted = [pictures.acted(picture, action) for picture, action in zip(shown, actions)]
+        strictest = [max(batches, key=lambda batch: _rank(batch, index)) for index in range(len(shown))]
+        decisions = [batch.decision(index) for index, batch in enumerate(strictest)]
+        COUNTS.update(decisions)
+        words = [batch.words(index) for index, batch in enumerate(strictest)]
+        acted = [pictures.acted(*told) for told in zip(shown, actions, words)]
         for run in runs:
             run.delivered = acted
         delivered = images if all(action == "pass" for action in actions) else images.clone()
         for index, action in enumerate(actions):
             if action != "pass":
                 delivered[index, ..., :3] = host.tensor(acted[index]).to(images)
-        return delivered, "\n".join(lines)
+        return (
+            delivered,
+            "\n".join(lines),
+            "block" in actions,
+            max(decisions, key=_MILDEST_FIRST.index, default="clean"),
+        )
 
 
 class GuardReport:
@@ -179,6 +190,11 @@ class Refused:
     def refuse(self, reason: str) -> tuple[()]:
         """Refuse, where the host does not validate."""
         raise RuntimeError(reason)
+
+
+def _rank(batch: Any, index: int) -> int:
+    """How strict a batch is about an image."""
+    return _MILDEST_FIRST.index(batch.decision(index))
 
 
 def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:

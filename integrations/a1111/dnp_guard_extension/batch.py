@@ -194,6 +194,13 @@ class Batch:
             return f"failed_{self._fate}"
         return self.verdicts[index].decision if self.verdicts is not None else "failed_closed"
 
+    def words(self, index: int) -> str:
+        """What a person reads in place of an image that is withheld."""
+        if self.decision(index) == "failed_closed":
+            unchecked = self.verdicts[index].message if self.verdicts is not None else ""
+            return unchecked or pictures.UNCHECKED
+        return (self.verdicts[index].message if self.verdicts is not None else "") or pictures.WITHHELD
+
     def line(self, index: int) -> str:
         """What happened to an image, in a few words for its infotext."""
         decision = self.decision(index)

@@ -111,11 +111,13 @@ class Verdict:
         decision: the image's outcome.
         action: ``pass``, ``blur`` or ``block``.
         receipt: signed by the service; None where it signs none.
+        message: what a person reads in place of a withheld image; empty where the service gives none.
     """
 
     decision: str
     action: str
     receipt: str | None
+    message: str = ""
 
 
 _PREVIEWS = ("withhold", "blur", "allow")
@@ -232,7 +234,10 @@ class Client:
         answer = self._call("POST", f"/v1/sessions/{session.id}/final", {"images": _images(pictures)}, session.look_s)
         try:
             rows = _rows(answer, len(pictures))
-            return [Verdict(_text(row["decision"]), _text(row["action"]), row.get("receipt")) for row in rows]
+            return [
+                Verdict(_text(row["decision"]), _text(row["action"]), row.get("receipt"), str(row.get("message") or ""))
+                for row in rows
+            ]
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceFailed("bad_answer", f"a verdict without {_lacking(error)}") from None
 

@@ -132,7 +132,9 @@ class Job:
     def delivered(self, picture: Any, index: int) -> Any:
         """A picture of the current batch as it may be delivered; blank before the final look."""
         try:
-            return pictures.acted(picture, self.batch.action(index) if self.batch is not None else "block")
+            if self.batch is None:
+                return pictures.acted(picture, "block", pictures.UNCHECKED)
+            return pictures.acted(picture, self.batch.action(index), self.batch.words(index))
         except Exception:
             log.exception("DNP Guard withholds an image that it knows nothing of")
             return pictures.blank(picture)

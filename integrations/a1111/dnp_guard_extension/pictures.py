@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+WITHHELD = "Image withheld"
+UNCHECKED = "Image withheld: it could not be checked"
+"""Words on a picture for which the service gives none."""
+
 _GREY = (128, 128, 128)
+_INK = (255, 255, 255)
+_SMALLEST = 9
+"""Height of the smallest letters that can be read, in pixels."""
+
 _LOSSLESS = 6 * 1024 * 1024
 """Pixels of a batch: of what a request may hold, a part that PNG keeps to."""
 
@@ -63,8 +72,43 @@ def blurred(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
-def acted(picture: Image.Image, action: str) -> Image.Image:
-    """A picture as the final look's action leaves it; anything but ``pass`` and ``blur`` withholds it."""
+def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
+    """A picture as an action leaves it; anything but ``pass`` and ``blur`` withholds it.
+
+    Args:
+        picture: what was drawn.
+        action: of the final look, or what a preview may show.
+        words: say in the picture why it is withheld; empty for a plain one.
+    """
     if action == "pass":
         return opaque(picture)
-    return blurred(picture) if action == "blur" else blank(picture)
+    if action == "blur":
+        return blurred(picture)
+    return written(blank(picture), words) if words else blank(picture)
+
+
+def written(picture: Image.Image, words: str) -> Image.Image:
+    """A picture with words in its middle, as large as they fit; with a crossed circle where they would be too small."""
+    drawing = ImageDraw.Draw(picture)
+    for height in range(max(_SMALLEST, min(48, min(picture.size) // 7)), _SMALLEST - 1, -1):
+        font = _font(height)
+        for width in range(len(words), 3, -1):
+            lines = "\n".join(textwrap.wrap(words, width, break_long_words=False))
+            left, top, right, bottom = drawing.multiline_textbbox((0, 0), lines, font=font, align="center")
+            if right - left <= 0.92 * picture.width and bottom - top <= 0.8 * picture.height:
+                place = ((picture.width - left - right) / 2, (picture.height - top - bottom) / 2)
+                drawing.multiline_text(place, lines, font=font, fill=_INK, align="center")
+                return picture
+    radius, (x, y) = min(picture.size) * 0.3, (picture.width / 2, picture.height / 2)
+    line, slant = max(2, round(radius / 5)), radius * 0.7
+    drawing.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_INK, width=line)
+    drawing.line((x - slant, y - slant, x + slant, y + slant), fill=_INK, width=line)
+    return picture
+
+
+def _font(height: int) -> Any:
+    """Pillow's own font; of one size in the versions that have no other."""
+    try:
+        return ImageFont.load_default(height)
+    except TypeError:
+        return ImageFont.load_default()
