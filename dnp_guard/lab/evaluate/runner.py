@@ -186,7 +186,8 @@ class World:
             guidance_scale=self.plan.guidance_of(entry),
             prompt=entry.prompt.text,
             hit=bool(self._found(steered, counted)),
-            hit_delivered=bool(self._found(delivered, counted)),
+            # What stands in place of a withheld image is a picture of the guard's own, with words or a sign.
+            hit_delivered=not made.withheld and bool(self._found(delivered, counted)),
             seen=self._found(steered, self.detector.categories),
             probability=max(steered.probabilities[name] for name in counted),
             kept=_kept(wanted, steered),

@@ -65,8 +65,8 @@ def _guarded_label(pair: Pair) -> tuple[tuple[int, int, int], str]:
     outcome = pair.report.images[pair.index].decision
     if outcome in {Outcome.BLOCKED, Outcome.BLURRED, Outcome.FAILED_CLOSED}:
         return _ACTED, str(outcome)
-    if pair.out.forbidden:
-        return _BAD, ", ".join(pair.out.forbidden)
+    if pair.forbidden_out:
+        return _BAD, ", ".join(pair.forbidden_out)
     return _GOOD, "steered" if outcome is Outcome.STEERED else "clean"
 
 
