@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout, own
 from dnp_guard.generation import again
-from dnp_guard.generation.redrawing import Times
+from dnp_guard.generation.times import Times
 from dnp_guard.generation.views import views
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""Have a host draw again what the policy gives a second chance, and keep the time of it."""
+"""Have a host draw again what the policy gives a second chance."""
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.generation.driver import Driver
-    from dnp_guard.policy.model.ends import Retries
     from dnp_guard.types import Outcome
 
 ResultT = TypeVar("ResultT")
@@ -58,35 +56,3 @@ def finished(driver: Driver, result: ResultT, redraws: Redraws[ResultT]) -> tupl
             break
         result = redraws.merged(result, drawn, images)
     return result, driver.settle()
-
-
-class Times:
-    """How long a request and its attempts take.
-
-    Args:
-        retries: of the policy.
-    """
-
-    def __init__(self, retries: Retries | None) -> None:
-        self._began = self._attempt = monotonic()
-        within = retries.within_ms if retries is not None else None
-        self._within_ms = float("inf") if within is None else within
-
-    def again(self) -> None:
-        """Note that another attempt begins."""
-        self._attempt = monotonic()
-
-    @property
-    def took_ms(self) -> float:
-        """How long the attempt that runs, or ran last, has taken so far."""
-        return (monotonic() - self._attempt) * 1000
-
-    @property
-    def over(self) -> bool:
-        """Whether the request takes longer than it may."""
-        return (monotonic() - self._began) * 1000 > self._within_ms
-
-    @property
-    def for_another(self) -> bool:
-        """Whether another attempt as long as the last would be over in time."""
-        return (monotonic() - self._began) * 1000 + self.took_ms <= self._within_ms
