@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import base64
 import io
-import time
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.hosts.connection import Connection, ServiceError
 from dnp_guard.hosts.protocol import (
     VERSION,
     AnswerMessage,
@@ -40,12 +38,10 @@ from dnp_guard.hosts.protocol import (
     Run,
     Verdicts,
 )
-from dnp_guard.secret import plain
 from dnp_guard.vlm.picture import as_shown, data_url
-from dnp_guard.vlm.remote.transport import described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from PIL.Image import Image
@@ -59,22 +55,6 @@ TRIES: Final = 3
 
 CAN: Final = ("unasked",)
 """What this client knows beyond what every host does."""
-
-_AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class ServiceError(DnpGuardError):
-    """The service cannot be reached, or answers with a problem. It permits nothing.
-
-    Attributes:
-        status: of HTTP; None where there was no answer.
-        type: of the problem, as RFC 9457 has it; empty where there was none.
-    """
-
-    def __init__(self, message: str, *, hint: str = "", status: int | None = None, type_: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.status, self.type = status, type_
 
 
 class Service:
@@ -100,24 +80,7 @@ class Service:
         verify: str | None = None,
         plain_http: bool = False,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ServiceError(f"{url!r} is no base URL", hint="Write http://127.0.0.1:8777.")
-        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not plain_http:
-            raise ServiceError(
-                f"{url}: images would go to another machine unencrypted",
-                hint="Use https://, or plain_http=True where the network between is yours.",
-            )
-        headers = {"Authorization": f"Bearer {_plain(token)}"} if token else {}
-        # Nothing of the environment: neither a proxy nor another machine's certificates get to see images.
-        self._client = httpx2.Client(
-            base_url=url,
-            headers=headers,
-            timeout=timeout_s,
-            trust_env=False,
-            follow_redirects=False,
-            verify=_context(verify),
-        )
+        self._connection = Connection(url, token, timeout_s=timeout_s, verify=verify, plain_http=plain_http)
         self._features: tuple[str, ...] | None = None
 
     def open(
@@ -166,7 +129,7 @@ class Service:
     def ready(self) -> bool:
         """Whether it can guard generations now."""
         try:
-            return self._client.get("/readyz").is_success
+            return self._connection.client.get("/readyz").is_success
         except httpx2.HTTPError:
             return False
 
@@ -178,7 +141,7 @@ class Service:
         """What of the protocol's newer parts it knows; nothing where it is not ready."""
         if self._features is None:
             try:
-                told = self._client.get("/readyz").json().get("features", ())
+                told = self._connection.client.get("/readyz").json().get("features", ())
             except (httpx2.HTTPError, ValueError, AttributeError):
                 return ()  # it may say so later
             self._features = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
@@ -192,7 +155,7 @@ class Service:
         """
         # What is not said is not sent: a service that does not know a newer key refuses the message.
         body = message.model_dump(mode="json", exclude_none=True)
-        response = self._tried(lambda: self._client.post(path, json=body), tries)
+        response = self._connection.tried(lambda client: client.post(path, json=body), tries)
         try:
             # Answers may gain keys.
             return answer.model_validate_json(response.content, extra="ignore")
@@ -205,36 +168,17 @@ class Service:
         Raises:
             ServiceError: there was no answer, or a problem.
         """
-        self._tried(lambda: self._client.delete(path), TRIES)
+        self._connection.tried(lambda client: client.delete(path), TRIES)
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.client.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _tried(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
-        for left in reversed(range(tries)):
-            try:
-                response = send()
-            except httpx2.HTTPError as error:
-                if not left or isinstance(error, httpx2.TimeoutException):
-                    raise ServiceError(
-                        f"{self._client.base_url}: {described(error)}",
-                        hint="Is the service running, and reachable?",
-                    ) from None
-                continue
-            if response.is_success:
-                return response
-            problem = _problem(response)
-            if not left or problem.type not in _AGAIN:
-                raise problem
-            time.sleep(min(_wait(response), _LONGEST_WAIT_S))
-        raise AssertionError  # the last try returns or raises
 
 
 class RemoteSession:
@@ -368,37 +312,7 @@ class RemoteSession:
                 raise
 
 
-_LONGEST_WAIT_S: Final = 2.0
-
-
-def _plain(token: str) -> str:
-    try:
-        return plain(token, "token")
-    except DnpGuardError as error:
-        raise ServiceError(error.message, hint=error.hint) from None
-
-
-def _problem(response: httpx2.Response) -> ServiceError:
-    try:
-        document: Any = response.json()
-        type_, title, detail = (str(document.get(key, "")) for key in ("type", "title", "detail"))
-    except (ValueError, AttributeError):
-        type_, title, detail = "", response.reason_phrase, ""
-    return ServiceError(f"HTTP {response.status_code} {title}", hint=detail, status=response.status_code, type_=type_)
-
-
-def _wait(response: httpx2.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
-
-
 def _png(image: Image) -> str:
     buffer = io.BytesIO()
     as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _context(verify: str | None) -> Any:
-    import ssl  # noqa: PLC0415 (kept beside its only use)
-
-    return ssl.create_default_context(cafile=verify)

@@ -94,7 +94,7 @@ def test_pictures_are_counted(serve, tmp_path):
 def test_the_client_shows_them_and_hears_that_the_request_is_over(serve, tmp_path):
     client = serve([{"a star": 0.9}], policy=written(tmp_path, BLOCKING))
     service = Service(HERE)
-    service._client = client
+    service._connection.client = client
     session = service.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
     assert [each.action for each in session.inputs([Image.new("RGB", (16, 16))])] == ["block"]
     assert session.over
@@ -103,7 +103,7 @@ def test_the_client_shows_them_and_hears_that_the_request_is_over(serve, tmp_pat
 def test_the_client_sends_no_newer_key_to_a_service_that_does_not_know_it(serve, monkeypatch):
     client = serve([{}])
     service = Service(HERE)
-    service._client = client
+    service._connection.client = client
     monkeypatch.setattr(Service, "features", lambda _: ())
     sent = []
     monkeypatch.setattr(

@@ -1,0 +1,119 @@
+"""The connection to a guard service: where images may be sent, what is sent again, and what is said at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import httpx2
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.secret import plain
+from dnp_guard.vlm.remote.transport import described
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LONGEST_WAIT_S: Final = 2.0
+
+
+class ServiceError(DnpGuardError):
+    """The service cannot be reached, or answers with a problem. It permits nothing.
+
+    Attributes:
+        status: of HTTP; None where there was no answer.
+        type: of the problem, as RFC 9457 has it; empty where there was none.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int | None = None, type_: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.type = status, type_
+
+
+class Connection:
+    """A connection to a service; its arguments are those of :class:`dnp_guard.hosts.remote.Service`.
+
+    Attributes:
+        client: of HTTP, with the token in its headers.
+
+    Raises:
+        ServiceError: images may not be sent to this address, or no header carries the token.
+    """
+
+    def __init__(self, url: str, token: str | None, *, timeout_s: float, verify: str | None, plain_http: bool) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ServiceError(f"{url!r} is no base URL", hint="Write http://127.0.0.1:8777.")
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not plain_http:
+            raise ServiceError(
+                f"{url}: images would go to another machine unencrypted",
+                hint="Use https://, or plain_http=True where the network between is yours.",
+            )
+        headers = {"Authorization": f"Bearer {_plain(token)}"} if token else {}
+        # Nothing of the environment: neither a proxy nor another machine's certificates get to see images.
+        self.client = httpx2.Client(
+            base_url=url,
+            headers=headers,
+            timeout=timeout_s,
+            trust_env=False,
+            follow_redirects=False,
+            verify=_context(verify),
+        )
+
+    def tried(self, send: Callable[[httpx2.Client], httpx2.Response], tries: int) -> httpx2.Response:
+        """Send a request, again where that may help.
+
+        Args:
+            send: sends it.
+            tries: how often it may be sent.
+
+        Raises:
+            ServiceError: there was no answer, or a problem.
+        """
+        for left in reversed(range(tries)):
+            try:
+                response = send(self.client)
+            except httpx2.HTTPError as error:
+                if not left or isinstance(error, httpx2.TimeoutException):
+                    raise ServiceError(
+                        f"{self.client.base_url}: {described(error)}",
+                        hint="Is the service running, and reachable?",
+                    ) from None
+                continue
+            if response.is_success:
+                return response
+            problem = _problem(response)
+            if not left or problem.type not in _AGAIN:
+                raise problem
+            time.sleep(min(_wait(response), _LONGEST_WAIT_S))
+        raise AssertionError  # the last try returns or raises
+
+
+def _plain(token: str) -> str:
+    try:
+        return plain(token, "token")
+    except DnpGuardError as error:
+        raise ServiceError(error.message, hint=error.hint) from None
+
+
+def _problem(response: httpx2.Response) -> ServiceError:
+    try:
+        document: Any = response.json()
+        type_, title, detail = (str(document.get(key, "")) for key in ("type", "title", "detail"))
+    except (ValueError, AttributeError):
+        type_, title, detail = "", response.reason_phrase, ""
+    return ServiceError(f"HTTP {response.status_code} {title}", hint=detail, status=response.status_code, type_=type_)
+
+
+def _wait(response: httpx2.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else 0.0
+
+
+def _context(verify: str | None) -> Any:
+    import ssl  # noqa: PLC0415 (kept beside its only use)
+
+    return ssl.create_default_context(cafile=verify)
