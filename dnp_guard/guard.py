@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit import Sink
     from dnp_guard.audit.events import Event
     from dnp_guard.audit.shapes import VlmFields
-    from dnp_guard.generation.driver import Holder
+    from dnp_guard.generation.host import Holder
     from dnp_guard.generation.state import Request, State
     from dnp_guard.policy import Policy, Store
     from dnp_guard.preview.probe import Probe

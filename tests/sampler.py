@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.state import Request
 from dnp_guard.types import Step
 

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from dnp_guard import Guard, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink, verify
 from dnp_guard.errors import CannotSteer, PluginError, PolicyError, VlmUnavailable
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.state import Request
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.scripted import ScriptedBackend

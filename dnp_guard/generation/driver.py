@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout, own
 from dnp_guard.generation import again
@@ -12,12 +11,13 @@ from dnp_guard.generation.times import Times
 from dnp_guard.generation.views import views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Future
 
     from PIL.Image import Image
 
     from dnp_guard.generation.account import Account, Redact
+    from dnp_guard.generation.host import Holder, View
     from dnp_guard.generation.outcomes import UserPreviews
     from dnp_guard.generation.plan import Plan
     from dnp_guard.generation.query import Answer, Inquiry
@@ -25,50 +25,6 @@ if TYPE_CHECKING:
     from dnp_guard.generation.state import Request
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import InputReport, Negative, Outcome, Report, Step
-
-
-class View:
-    """What a step shows, worked out only when it is asked for."""
-
-    def pictures(self) -> Sequence[Image]:
-        """Decode the prediction: RGB, one picture per image of the batch, or as many of each, in turn."""
-        raise NotImplementedError
-
-    def likeness(self) -> Sequence[float]:
-        """Cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown."""
-        return ()
-
-    def nearness(self) -> Sequence[Mapping[str, float]]:
-        """How near each image comes to each category having to be asked about, by the probe; none without one."""
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class Pictures(View):
-    """A step whose pictures are at hand.
-
-    Attributes:
-        shown: RGB, one per image.
-        similarities: cosine with the last decoded prediction; none where the host did not measure it.
-    """
-
-    shown: Sequence[Image]
-    similarities: Sequence[float] = ()
-
-    def pictures(self) -> Sequence[Image]:
-        """The pictures."""
-        return self.shown
-
-    def likeness(self) -> Sequence[float]:
-        """As the host measured it."""
-        return self.similarities
-
-
-class Holder(Protocol):
-    """Where a host holds negatives until its next step."""
-
-    def hold(self, negatives: Sequence[Negative | None]) -> None:
-        """Steer each image by its negative, or no more, from the next step on."""
 
 
 class Driver:

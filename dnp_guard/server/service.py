@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from dnp_guard.errors import PolicyError, RequestRefused
 from dnp_guard.generation import pacing
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Opened, Verdicts
 from dnp_guard.server import pictures, policies, replies, state

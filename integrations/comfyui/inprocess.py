@@ -114,7 +114,7 @@ class InProcess:
         effective: bool = True,
     ) -> None:
         """Look at a step's predictions, and hold what is to be steered away from."""
-        from dnp_guard.generation.driver import Pictures  # noqa: PLC0415
+        from dnp_guard.generation.host import Pictures  # noqa: PLC0415
 
         at = self._step(step, progress, sigma, effective=effective)
         self.driver.step(at, Pictures(previews, similarities))

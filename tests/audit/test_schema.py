@@ -22,7 +22,7 @@ from dnp_guard.audit.schema import ALWAYS, schema
 from dnp_guard.audit.shapes import Common
 from dnp_guard.audit.write.checkpointed import CheckpointedSink
 from dnp_guard.errors import RequestRefused
-from dnp_guard.generation.driver import View
+from dnp_guard.generation.host import View
 from dnp_guard.policy.force.rollout import Origin
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy, star

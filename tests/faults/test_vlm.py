@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.types import Outcome, Step
 from dnp_guard.vlm.remote.decisions import SystemOneBackend
 from tests.policies import policy

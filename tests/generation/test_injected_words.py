@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dnp_guard import Guard, hookimpl
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.types import Step
 from tests.policies import bolt, policy, star
 from tests.sampler import PICTURE, denoise, finish, start

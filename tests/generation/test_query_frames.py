@@ -5,7 +5,7 @@ from PIL import Image
 
 from dnp_guard import Guard, RequestRefused
 from dnp_guard.audit import MemorySink
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from tests.policies import bolt, policy, star
 from tests.sampler import denoise, start
 

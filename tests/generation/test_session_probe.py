@@ -7,7 +7,7 @@ import pytest
 
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
-from dnp_guard.generation.driver import View
+from dnp_guard.generation.host import View
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star

@@ -7,7 +7,7 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmError
-from dnp_guard.generation.driver import Pictures
+from dnp_guard.generation.host import Pictures
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.scripted import ScriptedBackend

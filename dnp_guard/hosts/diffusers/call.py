@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
-from dnp_guard.generation.driver import View
+from dnp_guard.generation.host import View
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, rehearse

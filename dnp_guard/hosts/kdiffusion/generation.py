@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
-from dnp_guard.generation.driver import View
+from dnp_guard.generation.host import View
 from dnp_guard.generation.redrawing import finished
 from dnp_guard.hosts.delivery import delivered
 from dnp_guard.hosts.diffusers.showing.shown import cover
