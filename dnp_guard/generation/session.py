@@ -16,32 +16,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import own
-from dnp_guard.generation import again, events, fields, inputs, judge, pacing
+from dnp_guard.generation import again, events, fields, inputs, pacing
+from dnp_guard.generation.answering import Answering, untouched
 from dnp_guard.generation.outcomes import enforces, outcome, previews, report, would
 from dnp_guard.generation.plan import Plan, plan
 from dnp_guard.generation.state import ImageState, State
-from dnp_guard.generation.steered import IN_VAIN, steered, steers
+from dnp_guard.generation.steered import IN_VAIN, steers
 from dnp_guard.policy.model.questions import questions, questions_per_image, questions_per_look
-from dnp_guard.types import Action, Outcome, QueryReport
+from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
+    from dnp_guard.generation.answering import Tighten
     from dnp_guard.generation.outcomes import UserPreviews
     from dnp_guard.generation.query import Answer
     from dnp_guard.generation.state import Request
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.types import Decision, Negative, Report, Step
-
-    Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
-    """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
-
-
-def untouched(
-    _request: str, _image: int, _step: Step | None, decision: Decision
-) -> tuple[Decision, Sequence[events.Degraded]]:
-    """The decision as it is: nothing tightens it."""
-    return decision, ()
+    from dnp_guard.types import Negative, Report, Step
 
 
 class Session:
@@ -196,37 +188,8 @@ class Session:
         """
         self._undo = before = self._waited(waited_ms)
         self._earlier = len(self._events)
-        self._events.append(events.Answered(answer))
-        if answer.unexcused is not None:
-            detail = f"an allowed case could not be asked about: {answer.unexcused}"
-            before = self._degraded(before, fields.reason(answer.unexcused), plan.step, detail)
-        if plan.step is None:
-            self.state = self._finally(before, plan, answer)
-            return
-        applied = now.index + 1 if now is not None and not self.waits else None
-        decided = {}
-        for row, index in enumerate(plan.images):
-            of = inputs.seen(self.policy, before.images[index], answer, row)
-            progress = pacing.progress(plan.step)
-            decision, history = judge.judge(self.policy, before.images[index].history, *of, progress=progress)
-            decision = again.steered(self.policy, before.images[index], decision)
-            before, decision = self._tightened(before, index, plan.step, decision)
-            decided[index] = decision, history
-        images = list(before.images)
-        for row, (index, (decision, history)) in enumerate(decided.items()):
-            image = self._decided(images[index], index, plan.step, decision, answer, row, applied)
-            image = replace(image, last=decision, history=history, compared=answer.asked)
-            images[index] = replace(image, pace=self._paced(image, plan.step, answer.probabilities[row]))
-        for index, (decision, _) in decided.items():
-            if now is not None:
-                images[index], change = steered(images[index], index, plan.step, now, decision)
-                self._events += change
-                if any(isinstance(event, events.Injected) and not event.effective for event in change):
-                    before = self._degraded(
-                        before, IN_VAIN, plan.step, "the host cannot steer at the steps that follow"
-                    )
-        at = max(before.answered, pacing.place(plan.step)[0])
-        self.state = replace(before, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
+        answering = Answering(self.policy, self._sensitive, self._tighten, self._events)
+        self.state = answering.taken(before, plan, answer, now, waits=self.waits)
 
     def unsteered(self, plan: Plan, error: Exception) -> None:
         """Take back what the last answer changed, as the host could not steer by it; what was seen stays seen."""
@@ -320,53 +283,6 @@ class Session:
     def _degraded(self, state: State, reason: str, step: Step | None, detail: str) -> State:
         self._events.append(events.Degraded(reason, step, detail))
         return replace(state, degraded=(*state.degraded, reason))
-
-    def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
-        for row, index in enumerate(plan.images):
-            image = state.images[index]
-            decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, row))
-            state, decision = self._tightened(state, index, None, decision)
-            steered = {category for _, negative in image.negatives for category in negative.categories}
-            present = steered & {finding.category for finding in decision.findings}
-            if present:
-                self._events.append(events.StillPresent(tuple(sorted(present))))
-            if image.attempts > 1 and decision.action is not Action.RETRY:
-                self._events.append(events.RetryEnded(index, "still_present" if decision.action else "cleared"))
-            images = list(state.images)
-            images[index] = replace(self._decided(image, index, None, decision, answer, row, None), final=decision)
-            state = replace(state, images=tuple(images))
-        return replace(state, missed=False, caused=False)
-
-    def _tightened(self, state: State, index: int, step: Step | None, decision: Decision) -> tuple[State, Decision]:
-        decision, faults = self._tighten(self.state.id, index, step, decision)
-        for fault in faults:
-            state = self._degraded(state, fault.reason, fault.step, fault.detail)
-        return state, decision
-
-    def _decided(
-        self,
-        image: ImageState,
-        index: int,
-        step: Step | None,
-        decision: Decision,
-        answer: Answer,
-        row: int,
-        applied: int | None,
-    ) -> ImageState:
-        at, sigma = (step.index, step.sigma) if step is not None else (None, None)
-        secret = image.secret or fields.tells(decision, self._sensitive)
-        if secret and not image.secret:
-            self._events.append(events.Forgotten(index))
-        self._events.append(events.Decided(index, step, decision, answer, row, applied, secret, image.attempts))
-        report = QueryReport(at, sigma, decision, answer.latency_ms, image.attempts)
-        return replace(image, secret=secret, queries=(*image.queries, report))
-
-    def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
-        """The pace of an image after a query; what was found may come back, so no query is quiet after it."""
-        steered = image.last is not None and image.last.negative is not None
-        near = pacing.nearest(self.policy, probabilities, pacing.progress(step))
-        near = 1.0 if image.history.held or image.history.found else near
-        return pacing.after(self.policy.queries, image.pace, pacing.place(step)[0], near, steered=steered)
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
         """Keep the outcomes; fail closed where the policy requires records and one could not be written."""

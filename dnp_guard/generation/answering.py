@@ -1,0 +1,143 @@
+"""What an answer changes: every image that it is about is judged, made stricter by plugins, and steered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dnp_guard.generation import again, events, fields, inputs, judge, pacing
+from dnp_guard.generation.steered import IN_VAIN, steered
+from dnp_guard.types import Action, QueryReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dnp_guard.generation.plan import Plan
+    from dnp_guard.generation.query import Answer
+    from dnp_guard.generation.state import ImageState, State
+    from dnp_guard.policy.model.policy import Policy
+    from dnp_guard.types import Decision, Step
+
+    Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
+    """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
+
+
+def untouched(
+    _request: str, _image: int, _step: Step | None, decision: Decision
+) -> tuple[Decision, Sequence[events.Degraded]]:
+    """The decision as it is: nothing tightens it."""
+    return decision, ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Takes the answer of one query.
+
+    Attributes:
+        policy: the policy in force.
+        sensitive: ids of the categories that leave no trace.
+        tighten: makes an image's decision stricter, as plugins may.
+        told: takes what happened, in order; it keeps what happened before an error, too.
+    """
+
+    policy: Policy
+    sensitive: frozenset[str]
+    tighten: Tighten
+    told: list[events.Event]
+
+    def taken(self, state: State, plan: Plan, answer: Answer, now: Step | None, *, waits: bool) -> State:
+        """The state after an answer.
+
+        Args:
+            state: before.
+            plan: the query that was put.
+            answer: its answer.
+            now: the step that runs, whose next one is steered; None where none follows.
+            waits: whether the host waited for the answer.
+        """
+        self.told.append(events.Answered(answer))
+        if answer.unexcused is not None:
+            detail = f"an allowed case could not be asked about: {answer.unexcused}"
+            state = self._degraded(state, fields.reason(answer.unexcused), plan.step, detail)
+        if plan.step is None:
+            return self._finally(state, plan, answer)
+        applied = now.index + 1 if now is not None and not waits else None
+        return self._steered(state, plan, plan.step, answer, now, applied)
+
+    def _steered(
+        self, state: State, plan: Plan, step: Step, answer: Answer, now: Step | None, applied: int | None
+    ) -> State:
+        """The state after a look at a step; ``applied`` is the step from which on a late answer steers."""
+        decided = {}
+        for row, index in enumerate(plan.images):
+            of = inputs.seen(self.policy, state.images[index], answer, row)
+            progress = pacing.progress(step)
+            decision, history = judge.judge(self.policy, state.images[index].history, *of, progress=progress)
+            decision = again.steered(self.policy, state.images[index], decision)
+            state, decision = self._tightened(state, index, step, decision)
+            decided[index] = decision, history
+        images = list(state.images)
+        for row, (index, (decision, history)) in enumerate(decided.items()):
+            image = self._decided(images[index], index, step, decision, answer, row, applied)
+            image = replace(image, last=decision, history=history, compared=answer.asked)
+            images[index] = replace(image, pace=self._paced(image, step, answer.probabilities[row]))
+        for index, (decision, _) in decided.items():
+            if now is not None:
+                images[index], change = steered(images[index], index, step, now, decision)
+                self.told.extend(change)
+                if any(isinstance(event, events.Injected) and not event.effective for event in change):
+                    state = self._degraded(state, IN_VAIN, step, "the host cannot steer at the steps that follow")
+        at = max(state.answered, pacing.place(step)[0])
+        return replace(state, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
+
+    def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
+        """The state after the final look."""
+        for row, index in enumerate(plan.images):
+            image = state.images[index]
+            decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, row))
+            state, decision = self._tightened(state, index, None, decision)
+            steered = {category for _, negative in image.negatives for category in negative.categories}
+            present = steered & {finding.category for finding in decision.findings}
+            if present:
+                self.told.append(events.StillPresent(tuple(sorted(present))))
+            if image.attempts > 1 and decision.action is not Action.RETRY:
+                self.told.append(events.RetryEnded(index, "still_present" if decision.action else "cleared"))
+            images = list(state.images)
+            images[index] = replace(self._decided(image, index, None, decision, answer, row, None), final=decision)
+            state = replace(state, images=tuple(images))
+        return replace(state, missed=False, caused=False)
+
+    def _tightened(self, state: State, index: int, step: Step | None, decision: Decision) -> tuple[State, Decision]:
+        decision, faults = self.tighten(state.id, index, step, decision)
+        for fault in faults:
+            state = self._degraded(state, fault.reason, fault.step, fault.detail)
+        return state, decision
+
+    def _degraded(self, state: State, reason: str, step: Step | None, detail: str) -> State:
+        self.told.append(events.Degraded(reason, step, detail))
+        return replace(state, degraded=(*state.degraded, reason))
+
+    def _decided(
+        self,
+        image: ImageState,
+        index: int,
+        step: Step | None,
+        decision: Decision,
+        answer: Answer,
+        row: int,
+        applied: int | None,
+    ) -> ImageState:
+        at, sigma = (step.index, step.sigma) if step is not None else (None, None)
+        secret = image.secret or fields.tells(decision, self.sensitive)
+        if secret and not image.secret:
+            self.told.append(events.Forgotten(index))
+        self.told.append(events.Decided(index, step, decision, answer, row, applied, secret, image.attempts))
+        report = QueryReport(at, sigma, decision, answer.latency_ms, image.attempts)
+        return replace(image, secret=secret, queries=(*image.queries, report))
+
+    def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
+        """The pace of an image after a query; what was found may come back, so no query is quiet after it."""
+        steered = image.last is not None and image.last.negative is not None
+        near = pacing.nearest(self.policy, probabilities, pacing.progress(step))
+        near = 1.0 if image.history.held or image.history.found else near
+        return pacing.after(self.policy.queries, image.pace, pacing.place(step)[0], near, steered=steered)
