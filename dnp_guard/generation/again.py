@@ -89,6 +89,12 @@ def given_up(image: ImageState, reason: str = "") -> ImageState:
     return replace(image, final=judge.not_again(image.final), not_again=reason)
 
 
+def to_hold(state: State) -> list[Negative | None]:
+    """The negatives of the images that are drawn now; none of those that are drawn along with a further attempt."""
+    drawing = state.drawing
+    return [image.negative if drawing is None or index in drawing else None for index, image in enumerate(state.images)]
+
+
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """What an attempt steers away from, from its first step on: all that was seen, harder."""
     return harder(policy, negative_for(policy, _seen(policy, image)))

@@ -238,21 +238,12 @@ class Driver:
             self.session.abandon(reason)
             self._close("abandoned")
 
-    @property
-    def _in_force(self) -> list[Negative | None]:
-        """The negatives of the images that are drawn now."""
-        drawing = self.session.state.drawing
-        return [
-            negative if drawing is None or index in drawing else None
-            for index, negative in enumerate(self.session.negatives)
-        ]
-
     def _begin_again(self) -> None:
         """Hold the negatives of an attempt that begins; where they cannot be encoded, none is made."""
         try:
             with self._account.overhead("encode"):
                 if self._steering is not None:
-                    self._steering.hold(self._in_force)
+                    self._steering.hold(again.to_hold(self.session.state))
         except Exception as error:  # noqa: BLE001 (what was drawn before is settled in its place)
             self.retry_failed(error)
 
@@ -288,7 +279,7 @@ class Driver:
             return
         try:
             with self._account.overhead("encode"):
-                self._steering.hold(self._in_force)
+                self._steering.hold(again.to_hold(self.session.state))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.session.unsteered(plan, error)
 
