@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
-from dnp_guard.generation.host import View
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, rehearse
@@ -16,8 +15,8 @@ from dnp_guard.hosts.diffusers.asking.standin import CALL, STEP, StandIn, of_sch
 from dnp_guard.hosts.diffusers.attending.attending import Attending
 from dnp_guard.hosts.diffusers.beginning import begin, evaluated_again
 from dnp_guard.hosts.diffusers.injection import Injection
+from dnp_guard.hosts.diffusers.predicted import Predicted
 from dnp_guard.hosts.diffusers.substeps import Substeps
-from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step
 
@@ -78,7 +77,7 @@ class Call:
         self._substeps = Substeps(recording, done)
         self._evaluations: list[Evaluation] = []
         self._rehearsed = 0
-        self._begun: Begun | None = None
+        self.begun: Begun | None = None
         self._injection: Injection | AttentionInjection | None = None
         self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
@@ -154,7 +153,7 @@ class Call:
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             injection = self._injection
-            if injection is not None and self._begun and name in self._begun.denoisers and self._looks_on:
+            if injection is not None and self.begun and name in self.begun.denoisers and self._looks_on:
                 evaluation = arguments.evaluation(name, part, args, kwargs)
                 if self._as_rehearsed(evaluation):
                     return injection.evaluate(evaluation, args, kwargs)
@@ -177,10 +176,10 @@ class Call:
     def _as_rehearsed(self, evaluation: Evaluation) -> bool:
         """Whether the rest of the first step is as a copy showed it; nothing is steered where it is not."""
         again = self.driver.session.state.drawing is not None  # the same call, which was shown when it was first made
-        if not again and self._substeps.none and self._begun is not None and self._begun.proof is not None:
+        if not again and self._substeps.none and self.begun is not None and self.begun.proof is not None:
             self._rehearsed += 1
             try:
-                self._begun.proof.check(self._rehearsed, evaluation)
+                self.begun.proof.check(self._rehearsed, evaluation)
             except CannotSteer as error:
                 self.failed(error)
                 self._injection = None
@@ -218,7 +217,7 @@ class Call:
         """
         self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
-        self._begun = begun = begin(self.guard, policy, self.recording, first, self.images)
+        self.begun = begun = begin(self.guard, policy, self.recording, first, self.images)
         self._rehearsed = sum(each.name in begun.denoisers for each in self._evaluations) - 1
         self._evaluations = []
         if policy.queries.sigmas:
@@ -237,7 +236,7 @@ class Call:
         Raises:
             CannotSteer: the call was interrupted, or took no step.
         """
-        if (begun := self._begun) is None or begun.proof is None or not self._substeps.ran_through:
+        if (begun := self.begun) is None or begun.proof is None or not self._substeps.ran_through:
             raise CannotSteer("the call ended before its last step", hint="Let it run through.")
         self._substeps.begin_again()
         if isinstance(self._injection, Injection):  # which keeps what it evaluated for the steps that follow
@@ -253,14 +252,6 @@ class Call:
             CannotSteer: it cannot be shown.
         """
         self.begin(evaluated_again(self.recording))
-
-    def nearness(self, step: Step) -> list[dict[str, float]]:
-        """How near each category comes to having to be asked about, by the guard's probe; none without one."""
-        rule, probe = self.driver.policy.queries.skip_probe, self.guard.probe
-        if probe is None or rule is None or step.total is None or self._begun is None:
-            return []
-        with self.guard.metrics.overhead("predict"):
-            return probe.nearness(self._begun.shows.scaled(step.prediction), step.index / step.total, rule.max_miss)
 
     def ended(self) -> list[Image]:
         """What the images would be, where the call ends before they are denoised: nothing where it does not.
@@ -303,14 +294,12 @@ class Call:
             self.driver.missed(Step(index, total, None, None), error)
             return
         step = Step(index, total, sigma, predicted)
-        self.driver.step(step, _Predicted(self, step))
+        self.driver.step(step, Predicted(self, step))
 
     def _count(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
         """Count a sub-step, and put in force what is held once its step is over."""
         self._substeps.count()
-        # Of a call that is interrupted no step says that it is the last.
-        latent = self.recording.given.get("output_type") == "latent"
-        if latent or (self._substeps.ran_through and not self._substeps.complete):
+        if self._substeps.may_end_noisy:
             try:
                 self._end = self._predict(output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
@@ -322,9 +311,9 @@ class Call:
         return prediction.predict(self._substeps.stepping, output, timestep, sample)
 
     def _encode(self, text: str) -> Captured:
-        if self._begun is None or self._begun.proof is None:
+        if self.begun is None or self.begun.proof is None:
             raise DnpGuardError("nothing is steered in shadow", hint="Report this.")
-        return self._begun.proof.captured(text)
+        return self.begun.proof.captured(text)
 
     def decoded(self, latents: Tensor) -> list[Image]:
         """Decode latents, as the policy says: RGB, one picture per image, or some frames of each."""
@@ -336,32 +325,6 @@ class Call:
 
     @property
     def _of_shows(self) -> Shows:
-        if self._begun is None:
+        if self.begun is None:
             raise CannotSteer("the call ended before its first step", hint="Ask for at least one step.")
-        return self._begun.shows
-
-
-@dataclass(frozen=True, slots=True)
-class _Predicted(View):
-    """The prediction x̂0 of one step.
-
-    Attributes:
-        call: that it is of.
-        step: with the prediction.
-    """
-
-    call: Call
-    step: Step
-
-    def pictures(self) -> list[Image]:
-        """Decode x̂0, as the policy says."""
-        self.call.compared = coarse(self.step.prediction)
-        return self.call.decoded(self.step.prediction)
-
-    def likeness(self) -> list[float]:
-        """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
-        return similarity(self.step.prediction, self.call.compared)
-
-    def nearness(self) -> list[dict[str, float]]:
-        """How near each category comes to having to be asked about, by the guard's probe."""
-        return self.call.nearness(self.step)
+        return self.begun.shows

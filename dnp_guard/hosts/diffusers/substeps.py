@@ -71,6 +71,13 @@ class Substeps:
         return self.ran_through and not self._ends_early
 
     @property
+    def may_end_noisy(self) -> bool:
+        """Whether the call may end with the latents as they are now, with noise left in them."""
+        # Of a call that is interrupted no step says that it is the last.
+        latent = self._recording.given.get("output_type") == "latent"
+        return latent or (self.ran_through and not self.complete)
+
+    @property
     def stepping(self) -> Any:
         """The scheduler that steps."""
         return self._recording.schedulers.get(self.scheduler)
