@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
 
 RETRIES: Final = Retries(most=2)
-VIEWS: Final[tuple[View, ...]] = ("flip", "crops")
+VIEWS: Final[tuple[View, ...]] = ("flip",)
 """Of the row ``dnp-guard-retry``."""
 
 _ACTIONS = {Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED}
