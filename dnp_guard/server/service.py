@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Opened, Verdicts
 from dnp_guard.server import pictures, policies, replies, state
 from dnp_guard.server.flight import Flight
+from dnp_guard.server.kept import INPUTS, KeptSessions, check_goes_on
 from dnp_guard.server.problems import Refusal
-from dnp_guard.server.sessions import Live, Stored
+from dnp_guard.server.sessions import Stored
 from dnp_guard.server.verdicts import verdict
 from dnp_guard.types import Step
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.generation.driver import Driver
-    from dnp_guard.guard import Guard
     from dnp_guard.hosts.protocol import Finish, InputsMessage, Open, QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
@@ -38,14 +37,8 @@ if TYPE_CHECKING:
     from dnp_guard.server.settings import Limits
     from dnp_guard.server.tokens import Grant
 
-
-_log = logging.getLogger("dnp_guard.server")
-
 _REPEATABLE = 8
 """Steps back to which a repeated query is answered once more."""
-
-_INPUTS = "inputs"
-"""Among the answers by step, what was said of the request's own pictures."""
 
 _TRIAL = "0" * 8192
 """A token that nobody has, long enough to need room of its own in the store."""
@@ -78,10 +71,8 @@ class SessionService:
         self._limits = limits
         self._issuer = issuer
         self._clock = clock
-        self._live: dict[str, Live] = {}
+        self._sessions = KeptSessions(guards, store, limits.idle_s, clock)
         self._flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
-        self._unkept: dict[str, Stored] = {}
-        """What is to be saved of sessions at whose end the store failed."""
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """A lock for each session that has a request now."""
@@ -122,14 +113,12 @@ class SessionService:
             request=asked.model_copy(update={"prompts": [], "subject": None}).model_dump_json(),
             policy=json.dumps(driver.policy.resolved()),
             digest=driver.policy.digest,
-            expires=self._expiry(),
+            expires=self._sessions.expiry(),
             state=state.dumps(driver.session.state),
         )
-        if not self._store.add(kept, self._limits.sessions):
+        if not self._sessions.add(kept, guard, driver, self._limits.sessions):
             driver.abandon("too many open sessions")
             raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
-        guard.settle()
-        self._live[driver.id] = Live(0, driver, kept.expires)
         return replies.opened(driver, asked, self._limits.idle_s)
 
     def inputs(self, grant: Grant, session: str, asked: InputsMessage) -> InputVerdicts:
@@ -140,20 +129,20 @@ class SessionService:
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._kept(grant, session)
-            if (told := json.loads(kept.answers).get(_INPUTS)) is not None:
+            kept = self._sessions.load(grant.sha256, session)
+            if (told := json.loads(kept.answers).get(INPUTS)) is not None:
                 return InputVerdicts.model_validate(told)
-            self._check_goes_on(kept)
+            check_goes_on(kept)
             if kept.step >= 0:
                 raise Refusal("step", "The first step has been asked about already.", step=kept.step)
             shown = pictures.inputs(asked.images, self._limits, take)
-            guard, live = self._session(kept)
-            kept = self._claimed(kept)  # it may be over by this
+            guard, live = self._sessions.take_up(kept)
+            kept = self._sessions.claim(kept)  # it may be over by this
             verdicts = replies.of_inputs(live.inputs([[each] for each in shown]), len(shown))
-            kept = replace(kept, status="open", answers=json.dumps({_INPUTS: verdicts.model_dump(mode="json")}))
+            kept = replace(kept, status="open", answers=json.dumps({INPUTS: verdicts.model_dump(mode="json")}))
             if live.report is not None:
                 kept = replace(kept, status="finished", final=replies.refused(live).model_dump_json())
-            self._save(kept, guard, live)
+            self._sessions.save(kept, guard, live)
             return verdicts
 
     def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
@@ -167,14 +156,14 @@ class SessionService:
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._kept(grant, session)
+            kept = self._sessions.load(grant.sha256, session)
             answered = json.loads(kept.answers)
             if str(asked.step) in answered:
                 return AnswerMessage.model_validate(answered[str(asked.step)]), 0.0
-            self._check_goes_on(kept)
+            check_goes_on(kept)
             if asked.step < kept.step:
                 raise Refusal("step", f"Step {kept.step} was asked about already.", step=kept.step)
-            guard, live = self._session(kept)
+            guard, live = self._sessions.take_up(kept)
             total = json.loads(kept.request)["steps"]
             if total is None and asked.progress is None:
                 raise Refusal("request", "Without the number of steps, say the progress.")
@@ -190,9 +179,9 @@ class SessionService:
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is one of the last; to keep all would cost more with every step.
-            told = {_INPUTS: answered.pop(_INPUTS)} if _INPUTS in answered else {}
+            told = {INPUTS: answered.pop(INPUTS)} if INPUTS in answered else {}
             answered = told | dict(list(answered.items())[-_REPEATABLE:])
-            self._save(
+            self._sessions.save(
                 replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
             )
             return answer, waited
@@ -205,20 +194,20 @@ class SessionService:
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._kept(grant, session)
+            kept = self._sessions.load(grant.sha256, session)
             if kept.final:
                 return Verdicts.model_validate_json(kept.final)
-            self._check_goes_on(kept)
-            guard, live = self._session(kept)
+            check_goes_on(kept)
+            guard, live = self._sessions.take_up(kept)
             shown = self._arrived(kept, live, None, asked.images, take)
             total = json.loads(kept.request)["steps"]
             missing = replies.unasked(live.policy, total, kept.asked)
-            kept = self._claimed(kept)
+            kept = self._sessions.claim(kept)
             outcomes = live.final(lambda: shown, missing=missing)
             now = self._clock()
             given = [verdict(self._issuer, kept, live, index, shown[index], now) for index in range(len(outcomes))]
             verdicts = Verdicts(images=given)
-            self._save(replace(kept, status="finished", final=verdicts.model_dump_json()), guard, live)
+            self._sessions.save(replace(kept, status="finished", final=verdicts.model_dump_json()), guard, live)
             return verdicts
 
     def abandon(self, grant: Grant, session: str, reason: str = "the host ended it") -> None:
@@ -229,42 +218,24 @@ class SessionService:
         """
         self.admit(grant)
         with self._turn(session):
-            kept = self._kept(grant, session)
+            kept = self._sessions.load(grant.sha256, session)
             if kept.status != "open":
                 return
-            guard, live = self._session(kept)
-            kept = self._claimed(kept)
+            guard, live = self._sessions.take_up(kept)
+            kept = self._sessions.claim(kept)
             live.abandon(reason)
-            self._save(replace(kept, status="abandoned"), guard, live)
+            self._sessions.save(replace(kept, status="abandoned"), guard, live)
 
     def sweep(self) -> None:
         """End the sessions that have expired."""
-        now = self._clock()
-        for kept in self._store.expired(now):
-            self._end(kept, "expired")
-        for session in [session for session, live in list(self._live.items()) if live.expires <= now]:
-            self._live.pop(session, None)  # it went on in another worker, or ended there
-        for session in [session for session, kept in list(self._unkept.items()) if kept.expires <= now]:
-            self._unkept.pop(session, None)
+        self._sessions.sweep()
 
     def close(self, *, keep: bool) -> None:
         """End what is open, unless it is kept for another worker, and close everything."""
         if not keep:
-            for kept in self._store.take_open():
-                self._end(kept, "the service ended")
+            self._sessions.end_open("the service ended")
         self.guards.close()
         self._store.close()
-
-    def _end(self, kept: Stored, reason: str) -> None:
-        if kept.status in {"open", "ending"}:
-            try:
-                guard, live = self._session(kept)
-            except Refusal as problem:
-                _log.warning("session %s: %s", kept.id, problem)
-            else:
-                live.abandon(reason)
-                guard.settle()
-        self._live.pop(kept.id, None)
 
     def admit(self, grant: Grant) -> None:
         """Count a request of a token.
@@ -293,72 +264,6 @@ class SessionService:
         with turn, self._flight.request() as take:
             yield take
 
-    def _kept(self, grant: Grant, session: str) -> Stored:
-        if (unkept := self._unkept.get(session)) is not None:
-            self._store.save(unkept)
-            del self._unkept[session]
-        kept = self._store.load(session)
-        if kept is None or kept.token != grant.sha256:
-            raise Refusal("session", "It was never opened with this token, or has expired.")
-        return kept
-
-    def _claimed(self, kept: Stored) -> Stored:
-        """The session as one that this request ends, so that no other request, of any worker, writes how it ended.
-
-        Raises:
-            Refusal: another was sooner.
-        """
-        ending = replace(kept, status="ending", expires=self._expiry())
-        if not self._saved(ending, otherwise=replace(kept, version=ending.version + 1)):
-            raise _busy()
-        return replace(ending, version=ending.version + 1)
-
-    def _saved(self, changed: Stored, *, otherwise: Stored | None) -> bool:
-        """Save a session; ``otherwise`` at its next request, where the store fails and does not say what it took."""
-        if otherwise is not None:
-            self._unkept[changed.id] = otherwise
-        saved = self._store.save(changed)
-        self._unkept.pop(changed.id, None)
-        return saved
-
-    @staticmethod
-    def _check_goes_on(kept: Stored) -> None:
-        if kept.status == "ending":
-            raise _busy()
-        if kept.status != "open":
-            raise Refusal("over", f"It is {kept.status}; open another one.")
-
-    def _session(self, kept: Stored) -> tuple[Guard, Driver]:
-        """The session as the store has it."""
-        guard = self.guards.of(kept.tenant or None)
-        live = self._live.get(kept.id)
-        if live is not None and live.version == kept.version:
-            return guard, live.driver
-        request = json.loads(kept.request)
-        begun = Request(request["images"], request["host"])
-        try:
-            going = state.loads(kept.state)
-        except ValueError as error:
-            raise Refusal("session", "Another version of the service opened it; open another one.") from error
-        return guard, guard.start(begun, replies.policy(kept.policy, kept.digest), going)
-
-    def _save(self, changed: Stored, guard: Guard, live: Driver) -> None:
-        """Keep what a request has changed; its records are written by then."""
-        guard.settle()
-        over = changed.status != "open"
-        changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self._expiry())
-        if over:
-            told = json.loads(changed.answers).get(_INPUTS)
-            # What was found goes with its session; that a picture refused it tells no more than its verdicts do.
-            changed = replace(changed, answers=json.dumps({_INPUTS: told}) if told else "{}")
-        if not self._saved(changed, otherwise=changed if over else None):
-            self._live.pop(changed.id, None)
-            raise _busy()
-        if over:
-            self._live.pop(changed.id, None)
-        else:
-            self._live[changed.id] = Live(changed.version + 1, live, changed.expires)
-
     def _arrived(
         self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any], take: Callable[[int], None]
     ) -> list[Image]:
@@ -370,12 +275,5 @@ class SessionService:
             if problem.kind == "busy":  # nothing is wrong with them
                 raise
             live.missed(step, problem, caused=True)
-            self._save(kept, self.guards.of(kept.tenant or None), live)
+            self._sessions.save(kept, self.guards.of(kept.tenant or None), live)
             raise
-
-    def _expiry(self) -> float:
-        return self._clock() + self._limits.idle_s
-
-
-def _busy() -> Refusal:
-    return Refusal("busy", "Send it again.", wait=1)

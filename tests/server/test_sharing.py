@@ -64,7 +64,7 @@ def test_a_session_is_the_same_when_it_was_read_back(serve):
     opened = begin(client).json()
     for step in opened["due"][:4]:
         ask(client, opened["session"], step)
-    (live,) = client.app.state.service._live.values()
+    (live,) = client.app.state.service._sessions._live.values()
     before = live.driver.session.state
     assert state.loads(state.dumps(before)) == before
 
