@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from PIL.Image import Image
+
 HOSTS = ("a1111", "comfyui")
 SERVICE = "http://127.0.0.1:8777"
 
@@ -31,6 +33,13 @@ class Found:
     def __str__(self) -> str:
         word = {True: "ok  ", False: "FAIL", None: "skip"}[self.ok]
         return f"{word}  {self.check}{': ' if self.detail else ''}{self.detail}"
+
+
+def is_withheld(picture: Image) -> bool:
+    """Whether nothing of a picture is shown: grey to its corners, with words or a sign in greys on it."""
+    shown = picture.convert("RGB")
+    colours = shown.getcolors(shown.width * shown.height)
+    return shown.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in colours)
 
 
 def found(arguments: argparse.Namespace) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from tests.hosts.host_check import Found
+from tests.hosts.host_check import Found, is_withheld
 from tests.hosts.scripted_service import serving
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Host:
         files = document["images"][-count:]  # a grid, where the host makes one, comes first
         pictures = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB") for each in files]
         hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
-        blank = tuple(len(set(each.getextrema())) == 1 and each.getcolors(1) is not None for each in pictures)
+        blank = tuple(map(is_withheld, pictures))
         return Made(hashes, blank, tuple(json.loads(document["info"])["infotexts"][-count:]), files[0])
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from tests.hosts.host_check import Found
+from tests.hosts.host_check import Found, is_withheld
 from tests.hosts.scripted_service import POLICY, serving
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Host:
         files = [each for output in done["outputs"].values() for each in output.get("images", ())]
         pictures = [self._picture(each) for each in files]
         hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
-        return Made(hashes, tuple(each.getcolors(1) is not None for each in pictures))
+        return Made(hashes, tuple(map(is_withheld, pictures)))
 
     def _picture(self, file: dict[str, str]) -> Image.Image:
         query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})

@@ -12,6 +12,7 @@ import pytest
 from dnp_guard.cli import run
 from dnp_guard.policy.model.sections import Guidance
 from tests.hosts.a1111_host import EXTENSION, SAMPLERS, Component, Host, Processing, Script
+from tests.hosts.host_check import is_withheld
 from tests.policies import star
 
 pytestmark = pytest.mark.models
@@ -23,11 +24,6 @@ SEEN_THEN_GONE = [{"star": 0.9}, {"star": 0.9}, {"star": 0.9}, {"star": 0.9}, {"
 
 def bytes_of(result):
     return [image.tobytes() for image in result.images]
-
-
-def is_blank(image):
-    """Whether nothing of a picture is shown: grey, with words or a sign on it."""
-    return image.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in image.getcolors())
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -108,8 +104,8 @@ def test_what_the_final_look_still_sees_is_withheld_and_the_next_job_is_not(guar
 
     blocked, after = host.process(Processing(**ASKED, save_images=True)), host.process(Processing(**ASKED))
 
-    assert is_blank(blocked.images[0])
-    assert is_blank(host.saved[0][1])
+    assert is_withheld(blocked.images[0])
+    assert is_withheld(host.saved[0][1])
     assert "DNP Guard: blocked star@2" in blocked.infotexts[0]
     assert bytes_of(after) == bytes_of(plain(**ASKED))
 
@@ -120,7 +116,7 @@ def test_a_blur_blurs(guarded):
 
     result = host.process(Processing(**ASKED))
 
-    assert not is_blank(result.images[0])
+    assert not is_withheld(result.images[0])
     assert "DNP Guard: blurred" in result.infotexts[0]
 
 
@@ -130,8 +126,8 @@ def test_without_the_service_nothing_is_delivered(guarded, monkeypatch):
 
     result = host.process(Processing(**ASKED, save_images=True))
 
-    assert is_blank(result.images[0])
-    assert is_blank(host.saved[0][1])
+    assert is_withheld(result.images[0])
+    assert is_withheld(host.saved[0][1])
     assert "failed_closed (service_down" in result.infotexts[0]
     assert len(host.model.encoded) <= 2  # the job ended at its first call of the denoiser
 
@@ -166,7 +162,7 @@ def test_the_hires_pass_goes_on_counting_and_only_the_finished_image_is_kept(gua
     result = host.process(Processing(**ASKED, enable_hr=True, hr_second_pass_steps=5, save_images=True))
 
     assert [record["step"] for record in guarded.records("query") if "step" in record] == [3, 6, 9, 12]
-    assert [is_blank(image) for _, image in host.saved] == [True, False]
+    assert [is_withheld(image) for _, image in host.saved] == [True, False]
     assert result.images[0].size == (64, 64)
     assert len({record["request"] for record in guarded.records("query")}) == 1
 
@@ -244,7 +240,7 @@ def test_an_interrupted_job_is_looked_at_before_it_is_delivered(guarded):
 
     result = host.process(Processing(**ASKED))
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
     assert "DNP Guard: blocked" in result.infotexts[0]
 
 
@@ -256,7 +252,7 @@ def test_a_host_that_bypasses_guidance_delivers_nothing(guarded):
 
     result = host.process(Processing(**ASKED))
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
     assert "DNP Guard: failed_closed" in result.infotexts[0]
 
 
@@ -274,7 +270,7 @@ def test_where_a_negative_cannot_be_encoded_the_final_look_decides(guarded, monk
 
     result = host.process(Processing(**ASKED))
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
     assert not host.errors  # nothing went to where the host swallows it
 
 
@@ -309,7 +305,7 @@ def test_a_program_may_not_switch_the_guard_off(guarded, locked):
         )
     )
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
 
 
 def test_a_user_may_switch_it_off_where_that_is_not_locked(guarded, plain):
@@ -329,7 +325,7 @@ def test_a_request_may_name_a_stricter_policy_and_one_that_nobody_knows_delivers
 
     result = host.process(Processing(**ASKED, script_args=(True, "another")))
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
     assert "failed_closed (request_refused: 403" in result.infotexts[0]
 
 
@@ -340,7 +336,7 @@ def test_settings_that_cannot_be_used_deliver_nothing_and_say_why(guarded, monke
 
     result = host.process(Processing(**ASKED))
 
-    assert is_blank(result.images[0])
+    assert is_withheld(result.images[0])
     assert "no-such-token" in result.infotexts[0]
     assert "no-such-token" in host.routes["/dnp-guard/status"]()["trouble"]
 
@@ -377,7 +373,7 @@ def test_a_job_within_a_job_leaves_the_outer_ones_images_alone(guarded, plain):
     result = host.process(Processing(**ASKED, batch_size=2))
 
     assert bytes_of(result) == bytes_of(plain(**ASKED, batch_size=2))
-    assert not is_blank(inner[0].images[0])
+    assert not is_withheld(inner[0].images[0])
 
 
 def test_the_page_is_built_alike_every_time(guarded):
@@ -449,7 +445,7 @@ def test_a_page_that_is_reloaded_guards_on_and_counts_on(guarded):
     host.reload()
     after = host.process(Processing(**ASKED))
 
-    assert is_blank(after.images[0])
+    assert is_withheld(after.images[0])
     assert host.routes["/dnp-guard/status"]()["images"] == {"blocked": 2}
 
 
