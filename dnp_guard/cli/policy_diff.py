@@ -13,7 +13,7 @@ from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.policy import load_policy
 from dnp_guard.policy.compare.change import Direction
 from dnp_guard.policy.compare.diff import changes
-from dnp_guard.policy.force import rollout
+from dnp_guard.policy.force import approvals
 from dnp_guard.policy.rehearsal.replay import replay
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def diff(
     one, other = load_policy(before), load_policy(after)
     found = changes(one, other)
     if approve is not None:
-        written = rollout.approve(Path(after), other, by=approve, reason=reason)
+        written = approvals.approve(Path(after), other, by=approve, reason=reason)
         told = f"{approve} approves {other.name} {other.revision}, digest {other.digest[:12]}: {reason}"
         typer.echo(f"{told}; written to {written}", err=as_json)
     replayed = replay(one, other, (line.data for line in read_lines(audit))) if audit is not None else None

@@ -8,7 +8,7 @@ import pytest
 from dnp_guard import cli
 from dnp_guard.generation import override
 from dnp_guard.policy import load_policy
-from dnp_guard.policy.force.rollout import approved
+from dnp_guard.policy.force.approvals import approved
 
 POLICY = "format: 1\nname: p\ncategories: [{id: star, negative: [star], threshold: 0.5}]\n"
 

@@ -7,7 +7,8 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy import Store, as_store, load_policy
-from dnp_guard.policy.force.rollout import Narrowing, Origin, Rollout, approve
+from dnp_guard.policy.force.approvals import approve
+from dnp_guard.policy.force.rollout import Narrowing, Origin, Rollout
 from dnp_guard.policy.force.signing import new_key, sign, verifier
 from dnp_guard.vlm import ScriptedBackend
 from tests.policies import bolt, policy, star

@@ -5,15 +5,14 @@ What is in force is swapped as a whole, by one assignment; a generation keeps wh
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, PolicyError, Problem
-from dnp_guard.policy.compare.diff import milder
 from dnp_guard.policy.compare.merge import strictest
+from dnp_guard.policy.force.approvals import approvals, loosened, unapproved
 from dnp_guard.policy.force.store import Selected, Store, as_store, is_folder
 from dnp_guard.policy.model.policy import Policy
 from dnp_guard.policy.read.testfile import ENDING, load_tests
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.force.signing import Signed, Verifier
     from dnp_guard.policy.rehearsal.cases import Viewer
-
-APPROVAL = ".approval.json"
-"""What the name of a file that approves a milder policy ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +182,7 @@ class Rollout:
         self._check(store)
         if self._verify:  # first, as a text that nobody signed is not worth a test
             self._verify.check(self._place(store), store)
-        problems = [*_untested(store, self._view), *([] if self._verify else _unapproved(self.store, store))]
+        problems = [*_untested(store, self._view), *([] if self._verify else unapproved(self.store, store))]
         if problems:
             raise PolicyError(problems)
         candidate = _InForce(store, Origin(), _same_revisions(self.store, store))
@@ -209,16 +205,16 @@ class Rollout:
         return replace(candidate, origin=origin, expires=signed.expires if signed else None)
 
     def _origin(self, before: Store | None, after: Store, signed: Signed | None) -> Origin:
-        approvals = _approvals(before, after)
+        given = approvals(before, after)
         return Origin(
             before=self.current(expired=True).digest if before is not None else None,
             source=None if isinstance(self._source, Policy | Store) else str(self._source),
             signer=signed.signer if signed else None,
             serial=signed.serial if signed else None,
             author=signed.author if signed else None,
-            approver=_joined(each["approved_by"] for each in approvals),
-            reason=_joined(each.get("reason") for each in approvals),
-            loosened=_loosened(before, after) if before is not None else None,
+            approver=_joined(each["approved_by"] for each in given),
+            reason=_joined(each.get("reason") for each in given),
+            loosened=loosened(before, after) if before is not None else None,
             taxonomy=_taxonomy(after) or None,
         )
 
@@ -237,13 +233,9 @@ _KEPT = 1000
 """Selections remembered; regions and surfaces come from callers."""
 
 
-def _all(store: Store) -> dict[str, Policy]:
-    return {policy.name: policy for policy in store.all}
-
-
 def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
     """The enforced policies that were read from a file, each with the file of its tests."""
-    for name, policy in _all(store).items():
+    for name, policy in store.by_name.items():
         source = store.sources.get(name)
         if policy.mode == "enforce" and source is not None:
             yield policy, source.parent / "tests" / f"{source.stem}{ENDING}"
@@ -275,37 +267,15 @@ def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
                 yield Problem(str(tests), each.line, 1, "case-failed", f"{each.case.name}: {said}.", "")
 
 
-def _unapproved(before: Store, after: Store) -> Iterator[Problem]:
-    """Where a store lets more through than another, and nobody has approved it."""
-    now = _all(after)
-    for name, policy in _all(before).items():
-        if policy.mode != "enforce":
-            continue
-        if name not in now:
-            yield Problem("", 0, 0, "unapproved", f"policy `{name}` is gone.", "Restart the guard to drop a policy.")
-            continue
-        found = milder(policy, now[name])
-        source = after.sources.get(name)
-        if found and (source is None or not approved(source, now[name])):
-            said = "; ".join(map(str, found))
-            hint = f"Approve it: dnp-guard policy diff OLD {source} --approve NAME --reason TEXT."
-            yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
-
-
 def _same_revisions(before: Store, after: Store) -> str | None:
     """Which policies have another text under the name and revision that they had."""
-    was = _all(before)
+    was = before.by_name
     same = [
         f"`{name}` {policy.revision}"
-        for name, policy in _all(after).items()
+        for name, policy in after.by_name.items()
         if name in was and was[name].revision == policy.revision and was[name].digest != policy.digest
     ]
     return f"the revision was not raised, over another text: {', '.join(same)}" if same else None
-
-
-def _loosened(before: Store, after: Store) -> bool:
-    now = _all(after)
-    return any(name not in now or milder(policy, now[name]) for name, policy in _all(before).items())
 
 
 def _taxonomy(store: Store) -> dict[str, dict[str, str]]:
@@ -313,39 +283,5 @@ def _taxonomy(store: Store) -> dict[str, dict[str, str]]:
     return {category.id: category.taxonomy.model_dump() for category in every if category.taxonomy is not None}
 
 
-def _approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
-    """What approves the policies that have changed."""
-    was = _all(before) if before is not None else {}
-    changed = [each for each in after.all if each.name not in was or was[each.name].digest != each.digest]
-    found = (_approval(after.sources[each.name], each) for each in changed if each.name in after.sources)
-    return [each for each in found if each is not None]
-
-
 def _joined(texts: Iterable[object]) -> str | None:
     return "; ".join(dict.fromkeys(str(each) for each in texts if each)) or None
-
-
-def approved(source: Path, policy: Policy) -> bool:
-    """Whether the file beside a policy approves exactly this policy."""
-    return _approval(source, policy) is not None
-
-
-def _approval(source: Path, policy: Policy) -> dict[str, Any] | None:
-    try:
-        approval: Any = json.loads((source.parent / f"{source.stem}{APPROVAL}").read_bytes())
-    except (OSError, ValueError):
-        return None
-    fits = isinstance(approval, dict) and approval.get("digest") == policy.digest and approval.get("approved_by")
-    return approval if fits else None
-
-
-def approve(source: Path, policy: Policy, *, by: str, reason: str) -> Path:
-    """Write the file that approves exactly this policy.
-
-    Returns:
-        The file.
-    """
-    file = source.parent / f"{source.stem}{APPROVAL}"
-    text = json.dumps({"digest": policy.digest, "approved_by": by, "reason": reason}, ensure_ascii=False, indent=2)
-    file.write_text(text + "\n", encoding="utf-8")
-    return file

@@ -68,6 +68,11 @@ class Store:
         """Every policy, the floor too."""
         return (*self.policies, *([self.floor] if self.floor else []))
 
+    @property
+    def by_name(self) -> dict[str, Policy]:
+        """Every policy by its name, the floor too."""
+        return {policy.name: policy for policy in self.all}
+
     def chosen(self, tenant: str | None, region: str | None, surface: str | None) -> list[Policy]:
         """The policies that match someone, and the floor, which is the last."""
         matching = (each for each in self.policies if not each.select or each.select.matches(tenant, region, surface))

@@ -1,0 +1,76 @@
+"""Which changes of the policies let more through, and the files in which a person approves one."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import Problem
+from dnp_guard.policy.compare.diff import milder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dnp_guard.policy.force.store import Store
+    from dnp_guard.policy.model.policy import Policy
+
+APPROVAL = ".approval.json"
+"""What the name of a file that approves a milder policy ends with."""
+
+
+def unapproved(before: Store, after: Store) -> Iterator[Problem]:
+    """Where a store lets more through than another, and nobody has approved it."""
+    now = after.by_name
+    for name, policy in before.by_name.items():
+        if policy.mode != "enforce":
+            continue
+        if name not in now:
+            yield Problem("", 0, 0, "unapproved", f"policy `{name}` is gone.", "Restart the guard to drop a policy.")
+            continue
+        found = milder(policy, now[name])
+        source = after.sources.get(name)
+        if found and (source is None or not approved(source, now[name])):
+            said = "; ".join(map(str, found))
+            hint = f"Approve it: dnp-guard policy diff OLD {source} --approve NAME --reason TEXT."
+            yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
+
+
+def loosened(before: Store, after: Store) -> bool:
+    """Whether a store lets more through than another, or drops a policy of it."""
+    now = after.by_name
+    return any(name not in now or milder(policy, now[name]) for name, policy in before.by_name.items())
+
+
+def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
+    """What approves the policies that have changed."""
+    was = before.by_name if before is not None else {}
+    changed = [each for each in after.all if each.name not in was or was[each.name].digest != each.digest]
+    found = (_approval(after.sources[each.name], each) for each in changed if each.name in after.sources)
+    return [each for each in found if each is not None]
+
+
+def approved(source: Path, policy: Policy) -> bool:
+    """Whether the file beside a policy approves exactly this policy."""
+    return _approval(source, policy) is not None
+
+
+def _approval(source: Path, policy: Policy) -> dict[str, Any] | None:
+    try:
+        approval: Any = json.loads((source.parent / f"{source.stem}{APPROVAL}").read_bytes())
+    except (OSError, ValueError):
+        return None
+    fits = isinstance(approval, dict) and approval.get("digest") == policy.digest and approval.get("approved_by")
+    return approval if fits else None
+
+
+def approve(source: Path, policy: Policy, *, by: str, reason: str) -> Path:
+    """Write the file that approves exactly this policy.
+
+    Returns:
+        The file.
+    """
+    file = source.parent / f"{source.stem}{APPROVAL}"
+    text = json.dumps({"digest": policy.digest, "approved_by": by, "reason": reason}, ensure_ascii=False, indent=2)
+    file.write_text(text + "\n", encoding="utf-8")
+    return file
