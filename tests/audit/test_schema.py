@@ -12,6 +12,7 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit import JsonlSink, MemorySink, events
 from dnp_guard.audit.chain import parse
+from dnp_guard.audit.events import generation, oversight
 from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import hold, purge
@@ -144,6 +145,12 @@ def test_of_a_sensitive_category_nothing_is_written_but_that_it_was_found(record
 
 def test_every_event_that_there_is_is_written(records):
     assert {record["event"] for record in records} == {kind.name for kind in events.EVENTS}
+
+
+def test_every_kind_of_event_is_registered():
+    members = (member for module in (generation, oversight) for member in vars(module).values())
+    kinds = {member for member in members if isinstance(member, type) and issubclass(member, events.Event)}
+    assert kinds - {events.Event} == set(events.EVENTS)
 
 
 def test_the_code_writes_every_event_that_there_is():
