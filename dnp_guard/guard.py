@@ -10,15 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dnp_guard.audit import previews, spool_folder
 from dnp_guard.audit.events import Overridden
-from dnp_guard.audit.read.serials import highest_serial
-from dnp_guard.audit.redact import Redaction
-from dnp_guard.audit.write.plugin import log_path
-from dnp_guard.audit.write.recorder import Recorder
 from dnp_guard.builtin import builtin
 from dnp_guard.errors import CannotSteer, RequestRefused
-from dnp_guard.generation import fields, override
+from dnp_guard.generation import override
 from dnp_guard.generation.account import Account
 from dnp_guard.generation.driver import Driver
 from dnp_guard.generation.latest import Latest
@@ -27,6 +22,7 @@ from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.in_force import InForce
+from dnp_guard.on_record import open_record, remembered
 from dnp_guard.plugins import Plugins, several
 from dnp_guard.policy import as_store
 from dnp_guard.policy.force import admission
@@ -34,7 +30,7 @@ from dnp_guard.policy.force.rollout import Rollout
 from dnp_guard.policy.force.signing import verifier
 from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.preview.probes import Probes
-from dnp_guard.telemetry import Metrics, Tracing
+from dnp_guard.telemetry import Metrics
 from dnp_guard.vlm.canary import Watched
 from dnp_guard.vlm.desk import desk_of
 from dnp_guard.vlm.known import read_known
@@ -46,7 +42,6 @@ if TYPE_CHECKING:
 
     from dnp_guard.audit import Sink
     from dnp_guard.audit.events import Event
-    from dnp_guard.audit.shapes import VlmFields
     from dnp_guard.generation.host import Holder
     from dnp_guard.generation.state import Request, State
     from dnp_guard.policy import Policy, Store
@@ -119,7 +114,7 @@ class Guard:
             tenant,
             admit=admit,
             view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whichever the test names
-            verify=verifier(require_signature, tenant, partial(_remembered, several(audit))),
+            verify=verifier(require_signature, tenant, partial(remembered, several(audit))),
         )
         now = self._rollout.current()
         self._subject: ContextVar[str | None] = ContextVar(f"dnp_guard.subject.{id(self)}", default=None)
@@ -132,19 +127,7 @@ class Guard:
         self._leave.atexit = False
         self._tenant = tenant
         sinks = [self._plugins.sink(each) for each in several(audit)]
-        log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
-        self._redaction = Redaction(log, now.audit.prompt)
-        vlm_fields: VlmFields = {"name": self.desk.info.name, "revision": self.desk.info.revision}
-        self._recorder = Recorder(
-            sinks,
-            self.metrics,
-            Tracing(),
-            {"tenant": tenant, "policy": fields.policy(now), "vlm": vlm_fields},
-            spool=spool_folder(),
-            previews=previews.folder(log) if log is not None else None,
-            picture_key=previews.read_key(),
-            required=now.audit.required,
-        )
+        self._recorder, self._redaction = open_record(sinks, self.metrics, tenant, now, self.desk.info)
         self.preview_vae = preview_vae
         self._in_force = InForce(policy, self._rollout, admit, self.desk.info, self._recorder, self.metrics)
         self._plugins.on_error = self._in_force.plugin_failed
@@ -350,9 +333,3 @@ class Guard:
         admission.refuse_backend(policy, backend)
         admission.refuse_uncalibrated(policy, backend)
         self._probes.of(policy, backend)
-
-
-def _remembered(audit: Iterable[object], signer: str, name: str) -> int:
-    """The highest serial of a signed policy that the logs of earlier runs tell of."""
-    logs = [path for sink in audit if (path := log_path(sink)) is not None]
-    return max((highest_serial(log, signer, name) for log in logs), default=0)

@@ -1,0 +1,60 @@
+"""The record of a guard: how it is put together, and what an earlier one remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dnp_guard.audit import previews, spool_folder
+from dnp_guard.audit.read.serials import highest_serial
+from dnp_guard.audit.redact import Redaction
+from dnp_guard.audit.write.plugin import log_path
+from dnp_guard.audit.write.recorder import Recorder
+from dnp_guard.generation import fields
+from dnp_guard.telemetry import Tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dnp_guard.audit import Sink
+    from dnp_guard.audit.shapes import VlmFields
+    from dnp_guard.policy import Policy
+    from dnp_guard.telemetry import Metrics
+    from dnp_guard.vlm.base import BackendInfo
+
+
+def open_record(
+    sinks: Sequence[Sink], metrics: Metrics, tenant: str | None, policy: Policy, info: BackendInfo
+) -> tuple[Recorder, Redaction]:
+    """Put a guard's record together; its previews lie beside the first log that lies in a file.
+
+    Args:
+        sinks: take the records.
+        metrics: of the guard.
+        tenant: whom the guard serves.
+        policy: the policy in force.
+        info: of the backend that is asked.
+
+    Returns:
+        What writes the records, and what hides in them what the policy does not keep.
+    """
+    log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
+    redaction = Redaction(log, policy.audit.prompt)
+    vlm_fields: VlmFields = {"name": info.name, "revision": info.revision}
+    recorder = Recorder(
+        sinks,
+        metrics,
+        Tracing(),
+        {"tenant": tenant, "policy": fields.policy(policy), "vlm": vlm_fields},
+        spool=spool_folder(),
+        previews=previews.folder(log) if log is not None else None,
+        picture_key=previews.read_key(),
+        required=policy.audit.required,
+    )
+    return recorder, redaction
+
+
+def remembered(audit: Iterable[object], signer: str, name: str) -> int:
+    """The highest serial of a signed policy that the logs of earlier runs tell of."""
+    logs = [path for sink in audit if (path := log_path(sink)) is not None]
+    return max((highest_serial(log, signer, name) for log in logs), default=0)
