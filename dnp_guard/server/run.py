@@ -156,15 +156,18 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
         )
         listening = stack.enter_context(closing(_bound(address)))
         host = f"[{address.host}]" if ":" in address.host else address.host
+        # Who is told the address may end the service at once, so it listens for that signal before. The server raises
+        # the signal that ended it once more, to the same handler, when all is answered.
+        parent = Multiprocess(config, sockets=[listening]) if workers > 1 else None
+        server = uvicorn.Server(config)
+        if parent is None:
+            stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, server.handle_exit))
         started(f"{'https' if address.certificate else 'http'}://{host}:{listening.getsockname()[1]}")
-        if workers > 1:
-            parent = Multiprocess(config, sockets=[listening])
+        if parent is not None:
             parent.run()
             return 2 if any(process.exitcode == STARTUP_FAILURE for process in parent.processes) else 0
-        # uvicorn raises the signal that ended it once more when all is answered.
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, lambda *_: None))
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,6 +43,25 @@ def test_a_service_that_is_told_to_end_abandons_what_is_open(script, tmp_path):
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait() == 0
     assert json.loads(log.read_text().splitlines()[-1])["event"] == "request.abandoned"
+
+
+ENDED_AT_ONCE = """
+import signal, sys
+from dnp_guard.server.run import Listener, run
+from dnp_guard.server.settings import Settings
+
+def end(url):
+    signal.raise_signal(signal.SIGTERM)
+
+settings = Settings(policy="glyphs", vlm=f"scripted:{sys.argv[1]}")
+sys.exit(run(Listener(port=0), settings, workers=int(sys.argv[2]), grace_s=1, started=end))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_service_that_is_ended_as_soon_as_it_says_its_address_ends(script, workers):
+    ended = subprocess.run([sys.executable, "-c", ENDED_AT_ONCE, script, str(workers)], timeout=60, check=False)
+    assert ended.returncode == 0
 
 
 def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
