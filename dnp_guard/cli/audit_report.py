@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from dnp_guard.audit.read.choose import known
-from dnp_guard.audit.read.dsa import categories_of, to_dsa
+from dnp_guard.audit.read.dsa import to_dsa, to_dsa_json
+from dnp_guard.audit.read.dsa_categories import categories_of
 from dnp_guard.audit.read.export import to_csv, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
@@ -47,6 +48,7 @@ class Table(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     DSA = "dsa"
+    DSA_JSON = "dsa-json"
 
 
 def report(
@@ -86,7 +88,12 @@ def export(
     file: _File,
     *,
     form: Annotated[
-        Table, typer.Option("--format", help="dsa: fields of the DSA Transparency Database, a row an image withheld.")
+        Table,
+        typer.Option(
+            "--format",
+            help="dsa: fields of the DSA Transparency Database, a row an image withheld; dsa-json: the same as bodies "
+            "of requests to its API, one a line.",
+        ),
     ] = Table.CSV,
     out: _Out = None,
     since: _Since = None,
@@ -105,10 +112,11 @@ def export(
         to_parquet(records, out)
         return
     with _written(out) as target:
-        if form is Table.DSA:
-            to_dsa(records, target, categories_of(load_policy(name) for name in policy or ()))
-        else:
+        if form is Table.CSV:
             to_csv(records, target)
+        else:
+            write = to_dsa if form is Table.DSA else to_dsa_json
+            write(records, target, categories_of(load_policy(name) for name in policy or ()))
 
 
 def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, Any]]:

@@ -3,22 +3,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
 
-from dnp_guard.audit.read.dsa import DSA_COLUMNS, categories_of, statements, to_dsa
+from dnp_guard.audit.read.dsa import DSA_COLUMNS, statements, to_dsa, to_dsa_json
+from dnp_guard.audit.read.dsa_categories import categories_of, nearest_of
 from dnp_guard.audit.read.export import COLUMNS, flat, to_csv, to_parquet
 from dnp_guard.audit.read.taxonomy import classified
 from dnp_guard.audit.record import build
+from dnp_guard.errors import AuditError
+from dnp_guard.policy import load_policy
 from tests.policies import policy, star
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FINDING = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
 POLICY = {"name": "default", "revision": "1.0.0", "digest": "d", "mode": "enforce"}
+POLICIES = Path(__file__).parents[2] / "policies"
+EMBEDDED = {POLICIES / "glyphs.yaml", POLICIES / "glyphs-light.yaml"}
+"""Policies of the embedded models, whose categories are in nobody's list of hazards."""
 
 
 def generation(decision: str) -> list[dict[str, Any]]:
@@ -74,8 +78,8 @@ def test_parquet_of_strange_records_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("decision", "visibility"),
     [
-        ("blocked", ["DECISION_VISIBILITY_CONTENT_DISABLED"]),
-        ("blurred", ["DECISION_VISIBILITY_CONTENT_INTERACTION_RESTRICTED"]),
+        ("blocked", ['["DECISION_VISIBILITY_CONTENT_DISABLED"]']),
+        ("blurred", ['["DECISION_VISIBILITY_OTHER"]']),
         ("steered", []),
         ("clean", []),
         ("failed_closed", []),
@@ -102,23 +106,68 @@ def test_what_a_record_does_not_have_is_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    ("taxonomy", "category"),
+    ("taxonomy", "category", "keywords"),
     [
-        ({"name": "DSA", "id": "STATEMENT_CATEGORY_VIOLENCE"}, "STATEMENT_CATEGORY_VIOLENCE"),
-        ({"name": "LlavaGuard", "id": "O4"}, "STATEMENT_CATEGORY_PORNOGRAPHY_OR_SEXUALIZED_CONTENT"),
-        ({"name": "LlavaGuard", "id": "O6"}, "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE"),
-        (None, "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE"),
+        ({"name": "DSA", "id": "STATEMENT_CATEGORY_VIOLENCE"}, "VIOLENCE", []),
+        ({"name": "DSA", "id": "STATEMENT_CATEGORY_SCOPE_OF_PLATFORM_SERVICE"}, "OTHER_VIOLATION_TC", []),
+        ({"name": "LlavaGuard", "id": "O4"}, "OTHER_VIOLATION_TC", ["KEYWORD_NUDITY"]),
+        ({"name": "LlavaGuard", "id": "O6"}, "UNSAFE_AND_PROHIBITED_PRODUCTS", ["KEYWORD_PROHIBITED_PRODUCTS"]),
+        ({"name": "AILuminate", "id": "dfm"}, "ILLEGAL_OR_HARMFUL_SPEECH", ["KEYWORD_DEFAMATION"]),
+        ({"name": "AILuminate", "id": "ncr"}, "OTHER_VIOLATION_TC", []),
+        (None, "OTHER_VIOLATION_TC", []),
     ],
 )
-def test_the_statement_category_is_that_of_the_taxonomy(taxonomy: dict[str, str] | None, category: str) -> None:
+def test_the_statement_category_is_that_of_the_taxonomy(
+    taxonomy: dict[str, str] | None, category: str, keywords: list[str]
+) -> None:
     of = policy(categories=[star(id="nudity", **({"taxonomy": taxonomy} if taxonomy else {}))])
     (row,) = statements(generation("blocked"), categories_of([of]))
-    assert row["category"] == category
+    assert (row["category"], row["category_specification"]) == (f"STATEMENT_CATEGORY_{category}", keywords)
+
+
+def test_the_other_categories_of_an_image_are_additions_and_the_least_telling_is_last() -> None:
+    of = {"nudity": nearest_of("LlavaGuard", "O4"), "gore": nearest_of("LlavaGuard", "O2")}
+    records = [
+        build("query", request="r1", image=0, findings=[FINDING, {**FINDING, "category": "gore"}]),
+        build("request.finished", request="r1", image=0, decision="blocked"),
+    ]
+    (row,) = statements(records, {name: category for name, category in of.items() if category})
+    assert (row["category"], row["category_addition"]) == (
+        "STATEMENT_CATEGORY_VIOLENCE",
+        ["STATEMENT_CATEGORY_OTHER_VIOLATION_TC"],
+    )
+
+
+def test_a_statement_category_that_the_database_does_not_know_is_refused() -> None:
+    of = policy(categories=[star(taxonomy={"name": "DSA", "id": "STATEMENT_CATEGORY_VIOLENC"})])
+    with pytest.raises(AuditError) as refused:
+        categories_of([of])
+    assert refused.value.hint == "Did you mean STATEMENT_CATEGORY_VIOLENCE?"
+
+
+def test_requests_to_the_database_hold_a_hundred_statements_at_most() -> None:
+    records = [
+        build("request.finished", request=f"r{number}", image=0, decision="blocked", policy=POLICY)
+        for number in range(101)
+    ]
+    file = io.StringIO()
+    assert to_dsa_json(records, file) == 101
+    bodies = [json.loads(line) for line in file.getvalue().splitlines()]
+    assert [len(body["statements"]) for body in bodies] == [100, 1]
+    assert bodies[0]["statements"][0]["decision_visibility"] == ["DECISION_VISIBILITY_CONTENT_DISABLED"]
+
+
+SHIPPED = sorted({*POLICIES.glob("*.yaml"), *POLICIES.glob("packs/*.yaml")} - EMBEDDED)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_category_of_a_shipped_policy_has_a_taxonomy(path: Path) -> None:
+    assert [of.id for of in load_policy(path).categories if of.taxonomy is None] == []
 
 
 def test_a_statement_says_that_the_image_is_synthetic() -> None:
     (row,) = statements(generation("blurred"))
-    assert json.loads(row["content_type"]) == ["CONTENT_TYPE_IMAGE", "CONTENT_TYPE_SYNTHETIC_MEDIA"]
+    assert row["content_type"] == ["CONTENT_TYPE_IMAGE", "CONTENT_TYPE_SYNTHETIC_MEDIA"]
 
 
 LISTED = {"nudity": {"name": "LlavaGuard", "id": "O4"}}
@@ -129,7 +178,7 @@ def test_an_export_names_the_taxonomy_that_the_policy_gave_what_was_found() -> N
     records = list(classified([loaded, *generation("blocked")]))
     assert [json.loads(row["taxonomy"]) for row in rows(to_csv, records) if row["taxonomy"]] == [LISTED] * 2
     (statement,) = rows(to_dsa, records)
-    assert statement["category"] == "STATEMENT_CATEGORY_PORNOGRAPHY_OR_SEXUALIZED_CONTENT"
+    assert statement["category_specification"] == '["KEYWORD_NUDITY"]'
 
 
 def test_a_taxonomy_is_of_the_tenant_whose_policy_says_it_and_of_no_other() -> None:

@@ -84,7 +84,7 @@ def test_what_a_regulator_gets(log: Path, capsys: pytest.CaptureFixture[str]) ->
     run(["audit", "export", str(log), "--format", "dsa"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (row["decision_visibility"], "star" in row["incompatible_content_explanation"]) == (
-        "DECISION_VISIBILITY_CONTENT_DISABLED",
+        '["DECISION_VISIBILITY_CONTENT_DISABLED"]',
         True,
     )
 
