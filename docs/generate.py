@@ -60,7 +60,7 @@ Every record has `v`, `seq`, `time`, `event`, `prev` and `hash`.
 ## Tombstones
 
 In the place of purged records stands `{{"v", "time", "tombstone": {{first, last, prev, head}}, "hash"}}`: the places of
-the first and the last of them, the hash before and the hash of the last. A later `checkpoint` record names it in
+the first and the last of them, the hash before and the hash of the last. A later `purged` record names it in
 `purged`.
 """
 

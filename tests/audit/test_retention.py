@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from dnp_guard.audit.checkpoint import Checkpoint, keep
+from dnp_guard.audit.chain import seal
+from dnp_guard.audit.checkpoint import Checkpoint, Signer, keep
+from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import Purged, hold, open_log, purge
 from dnp_guard.audit.read.second import SecondPlace
 from dnp_guard.audit.read.show import Log
-from dnp_guard.audit.read.verify import verify
+from dnp_guard.audit.read.verify import verify, verify_lines
 from dnp_guard.audit.record import build
+from dnp_guard.audit.redact import subject_hash
 from dnp_guard.audit.write.jsonl import JsonlSink
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.errors import AuditError
@@ -111,7 +115,37 @@ def test_a_purged_log_agrees_with_an_earlier_checkpoint(log: Path) -> None:
 def test_the_log_says_that_it_was_purged_and_by_which_rule(log: Path) -> None:
     purge(log, CUT)
     last = list(Log(log))[-1]
-    assert (last["event"], last["reason"], len(last["purged"]) > 0) == ("checkpoint", f"purge: older than {CUT}", True)
+    assert (last["event"], last["reason"], len(last["purged"]) > 0) == ("purged", f"purge: older than {CUT}", True)
+
+
+def signed(log: Path) -> SecondPlace:
+    """A second place with a key, where the log is known as it is."""
+    second = SecondPlace(log.with_name("elsewhere"), Signer("k", bytes(32)))
+    keep(second.file, Checkpoint("o", 36, verify(log).head_hash), second.signer)
+    return second
+
+
+@pytest.mark.parametrize("take", ["purge", "erase"])
+def test_what_the_log_says_of_a_removal_is_covered_by_a_signed_checkpoint(take: str, log: Path) -> None:
+    second = signed(log)
+    if take == "purge":
+        purge(log, CUT, second)
+    else:
+        open_log(log).write(build("request.started", request="r3", subject=subject_hash("ann", log)))
+        erase(log, "ann", second=second)
+    lines = [line.data for line in read_lines(log)]
+    whole = verify_lines(lines, checkpoints=second.notes()).problems
+    cut = verify_lines(lines[:-1], checkpoints=second.notes()).problems  # without the record that says so
+    assert (whole, "truncated" in {problem.code for problem in cut}) == ((), True)
+
+
+def test_a_log_that_an_earlier_release_purged_is_unbroken(log: Path) -> None:
+    purge(log, CUT)
+    *kept, last = [line.data for line in read_lines(log)]
+    record = json.loads(last)
+    body = {name: value for name, value in record.items() if name not in {"hash", "seq", "prev"}}
+    line, _ = seal({**body, "event": "checkpoint"}, record["seq"], record["prev"])
+    assert verify_lines([*kept, line + b"\n"]).problems == ()
 
 
 def test_a_log_that_does_not_verify_is_not_purged(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from dnp_guard.audit.events.oversight import (
     Overridden,
     PolicyLoaded,
     PolicyRejected,
+    RecordsPurged,
     SubjectErased,
     VerdictGiven,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "PolicyRejected",
     "QueryAnswered",
     "QuerySkipped",
+    "RecordsPurged",
     "RequestAbandoned",
     "RequestFinished",
     "RequestRetried",
@@ -87,5 +89,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     AppealMade,
     AppealAnswered,
     SubjectErased,
+    RecordsPurged,
 )
 """Every event there is, in the order of the schema and the reference."""

@@ -87,12 +87,20 @@ class Overridden(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointWritten(Event):
-    """A checkpoint was written elsewhere, or old records were purged."""
+    """A checkpoint was written elsewhere. Earlier releases named purged records in it too."""
 
     name: ClassVar = "checkpoint"
     reason: Reason | None = None
     checkpoint: Annotated[CheckpointFields, "A checkpoint that was written to a second place."] | None = None
-    purged: Annotated[Sequence[Hash], "Hashes of the log's tombstones."] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsPurged(Event):
+    """Records were removed, as old ones or those of a person; a checkpoint at the second place stands for it."""
+
+    name: ClassVar = "purged"
+    reason: Reason
+    purged: Annotated[Sequence[Hash], "Hashes of the log's tombstones."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dnp_guard.audit.events import (
     Overridden,
     PolicyLoaded,
     PolicyRejected,
+    RecordsPurged,
     SubjectErased,
 )
 
@@ -148,7 +149,8 @@ _TOLD = {
     ExceptionStarted.name: _excepted,
     ExceptionEnded.name: _excepted,
     Overridden.name: _overridden,
-    CheckpointWritten.name: _purged,
+    RecordsPurged.name: _purged,
+    CheckpointWritten.name: _purged,  # of earlier releases
     SubjectErased.name: _erased,
 }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dnp_guard.audit.events import RequestStarted, SubjectErased
-from dnp_guard.audit.read.retention import held, open_log, remove
+from dnp_guard.audit.read.retention import held, now, open_log, remove
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.redact import subject_hash
 from dnp_guard.errors import AuditError
@@ -81,6 +81,8 @@ def erase(
             subject=name, records=done.records, waiting=erased.waiting or None, by=by or None, reason=why or None
         )
         sink.write(told.record())
+        if second is not None:
+            second.vouch(sink.head, now())
         sink.close()
     return erased
 

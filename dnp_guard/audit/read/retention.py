@@ -1,7 +1,7 @@
 """Purges what is old and leaves a tombstone in its place, so that the rest still verifies; holds exempt a request.
 
 A tombstone says which places the purged records had and between which hashes. It counts only where a later
-``checkpoint`` record of the log names it and, for who checks a log against its checkpoints, one of these, which are
+``purged`` record of the log names it and, for who checks a log against its checkpoints, one of these, which are
 signed and kept where whoever may change the log cannot reach them: removing records by other means is found as before.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit import previews
 from dnp_guard.audit.chain import Tombstone, is_record, parse, tombstone
-from dnp_guard.audit.events import CheckpointWritten, Overridden
+from dnp_guard.audit.events import Overridden, RecordsPurged
 from dnp_guard.audit.lock import locked
 from dnp_guard.audit.read.choose import whole_id
 from dnp_guard.audit.read.lines import is_database, read_lines
@@ -155,7 +155,7 @@ def remove(
             f"{path}: a log that does not verify is not purged", hint="See what 'audit verify' says of it first."
         )
     end = found.records + found.purged
-    plan = _Plan(before, end, frozenset(held(path)), _now(), erased)
+    plan = _Plan(before, end, frozenset(held(path)), now(), erased)
     for file in _files(path):
         for _ in plan.lines(parsed for parsed in map(_parsed, _data(file, path))):
             pass
@@ -240,7 +240,9 @@ def _announce(path: Path, reason: str, plan: _Plan, second: SecondPlace | None) 
         second.vouch(sink.head, plan.time, plan.hashes)
     for start in range(0, len(plan.hashes), _NAMED):
         names = plan.hashes[start : start + _NAMED]
-        sink.write(CheckpointWritten(reason=reason, purged=names).record())
+        sink.write(RecordsPurged(reason=reason, purged=names).record())
+    if second is not None:
+        second.vouch(sink.head, plan.time)
     sink.close()
 
 
@@ -306,5 +308,6 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as records write it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -41,13 +41,13 @@ class SecondPlace:
             raise AuditError(f"{self.file}: its checkpoints are signed", hint="Add --sign KEY.")
         return notes
 
-    def vouch(self, head: Head, time: str, tombstones: Sequence[str]) -> None:
-        """Keep what is purged of a log.
+    def vouch(self, head: Head, time: str, tombstones: Sequence[str] = ()) -> None:
+        """Keep where a log ends, and what is purged of it.
 
         Args:
             head: where the log ends.
             time: as records write it.
-            tombstones: their hashes.
+            tombstones: hashes of those that are new.
 
         Raises:
             AuditError: it could not be kept.

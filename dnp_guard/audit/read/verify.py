@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.chain import LONGEST_LINE, ZERO, digest, head_after, is_record, parse, tombstone
-from dnp_guard.audit.events import CheckpointWritten
+from dnp_guard.audit.events import CheckpointWritten, RecordsPurged
 from dnp_guard.audit.read.lines import Line, read_lines
 from dnp_guard.canonical import canonical
 from dnp_guard.errors import AuditError, Problem
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MOST_PROBLEMS: Final = 100
 """After so many problems the rest of a log is not read."""
+
+_ANNOUNCE: Final = frozenset({RecordsPurged.name, CheckpointWritten.name})
+"""Events that name tombstones: the second did until there was the first."""
 
 _TEXTS: Final = {
     "torn": (
@@ -192,7 +195,7 @@ class _Check:
         if buried is not None:
             self.graves[sealed] = line._replace(data=b"")
             self.purged += buried.last - buried.first + 1
-        elif record["event"] == CheckpointWritten.name and isinstance(hashes := record.get("purged"), list):
+        elif record["event"] in _ANNOUNCE and isinstance(hashes := record.get("purged"), list):
             self.announced.update(map(str, hashes))
 
     def _problem(self, code: str, line: Line, found: object = None, expected: object = None) -> None:
