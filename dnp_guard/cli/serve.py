@@ -55,7 +55,10 @@ class Working:
     """How it works."""
 
     workers: Annotated[int, typer.Option(min=1, help="Processes; they share sessions.")] = 1
-    store: Annotated[str | None, typer.Option(help="Keep sessions over a restart: sqlite:PATH or redis://HOST.")] = None
+    store: Annotated[
+        str | None,
+        typer.Option(envvar="DNP_GUARD_STORE", help="Keep sessions over a restart: sqlite:PATH or redis://HOST."),
+    ] = None
     watch: Annotated[bool, typer.Option("--watch", help="Reload the policy when it changes.")] = False
     metrics_tenants: Annotated[
         int, typer.Option(min=0, help="Label metrics with the tenant, for so many of them; the rest are `other`.")

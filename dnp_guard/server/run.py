@@ -23,7 +23,9 @@ from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy.force.rollout import without_tests
 from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
+from dnp_guard.server.console.serving import shown
 from dnp_guard.server.settings import VARIABLE, Settings
+from dnp_guard.server.tokens import Tokens
 from dnp_guard.server.wire import Bounded, affordable
 
 if TYPE_CHECKING:
@@ -129,7 +131,11 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
     Raises:
         DnpGuardError: it cannot listen there, or what the settings name cannot be opened.
     """
-    as_store(settings.policy)  # what is wrong with it is said before a model is loaded
+    # What is wrong with these is said before a model is loaded, once, and not by each worker.
+    as_store(settings.policy)
+    tokens = Tokens(settings.token_file)
+    if settings.console:
+        shown(settings, tokens)
     limits = settings.limits
     with ExitStack() as stack:
         if workers > 1:

@@ -123,6 +123,10 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--policy", "none.yaml"], "cannot read a policy"),
         (["--policy", "UNTESTED", "--watch"], "policy `p` is enforced and has no tests"),
         (["--port", "TAKEN"], "Address already in use\n"),
+        (["--console", "--audit", "LOG"], "nobody could sign in"),
+        (["--console", "--audit", "LOG", "--workers", "2"], "nobody could sign in"),
+        (["--console", "--workers", "2"], "there is none in a file"),
+        (["--token-file", "LOOKS", "--workers", "2"], "is no token file"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, said):

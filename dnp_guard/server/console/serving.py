@@ -30,8 +30,8 @@ REFRESH_S: Final = 1.0
 _log = logging.getLogger("dnp_guard.server")
 
 
-def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
-    """Serve the console beside the protocol.
+def shown(settings: Settings, tokens: Tokens) -> Path:
+    """The log that the console shows.
 
     Raises:
         DnpGuardError: there is no log in a file, or nobody who could sign in.
@@ -44,7 +44,16 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
             "nobody could sign in to the console",
             hint="Add --token-file FILE, after: dnp-guard token add FILE --role moderator --name NAME",
         )
-    console = Console(log, tokens, time.time)
+    return log
+
+
+def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
+    """Serve the console beside the protocol.
+
+    Raises:
+        DnpGuardError: there is no log in a file, or nobody who could sign in.
+    """
+    console = Console(shown(settings, tokens), tokens, time.time)
     app.include_router(router(console))
     app.add_exception_handler(PageRefused, _refused)
     app.state.console = console
