@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.types import Decision, Negative
 
+LEFT: Final = "the host did not draw it again"
 CANNOT: Final = "the host cannot draw again"
 NO_WORDS: Final = "there are no words to steer it by"
 NO_TIME: Final = "there is no time left for it"
@@ -26,8 +27,7 @@ NO_TIME: Final = "there is no time left for it"
 
 def wanted(state: State) -> tuple[int, ...]:
     """The images of the latest attempt whose final look asks for another."""
-    drawn = range(len(state.images)) if state.drawing is None else sorted(state.drawing)
-    return tuple(index for index in drawn if _asks(state.images[index]))
+    return tuple(index for index in state.drawn if _asks(state.images[index]))
 
 
 def begin(
@@ -77,6 +77,15 @@ def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
     return replace(state, images=tuple(images), drawing=frozenset(), missed=False, caused=False, in_flight=False), told
 
 
+def undone(state: State) -> State:
+    """A session as it would be if the attempt that runs had not begun, and none were to."""
+    images = list(state.images)
+    for index in sorted(state.drawing or ()):
+        images[index] = given_up(replace(images[index], final=images[index].retried))
+        images[index] = replace(images[index], attempts=images[index].attempts - 1)
+    return replace(state, images=tuple(images), missed=False, caused=False)
+
+
 def given_up(image: ImageState, reason: str = "") -> ImageState:
     """An image that is not made again.
 
@@ -91,8 +100,7 @@ def given_up(image: ImageState, reason: str = "") -> ImageState:
 
 def to_hold(state: State) -> list[Negative | None]:
     """The negatives of the images that are drawn now; none of those that are drawn along with a further attempt."""
-    drawing = state.drawing
-    return [image.negative if drawing is None or index in drawing else None for index, image in enumerate(state.images)]
+    return [image.negative if index in state.drawn else None for index, image in enumerate(state.images)]
 
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout, own
@@ -44,7 +44,7 @@ class Driver:
         self._steering = steering
         self._late: tuple[Plan, Future[Answer]] | None = None
         self._closed = False
-        self._times = Times(session.policy.retries)
+        self._times = Times(session.policy.retries, session.state.began or session.begins(time()))
 
     @property
     def id(self) -> str:
@@ -199,7 +199,7 @@ class Driver:
         """
         images = self.session.again(in_time=self._times.for_another)
         if images:
-            self._times.again()
+            self._times = Times(self.policy.retries, self.session.begins(time()))
             self._begin_again()
         self._tell()
         return images if self.session.state.drawing else ()
@@ -220,6 +220,15 @@ class Driver:
         self._late = None
         self.session.retry_failed(str(error) if own(error) else type(error).__name__, self._times.took_ms)
         self._tell()
+
+    def leave(self, reason: str) -> None:
+        """End a further attempt of which no pictures will come: the result of the one before stands.
+
+        Args:
+            reason: why, for a person.
+        """
+        self.session.retry_failed(reason, self._times.took_ms)
+        self.settle()
 
     def settle(self, *, aborted: bool = False) -> tuple[Outcome, ...]:
         """Settle each image's outcome, as the last look says.

@@ -66,13 +66,12 @@ def plan(
     sensitive = any(policy.category(category).sensitive for category in categories)
     near = [] if sensitive else [max(row[category] for category in categories) for row in nearness]
     skipped: dict[int, tuple[Reason, float | None]] = {}
-    drawn = [index for index in range(len(state.images)) if state.drawing is None or index in state.drawing]
-    for index in drawn:
+    for index in state.drawn:
         nearest = near[index] if near else None
         reason = _passed_over(policy, state, index, categories, step, likeness, nearest, sensitive=sensitive)
         if reason is not None:
             skipped[index] = (reason, nearest if reason == "unlikely" else None)
-    images = tuple(index for index in drawn if index not in skipped)
+    images = tuple(index for index in state.drawn if index not in skipped)
     return Plan(step, due, images, skipped, state.answered)
 
 

@@ -93,6 +93,13 @@ class Session:
         """The generation's report; None before it is over."""
         return report(self.policy, self.state)
 
+    @property
+    def so_far(self) -> Report | None:
+        """The report as it would be if the attempt that runs came to nothing."""
+        state = again.undone(self.state)
+        outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
+        return report(self.policy, replace(state, outcomes=outcomes))
+
     def steers_attention(self) -> None:
         """Steer in attention space from now on, which the host reaches; told before anything is steered."""
         self.policy = self._given.steered_by("attention")
@@ -112,8 +119,17 @@ class Session:
         """Plan the final look; None where the policy makes none."""
         if not (self.policy.queries.final and self.state.looking):
             return None
-        drawn = range(len(self.state.images)) if self.state.drawing is None else sorted(self.state.drawing)
-        return Plan(None, self._questions, tuple(drawn), {}, self.state.answered)
+        return Plan(None, self._questions, self.state.drawn, {}, self.state.answered)
+
+    def begins(self, now: float) -> tuple[float, float]:
+        """Note that an attempt begins, in seconds since 1970.
+
+        Returns:
+            When the request and this attempt began.
+        """
+        began = (self.state.began or (now,))[0], now
+        self.state = replace(self.state, began=began)
+        return began
 
     def again(self, *, in_time: bool = True) -> tuple[int, ...]:
         """Begin another attempt of the images whose final look asks for one; none where there is none to be made.

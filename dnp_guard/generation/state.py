@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of the state: raised when its fields change, so that no process goes on with a state that it cannot read."""
 
 
@@ -109,6 +109,7 @@ class State:
         outcomes: one per image; None before the generation is over.
         drawing: the images of the attempt that runs, or ran last; None for all, in the first.
         retry_ms: how long further attempts took.
+        began: when the request and its latest attempt began, in seconds since 1970; None before.
         version: of this form.
     """
 
@@ -126,7 +127,13 @@ class State:
     outcomes: tuple[Outcome, ...] | None = None
     drawing: frozenset[int] | None = None
     retry_ms: float = 0.0
+    began: tuple[float, float] | None = field(default=None, compare=False)
     version: int = VERSION
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The images of the attempt that runs, or ran last, in order."""
+        return tuple(range(len(self.images)) if self.drawing is None else sorted(self.drawing))
 
     @property
     def turned_away(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,16 +14,14 @@ class Times:
 
     Args:
         retries: of the policy.
+        began: when the request and its latest attempt began, in seconds since 1970; another process may have said so.
     """
 
-    def __init__(self, retries: Retries | None) -> None:
-        self._began = self._attempt = monotonic()
+    def __init__(self, retries: Retries | None, began: tuple[float, float]) -> None:
+        now = time()
+        self._began, self._attempt = (monotonic() - max(0.0, now - at) for at in began)
         within = retries.within_ms if retries is not None else None
         self._within_ms = float("inf") if within is None else within
-
-    def again(self) -> None:
-        """Note that another attempt begins."""
-        self._attempt = monotonic()
 
     @property
     def took_ms(self) -> float:

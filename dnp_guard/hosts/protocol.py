@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
-FEATURES: Final = ("inputs", "subject", "unasked")
+FEATURES: Final = ("inputs", "retry", "subject", "unasked")
 """What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
@@ -61,8 +61,29 @@ class Open(_Message):
         default=None,
         max_length=100,
         description="What the host is able to do, of `features` that `/readyz` lists; others are ignored. `inputs`; "
-        "`unasked`: it knows this outcome of an image in shadow that no query was answered for, which is `failed_open` "
-        "otherwise.",
+        "`retry`: it can draw images of a batch again from their seed; `unasked`: it knows this outcome of an image in "
+        "shadow that no query was answered for, which is `failed_open` otherwise.",
+    )
+    retries: Line | None = Field(
+        default=None,
+        description="The session whose images are drawn again, once for each time that a verdict says so; it goes on, "
+        "as it was opened.",
+    )
+    indices: list[Annotated[int, Field(ge=0, lt=LARGEST)]] | None = Field(
+        default=None, max_length=1000, description="With `retries`: the images that are drawn again, all of them."
+    )
+
+
+class Steer(_Message):
+    """What one image is steered away from, from the next step on."""
+
+    index: int
+    negative: str | None
+    scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
+    mode: GuidanceMode
+    action: Literal["none", "steer"]
+    preview: Literal["withhold", "blur", "allow"] = Field(
+        "withhold", description="What the host may show of the unfinished image from now on."
     )
 
 
@@ -87,6 +108,12 @@ class Opened(_Message):
         default=False,
         description="Whether the request's own pictures, if it has any, are to be shown before the first step; only "
         "where the host can.",
+    )
+    retries: int = Field(
+        default=0, description="How often an image may have to be drawn again; more than 0 only where the host can."
+    )
+    negatives: list[Steer] = Field(
+        default=[], description="Of images that are drawn again: what is steered away from, from the first step on."
     )
 
 
@@ -136,19 +163,6 @@ class QueryMessage(_Message):
     effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
 
 
-class Steer(_Message):
-    """What one image is steered away from, from the next step on."""
-
-    index: int
-    negative: str | None
-    scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
-    mode: GuidanceMode
-    action: Literal["none", "steer"]
-    preview: Literal["withhold", "blur", "allow"] = Field(
-        "withhold", description="What the host may show of the unfinished image from now on."
-    )
-
-
 class AnswerMessage(_Message):
     """What every image is steered away from, from the next step on."""
 
@@ -167,11 +181,16 @@ class Verdict(_Message):
 
     index: int
     decision: Outcome
-    action: Literal["pass", "blur", "block"]
-    receipt: str | None = Field(description="Signed, where the service has a key.")
+    action: Literal["pass", "blur", "retry", "block"] = Field(
+        description="retry: draw it again, in a session that `retries` this one; only where the host can."
+    )
+    receipt: str | None = Field(description="Signed, where the service has a key; null for `retry`.")
     why: str
     code: str = Field("", description="A short word for what became of the image, for programs.")
     message: str = Field("", description="What a person reads in place of a withheld image.")
+    otherwise: Literal["pass", "blur", "block"] | None = Field(
+        None, description="With `retry`: what becomes of the image, as `decision` has it, if it is not drawn again."
+    )
 
 
 class Verdicts(_Message):

@@ -11,6 +11,10 @@
                     steer = session.query(step, pictures)
                 ...                                      # steer the next step by steer[i].negative, steer[i].scale
             verdicts = session.final(images)             # verdicts[i].action: pass, blur or block
+
+A host that can draw images of a batch again from their seed opens with ``retry=True``. Where an ``action`` is then
+``retry``, ``session.again()`` says what to steer each of ``session.drawn`` by from the first step on; ``query`` and
+``final`` are about those alone from there on.
 """
 
 from __future__ import annotations
@@ -95,6 +99,7 @@ class Service:
         surface: str | None = None,
         run: Run | None = None,
         inputs: bool = False,
+        retry: bool = False,
     ) -> RemoteSession:
         """Begin a session for one generation.
 
@@ -108,6 +113,7 @@ class Service:
             surface: likewise.
             run: how it is drawn, for the record.
             inputs: whether the request brings pictures, which :meth:`RemoteSession.inputs` shows before the first step.
+            retry: whether the host can draw images of the batch again from their seed; see :meth:`RemoteSession.again`.
 
         Raises:
             ServiceError: it cannot be begun; do not generate, or withhold what is generated.
@@ -122,9 +128,9 @@ class Service:
             region=region,
             surface=surface,
             run=run or Run(),
-            can=self._can(inputs=inputs),
+            can=self._can(inputs=inputs, retry=retry),
         )
-        return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), images, steps)
+        return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), asked)
 
     def ready(self) -> bool:
         """Whether it can guard generations now."""
@@ -133,9 +139,10 @@ class Service:
         except httpx2.HTTPError:
             return False
 
-    def _can(self, *, inputs: bool) -> list[str] | None:
+    def _can(self, *, inputs: bool, retry: bool) -> list[str] | None:
         """What to offer, of what the service knows; None where that is nothing."""
-        return [word for word in (*CAN, *(["inputs"] if inputs else [])) if word in self.features()] or None
+        offered = (*CAN, *(["inputs"] if inputs else []), *(["retry"] if retry else []))
+        return [word for word in offered if word in self.features()] or None
 
     def features(self) -> tuple[str, ...]:
         """What of the protocol's newer parts it knows; nothing where it is not ready."""
@@ -187,20 +194,22 @@ class RemoteSession:
     Args:
         service: where.
         opened: what it answered.
-        images: drawn together.
-        steps: of the run; None where they are unknown.
+        asked: what it was opened with.
 
     Attributes:
         opened: what the host has to do: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
-        over: whether there are verdicts, or it was ended.
+        over: whether there are verdicts that stand, or it was ended.
+        drawn: the images that are drawn: all of the batch at first, and then those that are drawn again.
     """
 
-    def __init__(self, service: Service, opened: Opened, images: int, steps: int | None) -> None:
+    def __init__(self, service: Service, opened: Opened, asked: Open) -> None:
         self.opened, self.over = opened, False
-        self._service, self._images, self._steps = service, images, steps
+        self.drawn: tuple[int, ...] = tuple(range(asked.images))
+        self._service, self._asked = service, asked
         self._path = f"/v1/sessions/{opened.session}"
         self._reached: float = -1
         """The step that was last answered, or the progress."""
+        self._again: tuple[int, ...] = ()
 
     def due(self, step: int, progress: float | None = None) -> bool:
         """Whether to ask at a step: one is due at it, or at an earlier one that was not answered.
@@ -247,7 +256,7 @@ class RemoteSession:
 
         Args:
             step: counted from 0.
-            pictures: the prediction x̂0 of every image, in the order of the batch.
+            pictures: the prediction x̂0 of each image of ``drawn``, in this order.
             progress: the part of the run that is done, 0…1; needed where the steps are unknown.
             sigma: for the record.
             similarity: of each prediction with the one last asked about: the cosine of their latents.
@@ -259,11 +268,11 @@ class RemoteSession:
         Raises:
             ServiceError: the service cannot say; keep what holds, and ask again at the next step.
         """
-        if progress is None and self._steps:
-            progress = min(step / self._steps, 1.0)
+        if progress is None and self._asked.steps:
+            progress = min(step / self._asked.steps, 1.0)
         shown = [
-            PreviewPicture(index=index, data=data_url(picture), similarity=similarity[index] if similarity else None)
-            for index, picture in enumerate(pictures)
+            PreviewPicture(index=index, data=data_url(picture), similarity=similarity[place] if similarity else None)
+            for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
         asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)
         answer = self._service.send(f"{self._path}/queries", asked, AnswerMessage)
@@ -275,19 +284,36 @@ class RemoteSession:
         """Show the finished images.
 
         Args:
-            images: in the order of the batch.
+            images: each of ``drawn``, in this order.
 
         Returns:
-            What becomes of each.
+            What becomes of each. Of one whose ``action`` is ``retry``, the other fields say what becomes of it if it
+            is not drawn again.
 
         Raises:
             ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at
                 fault (status 413 or 422): withhold the images then.
         """
-        shown = [Picture(index=index, data=_png(image)) for index, image in enumerate(images)]
-        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown), Verdicts)
-        self.over = True
-        return verdicts.images
+        shown = [Picture(index=index, data=_png(image)) for index, image in zip(self.drawn, images, strict=True)]
+        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown), Verdicts).images
+        self._again = tuple(verdict.index for verdict in verdicts if verdict.action == "retry")
+        self.over = not self._again
+        return verdicts
+
+    def again(self) -> list[Steer]:
+        """Begin to draw those images again whose verdict says ``retry``, from the noise that they had.
+
+        Returns:
+            What each of ``drawn`` is steered away from, from the first step on.
+
+        Raises:
+            ServiceError: it cannot be begun; each image meets its verdict's ``otherwise``.
+        """
+        asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
+        self.opened = self._service.send("/v1/sessions", asked, Opened, tries=1)
+        self.drawn, self._reached = self._again, -1
+        self._path = f"/v1/sessions/{self.opened.session}"
+        return self.opened.negatives
 
     def abandon(self) -> None:
         """End it without images; nothing where it is over.

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from dnp_guard.generation.again import LEFT
 from dnp_guard.generation.state import Request
 from dnp_guard.server import replies, state
 from dnp_guard.server.problems import Refusal
@@ -84,7 +85,7 @@ class KeptSessions:
         if live is not None and live.version == kept.version:
             return guard, live.driver
         request = json.loads(kept.request)
-        begun = Request(request["images"], request["host"])
+        begun = Request(request["images"], request["host"], draws_again="retry" in (request.get("can") or ()))
         try:
             going = state.loads(kept.state)
         except ValueError as error:
@@ -149,7 +150,10 @@ class KeptSessions:
             except Refusal as problem:
                 _log.warning("session %s: %s", kept.id, problem)
             else:
-                live.abandon(reason)
+                if live.session.state.drawing:
+                    live.leave(LEFT)  # its other images are delivered
+                else:
+                    live.abandon(reason)
                 guard.settle()
         self._live.pop(kept.id, None)
 
@@ -172,6 +176,8 @@ def check_goes_on(kept: Stored) -> None:
         raise _busy()
     if kept.status != "open":
         raise Refusal("over", f"It is {kept.status}; open another one.")
+    if kept.final:
+        raise Refusal("over", "Its images are judged; draw those again that are to be, in a session that `retries` it.")
 
 
 def _busy() -> Refusal:

@@ -51,17 +51,17 @@ def inputs(sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] 
     """
     if len(sent) > limits.images:
         raise Refusal("images", f"{limits.images} pictures of a request are taken; send fewer.")
-    return pictures(sent, len(sent), limits, take)
+    return pictures(sent, range(len(sent)), limits, take)
 
 
 def pictures(
-    sent: Sequence[Picture], images: int, limits: Limits, take: Callable[[int], None] = lambda _: None
+    sent: Sequence[Picture], images: Sequence[int], limits: Limits, take: Callable[[int], None] = lambda _: None
 ) -> list[Image.Image]:
     """The pictures of a request, in the order of the batch.
 
     Args:
-        sent: one an image of the session, in any order.
-        images: of the session.
+        sent: one an image that is drawn, in any order.
+        images: that are drawn.
         limits: of one of them, and of all together.
         take: told how many pixels they have in all, before one is decoded; it may refuse them.
 
@@ -72,14 +72,14 @@ def pictures(
         Refusal: they are not one an image, or one of them cannot be taken.
     """
     by_index = {each.index: each for each in sent}
-    if len(sent) != images or set(by_index) != set(range(images)):
-        raise Refusal("images", f"Send each image of 0…{images - 1} once.")
-    opened = [_opened(by_index[index], limits.pixels) for index in range(images)]
+    if len(sent) != len(images) or set(by_index) != set(images):
+        raise Refusal("images", f"Send each image of {', '.join(map(str, images))} once.")
+    opened = [_opened(by_index[index], limits.pixels) for index in images]
     total = sum(picture.width * picture.height for picture in opened)
     if total > limits.total_pixels:
         raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
     take(total)
-    return [_decoded(index, picture) for index, picture in enumerate(opened)]
+    return [_decoded(index, picture) for index, picture in zip(images, opened, strict=True)]
 
 
 def _opened(sent: Picture, pixels: int) -> Image.Image:

@@ -46,6 +46,8 @@ def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
         vocabulary=list(policy.vocabulary()),
         idle_s=idle_s,
         inputs=policy.asks_inputs and "inputs" in (asked.can or ()),
+        retries=policy.retries.most if policy.retries is not None and "retry" in (asked.can or ()) else 0,
+        negatives=_steered(driver) if driver.session.state.drawing else [],
     )
 
 
@@ -79,13 +81,13 @@ def unasked(policy: Policy, total: int | None, asked: int) -> str:
 
 
 def answer(driver: Driver) -> AnswerMessage:
-    """What every image is steered away from now, and what may be shown of it."""
-    mode = driver.policy.guidance.mode
-    rows = enumerate(zip(driver.negatives, driver.user_previews, strict=True))
-    return AnswerMessage(
-        answered=not driver.session.state.missed,
-        images=[_steer(index, negative, mode, preview) for index, (negative, preview) in rows],
-    )
+    """What every image that is drawn is steered away from now, and what may be shown of it."""
+    return AnswerMessage(answered=not driver.session.state.missed, images=_steered(driver))
+
+
+def _steered(driver: Driver) -> list[Steer]:
+    mode, negatives, previews = driver.policy.guidance.mode, driver.negatives, driver.user_previews
+    return [_steer(index, negatives[index], mode, previews[index]) for index in driver.session.state.drawn]
 
 
 def _steer(index: int, negative: Negative | None, mode: GuidanceMode, preview: UserPreviews) -> Steer:
@@ -142,10 +144,10 @@ def decision(outcome: Outcome, can: Sequence[str]) -> Outcome:
     return Outcome.FAILED_OPEN if outcome is Outcome.UNASKED and str(outcome) not in can else outcome
 
 
-def similarities(sent: Sequence[PreviewPicture]) -> list[float]:
-    """What the host measured; nothing where it did not measure all."""
-    found = [each.similarity for each in sent]
-    return [value for value in found if value is not None] if None not in found else []
+def similarities(sent: Sequence[PreviewPicture], images: int) -> list[float]:
+    """What the host measured, by image; nothing where it did not measure all that it sends."""
+    found = {each.index: each.similarity for each in sent if each.similarity is not None}
+    return [found.get(index, -1.0) for index in range(images)] if len(found) == len(sent) else []
 
 
 def policy(text: str, digest: str) -> Policy:

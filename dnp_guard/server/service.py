@@ -12,15 +12,16 @@ from weakref import WeakValueDictionary
 
 from dnp_guard.errors import PolicyError, RequestRefused
 from dnp_guard.generation import pacing
+from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.state import Request
-from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Opened, Verdicts
-from dnp_guard.server import pictures, policies, replies, state
+from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Open, Opened, Verdicts
+from dnp_guard.server import pictures, policies, replies, retrying, state
 from dnp_guard.server.flight import Flight
 from dnp_guard.server.kept import INPUTS, KeptSessions, check_goes_on
 from dnp_guard.server.problems import Refusal
 from dnp_guard.server.sessions import Stored
-from dnp_guard.server.verdicts import verdict
+from dnp_guard.server.verdicts import verdicts
 from dnp_guard.types import Step
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dnp_guard.generation.driver import Driver
-    from dnp_guard.hosts.protocol import Finish, InputsMessage, Open, QueryMessage
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.protocol import Finish, InputsMessage, QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.receipts import Issuer
-    from dnp_guard.server.sessions import SessionStore
+    from dnp_guard.server.sessions import SessionStore, Status
     from dnp_guard.server.settings import Limits
     from dnp_guard.server.tokens import Grant
 
@@ -84,6 +86,8 @@ class SessionService:
             Refusal: the token does not allow it, or it is too much.
         """
         self.admit(grant)
+        if asked.retries is not None:
+            return self._open_again(grant, asked.retries, asked.indices or [])
         if grant.hosts and asked.host.name not in grant.hosts:
             raise Refusal("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
@@ -94,6 +98,7 @@ class SessionService:
             asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
             tuple(asked.prompts),
             asked.run.model_dump(exclude_none=True) | ({"steps": asked.steps} if asked.steps else {}),
+            draws_again="retry" in (asked.can or ()),
         )
         try:
             narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
@@ -121,6 +126,18 @@ class SessionService:
             raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
         return replies.opened(driver, asked, self._limits.idle_s)
 
+    def _open_again(self, grant: Grant, session: str, indices: Sequence[int]) -> Opened:
+        with self._turn(session):
+            kept = self._sessions.load(grant.sha256, session)
+            retrying.check_awaited(kept)
+            guard, live = self._sessions.take_up(kept)
+            if sorted(indices) != list(live.session.state.drawn):
+                raise Refusal("images", f"Draw each image of {live.session.state.drawn} again.")
+            told = {key: value for key, value in json.loads(kept.answers).items() if key == INPUTS}
+            begun = replace(kept, final="", asked=-1, step=-1, answers=json.dumps(told))
+            self._sessions.save(begun, guard, live)
+            return replies.opened(live, Open.model_validate_json(kept.request), self._limits.idle_s)
+
     def inputs(self, grant: Grant, session: str, asked: InputsMessage) -> InputVerdicts:
         """Look at the pictures that a request brought, before its first step. Repeated, it is answered the same.
 
@@ -133,10 +150,10 @@ class SessionService:
             if (told := json.loads(kept.answers).get(INPUTS)) is not None:
                 return InputVerdicts.model_validate(told)
             check_goes_on(kept)
-            if kept.step >= 0:
+            guard, live = self._sessions.take_up(kept)
+            if kept.step >= 0 or live.session.state.drawing is not None:
                 raise Refusal("step", "The first step has been asked about already.", step=kept.step)
             shown = pictures.inputs(asked.images, self._limits, take)
-            guard, live = self._sessions.take_up(kept)
             kept = self._sessions.claim(kept)  # it may be over by this
             verdicts = replies.of_inputs(live.inputs([[each] for each in shown]), len(shown))
             kept = replace(kept, status="open", answers=json.dumps({INPUTS: verdicts.model_dump(mode="json")}))
@@ -169,12 +186,15 @@ class SessionService:
                 raise Refusal("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
-            shown = self._arrived(kept, live, step, asked.images, take)
+            if not retrying.in_time(live):
+                self._ended(kept, guard, live, NO_TIME)
+                raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
+            shown = retrying.of_batch(live, self._arrived(kept, live, step, asked.images, take))
             at, of = pacing.place(step)
             waited = 0.0
             if live.due(at, of or pacing.TICKS):
                 before = live.session.state.images[0].pace.waited_ms
-                live.step(step, Pictures(shown, replies.similarities(asked.images)))
+                live.step(step, Pictures(shown, replies.similarities(asked.images, len(shown))))
                 waited = live.session.state.images[0].pace.waited_ms - before
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
@@ -199,16 +219,16 @@ class SessionService:
                 return Verdicts.model_validate_json(kept.final)
             check_goes_on(kept)
             guard, live = self._sessions.take_up(kept)
+            drawn = live.session.state.drawn
             shown = self._arrived(kept, live, None, asked.images, take)
             total = json.loads(kept.request)["steps"]
             missing = replies.unasked(live.policy, total, kept.asked)
             kept = self._sessions.claim(kept)
-            outcomes = live.final(lambda: shown, missing=missing)
-            now = self._clock()
-            given = [verdict(self._issuer, kept, live, index, shown[index], now) for index in range(len(outcomes))]
-            verdicts = Verdicts(images=given)
-            self._sessions.save(replace(kept, status="finished", final=verdicts.model_dump_json()), guard, live)
-            return verdicts
+            again = retrying.looked(live, shown, missing)
+            told = verdicts(self._issuer, kept, live, dict(zip(drawn, shown, strict=True)), self._clock(), again)
+            status: Status = "open" if again else "finished"
+            self._sessions.save(replace(kept, status=status, final=told.model_dump_json()), guard, live)
+            return told
 
     def abandon(self, grant: Grant, session: str, reason: str = "the host ended it") -> None:
         """End a session without images; nothing where it is over.
@@ -222,9 +242,20 @@ class SessionService:
             if kept.status != "open":
                 return
             guard, live = self._sessions.take_up(kept)
+            if live.session.state.drawing:
+                self._ended(kept, guard, live, LEFT)
+                return
             kept = self._sessions.claim(kept)
             live.abandon(reason)
             self._sessions.save(replace(kept, status="abandoned"), guard, live)
+
+    def _ended(self, kept: Stored, guard: Guard, live: Driver, reason: str) -> None:
+        """End an attempt of which no pictures come; its images meet what is done otherwise."""
+        drawn = live.session.state.drawn
+        kept = self._sessions.claim(kept)
+        live.leave(reason)
+        told = verdicts(None, kept, live, dict.fromkeys(drawn), self._clock())
+        self._sessions.save(replace(kept, status="finished", final=told.model_dump_json()), guard, live)
 
     def sweep(self) -> None:
         """End the sessions that have expired."""
@@ -268,9 +299,8 @@ class SessionService:
         self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any], take: Callable[[int], None]
     ) -> list[Image]:
         """The pictures of a request; one that cannot be taken is a look that was missed."""
-        images: int = json.loads(kept.request)["images"]
         try:
-            return pictures.pictures(sent, images, self._limits, take)
+            return pictures.pictures(sent, live.session.state.drawn, self._limits, take)
         except Refusal as problem:
             if problem.kind == "busy":  # nothing is wrong with them
                 raise

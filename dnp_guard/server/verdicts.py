@@ -5,34 +5,62 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from dnp_guard.hosts.protocol import Verdict
+from dnp_guard.hosts.protocol import Verdict, Verdicts
 from dnp_guard.hosts.withheld import words
 from dnp_guard.server import pictures, replies
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from PIL.Image import Image
 
     from dnp_guard.generation.driver import Driver
     from dnp_guard.server.receipts import Issuer
     from dnp_guard.server.sessions import Stored
+    from dnp_guard.types import ImageReport
 
 
-def verdict(issuer: Issuer | None, kept: Stored, live: Driver, index: int, shown: Image, now: float) -> Verdict:
-    """The verdict on one image, with a receipt for it where receipts are signed.
+def verdicts(
+    issuer: Issuer | None,
+    kept: Stored,
+    live: Driver,
+    shown: Mapping[int, Image | None],
+    now: float,
+    again: Sequence[int] = (),
+) -> Verdicts:
+    """The verdict on each image of an attempt, with a receipt for it where receipts are signed.
 
     Args:
         issuer: signs receipts; None for none.
         kept: the session.
         live: its driver, which has made the final look.
-        index: of the image in the batch.
-        shown: the finished image.
+        shown: the finished images, by their index in the batch; None for one that the host did not send.
         now: seconds since 1970.
+        again: the images that are to be drawn again.
     """
-    assert live.report is not None  # noqa: S101 (a session that is over has one)
-    image, policy = live.report.images[index], live.policy
-    action = replies.action(image.decision)
+    report = live.report or live.session.so_far
+    assert report is not None  # noqa: S101 (what has outcomes has one)
+    images = [
+        _verdict(issuer, kept, live, index, report.images[index], picture, now, again=index in again)
+        for index, picture in shown.items()
+    ]
+    return Verdicts(images=images)
+
+
+def _verdict(
+    issuer: Issuer | None,
+    kept: Stored,
+    live: Driver,
+    index: int,
+    image: ImageReport,
+    shown: Image | None,
+    now: float,
+    *,
+    again: bool,
+) -> Verdict:
+    policy, action = live.policy, replies.action(image.decision)
     receipt = None
-    if issuer is not None:
+    if issuer is not None and shown is not None and not again:
         claims = {
             "session": kept.id,
             "image": index,
@@ -46,5 +74,12 @@ def verdict(issuer: Issuer | None, kept: Stored, live: Driver, index: int, shown
     told = replies.decision(image.decision, json.loads(kept.request).get("can") or ())
     message = words(policy, image.decision)
     return Verdict(
-        index=index, decision=told, action=action, receipt=receipt, why=image.why, code=str(told), message=message
+        index=index,
+        decision=told,
+        action="retry" if again else action,
+        receipt=receipt,
+        why=image.why,
+        code=str(told),
+        message=message,
+        otherwise=action if again else None,
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from pathlib import Path
 
 import pytest
+import uvicorn
 from PIL import Image
 from starlette.testclient import TestClient
 
+from dnp_guard.hosts.remote import Service
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 
@@ -74,3 +77,43 @@ def ask(client, session, step, count=1, **asked):
 
 def finish(client, session, count=1):
     return client.post(f"/v1/sessions/{session}/final", json={"images": images(count)})
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Serves a script on loopback; its base URL."""
+    running = []
+
+    def serve(script, *, policy=SERVED, **settings):
+        looks = tmp_path / "looks.yaml"
+        looks.write_text(script)
+        app = create(Settings(policy=str(policy), vlm=f"scripted:{looks}", **settings))
+        config = uvicorn.Config(app, port=0, log_level="warning", access_log=False)
+        socket = config.bind_socket()
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        running.append((server, thread, socket))
+        return f"http://127.0.0.1:{socket.getsockname()[1]}"
+
+    yield serve
+    for server, thread, socket in running:
+        server.should_exit = True
+        thread.join()
+        socket.close()
+
+
+@pytest.fixture
+def service(served):
+    """Connects to a script."""
+    opened = []
+
+    def connect(script="{a star: 0.0}", token=None, **settings):
+        opened.append(Service(served(script, **settings), token))
+        while not opened[-1].ready():
+            pass
+        return opened[-1]
+
+    yield connect
+    for each in opened:
+        each.close()

@@ -1,60 +1,14 @@
 from __future__ import annotations
 
-import threading
-
 import pytest
-import uvicorn
 from PIL import Image
 
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
-from dnp_guard.server.app import create
-from dnp_guard.server.settings import Settings
-from tests.server.conftest import SERVED
 
 HOST = Host(name="tests")
 RED = Image.new("RGB", (16, 16), "red")
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Serves a script on loopback; its base URL."""
-    running = []
-
-    def serve(script, **settings):
-        looks = tmp_path / "looks.yaml"
-        looks.write_text(script)
-        app = create(Settings(policy=str(SERVED), vlm=f"scripted:{looks}", **settings))
-        config = uvicorn.Config(app, port=0, log_level="warning", access_log=False)
-        socket = config.bind_socket()
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
-        thread.start()
-        running.append((server, thread, socket))
-        return f"http://127.0.0.1:{socket.getsockname()[1]}"
-
-    yield serve
-    for server, thread, socket in running:
-        server.should_exit = True
-        thread.join()
-        socket.close()
-
-
-@pytest.fixture
-def service(served):
-    """Connects to a script."""
-    opened = []
-
-    def connect(script="{a star: 0.0}", token=None, **settings):
-        opened.append(Service(served(script, **settings), token))
-        while not opened[-1].ready():
-            pass
-        return opened[-1]
-
-    yield connect
-    for each in opened:
-        each.close()
 
 
 def test_a_generation_is_steered_and_judged(service):
