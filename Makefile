@@ -128,12 +128,18 @@ host-check: $(READY) ## Check a running host: A1111=URL or COMFYUI=URL, and SERV
 		$(if $(SERVICE),--service $(SERVICE)) $(if $(PLAIN),--plain $(PLAIN)) $(if $(SIZE),--size $(SIZE)) \
 		$(if $(STEPS),--steps $(STEPS))
 
-.PHONY: browser
-browser: $(READY) ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
-	@command -v chromium > /dev/null || { echo "there is no chromium: apt-get install chromium" >&2; exit 2; }
+CHROMIUM ?= chromium
+.PHONY: browser screenshots _has-browser
+_has-browser:
+	@command -v $(CHROMIUM) > /dev/null || { echo "there is no chromium: apt-get install chromium" >&2; exit 2; }
 	@$(BIN)/python -c "import axe_playwright_python, playwright" 2> /dev/null || \
-		{ echo "playwright is missing: $(PIP) -e '.[browser]'" >&2; exit 2; }
+		{ echo "playwright is missing: make test, then $(PIP) -e '.[browser]'" >&2; exit 2; }
+
+browser: _has-browser $(READY) ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
 	$(BIN)/python -m pytest tests/browser -o python_files='browse_*.py'
+
+screenshots: _has-browser $(READY) ## Take the screenshots of the console in the documentation anew.
+	$(BIN)/python -m tests.browser.shots docs/_static
 
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/

@@ -16,7 +16,7 @@ html_theme = "furo"
 html_title = f"dnp_guard {release}"
 html_static_path = ["_static"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 # An attribute that is documented by its class and as a property is one thing, not two.

@@ -1,12 +1,14 @@
-"""A log with a little of everything, hostile text in every field included."""
+"""A log with a little of everything, hostile text in every field included where it is asked for."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import cos, pi, sin
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from dnp_guard.audit import previews
 from dnp_guard.audit.record import build
@@ -18,46 +20,113 @@ if TYPE_CHECKING:
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 HOSTILE = "e" * 32
 START = datetime(2026, 11, 20, tzinfo=UTC)
-POLICY = {"name": "default", "revision": "1.0.0", "digest": "d" * 64, "mode": "enforce"}
-SHADOW = {"name": "strict", "revision": "2.1.0", "digest": "e" * 64, "mode": "shadow"}
-CATEGORIES = ("nudity", "weapon", "gore")
+POLICY = {"name": "default", "revision": "1.1.0", "digest": "4f1c" * 16, "mode": "enforce"}
+SHADOW = {"name": "strict", "revision": "2.1.0", "digest": "a93e" * 16, "mode": "shadow"}
+CATEGORIES = {"nudity": "exposed breasts", "weapon": "a firearm", "gore": "an open wound"}
 
 
-def seed(log: Path, generations: int = 60) -> None:
+@dataclass(frozen=True)
+class Drawn:
+    """One generation to be written."""
+
+    number: int
+    request: str
+    probability: float
+    category: str
+    term: str
+    tenant: str
+    policy: dict[str, str]
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether anything is seen while it is drawn."""
+        return self.number % 4 != 3 or self.request == HOSTILE
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is in the finished image too."""
+        return self.number % 4 == 0 or self.request == HOSTILE
+
+
+def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
     """Write the log."""
     sink, random_ = JsonlSink(log), random.Random(7)
-    told = {"author": "ann", "approver": "bob", "reason": "fewer false alarms", "loosened": True, "before": "c" * 64}
-    sink.write(build("policy.loaded", at=START, policy=POLICY, loaded={**told, "source": "policies/default.yaml"}))
-    sink.write(build("policy.rejected", at=START, reason="it is signed with another key"))
-    sink.write(build("policy.loaded", at=START, policy=SHADOW, loaded={"reason": EVIL, "approver": EVIL}))
+    told = {"author": "Olga Ruiz", "approver": "Bob Hall", "loosened": True, "before": "17aa" * 16}
+    told |= {"reason": "fewer false alarms of statues", "source": "policies/default.yaml"}
+    sink.write(build("policy.loaded", at=START, policy=POLICY, loaded=told))
+    sink.write(build("policy.rejected", at=START + timedelta(hours=1), reason="it is signed with another key"))
+    why = EVIL if hostile else "trial of the second half of November"
+    by = EVIL if hostile else "Bob Hall"
+    sink.write(
+        build("policy.loaded", at=START + timedelta(hours=2), policy=SHADOW, loaded={"reason": why, "approver": by})
+    )
+    drawn = []
     for number in range(generations):
-        request = HOSTILE if number == 7 else f"{random_.getrandbits(128):032x}"
-        _generation(sink, log, number, request, random_.uniform(0.5, 1))
+        is_evil = hostile and number == 7
+        category = list(CATEGORIES)[number % 3]
+        drawn.append(
+            Drawn(
+                number,
+                HOSTILE if is_evil else f"{random_.getrandbits(128):032x}",
+                random_.uniform(0.5, 1),
+                EVIL if is_evil else category,
+                EVIL if is_evil else CATEGORIES[category],
+                EVIL if is_evil else "acme" if number % 3 else "globex",
+                {**POLICY, "name": EVIL} if is_evil else SHADOW if number % 5 == 0 else POLICY,
+            )
+        )
+        _generation(sink, log, drawn[-1])
+    for each in drawn[:40:2]:
+        _judge(sink, each, EVIL if hostile else "a sculpture")
     sink.close()
 
 
-def _generation(sink: JsonlSink, log: Path, number: int, request: str, probability: float) -> None:
-    at = START + timedelta(hours=2 * number)
-    hostile = request == HOSTILE
-    policy = {**POLICY, "name": EVIL} if hostile else SHADOW if number % 5 == 0 else POLICY
-    of = {"request": request, "policy": policy, "tenant": EVIL if hostile else "acme" if number % 3 else "globex"}
-    category = EVIL if hostile else CATEGORIES[number % 3]
-    found = {"category": category, "term": EVIL if hostile else "a term", "probability": probability, "threshold": 0.5}
-    is_seen, is_still = number % 4 != 3 or hostile, number % 4 == 0 or hostile
-    seen = {"findings": [found]} if is_seen else {}
-    picture = Image.radial_gradient("L").convert("RGB")
-    kept = {"preview": previews.keep(previews.folder(log), request, 0, 5, picture)} if is_seen else {}
-    sink.write(build("request.started", at=at, **of, host={"name": "a1111", "version": "1.10"}, run={"seed": number}))
-    action = "steer" if is_seen else "none"
+def _generation(sink: JsonlSink, log: Path, drawn: Drawn) -> None:
+    at = START + timedelta(hours=3 + 2 * drawn.number)
+    of = {"request": drawn.request, "policy": drawn.policy, "tenant": drawn.tenant}
+    found = {"category": drawn.category, "term": drawn.term, "probability": drawn.probability, "threshold": 0.5}
+    seen = {"findings": [found]} if drawn.is_seen else {}
+    place, shown = previews.folder(log), picture(drawn)
+    kept = {"preview": previews.keep(place, drawn.request, 0, 5, shown, previews.read_key())} if seen else {}
+    sink.write(
+        build("request.started", at=at, **of, host={"name": "a1111", "version": "1.10"}, run={"seed": drawn.number})
+    )
+    action = "steer" if seen else "none"
     look = {**of, "image": 0, "step": 5, "steps": 25}
     sink.write(build("query", at=at, **look, **seen, **kept, decision=action, latency_ms=31.5))
-    if is_seen and policy["mode"] == "enforce":
-        negative = {"text": category, "scale": 7.5, "mode": "separate", "effective": True}
+    if seen and drawn.policy["mode"] == "enforce":
+        negative = {"text": drawn.category, "scale": 7.5, "mode": "separate", "effective": True}
         sink.write(build("negative.injected", at=at, **look, **seen, applied_step=6, negative=negative))
-    final = seen if is_still else {}
-    sink.write(build("query", at=at, **of, image=0, **final, decision="block" if is_still else "none", latency_ms=30.0))
-    outcome = "blocked" if is_still else "steered"
-    shadow = policy["mode"] == "shadow"
-    would = {"would": {"decision": outcome}} if is_seen and shadow else {}
-    decision = outcome if is_seen and not shadow else "clean"
+    final = seen if drawn.is_still else {}
+    decision = "block" if drawn.is_still else "none"
+    sink.write(build("query", at=at, **of, image=0, **final, decision=decision, latency_ms=30.0))
+    outcome = "blocked" if drawn.is_still else "steered"
+    shadow = drawn.policy["mode"] == "shadow"
+    would = {"would": {"decision": outcome}} if seen and shadow else {}
+    decision = outcome if seen and not shadow else "clean"
     sink.write(build("request.finished", at=at, **of, image=0, decision=decision, **would))
+
+
+def _judge(sink: JsonlSink, drawn: Drawn, note: str) -> None:
+    of = {"request": drawn.request, "policy": drawn.policy, "tenant": drawn.tenant, "image": 0}
+    wrong = drawn.probability < 0.65
+    verdict = "false_alarm" if wrong and drawn.is_seen else "right"
+    at = START + timedelta(days=6, minutes=drawn.number)
+    sink.write(build("verdict", at=at, **of, verdict=verdict, by="Ann Lee", note=note if wrong else None))
+
+
+def picture(drawn: Drawn) -> Image.Image:
+    """A bright figure on a soft background, another one for each number."""
+    random_ = random.Random(drawn.number)
+    colours = [tuple(random_.randrange(40, 220) for _ in range(3)) for _ in range(3)]
+    top, bottom = (Image.new("RGB", (256, 256), colour) for colour in colours[:2])
+    image = Image.composite(top, bottom, Image.linear_gradient("L"))
+    points = 3 + drawn.number % 5
+    x, y, size = (random_.randrange(90, 166) for _ in range(3))
+    corners = [
+        (x + cos(pi * corner / points) * radius, y + sin(pi * corner / points) * radius)
+        for corner in range(2 * points)
+        for radius in [size / (1 + corner % 2)]
+    ]
+    ImageDraw.Draw(image).polygon(corners, fill=colours[2])
+    return image.filter(ImageFilter.GaussianBlur(1.5))

@@ -88,12 +88,10 @@ def _loaded(record: Mapping[str, Any]) -> dict[str, Any]:
     loaded = _object(record, "loaded")
     people = [f"{role} {loaded[key]}" for key, role in (("author", "by"), ("approver", "approved by")) if key in loaded]
     loosened = loaded.get("loosened")
-    what = {True: "loaded, lets more through", False: "loaded, no milder", None: "loaded"}[
-        loosened if isinstance(loosened, bool) else None
-    ]
+    how = {True: "; it lets more through", False: "; it is no milder"}.get(loosened, "") if loosened is not None else ""
     source = f" from {loaded['source']}" if "source" in loaded else ""
     return {
-        "what": what + source,
+        "what": f"loaded{source}{how}",
         "who": ", ".join(people),
         "why": str(loaded.get("reason") or record.get("reason") or ""),
         "before": str(loaded.get("before", "")),

@@ -14,6 +14,7 @@ from dnp_guard.audit.events import (
     RequestFinished,
     RequestStarted,
 )
+from dnp_guard.audit.previews import named
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Sight:
         threshold: what it was compared with.
         step: of the look; None for the final one.
         final: whether the final look saw the category, at this probability or another.
+        picture: name of the preview that was kept of it; "" for none.
     """
 
     category: str
@@ -45,6 +47,7 @@ class Sight:
     threshold: float | None
     step: int | None
     final: bool
+    picture: str = ""
 
     @property
     def margin(self) -> float | None:
@@ -218,7 +221,7 @@ class Follower:
 
 
 def _see(row: ImageRow, record: Mapping[str, Any]) -> None:
-    step = record.get("step")
+    step, picture = record.get("step"), named(record) or ""
     for finding in _findings(record):
         category = str(finding.get("category", ""))
         values = [finding.get(name) for name in ("probability", "threshold")]
@@ -227,7 +230,13 @@ def _see(row: ImageRow, record: Mapping[str, Any]) -> None:
         if before is None or (probability or 0.0) > (before.probability or 0.0):
             at = step if isinstance(step, int) else None
             row.sights[category] = Sight(
-                category, str(finding.get("term", "")), probability, threshold, at, bool(before and before.final)
+                category,
+                str(finding.get("term", "")),
+                probability,
+                threshold,
+                at,
+                final=bool(before and before.final),
+                picture=picture or (before.picture if before else ""),
             )
         row.sights[category].final |= "step" not in record
 

@@ -17,12 +17,13 @@ _LEFT, _BOTTOM, _TOP = 44, 24, 10
 _LABEL = 70
 
 
-def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> Markup:
+def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str], title: str) -> Markup:
     """Bars over time, each made of one part a series.
 
     Args:
         slots: label and counts of each bar.
         series: names of the parts, from the bottom up.
+        title: what they are, for those who do not see them.
     """
     most = max((sum(counts.values()) for _, counts in slots), default=0) or 1
     scale = (_HEIGHT - _BOTTOM - _TOP) / most
@@ -47,7 +48,7 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
                     at, _HEIGHT - 8, anchor, _short(label)
                 )
             )
-    return _svg(parts, _HEIGHT, "Negatives injected over time, by category")
+    return _svg(parts, _HEIGHT, title)
 
 
 def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
@@ -70,6 +71,13 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
     return _svg(parts, 22 * max(len(counts), 1), title)
 
 
+def swatch(number: int) -> Markup:
+    """A small square in the colour of a series, for a legend."""
+    return Markup(
+        '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>'
+    ).format(COLOURS[number % len(COLOURS)])
+
+
 def _axis(most: int, scale: float) -> Markup:
     base = _HEIGHT - _BOTTOM
     lines = [Markup('<line x1="{0}" y1="{1}" x2="{2}" y2="{1}" class="axis"/>').format(_LEFT, base, _WIDTH)]
@@ -85,6 +93,8 @@ def _axis(most: int, scale: float) -> Markup:
 
 
 def _short(label: str) -> str:
+    if len(label) == len("2026-01-01"):
+        return label[5:]
     return f"{label[5:10]} {label[11:]}h" if len(label) == len("2026-01-01T00") else label
 
 

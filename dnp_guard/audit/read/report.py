@@ -39,7 +39,7 @@ def html(
         .get_template("report.html")
         .render(
             **_values(summary, source, verification, reviews),
-            over_time=stacked(slots, series) if slots else None,
+            over_time=stacked(slots, series, "Negatives injected over time, by category") if slots else None,
             by_category=bars(summary.by_category.most_common(), "Negatives injected by category"),
             decided=bars(_decided(summary), "Images by outcome"),
             legend=[(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(series)],

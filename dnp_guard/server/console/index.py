@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the tables: an index of another version is made anew."""
 
 _TABLES: Final = """
@@ -39,12 +39,13 @@ CREATE INDEX image_time ON image (time DESC, id DESC);
 CREATE INDEX image_open ON image (attention, verdict, time DESC, id DESC);
 CREATE INDEX image_decision ON image (decision, time DESC, id DESC);
 CREATE INDEX image_appeal ON image (appeal, time DESC, id DESC);
-CREATE TABLE sight (image INTEGER NOT NULL, category TEXT NOT NULL, probability REAL, threshold REAL);
+CREATE TABLE sight (image INTEGER NOT NULL, category TEXT NOT NULL, probability REAL, threshold REAL,
+    picture TEXT NOT NULL);
 CREATE INDEX sight_category ON sight (category, image);
 CREATE INDEX sight_image ON sight (image);
 CREATE TABLE day (
-    day TEXT NOT NULL, tenant TEXT NOT NULL, policy TEXT NOT NULL, outcome TEXT NOT NULL, images INTEGER NOT NULL,
-    PRIMARY KEY (day, tenant, policy, outcome));
+    day TEXT NOT NULL, tenant TEXT NOT NULL, policy TEXT NOT NULL, category TEXT NOT NULL, outcome TEXT NOT NULL,
+    images INTEGER NOT NULL, PRIMARY KEY (day, tenant, policy, category, outcome)) WITHOUT ROWID;
 CREATE TABLE place (request TEXT PRIMARY KEY, file INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE change (record TEXT NOT NULL);
@@ -238,12 +239,12 @@ def _insert(database: sqlite3.Connection, row: ImageRow) -> None:
         ),
     ).lastrowid
     database.executemany(
-        "INSERT INTO sight VALUES (?, ?, ?, ?)",
-        [(key, sight.category, sight.probability, sight.threshold) for sight in row.sights.values()],
+        "INSERT INTO sight VALUES (?, ?, ?, ?, ?)",
+        [(key, sight.category, sight.probability, sight.threshold, sight.picture) for sight in row.sights.values()],
     )
-    database.execute(
-        "INSERT INTO day VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET images = images + 1",
-        (row.time[:10], row.tenant, row.policy, outcome),
+    database.executemany(  # "" stands for all images, whatever was seen in them
+        "INSERT INTO day VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET images = images + 1",
+        [(row.time[:10], row.tenant, row.policy, category, outcome) for category in ("", *row.sights)],
     )
 
 

@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.audit import previews
 from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
 from dnp_guard.audit.read import verdict as giving
+from dnp_guard.audit.read.plots import stacked, swatch
 from dnp_guard.audit.shapes import PREVIEW_NAME
 from dnp_guard.errors import AuditError
 from dnp_guard.server.console import access, queries
 from dnp_guard.server.console.console import SECURITY, PageRefused
+from dnp_guard.server.console.overview import OverviewFilter
+from dnp_guard.server.console.overview import overview as counted
 from dnp_guard.server.console.timeline import timeline
 from dnp_guard.server.problems import Refusal
 from dnp_guard.types import Outcome
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
     from dnp_guard.server.console.console import Console
 
 STATIC: Final = Path(__file__).parent / "static"
-_KINDS: Final = {"console.css": "text/css", "console.js": "text/javascript"}
+_KINDS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _LONGEST_NOTE: Final = 2_000
-_STEPS: Final = 40
+_NEAREST: Final = 40
 
 
 class AppealAsked(BaseModel):
@@ -169,25 +172,49 @@ def _pictures(pages: APIRouter, console: Console) -> None:
 
 def _figures(pages: APIRouter, console: Console) -> None:
     @pages.get("/console/overview")
-    def overview(http: Request) -> Response:
+    def overview(http: Request, tenant: str = "", policy: str = "", category: str = "") -> Response:
         person = console.person(http, access.READ)
+        asked = OverviewFilter(person.tenant or tenant, policy, category)
         with console.index.reading() as database:
-            days = queries.days(database, person.tenant)
+            found = counted(database, asked)
             reviews = queries.reviews(database, person.tenant)
-        return console.page("overview.html", person, days=days, most=_most(days), reviews=reviews)
+            known = queries.names(database, person.tenant)
+        plot = stacked(found.days, found.outcomes, "Images by day and outcome")
+        swatches = [(name, swatch(number)) for number, name in enumerate(found.outcomes)]
+        return console.page(
+            "overview.html",
+            person,
+            asked=asked,
+            found=found,
+            known=known,
+            plot=plot,
+            swatches=swatches,
+            reviews=reviews,
+        )
 
     @pages.get("/console/thresholds")
-    def thresholds(http: Request, category: str = "", at: float = 0.0) -> Response:
+    def thresholds(http: Request, category: str = "", at: float = 0.0, *, pictures: bool = False) -> Response:
         person = console.person(http, access.READ)
         with console.index.reading() as database:
             known = queries.categories(database)
             category = category or next(iter(known), "")
             sights = queries.sights(database, category, person.tenant)
-        now = max((threshold for _, threshold, _ in sights), default=0.5)
+        now = max((seen.threshold for seen in sights), default=0.5)
         at = min(1.0, max(at, now))
-        nearest = sorted(sights, key=lambda sight: abs(sight[0] - at))[:_STEPS]
+        nearest = sorted(sorted(sights, key=lambda seen: abs(seen.probability - at))[:_NEAREST], key=_surest)
+        place = previews.folder(console.index.log)
+        kept = {seen.picture for seen in nearest if seen.picture and (place / seen.picture).is_file()}
         return console.page(
-            "thresholds.html", person, known=known, category=category, at=at, now=now, sights=sights, nearest=nearest
+            "thresholds.html",
+            person,
+            known=known,
+            category=category,
+            at=at,
+            now=now,
+            sights=sights,
+            nearest=nearest,
+            kept=kept,
+            pictures=pictures and person.role in access.JUDGE,
         )
 
     @pages.get("/console/changes")
@@ -290,8 +317,8 @@ def code(decision: str) -> str:
     return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
 
 
-def _most(days: list[tuple[str, str, str, str, int]]) -> int:
-    return max((count for *_, count in days), default=1)
+def _surest(seen: queries.SeenImage) -> float:
+    return seen.probability
 
 
 _SAID: Final = frozenset({VerdictGiven.name, AppealMade.name, AppealAnswered.name})

@@ -33,7 +33,6 @@ SHOWN: Final = {
 _MOST_REVIEWED: Final = 20_000
 _MOST_CHANGES: Final = 500
 _MOST_SIGHTS: Final = 5_000
-_DAYS: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,23 @@ class QueueEntry:
     row: ImageRow
     verdict: str
     appeal: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImage:
+    """One image in which a category was seen.
+
+    Attributes:
+        probability: the highest.
+        threshold: that it reached.
+        picture: name of the preview that was kept of it; "" for none.
+        entry: the image.
+    """
+
+    probability: float
+    threshold: float
+    picture: str
+    entry: QueueEntry
 
 
 def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
@@ -141,16 +157,6 @@ def categories(database: sqlite3.Connection) -> list[str]:
         found.append(row[0])
 
 
-def days(database: sqlite3.Connection, tenant: str) -> list[tuple[str, str, str, str, int]]:
-    """Finished images of the last days by day, tenant, policy and outcome, the newest first."""
-    rows = database.execute(
-        "SELECT day, tenant, policy, outcome, images FROM day WHERE (? = '' OR tenant = ?) AND day IN"
-        " (SELECT DISTINCT day FROM day ORDER BY day DESC LIMIT ?) ORDER BY day DESC, tenant, policy, outcome",
-        (tenant, tenant, _DAYS),
-    )
-    return [tuple(row) for row in rows]
-
-
 def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
     """What people said of images, the latest."""
     given: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
@@ -177,17 +183,17 @@ def changed(database: sqlite3.Connection, tenant: str) -> list[RecordedChange]:
     return found[: -_MOST_CHANGES - 1 : -1]
 
 
-def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[tuple[float, float, QueueEntry]]:
-    """The latest images in which a category was seen: its highest probability, its threshold, and the image."""
+def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[SeenImage]:
+    """The latest images in which a category was seen at a probability that the record tells, the least sure first."""
     rows = database.execute(
-        "SELECT probability, threshold, id, row, verdict, appeal FROM sight JOIN image ON image.id = sight.image"
+        "SELECT probability, threshold, picture, id, row, verdict, appeal FROM sight"
+        " JOIN image ON image.id = sight.image"
         " WHERE category = ? AND probability IS NOT NULL AND (? = '' OR tenant = ?)"
         " ORDER BY sight.image DESC LIMIT ?",
         (category, tenant, tenant, _MOST_SIGHTS),
     ).fetchall()
-    return sorted(
-        ((row["probability"], row["threshold"] or 0.0, _entry(row)) for row in rows), key=lambda item: item[0]
-    )
+    found = [SeenImage(row["probability"], row["threshold"] or 0.0, row["picture"], _entry(row)) for row in rows]
+    return sorted(found, key=lambda seen: seen.probability)
 
 
 def _entry(row: sqlite3.Row) -> QueueEntry:

@@ -25,7 +25,7 @@ class TimelineMoment:
     """One thing that happened.
 
     Attributes:
-        step: of the sampler; "final" for the finished image, "" where it belongs to none.
+        step: of the sampler; "final" for the look at the finished image, "end" after it, "" where it belongs to none.
         what: in a few words.
         seen: categories with term, probability and threshold; the numbers are None for a sensitive one.
         picture: name of the kept preview; "" for none.
@@ -53,17 +53,21 @@ def _moment(record: Mapping[str, Any]) -> TimelineMoment | None:
     told = _TOLD.get(event)
     if told is None:
         return None
-    step = str(record["step"]) if "step" in record else "final" if event == QueryAnswered.name else ""
+    step = str(record["step"]) if "step" in record else _WITHOUT_STEP.get(event, "")
     if step and "steps" in record:
         step = f"{step} of {record['steps']}"
     latency = record.get("latency_ms")
     return TimelineMoment(
         step,
         told(record),
-        tuple(_seen(record)),
+        tuple(_seen(record)) if event in _SEEING else (),
         previews.named(record) or "",
         float(latency) if isinstance(latency, int | float) else None,
     )
+
+
+_WITHOUT_STEP = {QueryAnswered.name: "final", RequestFinished.name: "end"}
+_SEEING = frozenset({QueryAnswered.name, FindingWaived.name})  # the others repeat what was seen before
 
 
 def _answered(record: Mapping[str, Any]) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from dnp_guard.audit.read.erasure import erase
@@ -64,6 +67,16 @@ def test_two_processes_go_on_with_one_index(tmp_path):
     with one.reading() as database:
         (entry,) = queue(database, QueueFilter())
     assert list(entry.row.sights) == ["nudity"]
+
+
+def test_an_index_of_an_earlier_version_is_made_anew(tmp_path):
+    sink, index = JsonlSink(tmp_path / "log"), Index(tmp_path / "log")
+    finish(sink, "r1")
+    shown(index)
+    with closing(sqlite3.connect(index.path)) as database, database:
+        database.execute("UPDATE state SET version = 1")
+        database.execute("DROP TABLE day")
+    assert shown(Index(tmp_path / "log")) == ["r1"]
 
 
 def test_a_line_that_is_not_whole_yet_is_taken_in_later(tmp_path):

@@ -8,7 +8,18 @@ from dnp_guard.audit import verify
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
-from tests.server.console.conftest import BLOCKED, CLEAN, EVIL, HOSTILE, STEERED, appeal_link, judge, write
+from dnp_guard.server.console.overview import OverviewFilter, overview
+from tests.server.console.conftest import (
+    BLOCKED,
+    CLEAN,
+    EVIL,
+    HOSTILE,
+    POLICY,
+    STEERED,
+    appeal_link,
+    judge,
+    write,
+)
 
 PAGES = (
     "/console",
@@ -18,7 +29,9 @@ PAGES = (
     f"/console/image/{BLOCKED}/0",
     f"/console/image/{HOSTILE}/0",
     "/console/overview",
+    "/console/overview?category=nudity",
     "/console/thresholds?category=nudity",
+    "/console/thresholds?category=nudity&pictures=1",
     "/console/changes",
 )
 
@@ -154,6 +167,39 @@ def test_a_higher_threshold_says_what_it_would_change(people):
     text = client.get("/console/thresholds?category=nudity&at=0.6").text
     assert '<b id="left">1</b> of 2 images' in text
     assert '<b id="alarms">1</b>' in text
+
+
+def test_a_threshold_is_moved_over_pictures_for_who_may_see_them(people):
+    path = "/console/thresholds?category=nudity&pictures=1"
+    shown = [f"{BLOCKED}-0-5.png" in people(role).get(path).text for role in ("moderator", "auditor")]
+    assert shown == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("", 4),
+        ("tenant=globex", 1),
+        ("policy=default 1", 3),
+        ("category=nudity", 2),
+        ("category=nudity&tenant=acme", 1),
+    ],
+)
+def test_the_overview_is_counted_by_tenant_policy_and_category(query, count, people):
+    index = people.app.state.console.index
+    asked = OverviewFilter(**dict(pair.split("=") for pair in query.split("&") if pair))
+    with index.reading() as database:
+        found = overview(database, asked)
+    assert sum(counts.total() for _, counts in found.days) == count
+    assert people("auditor").get(f"/console/overview?{query}").text.count("<rect") > 1
+
+
+def test_the_overview_has_what_shadow_would_have_done(people, log):
+    sink = JsonlSink(log)
+    of = {"request": "9" * 32, "policy": {**POLICY, "mode": "shadow"}, "image": 0}
+    sink.write(build("request.finished", **of, decision="clean", would={"decision": "blocked"}))
+    people.app.state.console.refresh()
+    assert "would be blocked" in people("auditor").get("/console/overview").text
 
 
 def test_changes_say_who_and_why(people):

@@ -1,0 +1,87 @@
+"""What became of the images of the last days, by tenant, policy and category, read from the index."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from dnp_guard.types import Outcome
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+DAYS: Final = 31
+MOST_ROWS: Final = 20
+"""Rows of a table, those with the most images."""
+
+_BY: Final = ("tenant", "policy", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewFilter:
+    """Which images the overview counts.
+
+    Attributes:
+        tenant: "" for all.
+        policy: name and revision; likewise.
+        category: that was seen in them; "" for all, whatever was seen.
+    """
+
+    tenant: str = ""
+    policy: str = ""
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Images of the last days by outcome; those in shadow as ``would be`` the outcome that they would have had.
+
+    Attributes:
+        outcomes: that there are, in the order in which they are shown.
+        days: day and counts, the earliest first.
+        totals: for each of tenant, policy and category: name and counts, the most first.
+    """
+
+    outcomes: tuple[str, ...]
+    days: tuple[tuple[str, Counter[str]], ...]
+    totals: dict[str, tuple[tuple[str, Counter[str]], ...]]
+
+
+def overview(database: sqlite3.Connection, asked: OverviewFilter) -> Overview:
+    """Count the images of the last :data:`DAYS` days that have any."""
+    rows = database.execute(
+        "SELECT day, tenant, policy, category, outcome, images FROM day WHERE (? = '' OR tenant = ?)"
+        " AND (? = '' OR policy = ?) AND day IN (SELECT DISTINCT day FROM day ORDER BY day DESC LIMIT ?)",
+        (asked.tenant, asked.tenant, asked.policy, asked.policy, DAYS),
+    ).fetchall()
+    counted = [row for row in rows if row["category"] == asked.category]
+    days = _sums((row["day"], row["outcome"], row["images"]) for row in counted)
+    totals = {
+        by: _most(
+            _sums(
+                (row[by], row["outcome"], row["images"])
+                for row in (rows if by == "category" and not asked.category else counted)
+                if row[by]
+            )
+        )
+        for by in _BY
+    }
+    return Overview(_order({name for counts in days.values() for name in counts}), tuple(sorted(days.items())), totals)
+
+
+def _sums(rows: Iterable[tuple[str, str, int]]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    for name, outcome, images in rows:
+        counts.setdefault(name, Counter())[outcome] += images
+    return counts
+
+
+def _most(counts: dict[str, Counter[str]]) -> tuple[tuple[str, Counter[str]], ...]:
+    return tuple(sorted(counts.items(), key=lambda item: (-item[1].total(), item[0]))[:MOST_ROWS])
+
+
+def _order(names: set[str]) -> tuple[str, ...]:
+    known = [*map(str, Outcome), *(f"would be {outcome}" for outcome in Outcome)]
+    return (*(name for name in known if name in names), *sorted(names - set(known)))

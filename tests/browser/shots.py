@@ -1,0 +1,55 @@
+"""Takes the screenshots of the documentation: ``python -m tests.browser.shots FOLDER``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dnp_guard.audit import previews
+from tests.browser.site import NARROW, WIDE, Visit, chromium, site_in
+
+KINDS = {"": ("light", WIDE), "-narrow": ("dark", NARROW)}
+
+
+def pages(visit) -> dict[str, str]:
+    """The path of each page, by the name of its screenshot."""
+    visit.open("/console?decision=blocked")
+    image = visit.page.locator("a.row").nth(2).get_attribute("href")
+    visit.open(image)
+    return {
+        "queue": "/console",
+        "image": image,
+        "thresholds": "/console/thresholds?category=gore&at=0.7&pictures=1",
+        "overview": "/console/overview",
+        "changes": "/console/changes",
+        "appeal": visit.page.get_by_role("link", name="for the person whom it was made for").get_attribute("href"),
+    }
+
+
+def shoot(browser, site, folder: Path) -> None:
+    """Take every page, wide and light, narrow and dark."""
+    for suffix, (scheme, size) in KINDS.items():
+        visit = Visit(browser, site, scheme=scheme, size=size)
+        for name, path in pages(visit).items():
+            page = visit.open(path)
+            if name == "image":
+                page.locator("details.picture summary").first.click()
+                page.locator("details.picture img").first.evaluate("image => image.decode()")
+            page.wait_for_load_state("networkidle")
+            page.screenshot(path=folder / f"console-{name}{suffix}.png")
+        visit.context.close()
+
+
+def main() -> None:
+    """Take them into the folder that the command line names."""
+    with TemporaryDirectory() as name:
+        previews.make_key(Path(name) / "picture.key")
+        os.environ[previews.KEY_VARIABLE] = str(Path(name) / "picture.key")
+        with site_in(Path(name), hostile=False) as site, chromium() as browser:
+            shoot(browser, site, Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
