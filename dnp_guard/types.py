@@ -111,6 +111,7 @@ class Negative:
         mode: how it enters the guidance.
         categories: ids of the categories it is made from.
         attention: how hard it steers the attention over the prompt, where it does.
+        groups: there the words of each category by themselves, without repetition, in policy order.
     """
 
     words: tuple[str, ...]
@@ -118,6 +119,7 @@ class Negative:
     mode: GuidanceMode
     categories: tuple[str, ...]
     attention: InAttention | None = None
+    groups: tuple[tuple[str, ...], ...] = ()
 
     @property
     def text(self) -> str:

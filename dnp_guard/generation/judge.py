@@ -208,9 +208,12 @@ def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tu
         return decision, tuple(offered)
     vocabulary = policy.vocabulary()
     accepted = [word for word in offered if word in vocabulary]
-    words = tuple(dict.fromkeys([*decision.negative.words, *accepted]))
+    negative = decision.negative
+    words = tuple(dict.fromkeys([*negative.words, *accepted]))
+    more = words[len(negative.words) :]
+    groups = (*negative.groups, more) if negative.groups and more else negative.groups
     refused = tuple(word for word in offered if word not in vocabulary)
-    return replace(decision, negative=replace(decision.negative, words=words)), refused
+    return replace(decision, negative=replace(negative, words=words, groups=groups)), refused
 
 
 def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:

@@ -30,12 +30,14 @@ class Term:
         conditioning: what the host's denoiser takes for them.
         scale: s of the separate term.
         attention: how hard it steers in attention space, where it does.
+        parts: there a term for the words of each category, which steer one after the other.
     """
 
     text: str
     conditioning: Any
     scale: float
     attention: InAttention | None = None
+    parts: tuple[Term, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,13 @@ class Held:
             self.active, self._next = self._next, None
 
     def _term(self, negative: Negative, users: str) -> Term:
+        if (how := negative.attention) is not None:
+            texts = [", ".join(group) for group in negative.groups]
+            return Term(negative.text, None, 0.0, how, tuple(Term(t, self._known(t), 0.0, how) for t in texts))
         text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
+        return Term(text, self._known(text), negative.scale or 0.0)
+
+    def _known(self, text: str) -> Any:
         if text not in self._encoded:  # one by one, as a longer text may lengthen what it is encoded with
             self._encoded[text] = self._encode(text)
-        return Term(text, self._encoded[text], negative.scale or 0.0, negative.attention)
+        return self._encoded[text]

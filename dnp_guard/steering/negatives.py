@@ -9,7 +9,7 @@ from dnp_guard.steering.strength import alpha_for, share_for
 from dnp_guard.types import InAttention, Negative
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dnp_guard.policy import Policy
     from dnp_guard.steering.strength import Push
@@ -30,16 +30,26 @@ def negative_for(
         active or the active categories have no words.
     """
     categories = [category for category in policy.categories if category.id in active]
-    words = tuple(dict.fromkeys(word for category in categories for word in category.words(active[category.id])))
+    groups = _groups(category.words(active[category.id]) for category in categories)
+    words = tuple(word for group in groups for word in group)
     if not words:
         return None
     shares = [share_for(policy, category, pushes.get(category.id)) for category in categories]
     mode, attention = policy.guidance.mode, policy.guidance.attention
     if mode == "attention" and attention is not None:
-        scale = None
         steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
-    else:
-        scales = [policy.scale(category.id) for category in categories]
-        scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
-        steers = None
-    return Negative(words, scale, mode, tuple(category.id for category in categories), steers)
+        return Negative(words, None, mode, tuple(category.id for category in categories), steers, groups)
+    scales = [policy.scale(category.id) for category in categories]
+    scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
+    return Negative(words, scale, mode, tuple(category.id for category in categories))
+
+
+def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """The words of each category, without those of a category before it; none of a category that has no others."""
+    known: dict[str, None] = {}
+    groups: list[tuple[str, ...]] = []
+    for own in words:
+        new = tuple(dict.fromkeys(word for word in own if word not in known))
+        known |= dict.fromkeys(new)
+        groups += [new] if new else []
+    return tuple(groups)

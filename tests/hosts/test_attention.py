@@ -11,8 +11,8 @@ from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
 from tests.hosts.tiny import draw, footprint, tiny
-from tests.hosts.tiny.looks import SeesAStarOnce
-from tests.policies import policy
+from tests.hosts.tiny.looks import SeesAStarAndABoltOnce, SeesAStarOnce
+from tests.policies import bolt, policy, star
 
 pytestmark = [
     pytest.mark.models,
@@ -40,10 +40,11 @@ JOINT = {
 PHI, TAU, ALPHA = 8.0, 3.0, 0.6
 
 
-def guard(sink=None, **attention):
+def guard(sink=None, sees=SeesAStarOnce, **attention):
     how = {"phi": PHI, "tau": TAU, "alpha": ALPHA, **attention}
-    of = policy(guidance={"mode": "attention", "scale": None, "hold": 9, "attention": how})
-    return Guard(of, vlm=SeesAStarOnce(), audit=sink)
+    guidance = {"mode": "attention", "scale": None, "hold": 9, "attention": how}
+    of = policy(guidance=guidance, categories=[star(), bolt(negative=["bolt"])])
+    return Guard(of, vlm=sees(), audit=sink)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,12 @@ def test_only_the_image_concerned_changes_and_the_record_says_how(pipe):
     assert not [record for record in sink.records if record["event"] == "degraded"]
 
 
+def test_several_categories_change_only_the_image_concerned(pipe):
+    plain = draw(pipe)
+    with guard(sees=SeesAStarAndABoltOnce).attached(pipe):
+        assert same(plain, draw(pipe)) == [True, False, True]
+
+
 @pytest.mark.parametrize("none", [{"phi": 1.0}, {"alpha": 0.0}])
 def test_no_extrapolation_and_no_share_leave_every_bit(pipe, none):
     plain = draw(pipe)
@@ -96,7 +103,8 @@ class Spy:
             active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)
             if active and copies and self.kept is None:
                 ((image, term),) = active.items()
-                self.kept = evaluation, arguments.first_of(output), copies[0][image], term.conditioning.of(image)
+                negatives = [part.conditioning.of(image) for part in term.parts]
+                self.kept = evaluation, arguments.first_of(output), copies[0][image], negatives
             return output
 
         monkeypatch.setattr(AttentionInjection, "evaluate", watched)
@@ -111,14 +119,16 @@ def nag(z_pos, z_neg):
 
 
 def beside(z, picture):
-    """The features of a prompt's row and of its negative's, the picture's steered in both."""
-    z = z.clone()
-    z[:, picture] = nag(z[:1, picture], z[1:, picture])
+    """The features of a prompt's row and of its negatives', the picture's steered in all."""
+    z, steered = z.clone(), z[:1, picture]
+    for negative in z[1:, picture]:
+        steered = nag(steered, negative[None])
+    z[:, picture] = steered
     return z
 
 
 def steer(denoiser, end, text):
-    """Have a copy of a denoiser steer the first of two rows away from the second."""
+    """Have a copy of a denoiser steer the first row away from each of the others in turn."""
     denoiser = copy.deepcopy(denoiser)
     for name, layer in denoiser.named_modules():
         if not name.endswith(f".{end}") or "refiner" in name:
@@ -133,18 +143,25 @@ def steer(denoiser, end, text):
     return denoiser
 
 
-@pytest.mark.parametrize("name", [*CROSS, *JOINT])
-def test_the_output_is_that_of_attention_written_by_hand(name, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "sees", "categories"),
+    [
+        *((name, SeesAStarOnce, 1) for name in [*CROSS, *JOINT]),
+        *((name, SeesAStarAndABoltOnce, 2) for name in ["PixArtSigmaPipeline", "StableDiffusionPipeline", *JOINT]),
+    ],
+)
+def test_the_output_is_that_of_attention_written_by_hand(name, sees, categories, monkeypatch):
     pipe, spy = tiny(name), Spy(monkeypatch)
-    with guard().attached(pipe):
+    with guard(sees=sees).attached(pipe):
         draw(pipe)
-    evaluation, output, row, negative = spy.kept
-    rows = arguments.Rows([row, row], len(output), latents=next(iter(evaluation.given)))
+    evaluation, output, row, negatives = spy.kept
+    assert len(negatives) == categories
+    rows = arguments.Rows([row] * (1 + categories), len(output), latents=next(iter(evaluation.given)))
     given = {key: rows.of(value, (key,)) for key, value in evaluation.given.items()}
-    for path, value in negative.items():
+    for path in negatives[0]:
         own = arguments.at(given, path)
         if own.ndim > 2 or "mask" in str(path[-1]):
-            given = arguments.replaced(given, path, torch.cat([own[:1], value]))
+            given = arguments.replaced(given, path, torch.cat([own[:1], *(each[path] for each in negatives)]))
     text = given["encoder_hidden_states"].shape[1]
     denoiser = steer(evaluation.part, {**CROSS, **JOINT}[name], text)
     with torch.no_grad():

@@ -20,6 +20,13 @@ def test_a_word_of_two_categories_is_said_once():
     assert negative_for(of(categories=shared), BOTH).words == ("a sign", "star", "bolt")
 
 
+def test_in_attention_the_words_of_each_category_are_a_group_of_their_own():
+    shared = [star(negative=["a sign", "star"]), bolt(negative=["bolt", "a sign"])]
+    attention = {"mode": "attention", "scale": None}
+    negative = negative_for(policy(guidance=attention, categories=shared), BOTH)
+    assert negative.groups == (("a sign", "star"), ("bolt",))
+
+
 def test_nothing_active_is_no_negative():
     assert negative_for(of(), {}) is None
 

@@ -2,7 +2,8 @@
 
 Cross-attention reads the negative beside the prompt, at the cost of that reading. Joint attention has a text stream
 that changes from layer to layer, so the negative's is evaluated beside the prompt's: one more row for each image that
-is steered, and two where other images of the batch have to stay bit-identical.
+is steered, and two where other images of the batch have to stay bit-identical. The words of several categories are
+negatives of their own, each with its reading or its row, and steer one after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers import third
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.arguments import Rows
-from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, StageReached, Steered
+from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, Pairs, StageReached, Steered
 from dnp_guard.hosts.diffusers.attending.watched import Plain, WatchedDenoiser
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     Own = Mapping[int, int]
     """The row of each image."""
+    Active = Mapping[int, Sequence[Term]]
+    """What each image is steered by, one after the other."""
 
 
 class AttentionInjection:
@@ -73,7 +76,7 @@ class AttentionInjection:
             args: the arguments as the pipeline gave them.
             kwargs: likewise.
         """
-        active = {image: term for image, term in self._call.held.active.items() if _steers(term)}
+        active = {image: parts for image, term in self._call.held.active.items() if (parts := _steering(term))}
         if not active or not (copies := self._of_prompt(evaluation)):
             return evaluation.part(*args, **kwargs)
         try:
@@ -110,21 +113,21 @@ class AttentionInjection:
             self._watched[evaluation.name] = WatchedDenoiser(evaluation.part)
         return self._watched[evaluation.name]
 
-    def _crossed(self, evaluation: Evaluation, copies: Sequence[Own], active: Mapping[int, Term]) -> Any:
+    def _crossed(self, evaluation: Evaluation, copies: Sequence[Own], active: Active) -> Any:
         try:
             return self._crossed_once(evaluation, copies, active)
         except Moved:
             self._moves = True  # the denoiser makes another context of the same words at each step
             return self._crossed_once(evaluation, copies, active)
 
-    def _crossed_once(self, evaluation: Evaluation, copies: Sequence[Own], active: Mapping[int, Term]) -> Any:
+    def _crossed_once(self, evaluation: Evaluation, copies: Sequence[Own], active: Active) -> Any:
         watched = self._of(evaluation)
         if self._moves:
             self._known = {}
         batch = third.rows_given(evaluation)
-        due = list(active.items())
         steered = [
             self._negatives(watched, evaluation, batch, own, [due[place] for place in alike])
+            for due in _turns(active)
             for own in copies
             for alike in third.alike(due)
         ]
@@ -161,18 +164,16 @@ class AttentionInjection:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         copies: Sequence[Own],
-        active: Mapping[int, Term],
+        active: Active,
     ) -> Any:
         """Evaluate rows of the negatives beside those of the prompt: in the batch where all of it is steered."""
         watched, batch = self._of(evaluation), third.rows_given(evaluation)
-        pairs = [(own[image], image, term) for own in copies for image, term in active.items()]
-        concerned = [row for row, _, _ in pairs]
+        concerned = [own[image] for own in copies for image in active]
         alone = len(active) == len(self._places.rows)
         rows = list(range(batch)) if alone else concerned
-        given = self._beside(evaluation, batch, rows, pairs)
-        how = [term.attention for _, _, term in pairs if term.attention is not None]
-        prompt = concerned if alone else range(len(rows))
-        watched.stage = Joining(self._reach, prompt, range(len(rows), len(rows) + len(pairs)), how)
+        turns = [[(own[image], image, part) for own in copies for image, part in due] for due in _turns(active)]
+        given = self._beside(evaluation, batch, rows, [pair for turn in turns for pair in turn])
+        watched.stage = Joining(self._reach, _paired(turns, rows))
         try:
             output = replace(evaluation, part=watched.module).again(given)
         finally:
@@ -198,9 +199,26 @@ class AttentionInjection:
         return given
 
 
-def _steers(term: Term) -> bool:
+def _steering(term: Term) -> tuple[Term, ...]:
+    """What a negative steers by in attention space, one part after the other."""
     how = term.attention
-    return how is not None and how.phi > 1 and how.alpha > 0
+    return term.parts if how is not None and how.phi > 1 and how.alpha > 0 else ()
+
+
+def _turns(active: Active) -> list[list[tuple[int, Term]]]:
+    """The first parts of all images, then the second ones, and so on."""
+    most = max(len(parts) for parts in active.values())
+    return [[(image, parts[k]) for image, parts in active.items() if k < len(parts)] for k in range(most)]
+
+
+def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int]) -> list[Pairs]:
+    """For each turn the places of the prompts' rows, and of the negatives' behind all of these."""
+    paired, start = list[Pairs](), len(rows)
+    for turn in turns:
+        how = [part.attention for _, _, part in turn if part.attention is not None]
+        paired.append(Pairs([rows.index(row) for row, _, _ in turn], range(start, start + len(turn)), how))
+        start += len(turn)
+    return paired
 
 
 def _unscaled(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -89,7 +89,7 @@ class Crossing:
 
     Args:
         reach: which layers read the prompt.
-        steered: the rows concerned, by the form of their negatives.
+        steered: the rows concerned, by the form of their negatives, in the order in which these steer.
         batch: rows of the evaluation.
         context: what the layers were given of the prompt at the first step; None where that need not be the same.
     """
@@ -140,8 +140,23 @@ class Crossing:
         mixed = z.clone()
         for each, z_neg in zip(self._steered, self._z, strict=True):
             rows = _expanded(each.rows, len(z) // self._batch)
-            mixed[rows] = _away(z[rows], z_neg, each.how)
+            mixed[rows] = _away(mixed[rows], z_neg, each.how)
         return mixed
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Rows of prompts and their negatives, which steer at the same time.
+
+    Attributes:
+        prompt: rows of the prompts.
+        negative: rows of the negatives, one for each of these.
+        how: each is steered.
+    """
+
+    prompt: Sequence[int]
+    negative: Sequence[int]
+    how: Sequence[InAttention]
 
 
 class Joining:
@@ -149,16 +164,12 @@ class Joining:
 
     Args:
         reach: which layers hold the picture's tokens.
-        prompt: rows of the prompt.
-        negative: rows of the negatives, one for each of these.
-        how: each is steered.
+        turns: the rows of prompts and negatives, those that steer one after the other.
     """
 
-    def __init__(
-        self, reach: Reach, prompt: Sequence[int], negative: Sequence[int], how: Sequence[InAttention]
-    ) -> None:
+    def __init__(self, reach: Reach, turns: Sequence[Pairs]) -> None:
         self._reach = reach
-        self._prompt, self._negative, self._how = list(prompt), list(negative), how
+        self._turns = turns
         self._picture: slice | None = None
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
@@ -175,23 +186,24 @@ class Joining:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """The picture's features moved away from those under the negatives, for both rows of each pair."""
+        """The picture's features moved away from those under the negatives, for the rows of both."""
         return z if self._picture is None else self._mixed(z)
 
     def _picture_of(self, hidden: Tensor) -> slice:
         """The picture's tokens among those of both: where the rows of a pair are alike."""
-        apart = (hidden[self._prompt] - hidden[self._negative]).float().abs().sum((0, 2))
+        first = self._turns[0]
+        apart = (hidden[list(first.prompt)] - hidden[list(first.negative)]).float().abs().sum((0, 2))
         text = self._reach.text
         return slice(text, None) if apart[0] > apart[-1] else slice(0, hidden.shape[1] - text)
 
     def _mixed(self, z: Tensor) -> Tensor:
-        picture = self._picture
-        mixed = z.clone()
-        steered = _away(z[self._prompt][:, picture], z[self._negative][:, picture], self._how)
-        for rows in (self._prompt, self._negative):
-            kept = z[rows].clone()
-            kept[:, picture] = steered
-            mixed[rows] = kept
+        before, mixed = z[:, self._picture], z.clone()
+        shown = mixed[:, self._picture]  # a view
+        for turn in self._turns:
+            rows = list(turn.prompt)
+            shown[rows] = _away(shown[rows], before[list(turn.negative)], turn.how)
+        for turn in self._turns:
+            shown[list(turn.negative)] = shown[list(turn.prompt)]
         return mixed
 
 
