@@ -128,6 +128,15 @@ class Driver:
         """Whether to hand over step ``index`` of ``total``: a query is due, or a late answer has come."""
         return self.session.due(index, total) or (self._late is not None and self._late[1].done())
 
+    def looks(self, step: Step, likeness: Sequence[float] = ()) -> bool:
+        """Whether the pictures of a due step are looked at: none are where every image is passed over.
+
+        Args:
+            step: the step.
+            likeness: as its view has it.
+        """
+        return self._late is not None or bool(self.session.plan(step, likeness).images)
+
     def step(self, step: Step, view: View) -> None:
         """Take a late answer, query a due step, and steer the steps that follow."""
         if self._late is not None and self._late[1].done():

@@ -55,7 +55,12 @@ def inputs(sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] 
 
 
 def pictures(
-    sent: Sequence[Picture], images: Sequence[int], limits: Limits, take: Callable[[int], None] = lambda _: None
+    sent: Sequence[Picture],
+    images: Sequence[int],
+    limits: Limits,
+    take: Callable[[int], None] = lambda _: None,
+    *,
+    decode: bool = True,
 ) -> list[Image.Image]:
     """The pictures of a request, in the order of the batch.
 
@@ -64,9 +69,10 @@ def pictures(
         images: that are drawn.
         limits: of one of them, and of all together.
         take: told how many pixels they have in all, before one is decoded; it may refuse them.
+        decode: whether they are looked at; without it their headers alone are read.
 
     Returns:
-        RGB pictures.
+        RGB pictures; none without ``decode``.
 
     Raises:
         Refusal: they are not one an image, or one of them cannot be taken.
@@ -78,6 +84,8 @@ def pictures(
     total = sum(picture.width * picture.height for picture in opened)
     if total > limits.total_pixels:
         raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
+    if not decode:
+        return []
     take(total)
     return [_decoded(index, picture) for index, picture in zip(images, opened, strict=True)]
 

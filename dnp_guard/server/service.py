@@ -189,12 +189,16 @@ class SessionService:
             if not retrying.in_time(live):
                 self._ended(kept, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
-            shown = retrying.of_batch(live, self._arrived(kept, live, step, asked.images, take))
             at, of = pacing.place(step)
+            due = live.due(at, of or pacing.TICKS)
+            similarities = replies.similarities(asked.images, len(live.session.state.images))
+            decode = due and live.looks(step, similarities)
+            arrived = self._arrived(kept, live, step, asked.images, take, decode=decode)
+            shown = retrying.of_batch(live, arrived) if decode else []
             waited = 0.0
-            if live.due(at, of or pacing.TICKS):
+            if due:
                 before = live.session.state.images[0].pace.waited_ms
-                live.step(step, Pictures(shown, replies.similarities(asked.images, len(shown))))
+                live.step(step, Pictures(shown, similarities))
                 waited = live.session.state.images[0].pace.waited_ms - before
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
@@ -296,11 +300,21 @@ class SessionService:
             yield take
 
     def _arrived(
-        self, kept: Stored, live: Driver, step: Step | None, sent: Sequence[Any], take: Callable[[int], None]
+        self,
+        kept: Stored,
+        live: Driver,
+        step: Step | None,
+        sent: Sequence[Any],
+        take: Callable[[int], None],
+        *,
+        decode: bool = True,
     ) -> list[Image]:
-        """The pictures of a request; one that cannot be taken is a look that was missed."""
+        """The pictures of a request; one that cannot be taken is a look that was missed.
+
+        Without ``decode`` there are none: nobody looks at them, and their headers alone are read.
+        """
         try:
-            return pictures.pictures(sent, live.session.state.drawn, self._limits, take)
+            return pictures.pictures(sent, live.session.state.drawn, self._limits, take, decode=decode)
         except Refusal as problem:
             if problem.kind == "busy":  # nothing is wrong with them
                 raise

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.redact import subject_hash
-from tests.server.conftest import ask, begin, finish, images
+from tests.server.conftest import ask, begin, data_url, finish, images
 
 SEEN = {"a star": 0.9}
 NOTHING = {"a star": 0.0}
@@ -16,6 +18,12 @@ def run(client, **asked):
     opened = begin(client, **asked).json()
     answers = [ask(client, opened["session"], step).json() for step in opened["due"]]
     return opened["session"], answers, finish(client, opened["session"]).json()["images"]
+
+
+def torn():
+    """A JPEG whose header is whole, and whose pixels are not."""
+    head, _, text = data_url(size=(64, 64), kind="JPEG").partition(",")
+    return [{"index": 0, "data": f"{head},{base64.b64encode(base64.b64decode(text)[:-24]).decode()}"}]
 
 
 def test_a_session_says_when_to_ask_and_what_holds(serve):
@@ -208,6 +216,24 @@ def test_the_host_may_measure_what_is_similar(serve, tmp_path):
     assert answer.headers["server-timing"].startswith("vlm;dur=0.00,")
     assert answer.json()["images"][0]["action"] == "steer"
     assert serve.records[-1]["event"] == "query.skipped"
+
+
+def test_a_picture_that_is_passed_over_is_not_decoded(serve):
+    client = serve(NOTHING)
+    opened = begin(client).json()
+    first, second, *_ = opened["due"]
+    ask(client, opened["session"], first)  # quiet: the next one is passed over
+    answer = ask(client, opened["session"], second, images=torn())
+    assert answer.status_code == 200
+    assert serve.records[-1]["event"] == "query.skipped"
+
+
+def test_a_picture_that_is_looked_at_and_cannot_be_decoded_is_refused(serve):
+    client = serve(NOTHING)
+    opened = begin(client).json()
+    answer = ask(client, opened["session"], opened["due"][0], images=torn())
+    assert answer.status_code == 422
+    assert serve.records[-1]["event"] == "degraded"
 
 
 def test_the_final_is_answered_the_same_again(serve):
