@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import pictures
-from .client import Client, Negative, ServiceFailed, Session, Verdict
+from .client import Client, ServiceFailed
+from .messages import Negative, Session, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +27,17 @@ class Batch:
         settings: of the job.
         prompts: one an image.
         about: ``host`` and ``run`` of the record.
+        again: whether images of it can be drawn again.
     """
 
     def __init__(
-        self, client: Client, settings: Settings, prompts: Sequence[str], about: dict[str, dict[str, Any]]
+        self,
+        client: Client,
+        settings: Settings,
+        prompts: Sequence[str],
+        about: dict[str, dict[str, Any]],
+        *,
+        again: bool = False,
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
@@ -40,7 +49,7 @@ class Batch:
         self._client = client
         self._settings = settings
         self._prompts = list(prompts)
-        self._about = about
+        self._about, self._can = about, again
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
         self._previews: tuple[str, ...] = ()
         self._answered = self._missed = False
@@ -63,7 +72,11 @@ class Batch:
         if self.session is None and not self._fate:
             try:
                 self.session = self._client.start(
-                    **self._about, prompts=self._prompts, steps=steps, policy=self._settings.policy
+                    **self._about,
+                    prompts=self._prompts,
+                    steps=steps,
+                    policy=self._settings.policy,
+                    again=self._can,
                 )
                 self.mode = self.session.guidance
             except ServiceFailed as error:
@@ -120,8 +133,8 @@ class Batch:
                 step=step,
                 progress=progress,
                 sigma=sigma,
-                pictures=[pictures.preview_url(each) for each in previews],
-                similarities=similarities,
+                pictures=[pictures.preview_url(previews[index]) for index in self.drawn],
+                similarities=[similarities[index] for index in self.drawn] if similarities else (),
                 effective=effective,
             )
         except ServiceFailed as error:
@@ -132,20 +145,78 @@ class Batch:
         self._missed, self.mode = not answer.answered, answer.mode
         self._answered = self._answered or answer.answered
         self.failure = "" if answer.answered else "the look was not answered"
-        for index, negative in enumerate(answer.negatives):
-            if negative is not None and negative != self.negatives[index]:
-                self._injected[index].append((negative.text, step))
-        self.negatives[:] = answer.negatives
-        self._previews = answer.previews
+        self._hold(answer.negatives, step)
+        if answer.previews:
+            allowed = dict(zip(self.drawn, answer.previews))
+            self._previews = tuple(allowed.get(index, "withhold") for index in range(len(self._prompts)))
+        else:
+            self._previews = ()
 
     def settle(self, images: Sequence[Any]) -> None:
-        """Make the final look at the finished images."""
+        """Make the final look at the finished images, of which those count that are drawn."""
         if self.session is None or self._fate:
             return
         try:
-            self.verdicts = self._client.final(self.session, pictures.finished_urls(images))
+            told = self._client.final(self.session, pictures.finished_urls([images[index] for index in self.drawn]))
         except ServiceFailed as error:
             self.failed(error)
+            return
+        earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
+        new = dict(zip(self.drawn, told))
+        self.verdicts = [new.get(index, verdict) for index, verdict in enumerate(earlier)]
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The images that the attempt which runs is about."""
+        return self.session.drawn if self.session is not None else tuple(range(len(self._prompts)))
+
+    @property
+    def retries(self) -> int:
+        """How often an image may have to be drawn again."""
+        return self.session.retries if self.session is not None else 0
+
+    def again(self) -> tuple[int, ...]:
+        """Begin to draw those images again whose verdict says so; hold what they are steered away from.
+
+        Returns:
+            Those images; none where there are none, or they cannot be.
+        """
+        images = self._pending
+        if self.session is None or not images:
+            return ()
+        try:
+            self.session, negatives = self._client.again(self.session, self._about["host"], images)
+        except (ServiceFailed, KeyError, TypeError, ValueError) as error:
+            self.give_up(error)
+            return ()
+        self._asked, self._progress, self._missed, self._previews = -1, -1.0, False, ("withhold",) * len(self._prompts)
+        self._hold(negatives, -1)
+        return images
+
+    def give_up(self, error: Exception | None = None) -> None:
+        """End an attempt that comes to nothing: its images meet what is done otherwise."""
+        images = self._pending
+        if self.session is None or self.verdicts is None or not images:
+            return
+        if error is not None:
+            self.failure = str(error) or type(error).__name__
+        self._client.abandon(self.session)
+        self._fate, self._missed = "", False
+        self.verdicts = [
+            replace(each, action=each.otherwise) if each.action == "retry" else each for each in self.verdicts
+        ]
+
+    @property
+    def _pending(self) -> tuple[int, ...]:
+        told = enumerate(self.verdicts or ())
+        return tuple(index for index, verdict in told if verdict.action == "retry")
+
+    def _hold(self, negatives: Sequence[Negative | None], step: int) -> None:
+        held = dict(zip(self.drawn, negatives))
+        for index, negative in held.items():
+            if negative is not None and negative != self.negatives[index]:
+                self._injected[index].append((negative.text, step))
+        self.negatives[:] = [held.get(index) for index in range(len(self._prompts))]
 
     def missed(self, error: Exception) -> None:
         """Note a look that was not answered: negatives in force stay, and the next step is looked at."""
@@ -164,7 +235,7 @@ class Batch:
 
     def abandon(self) -> None:
         """Close a session that has had no final look."""
-        if self.session is not None and self.verdicts is None:
+        if self.session is not None and (self.verdicts is None or self._pending):
             self._client.abandon(self.session)
 
     @property
@@ -186,7 +257,10 @@ class Batch:
         """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
         if self._fate or self._shadow:
             return "block" if self.closed else "pass"
-        return self.verdicts[index].action if self.verdicts is not None else "block"
+        if self.verdicts is None:
+            return "block"
+        verdict = self.verdicts[index]
+        return verdict.otherwise if verdict.action == "retry" else verdict.action
 
     def decision(self, index: int) -> str:
         """What became of an image, as the service or the failure has it."""
@@ -206,7 +280,7 @@ class Batch:
         decision = self.decision(index)
         if self._fate or self.verdicts is None:
             return f"{decision} ({self.failure or 'never looked at'})"
-        steered = "; ".join(f"{words}@{step}" for words, step in self._injected[index])
+        steered = "; ".join(pictures.steered(words, step) for words, step in self._injected[index])
         return f"{decision} {steered}".strip()
 
     def receipt(self, index: int) -> str | None:

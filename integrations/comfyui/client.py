@@ -7,10 +7,11 @@ import ssl
 import urllib.error
 import urllib.request
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
+
+from .messages import Answer, Negative, Session, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,83 +44,6 @@ class ServiceFailed(Exception):
         self.request_caused = request_caused
 
 
-@dataclass(frozen=True)
-class Session:
-    """A session that the service has opened.
-
-    Attributes:
-        id: of the session; the audit's records carry it as ``request``.
-        due: 0-based steps at which a look is due; None where the number of steps is not known.
-        due_progress: the same as shares of the run.
-        mode: ``enforce`` or ``shadow``.
-        skip_similar: how like the last prediction looked at one may be for the look to be skipped; None for never.
-        on_failure: ``closed``, ``open`` or ``last``.
-        look_s: how long a look may take.
-        user_previews: ``withhold``, ``blur`` or ``allow``.
-        guidance: how a negative enters the guidance; empty where the service does not say.
-    """
-
-    id: str
-    due: tuple[int, ...] | None
-    due_progress: tuple[float, ...]
-    mode: str
-    skip_similar: float | None
-    on_failure: str
-    look_s: float
-    user_previews: str
-    guidance: str = ""
-
-
-@dataclass(frozen=True)
-class Negative:
-    """What an image is steered away from.
-
-    Attributes:
-        text: words of the policy.
-        scale: of the separate term; None where the words take the place of the unconditional.
-        mode: ``separate`` or ``replace``.
-    """
-
-    text: str
-    scale: float | None
-    mode: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a look has led to.
-
-    Attributes:
-        answered: whether the look was answered; where it was not, what held holds on.
-        negatives: what each image is steered away from.
-        mode: how a negative enters the guidance.
-        previews: what may be shown of each unfinished image: ``withhold``, ``blur`` or ``allow``; empty where the
-            service does not say it per image.
-    """
-
-    answered: bool
-    negatives: tuple[Negative | None, ...]
-    mode: str
-    previews: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the final look says of one image.
-
-    Attributes:
-        decision: the image's outcome.
-        action: ``pass``, ``blur`` or ``block``.
-        receipt: signed by the service; None where it signs none.
-        message: what a person reads in place of a withheld image; empty where the service gives none.
-    """
-
-    decision: str
-    action: str
-    receipt: str | None
-    message: str = ""
-
-
 _PREVIEWS = ("withhold", "blur", "allow")
 
 
@@ -144,6 +68,7 @@ class Client:
         if self.url.startswith("https:"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
         self._opener = urllib.request.build_opener(*handlers)
+        self._features: tuple[str, ...] | None = None
 
     def ready(self, timeout: float = 2.0) -> bool:
         """Whether the service answers that it can guard."""
@@ -153,8 +78,25 @@ class Client:
         except (OSError, ValueError):
             return False
 
+    def features(self) -> tuple[str, ...]:
+        """What of the protocol's newer parts the service knows; nothing where it does not say."""
+        if self._features is None:
+            try:
+                told = self._call("GET", "/readyz", None, _CALL_S).get("features")
+            except ServiceFailed:
+                return ()  # it may say so later
+            self._features = tuple(map(str, told)) if isinstance(told, list) else ()
+        return self._features
+
     def start(
-        self, *, host: dict[str, str], run: dict[str, Any], prompts: Sequence[str], steps: int | None, policy: str
+        self,
+        *,
+        host: dict[str, str],
+        run: dict[str, Any],
+        prompts: Sequence[str],
+        steps: int | None,
+        policy: str,
+        again: bool = False,
     ) -> Session:
         """Open a session.
 
@@ -164,16 +106,42 @@ class Client:
             prompts: one an image.
             steps: of the sampler, all passes; None where that is not known.
             policy: another one to be stricter by; empty for none.
+            again: whether images of the batch can be drawn again.
 
         Raises:
             ServiceFailed: there is none.
         """
         body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
+        if again and "retry" in self.features():
+            body.update(can=["retry"])
+        return self._opened(body, tuple(range(len(prompts))))[0]
+
+    def again(
+        self, session: Session, host: dict[str, str], images: Sequence[int]
+    ) -> tuple[Session, tuple[Negative | None, ...]]:
+        """Open a session again, for the images that its verdicts say are to be drawn again.
+
+        Args:
+            session: that has been finished.
+            host: as it was opened with.
+            images: those, by their index in the batch.
+
+        Returns:
+            The session, and what each of those images is steered away from, from the first step on.
+
+        Raises:
+            ServiceFailed: it cannot be; each image meets its verdict's ``otherwise``.
+        """
+        body = {"protocol": 1, "host": host, "images": 1, "retries": session.id, "indices": list(images)}
+        opened, answer = self._opened(body, tuple(images))
+        return opened, tuple(_negative(row) for row in _rows({"images": answer.get("negatives", [])}, images))
+
+    def _opened(self, body: dict[str, Any], drawn: tuple[int, ...]) -> tuple[Session, dict[str, Any]]:
         answer = self._call("POST", "/v1/sessions", body, _CALL_S)
         try:
             deadline, due, similar = answer["deadline_ms"], answer["due"], answer.get("skip_similar")
-            return Session(
+            session = Session(
                 id=_text(answer["session"]),
                 due=None if due is None else tuple(int(step) for step in due),
                 due_progress=tuple(float(share) for share in answer["due_progress"]),
@@ -183,9 +151,12 @@ class Client:
                 look_s=_LOOK_S if deadline is None else float(deadline) / 1000 + _GRACE_S,
                 user_previews=_text(answer["user_previews"]),
                 guidance=str(answer.get("guidance") or ""),
+                drawn=drawn,
+                retries=int(answer.get("retries") or 0),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceFailed("bad_answer", f"a session without {_lacking(error)}") from None
+        return session, answer
 
     def query(
         self,
@@ -205,20 +176,20 @@ class Client:
             step: 0-based, never one before the last.
             progress: share of the run that is done.
             sigma: the noise level; None where the host does not say.
-            pictures: one data URL an image.
+            pictures: one data URL an image that is drawn.
             similarities: of each prediction with the one that was last looked at; empty where there is none.
             effective: whether a negative can take effect at the steps that follow.
 
         Raises:
             ServiceFailed: there is no answer, or none that can be used.
         """
-        images = _images(pictures)
+        images = _images(session, pictures)
         for image, similarity in zip(images, similarities):
             image["similarity"] = similarity
         body = {"step": step, "progress": progress, "sigma": sigma, "images": images, "effective": effective}
         answer = self._call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
         try:
-            rows = _rows(answer, len(pictures))
+            rows = _rows(answer, session.drawn)
             previews = tuple(row["preview"] for row in rows if row.get("preview") in _PREVIEWS)
             shown = previews if len(previews) == len(rows) else ()
             return Answer(bool(answer["answered"]), tuple(map(_negative, rows)), _text(rows[0]["mode"]), shown)
@@ -226,18 +197,15 @@ class Client:
             raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
     def final(self, session: Session, pictures: Sequence[str]) -> list[Verdict]:
-        """Have the finished images looked at.
+        """Have the finished images looked at that are drawn.
 
         Raises:
             ServiceFailed: there is no verdict.
         """
-        answer = self._call("POST", f"/v1/sessions/{session.id}/final", {"images": _images(pictures)}, session.look_s)
+        body = {"images": _images(session, pictures)}
+        answer = self._call("POST", f"/v1/sessions/{session.id}/final", body, session.look_s)
         try:
-            rows = _rows(answer, len(pictures))
-            return [
-                Verdict(_text(row["decision"]), _text(row["action"]), row.get("receipt"), str(row.get("message") or ""))
-                for row in rows
-            ]
+            return [_verdict(row) for row in _rows(answer, session.drawn)]
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceFailed("bad_answer", f"a verdict without {_lacking(error)}") from None
 
@@ -306,13 +274,18 @@ def _lacking(error: Exception) -> str:
     return str(error) if isinstance(error, KeyError) else "a value of the right kind"
 
 
-def _images(pictures: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"index": index, "data": data} for index, data in enumerate(pictures)]
+def _images(session: Session, pictures: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"index": index, "data": data} for index, data in zip(session.drawn, pictures)]
 
 
-def _rows(answer: dict[str, Any], images: int) -> list[dict[str, Any]]:
+def _rows(answer: dict[str, Any], images: Sequence[int]) -> list[dict[str, Any]]:
     rows = {int(row["index"]): row for row in answer["images"]}
-    return [rows[index] for index in range(images)]
+    return [rows[index] for index in images]
+
+
+def _verdict(row: dict[str, Any]) -> Verdict:
+    decision, action, receipt = _text(row["decision"]), _text(row["action"]), row.get("receipt")
+    return Verdict(decision, action, receipt, str(row.get("message") or ""), str(row.get("otherwise") or "block"))
 
 
 def _negative(row: dict[str, Any]) -> Negative | None:

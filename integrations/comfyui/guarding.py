@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from . import host, inprocess
@@ -82,7 +83,9 @@ class Guarding:
         run_of = {"seed": seed, "scheduler": _name(sampler)}
         about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
         about["run"] = {key: value for key, value in run_of.items() if value is not None}
-        batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about)
+        # Only what is finished here, and can be shown, can be judged here, and so drawn again.
+        again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
+        batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, again=again)
         given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
         run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given)
         model = guider.model_patcher.model
@@ -92,12 +95,17 @@ class Guarding:
             if callback is not None:
                 callback(step, host.covered(x0, run.allowed), host.covered(x, run.allowed), total)
 
+        def draw() -> Any:
+            made = executor(noise, latent_image, sampler, sigmas, denoise_mask, looked, *args, **kwargs)
+            run.sampled(model)
+            return made
+
         try:
             run.start()
             RUNS.begin(self._node, run, (self._settings, self._policy))
             self._run = run
-            made = executor(noise, latent_image, sampler, sigmas, denoise_mask, looked, *args, **kwargs)
-            run.sampled(model)
+            redraw = host.repeated(guider, draw)
+            made = run.second_chances(draw(), redraw)
         except BaseException as error:
             COUNTS["failed_closed"] += run.images if isinstance(error, Withheld) else 0
             RUNS.abandon(self._node, run)
@@ -111,14 +119,25 @@ class Guarding:
         return args["denoised"] if self._run is None else self._run.post_cfg(args)
 
 
-def batch_for(settings: Settings, policy: str, prompts: list[str], about: dict[str, dict[str, Any]]) -> Any:
-    """The looks at one batch: in process where there is a backend, else at the service."""
+def batch_for(
+    settings: Settings, policy: str, prompts: list[str], about: dict[str, dict[str, Any]], *, again: bool = False
+) -> Any:
+    """The looks at one batch: in process where there is a backend, else at the service.
+
+    Args:
+        settings: what with.
+        policy: one to be stricter by; empty for none.
+        prompts: one an image.
+        about: ``host`` and ``run`` of the record.
+        again: whether images of the batch can be drawn again.
+    """
     if settings.vlm:
         guard = inprocess.guard_for(settings.policy or policy, settings.vlm, settings.audit)
-        return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about)
+        return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about, again=again)
     client = Client(settings.url, settings.token or None)
     _SERVICE.ensure(client, settings.start, settings.start_s)
-    return Batch(client, settings if settings.policy or not policy else _with(settings, policy), prompts, about)
+    stricter = settings if settings.policy or not policy else _with(settings, policy)
+    return Batch(client, stricter, prompts, about, again=again)
 
 
 def _with(settings: Settings, policy: str) -> Settings:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -117,6 +117,47 @@ def predict(model: Any, conds: list[dict[str, Any]], x: Tensor, sigma: Tensor, o
     import comfy.samplers  # noqa: PLC0415 (ComfyUI's own, there when this runs)
 
     return comfy.samplers.calc_cond_batch(model, [conds], x, sigma, options)[0]
+
+
+def repeated(guider: Any, draw: Callable[[], Any]) -> Callable[[], Any]:
+    """A run as it can be made again: from the same random numbers and conditioning, which then end as after one run.
+
+    Args:
+        guider: whose run it is, which changes its conditions while it runs.
+        draw: makes the run, for the first time after this.
+    """
+    conds = _copied(getattr(guider, "conds", {}))
+    before = _random_state()
+
+    def again() -> Any:
+        after = _random_state()
+        guider.conds = _copied(conds)
+        _set_random_state(before)
+        try:
+            return draw()
+        finally:
+            _set_random_state(after)
+
+    return again
+
+
+def interrupted(error: Exception) -> bool:
+    """Whether an error is ComfyUI's way to end a workflow that its user has stopped."""
+    return type(error).__name__ == "InterruptProcessingException"
+
+
+def _copied(conds: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: [dict(cond) for cond in value] for key, value in conds.items()}
+
+
+def _random_state() -> tuple[Any, Any]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_random_state(state: tuple[Any, Any]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
 
 
 def reloaded(patcher: Any) -> None:

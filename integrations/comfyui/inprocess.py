@@ -43,6 +43,7 @@ class InProcess:
         policy: a path or a shipped name to be stricter by; empty for none.
         prompts: one an image.
         about: ``host`` and ``run`` of the record.
+        again: whether images of the batch can be drawn again.
 
     Attributes:
         negatives: what each image is steered away from.
@@ -50,7 +51,9 @@ class InProcess:
         failure: why the guard could not do its job at some time; empty while it could.
     """
 
-    def __init__(self, guard: Any, policy: str, prompts: Sequence[str], about: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, guard: Any, policy: str, prompts: Sequence[str], about: dict[str, dict[str, Any]], *, again: bool = False
+    ) -> None:
         self.negatives: list[Any] = [None] * len(prompts)
         self.driver: Any = None
         self.failure = ""
@@ -58,6 +61,8 @@ class InProcess:
         self._prompts, self._about = tuple(prompts), about
         self._steps: int | None = None
         self._outcomes: tuple[Any, ...] | None = None
+        self._can = again
+        self._pending: tuple[int, ...] = ()
 
     def open(self, steps: int | None) -> None:
         """Open the session.
@@ -70,7 +75,7 @@ class InProcess:
 
         self._steps = steps
         told = self._prompts if any(self._prompts) else ()
-        request = Request(len(self._prompts), self._about["host"], told, self._about["run"])
+        request = Request(len(self._prompts), self._about["host"], told, self._about["run"], draws_again=self._can)
         try:
             with self._guard.tightened(self._policy or None) as guard:
                 self.driver = guard.start(request)
@@ -118,12 +123,60 @@ class InProcess:
 
         at = self._step(step, progress, sigma, effective=effective)
         self.driver.step(at, Pictures(previews, similarities))
-        self.negatives[:] = self.driver.negatives
+        self._hold()
 
     def settle(self, images: Sequence[Any]) -> None:
-        """Make the final look at the finished images."""
-        self._outcomes = self.driver.final(lambda: list(images))
+        """Make the final look at the finished images, of which those count that are drawn."""
+        try:
+            self.driver.check_time()
+        except Exception as error:  # noqa: BLE001 (the policy lets a request take no longer)
+            self.give_up(error)
+            return
+        stands = self.driver.look(lambda: list(images))
+        self._pending = self.driver.again() if stands else ()
+        if not self._pending:
+            self._settled()
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The images that the attempt which runs is about."""
+        return self.driver.session.state.drawn
+
+    @property
+    def retries(self) -> int:
+        """How often an image may have to be drawn again."""
+        retries = self.driver.policy.retries
+        return retries.most if self._can and retries is not None else 0
+
+    def again(self) -> tuple[int, ...]:
+        """Begin to draw those images again whose look says so; hold what they are steered away from.
+
+        Returns:
+            Those images.
+        """
+        if self._pending:
+            self._hold()
+        return self._pending
+
+    def give_up(self, error: Exception | None = None) -> None:
+        """End an attempt that comes to nothing: its images meet what is done otherwise."""
+        if not self._pending:
+            return
+        from dnp_guard import DnpGuardError  # noqa: PLC0415 (it may not be installed)
+        from dnp_guard.generation.again import LEFT  # noqa: PLC0415
+
+        self._pending = ()
+        self.driver.retry_failed(error or DnpGuardError(LEFT))
+        self._settled()
+
+    def _settled(self) -> None:
+        self._outcomes = self.driver.settle()
         self._guard.finished(self.driver)
+
+    def _hold(self) -> None:
+        from dnp_guard.generation.again import to_hold  # noqa: PLC0415 (it may not be installed)
+
+        self.negatives[:] = to_hold(self.driver.session.state)
 
     def missed(self, error: Exception) -> None:
         """Note what could not be done at a step; the next one is looked at."""
@@ -163,7 +216,7 @@ class InProcess:
         if report is None:
             return self.failure or "never looked at"
         image = report.images[index]
-        steered = "; ".join(f"{negative.text}@{step - 1}" for step, negative in image.negatives)
+        steered = "; ".join(pictures.steered(negative.text, step - 1) for step, negative in image.negatives)
         return f"{image.decision} {steered}".strip()
 
     def _step(self, index: int, progress: float, sigma: float | None = None, *, effective: bool = True) -> Any:

@@ -119,7 +119,9 @@ class FinalLook:
         _, item = host.executing() or ("", 0)
         runs = RUNS.settle(nodes, shown, made_of(graph, str(unique_id), "images"), item)
         settings, guards_own = RUNS.made_with(nodes) or (load(), "")
-        batches = [run.batch for run in runs] or [_looked_at(settings, policy or guards_own, shown)]
+        batches = [run.batch for run in runs]
+        if not runs or any(run.shows_other(shown) for run in runs):
+            batches.append(_looked_at(settings, policy or guards_own, shown))
         actions = [max((batch.action(index) for batch in batches), key=_STRICTEST.index) for index in range(len(shown))]
         lines = [f"image {index}: {batch.line(index)}" for index in range(len(shown)) for batch in batches]
         strictest = [max(batches, key=lambda batch: _rank(batch, index)) for index in range(len(shown))]

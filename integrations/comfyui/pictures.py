@@ -106,6 +106,11 @@ def written(picture: Image.Image, words: str) -> Image.Image:
     return picture
 
 
+def steered(words: str, step: int) -> str:
+    """What an image was steered away from and after which step; -1 for its start, where it was drawn again."""
+    return f"{words}@{step}" if step >= 0 else f"{words} from the start"
+
+
 def _font(height: int) -> Any:
     """Pillow's own font; of one size in the versions that have no other."""
     try:

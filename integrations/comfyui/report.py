@@ -24,9 +24,14 @@ def told(runs: Sequence[Run]) -> str:
     for number, run in enumerate(runs, 1):
         images = f"{run.images} image{'s' * (run.images > 1)}"
         lines.append(f"run {number}: {images}, looked at after steps {sorted(run.timeline)}")
-        lines += [f"image {index}: {run.batch.line(index)}" for index in range(run.images)]
+        lines += [f"image {index}: {run.batch.line(index)}{_drawn(run, index)}" for index in range(run.images)]
         lines += [f"could not always look: {run.batch.failure}"] if run.batch.failure else []
     return "\n".join(lines) or "nothing was generated with this guard yet"
+
+
+def _drawn(run: Run, index: int) -> str:
+    times = run.attempts[index]
+    return f" (drawn {times} times)" if times > 1 else ""
 
 
 def sheet(runs: Sequence[Run]) -> Image.Image:

@@ -13,7 +13,7 @@ from .likeness import coarse, similarity
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from PIL.Image import Image
     from torch import Tensor
@@ -39,6 +39,8 @@ class Run:
         timeline: the pictures of each look, as far as they may be shown, by step.
         held: the images that are steered after each look, by step.
         delivered: the finished pictures as the final look let them pass; none before it.
+        judged: the finished pictures of a run that made its own final look; None before it, and where it made none.
+        attempts: how often each image was drawn.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class Run:
         self.timeline: dict[int, list[Image]] = {}
         self.held: dict[int, frozenset[int]] = {}
         self.delivered: list[Image] = []
+        self.judged: list[Image] | None = None
+        self.attempts = [1] * self.images
         self._guider, self._clip, self._vae, self._given = guider, clip, vae, given
         levels = [float(sigma) for sigma in sigmas]
         name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
         own = self._own_steps = any(each in name for each in _OWN_STEPS)
         lowest = min((each for each in levels if each > 0), default=0.0)
-        self._progress = Progress([] if own else levels, (max(levels), lowest))
+        self._levels = ([] if own else levels, (max(levels), lowest))
+        self._progress = Progress(*self._levels)
         self._sigma = levels[0]
         self._active: Mapping[int, Any] = {}
         self._next: Mapping[int, Any] | None = None
@@ -129,6 +134,57 @@ class Run:
         if self.batch.closed:
             raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
 
+    def settle(self, shown: Sequence[Image]) -> None:
+        """Make the final look, unless the run made its own."""
+        if self.judged is None:
+            self.batch.settle(shown)
+            self.batch.give_up()  # it is too late to draw again
+
+    def shows_other(self, shown: Sequence[Image]) -> bool:
+        """Whether pictures are not those that the run itself had judged: a later node has changed them."""
+        return self.judged is not None and any(
+            one.tobytes() != other.tobytes() for one, other in zip(self.judged, shown)
+        )
+
+    def second_chances(self, made: Tensor, draw: Callable[[], Tensor]) -> Tensor:
+        """Judge a finished run whose images may be drawn again, and draw again those that are to be.
+
+        Args:
+            made: the finished latents.
+            draw: makes the run again, from the noise that it had.
+
+        Returns:
+            The latents, with the rows of later attempts in them.
+        """
+        if not self.batch.retries:
+            return made
+        shown = host.pictures(self._vae.decode(made))
+        self.batch.settle(shown)
+        while images := self.batch.again():
+            try:
+                self._begin_again(images)
+                drawn = draw()
+                pictures_of = host.pictures(self._vae.decode(drawn))
+            except Exception as error:
+                if host.interrupted(error):
+                    raise
+                self.batch.give_up(error)
+                break
+            self.batch.settle(pictures_of)
+            made = made.clone()
+            made[list(images)] = drawn[list(images)]
+            shown = [pictures_of[index] if index in images else before for index, before in enumerate(shown)]
+        self.judged = shown
+        return made
+
+    def _begin_again(self, images: Sequence[int]) -> None:
+        self._progress = Progress(*self._levels)
+        self._seen = self._last = None
+        for index in images:
+            self.attempts[index] += 1
+        self._hold()
+        self._take()
+
     def _look(
         self, model: Any, step: int, done: float, sigma: float | None, x0: Tensor, *, ended: bool = False
     ) -> None:
@@ -137,17 +193,27 @@ class Run:
         like = similarity(x0, self._seen)
         self.batch.look(step, done, sigma, shown, similarities=like, effective=effective)
         self._seen = coarse(x0)
-        held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
+        held = self._hold()
         self._next = held if effective else {}
-        for negative in self._next.values():
-            if negative.text not in self._encoded:
-                self._encoded[negative.text] = host.encode(self._clip, negative.text)
-        self.held[step] = frozenset(held)
-        self.timeline[step] = [
+        drawn, before = self.batch.drawn, self.timeline.get(step)
+        self.held[step] = frozenset(held) | {index for index in self.held.get(step, ()) if index not in drawn}
+        covered = [
             picture if allowed == "allow" else pictures.acted(picture, allowed)
             for picture, allowed in zip(shown, self.allowed)
         ]
+        self.timeline[step] = [
+            picture if index in drawn or before is None else before[index] for index, picture in enumerate(covered)
+        ]
         host.reloaded(self._guider.model_patcher)
+
+    def _hold(self) -> dict[int, Any]:
+        """Have what is held encoded, to be taken at the next step."""
+        held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
+        for negative in held.values():
+            if negative.text not in self._encoded:
+                self._encoded[negative.text] = host.encode(self._clip, negative.text)
+        self._next = held
+        return held
 
     def _take(self) -> None:
         if self._next is not None:

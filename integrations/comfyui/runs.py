@@ -72,7 +72,7 @@ class Runs:
             self._open[node] = [run for run in self._open.get(node, []) if run not in runs]
             settled += runs
         for run in settled:
-            run.batch.settle(pictures)
+            run.settle(pictures)
         return settled
 
     def latest(self, node: str) -> list[Run]:

@@ -264,6 +264,9 @@ def test_pictures_go_to_no_proxy(parts, monkeypatch):
         assert opened(parts, parts.client.Client(service.url, None)).due == (1,)
 
 
+SMALL = Image.new("RGB", (8, 8))
+
+
 def batch_of(parts, due, images=1):
     batch = parts.batch.Batch(SimpleNamespace(), parts.settings.Settings(), ["a"] * images, {})
     batch.session = parts.client.Session("f" * 32, due, (0.2, 0.6), "enforce", None, "closed", 5.0, "withhold")
@@ -278,7 +281,7 @@ def test_every_due_step_is_asked_at_once_and_no_other(parts, due, total):
     for step in range(total):
         if batch.due(step, 0.0):
             asked.append(step)
-            batch.look(step, 0.0, None, [])
+            batch.look(step, 0.0, None, [SMALL])
     assert asked == sorted(due)
     assert not batch.owes_a_look()
 
@@ -290,7 +293,7 @@ def test_where_steps_are_unknown_progress_decides(parts):
     for step, progress in enumerate((0.1, 0.25, 0.3, 0.7, 0.9)):
         if batch.due(step, progress):
             asked.append(step)
-            batch.look(step, progress, None, [])
+            batch.look(step, progress, None, [SMALL])
     assert asked == [1, 3]
 
 
@@ -299,7 +302,7 @@ def test_a_missed_look_is_asked_again_at_the_next_step_and_holds_what_held(parts
     star = parts.client.Negative("star", 6.0, "separate")
     batch.negatives[:] = [star]
     batch._client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
-    batch.look(1, 0.1, None, [])
+    batch.look(1, 0.1, None, [SMALL])
     assert batch.due(2, 0.2)
     assert batch.negatives == [star]
     assert not batch.closed

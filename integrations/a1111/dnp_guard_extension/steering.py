@@ -23,7 +23,7 @@ from . import host, words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .client import Negative
+    from .messages import Negative
 
 
 class Steering:
