@@ -73,11 +73,12 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
 
     def decode_them(given: Tensor) -> Tensor:
         # One that takes a time denoises a last time itself: at 0 there is nothing left to denoise.
-        at = (given.new_zeros(given.shape[0]),) if timed else ()
+        at = (given.new_zeros(1),) if timed else ()
         # Some decoders of videos add noise of their own; the caller's random numbers are not to be drawn on.
         with torch.random.fork_rng([given.device] if given.is_cuda else [], enabled=of_videos):
-            pixels: Tensor = vae.decode(given, *at, return_dict=False)[0]
-        return pixels
+            # Some of videos decode one at a time only.
+            pixels = [vae.decode(each, *at, return_dict=False)[0] for each in (given.split(1) if of_videos else [given])]
+        return torch.cat(pixels)
 
     pixels = _in_range(vae, decode_them, latents.unsqueeze(2) if of_videos else latents)
     check_finite(pixels)
@@ -105,7 +106,8 @@ def _all_half(vae: Any) -> bool:
 
 
 def _of_videos(vae: Any) -> bool:
-    return any(isinstance(part, torch.nn.Conv3d) for part in vae.modules())
+    """Whether an autoencoder is of videos, or of pictures as videos of one frame."""
+    return "temperal_downsample" in vae.config or any(isinstance(part, torch.nn.Conv3d) for part in vae.modules())
 
 
 def unscaled(vae: Any, latents: Tensor) -> Tensor:

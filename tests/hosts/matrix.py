@@ -31,36 +31,53 @@ DONE = Path("build/matrix.jsonl")
 
 
 def row(name):
-    """What happens to one class when a scripted model sees something in one image."""
+    """What happens to one class when a scripted model sees something in one image, of three where it takes them."""
     told = {"class": name, "steerable": False, "mode": MODE}
     try:
         subject = everything.subject(name)
     except everything.NotBuiltError as error:
         return told | {"reason": str(error), "tried": False}
+    try:
+        return told | steered(subject)
+    except CannotSteer as error:
+        refused = told | {"reason": error.reason, "tried": True}
+    if subject.alone is not None:
+        try:
+            alone = told | steered(subject.alone)
+            return alone | {"of_several": refused["reason"]} if alone["steerable"] else refused
+        except Exception:  # noqa: BLE001, S110 (what several were refused for is the reason)
+            pass
+    return refused
+
+
+def steered(subject):
+    """What happens in one call that is steered and in one in which nothing is seen.
+
+    Raises:
+        CannotSteer: it is refused.
+    """
     pipe, images, draw = subject.pipe, subject.images, subject.draw
     seen = min(1, images - 1)
     plain, before, sink = draw(), footprint(pipe), MemorySink()
     of = policy(
         queries={"steps": [0, 1], "of": STEPS, "final": True}, guidance={"mode": MODE, "hold": 9, "scale": SCALE}
     )
-    try:
-        with Guard(of, vlm=SeesOnce(images, seen), audit=sink).attached(pipe):
-            steered = draw()
-        with Guard(of, vlm=SeesOnce(images, None)).attached(pipe):
-            idle = draw()
-    except CannotSteer as error:
-        return told | {"reason": error.reason, "tried": True}
-    moved = [float(np.abs(a - b).max()) for a, b in zip(plain, steered, strict=True)]
+    with Guard(of, vlm=SeesOnce(images, seen), audit=sink).attached(pipe):
+        drawn = draw()
+    with Guard(of, vlm=SeesOnce(images, None)).attached(pipe):
+        idle = draw()
+    moved = [float(np.abs(a - b).max()) for a, b in zip(plain, drawn, strict=True)]
     trouble = next((record["reason"] for record in sink.records if record["event"] == "degraded"), "")
     if trouble:
-        return told | {"tried": True, "reason": f"it is not steered and fails closed ({trouble})"}
+        return {"tried": True, "steerable": False, "reason": f"it is not steered and fails closed ({trouble})"}
     if moved[seen] < CHANGED:
-        return told | {
+        return {
             "tried": True,
+            "steerable": False,
             "reason": f"its tiny one hardly listens to words: a pixel moves by {moved[seen]:.0e}",
         }
     events = [record["event"] for record in sink.records]
-    return told | {
+    return {
         "steerable": True,
         "tried": True,
         "images": images,

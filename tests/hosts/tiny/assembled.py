@@ -8,7 +8,7 @@ import diffusers
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-from tests.hosts.tiny import CALLS, PIPELINES, of_diffusers, parts
+from tests.hosts.tiny import CALLS, PIPELINES, of_diffusers, parts, variants
 from tests.hosts.tiny.calls import BY_NAME
 
 _ABSENT = ("feature_extractor", "image_encoder", "safety_checker", "watermarker")
@@ -51,7 +51,8 @@ def built(kind):
     }
     wanted = {each: str(taken[each].annotation) for each in taken if each != "requires_safety_checker"}
     needed = {each for each in wanted if taken[each].default is inspect.Parameter.empty}
-    found = fitting(name, wanted, needed)
+    found = variants.parts_of(name, fitting(name, wanted, needed))
+    found = {each: part for each, part in found.items() if each in taken}
     for each in sorted(needed - {*found}):
         found[each] = made(each, wanted[each], found)
     return kind(**found, **({"requires_safety_checker": False} if "requires_safety_checker" in taken else {}))
@@ -71,6 +72,8 @@ def fitting(name, wanted, needed):
         for other in kin(name)
         if _alike(name, other) >= _FAMILY or name.startswith(other.removesuffix("Pipeline"))
     ]
+    like = variants.VARIANTS[name].like if name in variants.VARIANTS else ""
+    near = [like] * bool(like) + near
     for other in [*near[:_NEAREST], *_COMMON, *kin(name)[:_NEAREST]]:
         if not needed - {*found}:
             break
@@ -156,4 +159,5 @@ def inputs(name, accepted, images):
         if each not in given and each in accepted and (accepted[each] or _PICTURED.search(name)):
             given[each] = value if not isinstance(value, list) else value[:images] if images > 1 else value[0]
     sizes = {each: 32 for each in ("height", "width") if each not in given}
-    return of_diffusers.called({**sizes, **given}, accepted, images)
+    called = of_diffusers.called({**sizes, **given}, accepted, images)
+    return variants.given_to(name, called, images)

@@ -13,7 +13,7 @@ import diffusers
 import numpy as np
 import torch
 
-from tests.hosts.tiny import CALLS, assembled, draw, modular, of_diffusers, tiny
+from tests.hosts.tiny import CALLS, assembled, draw, modular, of_diffusers, tiny, variants
 
 
 class NotBuiltError(Exception):
@@ -28,11 +28,13 @@ class Subject:
         pipe: the pipeline.
         images: items that a call makes.
         draw: makes them, from fixed seeds, as arrays.
+        alone: the same with a call for one image; None where it was not tried.
     """
 
     pipe: Any
     images: int
     draw: Any
+    alone: Any = None
 
 
 def classes():
@@ -60,7 +62,7 @@ def subject(name):
             as_here()
             return _tried(pipe, modular.draw)
         known = name in of_diffusers.specs()
-        pipe = kind(**of_diffusers.components(name)) if known else assembled.built(kind)
+        pipe = kind(**variants.parts_of(name, of_diffusers.components(name))) if known else assembled.built(kind)
         pipe.set_progress_bar_config(disable=True)
         as_here()
         if hasattr(getattr(pipe, "vae", None), "enable_tiling") and name == "AllegroPipeline":
@@ -119,7 +121,7 @@ RESIZES = SimpleNamespace(
 
 def _inputs(name, kind, images):
     if name in of_diffusers.specs():
-        return of_diffusers.inputs(name, kind, images)
+        return variants.given_to(name, of_diffusers.inputs(name, kind, images), images)
     taken = inspect.signature(kind.__call__).parameters
     accepted = {each: taken[each].default is inspect.Parameter.empty for each in taken}
     return assembled.inputs(name, accepted, images)
@@ -131,7 +133,8 @@ def _tried(pipe, call):
     for images in (3, 1):
         try:
             if len(as_arrays(_seeded(call, pipe, images))) == images:
-                return Subject(pipe, images, lambda images=images: as_arrays(_seeded(call, pipe, images)))
+                one = Subject(pipe, 1, lambda: as_arrays(_seeded(call, pipe, 1)))
+                return one if images == 1 else Subject(pipe, 3, lambda: as_arrays(_seeded(call, pipe, 3)), one)
         except Exception as error:  # noqa: BLE001 (some take one prompt alone)
             reason = error
     raise NotBuiltError(f"not tried: a tiny one fails without a guard ({_line(reason)})")

@@ -4,7 +4,7 @@ import diffusers
 import numpy as np
 import torch
 
-from tests.hosts.tiny import assembled
+from tests.hosts.tiny import assembled, variants
 from tests.hosts.tiny.calls import PICTURE
 
 
@@ -23,7 +23,7 @@ def fill(pipe, name):
     found = assembled.fitting(name, wanted, {*wanted})
     if "transformer_2" in wanted and "transformer_2" not in found:
         found["transformer_2"] = found["transformer"]
-    pipe.update_components(**found)
+    pipe.update_components(**{each: part for each, part in variants.parts_of(name, found).items() if each in specs})
     pipe.set_progress_bar_config(disable=True)
 
 

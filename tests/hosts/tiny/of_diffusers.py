@@ -127,6 +127,8 @@ def inputs(name, kind, images):
 def called(given, accepted, images):
     """The arguments of a call for so many images from fixed seeds, as far as it accepts them."""
     given = {**given, "output_type": "np", "num_inference_steps": STEPS}
+    if int(given.get("strength", 1.0) * STEPS) < 2:  # noqa: PLR2004 (nothing would be steered)
+        given["strength"] = 1.0
     generators = [torch.Generator().manual_seed(seed) for seed in range(images)]
     given["generator"] = generators if images > 1 else generators[0]
     if "prompt" in accepted and given.get("prompt") is not False:

@@ -193,8 +193,8 @@ def _is_setting(value: Any) -> bool:
 
 def is_list_of_rows(value: Any, batch: int) -> bool:
     """Whether a list has one element per row, rather than, say, one per layer with all rows in each."""
-    if not isinstance(value, list) or len(value) != batch:
-        return False
+    if not isinstance(value, list) or len(value) != batch or all(isinstance(each, float) for each in value):
+        return False  # floats are factors, as one per dimension
     tensors = [each for each in value if isinstance(each, torch.Tensor)]
     return len(tensors) != len(value) or any(not each.ndim or each.shape[0] != batch for each in tensors)
 

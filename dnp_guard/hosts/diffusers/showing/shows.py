@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking.replay import End, replay
 from dnp_guard.hosts.diffusers.showing.decoding import channels, decoder
@@ -71,13 +73,14 @@ class Shows:
         return self._decode[end.autoencoder](of_frames(end.latents, self.images))
 
     def check(self, x0: Tensor) -> None:
-        """See that the call ends with pictures.
+        """See that the call ends with pictures, each made of its own latents alone.
 
         Raises:
             CannotSteer: it does not.
         """
         end = self._end(x0)
         if end.latents is not None:
+            self._check_apart(x0, end.latents)
             made = getattr(getattr(self._vae(end), "config", None), "out_channels", _COLOURS)
             if made < _COLOURS:
                 raise _no_pictures(end.result)
@@ -86,6 +89,26 @@ class Shows:
             Output(end.result, "pil", self).pictures()
         except Exception as error:
             raise _no_pictures(end.result) from error
+
+    def _check_apart(self, x0: Tensor, latents: Tensor) -> None:
+        """See that the last image's prediction decides no other image, as where all are normalised together.
+
+        Raises:
+            CannotSteer: it does.
+        """
+        if self.images == 1:
+            return
+        moved = x0.clone()
+        moved[-1] = 1 - moved[-1]
+        others = slice(-len(latents) // self.images)
+        ends = [self._end(each).latents for each in (moved, x0)]
+        kept, again = (each is not None and torch.equal(each[others], latents[others]) for each in ends)
+        if kept or not again:  # an end that draws noise tells nothing
+            return
+        raise CannotSteer(
+            "its own end mixes the images of a batch: one that is steered would change the others",
+            hint="Generate one image in a call.",
+        )
 
     def scaled(self, x0: Tensor) -> Tensor:
         """A prediction as latents that are scaled as the sampler's, but not packed, [B * k, C, H, W]."""
