@@ -24,6 +24,7 @@ _NAMED = {
     "Flux 2": "Flux2Pipeline",
     "Flux 2 Klein": "Flux2KleinPipeline",
     "Flux 2 Klein Base": "Flux2KleinBaseModularPipeline",
+    "Flux 3": "Flux3ModularPipeline",
     "Krea 2": "Krea2Pipeline",
     "Krea 2 Turbo": "Krea2TurboModularPipeline",
     "Qwen-Image": "QwenImagePipeline",
@@ -36,15 +37,19 @@ _NAMED = {
     "HunyuanImage": "HunyuanImagePipeline",
     "Wan 2.2, image to video": "WanImageToVideoPipeline",
     "HunyuanVideo": "HunyuanVideoPipeline",
+    "HunyuanVideo 1.5": "HunyuanVideo15Pipeline",
     "LTX": "LTXPipeline",
     "LTX-2": "LTX2Pipeline",
     "LTX-2, image to video": "LTX2ImageToVideoPipeline",
+    "LTX-2.5": "LTX25ModularPipeline",
+    "Kandinsky 5": "Kandinsky5T2VPipeline",
     "Chroma": "ChromaPipeline",
     "Sana": "SanaPipeline",
     "Lumina 2": "Lumina2Pipeline",
     "HiDream": "HiDreamImagePipeline",
     "CogView 4": "CogView4Pipeline",
     "Kolors": "KolorsPipeline",
+    "Anima": "AnimaModularPipeline",
     "PixArt": "PixArtSigmaPipeline",
     "Ideogram 4": "Ideogram4Pipeline",
 }
@@ -131,7 +136,9 @@ def pipelines() -> str:
 def _run(row: dict[str, Any] | None) -> str:
     if row is None or not row["steerable"]:
         return f"not steered: {row['reason']}" if row and row.get("tried") else "no tiny one could be built"
-    images = "image 1 of 3 steered, 0 and 2 to the bit" if row["images"] > 1 else "the one image steered"
+    images = "image 1 of 3 steered, 0 and 2 to the bit" if row["images"] > 1 else "the one image of a call steered"
+    if row.get("of_several"):
+        images += f"; several are refused: {row['of_several']}"
     return f"a tiny one of random weights: {images} (moved by {row['changed_by']:.2g}), idle to the bit"
 
 

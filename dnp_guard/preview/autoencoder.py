@@ -77,7 +77,9 @@ def decoded(vae: Any, latents: Tensor) -> Tensor:
         # Some decoders of videos add noise of their own; the caller's random numbers are not to be drawn on.
         with torch.random.fork_rng([given.device] if given.is_cuda else [], enabled=of_videos):
             # Some of videos decode one at a time only.
-            pixels = [vae.decode(each, *at, return_dict=False)[0] for each in (given.split(1) if of_videos else [given])]
+            pixels = [
+                vae.decode(each, *at, return_dict=False)[0] for each in (given.split(1) if of_videos else [given])
+            ]
         return torch.cat(pixels)
 
     pixels = _in_range(vae, decode_them, latents.unsqueeze(2) if of_videos else latents)

@@ -70,7 +70,7 @@ def steered(subject):
     trouble = next((record["reason"] for record in sink.records if record["event"] == "degraded"), "")
     if trouble:
         return {"tried": True, "steerable": False, "reason": f"it is not steered and fails closed ({trouble})"}
-    if moved[seen] < CHANGED:
+    if not moved[seen] >= CHANGED:
         return {
             "tried": True,
             "steerable": False,

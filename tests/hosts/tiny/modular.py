@@ -11,6 +11,14 @@ from tests.hosts.tiny.calls import PICTURE
 def built(name):
     """A modular pipeline of a class."""
     pipe = getattr(diffusers, name)()
+    without = variants.VARIANTS.get(name, variants.Variant()).without
+    if without:
+        blocks = pipe.blocks
+        for each in without:
+            blocks.sub_blocks.pop(each, None)
+        pipe = blocks.init_pipeline()
+    if hasattr(pipe, "disable_safety_checker"):
+        pipe.disable_safety_checker()  # which is a model of its own
     fill(pipe, name)
     return pipe
 

@@ -1,20 +1,33 @@
 """Tiny pipelines that differ from their kin by a part or an argument: what is put in the place of what is known."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers import (
+    AnimaTextConditioner,
     ControlNetXSAdapter,
-    I2VGenXLUNet,
+    CosmosTransformer3DModel,
+    FlowMatchEulerDiscreteScheduler,
+    Flux3Transformer2DModel,
+    Krea2Transformer2DModel,
     UNet2DConditionModel,
     UNet3DConditionModel,
     ZImageControlNetModel,
 )
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3Model,
+    Qwen3VLForConditionalGeneration,
+)
 
-from tests.hosts.tiny import parts
+from tests.hosts.tiny import PIPELINES, newest, of_diffusers, parts
 from tests.hosts.tiny.calls import CLIP, PICTURE, PICTURES
 
 
@@ -29,6 +42,7 @@ class Variant:
         given: arguments that it is called with; those that are None are left out.
         several: the same where it is called for several images.
         listens: how much larger the weights of its denoiser are.
+        without: blocks of a modular pipeline that are left out.
     """
 
     like: str = ""
@@ -37,6 +51,7 @@ class Variant:
     given: Mapping[str, Any] = field(default_factory=dict)
     several: Mapping[str, Any] = field(default_factory=dict)
     listens: float = 1
+    without: tuple[str, ...] = ()
 
 
 def parts_of(name, found):
@@ -97,16 +112,6 @@ def unet_3d(_):
     return {"unet": parts.listening(parts.without_zeros(UNet3DConditionModel(**SIZES_3D)).eval(), 2)}
 
 
-def i2vgen(_):
-    torch.manual_seed(0)
-    unet = parts.listening(parts.without_zeros(I2VGenXLUNet(**SIZES_3D)).eval(), 2)
-    return {
-        "unet": unet,
-        "image_encoder": clip_vision(kind=CLIPVisionModelWithProjection),
-        "feature_extractor": CLIPImageProcessor(crop_size=32, size=32),
-    }
-
-
 def controlnet_xs(found):
     torch.manual_seed(0)
     if found.get("text_encoder_2") is None:
@@ -164,20 +169,123 @@ def z_image_control(found):
 
 
 BOXES = {"gligen_phrases": ["a star"], "gligen_boxes": [[0.1, 0.1, 0.6, 0.6]], "gligen_scheduled_sampling_beta": 1.0}
-JSON = ['{"text": "a %s", "edit_instruction": "a %s"}' % (each, each) for each in ("circle", "square", "cross")]
+JSON = [json.dumps({"text": each, "edit_instruction": each}) for each in of_diffusers.PROMPTS]
 STAGED = Variant(
     made=lambda found: {"scheduler": type(found["scheduler"])(stages=3, stage_range=[0, 1 / 3, 2 / 3, 1])},
     given={"height": 64, "width": 64},
 )
 
 
-def heard(found):
-    return {"connectors": parts.listening(found["connectors"], 4)}
+def padded_left(found):
+    """A tokenizer that pads as Gemma's does, on the left."""
+    found["tokenizer"].padding_side = "left"
+    return {}
 
 
-HEARD = Variant(made=heard, given={"guidance_scale": 4.0}, listens=3)
+def read_small(_):
+    """A text encoder of a few words, in place of one of a whole vocabulary."""
+    config = newest.qwen2_vl()
+    torch.manual_seed(0)
+    encoder = parts.listening(Qwen2_5_VLForConditionalGeneration(config).eval(), 4)
+    return {"text_encoder": encoder, "tokenizer": parts.seeing_words(config).tokenizer}
+
+
+def deep_qwen3(layers, **more):
+    """A text encoder of so many layers, whose further ones are asked for what they hold."""
+    torch.manual_seed(0)
+    config = newest.qwen3_vl(num_hidden_layers=layers, **more)
+    return parts.listening(Qwen3VLForConditionalGeneration(config).eval(), 2), parts.seeing_words(config)
+
+
+def krea2(_):
+    encoder, processor = deep_qwen3(36)
+    transformer = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=32,
+        timestep_embed_dim=8,
+        text_hidden_dim=32,
+        num_text_layers=12,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=1,
+        text_intermediate_size=16,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 2, 2),
+    )
+    made = parts.without_zeros(transformer.eval())
+    return {"text_encoder": encoder.model, "tokenizer": processor.tokenizer, "transformer": made}
+
+
+def flux3(flow_map=False):
+    def made(_):
+        encoder, processor = deep_qwen3(2)
+        transformer = Flux3Transformer2DModel(
+            in_channels=16,
+            cond_in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=64,
+            axes_dims_rope=(4, 4, 4, 4),
+            timestep_channels=16,
+            flow_map=flow_map,
+        )
+        vae = newest.flux2_vae()
+        made = parts.listening(parts.without_zeros(transformer.eval()))
+        return {"text_encoder": encoder, "tokenizer": processor, "transformer": made, "vae": vae.eval()}
+
+    return made
+
+
+def anima(_):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    encoder = Qwen3Model(Qwen3Config(vocab_size=64, num_key_value_heads=2, head_dim=16, **sizes)).eval()
+    conditioner = AnimaTextConditioner(
+        source_dim=32,
+        target_dim=32,
+        model_dim=32,
+        num_layers=1,
+        num_attention_heads=2,
+        target_vocab_size=64,
+        min_sequence_length=16,
+    )
+    transformer = CosmosTransformer3DModel(
+        in_channels=4,
+        out_channels=4,
+        adaln_lora_dim=4,
+        attention_head_dim=16,
+        max_size=[4, 32, 32],
+        mlp_ratio=2,
+        num_attention_heads=2,
+        num_layers=1,
+        text_embed_dim=32,
+        extra_pos_embed_type=None,
+    )
+    return {
+        "text_encoder": parts.listening(encoder, 4),
+        "tokenizer": parts.words(),
+        "t5_tokenizer": parts.words(),
+        "text_conditioner": parts.listening(conditioner.eval(), 2),
+        "transformer": parts.listening(parts.without_zeros(transformer.eval()), 2),
+        "vae": PIPELINES["QwenImagePipeline"][0]()["vae"].eval(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
+    }
+
+
+PADDED = Variant(made=padded_left)
+SMALL = {"max_sequence_length": 64}
+UPSAMPLED = ("prompt_upsampler",)
+TAPPED = {"text_encoder_out_layers": (1, 2), "image": None, "max_sequence_length": 160}
 VARIANTS = {
-    "BriaFiboEditPipeline": Variant(given={"prompt": JSON[1], "height": 32, "width": 32, "image": PICTURE}, several={"prompt": JSON}),
+    "BriaFiboEditPipeline": Variant(
+        given={"prompt": JSON[1], "height": 32, "width": 32, "image": PICTURE}, several={"prompt": JSON}
+    ),
     "ChromaInpaintPipeline": Variant(
         like="ChromaImg2ImgPipeline",
         made=lambda found: found["transformer"].register_to_config(guidance_embeds=False) or {},
@@ -185,6 +293,7 @@ VARIANTS = {
         several={"image": PICTURES, "mask_image": torch.ones(3, 1, 32, 32)},
     ),
     "ChronoEditPipeline": Variant(listens=2),
+    "AnimaModularPipeline": Variant(made=anima, given={"image": None, "image_latents": None}),
     "CycleDiffusionPipeline": Variant(
         like="StableDiffusionImg2ImgPipeline",
         given={"image": PICTURES[:1], "strength": 1.0, "source_prompt": "a star", "source_guidance_scale": 1.0},
@@ -205,17 +314,24 @@ VARIANTS = {
     "HunyuanVideo15ImageToVideoPipeline": Variant(
         resized={"transformer": {"image_embed_dim": 32, "task_type": "i2v"}}, given={"image": PICTURE}
     ),
-    "I2VGenXLPipeline": Variant(
-        like="StableDiffusionPipeline", made=i2vgen, given={"image": PICTURE, "num_frames": 3, "target_fps": 8}
+    "Flux3ModularPipeline": Variant(made=flux3(), given=TAPPED, without=UPSAMPLED),
+    "Flux3DistilledModularPipeline": Variant(made=flux3(flow_map=True), given=TAPPED, without=UPSAMPLED),
+    "HunyuanImagePipeline": Variant(made=read_small),
+    "JoyImageEditPipeline": Variant(resized={"transformer": {"text_dim": 32}}, given={"max_sequence_length": 256}),
+    "JoyImageEditPlusPipeline": Variant(resized={"transformer": {"text_dim": 32}}, given={"max_sequence_length": 256}),
+    "Krea2ModularPipeline": Variant(made=krea2, given=SMALL),
+    "Krea2TurboModularPipeline": Variant(made=krea2, given=SMALL),
+    "SanaImageToVideoPipeline": Variant(
+        resized={"transformer": {"caption_channels": 32}},
+        made=lambda _: {"text_encoder": parts.listening(parts.gemma(), 2), "tokenizer": parts.words(512)},
     ),
     "KandinskyV22Img2ImgPipeline": Variant(given={"strength": 1.0}),
-    "LDMTextToImagePipeline": Variant(listens=5),
-    "LTX2ConditionPipeline": HEARD,
-    "LTX2InContextPipeline": HEARD,
+    "LTX2ConditionPipeline": PADDED,
+    "LTX2InContextPipeline": PADDED,
     "LucyEditPipeline": Variant(
         like="WanVideoToVideoPipeline", resized={"transformer": {"in_channels": 8}}, given={"num_frames": 9}
     ),
-    "NucleusMoEImagePipeline": Variant(given={"guidance_scale": 4.0}),
+    "NucleusMoEImagePipeline": Variant(given={"guidance_scale": 4.0, "max_sequence_length": 256}),
     "PIAPipeline": Variant(
         like="AnimateDiffPipeline",
         resized={"unet": {"in_channels": 9}},
@@ -236,7 +352,11 @@ VARIANTS = {
     ),
     "StableDiffusionDiffEditPipeline": Variant(
         like="StableDiffusionPipeline",
-        given={"mask_image": torch.ones(1, 32, 32), "image_latents": torch.ones(1, 1, 4, 32, 32), "inpaint_strength": 1.0},
+        given={
+            "mask_image": torch.ones(1, 32, 32),
+            "image_latents": torch.ones(1, 1, 4, 32, 32),
+            "inpaint_strength": 1.0,
+        },
     ),
     "StableDiffusionGLIGENPipeline": Variant(
         like="StableDiffusionPipeline",
