@@ -48,7 +48,7 @@ from dnp_guard.server.service import SessionService
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.stores import open_store
 from dnp_guard.server.tokens import Grant, Tokens
-from dnp_guard.telemetry.ended import forget_ended
+from dnp_guard.telemetry.ended import ended_merged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -230,13 +230,19 @@ def _routes(app: FastAPI) -> None:
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
         """Prometheus metrics, of all workers."""
-        registry = state.service.guards.registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-            forget_ended(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-            registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        said = await to_thread.run_sync(generate_latest, registry, limiter=state.aside)
-        return Response(said, media_type=CONTENT_TYPE_LATEST)
+        page = await to_thread.run_sync(_metrics, state.service.guards.registry, limiter=state.aside)
+        return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+
+def _metrics(own: CollectorRegistry) -> bytes:
+    """The page of metrics: of all workers where there are several, and otherwise of this process."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:
+        return generate_latest(own)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    with ended_merged(Path(folder)):
+        return generate_latest(registry)
 
 
 def _titles() -> dict[int, str]:

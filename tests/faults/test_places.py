@@ -21,7 +21,6 @@ from dnp_guard.policy.force.signing import new_key, sign
 from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
-from dnp_guard.telemetry.ended import forget_ended
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.plugin import look_up
 from dnp_guard.vlm.scripted import ScriptedBackend
@@ -134,21 +133,3 @@ def test_a_policy_whose_signature_ends_is_not_ready_and_guards_nothing(tmp_path,
         opened = begin(client)
     assert (answer.status_code, "no valid policy" in answer.json()["detail"]) == (503, True)
     assert opened.status_code == 503
-
-
-def test_what_a_worker_that_was_killed_showed_as_living_goes(tmp_path):
-    program = (
-        "import os; from dnp_guard.telemetry import Metrics; m = Metrics();"
-        "m.policy_info('p', '1', 'd', 'enforce'); m.negative('p', 'star'); os.kill(os.getpid(), 9)"
-    )
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=False)
-    assert list(tmp_path.glob("gauge_live*.db"))
-    forget_ended(tmp_path)
-    assert (list(tmp_path.glob("gauge_live*.db")), len(list(tmp_path.glob("counter_*.db")))) == ([], 1)
-
-
-def test_what_a_living_worker_shows_stays(tmp_path):
-    (tmp_path / f"gauge_livemax_{os.getpid()}.db").touch()
-    forget_ended(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 1
