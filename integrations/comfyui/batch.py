@@ -159,7 +159,10 @@ class Batch:
         try:
             told = self._client.final(self.session, pictures.finished_urls([images[index] for index in self.drawn]))
         except ServiceFailed as error:
-            self.failed(error)
+            if self._pending:
+                self.give_up(error)
+            else:
+                self.failed(error)
             return
         earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
         new = dict(zip(self.drawn, told))

@@ -18,6 +18,7 @@ import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace
@@ -414,6 +415,27 @@ class Processing:
     batch_index: int = 0
     iteration: int = 0
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    subseeds: list[int] = field(default_factory=list)
+    subseed_strength: float = 0.0
+
+
+class ImageRNG:
+    """The random numbers of a batch, an image's own each."""
+
+    def __init__(
+        self, shape, seeds, subseeds=None, subseed_strength=0.0, seed_resize_from_h=0, seed_resize_from_w=0
+    ) -> None:
+        self.shape, self.seeds, self.subseeds, self.subseed_strength = tuple(shape), seeds, subseeds, subseed_strength
+        self.seed_resize_from_h, self.seed_resize_from_w = seed_resize_from_h, seed_resize_from_w
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def next(self, size=None):
+        shape = (self.shape[0], *(size or self.shape[1:]))
+        return torch.stack([torch.randn(*shape, generator=each) for each in self.generators])
+
+
+def decode_latent_batch(model, batch, target_device=None, check_for_nans=False):
+    return [image * 2 - 1 for image in model.decode(batch)]
 
 
 class Host:
@@ -559,8 +581,16 @@ class Host:
             p.prompts, p.negative_prompts = p.all_prompts[rows], p.all_negative_prompts[rows]
             if self.state.interrupted:
                 break
-            self.hook("process_batch", p, batch_number=number, prompts=p.prompts, seeds=[], subseeds=[])
-            decoded = self.model.decode(self._sample(p, number))
+            size = (p.height // FACTOR, p.width // FACTOR)
+            p.seeds = [p.seed + number * p.batch_size + index for index in range(p.batch_size)]
+            p.rng, p.sd_model, p.sample = (
+                ImageRNG((LATENT_CHANNELS, *size), p.seeds),
+                self.model,
+                partial(self._sample, p),
+            )
+            self.hook("process_batch", p, batch_number=number, prompts=p.prompts, seeds=p.seeds, subseeds=[])
+            decoded = decode_latent_batch(self.model, p.sample())
+            decoded = torch.clamp((torch.stack(decoded).float() + 1.0) / 2.0, min=0.0, max=1.0)
             self.hook("postprocess_batch", p, images=decoded, batch_number=number)
             for index in range(len(decoded)):
                 p.batch_index = index
@@ -576,15 +606,8 @@ class Host:
         self.hook("postprocess", p, result)
         return result
 
-    def _sample(self, p: Processing, number: int):
-        seeds = [p.seed + number * p.batch_size + index for index in range(p.batch_size)]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        size = (p.height // FACTOR, p.width // FACTOR)
-
-        def noise(size=size):
-            return torch.stack([torch.randn(LATENT_CHANNELS, *size, generator=each) for each in generators])
-
-        p.noise = noise
+    def _sample(self, p: Processing, **_: Any):
+        noise = p.noise = lambda size=None: p.rng.next(size)
         cond = schedules(p.prompts, p.steps)
         without = self.forge and not self.reforge and p.cfg_scale == 1
         uncond = None if without else schedules(p.negative_prompts, p.steps)
@@ -634,7 +657,8 @@ class Host:
                 "sd_model": self.model,
                 "OptionInfo": OptionInfo,
             },
-            "modules.devices": {"autocast": nullcontext},
+            "modules.devices": {"autocast": nullcontext, "cpu": torch.device("cpu")},
+            "modules.processing": {"decode_latent_batch": decode_latent_batch},
             "modules.prompt_parser": {
                 "SdConditioning": SdConditioning,
                 "DictWithShape": DictWithShape,

@@ -17,7 +17,11 @@ from modules import devices, prompt_parser, sd_samplers_common, shared
 from . import words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+
+_OF_RNG = ("shape", "seeds", "subseeds", "subseed_strength", "seed_resize_from_h", "seed_resize_from_w")
+"""What the host's random numbers of a batch are made of."""
 
 
 class Interrupted(sd_samplers_common.InterruptedException):
@@ -203,6 +207,47 @@ def called_by_a_program() -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
+    """The host's own way to sample and decode the batch that begins, from the noise that it begins with.
+
+    Returns:
+        Draws it once more: images [B, 3, H, W] of 0…1. None where the host has no such way, and with a hires fix, whose
+        second pass changes what the first one needs.
+    """
+    rng = getattr(p, "rng", None)
+    kept = {name: getattr(rng, name, None) for name in _OF_RNG}
+    if kept["seeds"] is None or not callable(getattr(p, "sample", None)) or getattr(p, "enable_hr", False):
+        return None
+    try:
+        from modules.processing import decode_latent_batch  # noqa: PLC0415 (older hosts have none)
+    except ImportError:
+        return None
+
+    def draw() -> torch.Tensor:
+        p.rng = type(rng)(**kept)
+        upcast = getattr(devices, "unet_needs_upcast", False)
+        with devices.without_autocast() if upcast else devices.autocast():
+            latents = p.sample(
+                conditioning=getattr(p, "c", None),
+                unconditional_conditioning=getattr(p, "uc", None),
+                seeds=p.seeds,
+                subseeds=p.subseeds,
+                subseed_strength=p.subseed_strength,
+                prompts=p.prompts,
+            )
+        decoded = latents
+        if not getattr(latents, "already_decoded", False):
+            decoded = decode_latent_batch(p.sd_model, latents, target_device=devices.cpu, check_for_nans=True)
+        return torch.clamp((torch.stack(list(decoded)).float() + 1.0) / 2.0, min=0.0, max=1.0)
+
+    return draw
+
+
+def stopped() -> bool:
+    """Whether the user has ended the job."""
+    return bool(getattr(shared.state, "interrupted", False) or getattr(shared.state, "skipped", False))
 
 
 def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:

@@ -45,6 +45,7 @@ class Job:
         self._before_pass = self._done = 0
         self._expected: int | None = None
         self._seen: Any = None
+        self._redraw: Callable[[], Any] | None = None
 
     @property
     def user_previews(self) -> str:
@@ -63,7 +64,8 @@ class Job:
         self.batch = None  # what the batch before was found to be says nothing of this one
         self._first, self._before_pass, self._done = first, 0, 0
         self._expected = self._seen = None
-        self.batch = Batch(self._client, self._settings, prompts, host.about(p))
+        self._redraw = host.redraw(p)
+        self.batch = Batch(self._client, self._settings, prompts, host.about(p), again=self._redraw is not None)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
 
@@ -109,12 +111,14 @@ class Job:
             self._steering.released()
         try:
             batch.open(None)  # where no sampling pass was seen: the final look is all that there is
-            finished = [pictures.from_tensor(image) for image in images]
-            if self._done and batch.owes_a_look():
-                # One past the last where nobody knows their number: a step that was asked about is answered as it was.
-                last = self._done if self._expected is None else max(self._expected, self._done) - 1
-                batch.look(last, 1.0, None, finished)
-            batch.settle(finished)
+            self._settle(batch, images)
+            while chosen := batch.again():
+                drawn = self._drawn_again(batch)
+                if drawn is None:
+                    break
+                self._settle(batch, drawn)
+                for index in chosen:
+                    images[index] = drawn[index]  # the host delivers this tensor
         except Withheld:
             pass
         except Exception as error:
@@ -128,6 +132,32 @@ class Job:
                 "DNP Guard receipt": batch.receipt(index),
             }
             self._counts[batch.decision(index)] += 1
+
+    def _settle(self, batch: Batch, images: Any) -> None:
+        finished = [pictures.from_tensor(image) for image in images]
+        if self._done and batch.owes_a_look():
+            # One past the last where nobody knows their number: a step that was asked about is answered as it was.
+            last = self._done if self._expected is None else max(self._expected, self._done) - 1
+            batch.look(last, 1.0, None, finished)
+        batch.settle(finished)
+
+    def _drawn_again(self, batch: Batch) -> Any:
+        """The batch, drawn once more with what is held; None where that failed."""
+        self._before_pass = self._done = 0
+        self._seen = None
+        try:
+            drawn = self._redraw() if self._redraw is not None else None
+        except Exception as error:
+            log.exception("DNP Guard could not draw again")
+            batch.give_up(error)
+            return None
+        finally:
+            if self._steering is not None:
+                self._steering.released()
+        if batch.closed or host.stopped():
+            batch.give_up(Withheld(batch.failure or "the job was stopped"))
+            return None
+        return drawn
 
     def delivered(self, picture: Any, index: int) -> Any:
         """A picture of the current batch as it may be delivered; blank before the final look."""
