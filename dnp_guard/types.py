@@ -107,7 +107,7 @@ class Negative:
 
     Attributes:
         words: words or phrases, in policy order.
-        scale: s of the separate term; None where there is none.
+        scale: s of the separate term, which attention may have beside it; None where there is none.
         mode: how it enters the guidance.
         categories: ids of the categories it is made from.
         attention: how hard it steers the attention over the prompt, where it does.

@@ -123,7 +123,7 @@ class NegativeFields(TypedDict, total=False):
     text: str
     scale: float
     attention: AttentionFields
-    mode: Required[GuidanceMode]
+    mode: Required[GuidanceMode | Literal["attention+separate"]]
     effective: bool
 
 

@@ -98,7 +98,10 @@ def _pushes(of: Guidance) -> str:
     if of.attention is None:
         return separate
     attention = f"in attention by φ {of.attention.phi:g}, τ {of.attention.tau:g}, α {of.attention.alpha:g}"
-    return f"{attention}, or {separate} where that cannot be," if separate else attention
+    if of.escalate is not None:
+        times = "once more" if of.escalate == 1 else f"{of.escalate} times more"
+        attention += f", with {separate} beside it once it was seen {times}"
+    return f"{attention}, or {separate} where that cannot be," if of.mode == "auto" else attention
 
 
 def does(policy: Policy, category: Category) -> str:

@@ -105,7 +105,7 @@ def to_hold(state: State) -> list[Negative | None]:
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """What an attempt steers away from, from its first step on: all that was seen, harder."""
-    return harder(policy, negative_for(policy, _seen(policy, image)))
+    return harder(policy, negative_for(policy, _seen(policy, image), escalated=True))
 
 
 def harder(policy: Policy, negative: Negative | None) -> Negative | None:

@@ -73,7 +73,8 @@ def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
     """``negative{text, scale, mode, effective}``, without its words where it is made from a sensitive category."""
-    told: NegativeFields = {"mode": value.mode, "effective": effective}
+    both = value.attention is not None and value.scale is not None
+    told: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
     if value.scale is not None:
         told["scale"] = value.scale
     if value.attention is not None:

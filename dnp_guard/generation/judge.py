@@ -33,6 +33,7 @@ class HeldCategory:
         real: whether it is steered away from; False where it only would be, were nothing in shadow.
         push: how hard, under ``strength: controller``.
         stays: whether it is held to the end, as in an image that is made again.
+        still: answered looks that saw it while its negative was in force.
     """
 
     terms: tuple[str, ...]
@@ -40,6 +41,7 @@ class HeldCategory:
     real: bool = True
     push: Push | None = None
     stays: bool = False
+    still: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,7 @@ def judge(
             stays=category in history.held and history.held[category].stays,
             real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
             push=_push(policy, history, category, kept, progress),
+            still=history.held[category].still + 1 if category in history.held else 0,
         )
         for category, terms in seen.items()
         if actions[category] is not Action.MONITOR
@@ -157,7 +160,7 @@ def judge(
     pushes = {category: state.push for category, state in held.items() if state.push is not None}
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
-        negative=negative_for(policy, real, pushes),
+        negative=negative_for(policy, real, pushes, escalated=_escalated(policy, held, real)),
         findings=kept,
         waived=tuple(waived),
         probabilities=probabilities,
@@ -167,7 +170,7 @@ def judge(
         decision = replace(
             decision,
             would_action=_strictest([*actions.values(), *(Action.STEER for _ in active)]),
-            would_negative=negative_for(policy, active, pushes),
+            would_negative=negative_for(policy, active, pushes, escalated=_escalated(policy, held, active)),
         )
     return decision, History(MappingProxyType(held), history.found | enforced.keys())
 
@@ -278,6 +281,14 @@ def _push(
     before = history.held[category].push if category in history.held else None
     weight = policy.category(category).severity.weight
     return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
+
+
+def _escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
+    """Whether attention alone does not do: something outlasts it, is one of several, or the image is made again."""
+    most = policy.guidance.escalate
+    of = [held[category] for category in active]
+    outlasts = most is not None and (len(of) > 1 or any(each.still >= most for each in of))
+    return outlasts or any(each.stays for each in of)
 
 
 def _unseen(before: HeldCategory, progress: float | None) -> HeldCategory:

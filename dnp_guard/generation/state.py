@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Of the state: raised when its fields change, so that no process goes on with a state that it cannot read."""
 
 

@@ -27,8 +27,8 @@ class Term:
 
     Attributes:
         text: its words; the same words are the same conditioning.
-        conditioning: what the host's denoiser takes for them.
-        scale: s of the separate term.
+        conditioning: what the host's denoiser takes for them; None where only the parts are evaluated.
+        scale: s of the separate term; 0 where attention has none beside it.
         attention: how hard it steers in attention space, where it does.
         parts: there a term for the words of each category, which steer one after the other.
     """

@@ -47,7 +47,9 @@ class Held:
     def _term(self, negative: Negative, users: str) -> Term:
         if (how := negative.attention) is not None:
             texts = [", ".join(group) for group in negative.groups]
-            return Term(negative.text, None, 0.0, how, tuple(Term(t, self._known(t), 0.0, how) for t in texts))
+            parts = tuple(Term(text, self._known(text), 0.0, how) for text in texts)
+            beside = self._known(negative.text) if negative.scale else None
+            return Term(negative.text, beside, negative.scale or 0.0, how, parts)
         text = f"{negative.text}, {users}" if negative.mode == "replace" and users else negative.text
         return Term(text, self._known(text), negative.scale or 0.0)
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def negative_for(
-    policy: Policy, active: Mapping[str, Sequence[str]], pushes: Mapping[str, Push] = MappingProxyType({})
+    policy: Policy,
+    active: Mapping[str, Sequence[str]],
+    pushes: Mapping[str, Push] = MappingProxyType({}),
+    *,
+    escalated: bool = False,
 ) -> Negative | None:
     """The one negative of an image.
 
@@ -24,6 +28,7 @@ def negative_for(
         policy: the policy in force.
         active: ids of the categories to steer away from, each with its found terms.
         pushes: how the controller pushes them, under ``strength: controller``.
+        escalated: whether attention gets the separate term beside it, where the policy has a scale.
 
     Returns:
         Words in policy order without repetition, at the strongest category's scale or attention. None when nothing is
@@ -35,13 +40,13 @@ def negative_for(
     if not words:
         return None
     shares = [share_for(policy, category, pushes.get(category.id)) for category in categories]
-    mode, attention = policy.guidance.mode, policy.guidance.attention
-    if mode == "attention" and attention is not None:
-        steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
-        return Negative(words, None, mode, tuple(category.id for category in categories), steers, groups)
-    scales = [policy.scale(category.id) for category in categories]
+    mode, attention, of = policy.guidance.mode, policy.guidance.attention, tuple(each.id for each in categories)
+    scales = [policy.scale(category) for category in of]
     scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
-    return Negative(words, scale, mode, tuple(category.id for category in categories))
+    if mode != "attention" or attention is None:
+        return Negative(words, scale, mode, of)
+    steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
+    return Negative(words, scale if escalated else None, mode, of, steers, groups)
 
 
 def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:

@@ -98,7 +98,10 @@ def share_for(policy: Policy, category: Category, push: Push | None = None) -> f
 
 
 def alpha_for(alpha: float, share: float) -> float:
-    """NAG's alpha at a part of the full strength, at most 1."""
+    """NAG's alpha at a part of the full strength, at most 1.
+
+    The line through 0 is ours: on the embedded model it suppresses about what the same part of the separate scale does.
+    """
     return min(1.0, alpha * share)
 
 

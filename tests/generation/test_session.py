@@ -346,6 +346,7 @@ def test_a_state_of_another_version_is_not_gone_on_with():
 
 
 AUTO = {"mode": "auto", "attention": {"phi": 8}}
+ESCALATES = {**AUTO, "hold": 9, "escalate": 2}
 
 
 def test_auto_is_separate_until_the_host_says_that_it_reaches_the_attention():
@@ -363,3 +364,33 @@ def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
     negative = asked.negatives[0]
     assert (negative.mode, negative.scale, negative.attention.phi) == ("attention", None, 8)
     assert asked.policy.digest == policy(guidance=AUTO).digest
+
+
+def escalated(looks, **guidance):
+    """The scale of the separate term that each image has beside attention, after looks at some of the steps."""
+    asked = session(2, of=policy(guidance={**ESCALATES, **guidance}))
+    asked.steers_attention()
+    for index, rows in zip((2, 4, 6, 8), looks, strict=False):
+        plan = asked.plan(step(index))
+        asked.answered(plan, answer(asked, plan, *rows), step(index))
+    return [negative and negative.scale for negative in asked.negatives]
+
+
+def test_what_outlasts_attention_gets_a_separate_term_beside_it_in_its_image_alone():
+    assert escalated([(STAR, STAR), (STAR, NOTHING), (STAR, NOTHING)]) == [6, None]
+
+
+def test_what_was_seen_less_often_than_the_policy_says_is_steered_by_attention_alone():
+    assert escalated([(STAR, NOTHING), (STAR, NOTHING)]) == [None, None]
+
+
+def test_what_outlasted_attention_keeps_its_separate_term_while_it_is_held():
+    assert escalated([(STAR, NOTHING)] * 3 + [(NOTHING, NOTHING)]) == [6, None]
+
+
+def test_several_categories_at_once_get_a_separate_term_at_once():
+    assert escalated([({"star": 0.9, "bolt": 0.9}, STAR)]) == [6, None]
+
+
+def test_without_escalate_nothing_gets_a_separate_term_beside_attention():
+    assert escalated([({"star": 0.9, "bolt": 0.9}, STAR)] * 4, escalate=None) == [None, None]

@@ -173,3 +173,14 @@ def test_another_process_goes_on_with_a_retry():
     going = Session(asked.policy, Request(2, {}), loads(dumps(asked.state)))
     look(going, NOTHING)
     assert (going.again(), going.settle()) == ((), (Outcome.STEERED, Outcome.CLEAN))
+
+
+def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_it_from_the_first_step_on():
+    guidance = {"mode": "auto", "attention": {"alpha": 0.6}}
+    ends = [star(still_present="retry"), bolt(still_present="retry")]
+    asked = session(1, policy(categories=ends, retries={"scale": 1.5}, guidance=guidance), draws_again=True)
+    asked.steers_attention()
+    look(asked, STAR)
+    asked.again()
+    (negative,) = asked.negatives
+    assert (negative.mode, negative.scale, negative.attention.alpha) == ("attention", 9, pytest.approx(0.9))

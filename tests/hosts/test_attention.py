@@ -84,6 +84,22 @@ def test_several_categories_change_only_the_image_concerned(pipe):
         assert same(plain, draw(pipe)) == [True, False, True]
 
 
+def test_a_separate_term_beside_attention_steers_the_image_concerned_alone_and_the_record_says_both(pipe):
+    plain, sink = draw(pipe), MemorySink()
+    with guard(sees=SeesAStarAndABoltOnce).attached(pipe):
+        attention = draw(pipe)
+    escalates = policy(
+        guidance={"mode": "attention", "hold": 9, "escalate": 1, "attention": {"phi": PHI, "tau": TAU, "alpha": ALPHA}},
+        categories=[star(), bolt(negative=["bolt"])],
+    )
+    with Guard(escalates, vlm=SeesAStarAndABoltOnce(), audit=sink).attached(pipe):
+        both = draw(pipe)
+    assert [*same(plain, both), *same(attention, both)] == [True, False, True] * 2
+    (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
+    assert (injected["mode"], injected["scale"]) == ("attention+separate", 6)
+    assert not [record for record in sink.records if record["event"] == "degraded"]
+
+
 @pytest.mark.parametrize("none", [{"phi": 1.0}, {"alpha": 0.0}])
 def test_no_extrapolation_and_no_share_leave_every_bit(pipe, none):
     plain = draw(pipe)

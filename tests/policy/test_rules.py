@@ -76,6 +76,14 @@ BROKEN = {
         "attention-with-branch",
         category("id: a, negative: [a]", "guidance: {mode: attention, scale: 3}\n"),
     ),
+    "escalate beside separate": (
+        "attention-without-mode",
+        category("id: a, negative: [a]", "guidance: {escalate: 1}\n"),
+    ),
+    "batched in attention that escalates": (
+        "attention-with-branch",
+        category("id: a, negative: [a]", "guidance: {mode: attention, escalate: 1, batched: true}\n"),
+    ),
     "mask in attention": (
         "attention-with-branch",
         category("id: a, negative: [a]", "guidance: {mode: attention, mask: 0.5}\n"),

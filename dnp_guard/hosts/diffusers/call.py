@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
     from dnp_guard.hosts.diffusers.asking.places import Captured
+    from dnp_guard.hosts.diffusers.asking.proof import Proof
     from dnp_guard.hosts.diffusers.asking.recording import Recording
     from dnp_guard.hosts.diffusers.asking.standin import Answer
     from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
@@ -78,7 +79,8 @@ class Call:
         self._evaluations: list[Evaluation] = []
         self._rehearsed = 0
         self.begun: Begun | None = None
-        self._injection: Injection | AttentionInjection | None = None
+        self._attention: AttentionInjection | None = None
+        self._injection: Injection | None = None
         self.compared: Tensor | None = None
         self._end: Tensor | Exception | None = None
         self.held = Held(self._encode, negatives or [""] * request.images)
@@ -224,11 +226,15 @@ class Call:
             self.driver.session.levels = self._substeps.levels
         if (proof := begun.proof) is None:
             return
-        self._injection = self._attending.injection(proof, begun.words, self)
-        if self._injection is not None:
+        self._attention = self._attending.injection(proof, begun.words, self)
+        if self._attention is not None:
             self.driver.steers_attention()
-        else:
-            self._injection = Injection(policy.guidance, proof.places, proof.arithmetic, begun.channels, self)
+        self._inject(proof, begun.channels)
+
+    def _inject(self, proof: Proof, channels: int) -> None:
+        """Begin to steer, with nothing kept of what was evaluated before."""
+        guidance = self.driver.policy.guidance
+        self._injection = Injection(guidance, proof.places, proof.arithmetic, channels, self, self._attention)
 
     def begin_again(self) -> None:
         """Be ready for the call to be made again, steered from its first evaluation on.
@@ -239,9 +245,7 @@ class Call:
         if (begun := self.begun) is None or begun.proof is None or not self._substeps.ran_through:
             raise CannotSteer("the call ended before its last step", hint="Let it run through.")
         self._substeps.begin_again()
-        if isinstance(self._injection, Injection):  # which keeps what it evaluated for the steps that follow
-            guidance, proof = self.driver.policy.guidance, begun.proof
-            self._injection = Injection(guidance, proof.places, proof.arithmetic, begun.channels, self)
+        self._inject(begun.proof, begun.channels)
         self.compared, self._end = None, None
         self.held.take()
 

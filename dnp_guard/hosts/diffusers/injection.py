@@ -3,7 +3,8 @@
 ``separate`` adds delta to the guided prediction. Where the pipeline rescales or normalises what it guided, the
 unconditional branch alone is moved, by delta over its weight, so that delta enters before that. The extra evaluation is
 a call of its own for the images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins
-the pipeline's own evaluation, which is cheaper and gives that up. ``replace`` puts the negative into the unconditional
+the pipeline's own evaluation, which is cheaper and gives that up. Beside attention the same is done to what attention
+left, for the images whose negative has a scale there. ``replace`` puts the negative into the unconditional
 rows of the input and costs nothing; where it is of another length, it is evaluated apart and takes the rows' output.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
     from dnp_guard.hosts.diffusers.asking.arithmetic import Arithmetic
     from dnp_guard.hosts.diffusers.asking.places import Places
+    from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
     from dnp_guard.steering.held import Held
@@ -64,12 +66,20 @@ class Injection:
         arithmetic: what the pipeline makes of its branches.
         channels: which dimension of what the denoiser answers holds channels, where that is not a sequence.
         call: the running call.
+        attention: evaluates the denoiser for the pipeline, steered in attention space; None where nothing is.
     """
 
     def __init__(
-        self, settings: Guidance, places: Places, arithmetic: Arithmetic, channels: int, call: SteeredCall
+        self,
+        settings: Guidance,
+        places: Places,
+        arithmetic: Arithmetic,
+        channels: int,
+        call: SteeredCall,
+        attention: AttentionInjection | None = None,
     ) -> None:
         self._call = call
+        self._attention = attention
         self._places = places
         self._arithmetic = arithmetic
         self._replaces = settings.mode == "replace"
@@ -83,7 +93,10 @@ class Injection:
 
     @property
     def _active(self) -> Mapping[int, Term]:
-        return self._call.held.active
+        active = self._call.held.active
+        if self._attention is None:
+            return active
+        return {image: term for image, term in active.items() if term.scale}
 
     def in_context(self, kwargs: Mapping[str, Any]) -> None:
         """Note what the pipeline tells its denoiser's caches of where it is."""
@@ -99,9 +112,9 @@ class Injection:
         """
         place, self._evaluated = self._evaluated, self._evaluated + 1
         if not self._active:
-            return evaluation.part(*args, **kwargs)
+            return self._plainly(evaluation, args, kwargs)
         if place != self._places.place:
-            output = evaluation.part(*args, **kwargs)
+            output = self._plainly(evaluation, args, kwargs)
             self._alone = replace(evaluation, output=output)
             return output
         if self._replaces:
@@ -111,12 +124,18 @@ class Injection:
                 return self._joined(evaluation, args, kwargs)
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._call.failed(error)
-        output = evaluation.part(*args, **kwargs)
+        output = self._plainly(evaluation, args, kwargs)
         try:
             return self._steered(evaluation, output)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._call.failed(error)
             return output
+
+    def _plainly(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The pipeline's own evaluation, as attention leaves it."""
+        if self._attention is not None:
+            return self._attention.evaluate(evaluation, args, kwargs)
+        return evaluation.part(*args, **kwargs)
 
     def guided(self, output: Tensor) -> Tensor:
         """Steer the guided prediction of a step; the very same where nothing is steered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.compare.change import Change, Direction, changed, turn
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.category import Category
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.model.sections import Attention
+    from dnp_guard.policy.model.sections import Attention, Guidance
 
 
 ON_FAILURE = ("open", "last", "closed")
@@ -123,6 +124,7 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
         then = _FOLLOWS[now.strength]
         yield changed("", "guidance.strength", was.strength, now.strength, then, direction)
     yield from _attention(was.attention, now.attention)
+    yield from _escalate(was, now)
     shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
@@ -147,6 +149,14 @@ def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]
         if old != new:
             then = f"images are steered {'harder' if new > old else 'less'} in attention"
             yield changed("", f"guidance.attention.{key}", old, new, then, turn(old, new))
+
+
+def _escalate(was: Guidance, now: Guidance) -> Iterator[Change]:
+    if was.escalate == now.escalate or "replace" in {was.mode, now.mode}:
+        return
+    after = [math.inf if each.escalate is None else each.escalate for each in (was, now)]
+    then = f"attention gets a separate term {'sooner' if after[1] < after[0] else 'later, or never'}"
+    yield changed("", "guidance.escalate", was.escalate, now.escalate, then, turn(*(-each for each in after)))
 
 
 def _rules(before: Policy, after: Policy) -> Iterator[Change]:

@@ -188,13 +188,11 @@ class Policy(PolicyModel):
         if self.guidance.mode != "auto":
             return self
         if mode == "separate":
-            keys: dict[str, Any] = {"attention": None}
-            categories = self.categories
+            keys: dict[str, Any] = {"attention": None, "escalate": None}
         else:
-            keys = {"scale": None, "mask": None, "batched": None}
-            categories = tuple(category.model_copy(update={"guidance": None}) for category in self.categories)
+            keys = {"batched": None}  # the scale is that of the term which attention may get beside it
         guidance = self.guidance.model_copy(update={"mode": mode, **keys})
-        made = self.model_copy(update={"guidance": guidance, "categories": categories})
+        made = self.model_copy(update={"guidance": guidance})
         made.__dict__["digest"] = self.digest
         return made
 

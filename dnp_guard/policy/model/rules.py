@@ -149,10 +149,11 @@ def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
 def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
     """Guidance in the host's own negative has no settings of a negative apart."""
     also: tuple[Loc, ...] = (("guidance", "mode"),)
-    if guidance.attention is not None and guidance.mode in {"separate", "replace"}:
-        message = f"`attention` has no meaning in `mode: {guidance.mode}`"
-        hint = "Leave it out, or use `mode: attention` or `mode: auto`."
-        yield Violation("attention-without-mode", ("guidance", "attention"), message, hint, also)
+    for key in ("attention", "escalate"):
+        if getattr(guidance, key) is not None and guidance.mode in {"separate", "replace"}:
+            message = f"`{key}` has no meaning in `mode: {guidance.mode}`"
+            hint = "Leave it out, or use `mode: attention` or `mode: auto`."
+            yield Violation("attention-without-mode", ("guidance", key), message, hint, also)
     if guidance.mode != "replace":
         return
     hint = "`mode: replace` works at the host's own scale. Leave it out, or use `mode: separate`."
@@ -173,13 +174,19 @@ def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
 
 
 def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Guidance in attention space has no settings of a branch of its own."""
+    """Guidance in attention space has no settings of a branch of its own, but where it may get one."""
     if guidance.mode != "attention":
         return
     also: tuple[Loc, ...] = (("guidance", "mode"),)
     hint = "Leave it out, or use `mode: auto`, where it counts for models that are steered by `separate`."
-    keys = [("guidance", key) for key in ("scale", "mask", "batched") if getattr(guidance, key) is not None]
-    own = [("categories", index, "guidance", "scale") for index, each in enumerate(categories) if each.guidance]
+    escalates = guidance.escalate is not None
+    without = ("batched",) if escalates else ("scale", "mask", "batched")
+    keys = [("guidance", key) for key in without if getattr(guidance, key) is not None]
+    own = [
+        ("categories", index, "guidance", "scale")
+        for index, each in enumerate(categories)
+        if each.guidance and not escalates
+    ]
     for loc in (*keys, *own):
         message = f"`{loc[-1]}` has no meaning in `mode: attention`"
         yield Violation("attention-with-branch", loc, message, hint, also)

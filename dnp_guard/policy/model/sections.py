@@ -226,13 +226,21 @@ class Guidance(PolicyModel):
     )
     scale: Scale | None = Field(
         default=None,
-        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace` and `attention`.",
+        description="Scale s of the separate term; 15 when omitted. An error in `mode: replace`, and in `attention` "
+        "without `escalate`.",
         examples=[15],
     )
     attention: Attention | None = Field(
         default=None,
         description="How hard the attention is steered. An error in `mode: separate` and `replace`.",
         examples=[{"phi": 3, "tau": 2.5, "alpha": 0.25}],
+    )
+    escalate: Count | None = Field(
+        default=None,
+        description="Add the separate term to attention for an image once this many answered queries still saw what "
+        "it is steered away from, and at once where that is several categories. Omitted: only in an image that is made "
+        "again. An error in `mode: separate` and `replace`.",
+        examples=[1],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
@@ -249,7 +257,7 @@ class Guidance(PolicyModel):
     mask: Share | None = Field(
         default=None,
         description="Steer only where the negative differs most from the unconditional: this share of the picture. "
-        "Omitted: everywhere. An error in `mode: replace` and `attention`.",
+        "Omitted: everywhere. An error in `mode: replace`, and in `attention` without `escalate`.",
         examples=[0.5],
     )
     reuse: Count | None = Field(
@@ -273,7 +281,7 @@ class Guidance(PolicyModel):
         if mode == "replace":
             return data
         filled: dict[str, Any] = {"strength": DEFAULT_STRENGTH}
-        if mode != "attention":
+        if mode != "attention" or data.get("escalate") is not None:
             filled["scale"] = DEFAULT_SCALE
         if mode in {"attention", "auto"}:
             filled["attention"] = {}

@@ -65,9 +65,6 @@ class AttentionInjection:
         self._known: dict[Any, Steered] = {}
         self._moves = False
 
-    def in_context(self, kwargs: Mapping[str, Any]) -> None:
-        """Nothing is cached."""
-
     def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Evaluate the denoiser for the pipeline.
 
@@ -86,10 +83,6 @@ class AttentionInjection:
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._call.failed(error)
             return evaluation.part(*args, **kwargs)
-
-    def guided(self, output: Tensor) -> Tensor:
-        """What was guided is steered already."""
-        return output
 
     def _of_prompt(self, evaluation: Evaluation) -> list[Own]:
         """The rows of an evaluation that hold the prompt, image by image; none where it holds none."""
