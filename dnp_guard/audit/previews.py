@@ -143,6 +143,11 @@ def forget(place: Path, request: str, image: int) -> None:
     _remove([path for path in _files(place) if path.name.startswith(f"{request}-{image}-")])
 
 
+def is_name(name: str) -> bool:
+    """Whether a name is that of a kept picture, and of no other file."""
+    return _NAME.fullmatch(name) is not None
+
+
 def named(record: Mapping[str, Any]) -> str | None:
     """The file that a record names; None where it names none."""
     preview = record.get("preview")

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from dnp_guard.audit import previews
+from dnp_guard.audit.read.changes import CHANGES, changes
 from dnp_guard.audit.read.choose import known
 from dnp_guard.audit.read.dsa import to_dsa, to_dsa_json
 from dnp_guard.audit.read.dsa_categories import categories_of
+from dnp_guard.audit.read.embedded import embedded
 from dnp_guard.audit.read.export import to_csv, to_parquet
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.summary import summarise
@@ -27,6 +30,8 @@ from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from dnp_guard.audit.read.changes import RecordedChange
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
 _Out = Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.", show_default=False)]
@@ -62,26 +67,37 @@ def report(
     until: _Until = None,
     policy: Annotated[str | None, typer.Option(help="Only what was under it; a name, or name and revision.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only what was for this tenant.")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Put the kept previews into the HTML, shown when asked for.")
+    ] = False,
     check: Annotated[bool, typer.Option("--verify", help="Check the chain too, and say so on the page.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Sum up a period of a log: what was generated, seen, injected and decided, under which policies."""
-    from dnp_guard.audit.read.report import document, html, markdown  # noqa: PLC0415 (Jinja2 takes time to import)
+    """Sum up a period of a log: what was generated, seen, injected, decided and withheld, and what was changed."""
+    # Jinja2 takes time to import.
+    from dnp_guard.audit.read.report import document, html, listed, markdown  # noqa: PLC0415
 
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
     summary = summarise(_of(Log(file), policy, tenant), first, last)
     reviewed = reviews(Log(file), policy, tenant)
+    changed = _changes(file, policy, tenant, first, last)
     if json:
-        print_json({"ok": True, **document(summary, reviewed), "errors": []})
+        print_json({"ok": True, **document(summary, reviewed, changed), "errors": []})
         return
     named = Page.HTML if out is not None and out.suffix.lower() in {".html", ".htm"} else Page.MARKDOWN
-    if form is Page.CSV:
-        with _written(out) as target:
-            to_transparency(summary, reviewed, target)
-        return
-    page = html if (form or named) is Page.HTML else markdown
+    form = form or named
+    if pictures and form is not Page.HTML:
+        raise AuditError("only the HTML page has pictures", hint="Add --format html, or give --out a name in .html.")
+    verification = verify(file) if check and form is not Page.CSV else None
     with _written(out) as target:
-        target.write(page(summary, file.name, verify(file) if check else None, reviewed))
+        if form is Page.CSV:
+            to_transparency(summary, reviewed, target)
+        elif form is Page.MARKDOWN:
+            target.write(markdown(summary, file.name, verification, reviewed, changed))
+        else:
+            names = [name for image in listed(summary) for name in image.pictures] if pictures else []
+            shown = embedded(previews.folder(file), names, previews.read_key()) if pictures else {}
+            target.write(html(summary, file.name, verification, reviewed, changed, shown))
 
 
 def export(
@@ -137,6 +153,15 @@ def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, 
             yield record
     known("policy", policy, policies)
     known("tenant", tenant, tenants)
+
+
+def _changes(file: Path, policy: str | None, tenant: str | None, first: str, last: str) -> list[RecordedChange]:
+    """What was changed in a period; of a policy or a tenant alone where one is named."""
+    return [
+        change
+        for change in changes(_between(Log(file).only(*CHANGES), first, last))
+        if policy in {None, change.policy, change.policy.partition(" ")[0]} and tenant in {None, change.tenant}
+    ]
 
 
 def _between(log: Iterable[Mapping[str, Any]], first: str, last: str) -> Iterator[Mapping[str, Any]]:

@@ -101,6 +101,16 @@ def test_a_statement_names_the_policy_and_the_category() -> None:
     assert row["incompatible_content_explanation"].endswith("nudity.")
 
 
+def test_an_export_says_who_approved_what_ran_and_whose_prompt_it_was() -> None:
+    records = [
+        build("policy.loaded", policy=POLICY, loaded={"approver": "bob", "reason": "fewer false alarms"}),
+        build("request.started", request="r1", policy=POLICY, prompt={"hmac": "f" * 64}, run={"seed": 7}),
+    ]
+    loaded, started = rows(to_csv, records)
+    assert (loaded["loaded.approver"], loaded["loaded.reason"]) == ("bob", "fewer false alarms")
+    assert (json.loads(started["prompt"]), json.loads(started["run"])) == ({"hmac": "f" * 64}, {"seed": 7})
+
+
 def test_what_a_record_does_not_have_is_empty() -> None:
     assert set(flat({"event": "query", "policy": 3}).values()) == {"query", None}
 

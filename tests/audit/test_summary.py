@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dnp_guard.audit.read.summary import Summary, summarise
+from dnp_guard.audit.read.summary import HELD, Summary, summarise, timeline
 from dnp_guard.audit.record import build
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,7 +45,7 @@ def test_it_counts_what_happened() -> None:
 
 def test_a_negative_counts_once_under_the_first_category() -> None:
     of = summarise([*generation("r1", seen=("nudity", "weapon")), event("negative.injected", request="r1", image=0)])
-    assert (of.by_category, of.by_category.total()) == ({"nudity": 1, "held": 1}, of.injections)
+    assert (of.by_category, of.by_category.total()) == ({"nudity": 1, HELD: 1}, of.injections)
 
 
 @pytest.mark.parametrize(("final", "still"), [(("nudity",), 1), (("weapon",), 0), ((), 0)])
@@ -74,8 +74,29 @@ def test_without_answers_there_is_no_percentile() -> None:
 @pytest.mark.parametrize(("days", "label"), [(1, "2026-01-01T00"), (40, "2026-01-01"), (400, "2026-01")])
 def test_the_timeline_is_by_hour_day_or_month(days: int, label: str) -> None:
     hours = [24 * day + hour for day in range(days) for hour in (0, 1)]
-    slots = summarise(record for hour in hours for record in generation(str(hour), seen=("a",), hours=hour)).timeline()
+    of = summarise(record for hour in hours for record in generation(str(hour), seen=("a",), hours=hour))
+    slots = timeline(of.over_time)
     assert (slots[0][0], sum(counts.total() for _, counts in slots), len(slots) <= 60) == (label, 2 * days, True)
+
+
+def test_images_are_counted_by_day_tenant_policy_category_and_outcome() -> None:
+    of = summarise([*generation("r1", seen=("nudity",), final=("nudity",)), *generation("r2", hours=30)])
+    assert of.by_day == {
+        ("2026-01-01", "", "default 1", "", "blocked"): 1,
+        ("2026-01-01", "", "default 1", "nudity", "blocked"): 1,
+        ("2026-01-02", "", "default 1", "", "clean"): 1,
+    }
+
+
+def test_what_is_only_monitored_is_named() -> None:
+    look = event("query", request="r1", image=0, findings=found("apparent_minor"), decision="none")
+    of = summarise([look, event("request.finished", request="r1", image=0, decision="monitored")])
+    assert of.seen == {"apparent_minor": {"monitored": 1}}
+
+
+def test_the_latest_withheld_images_are_listed_and_all_are_counted() -> None:
+    of = summarise(record for number in range(502) for record in generation(str(number), final=("a",)))
+    assert (of.withheld, len(of.listed), of.listed[-1].request) == (502, 500, "501")
 
 
 def test_only_the_period_counts() -> None:

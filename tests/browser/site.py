@@ -68,11 +68,11 @@ class Visit:
         self.page.goto(f"{self.site.url}{path}")
         return self.page
 
-    def problems(self) -> list[str]:
-        """What axe finds, and whether the page is wider than the window."""
-        found = [
-            f"{each['id']}: {each['nodes'][0]['html'][:120]}" for each in Axe().run(self.page).response["violations"]
-        ]
-        if self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            found.append("wider than the window")
-        return found
+
+def axe_problems(page) -> list[str]:
+    """What axe finds, and whether the page is wider than the window."""
+    violations = Axe().run(page).response["violations"]
+    found = [f"{each['id']}: {each['nodes'][0]['html'][:120]}" for each in violations]
+    if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+        found.append("wider than the window")
+    return found

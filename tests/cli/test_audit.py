@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
+from dnp_guard.audit import previews
 from dnp_guard.audit.chain import ZERO, seal
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
@@ -253,6 +255,35 @@ def test_a_report_is_written(name: str, log: Path, tmp_path: Path) -> None:
         name == "r.html",
         True,
     )
+
+
+def test_the_report_has_the_kept_pictures_when_asked(log: Path, tmp_path: Path) -> None:
+    sink = JsonlSink(log)
+    finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+    kept = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
+    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=kept))
+    sink.write(build("request.finished", request="9" * 32, image=0, decision="blocked"))
+    pages = []
+    for more in ([], ["--pictures"]):
+        run(["audit", "report", str(log), "--out", str(tmp_path / "r.html"), *more])
+        pages.append((tmp_path / "r.html").read_text(encoding="utf-8").count("data:image/jpeg"))
+    assert pages == [0, 1]
+
+
+def test_a_picture_of_another_name_is_not_put_into_the_report(log: Path, tmp_path: Path) -> None:
+    previews.folder(log).mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    sink = JsonlSink(log)
+    finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+    forged = {"file": "../secret.png", "sha256": "0" * 64}
+    sink.write(build("query", request="r9", image=0, step=3, findings=[finding], preview=forged))
+    sink.write(build("request.finished", request="r9", image=0, decision="blocked"))
+    run(["audit", "report", str(log), "--out", str(tmp_path / "r.html"), "--pictures"])
+    assert "data:image/jpeg" not in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_report_without_a_page_has_no_pictures(log: Path) -> None:
+    assert run(["audit", "report", str(log), "--pictures"]) == 2
 
 
 def test_a_report_is_one_json_document(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,7 @@
-"""The questions that people ask of a record, each answered by one command."""
+"""The questions that people ask of a record, each answered by one command.
+
+The tenth, whether a generation comes out the same again, is asked in ``tests/lab/test_regenerate.py``.
+"""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
                     '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"><title>{}</title></rect>'
                 ).format(x + 1, y, max(step - 2, 1), height, COLOURS[number % len(COLOURS)], f"{label} {name}: {count}")
             )
-        if place % max(1, len(slots) // 6) == 0:
-            anchor, at = ("end", x + step) if x > _WIDTH - _LABEL else ("start", x + 1)
+        if place % max(1, len(slots) // 6) == 0 and x <= _WIDTH - _LABEL / 2:
+            anchor, at = ("end", _WIDTH) if x > _WIDTH - _LABEL else ("start", x + 1)
             parts.append(
                 Markup('<text x="{:.1f}" y="{}" text-anchor="{}" class="tick">{}</text>').format(
                     at, _HEIGHT - 8, anchor, _short(label)
@@ -61,12 +61,12 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
     most = max((count for _, count in counts), default=0) or 1
     parts = []
     for place, (name, count) in enumerate(counts):
-        y, width = place * 22, count / most * (_WIDTH - 260)
+        y, width = place * 22, count / most * (_WIDTH - 300)
         parts.append(
             Markup(
-                '<text x="150" y="{}" text-anchor="end">{}</text>'
-                '<rect x="158" y="{}" width="{:.1f}" height="14" fill="{}"/><text x="{:.1f}" y="{}">{:,}</text>'
-            ).format(y + 15, name, y + 4, width, COLOURS[0], 164 + width, y + 15, count)
+                '<text x="190" y="{}" text-anchor="end">{}</text>'
+                '<rect x="198" y="{}" width="{:.1f}" height="14" fill="{}"/><text x="{:.1f}" y="{}">{:,}</text>'
+            ).format(y + 15, name, y + 4, width, COLOURS[0], 204 + width, y + 15, count)
         )
     return _svg(parts, 22 * max(len(counts), 1), title)
 

@@ -2,75 +2,155 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import Counter
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from dnp_guard._version import __version__
-from dnp_guard.audit.read.plots import COLOURS, bars, stacked
+from dnp_guard.audit.read.plots import bars, stacked, swatch
+from dnp_guard.audit.read.summary import HELD, timeline
 from dnp_guard.audit.read.verdicts import Reviews
 from dnp_guard.audit.record import clean
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dnp_guard.audit.read.changes import RecordedChange
+    from dnp_guard.audit.read.images import ImageRow
     from dnp_guard.audit.read.summary import PolicyUse, Summary
     from dnp_guard.audit.read.verify import Verification
 
 PERCENTILES: Final = (50, 90, 99)
 _POLICIES = 20
+_CHANGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot with its legend.
+
+    Attributes:
+        drawing: as SVG.
+        legend: name and colour, as a small square, of each series.
+    """
+
+    drawing: Markup
+    legend: tuple[tuple[str, Markup], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """An image that was withheld, or would have been but for shadow.
+
+    Attributes:
+        row: the image.
+        outcome: as people read it.
+        pictures: names of the previews that were kept of what was seen.
+    """
+
+    row: ImageRow
+    outcome: str
+    pictures: tuple[str, ...]
 
 
 def html(
-    summary: Summary, source: str, verification: Verification | None = None, reviews: Reviews | None = None
+    summary: Summary,
+    source: str,
+    verification: Verification | None = None,
+    reviews: Reviews | None = None,
+    changes: Sequence[RecordedChange] = (),
+    pictures: Mapping[str, str] | None = None,
 ) -> str:
-    """The page, whole in itself.
+    """The page, whole in itself: its one script filters the list of images, and is the only one that may run.
 
     Args:
         summary: of the period.
         source: name of the log.
         verification: of the log, where it was checked.
         reviews: what people said of its images.
+        changes: of the period, in order.
+        pictures: ``data:`` addresses of kept previews by their names, to be shown when asked for.
     """
-    slots, series = summary.timeline(), [name for name, _ in summary.by_category.most_common()]
+    script = (files("dnp_guard.audit") / "templates" / "report.js").read_text(encoding="utf-8")
+    outcomes = [name for name, _ in _decisions(_sum(summary.outcomes_over_time))]
+    seen = [name for name, _ in _sum(summary.seen_over_time).most_common()]
     return (
         _environment(escaped=True)
         .get_template("report.html")
         .render(
-            **_values(summary, source, verification, reviews),
-            over_time=stacked(slots, series, "Negatives injected over time, by category") if slots else None,
-            by_category=bars(summary.by_category.most_common(), "Negatives injected by category"),
+            **_values(summary, source, verification, reviews, changes),
+            script=Markup(script),  # noqa: S704 (it is ours)
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            pictures=pictures or {},
+            kept=HELD,
+            outcomes_over_time=_plot(summary.outcomes_over_time, outcomes, "Images over time, by outcome"),
+            seen_over_time=_plot(summary.seen_over_time, seen, "Images over time, by category seen"),
+            injected_over_time=_plot(
+                summary.over_time,
+                [name for name, _ in summary.by_category.most_common()],
+                "Negatives injected over time, by category",
+            ),
+            by_category=bars(summary.by_category.most_common(), "Negatives injected by category")
+            if summary.by_category
+            else None,
             decided=bars(_decided(summary), "Images by outcome"),
-            legend=[(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(series)],
         )
     )
 
 
 def markdown(
-    summary: Summary, source: str, verification: Verification | None = None, reviews: Reviews | None = None
+    summary: Summary,
+    source: str,
+    verification: Verification | None = None,
+    reviews: Reviews | None = None,
+    changes: Sequence[RecordedChange] = (),
 ) -> str:
-    """The same in Markdown, with tables in the place of plots.
+    """The same in Markdown, with tables in the place of plots, and without pictures.
 
     Args:
         summary: of the period.
         source: name of the log.
         verification: of the log, where it was checked.
         reviews: what people said of its images.
+        changes: of the period, in order.
     """
     return (
         _environment(escaped=False)
         .get_template("report.md")
         .render(
-            **_values(summary, source, verification, reviews),
-            slots=summary.timeline(),
+            **_values(summary, source, verification, reviews, changes),
+            slots=timeline(summary.over_time),
+            outcomes=[name for name, _ in _decisions(_sum(summary.outcomes_over_time))],
+            outcome_slots=timeline(summary.outcomes_over_time),
             by_category=summary.by_category.most_common(),
             decided=_decided(summary),
         )
     )
 
 
-def document(summary: Summary, reviews: Reviews | None = None) -> dict[str, Any]:
+def listed(summary: Summary) -> list[ListedImage]:
+    """The latest images that were withheld, or would have been but for shadow, the latest first."""
+    return [
+        ListedImage(
+            row,
+            f"would be {row.would}" if row.would else row.decision,
+            tuple(dict.fromkeys(sight.picture for sight in row.sights.values() if sight.picture)),
+        )
+        for row in reversed(summary.listed)
+    ]
+
+
+def document(
+    summary: Summary, reviews: Reviews | None = None, changes: Sequence[RecordedChange] = ()
+) -> dict[str, Any]:
     """The same for programs."""
     return {
         "first": summary.first,
@@ -103,18 +183,30 @@ def document(summary: Summary, reviews: Reviews | None = None) -> dict[str, Any]
             }
             for use in _policies(summary)
         ],
+        "by_day": [
+            dict(zip(("day", "tenant", "policy", "category", "outcome"), key, strict=True)) | {"images": count}
+            for key, count in sorted(summary.by_day.items())
+        ],
+        "withheld": {"images": summary.withheld, "latest": [image.row.document() for image in listed(summary)]},
+        "changes": [asdict(change) for change in changes],
         "reviews": (reviews or Reviews(())).document(),
     }
 
 
 def _values(
-    summary: Summary, source: str, verification: Verification | None, reviews: Reviews | None
+    summary: Summary,
+    source: str,
+    verification: Verification | None,
+    reviews: Reviews | None,
+    changes: Sequence[RecordedChange],
 ) -> dict[str, Any]:
     return {
         "summary": summary,
         "source": source,
         "verification": verification,
         "reviews": reviews or Reviews(()),
+        "listed": listed(summary),
+        "changes": changes[: -_CHANGES - 1 : -1],
         "written": datetime.now(UTC).isoformat(timespec="minutes").replace("+00:00", "Z"),
         "version": __version__,
         "degraded": summary.degraded.most_common(),
@@ -128,6 +220,21 @@ def _values(
             (use for use in _policies(summary) if use.steered), key=lambda use: (-use.share, -use.steered)
         )[:_POLICIES],
     }
+
+
+def _plot(by_hour: Mapping[str, Counter[str]], series: Sequence[str], title: str) -> Plot | None:
+    slots = timeline(by_hour)
+    if not slots:
+        return None
+    legend = tuple((name, swatch(number)) for number, name in enumerate(series))
+    return Plot(stacked(slots, series, title), legend)
+
+
+def _sum(by_hour: Mapping[str, Counter[str]]) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for counts in by_hour.values():
+        counted.update(counts)
+    return counted
 
 
 def _seen(summary: Summary) -> list[tuple[str, Counter[str]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,18 +18,21 @@ from dnp_guard.audit.events import (
     RequestStarted,
 )
 from dnp_guard.audit.read.images import Follower
+from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dnp_guard.audit.read.images import ImageRow
 
-HELD: Final = "held"
+HELD: Final = "kept from an earlier look"
 """Stands for the category of a negative for which nothing was seen at its step."""
 
 _OPEN = 20_000
 _STEPS = 40  # bins of a tenfold latency: the percentiles are right to 6 %
 _SLOTS = 60
+_MOST_LISTED = 500
+_WITHHELD = frozenset(map(str, (Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED)))
 
 
 @dataclass(slots=True)
@@ -83,7 +86,12 @@ class Summary:
         seen: finished images by category seen in them and by outcome, those in shadow as ``would be`` the outcome that
             they would have had.
         tenants: finished images by tenant and by outcome, likewise.
-        over_time: injections by day or hour, and in it by category.
+        over_time: injections by hour, and in it by category.
+        outcomes_over_time: finished images by hour, and in it by outcome, those in shadow as for ``seen``.
+        seen_over_time: finished images by hour, and in it by category that was seen in them.
+        by_day: finished images by day, tenant, policy, category and outcome; with the category "", all of them.
+        withheld: how many images were withheld, or would have been but for shadow.
+        listed: the latest of them.
         decisions: finished images by outcome.
         would: finished images by their outcome and the one that they would have had if nothing were in shadow, where
             these differ.
@@ -108,6 +116,11 @@ class Summary:
     seen: dict[str, Counter[str]] = field(default_factory=dict)
     tenants: dict[str, Counter[str]] = field(default_factory=dict)
     over_time: dict[str, Counter[str]] = field(default_factory=dict)
+    outcomes_over_time: dict[str, Counter[str]] = field(default_factory=dict)
+    seen_over_time: dict[str, Counter[str]] = field(default_factory=dict)
+    by_day: Counter[tuple[str, str, str, str, str]] = field(default_factory=Counter)
+    withheld: int = 0
+    listed: deque[ImageRow] = field(default_factory=lambda: deque(maxlen=_MOST_LISTED))
     decisions: Counter[str] = field(default_factory=Counter)
     would: Counter[tuple[str, str]] = field(default_factory=Counter)
     degraded: Counter[str] = field(default_factory=Counter)
@@ -124,16 +137,6 @@ class Summary:
             if left <= 0:
                 return float(10 ** ((place + 0.5) / _STEPS))
         return None
-
-    def timeline(self) -> list[tuple[str, Counter[str]]]:
-        """Injections by hour, or by day or month where a period is long, in order."""
-        for digits in (13, 10, 7):
-            slots: dict[str, Counter[str]] = {}
-            for hour, counted in self.over_time.items():
-                slots.setdefault(hour[:digits], Counter()).update(counted)
-            if len(slots) <= _SLOTS:
-                break
-        return sorted(slots.items())
 
     def add(self, record: Mapping[str, Any]) -> None:  # noqa: C901 (one branch an event)
         """Take one record into account."""
@@ -176,8 +179,16 @@ class Summary:
     def _image(self, row: ImageRow) -> None:
         outcome = f"would be {row.would}" if row.would else row.decision
         self.tenants.setdefault(row.tenant, Counter())[outcome] += 1
+        hour = row.time[:13]
+        self.outcomes_over_time.setdefault(hour, Counter())[outcome] += 1
         for category in row.sights:
             self.seen.setdefault(category, Counter())[outcome] += 1
+            self.seen_over_time.setdefault(hour, Counter())[category] += 1
+        for category in ("", *row.sights):
+            self.by_day[row.time[:10], row.tenant, row.policy, category, outcome] += 1
+        if row.decision in _WITHHELD or row.would in _WITHHELD:
+            self.withheld += 1
+            self.listed.append(row)
 
     def _policy(self, record: Mapping[str, Any], time: str) -> PolicyUse | None:
         policy = record.get("policy")
@@ -223,6 +234,17 @@ class _Open:
 
     asked: bool = False
     steered: dict[object, frozenset[str]] = field(default_factory=dict)
+
+
+def timeline(by_hour: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
+    """Counts by hour as they are, or by day or month where a period is long, in order."""
+    for digits in (13, 10, 7):
+        slots: dict[str, Counter[str]] = {}
+        for hour, counted in by_hour.items():
+            slots.setdefault(hour[:digits], Counter()).update(counted)
+        if len(slots) <= _SLOTS:
+            break
+    return sorted(slots.items())
 
 
 def summarise(records: Iterable[Mapping[str, Any]], since: str = "", until: str = "") -> Summary:

@@ -6,7 +6,6 @@ import csv
 from typing import TYPE_CHECKING, Final
 
 from dnp_guard.audit.read.export import inert
-from dnp_guard.audit.read.intervals import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +35,7 @@ def figures(summary: Summary, reviews: Reviews) -> Iterator[tuple[object, ...]]:
         yield *period, f"judged {rate.error}", rate.category, rate.count, rate.of, f"{rate.low:.4f}", f"{rate.high:.4f}"
     yield *period, "appeals made", "", reviews.appeals, summary.images, "", ""
     answered = reviews.upheld + reviews.overturned
-    low, high = wilson(reviews.overturned, answered)
+    low, high = reviews.overturned_interval()
     yield *period, "appeals overturned", "", reviews.overturned, answered, f"{low:.4f}", f"{high:.4f}"
 
 

@@ -125,9 +125,14 @@ class Reviews:
         pairs = [pair for image in self.images for pair in combinations(image.verdicts, 2)]
         return sum(one.verdict == other.verdict for one, other in pairs), len(pairs)
 
+    def overturned_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the share of answered appeals after which the decision did not stand."""
+        return wilson(self.overturned, self.upheld + self.overturned)
+
     def document(self) -> dict[str, Any]:
         """The same for programs."""
         same, pairs = self.agreement()
+        low, high = self.overturned_interval()
         return {
             "reviewed": len(self.images),
             "rates": [
@@ -136,7 +141,8 @@ class Reviews:
                 for each in self.rates()
             ],
             "agreement": {"same": same, "pairs": pairs},
-            "appeals": {"made": self.appeals, "upheld": self.upheld, "overturned": self.overturned},
+            "appeals": {"made": self.appeals, "upheld": self.upheld, "overturned": self.overturned}
+            | {"overturned_low": round(low, 4), "overturned_high": round(high, 4)},
         }
 
 

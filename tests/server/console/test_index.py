@@ -69,6 +69,15 @@ def test_two_processes_go_on_with_one_index(tmp_path):
     assert list(entry.row.sights) == ["nudity"]
 
 
+def test_one_in_a_hundred_of_the_images_that_nothing_was_done_about_is_sampled(tmp_path):
+    sink, index = JsonlSink(tmp_path / "log"), Index(tmp_path / "log")
+    for number in range(250):
+        sink.write(build("request.finished", request=f"r{number}", image=0, decision="clean"))
+    index.update()
+    with index.reading() as database:
+        assert len(queue(database, QueueFilter(show="sample"))) == 2
+
+
 def test_an_index_of_an_earlier_version_is_made_anew(tmp_path):
     sink, index = JsonlSink(tmp_path / "log"), Index(tmp_path / "log")
     finish(sink, "r1")

@@ -1,0 +1,47 @@
+"""Kept pictures as text, for a page that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Final
+
+from PIL import Image
+
+from dnp_guard.audit import previews
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+LONGEST_SIDE: Final = 256
+"""Pixels of a picture's longer side on a page, at most."""
+
+MOST: Final = 200
+"""Pictures on a page, at most."""
+
+
+def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, str]:
+    """The ``data:`` address of each picture that is there, by its name.
+
+    Args:
+        place: the folder of the log's previews.
+        names: as records name them.
+        key: of encrypted ones.
+
+    Raises:
+        AuditError: one is encrypted, and the key is missing or another one.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if len(found) == MOST:
+            break
+        file = place / name
+        if previews.is_name(name) and file.is_file():
+            with Image.open(io.BytesIO(previews.shown(file, key))) as picture:
+                small = picture.convert("RGB")
+                small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            data = io.BytesIO()
+            small.save(data, "JPEG", quality=80)
+            found[name] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return found
