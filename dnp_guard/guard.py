@@ -20,6 +20,7 @@ from dnp_guard.generation.latest import Latest
 from dnp_guard.generation.query import Inquiry
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
+from dnp_guard.hosts import encoded
 from dnp_guard.hosts.diffusers import late
 from dnp_guard.in_force import InForce
 from dnp_guard.on_record import open_record, remembered
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit.events import Event
     from dnp_guard.generation.host import Holder
     from dnp_guard.generation.state import Request, State
+    from dnp_guard.hosts.encoded import Encoded
     from dnp_guard.policy import Policy, Store
     from dnp_guard.preview.probe import Probe
     from dnp_guard.types import Report
@@ -129,6 +131,7 @@ class Guard:
         sinks = [self._plugins.sink(each) for each in several(audit)]
         self._recorder, self._redaction = open_record(sinks, self.metrics, tenant, now, self.desk.info)
         self.preview_vae = preview_vae
+        self.negatives: Encoded = {}
         self._in_force = InForce(policy, self._rollout, admit, self.desk.info, self._recorder, self.metrics)
         self._plugins.on_error = self._in_force.plugin_failed
         loaded = [str(plugin) for plugin in self._plugins.third_party]
@@ -144,6 +147,16 @@ class Guard:
     def probe(self) -> Probe | None:
         """The latent probe of the policy in force; None where the policy skips nothing by one."""
         return self._probes.of(self.policy, self.desk.backend)
+
+    def encoded(self, negatives: Encoded | str | Path) -> Self:
+        """Give what the policy's words are encoded as, for pipelines whose text encoder is not there at the call.
+
+        Args:
+            negatives: words to the arguments of a prompt, ``{"star": {"prompt_embeds": [1, T, D]}}``, or a file of
+                safetensors with keys ``WORDS/ARGUMENT``. No other words can be injected, which is a failure.
+        """
+        self.negatives = encoded.read(negatives)
+        return self
 
     @contextmanager
     def tightened(

@@ -15,7 +15,7 @@ from dnp_guard.hosts.diffusers.checks import check_caches
 from dnp_guard.hosts.diffusers.guarded import read_arguments
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.hosts.tiny import draw, tiny
+from tests.hosts.tiny import draw, everything, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
 from tests.policies import policy
 
@@ -349,6 +349,14 @@ def test_a_cached_denoiser_is_steered_and_the_others_keep_every_bit(cache):
         assert same(plain, draw(pipe)) == [True, False, True]
 
 
+def test_sea_cache_is_steered_and_the_others_keep_every_bit():
+    pipe = copy.deepcopy(tiny("WanPipeline"))
+    pipe.transformer.enable_cache(diffusers.SeaCacheConfig(threshold=10.0, retention_steps=4))
+    plain = draw(pipe)
+    with guard().attached(pipe):
+        assert same(plain, draw(pipe)) == [True, False, True]
+
+
 KEPT_TOGETHER = {
     "FasterCache": lambda pipe: diffusers.FasterCacheConfig(
         spatial_attention_block_skip_range=2,
@@ -368,6 +376,13 @@ def test_a_cache_that_cannot_tell_evaluations_apart_is_refused(cache):
     pipe = copy.deepcopy(tiny("FluxPipeline"))
     pipe.transformer.enable_cache(KEPT_TOGETHER[cache](pipe))
     with pytest.raises(CannotSteer, match="cache"):
+        check_caches(pipe.transformer)
+
+
+def test_a_cache_of_the_words_projections_is_refused():
+    pipe = everything.subject("NucleusMoEImagePipeline").pipe
+    pipe.transformer.enable_cache(diffusers.TextKVCacheConfig())
+    with pytest.raises(CannotSteer, match="text_kv_cache"):
         check_caches(pipe.transformer)
 
 

@@ -54,7 +54,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
         check(pipe)
         given = _given(pipe, sys._getframe(1))  # noqa: SLF001 (nothing else tells)
         given, accepted = read_arguments(pipe, type(pipe).__call__, (), given)
-        recording = Recording(pipe, type(pipe).__call__, given, accepted, before=False)
+        recording = Recording(pipe, type(pipe).__call__, given, accepted, before=False, encoded=guard.negatives)
         call = begun(guard, recording, images=callback_kwargs["latents"].shape[0], done=step + 1)
         try:
             call.begin_late()

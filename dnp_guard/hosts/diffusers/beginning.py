@@ -77,7 +77,7 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
         _check_shows(shows, sample)
         return Begun(denoisers, shows, None, 1)
     check_caches(own[0].part)
-    words = _any_words(policy)
+    words = next(iter(recording.encoded), "") or _any_words(policy)
     proof = _proven(recording, replace(first, evaluations=own), words)
     if policy.guidance.mode == "replace" and not proof.places.negative:
         raise CannotSteer(

@@ -46,7 +46,7 @@ def guarded_call(
             f"{type(pipe).__name__} cannot be guarded with output_type {kind!r}",
             hint=f"Use one of {', '.join(_KINDS)}.",
         )
-    guarded = begun(guard, Recording(pipe, call, given, accepted))
+    guarded = begun(guard, Recording(pipe, call, given, accepted, encoded=guard.negatives))
     # A callback may go by place.
     kwargs, args = {**dict(zip(list(inspect.signature(call).parameters)[1:], args, strict=False)), **kwargs}, ()
     for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.errors import CannotSteer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -49,6 +51,9 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
     out. Where both came as embeddings, which may be longer than the encoder gives, words for both are a way too.
     """
     given = recording.given
+    if recording.encoded:
+        yield from _encoded(recording, words)
+        return
     name, value = prompt_of(given)
     negative = _first(recording, f"negative_{name}" if name else "negative_prompt", "negative_prompt")
     if negative:
@@ -64,6 +69,26 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
             empty = {**embeds, **_without(recording, "negative_"), "prompt": [""] * len(prompts)}
             beside = {**empty, negative: empty["prompt"]}
             yield Reworded({**empty, negative: prompts}, negative=True, name=negative, beside=beside)
+
+
+def _encoded(recording: Recording, words: str) -> Iterator[Reworded]:
+    """The same with what the words were encoded as beforehand.
+
+    Raises:
+        CannotSteer: they were not.
+    """
+    if (encoded := recording.encoded.get(words)) is None:
+        raise CannotSteer(
+            "a negative is not among the words that were encoded beforehand",
+            hint="Give guard.encoded() every text that the policy may inject, joined ones of several categories too.",
+        )
+    count = _count(recording.given)
+    rows = {name: value.expand(count, *value.shape[1:]) for name, value in encoded.items()}
+    negatives = {f"negative_{name}": value for name, value in rows.items()}
+    if all(map(recording.accepts, negatives)):
+        yield Reworded({**_without(recording, "negative_"), **negatives}, negative=True, name=next(iter(negatives)))
+    without = _without(recording, "prompt") | _without(recording, "pooled_prompt_")
+    yield Reworded({**without, **rows}, negative=False, name=next(iter(rows)))
 
 
 def _first(recording: Recording, *names: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from dnp_guard.hosts.diffusers.asking.standin import Answer
+    from dnp_guard.hosts.encoded import Encoded
 
 RECORDED = (CALL, "encode", "generate", "get_image_features", "get_text_features")
 """Functions of parts whose answers are kept."""
@@ -51,6 +52,7 @@ class Recording:
         given: the arguments of the call, by name.
         accepted: the names of every argument that a call takes to their defaults.
         before: whether the call has yet to begin, so that its random numbers can be drawn again.
+        encoded: words that were encoded beforehand; where there are any, no others are put into the call.
 
     Attributes:
         parts: the pipeline's modules and other callables, by name.
@@ -69,8 +71,10 @@ class Recording:
         accepted: Mapping[str, Any],
         *,
         before: bool = True,
+        encoded: Encoded | None = None,
     ) -> None:
         self.pipe = pipe
+        self.encoded: Encoded = encoded or {}
         self.given: dict[str, Any] = arguments.kept(dict(given))  # some pipelines write into the lists they are given
         self.parts = {name: part for name, part in vars(pipe).items() if _evaluates(part)}
         self.timed = [name for name, part in self.parts.items() if takes_time(part)]
