@@ -13,6 +13,12 @@ from dnp_guard.hosts.diffusers.prediction import SPACES
 
 MATRIX = Path(__file__).parent / "reference" / "matrix.json"
 
+BENCH = Path(__file__).parent / "reference" / "bench_capture.json"
+"""The medians of ``tests/bench/bench_capture.py``, in milliseconds, by test."""
+
+_OTHERWISE = ("it is not steered", "its tiny one")
+"""How the reason of a class begins that was not refused and not steered either."""
+
 _NAMED = {
     "Stable Diffusion 1.5 and 2": "StableDiffusionPipeline",
     "Latent consistency (LCM)": "LatentConsistencyModelPipeline",
@@ -70,8 +76,9 @@ guider or without, and classes of your own are asked in the same way.
 writes `matrix.json` beside this page: one image of the batch is steered at `scale: {scale}` and moves by at least
 {changed} of a pixel, the others keep every bit, one injection is recorded, nothing is left behind, and a guard that
 finds nothing leaves every bit. A run that is cut short goes on where it was. **{steered} of {all} classes were
-steered**, {refused} were refused with the reason found out, and of {untried} no tiny pipeline could be built, so that
-nothing is said of them before they are called.
+steered**, {refused} were refused with the reason found out, {otherwise} came to something else, which is listed with
+the refused ones, and of {untried} no tiny pipeline could be built, so that nothing is said of them before they are
+called.
 
 ## Models by name
 
@@ -93,6 +100,14 @@ Under FirstBlockCache, TaylorSeer and MagCache a negative's evaluations are cach
 Attention Broadcast, FasterCache and TextKVCache cannot keep them apart, and a call under one of them is refused.
 
 Videos are looked at by their first, middle and last frame; the strictest of them counts.
+
+What asking costs, as `make bench` measures it (`tests/bench/bench_capture.py`; medians on tiny pipelines, three images,
+one thread of a machine that others used): a call is proven once, in {proven}; a negative is captured once in a call, in
+{captured}; a look is decoded in {decoded}. No denoiser is evaluated for any of it.
+
+| pipeline | 4 steps, plain | 4 steps, guarded without a look before the end |
+|---|---|---|
+{costs}
 
 ## Refused
 
@@ -116,6 +131,7 @@ def pipelines() -> str:
     steered = [row["class"] for row in rows if row["steerable"]]
     refused = [row for row in rows if not row["steerable"] and row.get("tried")]
     untried = [row for row in rows if not row["steerable"] and not row.get("tried")]
+    otherwise = [row for row in refused if row.get("failed") or row["reason"].startswith(_OTHERWISE)]
     known = {row["class"]: row for row in rows}
     return _PAGE.format(
         version=diffusers.__version__,
@@ -123,14 +139,34 @@ def pipelines() -> str:
         changed="0.0001",
         steered=len(steered),
         all=len(rows),
-        refused=len(refused),
+        refused=len(refused) - len(otherwise),
+        otherwise=len(otherwise),
         untried=len(untried),
+        **_costs(),
         named="\n".join(f"| {model} | `{name}` | {_run(known.get(name))} |" for model, name in _NAMED.items()),
         classes=_listed(steered),
         others=_by_reason(refused),
         reasons=_by_reason(untried),
         schedulers=_listed(sorted(SPACES)),
     )
+
+
+def _costs() -> dict[str, str]:
+    """What asking a pipeline costs: a range over the pipelines for each part of it, and a table of whole calls."""
+    median = json.loads(BENCH.read_text(encoding="utf-8"))
+    tests = {
+        "proven": "test_a_call_is_proven",
+        "captured": "test_a_negative_is_captured",
+        "decoded": "test_a_look_is_decoded",
+    }
+    of = {name: [each for test, each in median.items() if test.startswith(start)] for name, start in tests.items()}
+    calls = [test for test in median if test.startswith("test_a_call[") and test.endswith("-plain]")]
+    rows = [
+        f"| `{test[len('test_a_call[') : -len('-plain]')]}` | {median[test]:.0f} ms "
+        f"| {median[test.replace('-plain]', '-guarded, no look]')]:.0f} ms |"
+        for test in calls
+    ]
+    return {name: f"{min(each):.0f} to {max(each):.0f} ms" for name, each in of.items()} | {"costs": "\n".join(rows)}
 
 
 def _run(row: dict[str, Any] | None) -> str:
