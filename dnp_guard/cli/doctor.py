@@ -12,13 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from dnp_guard.cli import checks
+from dnp_guard.cli.check_engine import asked
 from dnp_guard.cli.console import print_json, print_problem
 from dnp_guard.extras import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ASKED = frozenset({"python", "audit log", "pipeline", "vision-language model"})
+_ASKED = frozenset({"python", "audit log", "engine", "pipeline", "vision-language model"})
 """Checks that are always shown: what is asked for by an option, and which Python answers."""
 _STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
 
@@ -30,11 +31,14 @@ def doctor(
         Path | None, typer.Option(help="Also ask whether the diffusers pipeline in this folder can be steered.")
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Also ask the serving engine at this URL whether all its workers are guarded.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also list what is as it should be.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Say what is installed, what would fail, why, and the remedy. Exits 1 when something would fail."""
-    found = list(_look(audit, model, vlm))
+    found = list(_look(audit, model, vlm, engine))
     problems = [problem for check in found for problem in check.problems]
     if as_json:
         print_json(
@@ -52,7 +56,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _look(audit: Path | None, model: Path | None, vlm: str | None) -> Iterator[checks.Check]:
+def _look(audit: Path | None, model: Path | None, vlm: str | None, engine: str | None) -> Iterator[checks.Check]:
     yield checks.python()
     yield from checks.packages()
     yield checks.extras()
@@ -67,6 +71,8 @@ def _look(audit: Path | None, model: Path | None, vlm: str | None) -> Iterator[c
         yield checks.model(model)
     if vlm:
         yield checks.vlm(vlm)
+    if engine:
+        yield asked(engine)
 
 
 def _models() -> Iterator[checks.Check]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
+from functools import partial
 from typing import TYPE_CHECKING
 
+from dnp_guard.hosts.importing import after_import
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 _MODULES = {
@@ -25,49 +23,11 @@ def install(guards: type) -> None:
     Args:
         guards: the class of what may be put there.
     """
-    waiting = {finder.module for finder in sys.meta_path if isinstance(finder, _Finder)}
-    for module in _MODULES:
-        if module in sys.modules:
-            _put(module, guards)
-        elif module not in waiting:
-            sys.meta_path.insert(0, _Finder(module, guards))
+    for module, name in _MODULES.items():
+        after_import(module, partial(_put, name, guards))
 
 
-class _Finder(MetaPathFinder):
-    """Finds one module the ordinary way, and runs one function after it was loaded."""
-
-    def __init__(self, module: str, guards: type) -> None:
-        self.module = module
-        self.guards = guards
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname != self.module:
-            return None
-        spec = PathFinder.find_spec(fullname, path)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self)
-        return spec
-
-
-class _Loader(Loader):
-    def __init__(self, loader: Loader, finder: _Finder) -> None:
-        self._loader = loader
-        self._finder = finder
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        module.__loader__ = self._loader
-        if self._finder in sys.meta_path:  # once loaded it is needed no more; an import that failed comes again
-            sys.meta_path.remove(self._finder)
-        _put(self._finder.module, self._finder.guards)
-
-
-def _put(module: str, guards: type) -> None:
+def _put(name: str, guards: type, _module: ModuleType) -> None:
     from dnp_guard.hosts.diffusers import attach  # noqa: PLC0415 (imports diffusers)
 
-    getattr(attach, _MODULES[module])(guards)
+    getattr(attach, name)(guards)

@@ -1,0 +1,40 @@
+"""The plugins that serving engines load in each of their processes, by the entry points of this package.
+
+Nothing here is imported that could fail: an engine logs a plugin that does not import, and serves on without it. The
+hooks that refuse are put first; the guard is made where a model is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.engines.settings import Settings
+
+
+def vllm_omni() -> None:
+    """Guard what vLLM-Omni loads in this process; its group is ``vllm_omni.general_plugins``."""
+    from dnp_guard.hosts.engines import vllm_omni as adapter  # noqa: PLC0415 (what fails here ends the worker)
+
+    adapter.register(guard_of)
+
+
+def guard_of(settings: Settings) -> Guard:
+    """Make the guard of a worker.
+
+    Raises:
+        DnpGuardError: it cannot be.
+    """
+    from dnp_guard.guard import Guard  # noqa: PLC0415 (as above)
+
+    guard = Guard(
+        settings.policy,
+        vlm=settings.vlm,
+        audit=settings.sinks or None,
+        tenant=settings.tenant,
+        require_signature=settings.require_signature,
+    )
+    if settings.watch:
+        guard.watch()
+    return guard

@@ -1,0 +1,60 @@
+"""Run a function once a module is imported, without importing it: now, where it is there already."""
+
+from __future__ import annotations
+
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+def after_import(module: str, run: Callable[[ModuleType], None]) -> None:
+    """Run a function with a module once it is loaded; what it raises, the import raises.
+
+    Args:
+        module: its dotted name. The first function that waits for a module is the one that is run.
+        run: called once.
+    """
+    if module in sys.modules:
+        run(sys.modules[module])
+    elif not any(isinstance(finder, _Finder) and finder.module == module for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder(module, run))
+
+
+class _Finder(MetaPathFinder):
+    """Finds one module the ordinary way, and runs one function after it was loaded."""
+
+    def __init__(self, module: str, run: Callable[[ModuleType], None]) -> None:
+        self.module = module
+        self.run = run
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != self.module:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+
+class _Loader(Loader):
+    def __init__(self, loader: Loader, finder: _Finder) -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        module.__loader__ = self._loader
+        if self._finder in sys.meta_path:  # once loaded it is needed no more; an import that failed comes again
+            sys.meta_path.remove(self._finder)
+        self._finder.run(module)

@@ -1,0 +1,52 @@
+"""One configuration for every engine: a file, or variables, or both."""
+
+import pytest
+
+from dnp_guard import DnpGuardError
+from dnp_guard.hosts.engines.settings import opened, read, state_of
+
+FILE = "DNP_GUARD_ENGINE_CONFIG"
+
+
+def test_variables_come_before_the_file(tmp_path):
+    file = tmp_path / "engine.yaml"
+    file.write_text("policy: strict\nvlm: glyphs\naudit: [a.jsonl, 'stdout:']\n")
+    settings = read({FILE: str(file), "DNP_GUARD_ENGINE_POLICY": "default"})
+    assert (settings.policy, settings.vlm, settings.audit) == ("default", "glyphs", ("a.jsonl", "stdout:"))
+
+
+def test_variables_alone_suffice():
+    settings = read({"DNP_GUARD_ENGINE_VLM": "glyphs", "DNP_GUARD_ENGINE_AUDIT": "audit.jsonl"})
+    assert (settings.vlm, settings.audit, settings.on_failure) == ("glyphs", ("audit.jsonl",), "closed")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("polcy: default\nvlm: glyphs\n", "polcy"),
+        ("policy: default\n", "vlm"),
+        ("vlm: glyphs\non_failure: opne\n", "on_failure"),
+        ("- a\n", "holds no settings"),
+        ("vlm: [\n", "cannot be read"),
+    ],
+)
+def test_what_does_not_check_is_named(tmp_path, text, said):
+    file = tmp_path / "engine.yaml"
+    file.write_text(text)
+    with pytest.raises(DnpGuardError, match=said):
+        read({FILE: str(file)})
+
+
+def test_a_misspelt_setting_is_told_its_right_name(tmp_path):
+    file = tmp_path / "engine.yaml"
+    file.write_text("polcy: default\nvlm: glyphs\n")
+    with pytest.raises(DnpGuardError, match="Did you mean `policy`"):
+        read({FILE: str(file)})
+
+
+def test_settings_that_do_not_check_open_nothing():
+    assert not opened({"DNP_GUARD_ENGINE_ON_FAILURE": "open"})  # without a backend
+
+
+def test_the_state_is_found_where_the_rest_does_not_check(tmp_path):
+    assert state_of({"DNP_GUARD_ENGINE_STATE": str(tmp_path)}) == tmp_path
