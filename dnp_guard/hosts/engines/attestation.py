@@ -92,7 +92,7 @@ def guarded(workers: list[Attestation]) -> bool:
 
 def header(workers: list[Attestation]) -> str:
     """The value of the response header: how the workers serve, by which guard and under which policies."""
-    ways = sorted({worker.serving for worker in workers}) or ["unattested"]
+    ways: list[str] = sorted({worker.serving for worker in workers}) or ["unattested"]
     policies = sorted({f"{each.policy}@{each.digest}" for each in workers if each.policy})
     versions = sorted({worker.guard for worker in workers})
     return "; ".join([*ways, *(f"guard={each}" for each in versions), *(f"policy={each}" for each in policies)])
