@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.engines.settings import Settings
+    from dnp_guard.hosts.engines.settings import EngineSettings
 
 
 def vllm_omni() -> None:
@@ -20,7 +20,7 @@ def vllm_omni() -> None:
     adapter.register(guard_of)
 
 
-def guard_of(settings: Settings) -> Guard:
+def guard_of(settings: EngineSettings) -> Guard:
     """Make the guard of a worker.
 
     Raises:

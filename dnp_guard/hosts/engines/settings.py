@@ -26,7 +26,7 @@ def _folder() -> Path:
     return Path(tempfile.gettempdir()) / f"dnp-guard-engine-{getattr(os, 'getuid', lambda: 'user')()}"
 
 
-class Settings(BaseModel):
+class EngineSettings(BaseModel):
     """What a worker needs to know.
 
     Attributes:
@@ -58,20 +58,20 @@ class Settings(BaseModel):
         return [spec.replace("{pid}", str(os.getpid())) for spec in self.audit]
 
 
-def read(environment: Mapping[str, str]) -> Settings:
+def read(environment: Mapping[str, str]) -> EngineSettings:
     """Read the settings: the file that ``DNP_GUARD_ENGINE_CONFIG`` names, and single variables, which come first.
 
     Raises:
         DnpGuardError: the file cannot be read, or a setting is unknown or wrong.
     """
     values: dict[str, Any] = _file(environment[FILE]) if environment.get(FILE) else {}
-    for name in Settings.model_fields:
+    for name in EngineSettings.model_fields:
         if given := environment.get(_PREFIX + name.upper()):
             values[name] = [given] if name == "audit" else given
     if isinstance(values.get("audit"), str):
         values["audit"] = [values["audit"]]
     try:
-        return Settings.model_validate(values)
+        return EngineSettings.model_validate(values)
     except ValidationError as error:
         raise DnpGuardError(_said(error, environment.get(FILE)), hint=_hint(error)) from None
 
@@ -110,5 +110,5 @@ def _said(error: ValidationError, file: str | None) -> str:
 def _hint(error: ValidationError) -> str:
     unknown = [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]
     if unknown:
-        return did_you_mean(unknown[0], list(Settings.model_fields))
+        return did_you_mean(unknown[0], list(EngineSettings.model_fields))
     return f"Set vlm in the file of {FILE}, or {_PREFIX}VLM, such as systemone:MODEL@URL."

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError, own
 from dnp_guard.hosts.engines.attestation import Attestation, say
-from dnp_guard.hosts.engines.settings import Settings, opened, read, state_of
+from dnp_guard.hosts.engines.settings import EngineSettings, opened, read, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dnp_guard.guard import Guard
 
-    Make = Callable[[Settings], Guard]
+    Make = Callable[[EngineSettings], Guard]
 
 _log = logging.getLogger("dnp_guard.engines")
 
@@ -37,7 +37,7 @@ class Worker:
         self.guard: Guard | None = None
         self._engine = engine
         self._make = make
-        self._settings: Settings | None = None
+        self._settings: EngineSettings | None = None
         self._told: Attestation | None = None
 
     def take(self, attach: Callable[[Guard], object]) -> None:
