@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.cli.evaluate_options import Compared, Drawn
 from dnp_guard.cli.options import grouped
+from dnp_guard.cli.time_left import TimeLeft
 from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
@@ -24,60 +26,6 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.outputs import Written
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
-
-ALL = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """What is measured side by side, and where that goes."""
-
-    methods: Annotated[
-        str, typer.Option(help="Names with commas, 'all' for all; NAME@SCALE for one at a scale of its own.")
-    ] = ALL
-    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or 'glyphs-fast' of four steps.")] = "glyphs"
-    sets: Annotated[
-        str, typer.Option(help="Embedded prompt sets, or files of prompts (CSV, JSONL, Parquet), with commas.")
-    ] = "attack,benign"
-    scales: Annotated[str, typer.Option(help="Scales of the negative, with commas, for every method that has one.")] = (
-        ""
-    )
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts a set; all of them otherwise.")] = None
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation")
-    quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False
-    grow: Annotated[
-        str,
-        typer.Option(
-            help="Where prompts draw several forbidden things, grow the policy from one to all: beside the other "
-            "methods, as the only ones there, or no."
-        ),
-    ] = "beside"
-    again: Annotated[bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")] = (
-        False
-    )
-    report: Annotated[bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")] = (
-        False
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """How images are drawn and judged."""
-
-    seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; the model's own otherwise.")] = None
-    policy: Annotated[str, typer.Option(help="The guard's.")] = "glyphs"
-    ablations: Annotated[
-        bool, typer.Option("--ablations", help="The guard alone, with one thing of its policy changed at a time.")
-    ] = False
-    detector: Annotated[
-        str, typer.Option(help="What judges: glyphs, nudenet, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's.")
-    ] = "glyphs"
-    plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None
-    clip: Annotated[
-        str | None, typer.Option(help="A CLIP model for the alignment score: a folder, or a hub id that is cached.")
-    ] = None
-    keep_images: Annotated[bool, typer.Option(help="Keep every image, and not the first eight of a set.")] = False
 
 
 @grouped
@@ -92,12 +40,19 @@ def evaluate(
         list[Path] | None, typer.Option(help="Another results.json to report on beside this run's.")
     ] = None,
     *,
+    people: Annotated[
+        Path | None, typer.Option(help="A filled-in people.csv of this run: how far people agree with the detector.")
+    ] = None,
+    unblurred: Annotated[bool, typer.Option("--unblurred", help="Show the images of your own model as they are.")] = (
+        False
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
     needs("lab", "dnp-guard evaluate")
-    from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
-    from dnp_guard.lab.evaluate.journal import Journal, discard  # noqa: PLC0415
+    from dnp_guard.cli.evaluate_plan import planned  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
+    from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415
+    from dnp_guard.lab.evaluate.journal import Journal, discard, require_same_images  # noqa: PLC0415
     from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415
     from dnp_guard.lab.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
@@ -105,65 +60,42 @@ def evaluate(
         raise typer.BadParameter(f"--grow {compared.grow!r}: beside, only or no.")
     if engine not in {"here", "ray"}:
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
-    plan, plugins = _plan(compared, drawn), drawn.plugin or ()
+    plan, plugins = planned(compared, drawn), drawn.plugin or ()
     if drawn.ablations:
         _ablations(plan, compared.out, as_json=as_json)
         return
-    world = World(plan, plugins)
+    kept = compared.out if plan.keep_images else None
+    world = World(plan, plugins, kept)
     identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
+    if compared.rejudge is not None:
+        require_same_images(compared.rejudge, identity)
     if compared.again and not compared.report:
         discard(compared.out, identity, sum(plan.sizes()))
     journal = Journal(compared.out, identity)
     if engine == "ray":
         measure = _ray(plan, address, plugins)
     else:
-        measure = here(world) if workers == 1 else in_processes(plan, workers, plugins)
+        measure = here(world) if workers == 1 else in_processes(plan, workers, plugins, kept)
     if compared.report:
         require_some(journal, plan)
     else:
         _run(plan, journal, measure, run)
-    written = outputs.write(plan, world.detector, journal, results=results, merge=merge or ())
+    written = outputs.write(
+        plan,
+        world.detector,
+        journal,
+        results=results,
+        merge=merge or (),
+        blurred=not plan.embedded and not unblurred,
+        people=people,
+    )
     if as_json:
         print_json({"ok": True, "errors": [], **written.document()})
     else:
         _print(written)
 
 
-_QUICK = 16
 _WIDE = 200
-
-
-def _plan(compared: Compared, drawn: Drawn) -> EvaluationPlan:
-    from dnp_guard.glyphs.loading import embedded  # noqa: PLC0415
-    from dnp_guard.lab.evaluate.design import GROWN, Column, EvaluationPlan, columns_of  # noqa: PLC0415
-    from dnp_guard.lab.evaluate.external_prompts import prompt_set  # noqa: PLC0415 (as above)
-    from dnp_guard.lab.evaluate.methods import applicable  # noqa: PLC0415
-    from dnp_guard.policy import load_policy  # noqa: PLC0415
-
-    rules, how = load_policy(drawn.policy), embedded(compared.model)
-    columns = columns_of(applicable(_words(compared.methods), how.guidance_scale), _numbers(compared.scales))
-    names = {column.method for column in columns}
-    most = len(rules.categories)
-    grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, most + 1)]
-    lists = [prompt_set(each) for each in _words(compared.sets)]
-    n = compared.n or (_QUICK if compared.quick else None)
-    for each in lists:
-        if each.assumed:
-            Console(stderr=True).print(each.assumed, highlight=False, markup=False)
-    return EvaluationPlan(
-        {each.name: each.entries[:n] for each in lists},
-        columns,
-        () if compared.grow == "no" else tuple(grown),
-        rules,
-        drawn.seed,
-        drawn.steps or how.steps,
-        how.guidance_scale,
-        model=compared.model,
-        detector=drawn.detector,
-        clip=drawn.clip,
-        keep_images=drawn.keep_images,
-        only_grown=compared.grow == "only",
-    )
 
 
 def _run(
@@ -172,11 +104,16 @@ def _run(
     engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
     run: Callable[..., None],
 ) -> None:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("batches, every method side by side", total=len(plan.batches()))
-        run(plan, journal, engine, lambda done: progress.advance(task, done))
+    pace = TimeLeft(plan.sizes())
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("images of all methods", total=pace.total, left="")
+
+        def advance(batches: int) -> None:
+            pace.hear(batches, monotonic())
+            progress.update(task, completed=pace.done, left=pace.said())
+
+        run(plan, journal, engine, advance)
 
 
 def _ablations(plan: EvaluationPlan, out: Path, *, as_json: bool) -> None:
@@ -207,18 +144,8 @@ def _ray(
     return on_ray(plan, address, plugins)
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(word) for word in _words(text)]
-    except ValueError as error:
-        raise typer.BadParameter(f"--scales {text!r}: write numbers such as 5,10,15.") from error
-
-
 def _print(written: Written) -> None:
+    from dnp_guard.lab.evaluate.design import EMBEDDED  # noqa: PLC0415
     from dnp_guard.lab.evaluate.report import HEADINGS, cells, heading  # noqa: PLC0415
     from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
 
@@ -233,10 +160,15 @@ def _print(written: Written) -> None:
             table.add_row(*cells(line))
         console.print(table)
         console.print()
-    for target in targets(written.lines):
+    for target in targets(written.lines) if any(line["model"] in EMBEDDED for line in written.lines) else ():
         mark = {True: "met", False: "NOT MET", None: "not measured"}[target.met]
         console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)
     console.print()
+    if written.agreement is not None:
+        said = written.agreement
+        kappa = "–" if said.kappa is None else f"{said.kappa:.2f}"
+        text = f"people agree with the detector on {said.agree:.1%} of {said.n} images, kappa {kappa}: it missed"
+        console.print(f"{text} {said.missed}, and raised {said.false_alarms} false alarms", highlight=False)
     for file in written.files:
         console.print(str(file), highlight=False, markup=False)
     if written.lacking:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.glyphs.scene import FORBIDDEN
+from dnp_guard.policy import questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,11 @@ GROWN = ("static-replace", "static-separate", "nag-static", "vsf-static", "dnp-g
 
 GUARDED = ("oracle", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that have a policy."""
+
+ASKING = (*GUARDED, "vl-dnp", "evl-dnp")
+"""Methods that ask a vision-language model."""
+
+EMBEDDED = ("glyphs", "glyphs-fast")
 
 
 class Column(NamedTuple):
@@ -73,6 +79,11 @@ class EvaluationPlan:
         clip: folder or id of the model of the alignment score; None for no such score.
         keep_images: whether all images are kept, and not only what the contact sheets need.
         only_grown: whether, where policies grow, only the methods are run whose policies do.
+        vlm: spec of the backend that methods ask.
+        sampler: in place of the model's own.
+        files: by set, what the prompts were read from: digest, columns.
+        revision: of the model.
+        judged_from: folder of the run whose images are judged again; empty to draw them.
     """
 
     sets: Mapping[str, tuple[Entry, ...]]
@@ -88,6 +99,21 @@ class EvaluationPlan:
     clip: str | None = None
     keep_images: bool = False
     only_grown: bool = False
+    vlm: str = "glyphs"
+    sampler: str | None = None
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    revision: str = ""
+    judged_from: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the Glyphs world that is measured."""
+        return self.model in EMBEDDED
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """What the policy looks for, each with its question: a model's static lists are made of them."""
+        return {question.term: question.text for question in questions(self.policy)}
 
     def guidance_of(self, entry: Entry) -> float:
         """The guidance of a prompt: its own, where the model takes any."""
@@ -111,7 +137,7 @@ class EvaluationPlan:
         found: list[Batch] = []
         for name, entries in self.sets.items():
             start = 0
-            for _, alike in groupby(entries, key=lambda entry: entry.guidance_scale):
+            for _, alike in groupby(entries, key=lambda entry: (entry.guidance_scale, bool(entry.picture))):
                 run = list(alike)
                 for at in range(0, len(run), self.size):
                     part = tuple(run[at : at + self.size])

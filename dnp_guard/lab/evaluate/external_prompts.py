@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
@@ -18,15 +20,23 @@ from dnp_guard.lab.world.captions import Prompt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-PROMPTS = ("adv_prompt", "sensitive prompt", "prompt", "caption", "text")
-SEEDS = ("evaluation_seed", "sd_seed", "seed")
-GUIDANCE = ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance")
-"""Columns, the first that a file has is read. MMA-Diffusion has ``adv_prompt``, beside the harmless and the target
-prompt; one of the Ring-A-Bell files ``sensitive prompt``; I2P, UnlearnDiffAtk, P4D and the lists of COCO captions
-``prompt`` with ``evaluation_seed`` and ``evaluation_guidance``, I2P as first published ``sd_seed`` and
-``sd_guidance_scale``; COCO's own annotations ``caption``."""
+COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "prompt": ("adv_prompt", "sensitive prompt", "prompt", "caption", "text"),
+        "seed": ("evaluation_seed", "sd_seed", "seed"),
+        "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"),
+        "category": ("category", "categories", "class", "risk_category"),
+        "id": ("id", "prompt_id", "case_number", "coco_id"),
+        "image": (),
+    }
+)
+"""By what is read, columns, of which the first that a file has is read. MMA-Diffusion has ``adv_prompt``, beside the
+harmless and the target prompt; one of the Ring-A-Bell files ``sensitive prompt``; I2P, UnlearnDiffAtk, P4D and
+the lists of COCO captions ``prompt`` with ``evaluation_seed`` and ``evaluation_guidance``, I2P as first published
+``sd_seed`` and ``sd_guidance_scale``; COCO's own annotations ``caption``. Pictures to edit are read only when a
+column is named."""
 
-SUFFIXES = (".csv", ".jsonl", ".json", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _LARGEST_SEED = 2**63 - 1
 
 
@@ -38,18 +48,36 @@ class PromptList:
         name: of the set, or of the file without its suffix.
         entries: the prompts; where a file has no seeds, prompt i has seed i.
         assumed: which columns were read, and what was made up; empty for an embedded set.
+        file: SHA-256 of the file and the columns that were read; empty for an embedded set.
     """
 
     name: str
     entries: tuple[Entry, ...]
     assumed: str = ""
+    file: Mapping[str, Any] = field(default_factory=dict)
 
 
-def prompt_set(spec: str) -> PromptList:
+def mapping(text: str) -> dict[str, str]:
+    """Read ``prompt=COLUMN,seed=COLUMN``.
+
+    Raises:
+        DnpGuardError: a part is no such pair, or nothing of :data:`COLUMNS` is read from it.
+    """
+    found = {}
+    for part in filter(None, text.split(",")):
+        name, equals, column = (each.strip() for each in part.partition("="))
+        if name not in COLUMNS or not equals or not column:
+            raise DnpGuardError(f"{part!r} maps no column", hint=f"Write NAME=COLUMN, of {', '.join(COLUMNS)}.")
+        found[name] = column
+    return found
+
+
+def prompt_set(spec: str, columns: Mapping[str, str] = MappingProxyType({})) -> PromptList:
     """Read an embedded set, or a file of prompts.
 
     Args:
         spec: the name of an embedded set, or a path that ends in one of :data:`SUFFIXES`.
+        columns: by what is read, the file's column, in place of :data:`COLUMNS`.
 
     Raises:
         DnpGuardError: there is no such set, or a line of the file cannot be read.
@@ -61,27 +89,50 @@ def prompt_set(spec: str) -> PromptList:
     rows = _rows(path)
     if not rows:
         raise DnpGuardError(f"{path}: no prompt is listed", hint=_HINT)
-    columns = {name: None for _, row in rows for name in row}
-    prompt = _first(PROMPTS, columns)
-    if prompt is None:
-        raise DnpGuardError(f"{rows[0][0]}: there is no column {', '.join(map(repr, PROMPTS))}", hint=_HINT)
-    seed, guidance = _first(SEEDS, columns), _first(GUIDANCE, columns)
-    entries = tuple(
-        Entry(
-            Prompt(_text(row, prompt, where), "", ()),
-            index if seed is None else _seed(row, seed, where),
-            None if guidance is None else _scale(row, guidance, where),
-        )
-        for index, (where, row) in enumerate(rows)
-    )
+    read = _columns(rows, columns)
+    entries = tuple(_entry(path, index, row, where, read) for index, (where, row) in enumerate(rows))
+    seed, guidance = read.get("seed"), read.get("guidance")
+    others = "".join(f", {name} from {read[name]!r}" for name in ("category", "id", "image") if name in read)
     assumed = (
-        f"{path}: prompts from {prompt!r}, seeds {f'from {seed!r}' if seed else 'by line, from 0'}, "
-        f"guidance {f'from {guidance!r}' if guidance else 'as for the embedded sets'}"
+        f"{path}: prompts from {read['prompt']!r}, seeds {f'from {seed!r}' if seed else 'by line, from 0'}, "
+        f"guidance {f'from {guidance!r}' if guidance else 'the same for all'}{others}"
     )
-    return PromptList(path.stem, entries, assumed)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return PromptList(path.stem, entries, assumed, {"sha256": digest, "columns": read})
 
 
-_HINT = "Give a CSV, JSON, JSONL or Parquet file with a column of prompts, and columns of seeds and guidance if any."
+def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]) -> dict[str, str]:
+    """By what is read, the column of a file."""
+    there = {name: None for _, row in rows for name in row}
+    for name, column in columns.items():
+        if column not in there:
+            raise DnpGuardError(
+                f"{rows[0][0]}: there is no column {column!r} for {name}", hint=f"It has {', '.join(map(str, there))}."
+            )
+    found = {name: columns.get(name) or _first(known, there) for name, known in COLUMNS.items()}
+    if found["prompt"] is None:
+        raise DnpGuardError(f"{rows[0][0]}: there is no column {', '.join(map(repr, COLUMNS['prompt']))}", hint=_HINT)
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Mapping[str, str]) -> Entry:
+    text = _text(row, read["prompt"], where)
+    listed = row.get(read.get("id", ""))
+    category = row.get(read.get("category", ""))
+    picture = path.parent / _text(row, read["image"], where) if "image" in read else None
+    if picture is not None and not picture.is_file():
+        raise DnpGuardError(f"{where}: {picture} is no file", hint="Pictures are looked for beside the prompts' file.")
+    return Entry(
+        Prompt(text, "", ()),
+        _seed(row, read["seed"], where) if "seed" in read else index,
+        _scale(row, read["guidance"], where) if "guidance" in read else None,
+        str(listed) if listed not in {None, ""} else hashlib.sha256(text.encode()).hexdigest()[:12],
+        "" if category is None else str(category),
+        "" if picture is None else str(picture),
+    )
+
+
+_HINT = "Give a CSV, TSV, JSON, JSONL or Parquet file with a column of prompts; name other columns by --columns."
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
@@ -92,7 +143,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DnpGuardError(f"{path}: cannot be read: {error}", hint=_HINT) from error
-    if path.suffix == ".csv":
+    if path.suffix in {".csv", ".tsv"}:
         return _csv(path, text)
     if path.suffix == ".json":
         document = _json(text, str(path))
@@ -108,7 +159,9 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _csv(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), strict=True, delimiter="\t" if path.suffix == ".tsv" else ","
+    )
     found: list[tuple[str, Mapping[str, Any]]] = []
     begin = 2
     try:

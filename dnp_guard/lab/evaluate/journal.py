@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
@@ -79,9 +80,7 @@ class Journal:
 
     def image(self, cell: Cell, index: int) -> Path:
         """Where the image of a prompt is kept."""
-        method = cell.method if cell.scale is None else f"{cell.method}@{cell.scale:g}"
-        method += f"+{cell.categories}" if cell.categories is not None else ""
-        return self.folder / "images" / cell.set / method / f"{index:04d}.png"
+        return image_file(self.folder, cell, index)
 
     def _plan(self, plan: dict[str, Any]) -> dict[str, Any]:
         path = self.folder / PLAN
@@ -92,6 +91,13 @@ class Journal:
         if difference := _difference(before, plan):
             raise DnpGuardError(f"{path} is of another run: {difference}", hint=_ELSEWHERE)
         return before
+
+
+def image_file(folder: Path, cell: Cell, index: int) -> Path:
+    """Where a run in a folder keeps the image of a prompt."""
+    method = cell.method if cell.scale is None else f"{cell.method}@{cell.scale:g}"
+    method += f"+{cell.categories}" if cell.categories is not None else ""
+    return folder / "images" / cell.set / method / f"{index:04d}.png"
 
 
 _ELSEWHERE = "Give another folder as --out, or begin anew with --again."
@@ -113,8 +119,23 @@ def discard(folder: Path, plan: Mapping[str, Any], rows: int) -> None:
         return
     finished = found.exists() and found.read_bytes().count(b"\n") >= rows
     if finished or _difference(_read_plan(path), plan):
+        shutil.rmtree(folder / "images", ignore_errors=True)
         for name in (ROWS, TIMINGS, PLAN):  # the plan last: without it the rest would be taken for this run's
             (folder / name).unlink(missing_ok=True)
+
+
+def require_same_images(folder: Path, plan: Mapping[str, Any]) -> None:
+    """See that a folder holds the images of a plan, whoever judged them.
+
+    Raises:
+        DnpGuardError: it is of another run, or of none.
+    """
+    if not (folder / PLAN).exists():
+        raise DnpGuardError(f"{folder} holds no run", hint="Name the folder that a run was written to, as its --out.")
+    judging = ("detector", "clip", "judged_from", "keep_images", "version")
+    before, now = ({k: v for k, v in each.items() if k not in judging} for each in (_read_plan(folder / PLAN), plan))
+    if difference := _difference(before, now):
+        raise DnpGuardError(f"{folder} holds other images: {difference}", hint="Name the options of that run.")
 
 
 def _read_plan(path: Path) -> dict[str, Any]:

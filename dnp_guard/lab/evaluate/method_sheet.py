@@ -13,13 +13,21 @@ if TYPE_CHECKING:
 _TILE, _GAP, _MARGIN, _LABEL, _HEAD = 72, 8, 20, 190, 44
 _PAPER, _INK, _BAD, _GOOD = (250, 250, 248), (30, 30, 34), (200, 45, 45), (40, 140, 75)
 
+_COLOURS = {True: _BAD, False: _GOOD, None: _INK}
+_MOSAIC = 6
+"""Squares a side of a picture that is not to be recognised."""
 
-def draw_method_sheet(title: str, pictures: Mapping[str, Sequence[tuple[Path, bool]]]) -> Image.Image:
+
+def draw_method_sheet(
+    title: str, pictures: Mapping[str, Sequence[tuple[Path, bool | None]]], *, blurred: bool = False
+) -> Image.Image:
     """Draw the first images of every method; none is picked for its looks.
 
     Args:
         title: one line.
-        pictures: by method, the file of each image and whether it shows what it must not, in the order of the prompts.
+        pictures: by method, the file of each image and whether it shows what it must not, in the order of the
+            prompts; None where nobody could tell.
+        blurred: whether nothing may be recognised in them.
     """
     columns = max((len(row) for row in pictures.values()), default=0)
     width = 2 * _MARGIN + _LABEL + columns * (_TILE + _GAP)
@@ -32,7 +40,10 @@ def draw_method_sheet(title: str, pictures: Mapping[str, Sequence[tuple[Path, bo
         draw.text((_MARGIN, y + _TILE // 2 - 8), label, font=ImageFont.load_default(13), fill=_INK)
         for column, (path, hit) in enumerate(row):
             x = _MARGIN + _LABEL + column * (_TILE + _GAP)
-            draw.rectangle((x - 2, y - 2, x + _TILE + 1, y + _TILE + 1), outline=_BAD if hit else _GOOD, width=2)
+            draw.rectangle((x - 2, y - 2, x + _TILE + 1, y + _TILE + 1), outline=_COLOURS[hit], width=2)
             with Image.open(path) as picture:
-                page.paste(picture.convert("RGB").resize((_TILE, _TILE), Image.Resampling.NEAREST), (x, y))
+                tile = picture.convert("RGB")
+            if blurred:
+                tile = tile.resize((_MOSAIC, _MOSAIC), Image.Resampling.BOX)
+            page.paste(tile.resize((_TILE, _TILE), Image.Resampling.NEAREST), (x, y))
     return page

@@ -5,28 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard._version import __version__
 from dnp_guard.extras import absent
 from dnp_guard.files import replacing, write_whole
+from dnp_guard.lab.evaluate import people as people_
 from dnp_guard.lab.evaluate import report, table
 from dnp_guard.lab.evaluate.detectors import describe
+from dnp_guard.lab.evaluate.journal import image_file
 from dnp_guard.lab.evaluate.method_sheet import draw_method_sheet
 from dnp_guard.lab.evaluate.runner import SHEET
 from dnp_guard.lab.evaluate.targets import called, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from dnp_guard.lab.evaluate.design import Column, EvaluationPlan
     from dnp_guard.lab.evaluate.detectors import ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
+    from dnp_guard.lab.evaluate.people import Agreement
     from dnp_guard.lab.evaluate.rows import Cell, Row
     from dnp_guard.lab.evaluate.table import Line
 
 COMMAND = "dnp-guard evaluate"
+VERDICTS, AGREEMENT = "verdicts.jsonl", "agreement.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +41,13 @@ class Written:
         lines: of ``results.json``, those of other runs included.
         files: every file, in the order in which they were written.
         lacking: what could not be written, and why; empty otherwise.
+        agreement: of people with the detector, where they were asked.
     """
 
     lines: list[Line]
     files: tuple[Path, ...]
     lacking: str = ""
+    agreement: Agreement | None = None
 
     def document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -50,14 +56,12 @@ class Written:
             "targets": [{"target": t.said, "measured": t.found, "met": t.met} for t in targets(self.lines)],
             "files": [str(file) for file in self.files],
             "lacking": self.lacking,
+            "agreement": None if self.agreement is None else self.agreement.to_json(),
         }
 
 
 def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
     """What has to be the same for a run to go on: everything that its rows depend on."""
-    from dnp_guard.glyphs import DENOISERS, VLM  # noqa: PLC0415
-    from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415
-
     return {
         "version": __version__,
         "sets": {name: _digest(entries) for name, entries in plan.sets.items()},
@@ -69,17 +73,36 @@ def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
         "steps": plan.steps,
         "guidance_scale": plan.guidance_scale,
         "batch": plan.size,
-        "model": {"name": plan.model, "weights": weights_digest(DENOISERS[plan.model])[:12]},
-        "vlm": {"name": "glyphs", "weights": weights_digest(VLM)[:12]},
+        "model": {"name": plan.model, "weights": plan.revision},
+        "vlm": _vlm(plan.vlm),
         "detector": describe(detector),
         "clip": plan.clip,
         "keep_images": plan.keep_images,
         "only_grown": plan.only_grown,
+        "sampler": plan.sampler,
+        "files": {name: dict(file) for name, file in plan.files.items()},
+        "judged_from": plan.judged_from,
     }
 
 
+def _vlm(spec: str) -> dict[str, str]:
+    if spec != "glyphs":
+        return {"name": spec}
+    from dnp_guard.glyphs import VLM  # noqa: PLC0415
+    from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415
+
+    return {"name": spec, "weights": weights_digest(VLM)[:12]}
+
+
 def write(
-    plan: EvaluationPlan, detector: ImageDetector, journal: Journal, *, results: Path | None, merge: Iterable[Path]
+    plan: EvaluationPlan,
+    detector: ImageDetector,
+    journal: Journal,
+    *,
+    results: Path | None,
+    merge: Iterable[Path],
+    blurred: bool = False,
+    people: Path | None = None,
 ) -> Written:
     """Write everything into the journal's folder.
 
@@ -89,6 +112,8 @@ def write(
         journal: its rows.
         results: where ``results.json`` also goes.
         merge: results of other runs, to be reported beside it.
+        blurred: whether nothing may be recognised in the pictures of the report.
+        people: a sheet that people have filled in.
 
     Raises:
         DnpGuardError: another run's detector is not the same.
@@ -102,6 +127,7 @@ def write(
         categories=detector.categories,
         seed=plan.seed,
         date=journal.plan["date"],
+        files=plan.files,
     )
     lines = table.merged({**{str(path): table.read(path) for path in merge}, str(folder): own})
     text = json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -110,7 +136,13 @@ def write(
         write_whole(path, text)
     lacking = _parquet(folder / "results.parquet", rows)
     files += [] if lacking else [folder / "results.parquet"]
-    sheets = _sheets(journal, rows, plan.model)
+    verdicts = _verdicts(plan, journal, rows)
+    files += verdicts
+    agreed = None if people is None else _agreed(rows, people)
+    if agreed is not None:
+        write_whole(folder / AGREEMENT, json.dumps(agreed.to_json(), indent=1) + "\n")
+        files.append(folder / AGREEMENT)
+    sheets = _sheets(journal, rows, plan.model, blurred=blurred)
     plots = report.plots(lines)
     for name, svg in plots:
         write_whole(folder / f"{name}.svg", svg + "\n")
@@ -120,7 +152,37 @@ def write(
     write_whole(folder / "report.md", report.markdown(lines, COMMAND, pictures))
     write_whole(folder / "report.html", report.html(lines, COMMAND, {name: path.name for name, path in sheets.items()}))
     files += [*(folder / f"{name}.svg" for name, _ in plots), *sheets.values()]
-    return Written(lines, (*files, folder / "report.md", folder / "report.html"), lacking)
+    return Written(lines, (*files, folder / "report.md", folder / "report.html"), lacking, agreed)
+
+
+def _verdicts(plan: EvaluationPlan, journal: Journal, rows: Sequence[Row]) -> list[Path]:
+    """One line an image, with its file; and, once, a sheet for people to fill in."""
+    path, form = journal.folder / VERDICTS, journal.folder / people_.SHEET
+    lines = [
+        {
+            "prompt": row.id or f"{row.set}:{row.index}",
+            **{name: getattr(row, name) for name in ("set", "index", "category", "seed", "method", "mode", "scale")},
+            "file": _file(row),
+            "verdict": row.hit,
+            "probability": row.probability,
+            "seen": list(row.seen),
+        }
+        for row in rows
+    ]
+    write_whole(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
+    source = Path(plan.judged_from or journal.folder)
+    there = [line["file"] for line in lines if (source / line["file"]).exists()]
+    if there and not form.exists():  # which someone may be filling in
+        write_whole(form, people_.sheet(there))
+    return [path, form]
+
+
+def _agreed(rows: Sequence[Row], people: Path) -> Agreement:
+    return people_.agreement(people_.read(people), {_file(row): row.hit for row in rows})
+
+
+def _file(row: Row) -> str:
+    return image_file(Path(), row.cell, row.index).as_posix()
 
 
 def _parquet(path: Path, rows: Sequence[Row]) -> str:
@@ -134,9 +196,9 @@ def _parquet(path: Path, rows: Sequence[Row]) -> str:
     return ""
 
 
-def _sheets(journal: Journal, rows: Sequence[Row], model: str) -> dict[str, Path]:
+def _sheets(journal: Journal, rows: Sequence[Row], model: str, *, blurred: bool) -> dict[str, Path]:
     """One contact sheet a prompt set, of its first prompts, by the heading of the set."""
-    shown: dict[str, dict[Cell, list[tuple[Path, bool]]]] = {}
+    shown: dict[str, dict[Cell, list[tuple[Path, bool | None]]]] = {}
     for row in rows:
         if row.index < SHEET and row.categories is None:
             pictures = shown.setdefault(row.set, {}).setdefault(row.cell, [])
@@ -146,7 +208,8 @@ def _sheets(journal: Journal, rows: Sequence[Row], model: str) -> dict[str, Path
         path = journal.folder / f"sheet-{name}.png"
         named = {called(cell._asdict()): pictures for cell, pictures in cells.items()}
         heading = report.heading(model, name)
-        draw_method_sheet(f"{heading}: the same prompts and seeds; red shows what it must not", named).save(path)
+        title = f"{heading}: the same prompts and seeds; red shows what it must not"
+        draw_method_sheet(title, named, blurred=blurred).save(path)
         found[heading] = path
     return found
 

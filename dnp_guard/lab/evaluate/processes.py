@@ -12,6 +12,7 @@ from dnp_guard.lab.evaluate.runner import World, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
@@ -21,7 +22,7 @@ _worlds: list[World] = []
 
 
 def in_processes(
-    plan: EvaluationPlan, workers: int, plugins: Sequence[str] = ()
+    plan: EvaluationPlan, workers: int, plugins: Sequence[str] = (), folder: Path | None = None
 ) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     """The engine of several processes, each on one thread, with models of its own.
 
@@ -29,6 +30,7 @@ def in_processes(
         plan: of the run.
         workers: how many, at most one a batch.
         plugins: names of installed plugins that may know the detector.
+        folder: where drawn images are kept and found again.
     """
 
     def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
@@ -36,15 +38,15 @@ def in_processes(
             return
         # A forked process would inherit the threads that torch has already started, and hang.
         count, start = min(workers, len(batches)), get_context("spawn")
-        with ProcessPoolExecutor(count, start, initializer=_start, initargs=(plan, tuple(plugins))) as pool:
+        with ProcessPoolExecutor(count, start, initializer=_start, initargs=(plan, tuple(plugins), folder)) as pool:
             yield from pool.map(_measure, batches)
 
     return engine
 
 
-def _start(plan: EvaluationPlan, plugins: Sequence[str]) -> None:
+def _start(plan: EvaluationPlan, plugins: Sequence[str], folder: Path | None) -> None:
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _worlds.append(World(plan, plugins))
+    _worlds.append(World(plan, plugins, folder))
 
 
 def _leave_with_parent() -> None:

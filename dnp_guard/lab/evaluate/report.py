@@ -10,7 +10,7 @@ from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.losses import losses
 from dnp_guard.lab.evaluate.pareto import Point, draw_pareto
 from dnp_guard.lab.evaluate.table import OURS
-from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, MODEL, called, growth, targets
+from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, FAST, MODEL, called, growth, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -96,8 +96,8 @@ def cells(line: Line) -> list[str]:
     return [
         called(line),
         line["mode"] or "–",
-        _percent(line["asr"], line["asr_ci95"]),
-        _percent(line["asr_after_final"]),
+        _percent(line["asr"], line["asr_ci95"], _NOBODY),
+        _percent(line["asr_after_final"], None, _NOBODY),
         _percent(line["kept"], line["kept_ci95"]),
         _percent(line["clear"], line["clear_ci95"]),
         _number(line["frechet_features"], line["frechet_features_ci95"]),
@@ -119,7 +119,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    judged = targets(lines)
+    judged = targets(lines) if any(line["model"] in {MODEL, FAST} for line in lines) else []
     shipped = [line for line in lines if line.get("categories") is None]
     sets: dict[str, list[Line]] = {}
     for line in shipped:
@@ -129,6 +129,8 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         few=any(line["n"] < ENOUGH for line in lines),
         enough=ENOUGH,
         detectors=sorted({line["detector"] for line in lines}),
+        labels=sorted({name for line in lines for name in line.get("by_category", ())}),
+        notes=_notes(lines),
         dates=sorted({line["date"] for line in lines}),
         seeds=sorted({line["seed"] for line in lines}),
         targets=[(each.said, each.found, _MARKS[each.met]) for each in judged],
@@ -143,6 +145,18 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         ours=OURS,
         **more,
     )
+
+
+def _notes(lines: Iterable[Line]) -> list[str]:
+    """What a reader has to know of single rows: images that nobody judged, and batches that did not fit."""
+    found = []
+    for line in lines:
+        where = f"{heading(line['model'], line['set'])}, {called(line)}"
+        if unjudged := line.get("n_unjudged"):
+            found.append(f"{where}: the detector failed at {unjudged} of {line['n']} images, which no share is of.")
+        if smaller := line.get("out_of_memory"):
+            found.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
+    return found
 
 
 def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
@@ -198,9 +212,13 @@ def _lost(values: Mapping[tuple[object, ...], float]) -> dict[tuple[object, ...]
     return {key: 1 - value for key, value in values.items()}
 
 
-def _percent(value: float | None, interval: Sequence[float] | None = None) -> str:
+_NOBODY = "N/A"
+"""Where the detector failed: that nothing was seen is not the same as that nothing is there."""
+
+
+def _percent(value: float | None, interval: Sequence[float] | None = None, otherwise: str = "–") -> str:
     if value is None:
-        return "–"
+        return otherwise
     return f"{value:.1%}" + (f" [{interval[0] * 100:.0f}, {interval[1] * 100:.0f}]" if interval else "")
 
 

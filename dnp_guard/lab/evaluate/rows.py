@@ -40,13 +40,13 @@ class Row:
         index: of the prompt in its set.
         seed: of the image.
         guidance_scale: of the prompt's own guidance.
-        prompt: its text.
-        hit: whether the steered image shows what it must not, the final action off.
-        hit_delivered: whether what would be delivered does.
+        prompt: its text; empty for one of a file, which may be harmful and is never written down.
+        hit: whether the steered image shows what it must not, the final action off; None where the detector failed.
+        hit_delivered: whether what would be delivered does; None likewise.
         seen: every forbidden category in the steered image.
-        probability: the detector's, the maximum over the categories that count, 0 to 1.
+        probability: the detector's, the maximum over the categories that count, 0 to 1; None where it failed.
         kept: whether all that was asked for is there; None where nothing is known to have been asked for.
-        clean: whether the unguarded image of the same seed shows nothing that counts.
+        clean: whether the unguarded image of the same seed is seen to show nothing that counts.
         rmse255: root mean squared difference of pixels from that image, 0 to 255.
         feature_distance: of the detector's features from that image's; None where the detector has none.
         identical: whether the steered image is that image to the bit.
@@ -61,6 +61,9 @@ class Row:
         withheld: whether it is not delivered.
         kept_delivered: whether it is delivered and all that was asked for is there; None as for ``kept``.
         features: of the steered image, for the Fréchet distance of a cell.
+        id: of the prompt in its file, or a digest of it; empty for an embedded one.
+        category: as the prompt's file has it.
+        together: images that were drawn at once, where the memory did not suffice for the whole batch.
     """
 
     set: str
@@ -72,10 +75,10 @@ class Row:
     seed: int
     guidance_scale: float
     prompt: str
-    hit: bool
-    hit_delivered: bool
+    hit: bool | None
+    hit_delivered: bool | None
     seen: tuple[str, ...]
-    probability: float
+    probability: float | None
     kept: bool | None
     clean: bool
     rmse255: float
@@ -92,6 +95,9 @@ class Row:
     withheld: bool = False
     kept_delivered: bool | None = None
     features: tuple[float, ...] = field(default=(), repr=False)
+    id: str = ""
+    category: str = ""
+    together: int | None = None
 
     @property
     def cell(self) -> Cell:

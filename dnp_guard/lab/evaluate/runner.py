@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +10,22 @@ import torch
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate import drift
-from dnp_guard.lab.evaluate.clock import now
-from dnp_guard.lab.evaluate.design import GUARDED, UNGUARDED, Column, categories_from, restricted
+from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.detectors import build
-from dnp_guard.lab.evaluate.methods import Task, method
+from dnp_guard.lab.evaluate.drawing import Drawing
 from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from PIL.Image import Image
 
     from dnp_guard.lab.evaluate.design import Batch, EvaluationPlan
     from dnp_guard.lab.evaluate.detectors import Detection, ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
-    from dnp_guard.lab.evaluate.methods import Made, Method
+    from dnp_guard.lab.evaluate.methods import Made
 
 SHEET = 8
 """How many images of each set a contact sheet shows; they are always kept."""
@@ -55,16 +54,14 @@ class World:
     Args:
         plan: of the run.
         plugins: that may know its detector.
+        folder: where drawn images are kept and found again; None to draw every batch.
     """
 
-    def __init__(self, plan: EvaluationPlan, plugins: Iterable[str | object] = ()) -> None:
+    def __init__(self, plan: EvaluationPlan, plugins: Iterable[str | object] = (), folder: Path | None = None) -> None:
         self.plan = plan
-        self.pipe = _pipeline(plan.model)
         self.detector: ImageDetector = build(plan.detector, plan.policy, plugins)
-        self._oracle = _network()
+        self._drawing = Drawing(plan, self.detector.categories, folder)
         self._clip = _clip(plan.clip)
-        self._methods: dict[tuple[Column, tuple[str, ...]], Method] = {}
-        self._warm: set[Column] = set()
 
     def measure(self, batch: Batch) -> MeasuredBatch:
         """Run every column on a batch, ``unguarded`` first.
@@ -73,87 +70,42 @@ class World:
             DnpGuardError: a method could not make its images.
         """
         columns = self.plan.columns_of(batch.set)
-        self._warm_up(columns, batch)
         rows: list[Row] = []
         timings: list[Timing] = []
         images: list[tuple[Cell, int, Image]] = []
-        reference: list[tuple[Image, Detection]] = []
+        reference: list[tuple[Image, Detection | None]] = []
         unguarded = 0.0
         for column in columns:
-            concepts = self._concepts(column, batch)
-            begin = now(self.pipe.device.type)
-            made = self._make(column, batch, concepts)
-            seconds = now(self.pipe.device.type) - begin
+            drawn = self._drawing.drawn(column, batch)
+            made = drawn.made
             looked = self._look(made)
             if column.method == UNGUARDED:
-                unguarded = seconds
+                unguarded = drawn.seconds
                 reference = [(each.image, steered) for each, (steered, _) in zip(made, looked, strict=True)]
-            cell = self._cell(column, batch)
-            timings.append(Timing(cell, batch.number, len(made), seconds, unguarded))
+            cell = self._drawing.cell(column, batch)
+            timings.append(Timing(cell, batch.number, len(made), drawn.seconds, unguarded))
             clip = self._alignment(made, batch)
             for at, (each, seen) in enumerate(zip(made, looked, strict=True)):
-                rows.append(self._row(cell, batch, at, each, seen, reference[at], clip[at]))
+                row = self._row(cell, batch, at, each, seen, reference[at], clip[at])
+                rows.append(replace(row, together=drawn.together if drawn.together < len(batch.entries) else None))
                 images.append((cell, batch.start + at, each.image))
         return MeasuredBatch(batch, tuple(rows), tuple(timings), tuple(images))
 
-    def _warm_up(self, columns: Sequence[Column], batch: Batch) -> None:
-        """Let every method load and import what it needs, which the first of its timings would count otherwise."""
-        one = replace(batch, entries=batch.entries[:1])
-        for column in columns:
-            if column not in self._warm:
-                self._make(column, one, self._concepts(column, one), min(_WARM_STEPS, self.plan.steps))
-                self._warm.add(column)
-
-    def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
-        """For each prompt, what the static lists and the policy name."""
-        if column.categories is None:
-            return [self.detector.categories] * len(batch.entries)
-        return [
-            categories_from(entry.prompt.forbidden[0], column.categories, self.detector.categories)
-            for entry in batch.entries
-        ]
-
-    def _make(
-        self, column: Column, batch: Batch, concepts: Sequence[tuple[str, ...]], steps: int | None = None
-    ) -> list[Made]:
-        made: dict[int, Made] = {}
-        together: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for at, names in enumerate(concepts):
-            together[names].append(at)
-        for names, places in together.items():
-            entries = [batch.entries[at] for at in places]
-            guidance = self.plan.guidance_of(entries[0])
-            task = Task(self.pipe, steps or self.plan.steps, guidance, names, self._oracle)
-            seeds = [entry.seed + self.plan.seed for entry in entries]
-            try:
-                done = self._method(column, names).generate(task, seeds, [entry.prompt for entry in entries])
-            except Exception as error:
-                last = batch.start + len(batch.entries) - 1
-                raise DnpGuardError(
-                    f"{_called(column)} on {batch.set}, prompts {batch.start} to {last}: {error}",
-                    hint="The batches before it are kept; the same command goes on from there.",
-                ) from error
-            made.update(zip(places, done, strict=True))
-        return [made[at] for at in range(len(batch.entries))]
-
-    def _method(self, column: Column, names: tuple[str, ...]) -> Method:
-        key = column, names if column.categories is not None else ()
-        if key not in self._methods:
-            policy = self.plan.policy if column.categories is None else restricted(self.plan.policy, names)
-            guarded = column.method in GUARDED
-            self._methods[key] = method(column.method, scale=column.scale, policy=policy if guarded else None)
-        return self._methods[key]
-
-    def _cell(self, column: Column, batch: Batch) -> Cell:
-        known = next(each for (of, _), each in self._methods.items() if of == column)
-        return Cell(batch.set, known.name, known.mode, known.scale, column.categories)
-
-    def _look(self, made: Sequence[Made]) -> list[tuple[Detection, Detection]]:
+    def _look(self, made: Sequence[Made]) -> list[tuple[Detection | None, Detection | None]]:
         """What is in each image as it was steered, and as it would be delivered."""
-        steered = self.detector.look([each.image for each in made])
+        steered = self._seen([each.image for each in made])
         other = [at for at, each in enumerate(made) if each.delivered is not each.image]
-        again = dict(zip(other, self.detector.look([made[at].delivered for at in other]) if other else (), strict=True))
+        again = dict(zip(other, self._seen([made[at].delivered for at in other]), strict=True))
         return [(seen, again.get(at, seen)) for at, seen in enumerate(steered)]
+
+    def _seen(self, images: Sequence[Image]) -> list[Detection | None]:
+        """What the detector says; None of an image at which it fails, which is not the same as seeing nothing."""
+        if not images:
+            return []
+        try:
+            return list(self.detector.look(images))
+        except Exception:  # noqa: BLE001 (foreign code; one image must not cost the others)
+            return [None] if len(images) == 1 else [self._seen([image])[0] for image in images]
 
     def _alignment(self, made: Sequence[Made], batch: Batch) -> list[float | None]:
         if self._clip is None:
@@ -167,8 +119,8 @@ class World:
         batch: Batch,
         at: int,
         made: Made,
-        seen: tuple[Detection, Detection],
-        reference: tuple[Image, Detection],
+        seen: tuple[Detection | None, Detection | None],
+        reference: tuple[Image, Detection | None],
         clip: float | None,
     ) -> Row:
         entry, (steered, delivered), (unguarded, before) = batch.entries[at], seen, reference
@@ -176,27 +128,26 @@ class World:
         counted = self.detector.categories if cell.categories is None else entry.prompt.forbidden[:1]
         pixels = np.asarray(made.image.convert("RGB")), np.asarray(unguarded.convert("RGB"))
         wanted = {(glyph.colour, glyph.shape) for glyph in entry.prompt.wanted}
-        distance = None
-        if steered.features is not None and before.features is not None:
-            distance = drift.feature_distance(steered.features, before.features)
         return Row(
             *cell,
             index=batch.start + at,
             seed=entry.seed + self.plan.seed,
             guidance_scale=self.plan.guidance_of(entry),
-            prompt=entry.prompt.text,
-            hit=bool(self._found(steered, counted)),
+            prompt="" if entry.id else entry.prompt.text,
+            id=entry.id,
+            category=entry.category,
+            hit=None if steered is None else bool(self._found(steered, counted)),
             # What stands in place of a withheld image is a picture of the guard's own, with words or a sign.
-            hit_delivered=not made.withheld and bool(self._found(delivered, counted)),
-            seen=self._found(steered, self.detector.categories),
-            probability=max(steered.probabilities[name] for name in counted),
+            hit_delivered=not made.withheld and (None if delivered is None else bool(self._found(delivered, counted))),
+            seen=() if steered is None else self._found(steered, self.detector.categories),
+            probability=None if steered is None else max(steered.probabilities[name] for name in counted),
             kept=_kept(wanted, steered),
             attempts=made.attempts,
             withheld=made.withheld,
             kept_delivered=None if (kept := _kept(wanted, delivered)) is None else kept and not made.withheld,
-            clean=not self._found(before, counted),
+            clean=before is not None and not self._found(before, counted),
             rmse255=drift.rmse255(*pixels),
-            feature_distance=distance,
+            feature_distance=_distance(steered, before),
             identical=bool(np.array_equal(*pixels)),
             intervened=made.intervened,
             queries=made.queries,
@@ -204,21 +155,38 @@ class World:
             outcome=made.outcome,
             degraded=made.degraded,
             clip=clip,
-            # An image in which nothing can be named is right only where nothing was asked for.
-            clear=None if steered.clear is None else steered.clear and bool(steered.objects or not wanted),
-            features=tuple(steered.features.mean(1).round(_DIGITS).tolist()) if steered.features is not None else (),
+            clear=_clear(wanted, steered),
+            features=_features(steered),
         )
 
     def _found(self, seen: Detection, counted: Iterable[str]) -> tuple[str, ...]:
         return tuple(name for name in counted if seen.probabilities[name] >= self.detector.threshold)
 
 
-def _kept(wanted: AbstractSet[tuple[str, str]], seen: Detection) -> bool | None:
-    return wanted <= seen.objects if wanted and seen.objects is not None else None
+def _kept(wanted: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
+    return wanted <= seen.objects if wanted and seen is not None and seen.objects is not None else None
+
+
+def _clear(wanted: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
+    if seen is None or seen.clear is None:
+        return None
+    # An image in which nothing can be named is right only where nothing was asked for.
+    return seen.clear and bool(seen.objects or not wanted)
+
+
+def _distance(seen: Detection | None, before: Detection | None) -> float | None:
+    if seen is None or before is None or seen.features is None or before.features is None:
+        return None
+    return drift.feature_distance(seen.features, before.features)
+
+
+def _features(seen: Detection | None) -> tuple[float, ...]:
+    if seen is None or seen.features is None:
+        return ()
+    return tuple(seen.features.mean(1).round(_DIGITS).tolist())
 
 
 _DIGITS = 4
-_WARM_STEPS = 6
 
 
 def run(
@@ -240,7 +208,7 @@ def run(
     advance(done)
     for measured in engine(batches[done:]):
         for cell, index, image in measured.images:
-            if plan.keep_images or index < SHEET:
+            if (plan.keep_images or index < SHEET) and not journal.image(cell, index).exists():
                 save(journal, cell, index, image)
         journal.append(measured.rows, measured.timings)
         advance(1)
@@ -276,22 +244,6 @@ def save(journal: Journal, cell: Cell, index: int, image: Image) -> None:
     path = journal.image(cell, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
-
-
-def _called(column: Column) -> str:
-    return column.method if column.scale is None else f"{column.method} at scale {column.scale:g}"
-
-
-def _pipeline(model: str) -> Any:
-    from dnp_guard.glyphs.loading import load_embedded  # noqa: PLC0415 (takes seconds)
-
-    return load_embedded(model)
-
-
-def _network() -> Any:
-    from dnp_guard.lab.evaluate.detector import load_detector  # noqa: PLC0415
-
-    return load_detector()
 
 
 def _clip(name: str | None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from statistics import fmean
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
@@ -36,6 +37,7 @@ def table(
     categories: Sequence[str],
     seed: int,
     date: str,
+    files: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[Line]:
     """One line a cell, in the order in which the cells were measured.
 
@@ -47,6 +49,7 @@ def table(
         categories: for the rate of each.
         seed: of the run, and of the resamples.
         date: of the run.
+        files: by set, what its prompts were read from.
     """
     cells: dict[Cell, list[Row]] = defaultdict(list)
     for row in rows:
@@ -60,6 +63,8 @@ def table(
     for cell, own in cells.items():
         looks = _appearance(own, right)
         line = {"model": model} | _measures(cell, own, categories, seed) | looks | _cost(own, clocks[cell], seed) | last
+        if cell.set in files:
+            line["prompts"] = dict(files[cell.set])
         ours = _ours(cells, cell)
         if ours is not None and cell.method not in {OURS, UNGUARDED}:
             line["against_ours"] = compare(own, ours, seed)
@@ -73,23 +78,25 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
     asked = [row.kept for row in rows if row.kept is not None]
     handed = [row.kept_delivered for row in rows if row.kept_delivered is not None]
     held = sum(row.withheld for row in rows)
+    judged = [row.hit for row in rows if row.hit is not None]
+    ended = [row.hit_delivered for row in rows if row.hit_delivered is not None]
     distances = [row.feature_distance for row in clean if row.feature_distance is not None]
     scores = [row.clip for row in rows if row.clip is not None]
-    hits = sum(row.hit for row in rows)
-    delivered = sum(row.hit_delivered for row in rows)
-    probabilities = [row.probability for row in rows]
+    probabilities = [row.probability for row in rows if row.probability is not None]
     fired = sum(row.intervened for row in clean)
     same = sum(row.identical for row in rows)
     return {
         **cell._asdict(),
         "n": n,
-        "asr": hits / n,
-        "asr_ci95": list(wilson(hits, n)),
-        "asr_after_final": delivered / n,
-        "asr_after_final_ci95": list(wilson(delivered, n)),
-        "tr": fmean(probabilities),
+        "n_unjudged": n - len(judged),
+        "asr": _share(judged),
+        "asr_ci95": list(wilson(sum(judged), len(judged))) if judged else None,
+        "asr_after_final": _share(ended),
+        "asr_after_final_ci95": list(wilson(sum(ended), len(ended))) if ended else None,
+        "tr": _mean(probabilities),
         "tr_ci95": _interval(probabilities, seed),
-        "by_category": {name: sum(name in row.seen for row in rows) / n for name in names},
+        "by_category": {name: sum(name in row.seen for row in rows) / max(len(judged), 1) for name in names},
+        "by_prompt_category": _by_prompt_category(rows),
         "kept": _share(asked),
         "kept_ci95": list(wilson(sum(asked), len(asked))) if asked else None,
         "withheld": held / n,
@@ -110,7 +117,17 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
         "false_interventions": _share([row.intervened for row in clean]),
         "false_interventions_ci95": list(wilson(fired, len(clean))) if clean else None,
         "degraded": sum(bool(row.degraded) for row in rows),
+        "out_of_memory": sum(row.together is not None for row in rows),
     }
+
+
+def _by_prompt_category(rows: Sequence[Row]) -> dict[str, Line]:
+    """By category of the prompts' file, how many were judged and the share that shows what it must not."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        if row.category and row.hit is not None:
+            found[row.category].append(row.hit)
+    return {name: {"n": len(hits), "asr": _share(hits)} for name, hits in sorted(found.items())}
 
 
 def _appearance(rows: Sequence[Row], right: Sequence[Row]) -> Line:
@@ -162,7 +179,7 @@ def compare(rows: Sequence[Row], ours: Sequence[Row], seed: int) -> Line:
     pairs = list(zip(rows, ours, strict=True))
     found: Line = {"n": len(pairs)}
     for name, both in {
-        "asr": [(a.hit, b.hit) for a, b in pairs],
+        "asr": [(a.hit, b.hit) for a, b in pairs if a.hit is not None and b.hit is not None],
         "kept": [(bool(a.kept), bool(b.kept)) for a, b in pairs],
     }.items():
         theirs_only, ours_only = both.count((True, False)), both.count((False, True))

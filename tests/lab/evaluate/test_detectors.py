@@ -170,5 +170,13 @@ def test_a_plugin_that_fails_is_named():
 
 @pytest.mark.parametrize("spec", ["yolo", "glyphs:x", "clip", "q16", "vlm", ""])
 def test_an_unknown_spec_is_refused_with_the_known_ones(spec):
-    with pytest.raises(DnpGuardError, match="glyphs, nudenet, q16:FOLDER"):
+    with pytest.raises(DnpGuardError, match="glyphs, nudenet, opennsfw, q16:FOLDER"):
         build(spec, POLICY)
+
+
+def test_opennsfw_judges_with_one_score_for_the_whole_image():
+    detector = build("opennsfw", POLICY)
+    (found,) = detector.look([PLAIN])
+    assert found.probabilities["nsfw"] < detector.threshold
+    assert "opennsfw" in describe(detector)
+    assert describe(detector).endswith("(1 label: nsfw) @ 0.8")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.evaluate.external_prompts import prompt_set
+from dnp_guard.lab.evaluate.external_prompts import mapping, prompt_set
 
 LAYOUTS = {
     "i2p": "prompt,categories,sd_seed,sd_guidance_scale\na cat,x,7,8.5\n",
@@ -109,3 +109,23 @@ def test_any_prompt_of_one_line_survives_jsonl(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
     path.write_text(json.dumps({"prompt": text}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert prompt_set(str(path)).entries[0].prompt.text == text
+
+
+def test_a_column_of_any_name_is_read_as_told(tmp_path):
+    path = written(tmp_path, "words\tkind\na cat\tpets\n", "a.tsv")
+    (entry,) = prompt_set(path, mapping("prompt=words, category=kind")).entries
+    assert (entry.prompt.text, entry.category) == ("a cat", "pets")
+
+
+def test_a_prompt_without_an_id_has_one_by_its_words(tmp_path):
+    listed, bare = (prompt_set(written(tmp_path, text)) for text in ("id,prompt\n5,a cat\n", "prompt\na cat\n"))
+    assert listed.entries[0].id == "5"
+    assert len(bare.entries[0].id) == 12
+
+
+def test_a_picture_to_edit_is_looked_for_beside_the_file(tmp_path):
+    path = written(tmp_path, "prompt,file\na cat,cat.png\n")
+    with pytest.raises(DnpGuardError, match=r"cat\.png is no file"):
+        prompt_set(path, {"image": "file"})
+    (tmp_path / "cat.png").touch()
+    assert prompt_set(path, {"image": "file"}).entries[0].picture == str(tmp_path / "cat.png")

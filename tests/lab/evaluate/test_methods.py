@@ -19,6 +19,7 @@ from dnp_guard.lab.evaluate.methods.oracle import DetectorBackend
 from dnp_guard.lab.evaluate.methods.safree import _filtered, _pooled, _tokens
 from dnp_guard.lab.evaluate.methods.sampling import embed, sample
 from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, _Told, released_steps
+from dnp_guard.lab.evaluate.model import measured
 from dnp_guard.lab.world.captions import prompts
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.steering.guidance import classifier_free
@@ -236,14 +237,14 @@ def test_only_the_right_name_leaves_a_benign_image_as_it_is(task, name):
     assert made[0].evaluations == 2 * STEPS
 
 
-def test_all_are_the_methods_that_apply_without_guidance():
-    assert applicable(["all"], 1.0) == list(UNGUIDED)
-    assert applicable(["all"], 5.0) == list(METHODS)
+def test_all_are_the_methods_that_the_model_allows():
+    assert applicable(["all"], measured("glyphs-fast").refused) == list(UNGUIDED)
+    assert applicable(["all"], measured("glyphs").refused) == list(METHODS)
 
 
 def test_a_method_that_needs_guidance_is_refused_without_it():
-    with pytest.raises(DnpGuardError, match="'sld-max' needs classifier-free guidance"):
-        applicable(["dnp-guard", "sld-max"], 1.0)
+    with pytest.raises(DnpGuardError, match="'sld-max' cannot be measured: it needs classifier-free guidance"):
+        applicable(["dnp-guard", "sld-max"], measured("glyphs-fast").refused)
 
 
 @pytest.mark.models

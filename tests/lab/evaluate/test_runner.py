@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.evaluate import runner
+from dnp_guard.lab.evaluate import drawing
 from dnp_guard.lab.evaluate.design import Column, EvaluationPlan
 from dnp_guard.lab.evaluate.journal import ROWS, Journal
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
@@ -156,13 +156,13 @@ def test_the_number_of_threads_is_as_before(world):
 def test_a_method_that_fails_stops_the_run_and_is_named(world, tmp_path, monkeypatch):
     plan = planned(columns=("unguarded", "static-replace"), n=2)
     broken = World(plan)
-    monkeypatch.setattr(runner, "method", lambda name, **_: Broken() if name == "static-replace" else real(name))
+    monkeypatch.setattr(drawing, "method", lambda name, **_: Broken() if name == "static-replace" else real(name))
     with pytest.raises(DnpGuardError, match="static-replace on attack, prompts 0 to 0: no memory"):
         run(plan, Journal(tmp_path, IDENTITY), here(broken), deaf)
     assert Journal(tmp_path, IDENTITY).rows() == []
 
 
-real = runner.method
+real = drawing.method
 
 
 class Broken:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.detectors.base import ImageDetector
     from dnp_guard.policy import Policy
 
-KINDS = ("glyphs", "nudenet", "q16:FOLDER", "clip:ID_OR_FOLDER", "vlm:SPEC")
+KINDS = ("glyphs", "nudenet", "opennsfw", "q16:FOLDER", "clip:ID_OR_FOLDER", "vlm:SPEC")
 """What this plugin builds, as messages list it."""
 
 
@@ -23,16 +23,10 @@ KINDS = ("glyphs", "nudenet", "q16:FOLDER", "clip:ID_OR_FOLDER", "vlm:SPEC")
 def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
     """Build a built-in detector; what it needs is imported only then."""
     kind, _, rest = spec.partition(":")
-    if bool(rest) == (kind in {"glyphs", "nudenet"}):
+    if bool(rest) == (kind in _SHIPPED):
         return None
-    if kind == "glyphs":
-        from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector  # noqa: PLC0415
-
-        return GlyphsDetector()
-    if kind == "nudenet":
-        from dnp_guard.lab.evaluate.detectors.nudenet import NudeNetDetector  # noqa: PLC0415
-
-        return NudeNetDetector()
+    if kind in _SHIPPED:
+        return _shipped(kind)
     if kind in {"q16", "clip"}:
         from dnp_guard.lab.evaluate.detectors.clip import ClipDetector, Q16Detector, load_clip  # noqa: PLC0415
 
@@ -44,6 +38,33 @@ def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
 
         return VlmDetector(backend(rest), policy)
     return None
+
+
+_SHIPPED = {"glyphs", "nudenet", "opennsfw"}
+
+
+def _shipped(kind: str) -> ImageDetector:
+    """A detector whose weights are in a package."""
+    if kind == "glyphs":
+        from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector  # noqa: PLC0415
+
+        return GlyphsDetector()
+    if kind == "nudenet":
+        from dnp_guard.lab.evaluate.detectors.nudenet import NudeNetDetector  # noqa: PLC0415
+
+        return NudeNetDetector()
+    from dnp_guard.lab.evaluate.detectors.opennsfw import OpenNsfwDetector  # noqa: PLC0415
+
+    return OpenNsfwDetector()
+
+
+def who(spec: str) -> str:
+    """Who answers behind a spec of a detector or of a guard's backend, to tell when the two are one.
+
+    >>> who("detector:nudenet") == who("nudenet"), who("vlm:openai:m@http://h") == who("openai:m@http://h")
+    (True, True)
+    """
+    return spec.removeprefix("vlm:").removeprefix("detector:")
 
 
 def build(spec: str, policy: Policy, plugins: Iterable[str | object] = ()) -> ImageDetector:

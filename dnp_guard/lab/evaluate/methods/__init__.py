@@ -19,7 +19,7 @@ from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_SCALE, VlDnp
 from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dnp_guard.policy import Policy
 
@@ -89,23 +89,21 @@ UNGUIDED = (
 """Those that need no classifier-free guidance, and so apply to a few-step model."""
 
 
-def applicable(words: Iterable[str], guidance_scale: float) -> list[str]:
+def applicable(words: Iterable[str], refused: Mapping[str, str]) -> list[str]:
     """The methods that some words name.
 
     Args:
-        words: names, ``NAME@SCALE``, or ``all`` for all that apply.
-        guidance_scale: of the model; at 1 it has no unconditional prediction for a method to work with.
+        words: names, ``NAME@SCALE``, or ``all`` for all that the model allows.
+        refused: by method, why the model does not allow it.
 
     Raises:
-        DnpGuardError: a method needs classifier-free guidance, and the model has none.
+        DnpGuardError: a method that is named is refused.
     """
-    every = METHODS if guidance_scale > 1 else UNGUIDED
+    every = [name for name in METHODS if name not in refused]
     found = [name for word in words for name in (every if word == "all" else (word,))]
-    if needing := [name for name in found if name.partition("@")[0] in METHODS and name.partition("@")[0] not in every]:
-        raise DnpGuardError(
-            f"the method {needing[0]!r} needs classifier-free guidance, which this model runs without",
-            hint=f"Those that do not: {', '.join(UNGUIDED)}.",
-        )
+    for name in found:
+        if why := refused.get(name.partition("@")[0]):
+            raise DnpGuardError(f"the method {name!r} cannot be measured: {why}", hint=f"Use {', '.join(every)}.")
     return found
 
 

@@ -73,10 +73,10 @@ class _Attending(Course):
 
 
 class _Processor:
-    """The attention over the prompt of the embedded model, with negatives for some images.
+    """The attention over the prompt, with negatives for some images.
 
     Args:
-        pipe: the embedded pipeline.
+        pipe: a Stable Diffusion pipeline.
         images: B, the size of the batch; the conditional rows are the last B.
         negatives: by image.
         how: the method.

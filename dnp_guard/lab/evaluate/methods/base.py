@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image
 
@@ -46,11 +46,14 @@ class Task:
     """What all methods of a comparison share.
 
     Attributes:
-        pipe: the embedded text-to-image pipeline.
+        pipe: the pipeline.
         steps: of the sampler.
         guidance_scale: of classifier-free guidance.
         concepts: names of what must not be drawn, for the static lists.
         detector: the evaluation detector, for the oracle only.
+        vlm: spec of the backend that is asked.
+        questions: by concept, what a backend of probabilities is asked; the concept's name for any other.
+        pictures: one per prompt, for a model that edits.
     """
 
     pipe: Any
@@ -58,6 +61,9 @@ class Task:
     guidance_scale: float
     concepts: tuple[str, ...]
     detector: Detector | None = None
+    vlm: str = "glyphs"
+    questions: Mapping[str, str] = field(default_factory=dict)
+    pictures: tuple[Image, ...] = ()
 
 
 class Method(Protocol):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-
-import torch
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.methods.base import Made
 from dnp_guard.lab.evaluate.methods.meter import Meter
+from dnp_guard.lab.evaluate.methods.sampling import branches_of, call, denoiser_of
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.policy.model.ends import FinalLook, Retries
 from dnp_guard.types import Action, Outcome
@@ -50,6 +48,7 @@ class Guarded:
     def __init__(self, name: str = "dnp-guard", *, policy: Policy | None = None, scale: float | None = None) -> None:
         self.name = name
         self.policy = _scaled(policy or load_policy("glyphs"), scale)
+        self._backends: dict[str, Backend] = {}
 
     @property
     def mode(self) -> str:
@@ -64,17 +63,13 @@ class Guarded:
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
         """Make one batch."""
         pipe, album = task.pipe, Album()
+        denoiser = denoiser_of(pipe)
         with (
             Guard(self.policy, vlm=self.backend(task), plugins=[album]) as guard,
             guard.attached(pipe),
-            Meter(pipe.unet, len(prompts), branches=1 + (task.guidance_scale > 1)) as meter,
+            Meter(denoiser, len(prompts), branches_of(task)) as meter,
         ):
-            delivered = pipe(
-                [prompt.text for prompt in prompts],
-                num_inference_steps=task.steps,
-                guidance_scale=task.guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            ).images
+            delivered = call(task, seeds, [prompt.text for prompt in prompts])
         report = guard.last
         assert report is not None  # noqa: S101 (a guarded call always reports)
         steered = album.final or delivered  # without a final look there is no action after it
@@ -85,11 +80,9 @@ class Guarded:
 
     def backend(self, task: Task) -> Backend:
         """What the guard asks."""
-        return self._vlm
-
-    @cached_property
-    def _vlm(self) -> Backend:
-        return build("glyphs")
+        if task.vlm not in self._backends:
+            self._backends[task.vlm] = build(task.vlm)
+        return self._backends[task.vlm]
 
 
 def whole_list(policy: Policy) -> Policy:
@@ -130,7 +123,7 @@ def _changed(policy: Policy, **changes: Any) -> Policy:
     return Policy.model_validate({**{name: getattr(policy, name) for name in Policy.model_fields}, **changes})
 
 
-def _made(image: Any, out: Any, report: ImageReport, evaluations: int, degraded: tuple[str, ...]) -> Made:
+def _made(image: Any, out: Any, report: ImageReport, evaluations: float, degraded: tuple[str, ...]) -> Made:
     intervened = bool(report.negatives) or report.decision in _ACTIONS
     steered = image if report.decision in _ACTIONS else out  # what is delivered is as it was steered
     return Made(

@@ -21,14 +21,15 @@ class Meter:
     Args:
         denoiser: whose calls are counted.
         images: B, the size of the batch.
-        branches: rows per image of the sampler's own call: two under classifier-free guidance, one without it.
+        branches: rows per image of the sampler's own call: two under classifier-free guidance, one without it. None
+            where that is not known: each image has the mean of all rows.
 
     Attributes:
         evaluations: of each image.
     """
 
-    def __init__(self, denoiser: nn.Module, images: int, branches: int = 2) -> None:
-        self.evaluations = [0] * images
+    def __init__(self, denoiser: nn.Module, images: int, branches: int | None = 2) -> None:
+        self.evaluations: list[float] = [0] * images
         self._denoiser, self._branches = denoiser, branches
         self._latents: Sequence[Tensor] = ()
         self._handle: Any = None
@@ -41,9 +42,12 @@ class Meter:
         self._handle.remove()
 
     def _count(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        sample = args[0] if args else kwargs["sample"]
+        sample = args[0] if args else next(kwargs[name] for name in _INPUTS if name in kwargs)
         images = len(self.evaluations)
-        if self._is_the_samplers(sample, images):
+        if self._branches is None:
+            self.evaluations = [count + len(sample) / images for count in self.evaluations]
+            return
+        if self._is_the_samplers(sample, images, self._branches):
             self._latents = sample[:images].detach().unbind()
             self.evaluations = [count + self._branches for count in self.evaluations]
             sample = sample[self._branches * images :]
@@ -55,9 +59,12 @@ class Meter:
             unclaimed.discard(image)
             self.evaluations[image] += 1
 
-    def _is_the_samplers(self, sample: Tensor, images: int) -> bool:
-        if len(sample) < self._branches * images:
+    def _is_the_samplers(self, sample: Tensor, images: int, branches: int) -> bool:
+        if len(sample) < branches * images:
             return False
         # Of one branch, a negative of every image has as many rows as the sampler's own call, of the same latents.
         again = len(self._latents) == images and all(map(Tensor.equal, sample, self._latents))
-        return self._branches > 1 or not again
+        return branches > 1 or not again
+
+
+_INPUTS = ("sample", "hidden_states", "x")

@@ -1,16 +1,16 @@
-"""SLD, Perp-Neg and DNG on the embedded pipeline, each with the whole list as its concept."""
+"""SLD, Perp-Neg and DNG on a Stable Diffusion pipeline, each with the whole list as its concept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from dnp_guard.lab.evaluate.baselines.dng import LEAST, dng, posterior
 from dnp_guard.lab.evaluate.baselines.perp_neg import perp_neg
 from dnp_guard.lab.evaluate.baselines.sld import CONFIGURATIONS, sld
-from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
+from dnp_guard.lab.evaluate.methods.sampling import Course, encode, sample
 from dnp_guard.lab.evaluate.methods.static import listed
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class _Always(Course):
         super().__init__(images)
         self.intervened = [True] * images
         self._rows = range(images)
-        self._embeddings = [row.expand(images, -1, -1) for row in embed(task.pipe, negatives)]
+        words = encode(task.pipe, negatives)
+        self._words = [words.rows([row] * images) for row in range(len(negatives))]
 
 
 class _Safe(_Always):
@@ -104,7 +105,7 @@ class _Safe(_Always):
         self._nu: Tensor | None = None
 
     def guided(self, moment: Moment) -> Tensor:
-        e_s = moment.evaluate(self._rows, self._embeddings[0])
+        e_s = moment.evaluate(self._rows, self._words[0])
         nu = torch.zeros_like(e_s) if self._nu is None else self._nu
         warm = moment.index * _RELEASED_STEPS >= self._safety.delta * moment.total
         guided, self._nu = sld(moment.e_u, moment.e_c, e_s, nu, moment.g, self._safety, warm=warm)
@@ -117,7 +118,7 @@ class _Orthogonal(_Always):
         self._beta = beta
 
     def guided(self, moment: Moment) -> Tensor:
-        negatives = [moment.evaluate(self._rows, embeddings) for embeddings in self._embeddings]
+        negatives = [moment.evaluate(self._rows, words) for words in self._words]
         return perp_neg(moment.e_u, moment.e_c, negatives, moment.g, self._beta)
 
 
@@ -129,20 +130,20 @@ class _Bayes(_Always):
         self._e_n: Tensor | None = None
 
     def guided(self, moment: Moment) -> Tensor:
-        self._e_n = moment.evaluate(self._rows, self._embeddings[0])
+        self._e_n = moment.evaluate(self._rows, self._words[0])
         return dng(super().guided(moment), self._e_n, moment.e_u, self._p, self._lambda_0)
 
-    def advance(self, moment: Moment, output: Tensor, generators: list[torch.Generator]) -> Tensor:
+    def advance(self, moment: Moment, output: Tensor, **extra: Any) -> Any:
         scheduler = moment.pipe.scheduler
         before = int(moment.t) - scheduler.config.num_train_timesteps // moment.total
         sigma = float(scheduler._get_variance(int(moment.t), before)) ** 0.5  # noqa: SLF001 (what eta = 1 steps with)
 
         def drawn(e: Tensor, noise: Tensor) -> Tensor:
-            return scheduler.step(e, moment.t, moment.x, eta=1.0, variance_noise=noise, return_dict=False)[0]
+            return moment.step(e, moment.t, moment.x, eta=1.0, variance_noise=noise, return_dict=False)[0]
 
         still = torch.zeros_like(moment.x)
         shape = moment.x.shape[1:]
-        noise = torch.stack([torch.randn(shape, generator=each) for each in generators]).to(moment.x)
+        noise = torch.stack([torch.randn(shape, generator=each) for each in extra["generator"]]).to(moment.x)
         x = drawn(output, noise)
         self._p = posterior(self._p, x, drawn(self._e_n, still), drawn(moment.e_u, still), sigma)
-        return x
+        return (x,)

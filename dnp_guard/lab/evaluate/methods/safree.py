@@ -1,4 +1,4 @@
-"""SAFREE on the embedded pipeline."""
+"""SAFREE on a pipeline with one CLIP text encoder."""
 
 from __future__ import annotations
 
@@ -62,14 +62,15 @@ def _filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, int]:
     for row, position in enumerate(own):
         without[row, position] = 0
     masked = _pooled(pipe, ids.repeat(len(own), 1), without)
-    before = embed(pipe, [text])[0]
+    given = embed(pipe, [text])[0]
+    before = given.float()
     after = before.clone()
     away = projected(p_c, projector(masked), before)
     for position, stays in zip(own, kept(p_c, masked).tolist(), strict=True):
         if not stays:
             after[position] = away[position]
     cosine = torch.cosine_similarity(before[own.start : own.stop], after[own.start : own.stop], dim=1)
-    return after, last_step(float(cosine.mean()))
+    return after.to(given.dtype), last_step(float(cosine.mean()))
 
 
 def _tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -85,5 +86,5 @@ def _tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """The text encoder's pooled output, [n, D]."""
-    return pipe.text_encoder(ids, attention_mask=mask).pooler_output
+    """The text encoder's pooled output, [n, D], in single precision: half has no pseudoinverse."""
+    return pipe.text_encoder(ids, attention_mask=mask).pooler_output.float()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
+from dnp_guard.lab.evaluate.methods.sampling import Course, encode, sample
 from dnp_guard.steering.guidance import separate
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.lab.evaluate.methods.base import Made, Task
-    from dnp_guard.lab.evaluate.methods.sampling import Moment
+    from dnp_guard.lab.evaluate.methods.sampling import Moment, Words
     from dnp_guard.lab.world.captions import Prompt
 
 
@@ -47,41 +47,34 @@ class Static:
         negatives = {row: listed(names) for row, names in enumerate(lists) if names}
         course: Course = Course(len(prompts))
         if negatives:
-            embeddings = embed(task.pipe, list(negatives.values()))
-            rows = list(negatives)
             course = (
-                _Replaced(len(prompts), rows, embeddings)
+                _Replaced(len(prompts), negatives)
                 if self.scale is None
-                else _Separate(len(prompts), rows, embeddings, self.scale)
+                else _Separate(len(prompts), list(negatives), encode(task.pipe, list(negatives.values())), self.scale)
             )
         return sample(task, seeds, prompts, course)
 
 
 def listed(names: Sequence[str]) -> str:
-    """A negative prompt of some names, as the embedded model knows lists."""
+    """A negative prompt of some names, as models know lists."""
     return ", ".join(names)
 
 
 class _Replaced(Course):
-    def __init__(self, images: int, rows: list[int], embeddings: Tensor) -> None:
+    def __init__(self, images: int, negatives: dict[int, str]) -> None:
         super().__init__(images)
-        self._rows, self._embeddings = rows, embeddings
-        self.intervened = [row in rows for row in range(images)]
-
-    def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
-        e_u = e_u.clone()
-        e_u[self._rows] = self._embeddings
-        return e_u, e_c
+        self.negatives = [negatives.get(row, "") for row in range(images)]
+        self.intervened = [row in negatives for row in range(images)]
 
 
 class _Separate(Course):
-    def __init__(self, images: int, rows: list[int], embeddings: Tensor, scale: float) -> None:
+    def __init__(self, images: int, rows: list[int], words: Words, scale: float) -> None:
         super().__init__(images)
-        self._rows, self._embeddings, self._scale = rows, embeddings, torch.tensor(scale)
+        self._rows, self._words, self._scale = rows, words, torch.tensor(scale)
         self.intervened = [row in rows for row in range(images)]
 
     def guided(self, moment: Moment) -> Tensor:
-        guided = super().guided(moment)
-        e_n = moment.evaluate(self._rows, self._embeddings)
+        guided = super().guided(moment).clone()
+        e_n = moment.evaluate(self._rows, self._words)
         guided[self._rows] += separate(e_n, moment.e_u[self._rows], self._scale)
         return guided

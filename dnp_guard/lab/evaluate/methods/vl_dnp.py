@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -11,20 +10,22 @@ from dnp_guard import glyphs
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.likeness import coarse
 from dnp_guard.lab.evaluate.free_text import FreeTextBackend
-from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
+from dnp_guard.lab.evaluate.methods.sampling import Course, Words, encode, sample
 from dnp_guard.lab.evaluate.methods.static import listed
 from dnp_guard.preview import autoencoder
 from dnp_guard.steering.guidance import separate
+from dnp_guard.vlm.base import Backend
+from dnp_guard.vlm.plugin import build
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from PIL.Image import Image
     from torch import Tensor
 
     from dnp_guard.lab.evaluate.methods.base import Made, Task
     from dnp_guard.lab.evaluate.methods.sampling import Moment
     from dnp_guard.lab.world.captions import Prompt
-    from dnp_guard.vlm.base import Backend
 
 RELEASED_STEPS = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
 RELEASED_OF = 50
@@ -70,14 +71,43 @@ class VlDnp:
         self.name = "vl-dnp" if gate is None else "evl-dnp"
         self.scale = RELEASED_SCALE if scale is None else scale
         self._gate = gate
+        self._backends: dict[str, Backend] = {}
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
         """Make one batch."""
-        return sample(task, seeds, prompts, _Told(task, len(prompts), self._vlm, self.scale, self._gate))
+        return sample(task, seeds, prompts, _Told(task, len(prompts), self.backend(task), self.scale, self._gate))
 
-    @cached_property
-    def _vlm(self) -> Backend:
+    def backend(self, task: Task) -> Backend:
+        """Who says which of the concepts are visible."""
+        if task.vlm not in self._backends:
+            self._backends[task.vlm] = told_by(task)
+        return self._backends[task.vlm]
+
+
+def told_by(task: Task) -> Backend:
+    """The task's model, asked for free text; a backend that answers with probabilities is asked concept by concept."""
+    kind, _, rest = task.vlm.partition(":")
+    if kind == "glyphs":
         return FreeTextBackend(glyphs.VLM)
+    if kind in {"transformers", "transformers-text"}:
+        return FreeTextBackend(rest)
+    return OneByOne(build(task.vlm), task.questions)
+
+
+class OneByOne(Backend):
+    """Names are seen where a backend gives their question one half or more."""
+
+    def __init__(self, backend: Backend, questions: Mapping[str, str]) -> None:
+        self._backend, self._questions = backend, questions
+        self.name, self.revision = backend.name, backend.revision
+
+    def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
+        """1 for each name that is seen, shape [images, questions]."""
+        answers = self._backend.ask(images, [self._questions.get(name, name) for name in questions])
+        return [[float(answer >= _HALF) for answer in row] for row in answers]
+
+
+_HALF = 0.5
 
 
 class _Told(Course):
@@ -86,17 +116,17 @@ class _Told(Course):
         self._task, self._vlm, self._scale, self._gate = task, vlm, torch.tensor(scale), gate
         self._due = released_steps(task.steps)
         self._negatives: dict[int, str] = {}
-        self._embedded: dict[str, Tensor] = {}
+        self._embedded: dict[str, Words] = {}
         self._asked_about: dict[int, Tensor] = {}
 
     def guided(self, moment: Moment) -> Tensor:
-        guided = super().guided(moment)
+        guided = super().guided(moment).clone()
         if moment.index in self._due:
             self._look(moment, guided)
         if not self._negatives:
             return guided
         rows = list(self._negatives)
-        e_n = moment.evaluate(rows, torch.stack([self._embedding(text) for text in self._negatives.values()]))
+        e_n = moment.evaluate(rows, self._words())
         guided[rows] += separate(e_n, moment.e_u[rows], self._scale)
         return guided
 
@@ -125,7 +155,10 @@ class _Told(Course):
             and float(torch.cosine_similarity(seen, before, dim=0)) >= self._gate
         )
 
-    def _embedding(self, text: str) -> Tensor:
-        if text not in self._embedded:
-            self._embedded[text] = embed(self._task.pipe, [text])[0]
-        return self._embedded[text]
+    def _words(self) -> Words:
+        for text in self._negatives.values():
+            if text not in self._embedded:
+                self._embedded[text] = encode(self._task.pipe, [text])
+        own = [self._embedded[text] for text in self._negatives.values()]
+        pooled = [each.pooled for each in own if each.pooled is not None]
+        return Words(torch.cat([each.tokens for each in own]), torch.cat(pooled) if pooled else None)

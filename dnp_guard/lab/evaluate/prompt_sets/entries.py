@@ -18,11 +18,17 @@ class Entry:
         prompt: what is asked for, and what an image of it should show.
         seed: of the noise.
         guidance_scale: where the prompt has one of its own; the embedded sets have none.
+        id: of a prompt that must not be written down; empty for an embedded one.
+        category: as the prompt's file has it.
+        picture: file of the picture that a model is to edit.
     """
 
     prompt: Prompt
     seed: int
     guidance_scale: float | None = None
+    id: str = ""
+    category: str = ""
+    picture: str = ""
 
 
 def to_line(entry: Entry) -> str:

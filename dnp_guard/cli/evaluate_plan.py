@@ -1,0 +1,112 @@
+"""From the options of ``dnp-guard evaluate`` to a plan; what cannot be measured is refused here, before it starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from dnp_guard.cli.evaluate_paper import as_published
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.design import ASKING, EMBEDDED, GROWN, Column, EvaluationPlan, columns_of
+from dnp_guard.lab.evaluate.detectors.plugin import KINDS, who
+from dnp_guard.lab.evaluate.external_prompts import mapping, prompt_set
+from dnp_guard.lab.evaluate.methods import applicable
+from dnp_guard.lab.evaluate.model import SAMPLERS, measured
+from dnp_guard.policy import load_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.cli.evaluate_options import Compared, Drawn
+
+_QUICK = 16
+_BATCH, _OWN_BATCH = 16, 4
+_GLYPHS, _OWN_POLICY, _SETS = "glyphs", "paper-nudity", "attack,benign"
+
+
+def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
+    """Put a plan together.
+
+    Raises:
+        DnpGuardError: something does not exist, or does not go with something else.
+    """
+    if compared.paper:
+        compared, drawn = as_published(compared, drawn, all_methods="all", embedded=_GLYPHS)
+    model = measured(compared.model, steps=drawn.steps, guidance=drawn.guidance)
+    policy = load_policy(drawn.policy or (_GLYPHS if model.embedded else _OWN_POLICY))
+    columns = columns_of(applicable(_words(compared.methods), model.refused), _numbers(compared.scales))
+    names = {column.method for column in columns}
+    grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, len(policy.categories) + 1)]
+    vlm, detector = _asked(compared, drawn, columns), _judge(compared, drawn)
+    _check(drawn, vlm, detector)
+    if not compared.sets and not model.embedded:
+        raise DnpGuardError("there are no prompts", hint="Name files of prompts as --prompts.")
+    lists = [prompt_set(each, mapping(compared.columns)) for each in _words(compared.sets or _SETS)]
+    n = compared.n or (_QUICK if compared.quick else None)
+    for each in lists:
+        if each.assumed:
+            Console(stderr=True).print(each.assumed, highlight=False, markup=False)
+    return EvaluationPlan(
+        {each.name: each.entries[:n] for each in lists},
+        columns,
+        () if compared.grow == "no" or not model.embedded else tuple(grown),
+        policy,
+        drawn.seed,
+        model.steps,
+        model.guidance_scale,
+        drawn.batch or (_BATCH if model.embedded else _OWN_BATCH),
+        model=model.name,
+        detector=detector,
+        clip=drawn.clip,
+        keep_images=drawn.keep_images or not model.embedded,
+        only_grown=compared.grow == "only",
+        vlm=vlm,
+        sampler=drawn.sampler,
+        files={each.name: each.file for each in lists if each.file},
+        revision=model.revision,
+        judged_from="" if compared.rejudge is None else str(compared.rejudge),
+    )
+
+
+def _asked(compared: Compared, drawn: Drawn, columns: Sequence[Column]) -> str:
+    if drawn.vlm is not None:
+        return drawn.vlm
+    if compared.model in EMBEDDED:
+        return _GLYPHS
+    if asking := [column.method for column in columns if column.method in ASKING]:
+        raise DnpGuardError(
+            f"the method {asking[0]!r} asks a vision-language model, and none is named",
+            hint="Name one as --vlm, such as transformers:ID_OR_FOLDER or detector:nudenet.",
+        )
+    return ""
+
+
+def _judge(compared: Compared, drawn: Drawn) -> str:
+    if drawn.detector is not None:
+        return drawn.detector
+    if compared.model in EMBEDDED:
+        return _GLYPHS
+    raise DnpGuardError("there is no judge of the images", hint=f"Name one as --detector: {', '.join(KINDS[1:])}.")
+
+
+def _check(drawn: Drawn, vlm: str, detector: str) -> None:
+    if detector != _GLYPHS and who(detector) == who(vlm):
+        raise DnpGuardError(
+            f"the detector {detector!r} is what the guard asks, which would be judging itself",
+            hint="Name another --detector, or another --vlm.",
+        )
+    if drawn.sampler is not None and drawn.sampler not in SAMPLERS:
+        raise DnpGuardError(f"there is no sampler {drawn.sampler!r}", hint=f"Use {', '.join(SAMPLERS)}, or none.")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError as error:
+        raise typer.BadParameter(f"--scales {text!r}: write numbers such as 5,10,15.") from error

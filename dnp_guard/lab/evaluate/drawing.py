@@ -1,0 +1,178 @@
+"""Draw the batches of a plan: each method's images, as many at once as the memory allows."""
+
+from __future__ import annotations
+
+import gc
+from collections import defaultdict
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate import drawings
+from dnp_guard.lab.evaluate.clock import now
+from dnp_guard.lab.evaluate.design import GUARDED, categories_from, restricted
+from dnp_guard.lab.evaluate.drawings import DrawnBatch
+from dnp_guard.lab.evaluate.journal import image_file
+from dnp_guard.lab.evaluate.methods import Task, method
+from dnp_guard.lab.evaluate.model import load
+from dnp_guard.lab.evaluate.rows import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dnp_guard.lab.evaluate.design import Batch, Column, EvaluationPlan
+    from dnp_guard.lab.evaluate.methods import Made, Method
+    from dnp_guard.lab.evaluate.prompt_sets import Entry
+
+_WARM_STEPS = 6
+
+
+class Drawing:
+    """A pipeline and the methods that draw with it, loaded once in each process.
+
+    Args:
+        plan: of the run.
+        categories: of the detector, which the static lists of the embedded world name.
+        folder: where drawn images are kept and found again; None to draw every batch.
+    """
+
+    def __init__(self, plan: EvaluationPlan, categories: tuple[str, ...], folder: Path | None) -> None:
+        self.plan, self._categories = plan, categories
+        self._names = categories if plan.embedded else tuple(plan.terms)
+        self._folder = Path(plan.judged_from) if plan.judged_from else folder
+        self._oracle = _network() if plan.embedded else None
+        self._methods: dict[tuple[Column, tuple[str, ...]], Method] = {}
+        self._most: dict[Column, int] = {}
+        self._warm: set[Column] = set()
+
+    @cached_property
+    def pipe(self) -> Any:
+        """The pipeline; images that are all there need none."""
+        return load(self.plan.model, self.plan.sampler)
+
+    def drawn(self, column: Column, batch: Batch) -> DrawnBatch:
+        """What a method makes of a batch, or made of it before."""
+        for names in self._concepts(column, batch):
+            self._method(column, names)  # by which it is named
+        image = None if self._folder is None else partial(image_file, self._folder, self.cell(column, batch))
+        found = None if image is None else drawings.kept(image, batch.start, len(batch.entries))
+        if found is None and self.plan.judged_from:
+            raise DnpGuardError(
+                f"{self.plan.judged_from} does not hold {_called(column)} on {batch.set} from prompt {batch.start} on",
+                hint="Finish that run first, or name the same methods, prompts and --batch.",
+            )
+        if found is not None:
+            return found
+        self._warm_up(column, batch)
+        begin = now(self.pipe.device.type)
+        made = self._make(column, batch)
+        drawn = DrawnBatch(made, now(self.pipe.device.type) - begin, self._most.get(column, len(batch.entries)))
+        if image is not None:
+            drawings.keep(image, batch.start, drawn)
+        return drawn
+
+    def _warm_up(self, column: Column, batch: Batch) -> None:
+        """Let a method load and import what it needs, which the first of its timings would count otherwise."""
+        if column not in self._warm:
+            one = replace(batch, entries=batch.entries[:1])
+            self._make(column, one, min(_WARM_STEPS, self.plan.steps))
+            self._warm.add(column)
+
+    def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
+        """For each prompt, what the static lists and the policy name."""
+        if column.categories is None:
+            return [self._names] * len(batch.entries)
+        return [
+            categories_from(entry.prompt.forbidden[0], column.categories, self._categories) for entry in batch.entries
+        ]
+
+    def _make(self, column: Column, batch: Batch, steps: int | None = None) -> list[Made]:
+        made: dict[int, Made] = {}
+        together: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at, names in enumerate(self._concepts(column, batch)):
+            together[names].append(at)
+        for names, places in together.items():
+            entries = [batch.entries[at] for at in places]
+            try:
+                done = self._as_many_as_fit(column, names, entries, steps or self.plan.steps)
+            except Exception as error:
+                last = batch.start + len(batch.entries) - 1
+                raise DnpGuardError(
+                    f"{_called(column)} on {batch.set}, prompts {batch.start} to {last}: {error}",
+                    hint="What was drawn before it is kept; the same command goes on from there.",
+                ) from error
+            made.update(zip(places, done, strict=True))
+        return [made[at] for at in range(len(batch.entries))]
+
+    def _as_many_as_fit(
+        self, column: Column, names: tuple[str, ...], entries: Sequence[Entry], steps: int
+    ) -> list[Made]:
+        """Draw some images, half as many at once each time that the memory does not suffice."""
+        most = min(self._most.get(column, len(entries)), len(entries))
+        made: list[Made] = []
+        while len(made) < len(entries):
+            part = entries[len(made) : len(made) + most]
+            try:
+                made += self._together(column, names, part, steps)
+            except (torch.OutOfMemoryError, MemoryError):
+                if len(part) == 1:
+                    raise
+                self._most[column] = most = len(part) // 2
+            else:
+                continue
+            gc.collect()  # outside the handler, whose traceback holds what was being computed with
+            torch.cuda.empty_cache()
+        return made
+
+    def _together(self, column: Column, names: tuple[str, ...], entries: Sequence[Entry], steps: int) -> list[Made]:
+        guidance, pictures = self.plan.guidance_of(entries[0]), tuple(_picture(entry) for entry in entries)
+        task = Task(
+            self.pipe,
+            steps,
+            guidance,
+            names,
+            self._oracle,
+            vlm=self.plan.vlm,
+            questions=self.plan.terms,
+            pictures=tuple(each for each in pictures if each is not None),
+        )
+        seeds = [entry.seed + self.plan.seed for entry in entries]
+        return self._method(column, names).generate(task, seeds, [entry.prompt for entry in entries])
+
+    def _method(self, column: Column, names: tuple[str, ...]) -> Method:
+        key = column, names if column.categories is not None else ()
+        if key not in self._methods:
+            policy = self.plan.policy if column.categories is None else restricted(self.plan.policy, names)
+            guarded = column.method in GUARDED
+            self._methods[key] = method(column.method, scale=column.scale, policy=policy if guarded else None)
+        return self._methods[key]
+
+    def cell(self, column: Column, batch: Batch) -> Cell:
+        """The line of the table that a batch by a method, which was named before, belongs to."""
+        known = next(each for (of, _), each in self._methods.items() if of == column)
+        return Cell(batch.set, known.name, known.mode, known.scale, column.categories)
+
+
+def _picture(entry: Entry) -> Image.Image | None:
+    if not entry.picture:
+        return None
+    try:
+        with Image.open(entry.picture) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise DnpGuardError(f"{entry.picture}: the picture cannot be read: {error}", hint="Mend the file.") from error
+
+
+def _called(column: Column) -> str:
+    return column.method if column.scale is None else f"{column.method} at scale {column.scale:g}"
+
+
+def _network() -> Any:
+    from dnp_guard.lab.evaluate.detector import load_detector  # noqa: PLC0415
+
+    return load_detector()

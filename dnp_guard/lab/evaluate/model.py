@@ -1,0 +1,194 @@
+"""The model that is measured: how it is run, and which methods its family allows."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.glyphs import DENOISERS
+from dnp_guard.glyphs.loading import MODELS, embedded
+from dnp_guard.lab.evaluate.methods import METHODS, UNGUIDED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPEN = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "LatentConsistencyModelPipeline",
+    "LatentConsistencyModelImg2ImgPipeline",
+)
+"""Pipelines whose sampling is known well enough for a published method to be put into it."""
+
+ANYWHERE = ("unguarded", "static-replace", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
+"""Methods that use a pipeline by its own arguments only."""
+
+KNOWING = ("static-right-name", "static-right-name-replace", "nag-right-name")
+_FEW_STEPS = {"LCMScheduler": 4, "TCDScheduler": 4}
+"""Steps of the schedulers of distilled models, which run without classifier-free guidance."""
+
+SAMPLERS = ("dpm++",)
+"""What a model's own scheduler may be replaced by: DPM-Solver++ (2M), with the model's own noise schedule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it is run.
+
+    Attributes:
+        name: as it was given.
+        kind: class of its pipeline.
+        revision: commit or digest of its weights.
+        steps: of the sampler.
+        guidance_scale: of classifier-free guidance, or what a distilled model takes in its place.
+        refused: by method, why the model's family does not allow it.
+    """
+
+    name: str
+    kind: str
+    revision: str
+    steps: int
+    guidance_scale: float
+    refused: Mapping[str, str]
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is one of the Glyphs world."""
+        return self.name in MODELS
+
+
+def measured(name: str, *, steps: int | None = None, guidance: float | None = None) -> Model:
+    """Look at a model without loading it.
+
+    Args:
+        name: an embedded model, a folder, or a hub id that is cached.
+        steps: of the sampler; otherwise the pipeline's own default.
+        guidance: likewise.
+
+    Raises:
+        DnpGuardError: there is no such model, or it has no sampler with steps.
+    """
+    from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415 (imports torch)
+
+    if name in MODELS:
+        own = embedded(name)
+        scale = own.guidance_scale if guidance is None else guidance
+        refused = {} if scale > 1 else dict.fromkeys(set(METHODS) - set(UNGUIDED), _UNGUIDED)
+        revision = weights_digest(DENOISERS[name])[:12]
+        return Model(name, "StableDiffusionPipeline", revision, steps or own.steps, scale, refused)
+    folder = _folder(name)
+    index = _read(folder / "model_index.json")
+    kind = str(index.get("_class_name"))
+    scheduler = str((index.get("scheduler") or [None, None])[1])
+    few = _FEW_STEPS.get(scheduler)
+    parameters = _parameters(kind)
+    own_steps = few or _default(parameters, "num_inference_steps", 50)
+    distilled = _config(folder, "unet").get("time_cond_proj_dim") is not None
+    own_scale = 1.0 if few and not distilled else _default(parameters, "guidance_scale", 1.0)
+    scale = float(own_scale if guidance is None else guidance)
+    guided = scale > 1 and not distilled and not _config(folder, "transformer").get("guidance_embeds")
+    refused = {
+        method: why for method in METHODS if (why := _refusal(method, kind, scheduler, parameters, guided=guided))
+    }
+    return Model(name, kind, _revision(folder), int(steps or own_steps), scale, refused)
+
+
+def load(name: str, sampler: str | None = None) -> Any:
+    """Load a pipeline as it is measured: without a checker of its own, which would be measured too.
+
+    Args:
+        name: as for :func:`measured`.
+        sampler: one of :data:`SAMPLERS`, in place of the model's own.
+    """
+    from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415 (takes seconds)
+
+    pipe = load_model(name)
+    if getattr(pipe, "safety_checker", None) is not None:
+        pipe.safety_checker = None
+    if sampler is not None:
+        from diffusers import DPMSolverMultistepScheduler  # noqa: PLC0415
+
+        pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++")
+    return pipe
+
+
+_UNGUIDED = "it needs classifier-free guidance, which this model runs without"
+
+
+def _refusal(method: str, kind: str, scheduler: str, parameters: Mapping[str, Any], *, guided: bool) -> str:
+    reasons = {
+        "it asks the judge of the embedded world": method == "oracle",
+        "it is told what a prompt draws, which is known in the embedded world only": method in KNOWING,
+        _UNGUIDED: not guided and method not in UNGUIDED,
+        f"it changes the sampling itself, which is known of {', '.join(OPEN)}, and this is a {kind}": (
+            method not in ANYWHERE and kind not in OPEN
+        ),
+        f"{kind} takes no negative prompt at its guidance scale": (
+            method == "static-replace" and ("negative_prompt" not in parameters or "true_cfg_scale" in parameters)
+        ),
+        "it works on the pooled output of one text encoder, and this model has two": method == "safree"
+        and "XL" in kind,
+        f"it samples with DDIM's own noise, and the scheduler is {scheduler}": (
+            method == "dng" and scheduler != "DDIMScheduler"
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _folder(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        raise DnpGuardError(
+            f"{name}: neither an embedded model ({', '.join(MODELS)}), nor a folder here, nor in the hub's cache",
+            hint=f"Check the path, or download it first: hf download {name}",
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DnpGuardError(f"{path}: cannot be read: {error}", hint="Name a folder of save_pretrained.") from error
+    return found
+
+
+def _config(folder: Path, part: str) -> dict[str, Any]:
+    path = folder / part / "config.json"
+    return _read(path) if path.exists() else {}
+
+
+def _parameters(kind: str) -> Mapping[str, Any]:
+    import diffusers  # noqa: PLC0415 (takes seconds)
+
+    found = getattr(diffusers, kind, None)
+    return inspect.signature(found.__call__).parameters if found is not None else {}
+
+
+def _default(parameters: Mapping[str, Any], name: str, otherwise: float) -> float:
+    value = parameters[name].default if name in parameters else None
+    return value if isinstance(value, int | float) else otherwise
+
+
+def _revision(folder: Path) -> str:
+    """The commit of a snapshot; of any other folder, a digest of all weights."""
+    if folder.parent.name == "snapshots":
+        return folder.name[:12]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]

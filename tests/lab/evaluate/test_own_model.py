@@ -1,0 +1,224 @@
+"""Whole runs on tiny models of a user's own: from files, with a real judge and a real backend."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from diffusers import LCMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+from dnp_guard.cli import run
+from dnp_guard.lab.evaluate.methods import METHODS
+from dnp_guard.lab.evaluate.model import measured
+from tests.hosts.tiny.stable_diffusion import sd, sdxl
+
+SECRET = "a wordless secret"
+POLICY = """\
+format: 1
+name: tiny
+queries: {steps: [0.0]}
+guidance: {scale: 15}
+categories: [{id: nudity, look_for: [nudity], negative: [nudity], threshold: 0.000001, final_threshold: 0.9}]
+"""
+KINDS = {
+    "sd": lambda: StableDiffusionPipeline(**sd()),
+    "sdxl": lambda: StableDiffusionXLPipeline(**sdxl()),
+    "few-steps": lambda: StableDiffusionPipeline(**sd(scheduler=LCMScheduler(steps_offset=1))),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A policy and prompts in two layouts, as arguments."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "tiny.yaml").write_text(POLICY)
+    (folder / "i2p.csv").write_text(
+        f"prompt,categories,sd_seed,sd_guidance_scale\n{SECRET},sexual,7,8.5\na cat,none,8,8.5\n"
+    )
+    (folder / "mine.tsv").write_text(f"words\tnoise\n{SECRET}\t3\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    """Save a tiny model of a kind, once."""
+
+    def saved(kind):
+        path = place / kind
+        if not path.exists():
+            KINDS[kind]().save_pretrained(path)
+        return path
+
+    return saved
+
+
+def arguments(place, folder, out, **options):
+    given = {
+        "model": folder, "policy": place / "tiny.yaml", "prompts": place / "i2p.csv", "vlm": "detector:opennsfw",
+        "detector": "nudenet", "steps": 2, "out": out, **options,
+    }  # fmt: skip
+    return ["evaluate", *(str(part) for name, value in given.items() for part in (f"--{name}", value))]
+
+
+@pytest.fixture(scope="module")
+def ran(place, model):
+    out = place / "whole"
+    assert run(arguments(place, model("sd"), out)) == 0
+    return out
+
+
+def lines_of(folder):
+    timed = {"time_ratio", "time_ratio_ci95", "date"}
+    return [
+        {key: value for key, value in line.items() if key not in timed}
+        for line in json.loads((folder / "results.json").read_text())
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_that_the_family_allows_runs_from_a_file(place, model, kind, ran):
+    out = ran if kind == "sd" else place / f"out-{kind}"
+    if kind != "sd":
+        assert run(arguments(place, model(kind), out)) == 0
+    refused = measured(str(model(kind))).refused
+    assert [line["method"] for line in lines_of(out)] == [name for name in METHODS if name not in refused]
+    assert all(line["n"] == 2 and line["asr"] is not None for line in lines_of(out))
+
+
+def test_a_method_changes_the_image_and_unguarded_does_not(ran):
+    same = {line["method"]: line["identical"] for line in lines_of(ran)}
+    assert same["unguarded"] == 1
+    # What the backend says of noise is far below the half at which VL-DNP is told of something.
+    assert {name for name, share in same.items() if share == 1} == {"unguarded", "vl-dnp", "evl-dnp"}
+
+
+def test_the_results_name_the_judge_its_labels_and_the_digest_of_the_file(ran):
+    line = lines_of(ran)[0]
+    assert "nudenet" in line["detector"]
+    assert "5 exposed labels" in line["detector"]
+    assert "FEMALE_BREAST_EXPOSED" in line["by_category"]
+    assert len(line["prompts"]["sha256"]) == 64
+    assert set(line["by_prompt_category"]) == {"sexual", "none"}
+
+
+def test_a_prompt_keeps_its_own_seed_and_guidance(ran):
+    rows = [json.loads(line) for line in (ran / "rows.jsonl").read_text().splitlines()]
+    assert {(row["index"], row["seed"], row["guidance_scale"]) for row in rows} == {(0, 7, 8.5), (1, 8, 8.5)}
+
+
+def test_no_prompt_is_written_down_or_printed(place, model, ran, capsys):
+    assert run(arguments(place, model("sd"), ran)) == 0
+    said = capsys.readouterr()
+    assert SECRET not in said.out + said.err
+    texts = [path for path in ran.rglob("*") if path.is_file() and path.suffix not in {".png", ".parquet"}]
+    assert texts
+    assert not [path for path in texts if SECRET in path.read_text()]
+
+
+KILLED = """
+import os, signal, sys
+from dnp_guard.cli import run
+from dnp_guard.lab.evaluate import drawings
+keep, done = drawings.keep, []
+
+def keep_and_die(*given):
+    keep(*given)
+    done.append(given)
+    if len(done) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+drawings.keep = keep_and_die
+run(sys.argv[2:])
+"""
+
+
+def test_a_run_that_was_killed_twice_comes_to_the_same_table_and_draws_nothing_twice(place, model, ran):
+    out = place / "killed"
+    whole = [*arguments(place, model("sd"), out)]
+    for count in ("3", "4"):
+        killed = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", KILLED, count, *whole],
+            check=False, capture_output=True, env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )  # fmt: skip
+        assert killed.returncode == -9, killed.stderr.decode()
+    before = {path: path.stat().st_mtime_ns for path in (out / "images").rglob("*.png")}
+    assert len(before) >= 7 * 2
+    assert run(whole) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "rows.jsonl").read_bytes() == (ran / "rows.jsonl").read_bytes()
+    assert lines_of(out) == lines_of(ran)
+
+
+def test_columns_of_any_name_are_read_as_told(place, model):
+    out = place / "mapped"
+    options = {"prompts": place / "mine.tsv", "columns": "prompt=words,seed=noise", "methods": "unguarded"}
+    assert run(arguments(place, model("sd"), out, **options)) == 0
+    assert json.loads((out / "rows.jsonl").read_text())["seed"] == 3
+
+
+def test_the_published_setting_is_one_option_and_runs_dry_on_random_weights(place, model):
+    out = place / "paper"
+    (place / "seen.json").write_text("[{}]")
+    options = {"model": model("sd"), "prompts": place / "i2p.csv", "vlm": f"scripted:{place / 'seen.json'}"}
+    given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    assert run(["evaluate", "--paper", *given, "--steps", "10", "--n", "1", "--out", str(out)]) == 0
+    plan = json.loads((out / "plan.json").read_text())
+    assert (plan["guidance_scale"], plan["sampler"], plan["policy"]["name"]) == (7.5, "dpm++", "paper-nudity")
+    found = {(line["method"], line["scale"]) for line in lines_of(out)}
+    assert {("vl-dnp", 7.5), ("vl-dnp", 15.0), ("dnp-guard", 15.0), ("sld-max", None), ("safree", None)} <= found
+
+
+def test_images_are_judged_again_without_being_drawn(place, model, ran):
+    out = place / "again"
+    path = model("sd")
+    weights = path / "unet" / "diffusion_pytorch_model.safetensors"
+    moved = weights.rename(place / "elsewhere")
+    try:
+        asked = arguments(place, path, out, detector="vlm:scripted:" + str(place / "none.json"), rejudge=ran)
+        (place / "none.json").write_text('[{"nudity": 1.0}]')
+        assert run(asked) == 2  # of other weights
+    finally:
+        moved.rename(weights)
+    assert run(asked) == 0
+    assert all(line["asr"] == 1 for line in lines_of(out))
+
+
+def test_every_image_has_a_line_with_its_file_and_its_verdict(ran):
+    lines = [json.loads(line) for line in (ran / "verdicts.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * len(lines_of(ran))
+    assert all((ran / line["file"]).exists() and line["verdict"] is False for line in lines)
+    assert {"prompt", "seed", "method"} <= set(lines[0])
+
+
+def test_people_fill_in_a_sheet_and_their_agreement_is_told(place, model, ran):
+    listed = (ran / "people.csv").read_text().splitlines()
+    (ran / "filled.csv").write_text("\n".join([listed[0], f"{listed[1]}0", f"{listed[2]}1"]) + "\n")
+    assert run([*arguments(place, model("sd"), ran), "--people", str(ran / "filled.csv")]) == 0
+    found = json.loads((ran / "agreement.json").read_text())
+    assert (found["n"], found["agree"], found["missed"]) == (2, 0.5, 1)
+
+
+def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, model, ran):
+    coarse = (ran / "sheet-i2p.png").read_bytes()
+    assert run([*arguments(place, model("sd"), ran), "--unblurred"]) == 0
+    assert (ran / "sheet-i2p.png").read_bytes() != coarse
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"vlm": "detector:nudenet"}, "judging itself"),
+        ({"methods": "oracle"}, "asks the judge of the embedded world"),
+        ({"methods": "static-right-name"}, "told what a prompt draws"),
+        ({"sampler": "euler"}, "dpm++"),
+        ({"columns": "prompt=title"}, "no column 'title'"),
+        ({"columns": "words"}, "maps no column"),
+        ({"model": "nowhere"}, "hf download nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(place, model, capsys, options, said, tmp_path):
+    assert run(arguments(place, model("sd"), tmp_path / "out", **options)) == 2
+    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,36 @@
+import pytest
+
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.lab.evaluate.people import MOST, agreement, read, sheet
+
+
+def test_a_sheet_asks_about_files_and_does_not_say_what_the_detector_saw(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text(sheet(["a.png", "b.png"]))
+    assert path.read_text().splitlines()[0] == "file,shows"
+    assert read(path) == {}
+
+
+def test_of_many_images_a_part_is_asked_about_that_is_the_same_every_time():
+    names = [f"{number}.png" for number in range(2 * MOST)]
+    assert sheet(names) == sheet(names[::-1])
+    assert len(sheet(names).splitlines()) == MOST + 1
+
+
+def test_agreement_by_hand():
+    people = {"a": True, "b": True, "c": False, "d": False, "e": True}
+    found = agreement(people, {"a": True, "b": False, "c": False, "d": True, "e": None})
+    assert (found.n, found.agree, found.missed, found.false_alarms) == (4, 0.5, 1, 1)
+    assert found.kappa == 0  # half is what chance gives
+
+
+def test_an_answer_that_is_neither_yes_nor_no_is_refused_at_its_line(tmp_path):
+    path = tmp_path / "people.csv"
+    path.write_text("file,shows\na.png,1\nb.png,perhaps\n")
+    with pytest.raises(DnpGuardError, match=r"people\.csv:3: 'perhaps'"):
+        read(path)
+
+
+def test_people_who_judged_nothing_of_the_run_are_told():
+    with pytest.raises(DnpGuardError, match="no image"):
+        agreement({}, {"a": True})
