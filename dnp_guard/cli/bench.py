@@ -14,16 +14,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
+from dnp_guard.policy import load_policy
+
+GLYPHS = "glyphs"
 
 
 def bench(
-    model: Annotated[
-        str, typer.Option(help="glyphs; or with random weights sd15, sdxl, tiny-sd15, tiny-sdxl.")
-    ] = "glyphs",
+    model: Annotated[str, typer.Option("--model", "-m", help="glyphs, a folder, or a hub id that is cached.")] = GLYPHS,
+    random_weights: Annotated[
+        str | None, typer.Option(help="In place of a model: sd15, sdxl, flux, or tiny- and one of these.")
+    ] = None,
+    vlm: Annotated[
+        str | None, typer.Option(help="Of your own model: whom the guard asks; what it is told is steered by.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="The guard's.")] = GLYPHS,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batches: Annotated[str, typer.Option(help="Sizes of the batch, with commas.")] = "1,4,16",
     steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 25,
+    guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 5.0,
     rounds: Annotated[int, typer.Option(min=1, help="Generations of each kind that count.")] = 5,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("bench.json"),
     as_json: AsJson = False,
@@ -33,20 +43,30 @@ def bench(
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
     sizes = _sizes(batches)
-    pipe, vlm = _models(model, device)
+    rules = load_policy(policy)
+    pipe, asked = _models(model, random_weights, vlm, device)
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        kinds = len(cost.KINDS) - hasattr(pipe, "text_encoder_2")
+        kinds = len(cost.kinds_of(pipe))
         task = progress.add_task("generating, each kind in turn", total=kinds * len(sizes) * (rounds + 1))
         found = cost.measure(
-            pipe, vlm, batches=sizes, steps=steps, rounds=rounds, advance=lambda: progress.advance(task)
+            pipe,
+            asked,
+            batches=sizes,
+            steps=steps,
+            rounds=rounds,
+            policy=rules,
+            guidance_scale=guidance,
+            advance=lambda: progress.advance(task),
         )
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": cost.machine(pipe),
-        "model": model,
-        "weights": "embedded" if model == "glyphs" else "random, in the published architecture",
+        "model": random_weights or model,
+        "weights": "random, in the published architecture" if random_weights else _weights(model),
+        "policy": policy,
+        "vlm": vlm or ("a LLaVA of random weights" if random_weights else GLYPHS),
         "steps": steps,
         "rounds": rounds,
         "rows": [each.to_json() for each in found],
@@ -65,33 +85,67 @@ def _sizes(text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _models(model: str, device: str) -> tuple[Any, Any]:
+def _weights(model: str) -> str:
+    return "embedded" if model == GLYPHS else "its own"
+
+
+def _models(model: str, random_weights: str | None, vlm: str | None, device: str) -> tuple[Any, Any]:
     import torch  # noqa: PLC0415 (as above)
 
     if device not in {"cpu", "cuda"}:
         raise typer.BadParameter(f"--device {device!r}: cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("--device cuda: torch finds no GPU here.")
-    if model == "glyphs":
+    if random_weights is not None:
+        return _random(random_weights, device)
+    if model == GLYPHS and vlm is None:
         from dnp_guard.glyphs import VLM  # noqa: PLC0415
         from dnp_guard.glyphs.loading import load_pipeline  # noqa: PLC0415
 
         return load_pipeline().to(device), VLM
+    if vlm is None:
+        raise DnpGuardError(
+            "the guard has nobody to ask", hint="Name a backend as --vlm, and a --policy that it can answer."
+        )
+    from dnp_guard.lab.evaluate.model import load  # noqa: PLC0415
+    from dnp_guard.vlm.plugin import build  # noqa: PLC0415
+
+    return load(model).to(device), build(vlm)
+
+
+def _random(model: str, device: str) -> tuple[Any, Any]:
+    import torch  # noqa: PLC0415 (as above)
+
     from dnp_guard.lab.evaluate.random_models import llava, pipeline  # noqa: PLC0415
 
     # Half precision on a GPU, as they are used there; processors are slow at it.
-    dtype = torch.float16 if device == "cuda" else torch.float32
+    half = torch.bfloat16 if "flux" in model else torch.float16
+    dtype = half if device == "cuda" else torch.float32
     pipe = pipeline(model).to(device, dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
     network, processor = llava(tiny=model.startswith("tiny"))
     return pipe, (network.to(device, dtype=dtype), processor)
 
 
+_HEADINGS = (
+    "batch",
+    "kind",
+    "seconds",
+    "ratio",
+    "95 %",
+    "steps/s",
+    "GPU s",
+    "per unqueried step",
+    "peak, MiB",
+    "stages, ms",
+)
+
+
 def _print(document: dict[str, Any], out: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     machine = document["machine"]
     table = Table(title=f"{document['model']} on {machine['device']}, {machine['processor']}", box=None)
-    for heading in ("batch", "kind", "seconds", "ratio", "95 %", "per unqueried step", "peak, MiB", "stages, ms"):
+    for heading in _HEADINGS:
         table.add_column(heading)
     for row in document["rows"]:
         low, high = row["ratio_ci95"]
@@ -101,6 +155,8 @@ def _print(document: dict[str, Any], out: Path) -> None:
             f"{row['seconds']:.3f}",
             f"{row['ratio']:.2f}",
             f"{low:.2f} to {high:.2f}",
+            f"{row['steps_per_second']:.2f}",
+            f"{row['gpu_seconds']:.3f}" if row["gpu_seconds"] is not None else "",
             f"{row['step_ratio']:.3f}" if row["step_ratio"] is not None else "",
             f"{row['peak_mib']:.0f}" if row["peak_mib"] is not None else "",
             ", ".join(f"{name} {value * 1000:.0f}" for name, value in row["stages"].items()),

@@ -13,7 +13,7 @@ def test_the_file_names_the_machine_and_has_a_row_for_every_kind(tmp_path, capsy
     document = json.loads(out.read_text())
     assert document["machine"]["device"] == "cpu"
     assert [row["kind"] for row in document["rows"]] == [
-        "unguarded", "unqueried", "guarded-clean", "guarded-steering", "vl-dnp",
+        "unguarded", "unqueried", "guarded-clean", "guarded-steering", "static-separate", "vl-dnp",
     ]  # fmt: skip
     assert "guarded-steering" in capsys.readouterr().out
 
@@ -24,7 +24,8 @@ def test_the_file_names_the_machine_and_has_a_row_for_every_kind(tmp_path, capsy
         (["--batches", "1,x"], "--batches"),
         (["--batches", "0"], "--batches"),
         (["--device", "tpu"], "cpu or cuda"),
-        (["--model", "sd3"], "tiny-sd15"),
+        (["--random-weights", "sd3"], "tiny-sd15"),
+        (["--model", "nowhere"], "--vlm"),
     ],
 )
 def test_what_cannot_be_timed_is_refused_in_words(tmp_path, capsys, arguments, said):

@@ -17,9 +17,11 @@ from dnp_guard.lab.evaluate.clock import now
 from dnp_guard.lab.evaluate.free_text import FreeTextBackend
 from dnp_guard.lab.evaluate.intervals import bootstrap_ratio
 from dnp_guard.lab.evaluate.methods import Task
-from dnp_guard.lab.evaluate.methods.vl_dnp import VlDnp
+from dnp_guard.lab.evaluate.methods.static import Static
+from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_SCALE, OneByOne, VlDnp
+from dnp_guard.lab.evaluate.model import OPEN
 from dnp_guard.lab.world.captions import Prompt
-from dnp_guard.policy import Policy, load_policy
+from dnp_guard.policy import Policy, load_policy, questions
 from dnp_guard.telemetry import names
 from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.local.backend import TransformersBackend
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED = "unguarded", "unqueried", "guarded-clean", "guarded-steering", "vl-dnp"
-KINDS = (UNGUARDED, UNASKED, CLEAN, STEERING, RELEASED)
+UNGUARDED, UNASKED, CLEAN, STEERING = "unguarded", "unqueried", "guarded-clean", "guarded-steering"
+STATIC, RELEASED = "static-separate", "vl-dnp"
+KINDS = (UNGUARDED, UNASKED, CLEAN, STEERING, STATIC, RELEASED)
 _PROMPT = "a red circle at night"
 _LOOKING = ("preview", "ask", "judge")
 """Stages that only a look has."""
@@ -46,6 +49,8 @@ class Cost:
         kind: one of :data:`KINDS`.
         batch: images.
         seconds: of a whole generation, the median over rounds, by :mod:`dnp_guard.lab.evaluate.clock`.
+        gpu_seconds: between two events of the GPU's stream, the median; None without one.
+        steps_per_second: of the sampler, for the whole batch at once.
         ratio: to unguarded, of the sums over rounds.
         ratio_ci95: its interval over resampled rounds.
         stages: seconds of the wall in each stage of the guard in the last generation; empty without one.
@@ -56,6 +61,8 @@ class Cost:
     kind: str
     batch: int
     seconds: float
+    gpu_seconds: float | None
+    steps_per_second: float
     ratio: float
     ratio_ci95: tuple[float, float]
     stages: dict[str, float]
@@ -104,16 +111,20 @@ def measure(
     batches: Sequence[int],
     steps: int,
     rounds: int,
+    policy: Policy | None = None,
+    guidance_scale: float = 5.0,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Cost]:
     """Time every kind at every size of batch; a round generates each of them once, in turn.
 
     Args:
         pipe: the pipeline, on its device.
-        vlm: a folder, or a model and its processor.
+        vlm: a folder, a model and its processor, or a backend.
         batches: sizes.
         steps: of the sampler.
         rounds: how often, after one that does not count.
+        policy: the guard's; the shipped ``glyphs`` otherwise. What is seen is told, and not the model's own answer.
+        guidance_scale: of the pipeline.
         advance: hears of every generation.
     """
     found: list[Cost] = []
@@ -121,22 +132,39 @@ def measure(
     torch.set_num_threads(1)  # two that wait for each other on a busy machine are slower than one
     try:
         for batch in batches:
-            found += _measure_batch(pipe, vlm, batch, steps, rounds, advance)
+            of = _Bench(pipe, vlm, policy or load_policy("glyphs"), steps, guidance_scale)
+            found += _measure_batch(of, batch, rounds, advance)
     finally:
         torch.set_num_threads(threads)
     return found
 
 
-def _measure_batch(pipe: Any, vlm: Any, batch: int, steps: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:
-    generate = _kinds(pipe, vlm, batch, steps)
-    times: dict[str, list[float]] = {kind: [] for kind in generate}
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What is timed, whatever the batch."""
+
+    pipe: Any
+    vlm: Any
+    policy: Policy
+    steps: int
+    guidance_scale: float
+
+
+def kinds_of(pipe: Any) -> tuple[str, ...]:
+    """What is timed of a pipeline: published methods are put into the sampling of some only."""
+    return KINDS if type(pipe).__name__ in OPEN else KINDS[:4]
+
+
+def _measure_batch(of: _Bench, batch: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:
+    generate = _kinds(of, batch)
+    times: dict[str, list[tuple[float, float | None]]] = {kind: [] for kind in generate}
     peaks: dict[str, float | None] = {}
     stages: dict[str, dict[str, float]] = {}
     for number in range(rounds + 1):
         for kind, (guard, run) in generate.items():
             before = _stages(guard)
             reset = _reset_peak()
-            seconds = _timed(run, pipe.device.type)
+            seconds = _timed(run, of.pipe.device.type)
             advance()
             if number:
                 times[kind].append(seconds)
@@ -145,7 +173,7 @@ def _measure_batch(pipe: Any, vlm: Any, batch: int, steps: int, rounds: int, adv
     for guard, _ in generate.values():
         if guard is not None:
             guard.close()
-    return [_cost(kind, batch, times, stages[kind], peaks[kind]) for kind in generate]
+    return [_cost(kind, batch, of.steps, times, stages[kind], peaks[kind]) for kind in generate]
 
 
 def machine(pipe: Any) -> dict[str, Any]:
@@ -167,52 +195,75 @@ class _Asked(TransformersBackend):
     least_mass = 0.0
 
 
-def _kinds(pipe: Any, vlm: Any, batch: int, steps: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
-    asked = _Asked(vlm, device=pipe.device)
+def _kinds(of: _Bench, batch: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
+    pipe = of.pipe
+    asked = of.vlm if isinstance(of.vlm, Backend) else _Asked(of.vlm, device=pipe.device)
     guards = {
         UNGUARDED: None,
-        UNASKED: Guard(_first_step_only(), vlm=ScriptedBackend({})),
-        CLEAN: Guard("glyphs", vlm=Told(asked, yes=False)),
-        STEERING: Guard("glyphs", vlm=Told(asked, yes=True)),
+        UNASKED: Guard(_first_step_only(of.policy), vlm=ScriptedBackend({})),
+        CLEAN: Guard(of.policy, vlm=Told(asked, yes=False)),
+        STEERING: Guard(of.policy, vlm=Told(asked, yes=True)),
     }
     prompts = [_PROMPT] * batch
 
     def call(guard: Guard | None) -> object:
         noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
         with guard.attached(pipe) if guard is not None else nullcontext():
-            return pipe(prompts, num_inference_steps=steps, guidance_scale=5.0, generator=noise)
+            return pipe(prompts, num_inference_steps=of.steps, guidance_scale=of.guidance_scale, generator=noise)
 
     found: dict[str, tuple[Guard | None, Callable[[], object]]] = {
         kind: (guard, lambda guard=guard: call(guard))  # type: ignore[misc]  # a default that binds the loop's value
         for kind, guard in guards.items()
     }
-    if not hasattr(pipe, "text_encoder_2"):  # its sampling loop has one text encoder
-        released = _Released(Told(FreeTextBackend(vlm, device=pipe.device), yes=True))
-        task = Task(pipe, steps, 5.0, ("star", "skull", "bolt"))
+    if RELEASED in kinds_of(pipe):
+        terms = {question.term: question.text for question in questions(of.policy)}
+        freely = OneByOne(asked, terms) if isinstance(of.vlm, Backend) else FreeTextBackend(of.vlm, device=pipe.device)
+        released, static = _Released(Told(freely, yes=True)), Static(STATIC, RELEASED_SCALE)
+        task = Task(pipe, of.steps, of.guidance_scale, tuple(terms))
         wanted = [Prompt(text, "night", ()) for text in prompts]
+        found[STATIC] = None, lambda: static.generate(task, range(batch), wanted)
         found[RELEASED] = None, lambda: released.generate(task, range(batch), wanted)
     return found
 
 
-def _first_step_only() -> Policy:
+def _first_step_only(policy: Policy) -> Policy:
     """A policy that looks at the first step and the finished image, so that the guard only watches the others."""
-    resolved = load_policy("glyphs").resolved()
-    return Policy.model_validate({**resolved, "queries": {**resolved["queries"], "steps": [0.0]}})
+    resolved = policy.resolved()
+    queries = {name: value for name, value in resolved["queries"].items() if name != "of"}
+    return Policy.model_validate({**resolved, "queries": {**queries, "steps": [0.0]}})
 
 
-def _timed(run: Callable[[], object], device: str) -> float:
-    begin = now(device)
+def _timed(run: Callable[[], object], device: str) -> tuple[float, float | None]:
+    """Seconds by the clock, and those between two events of the GPU's stream where there is one."""
+    if device != "cuda":
+        begin = now(device)
+        run()
+        return now(device) - begin, None
+    begin, events = now(device), [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+    events[0].record()
     run()
-    return now(device) - begin
+    events[1].record()
+    seconds = now(device) - begin  # which waits for the GPU
+    return seconds, events[0].elapsed_time(events[1]) / 1000
 
 
-def _cost(kind: str, batch: int, times: dict[str, list[float]], stages: dict[str, float], peak: float | None) -> Cost:
-    own, base = times[kind], times[UNGUARDED]
+def _cost(
+    kind: str,
+    batch: int,
+    steps: int,
+    times: dict[str, list[tuple[float, float | None]]],
+    stages: dict[str, float],
+    peak: float | None,
+) -> Cost:
+    own, base = ([seconds for seconds, _ in times[name]] for name in (kind, UNGUARDED))
+    on_gpu = [gpu for _, gpu in times[kind] if gpu is not None]
     looking = sum(stages.get(name, 0.0) for name in _LOOKING)
     return Cost(
         kind,
         batch,
         statistics.median(own),
+        statistics.median(on_gpu) if on_gpu else None,
+        steps / statistics.median(own),
         sum(own) / sum(base),
         bootstrap_ratio(own, base),
         {name: value for name, value in stages.items() if value},

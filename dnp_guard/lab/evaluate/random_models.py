@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5, XL and a 2.5 B LLaVA with random weights, whose cost is that of trained ones."""
+"""Stable Diffusion 1.5, XL, FLUX.1 and a 2.5 B LLaVA with random weights, whose cost is that of trained ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -21,6 +25,9 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
 )
 
 from dnp_guard.errors import DnpGuardError
@@ -30,7 +37,7 @@ from dnp_guard.lab.world.models import vlm_processor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODELS = ("sd15", "sdxl", "tiny-sd15", "tiny-sdxl")
+MODELS = ("sd15", "sdxl", "flux", "tiny-sd15", "tiny-sdxl", "tiny-flux")
 """Those named ``tiny`` have the same parts, and a size at which they run anywhere."""
 
 _POSITIONS, _WORDS = 77, 49408
@@ -85,6 +92,36 @@ _CLIP_G: dict[str, Any] = {
     "projection_dim": 1280,
     "hidden_act": "gelu",
 }
+_T5_WORDS, _T5_TOKENS = 32128, 512
+_FLUX: dict[str, Any] = {
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "axes_dims_rope": (16, 56, 56),
+}
+_TINY_FLUX: dict[str, Any] = {
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 32,
+    "axes_dims_rope": (4, 4, 8),
+}
+_T5: dict[str, Any] = {
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+}
+_TINY_T5: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
 _CLIP_TINY: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -104,9 +141,11 @@ def pipeline(name: str) -> Any:
         DnpGuardError: there is no such model.
     """
     if name not in MODELS:
-        raise DnpGuardError(f"there is no model {name!r}", hint=f"Use glyphs, {', '.join(MODELS)}.")
+        raise DnpGuardError(f"there is no model {name!r}", hint=f"Use {', '.join(MODELS)}.")
     tiny = name.startswith("tiny")
     torch.manual_seed(0)
+    if name.endswith("flux"):
+        return _flux(tiny=tiny)
     if name.endswith("sd15"):
         return StableDiffusionPipeline(
             unet=UNet2DConditionModel(**(_TINY_SD15 if tiny else _SD15)),
@@ -123,6 +162,30 @@ def pipeline(name: str) -> Any:
         tokenizer_2=_tokenizer(),
         add_watermarker=False,
         **_shared(tiny=tiny, scaling=0.13025),
+    )
+
+
+def _flux(*, tiny: bool) -> Any:
+    """FLUX.1 dev: 12 B parameters of denoiser, 4.7 B of T5."""
+    words = _words()
+    return FluxPipeline(
+        transformer=FluxTransformer2DModel(guidance_embeds=True, **(_TINY_FLUX if tiny else _FLUX)),
+        text_encoder=CLIPTextModel(_text(_CLIP_TINY if tiny else _CLIP_L)),
+        text_encoder_2=T5EncoderModel(T5Config(vocab_size=_T5_WORDS, **(_TINY_T5 if tiny else _T5))),
+        tokenizer_2=words,
+        **{
+            **_shared(tiny=tiny, scaling=0.3611, channels=4 if tiny else 16, shift_factor=0.1159),
+            "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=not tiny),
+        },
+    )
+
+
+def _words() -> PreTrainedTokenizerFast:
+    """A tokenizer that knows no word: how long T5 takes does not depend on what it reads."""
+    backend = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=_T5_TOKENS
     )
 
 
@@ -163,7 +226,7 @@ def llava(*, tiny: bool = False) -> tuple[Any, Any]:
     return network.eval(), processor
 
 
-def _shared(*, tiny: bool, scaling: float) -> dict[str, Any]:
+def _shared(*, tiny: bool, scaling: float, channels: int = 4, **more: Any) -> dict[str, Any]:
     blocks = (16, 16) if tiny else (128, 256, 512, 512)
     return {
         "vae": AutoencoderKL(
@@ -171,9 +234,10 @@ def _shared(*, tiny: bool, scaling: float) -> dict[str, Any]:
             down_block_types=("DownEncoderBlock2D",) * len(blocks),
             up_block_types=("UpDecoderBlock2D",) * len(blocks),
             layers_per_block=1 if tiny else 2,
-            latent_channels=4,
+            latent_channels=channels,
             norm_num_groups=8 if tiny else 32,
             scaling_factor=scaling,
+            **more,
         ),
         "tokenizer": _tokenizer(),
         "scheduler": DDIMScheduler(

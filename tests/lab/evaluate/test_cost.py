@@ -61,10 +61,11 @@ def test_the_machine_is_named(embedded):
     assert found["processor"]
 
 
-@pytest.mark.parametrize(("model", "kinds"), [("tiny-sd15", len(KINDS)), ("tiny-sdxl", len(KINDS) - 1)])
+@pytest.mark.parametrize(("model", "kinds"), [("tiny-sd15", KINDS), ("tiny-sdxl", KINDS), ("tiny-flux", KINDS[:4])])
 def test_the_published_architectures_are_measured_with_random_weights(model, kinds):
     pipe = pipeline(model)
     pipe.set_progress_bar_config(disable=True)
     found = measure(pipe, llava(tiny=True), batches=[1], steps=3, rounds=1)
-    assert len(found) == kinds
+    assert tuple(each.kind for each in found) == kinds
+    assert all(each.steps_per_second > 0 and each.gpu_seconds is None for each in found)
     assert "evaluate" in next(each for each in found if each.kind == "guarded-steering").stages
