@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.types import Action
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -59,11 +61,21 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
         written = data["categories"][index]
         yield from _words(category, written, ("categories", index))
         yield from _thresholds(written, ("categories", index))
+        yield from _retry(category, ("categories", index))
+    if policy.retries is not None and not any(each.still_present is Action.RETRY for each in policy.categories):
+        message = "no category says `still_present: retry`, so nothing is made again"
+        yield ("retries",), "unused-retries", message, "Say it of a category, or delete `retries`."
     for index, exception in enumerate(policy.exceptions or ()):
         if exception.until <= now:
             message = f"this exception ended on {exception.until:%Y-%m-%d} and does nothing"
             yield ("exceptions", index, "until"), "past-exception", message, "Delete it, or give it a later end."
         yield from _thresholds(exception.set.model_dump(exclude_none=True), ("exceptions", index, "set"))
+
+
+def _retry(category: Category, at: Loc) -> Iterator[_Doubt]:
+    if category.still_present is Action.RETRY and category.action is Action.BLOCK:
+        message = "nothing is made again: what `action: block` finds is blocked, whatever `still_present` says"
+        yield (*at, "still_present"), "retry-never", message, "Write `action: steer`, or `still_present: block`."
 
 
 def _words(category: Category, written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:
