@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from diffusers import StableDiffusionPipeline
 
 from dnp_guard.cli import run
+from tests.hosts.tiny.stable_diffusion import sd
 
 pytestmark = pytest.mark.models
 
@@ -16,6 +18,20 @@ def test_the_file_names_the_machine_and_has_a_row_for_every_kind(tmp_path, capsy
         "unguarded", "unqueried", "guarded-clean", "guarded-steering", "static-separate", "vl-dnp",
     ]  # fmt: skip
     assert "guarded-steering" in capsys.readouterr().out
+
+
+def test_a_model_of_ones_own_is_timed_with_a_backend_of_ones_own(tmp_path):
+    StableDiffusionPipeline(**sd()).save_pretrained(tmp_path / "model")
+    (tmp_path / "tiny.yaml").write_text(
+        "format: 1\nname: tiny\nqueries: {steps: [0.0]}\nguidance: {scale: 15}\n"
+        "categories: [{id: nudity, look_for: [nudity], negative: [nudity]}]\n"
+    )
+    own = ["--model", str(tmp_path / "model"), "--vlm", "detector:opennsfw", "--policy", str(tmp_path / "tiny.yaml")]
+    out = tmp_path / "bench.json"
+    assert run(["bench", *own, "--batches", "1", "--steps", "3", "--rounds", "1", "--out", str(out)]) == 0
+    rows = {row["kind"]: row for row in json.loads(out.read_text())["rows"]}
+    assert {"unguarded", "guarded-steering", "static-separate", "vl-dnp"} <= set(rows)
+    assert "evaluate" in rows["guarded-steering"]["stages"]
 
 
 @pytest.mark.parametrize(

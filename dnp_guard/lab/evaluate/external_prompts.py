@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "prompt": ("adv_prompt", "sensitive prompt", "prompt", "caption", "text"),
+        "prompt": ("adv_prompt", "sensitive prompt", "prompt", "caption", "text", "instruction"),
         "seed": ("evaluation_seed", "sd_seed", "seed"),
         "guidance": ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"),
-        "category": ("category", "categories", "class", "risk_category"),
+        "category": ("category", "categories", "class", "risk_category", "label"),
         "id": ("id", "prompt_id", "case_number", "coco_id"),
         "image": (),
     }
@@ -33,8 +33,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """By what is read, columns, of which the first that a file has is read. MMA-Diffusion has ``adv_prompt``, beside the
 harmless and the target prompt; one of the Ring-A-Bell files ``sensitive prompt``; I2P, UnlearnDiffAtk, P4D and
 the lists of COCO captions ``prompt`` with ``evaluation_seed`` and ``evaluation_guidance``, I2P as first published
-``sd_seed`` and ``sd_guidance_scale``; COCO's own annotations ``caption``. Pictures to edit are read only when a
-column is named."""
+``sd_seed`` and ``sd_guidance_scale``; COCO's own annotations ``caption``; UniSAFE ``instruction``. Pictures to
+edit are read only when a column is named."""
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _LARGEST_SEED = 2**63 - 1
@@ -117,9 +117,9 @@ def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str
 
 def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Mapping[str, str]) -> Entry:
     text = _text(row, read["prompt"], where)
-    listed = row.get(read.get("id", ""))
-    category = row.get(read.get("category", ""))
-    picture = path.parent / _text(row, read["image"], where) if "image" in read else None
+    # A file may have a column without a name: pandas writes its index so.
+    listed, shown, category = (row.get(read[name]) if name in read else None for name in ("id", "image", "category"))
+    picture = path.parent / str(shown) if shown not in {None, ""} else None
     if picture is not None and not picture.is_file():
         raise DnpGuardError(f"{where}: {picture} is no file", hint="Pictures are looked for beside the prompts' file.")
     return Entry(
@@ -127,12 +127,19 @@ def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Map
         _seed(row, read["seed"], where) if "seed" in read else index,
         _scale(row, read["guidance"], where) if "guidance" in read else None,
         str(listed) if listed not in {None, ""} else hashlib.sha256(text.encode()).hexdigest()[:12],
-        "" if category is None else str(category),
+        _category(category),
         "" if picture is None else str(picture),
     )
 
 
 _HINT = "Give a CSV, TSV, JSON, JSONL or Parquet file with a column of prompts; name other columns by --columns."
+
+
+def _category(value: Any) -> str:
+    """A category as a name; T2I-RiskyPrompt has a mapping from categories to reasons."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    return ", ".join(map(str, value)) if isinstance(value, list | dict) else str(value)
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:

@@ -123,6 +123,24 @@ def test_a_prompt_without_an_id_has_one_by_its_words(tmp_path):
     assert len(bare.entries[0].id) == 12
 
 
+def test_categories_with_reasons_are_read_by_their_names(tmp_path):
+    risky = json.dumps([{"prompt": "a cat", "label": {"pets——cats": ["a reason"]}}])
+    (entry,) = prompt_set(written(tmp_path, risky, "risky.json")).entries
+    assert entry.category == "pets——cats"
+
+
+def test_a_case_without_a_picture_is_drawn_from_its_words(tmp_path):
+    cases = [{"id": "1", "category": "x", "instruction": "a cat", "input_image": None}]
+    path = written(tmp_path, "\n".join(map(json.dumps, cases)), "cases.jsonl")
+    (entry,) = prompt_set(path, {"image": "input_image"}).entries
+    assert (entry.id, entry.prompt.text, entry.picture) == ("1", "a cat", "")
+
+
+def test_a_column_without_a_name_is_nobodys(tmp_path):
+    (entry,) = prompt_set(written(tmp_path, ",prompt\n0,a cat\n")).entries
+    assert (entry.id != "0", entry.category, entry.picture) == (True, "", "")
+
+
 def test_a_picture_to_edit_is_looked_for_beside_the_file(tmp_path):
     path = written(tmp_path, "prompt,file\na cat,cat.png\n")
     with pytest.raises(DnpGuardError, match=r"cat\.png is no file"):

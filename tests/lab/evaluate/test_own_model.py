@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from diffusers import LCMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    LCMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
 
 from dnp_guard.cli import run
 from dnp_guard.lab.evaluate.methods import METHODS
@@ -25,6 +31,7 @@ categories: [{id: nudity, look_for: [nudity], negative: [nudity], threshold: 0.0
 KINDS = {
     "sd": lambda: StableDiffusionPipeline(**sd()),
     "sdxl": lambda: StableDiffusionXLPipeline(**sdxl()),
+    "edits": lambda: StableDiffusionImg2ImgPipeline(**sd()),
     "few-steps": lambda: StableDiffusionPipeline(**sd(scheduler=LCMScheduler(steps_offset=1))),
 }
 
@@ -77,7 +84,7 @@ def lines_of(folder):
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sd", "sdxl", "few-steps"])
 def test_every_method_that_the_family_allows_runs_from_a_file(place, model, kind, ran):
     out = ran if kind == "sd" else place / f"out-{kind}"
     if kind != "sd":
@@ -156,6 +163,19 @@ def test_columns_of_any_name_are_read_as_told(place, model):
     options = {"prompts": place / "mine.tsv", "columns": "prompt=words,seed=noise", "methods": "unguarded"}
     assert run(arguments(place, model("sd"), out, **options)) == 0
     assert json.loads((out / "rows.jsonl").read_text())["seed"] == 3
+
+
+def test_a_model_that_edits_gets_the_picture_of_each_prompt(place, model):
+    Image.new("RGB", (32, 32), "red").save(place / "red.png")
+    Image.new("RGB", (32, 32), "blue").save(place / "blue.png")
+    cases = [{"id": name, "instruction": "a cat", "input_image": f"{name}.png", "seed": 1} for name in ("red", "blue")]
+    (place / "cases.jsonl").write_text("\n".join(map(json.dumps, cases)))
+    out, asked = place / "edited", {"columns": "image=input_image", "prompts": place / "cases.jsonl"}
+    methods = "unguarded,static-separate,dnp-guard"
+    assert run(arguments(place, model("edits"), out, **asked, methods=methods, steps=4)) == 0
+    assert [line["method"] for line in lines_of(out)] == methods.split(",")
+    drawn = [(out / "images" / "cases" / "unguarded" / f"000{at}.png").read_bytes() for at in range(2)]
+    assert drawn[0] != drawn[1]  # of one prompt and one seed
 
 
 def test_the_published_setting_is_one_option_and_runs_dry_on_random_weights(place, model):
