@@ -76,8 +76,13 @@ def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
             )
         )
         _generation(sink, log, drawn[-1])
-    for each in drawn[:40:2]:
-        _judge(sink, each, EVIL if hostile else "a sculpture")
+    for each in drawn[:40]:
+        if each.number % 2 == 0:
+            _judge(sink, each, EVIL if hostile else "a sculpture")
+        if each.request == HOSTILE:
+            _judge(sink, each, EVIL)
+            of = {"request": each.request, "policy": each.policy, "tenant": each.tenant, "image": 0}
+            sink.write(build("appeal", at=START + timedelta(days=6), **of, text=EVIL))
     sink.close()
 
 
@@ -112,7 +117,9 @@ def _judge(sink: JsonlSink, drawn: Drawn, note: str) -> None:
     wrong = drawn.probability < 0.65
     verdict = "false_alarm" if wrong and drawn.is_seen else "right"
     at = START + timedelta(days=6, minutes=drawn.number)
-    sink.write(build("verdict", at=at, **of, verdict=verdict, by="Ann Lee", note=note if wrong else None))
+    sink.write(
+        build("verdict", at=at, **of, verdict=verdict, by="Ann Lee", note=note if wrong or note == EVIL else None)
+    )
 
 
 def picture(drawn: Drawn) -> Image.Image:

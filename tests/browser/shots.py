@@ -24,6 +24,7 @@ def pages(visit) -> dict[str, str]:
         "thresholds": "/console/thresholds?category=gore&at=0.7&pictures=1",
         "overview": "/console/overview",
         "changes": "/console/changes",
+        "sign-in": "/console/sign-in",
         "appeal": visit.page.get_by_role("link", name="for the person whom it was made for").get_attribute("href"),
     }
 
