@@ -90,7 +90,7 @@ def _objections(
 
 
 def _of_image(claims: dict[str, Any], image: Path) -> list[Problem]:
-    from dnp_guard.vlm.picture import NotAsShown  # noqa: PLC0415 (needed with --image alone)
+    from dnp_guard.shown import NotAsShown  # noqa: PLC0415 (needed with --image alone)
 
     try:
         same = _digest(image) == claims["picture"]

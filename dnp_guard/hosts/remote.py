@@ -42,7 +42,8 @@ from dnp_guard.hosts.protocol import (
     Run,
     Verdicts,
 )
-from dnp_guard.vlm.picture import as_shown, data_url
+from dnp_guard.shown import as_shown
+from dnp_guard.vlm.picture import data_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +42,8 @@ def read_labelled(images: Path, labels: Path, categories: Sequence[str]) -> list
         categories: which columns there must be.
 
     Raises:
-        DnpGuardError: the file or a picture cannot be read, or a label is missing.
+        DnpGuardError: the file or a picture cannot be read, a picture is shown otherwise than its pixels say, or a
+            label is missing.
     """
     try:
         with labels.open(newline="", encoding="utf-8") as file:
@@ -63,7 +65,10 @@ def _labelled(images: Path, row: Mapping[str, str], categories: Sequence[str], w
         raise DnpGuardError(f"{where}: {error} is no label", hint=_HINT) from error
     try:
         with Image.open(images / (row["file"] or "")) as opened:
-            return Labelled(opened.convert("RGB"), shows, progress)
+            opened.load()
+            return Labelled(as_shown(opened), shows, progress)
+    except NotAsShown as error:
+        raise DnpGuardError(f"{where}: {row['file']}: {error.message}", hint=error.hint) from error
     except (OSError, UnidentifiedImageError) as error:
         raise DnpGuardError(f"{where}: the picture cannot be read: {error}", hint="Check the folder.") from error
 

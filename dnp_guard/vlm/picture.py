@@ -1,58 +1,24 @@
-"""A picture as everybody sees it, and as text: a JPEG in base64, the only form in which one leaves the process."""
+"""A picture as text: a JPEG in base64, the only form in which one leaves the process."""
 
 from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.shown import as_shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 QUALITY = 90
 
-_MODES: Final = frozenset({"1", "L", "P", "LA", "PA", "RGB", "RGBA"})
-_ORIENTATION: Final = 0x0112
-_GAMMA: Final = 1 / 2.2
-_NEAR: Final = 0.001
-_OPAQUE: Final = (255, 255)
-
-
-class NotAsShown(DnpGuardError):
-    """A picture that shows something else than its pixels say, or different things in different programs."""
-
-
-def as_shown(picture: Image) -> Image:
-    """The RGB pixels of a picture that every program shows alike.
-
-    Raises:
-        NotAsShown: it can be seen through, is one of several frames, or is turned or coloured by what goes with it.
-    """
-    if picture.mode == "RGB" and not picture.info:
-        return picture  # as nearly all are
-    if getattr(picture, "n_frames", 1) > 1 or picture.info.get("default_image"):
-        raise _refused("it has several frames")
-    if picture.mode not in _MODES:
-        raise _refused(f"its mode is {picture.mode}")
-    picture.load()
-    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != _OPAQUE:
-        raise _refused("it can be seen through")
-    if picture.info.get("icc_profile"):
-        raise _refused("it has a colour profile")
-    if abs(picture.info.get("gamma", _GAMMA) - _GAMMA) > _NEAR:
-        raise _refused("it has a gamma of its own")
-    if picture.getexif().get(_ORIENTATION, 1) not in {0, 1}:
-        raise _refused("it is to be shown turned")
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
-
 
 def jpeg(image: Image, *, longest: int = 1024) -> str:
     """A JPEG in base64, without metadata, made smaller where a side is longer than ``longest`` pixels.
 
     Raises:
-        NotAsShown: see :func:`as_shown`.
+        NotAsShown: see :func:`~dnp_guard.shown.as_shown`.
     """
     picture = as_shown(image).copy()
     picture.thumbnail((longest, longest))
@@ -64,7 +30,3 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
 def data_url(image: Image) -> str:
     """The same as a ``data:`` URL."""
     return f"data:image/jpeg;base64,{jpeg(image)}"
-
-
-def _refused(why: str) -> NotAsShown:
-    return NotAsShown(f"the picture is not as it is shown: {why}", hint="Pass opaque RGB pixels, one frame of them.")

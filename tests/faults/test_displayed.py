@@ -10,10 +10,16 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from dnp_guard.cli import run
+from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.hosts.remote import _png
+from dnp_guard.policy.rehearsal.detection import looking_at
 from dnp_guard.server import receipts
 from dnp_guard.server.pictures import digest
-from dnp_guard.vlm.picture import NotAsShown, as_shown, data_url
+from dnp_guard.shown import NotAsShown, as_shown
+from dnp_guard.types import Question
+from dnp_guard.vlm.labelled import read_labelled
+from dnp_guard.vlm.picture import data_url
+from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.server.conftest import ask, begin, finish
 
 SIZE = (32, 32)
@@ -192,3 +198,39 @@ def test_a_receipt_is_for_its_tenant_and_its_policy(serve, tmp_path, capsys):
     assert verified((text, public), "--tenant", "A") == 1
     assert "another tenant" in capsys.readouterr().err
     assert verified((text, public), "--policy", "strict") == 1
+
+
+class Levels:
+    """A backend that says how bright a picture is, so that its pixels have to be there."""
+
+    def ask(self, images, questions):
+        return [[image.getextrema()[0][1] / 255] * len(questions) for image in images]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_labelled_picture_that_is_shown_otherwise_is_measured(tmp_path, name):
+    (tmp_path / "one").write_bytes(FILES[name])
+    (tmp_path / "labels.csv").write_text("file,star\none,1\n")
+    with pytest.raises(DnpGuardError, match=r"labels\.csv:2: one: the picture is not as it is shown"):
+        read_labelled(tmp_path, tmp_path / "labels.csv", ["star"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_picture_of_a_policys_tests_that_is_shown_otherwise_is_looked_at(tmp_path, name):
+    (tmp_path / "one").write_bytes(FILES[name])
+    with pytest.raises(PolicyError, match="the picture is not as it is shown"):
+        looking_at(tmp_path / "one", ScriptedBackend([{}]))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_picture_of_a_policys_tests_that_every_program_shows_alike_is_looked_at(tmp_path, name):
+    (tmp_path / "one").write_bytes(PLAIN[name])
+    assert looking_at(tmp_path / "one", Levels())([Question("star", "a star", "is there a star?")]) == [0.0]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_labelled_picture_that_every_program_shows_alike_is_measured(tmp_path, name):
+    (tmp_path / "one").write_bytes(PLAIN[name])
+    (tmp_path / "labels.csv").write_text("file,star\none,1\n")
+    (labelled,) = read_labelled(tmp_path, tmp_path / "labels.csv", ["star"])
+    assert labelled.image.tobytes() == BLACK.tobytes()

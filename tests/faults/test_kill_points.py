@@ -16,6 +16,7 @@ from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
+from dnp_guard.vlm.base import Backend, BackendInfo
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.server.conftest import HERE, ask, begin, finish
 
@@ -44,9 +45,9 @@ class Deadly:
         return getattr(self._database, name)
 
 
-def service(folder):
+def service(folder, backend=None):
     settings = Settings(policy="glyphs", vlm="", store=f"sqlite:{folder}/sessions", audit=(f"{folder}/log",), keep=True)
-    app = create(settings, ScriptedBackend([{"a star": 0.9}]))
+    app = create(settings, backend or ScriptedBackend([{"a star": 0.9}]))
     return TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
 
@@ -119,3 +120,51 @@ def test_a_worker_killed_at_any_call_of_the_store_lets_nothing_through_and_loses
     what = f"kill -9 at each of {number - 1} calls of the store, {'after' if after else 'before'} it"
     happened = f"another worker goes on and blocks; {stuck} withheld until they expire"
     service_table.append((what, "the request", happened, f"{time.monotonic() - began:.1f}", "-"))
+
+
+class DiesAtTheFinal(Backend):
+    """A backend whose process is killed while it looks at finished images."""
+
+    info = BackendInfo("dies", "1", local=True)
+
+    def ask(self, images, questions):
+        raise NotImplementedError
+
+    def put(self, query):
+        if query.final:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [[0.0] * len(query.questions) for _ in query.images]
+
+
+@pytest.fixture
+def left_ending(tmp_path):
+    """Another worker, and a session whose own was killed in its final query."""
+
+    def work(say):
+        with service(tmp_path, DiesAtTheFinal()) as client:
+            session = begin(client).json()["session"]
+            say(session)
+            ask(client, session, 22)
+            finish(client, session)
+
+    (session,), killed = acknowledged(work)
+    assert killed
+    with service(tmp_path) as client:
+        yield client, session
+
+
+def test_a_session_whose_worker_is_killed_in_its_final_query_is_withheld(left_ending):
+    client, session = left_ending
+    answer = finish(client, session)
+    assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+
+
+def test_a_session_whose_worker_is_killed_in_its_final_query_is_abandoned_once_it_expires(left_ending, tmp_path):
+    client, session = left_ending
+    sessions = client.app.state.service._sessions
+    now = time.time() + client.app.state.settings.limits.idle_s + 1
+    sessions._clock = lambda: now
+    client.app.state.service.sweep()
+    assert finish(client, session).status_code == 404
+    ended = [record["event"] for record in Log(tmp_path / "log") if record.get("request") == session]
+    assert ended[-1] == "request.abandoned"

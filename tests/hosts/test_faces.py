@@ -7,10 +7,10 @@ from PIL import Image, ImageDraw
 
 from dnp_guard.hosts.diffusers.showing.output import Output
 from dnp_guard.hosts.faces import faces
+from dnp_guard.shown import NotAsShown
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.generated import TextBackend
-from dnp_guard.vlm.picture import NotAsShown
 from tests.policies import policy
 
 SIZE = (32, 32)

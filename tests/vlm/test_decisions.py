@@ -112,6 +112,25 @@ def test_a_server_that_cannot_answer_is_found_out_at_construction(server, kind):
         KINDS[kind]("m", [server.url])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_why_a_server_refuses_the_trial_is_told_in_its_words(server, kind):
+    content = json.dumps({"error": {"message": "questions must be at most 4\x1b[2J"}}).encode()
+    server.fault = faults.status("400 Bad Request", content=content)
+    with pytest.raises(VlmUnavailable, match=r'HTTP 400 Bad Request: "questions must be at most 4\[2J"'):
+        KINDS[kind]("m", [server.url])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_why_a_server_refuses_a_policys_question_is_not_quoted(server, kind, picture):
+    backend = KINDS[kind]("m", [server.url])
+    content = json.dumps({"error": {"message": "cannot answer: is there a star?"}}).encode()
+    server.fault = faults.status("400 Bad Request", content=content)
+    with pytest.raises(VlmError) as raised:
+        backend.ask([picture], ["is there a star?"])
+    backend.close()
+    assert "star" not in f"{raised.value} {raised.value.hint}"
+
+
 def test_the_model_that_answered_is_the_revision(server, backend, picture):
     server.fault = faults.changed(lambda right: right | {"model": "m@abc"})
     backend.ask([picture], ["a?"])

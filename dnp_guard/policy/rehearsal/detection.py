@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.generation import judge
 from dnp_guard.policy.model.questions import negation, questions
+from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def looking_at(path: Path, backend: Backend) -> Answer:
     """Answers about an image file.
 
     Raises:
-        PolicyError: there is no such image.
+        PolicyError: there is no such image, or it is shown otherwise than its pixels say.
     """
     picture = _open(path)
 
@@ -119,7 +120,10 @@ def _images(folder: Path) -> list[Path]:
 def _open(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
+            picture.load()
+            return as_shown(picture)
+    except NotAsShown as error:
+        raise PolicyError([Problem(str(path), 0, 0, "unreadable", f"{error.message}.", error.hint)]) from error
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         raise PolicyError(
             [Problem(str(path), 0, 0, "unreadable", "no image that can be read.", "Check the path.")]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dnp_guard.shown import as_shown
 from dnp_guard.vlm.local.backend import TransformersBackend, own_precision
-from dnp_guard.vlm.picture import as_shown
 from dnp_guard.vlm.spoken import yes_or_no
 
 if TYPE_CHECKING:
