@@ -141,6 +141,19 @@ browser: _has-browser $(READY) ## Drive the console in a browser; needs Debian's
 screenshots: _has-browser $(READY) ## Take the screenshots of the console in the documentation anew.
 	$(BIN)/python -m tests.browser.shots docs/_static
 
+# A serving engine pins what the project does not: it has an environment of its own, without what needs a GPU.
+ENGINES := .venv-engines
+ENGINES_READY := $(ENGINES)/.ready
+$(ENGINES_READY): pyproject.toml constraints.txt Makefile | $(BIN)/python
+	$(BIN)/python -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[diffusers]'
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q --no-deps vllm-omni==0.30.0
+	@touch $@
+
+.PHONY: engines
+engines: $(ENGINES_READY) ## Run the plugin in the real vLLM-Omni, guarded and unguarded, as far as it runs without a GPU.
+	$(ENGINES)/bin/python -m tests.hosts.engines_real
+
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/
 	$(BIN)/python tests/fuzz/fuzz_policy.py -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 build/fuzz

@@ -1,0 +1,177 @@
+"""Run the plugin in the real vLLM-Omni, as far as it runs without a GPU: ``make engines``.
+
+Real: the engine's diffusers adapter, which loads a pipeline of random weights from a folder and generates; the class of
+its runner, on which the plugin finds every method that it guards; the entry point. Standing in: vLLM, and with it how
+the runner is made, picks a loader and schedules. Not run: the server and the worker processes.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from dnp_guard import DnpGuardError
+from dnp_guard.hosts.engines import attestation
+from dnp_guard.hosts.engines.vllm_omni import RUNNER
+from tests.hosts import engines_stubs
+from tests.hosts.tiny import tiny
+
+GUARDED = ("load_model", "execute_model", "execute_model_batch", "execute_stepwise")
+
+
+def show(name, value):
+    print(f"{name:<26}{value}")  # noqa: T201 (it is what the command is for)
+
+
+def digest(images):
+    return hashlib.sha256(images.tobytes()).hexdigest()[:16]
+
+
+def configure(folder, name, looks, **more):
+    """Write the settings of a guard, and the answers of its backend; where its log is."""
+    script, audit = folder / f"{name}.script.json", folder / f"{name}.jsonl"
+    script.write_text(json.dumps(looks))
+    settings = {"policy": "glyphs", "vlm": f"scripted:{script}", "audit": [str(audit)], "state": str(folder / "state")}
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps({**settings, **more}))
+    os.environ["DNP_GUARD_ENGINE_CONFIG"] = str(file)
+    return audit
+
+
+def adapter(saved):
+    """The engine's own adapter, with the pipeline that it loaded itself."""
+    from vllm_omni.diffusion.models.diffusers_adapter import DiffusersAdapterPipeline
+
+    false = ("enable_diffusion_pipeline_profiler", "enforce_eager", "enable_layerwise_offload", "enable_cpu_offload")
+    none = ("diffusion_offload_config", "cache_backend", "quantization_config", "diffusers_pipeline_cls")
+    config = SimpleNamespace(
+        model=str(saved),
+        dtype=torch.float32,
+        parallel_config=SimpleNamespace(tensor_parallel_size=1, cfg_parallel_size=1, sequence_parallel_size=1),
+        diffusers_load_kwargs={},
+        diffusers_call_kwargs={},
+        model_class_name=None,
+        vae_use_slicing=False,
+        vae_use_tiling=False,
+        output_type="np",
+        **dict.fromkeys(false, False),
+        **dict.fromkeys(none),
+    )
+    made = DiffusersAdapterPipeline(od_config=config, device=torch.device("cpu"))
+    made.load_weights()
+    made._pipeline.set_progress_bar_config(disable=True)
+    return made
+
+
+def request():
+    """One request, as the adapter reads it."""
+    sampling = SimpleNamespace(
+        height=32,
+        width=32,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        output_type=None,
+        num_outputs_per_prompt=1,
+        generator=None,
+        seed=0,
+        generator_device="cpu",
+        enable_frame_interpolation=False,
+    )
+    return SimpleNamespace(prompts=["a lake at night"], sampling_params=sampling, is_dummy_run=lambda: False)
+
+
+def stand_in(runner, saved):
+    """Let a runner load and run without vLLM's configuration; before the plugin guards what is there."""
+
+    def load_model(self, load_format="diffusers"):
+        self.pipeline = adapter(saved) if load_format == "diffusers" else torch.nn.Module()
+
+    runner.load_model = load_model
+    runner.execute_model = lambda self, request: self.pipeline.forward(request)
+
+
+def worker(kind):
+    """A worker that has just started: its plugin is loaded by the entry point."""
+    (point,) = metadata.entry_points(group="vllm_omni.general_plugins", name="dnp_guard")
+    point.load()()
+    runner = object.__new__(kind)
+    runner.pipeline = None
+    return runner
+
+
+def fresh(kind, plain):
+    """Undo what the plugin did, as in another process."""
+    if "_dnp_guard_worker" in kind.__dict__:
+        if kind._dnp_guard_worker.guard is not None:
+            kind._dnp_guard_worker.guard.close()
+        del kind._dnp_guard_worker
+    for name, method in plain.items():
+        setattr(kind, name, method)
+
+
+def refuses(kind, load_format):
+    """What a worker says that refuses to load, and then to generate; nothing where it does either."""
+    runner, said = worker(kind), []
+    for run in (lambda: runner.load_model(load_format), lambda: runner.execute_model(request())):
+        try:
+            run()
+        except DnpGuardError as error:
+            said.append(error.message.splitlines()[0][:110])
+    return said if len(said) == 2 else []
+
+
+def main():
+    """Print what ran; 1 where something is not as it should be."""
+    engines_stubs.install()
+    kind = importlib.import_module(RUNNER).DiffusionModelRunner
+    missing = [name for name in GUARDED if not callable(getattr(kind, name, None))]
+    show("vllm_omni", metadata.version("vllm_omni"))
+    show("methods that are guarded", f"MISSING: {missing}" if missing else ", ".join(GUARDED))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tiny("StableDiffusionPipeline").save_pretrained(folder / "model")
+        stand_in(kind, folder / "model")
+        plain = {name: getattr(kind, name) for name in GUARDED}
+        unguarded = digest(adapter(folder / "model").forward(request()).output)
+        show("unguarded", unguarded)
+
+        configure(folder, "idle", [{}])
+        runner = worker(kind)
+        runner.load_model()
+        idle = digest(runner.execute_model(request()).output)
+        show("guarded, nothing seen", idle)
+        show("attested", attestation.header(attestation.said(folder / "state")))
+
+        fresh(kind, plain)
+        log = configure(folder, "seen", [{"star": 0.99}, {}])
+        runner = worker(kind)
+        runner.load_model()
+        seen = digest(runner.execute_model(request()).output)
+        kind._dnp_guard_worker.guard.settle()
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        injected = next((record["negative"] for record in records if record.get("negative")), None)
+        show("guarded, a star seen", f"{seen} ({kind._dnp_guard_worker.guard.last.decision})")
+        show("injected negative", injected)
+
+        refused = []
+        for what, form, settings in (
+            ("no such policy", "diffusers", {"policy": "no-such-policy"}),
+            ("no backend", "diffusers", {"vlm": "nothing:x"}),
+            ("the engine's own pipeline", "default", {}),
+        ):
+            fresh(kind, plain)
+            configure(folder, "refused", [{}], **settings)
+            refused.append(refuses(kind, form))
+            show(f"refused: {what}", "; ".join(refused[-1]) or "NOT REFUSED")
+    return 0 if idle == unguarded != seen and injected and all(refused) and not missing else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
