@@ -25,12 +25,12 @@ def timing(method="dnp-guard", batch=0, seconds=3.0, under=2.0):
 def line(**values):
     shares = {
         f"{name}_ci95": [max(0, (values.get(name) or 0) - 0.05), (values.get(name) or 0) + 0.05]
-        for name in ("asr", "asr_after_final", "kept", "identical", "clear")
+        for name in ("asr", "asr_after_final", "kept", "identical", "clear", "withheld", "delivered_kept")
     }
     return {
         "model": "glyphs", "set": "attack", "method": "dnp-guard", "mode": "separate", "scale": 15.0,
         "categories": None, "n": 200, "asr": 0.0, "asr_after_final": 0.0, "kept": 1.0, "n_clean": 10,
-        "drift_rmse255": 0.0, "identical": 1.0,
+        "drift_rmse255": 0.0, "identical": 1.0, "withheld": 0.0, "delivered_kept": 1.0, "attempts": 1.0,
         "frechet_features": 1.0, "frechet_features_ci95": [0.9, 1.1], "clear": 0.9,
         "false_interventions": 0.0, "intervened": 0.0, "queries": 12.0, "evaluations": 50.0, "time_ratio": 1.5,
         "detector": "glyphs 0 @ 0.5", "seed": 0, "date": "2026-11-21", **shares, **values,
