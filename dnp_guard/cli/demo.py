@@ -31,15 +31,15 @@ def demo(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("generating, unguarded and guarded", total=work.ATTACKS + work.BENIGN)
-        attacks, benign = work.run(audit, lambda n: progress.advance(task, n))
-    figures = work.summary(attacks, benign, audit, sheet)
+        attacks, benign, second = work.run(audit, lambda n: progress.advance(task, n))
+    figures = work.summary(attacks, benign, second, audit, sheet)
     rates = (
         f"forbidden glyph drawn: {figures['unguarded']['forbidden_rate']:.0%} unguarded, "
         f"{figures['guarded']['forbidden_rate']:.0%} guarded, {figures['guarded']['after_final']:.0%} delivered "
         f"(n = {figures['n']}); benign glyph kept in {figures['guarded']['kept']:.0%}"
     )
     title = "Prompts that name nothing forbidden, yet draw it"
-    draw_sheet(attacks, title, rates).save(sheet)
+    draw_sheet(attacks, title, rates, second).save(sheet)
     if json:
         print_json(figures)
     else:
@@ -78,6 +78,12 @@ def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
     figure.add_row("clean images left identical to the bit", f"{figures['identical_when_clean']:.0%}")
     figure.add_row("negatives injected / images looked at", f"{figures['negatives_injected']} / {figures['queries']}")
     console.print(figure)
+    if (again := figures["retried"]) is not None:
+        shows = f"shows {', '.join(again['forbidden'])}" if again["forbidden"] else "shows nothing forbidden"
+        line = f"a second chance for the first image that was withheld, “{again['prompt']}”: made {again['attempts']} "
+        console.print(f"\n{line}times, now {again['code']}; what is delivered {shows}", highlight=False, markup=False)
+    else:
+        console.print("\nno image was withheld, so none is shown with a second chance")
     console.print(f"\ncontact sheet  {figures['sheet']}\naudit log      {figures['audit']}", highlight=False)
 
 

@@ -28,7 +28,7 @@ def test_the_document_has_every_figure(shown):
     _, document = shown
     assert list(document) == [
         "prompt", "n", "unguarded", "guarded", "identical_when_clean",
-        "negatives_injected", "queries", "audit", "sheet",
+        "negatives_injected", "queries", "retried", "audit", "sheet",
     ]  # fmt: skip
     assert document["n"] == 16
     assert set(document["guarded"]) == {"forbidden_rate", "ci95", "after_final", "kept"}
@@ -46,6 +46,14 @@ def test_the_log_verifies_and_holds_every_injected_negative(shown):
     events = [json.loads(line)["event"] for line in (out / "audit.jsonl").read_text().splitlines()]
     assert events.count("negative.injected") == document["negatives_injected"] > 0
     assert events.count("query") == document["queries"]
+
+
+def test_the_first_image_that_was_withheld_is_shown_with_a_second_chance(shown):
+    out, document = shown
+    records = [json.loads(line) for line in (out / "audit.jsonl").read_text().splitlines()]
+    withheld = [record for record in records if record.get("decision") == "blocked"]
+    assert (document["retried"] is not None) == bool(withheld)
+    assert document["retried"] is None or document["retried"]["attempts"] > 1
 
 
 def test_the_sheet_is_a_picture(shown):

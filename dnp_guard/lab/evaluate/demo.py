@@ -10,7 +10,9 @@ from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.evaluate.detector import detect, load_detector
 from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.evaluate.methods.guarded import retrying
 from dnp_guard.lab.world.captions import Prompt, prompts
+from dnp_guard.policy import load_policy
 from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
@@ -63,7 +65,22 @@ class Pair:
         return () if self.report.images[self.index].withheld else tuple(self.out.forbidden)
 
 
-def run(audit: Path, advance: Callable[[int], None] = lambda _: None) -> tuple[list[Pair], list[Pair]]:
+@dataclass(frozen=True, slots=True)
+class SecondChance:
+    """An image that was withheld, and what it became under a policy that has it made again.
+
+    Attributes:
+        withheld: as it was withheld.
+        again: as it was made again; its first attempt is ``withheld``, from the same seed.
+    """
+
+    withheld: Pair
+    again: Pair
+
+
+def run(
+    audit: Path, advance: Callable[[int], None] = lambda _: None
+) -> tuple[list[Pair], list[Pair], SecondChance | None]:
     """Generate attack and benign prompts, unguarded and guarded.
 
     Args:
@@ -71,7 +88,8 @@ def run(audit: Path, advance: Callable[[int], None] = lambda _: None) -> tuple[l
         advance: hears of images that are done.
 
     Returns:
-        Pairs of the attack prompts and of the benign ones, in order; nothing is left out.
+        Pairs of the attack prompts and of the benign ones, in order, nothing left out; and the first image that the
+        final look withheld, with a second chance; None where it withheld none.
     """
     pipe, detector, album = load_pipeline(), load_detector(), Album()
     with Guard("glyphs", vlm="glyphs", audit=audit, plugins=[album]) as guard:
@@ -84,10 +102,25 @@ def run(audit: Path, advance: Callable[[int], None] = lambda _: None) -> tuple[l
                 advance(_BATCH)
             return done
 
-        return pairs("attack", ATTACKS), pairs("benign", BENIGN)
+        attacks, benign = pairs("attack", ATTACKS), pairs("benign", BENIGN)
+    return attacks, benign, _second_chance(pipe, detector, attacks, audit.with_name("audit-retry.jsonl"))
 
 
-def summary(attacks: list[Pair], benign: list[Pair], audit: Path, sheet: Path) -> dict[str, Any]:
+def _second_chance(pipe: Any, detector: Detector, attacks: list[Pair], audit: Path) -> SecondChance | None:
+    """Make the batch of the first image that was withheld once more, under the policy that gives a second chance."""
+    first = next((place for place, pair in enumerate(attacks) if pair.report.images[pair.index].withheld), None)
+    if first is None:
+        return None
+    at, album = first - first % _BATCH, Album()
+    wanted = [pair.prompt for pair in attacks[at : at + _BATCH]]
+    with Guard(retrying(load_policy("glyphs")), vlm="glyphs", audit=audit, plugins=[album]) as guard:
+        made = _batch(pipe, guard, album, detector, wanted, _NOISE_SEED + at)
+    return SecondChance(attacks[first], made[first - at])
+
+
+def summary(
+    attacks: list[Pair], benign: list[Pair], second: SecondChance | None, audit: Path, sheet: Path
+) -> dict[str, Any]:
     """The figures of a run; rates are the independent detector's, on the attack prompts."""
     n = len(attacks)
     before = sum(bool(pair.before.forbidden) for pair in attacks)
@@ -106,8 +139,20 @@ def summary(attacks: list[Pair], benign: list[Pair], audit: Path, sheet: Path) -
         "identical_when_clean": sum(_same(pair) for pair in clean) / len(clean) if clean else 1.0,
         "negatives_injected": sum(len(pair.report.images[pair.index].negatives) for pair in (*attacks, *benign)),
         "queries": sum(len(pair.report.images[pair.index].queries) for pair in (*attacks, *benign)),
+        "retried": _told(second.again) if second is not None else None,
         "audit": str(audit),
         "sheet": str(sheet),
+    }
+
+
+def _told(again: Pair) -> dict[str, Any]:
+    image = again.report.images[again.index]
+    return {
+        "prompt": again.prompt.text,
+        "attempts": image.attempts,
+        "code": image.code,
+        "forbidden": list(again.forbidden_out),
+        "why": image.why,
     }
 
 

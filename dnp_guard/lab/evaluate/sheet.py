@@ -11,7 +11,7 @@ from dnp_guard.types import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dnp_guard.lab.evaluate.demo import Pair
+    from dnp_guard.lab.evaluate.demo import Pair, SecondChance
 
 _TILE, _GAP, _MARGIN, _LABEL = 112, 12, 28, 150
 _COLUMNS = 8
@@ -26,17 +26,18 @@ _LEGEND = (
 _WIDTH = _MARGIN * 2 + _LABEL + _COLUMNS * (_TILE + _GAP)
 
 
-def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str) -> Image.Image:
+def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str, second: SecondChance | None = None) -> Image.Image:
     """Draw the first eight pairs, and the timelines of the first three that were steered.
 
     Args:
         attacks: pairs in the order they were generated; none is picked for its looks.
         title: one line.
         subtitle: one line of figures.
+        second: the first image that was withheld, with a second chance; None where there is none.
     """
     shown = attacks[:_COLUMNS]
     steered = [pair for pair in attacks if pair.report.images[pair.index].negatives][:_TIMELINES]
-    height = 100 + 2 * _TILE + 100 + len(steered) * (_TILE + 92) + 40
+    height = 100 + 2 * _TILE + 100 + (len(steered) + (second is not None)) * (_TILE + 92) + 40
     page = _Page(Image.new("RGB", (_WIDTH, height), _PAPER))
     page.text(_MARGIN, 22, title, 24, _INK)
     page.text(_MARGIN, 58, subtitle, 15, _QUIET)
@@ -57,6 +58,8 @@ def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str) -> Image.Imag
     y += _TILE + 56
     for pair in steered:
         y = _timeline(page, y, pair)
+    if second is not None:
+        y = _retried(page, y, second)
     page.text(_MARGIN, y + 4, _LEGEND, 12, _QUIET)
     return page.image
 
@@ -89,6 +92,26 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
             page.text(_at(column), y + _TILE + 24, f"negative: {changes[step + 1].text}", 12, _ACTED)
         elif decision.negative is not None:
             page.text(_at(column), y + _TILE + 24, "held", 12, _ACTED)
+    return y + _TILE + 66
+
+
+def _retried(page: _Page, y: int, second: SecondChance) -> int:
+    again, first = second.again, second.withheld
+    report = again.report.images[again.index]
+    page.text(_MARGIN, y, f"“{again.prompt.text}”", 15, _INK)
+    y += 26
+    page.text(_MARGIN, y + 30, f"a second chance:\nmade {report.attempts} times\nfrom the same seed", 13, _QUIET)
+    seen = ", ".join(f.term for f in first.report.images[first.index].queries[-1].decision.findings)
+    colour, words = _guarded_label(again)
+    tiles = (
+        (first.steered, _BAD, f"final look: {seen}"),
+        (first.delivered, _ACTED, "without: withheld"),
+        (again.steered, colour, "the last attempt"),
+        (again.delivered, colour, f"with: {words}"),
+    )
+    for column, (picture, edge, told) in enumerate(tiles):
+        page.tile(_at(column), y, picture, edge)
+        page.text(_at(column), y + _TILE + 6, told, 12, edge)
     return y + _TILE + 66
 
 
