@@ -74,12 +74,15 @@ class Output:
         if isinstance(self._items, list) and len(shapes) == 1:  # as of the layers of pictures
             self._items = np.stack(self._items)
         # What came back decides: diffusers gives arrays for an output_type that it does not know.
-        forms = {list: "pil", np.ndarray: "np"}
         latent = kind == "latent" or self._name == "latents"
-        self._kind = forms.get(type(self._items), "latent" if latent else "pt")
-        self._videos = (
-            isinstance(self._items[0], list) if self._kind == "pil" else self._items.ndim == _OF_VIDEOS
-        ) and self._kind != "latent"
+        if isinstance(self._items, np.ndarray) or shapes:
+            self._kind = "np"
+        else:
+            self._kind = "pil" if isinstance(self._items, list) else "latent" if latent else "pt"
+        first = self._items[0]
+        self._videos = self._kind != "latent" and (
+            isinstance(first, list) if self._kind == "pil" else first.ndim == _OF_VIDEOS - 1
+        )
 
     def pictures(self) -> list[Image]:
         """The images as RGB pictures, or some frames of each video, those of a video together; see :func:`faces`."""
@@ -158,7 +161,7 @@ class Output:
             width, height = (first[0] if self._videos else first).size
             return width, height
         rows, columns = (-3, -2) if self._kind == "np" else (-2, -1)
-        return self._items.shape[columns], self._items.shape[rows]
+        return self._items[0].shape[columns], self._items[0].shape[rows]
 
     def _with(self, replaced: Mapping[int, list[Image]]) -> Any:
         """The items with some of them replaced; one picture stands for every frame of a video."""
@@ -171,11 +174,12 @@ class Output:
         items = self._items.copy() if self._kind == "np" else self._items.clone()
         for index, pictures in replaced.items():
             pixels = autoencoder.to_tensor(pictures)
-            if items.shape[_CHANNELS[self._kind]] == _WITH_ALPHA:
+            if items[index].shape[_CHANNELS[self._kind]] == _WITH_ALPHA:
                 pixels = F.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)  # nothing of the image shows through
             pixels = pixels if self._videos else pixels[0]
             if self._kind == "np":
-                items[index] = pixels.movedim(-3, -1).numpy().astype(items.dtype)
+                made = pixels.movedim(-3, -1).numpy().astype(items[index].dtype)
+                items[index] = np.broadcast_to(made, items[index].shape)  # of layers each item may have others
             else:
                 items[index] = pixels.to(items)
         return items
