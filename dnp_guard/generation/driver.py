@@ -92,9 +92,9 @@ class Driver:
                 report=self.report,
             )
 
-    def steers_attention(self) -> None:
+    def steers_attention(self, *, guided: bool = True) -> None:
         """Note that the host steers in attention space; see :meth:`Session.steers_attention`."""
-        self.session.steers_attention()
+        self.session.steers_attention(guided=guided)
 
     def inputs(
         self, pictures: Sequence[Sequence[Image]], of: Sequence[Collection[int] | None] = ()

@@ -100,9 +100,13 @@ class Session:
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))
 
-    def steers_attention(self) -> None:
-        """Steer in attention space from now on, which the host reaches; told before anything is steered."""
-        self.policy = self._given.steered_by("attention")
+    def steers_attention(self, *, guided: bool = True) -> None:
+        """Steer in attention space from now on, which the host reaches; told before anything is steered.
+
+        Args:
+            guided: whether the host has an unconditional prediction, without which attention gets nothing beside it.
+        """
+        self.policy = self._given.steered_by("attention", guided=guided)
 
     def due(self, index: int, total: int) -> bool:
         """Whether a query is due at step ``index`` of ``total``."""

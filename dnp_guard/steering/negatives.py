@@ -46,7 +46,8 @@ def negative_for(
     if mode != "attention" or attention is None:
         return Negative(words, scale, mode, of)
     steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
-    return Negative(words, scale if escalated else None, mode, of, steers, groups)
+    beside = scale if escalated and policy.guidance.scale is not None else None
+    return Negative(words, beside, mode, of, steers, groups)
 
 
 def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:

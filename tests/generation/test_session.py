@@ -394,3 +394,10 @@ def test_several_categories_at_once_get_a_separate_term_at_once():
 
 def test_without_escalate_nothing_gets_a_separate_term_beside_attention():
     assert escalated([({"star": 0.9, "bolt": 0.9}, STAR)] * 4, escalate=None) == [None, None]
+
+
+def test_a_host_without_an_unconditional_prediction_steers_by_attention_alone():
+    asked = session(of=policy(guidance=ESCALATES))
+    asked.steers_attention(guided=False)
+    ask(asked, step(2), {"star": 0.9, "bolt": 0.9})
+    assert asked.negatives[0].scale is None

@@ -85,6 +85,8 @@ def test_several_categories_change_only_the_image_concerned(pipe):
 
 
 def test_a_separate_term_beside_attention_steers_the_image_concerned_alone_and_the_record_says_both(pipe):
+    if type(pipe).__name__ == "FluxPipeline":
+        pytest.skip("it runs without guidance")
     plain, sink = draw(pipe), MemorySink()
     with guard(sees=SeesAStarAndABoltOnce).attached(pipe):
         attention = draw(pipe)

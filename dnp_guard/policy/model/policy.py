@@ -183,14 +183,19 @@ class Policy(PolicyModel):
         own = self.category(category_id).guidance
         return own.scale if own else self.guidance.scale
 
-    def steered_by(self, mode: Literal["separate", "attention"]) -> Policy:
-        """The same policy, digest included, with one way of steering in the place of ``auto``."""
-        if self.guidance.mode != "auto":
+    def steered_by(self, mode: Literal["separate", "attention"], *, guided: bool = True) -> Policy:
+        """The same policy, digest included, with one way of steering in the place of ``auto``.
+
+        Args:
+            mode: the way.
+            guided: whether the host has an unconditional prediction, without which attention gets nothing beside it.
+        """
+        if self.guidance.mode not in {"auto", mode}:
             return self
         if mode == "separate":
             keys: dict[str, Any] = {"attention": None, "escalate": None}
         else:
-            keys = {"batched": None}  # the scale is that of the term which attention may get beside it
+            keys = {"batched": None} | ({} if guided else {"scale": None, "mask": None, "escalate": None})
         guidance = self.guidance.model_copy(update={"mode": mode, **keys})
         made = self.model_copy(update={"guidance": guidance})
         made.__dict__["digest"] = self.digest
