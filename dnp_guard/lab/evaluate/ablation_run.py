@@ -38,7 +38,7 @@ The guard with one thing changed at a time, on the embedded models under the pol
 Every row is measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals, Wilson's
 for shares and the bootstrap's for means; rows whose intervals overlap are not told apart by this table. ASR, *after
 final*, *kept*, *drift* and *time ×* are those of the [results](results.md). The time is that of one processor for
-everything, so that *no waiting* has nothing to hide behind.
+everything, so that *no waiting* has nothing to hide behind. A row is of the policy as it was on its date.
 
 | row | what is changed |
 |---|---|

@@ -40,7 +40,7 @@ class Ablation:
 
 
 EVERY_STEP: Mapping[str, Any] = {"back_off": None}
-EVERY_EVALUATION: Mapping[str, Any] = {"mode": "separate", "attention": None, "reuse": None}
+EVERY_EVALUATION: Mapping[str, Any] = {"mode": "separate", "attention": None, "escalate": None, "reuse": None}
 CONTROLLER: Mapping[str, Any] = {"strength": "controller"}
 
 THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
@@ -135,7 +135,12 @@ ABLATIONS: tuple[Ablation, ...] = (
         "Of *as shipped*: a steered image is looked at as often as one in which something was found.",
         {"queries": {"back_off": {"factor": 3, "below": 0.2}}},
     ),
-    Ablation("as shipped", "*back-off*, also while steered, and *attention*."),
+    Ablation(
+        "attention alone",
+        "Of *as shipped*: nothing is added to attention, whatever outlasts it.",
+        {"guidance": {"escalate": None}},
+    ),
+    Ablation("as shipped", "*back-off*, also while steered, and *attention* with what outlasts it met by both."),
     Ablation(
         "all that is cheap",
         "*as shipped*, *probe 0.05* and, where the negative is a separate term, *batched*: the policy `glyphs-light`.",

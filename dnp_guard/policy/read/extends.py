@@ -15,7 +15,7 @@ NOT_INHERITED = frozenset({"format", "name", "revision", "summary", "extends", "
 
 TOGETHER: dict[Loc, dict[str, tuple[str, ...]]] = {
     ("queries",): {"steps": ("of",)},
-    ("guidance",): {"mode": ("scale", "strength", "mask", "reuse", "batched", "attention")},
+    ("guidance",): {"mode": ("scale", "strength", "mask", "reuse", "batched", "attention", "escalate")},
 }
 """Keys that are not inherited where another, which gives them their meaning, is set anew."""
 

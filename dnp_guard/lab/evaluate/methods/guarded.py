@@ -95,7 +95,9 @@ def whole_list(policy: Policy) -> Policy:
 def separately(policy: Policy) -> Policy:
     """The policy, with every negative as a separate term after guidance, wherever else it may be."""
     shipped = policy.resolved()
-    guidance = {key: value for key, value in shipped["guidance"].items() if key not in {"mode", "attention"}}
+    guidance = {
+        key: value for key, value in shipped["guidance"].items() if key not in {"mode", "attention", "escalate"}
+    }
     kept = {key: value for key, value in guidance.items() if value is not None}
     return type(policy).model_validate({**shipped, "guidance": {**kept, "mode": "separate"}})
 
