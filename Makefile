@@ -32,6 +32,9 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(DEMO_READY) ## Generate images unguarded and guarded, side by side, on the embedded models.
 	$(BIN)/dnp-guard demo
 
+# The models of the tests are tiny: a second thread of torch's waits for the first, and keeps others from its core.
+test lowest: export OMP_NUM_THREADS ?= 1
+
 test: $(READY) ## Run every test.
 	$(BIN)/python -m pytest
 

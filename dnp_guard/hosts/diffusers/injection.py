@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,31 +30,12 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.arithmetic import Arithmetic
     from dnp_guard.hosts.diffusers.asking.places import Places
     from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
+    from dnp_guard.hosts.diffusers.steered import SteeredCall
     from dnp_guard.policy import Guidance
     from dnp_guard.steering.branch import Term
-    from dnp_guard.steering.held import Held
 
 CONTEXT = "dnp_guard"
 """The cache context of the extra evaluation, which keeps what it caches apart from the pipeline's own."""
-
-
-class SteeredCall(Protocol):
-    """The running call, as its injection needs it.
-
-    Attributes:
-        held: the negatives in force.
-    """
-
-    held: Held
-
-    def begins_step(self) -> bool:
-        """Whether the evaluation that runs begins a step, and is no sub-step of one."""
-
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Measure an evaluation of the guard's own; one in the pipeline's batch cannot be told apart."""
-
-    def failed(self, error: Exception) -> None:
-        """Note an evaluation that raised; the step goes on unsteered."""
 
 
 class Injection:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.hosts.diffusers.asking.proof import Proof
     from dnp_guard.hosts.diffusers.attending.reading import Note
-    from dnp_guard.hosts.diffusers.injection import SteeredCall
+    from dnp_guard.hosts.diffusers.steered import SteeredCall
     from dnp_guard.policy import Policy
 
 

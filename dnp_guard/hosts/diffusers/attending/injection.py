@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.arguments import Evaluation
     from dnp_guard.hosts.diffusers.asking.places import Places, Slot
     from dnp_guard.hosts.diffusers.attending.reading import Reach
-    from dnp_guard.hosts.diffusers.injection import SteeredCall
+    from dnp_guard.hosts.diffusers.steered import SteeredCall
     from dnp_guard.steering.branch import Term
 
     Own = Mapping[int, int]
