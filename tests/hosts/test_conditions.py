@@ -50,6 +50,15 @@ def test_weights_that_are_kept_in_a_smaller_type(pipe):
     assert steered(pipe) == [1]
 
 
+@pytest.mark.parametrize(
+    "kind", [{"offload_type": "leaf_level"}, {"offload_type": "block_level", "num_blocks_per_group": 1}]
+)
+def test_weights_that_are_fetched_in_groups(pipe, kind):
+    cpu = torch.device("cpu")
+    pipe.unet.enable_group_offload(onload_device=cpu, offload_device=cpu, **kind)
+    assert steered(pipe) == [1]
+
+
 def test_a_quantised_denoiser(pipe):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
