@@ -56,10 +56,7 @@ def evaluate(
     from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415
     from dnp_guard.lab.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
-    if compared.grow not in {"beside", "only", "no"}:
-        raise typer.BadParameter(f"--grow {compared.grow!r}: beside, only or no.")
-    if engine not in {"here", "ray"}:
-        raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
+    _check(compared.grow, engine)
     plan, plugins = planned(compared, drawn), drawn.plugin or ()
     if drawn.ablations:
         _ablations(plan, compared.out, as_json=as_json)
@@ -89,13 +86,17 @@ def evaluate(
         blurred=not plan.embedded and not unblurred,
         people=people,
     )
-    if as_json:
-        print_json({"ok": True, "errors": [], **written.document()})
-    else:
-        _print(written)
+    _print(written, as_json=as_json)
 
 
 _WIDE = 200
+
+
+def _check(grow: str, engine: str) -> None:
+    if grow not in {"beside", "only", "no"}:
+        raise typer.BadParameter(f"--grow {grow!r}: beside, only or no.")
+    if engine not in {"here", "ray"}:
+        raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
 
 
 def _run(
@@ -144,7 +145,11 @@ def _ray(
     return on_ray(plan, address, plugins)
 
 
-def _print(written: Written) -> None:
+def _print(written: Written, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": True, "errors": [], **written.document()})
+        return
+
     from dnp_guard.lab.evaluate.design import EMBEDDED  # noqa: PLC0415
     from dnp_guard.lab.evaluate.report import HEADINGS, cells, heading  # noqa: PLC0415
     from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
