@@ -20,6 +20,11 @@ def test_everyone_may_read_the_weights():
     assert all(path.stat().st_mode & stat.S_IROTH for path in WEIGHTS.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize("path", sorted(WEIGHTS.rglob("config.json")), ids=lambda path: str(path.relative_to(WEIGHTS)))
+def test_no_configuration_names_the_folder_it_was_made_in(path):
+    assert "_name_or_path" not in json.loads(path.read_text())
+
+
 def test_the_text_to_image_model_loads_the_ordinary_way():
     pipe = StableDiffusionPipeline.from_pretrained(PIPELINE, safety_checker=None)
     assert pipe("a red circle at night", num_inference_steps=2).images[0].size == (32, 32)

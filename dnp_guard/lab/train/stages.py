@@ -203,12 +203,13 @@ def measure_fast(shop: Workshop) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """Make saved weights load as float32 by default, and readable for everyone.
+    """Make saved weights load as float32 by default, readable for everyone, without the folder they were made in.
 
     Transformers would load the float16 it was saved in, beside a float32 UNet; safetensors writes for the owner alone.
     """
     for path in folder.rglob("config.json"):
-        path.write_text(path.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+        lines = path.read_text().replace('"dtype": "float16"', '"dtype": "float32"').splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if '"_name_or_path"' not in line))
     for path in folder.rglob("*.safetensors"):
         path.chmod(0o644)
 
