@@ -99,9 +99,11 @@ def _pushes(of: Guidance) -> str:
         return separate
     attention = f"in attention by φ {of.attention.phi:g}, τ {of.attention.tau:g}, α {of.attention.alpha:g}"
     if of.escalate is not None:
-        times = "once more" if of.escalate == 1 else f"{of.escalate} times more"
-        attention += f", with {separate} beside it once it was seen {times}"
-    return f"{attention}, or {separate} where that cannot be," if of.mode == "auto" else attention
+        queries = "1 more query" if of.escalate == 1 else f"{of.escalate} more queries"
+        attention += (
+            f", plus {separate} after {queries} still saw the category or when several categories are in force,"
+        )
+    return f"{attention.removesuffix(',')}, or {separate} where that cannot be," if of.mode == "auto" else attention
 
 
 def does(policy: Policy, category: Category) -> str:

@@ -39,6 +39,13 @@ def test_what_becomes_of_a_requests_own_pictures_is_said():
         ({"mask": 0.25}, "only in the 25% of the picture"),
         ({"reuse": 2}, "evaluated at every 2nd step"),
         ({"batched": True}, "in the host's own batch"),
+        ({"mode": "attention", "scale": None}, "α 0.25 throughout"),
+        (
+            {"mode": "attention", "escalate": 1},
+            "scale 6 after 1 more query still saw the category or when several categories are in force, throughout",
+        ),
+        ({"mode": "attention", "escalate": 2}, "after 2 more queries still saw the category"),
+        ({"mode": "auto", "escalate": 1}, "are in force, or scale 6 where that cannot be, throughout"),
     ],
 )
 def test_how_negatives_push_is_said(changes, said):

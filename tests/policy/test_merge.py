@@ -73,6 +73,27 @@ def test_a_policy_in_shadow_adds_nothing_to_one_that_is_enforced():
     assert strictest(shadow, policy()).mode == "enforce"
 
 
+ATTENTION = {"guidance": {"mode": "attention", "scale": None}}
+
+
+@pytest.mark.parametrize("mode", ["separate", "auto"])
+def test_attention_without_escalate_is_merged_without_a_scale(mode):
+    merged = strictest(policy(**ATTENTION), policy(guidance={"mode": mode}))
+    assert (merged.guidance.mode, merged.guidance.scale) == ("attention", None)
+
+
+@pytest.mark.parametrize("mode", ["separate", "auto"])
+def test_attention_merged_into_another_mode_leaves_the_scale(mode):
+    merged = strictest(policy(guidance={"mode": mode}), policy(**ATTENTION))
+    assert (merged.guidance.mode, merged.guidance.scale) == (mode, 6)
+
+
+def test_attention_takes_escalate_and_the_scale_of_the_other():
+    escalating = policy(guidance={"mode": "attention", "escalate": 1, "scale": 7})
+    merged = strictest(policy(**ATTENTION), escalating)
+    assert (merged.guidance.escalate, merged.guidance.scale) == (1, 7)
+
+
 def test_a_category_in_shadow_gives_way_to_the_same_one_enforced():
     one = policy(categories=[star(mode="shadow", threshold=0.1)])
     merged = strictest(one, policy(categories=[star(threshold=0.6)]))

@@ -40,6 +40,14 @@ def test_a_mistake_is_told_once_at_its_own_place_with_what_to_type(name, line, c
     assert not JARGON.search(text)
 
 
+def test_retries_that_an_exception_uses_are_no_mistake(tmp_path):
+    text = (FOLDER / "unused-retries.yaml").read_text(encoding="utf-8")
+    ends = 'until: "2199-01-31T00:00:00Z", reason: Art, approved_by: Head'
+    path = tmp_path / "p.yaml"
+    path.write_text(f"{text}exceptions:\n  - {{category: weapons, set: {{still_present: retry}}, {ends}}}\n")
+    assert told(path) == []
+
+
 def test_the_policy_that_the_mistakes_were_made_in_is_right():
     assert told(FOLDER / "correct.yaml") == []
 

@@ -157,6 +157,20 @@ def test_a_broken_rule_is_reported_alone_in_the_file(the_problem, code, text):
     assert problem.hint
 
 
+@pytest.mark.parametrize(
+    ("guidance", "message", "hint"),
+    [
+        ("scale: 3", "`mode: attention` without `escalate`", "Leave it out, add `escalate`, or use `mode: auto`"),
+        ("mask: 0.5", "`mode: attention` without `escalate`", "Leave it out, add `escalate`, or use `mode: auto`"),
+        ("batched: true", "`mode: attention`", "Leave it out, or use `mode: auto`"),
+    ],
+)
+def test_what_has_no_meaning_in_attention_is_told_with_what_gives_it_one(the_problem, guidance, message, hint):
+    problem = the_problem(category("id: a, negative: [a]", f"guidance: {{mode: attention, {guidance}}}\n"))
+    assert problem.message.endswith(f" has no meaning in {message}.")
+    assert problem.hint.startswith(hint)
+
+
 KEPT = {
     "block needs no words": category("id: a, action: block"),
     "blur needs no words": category("id: a, action: blur"),

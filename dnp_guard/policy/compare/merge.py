@@ -194,12 +194,12 @@ def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
 
 def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
     merged: dict[str, Any] = {"mode": a.mode, "hold": max(a.hold, b.hold)}
-    if a.mode != "replace":
-        merged["scale"] = max((each for each in (a.scale, b.scale) if each is not None), default=None)
     if a.attention is not None:
         both = [each.attention for each in (a, b) if each.attention is not None]
         merged["attention"] = {key: max(getattr(each, key) for each in both) for key in ("phi", "tau", "alpha")}
         merged["escalate"] = min((each for each in (a.escalate, b.escalate) if each is not None), default=None)
+    if a.mode in {"separate", "auto"} or merged.get("escalate") is not None:
+        merged["scale"] = max((each for each in (a.scale, b.scale) if each is not None), default=None)
     if a.mode != "replace":
         merged["strength"] = a.strength if b.strength in {a.strength, None} else "constant"
         merged["mask"] = _none_is_most(a.mask, b.mask)

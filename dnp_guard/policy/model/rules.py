@@ -174,22 +174,21 @@ def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
 
 
 def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Guidance in attention space has no settings of a branch of its own, but where it may get one."""
+    """Attention guidance has no settings of a separate term, unless `escalate` may add one."""
     if guidance.mode != "attention":
         return
     also: tuple[Loc, ...] = (("guidance", "mode"),)
-    hint = "Leave it out, or use `mode: auto`, where it counts for models that are steered by `separate`."
-    escalates = guidance.escalate is not None
-    without = ("batched",) if escalates else ("scale", "mask", "batched")
-    keys = [("guidance", key) for key in without if getattr(guidance, key) is not None]
-    own = [
-        ("categories", index, "guidance", "scale")
-        for index, each in enumerate(categories)
-        if each.guidance and not escalates
-    ]
+    auto = "use `mode: auto`, where it applies to models that are steered by `separate`."
+    if guidance.batched is not None:
+        message, hint = "`batched` has no meaning in `mode: attention`", f"Leave it out, or {auto}"
+        yield Violation("attention-with-branch", ("guidance", "batched"), message, hint, also)
+    if guidance.escalate is not None:
+        return
+    keys = [("guidance", key) for key in ("scale", "mask") if getattr(guidance, key) is not None]
+    own = [("categories", index, "guidance", "scale") for index, each in enumerate(categories) if each.guidance]
     for loc in (*keys, *own):
-        message = f"`{loc[-1]}` has no meaning in `mode: attention`"
-        yield Violation("attention-with-branch", loc, message, hint, also)
+        message = f"`{loc[-1]}` has no meaning in `mode: attention` without `escalate`"
+        yield Violation("attention-with-branch", loc, message, f"Leave it out, add `escalate`, or {auto}", also)
 
 
 def ids(categories: Sequence[Category]) -> Iterator[Violation]:

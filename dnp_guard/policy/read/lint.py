@@ -62,8 +62,10 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
         yield from _words(category, written, ("categories", index))
         yield from _thresholds(written, ("categories", index))
         yield from _retry(category, ("categories", index))
-    if policy.retries is not None and not any(each.still_present is Action.RETRY for each in policy.categories):
-        message = "no category says `still_present: retry`, so nothing is made again"
+    ends = {each.still_present for each in policy.categories}
+    ends |= {each.set.still_present for each in policy.exceptions or ()}
+    if policy.retries is not None and Action.RETRY not in ends:
+        message = "no category or exception says `still_present: retry`, so nothing is made again"
         yield ("retries",), "unused-retries", message, "Say it of a category, or delete `retries`."
     for index, exception in enumerate(policy.exceptions or ()):
         if exception.until <= now:
