@@ -24,13 +24,13 @@ def asked(url: str) -> Check:
     try:
         body = answer.json()
         workers, guarded = body["workers"], body["guarded"]
-        rows = [_row(worker) for worker in workers]
+        newer = any(worker["version"] > VERSION for worker in workers)
+        rows = [] if newer else [_row(worker) for worker in workers]
     except (ValueError, KeyError, TypeError):
         message = f"{url} does not say how it is guarded: HTTP {answer.status_code} at {PATH}"
         return failed("engine", "engine-unattested", message, _UNATTESTED)
     if not workers:
         return failed("engine", "engine-unattested", f"no worker of {url} says that it is guarded", _UNATTESTED)
-    newer = [worker for worker in workers if worker["version"] > VERSION]
     if newer:
         return failed("engine", "engine-newer", f"{url} answers in a form that is not known", "Update this dnp-guard.")
     if guarded is not True or any(worker["serving"] != "guarded" for worker in workers):

@@ -37,9 +37,9 @@ def engine():
         server.server_close()
 
 
-def worker(serving, **more):
+def worker(serving, *, without="", **more):
     attestation = Attestation("vllm-omni", serving, os.getpid(), policy="glyphs", **more)
-    return {name: getattr(attestation, name) for name in attestation.__dataclass_fields__}
+    return {name: getattr(attestation, name) for name in attestation.__dataclass_fields__ if name != without}
 
 
 def test_an_engine_whose_workers_are_guarded_is_as_it_should_be(engine):
@@ -56,7 +56,8 @@ def test_an_engine_whose_workers_are_guarded_is_as_it_should_be(engine):
         (503, {"guarded": False, "workers": []}, "engine-unattested"),
         (503, {"guarded": False, "workers": [worker("refusing", reason="no policy")]}, "engine-unguarded"),
         (200, {"guarded": True, "workers": [worker("guarded"), worker("unguarded")]}, "engine-unguarded"),
-        (200, {"guarded": True, "workers": [worker("guarded", version=2)]}, "engine-newer"),
+        (200, {"guarded": True, "workers": [worker("guarded", version=2, without="digest")]}, "engine-newer"),
+        (200, {"guarded": True, "workers": [worker("guarded", version="2")]}, "engine-unattested"),
     ],
 )
 def test_an_engine_that_does_not_show_that_it_is_guarded_fails(engine, status, body, code):
