@@ -77,6 +77,8 @@ def report(
     # Jinja2 takes time to import.
     from dnp_guard.audit.read.report import document, html, listed, markdown  # noqa: PLC0415
 
+    if json and pictures:
+        raise AuditError("the JSON document has no pictures", hint="Leave out --json or --pictures.")
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
     summary = summarise(_of(Log(file), policy, tenant), first, last)
     reviewed = reviews(Log(file), policy, tenant)

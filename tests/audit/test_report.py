@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from dnp_guard.audit.read.changes import changes
+from dnp_guard.audit.read.embedded import MOST
 from dnp_guard.audit.read.report import document, html, markdown
 from dnp_guard.audit.read.summary import Summary, summarise
 from dnp_guard.audit.read.verify import Verification
@@ -95,6 +96,17 @@ def test_the_report_lists_what_was_withheld_and_why(page) -> None:  # type: igno
 def test_the_report_says_who_changed_what(page) -> None:  # type: ignore[no-untyped-def]
     text = page(summary(), "audit.jsonl", changes=list(changes([{**LOADED, "loaded": {"approver": "bob"}}])))
     assert "approved by bob" in text
+
+
+@pytest.mark.parametrize(("count", "said"), [(MOST - 1, False), (MOST, True)])
+def test_a_page_that_holds_no_more_pictures_says_so(count: int, said: bool) -> None:
+    page = html(summary(), "audit.jsonl", pictures={f"{number}.png": "data:" for number in range(count)})
+    assert ("The latest 200 pictures are included." in page) is said
+
+
+def test_a_loosening_that_is_no_truth_value_is_left_out() -> None:
+    (change,) = changes([{**LOADED, "loaded": {"loosened": []}}])
+    assert (change.what, change.loosened) == ("loaded", None)
 
 
 def test_the_report_has_a_table_of_outcomes_by_day_for_programs() -> None:

@@ -282,8 +282,20 @@ def test_a_picture_of_another_name_is_not_put_into_the_report(log: Path, tmp_pat
     assert "data:image/jpeg" not in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
-def test_a_report_without_a_page_has_no_pictures(log: Path) -> None:
-    assert run(["audit", "report", str(log), "--pictures"]) == 2
+def test_a_kept_file_that_is_no_picture_is_named(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sink = JsonlSink(log)
+    finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+    kept = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
+    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=kept))
+    sink.write(build("request.finished", request="9" * 32, image=0, decision="blocked"))
+    (previews.folder(log) / kept["file"]).write_text("no picture")
+    assert run(["audit", "report", str(log), "--out", str(tmp_path / "r.html"), "--pictures"]) == 2
+    assert f"{kept['file']}: the picture cannot be read" in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize("more", [[], ["--json", "--out", "r.html"], ["--json", "--format", "html"]])
+def test_a_report_without_a_page_has_no_pictures(more: list[str], log: Path) -> None:
+    assert run(["audit", "report", str(log), "--pictures", *more]) == 2
 
 
 def test_a_report_is_one_json_document(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

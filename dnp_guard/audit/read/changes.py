@@ -87,15 +87,15 @@ def _change(record: Mapping[str, Any]) -> RecordedChange | None:
 def _loaded(record: Mapping[str, Any]) -> dict[str, Any]:
     loaded = _object(record, "loaded")
     people = [f"{role} {loaded[key]}" for key, role in (("author", "by"), ("approver", "approved by")) if key in loaded]
-    loosened = loaded.get("loosened")
-    how = {True: "; it lets more through", False: "; it is no milder"}.get(loosened, "") if loosened is not None else ""
+    loosened = loaded.get("loosened") if isinstance(loaded.get("loosened"), bool) else None
+    how = {True: "; it lets more through", False: "; it is no milder", None: ""}[loosened]
     source = f" from {loaded['source']}" if "source" in loaded else ""
     return {
         "what": f"loaded{source}{how}",
         "who": ", ".join(people),
         "why": str(loaded.get("reason") or record.get("reason") or ""),
         "before": str(loaded.get("before", "")),
-        "loosened": loosened if isinstance(loosened, bool) else None,
+        "loosened": loosened,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.events import QueryAnswered, RequestFinished
@@ -40,7 +41,6 @@ DSA_COLUMNS: Final = (
 
 REQUEST_STATEMENTS: Final = 100
 """The most statements that one request to the database's API may hold."""
-
 
 _VISIBILITY: Final = {
     str(Outcome.BLOCKED): ("DECISION_VISIBILITY_CONTENT_DISABLED", ""),
@@ -95,15 +95,13 @@ def to_dsa_json(
     records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, StatementCategory] | None = None
 ) -> int:
     """Write statements of reasons as bodies of requests to the database's API, one a line, and say how many."""
-    count, batch = 0, list[dict[str, Any]]()
-    for statement in statements(records, categories):
-        batch.append({name: value for name, value in statement.items() if value})
-        count += 1
-        if len(batch) == REQUEST_STATEMENTS:
-            file.write(json.dumps({"statements": batch}, ensure_ascii=False) + "\n")
-            batch = []
-    if batch:
+    rows = (
+        {name: value for name, value in statement.items() if value} for statement in statements(records, categories)
+    )
+    count = 0
+    while batch := list(islice(rows, REQUEST_STATEMENTS)):
         file.write(json.dumps({"statements": batch}, ensure_ascii=False) + "\n")
+        count += len(batch)
     return count
 
 
@@ -113,7 +111,7 @@ def _statement(
     policy = record.get("policy") if isinstance(record.get("policy"), dict) else {}
     name = f"{policy.get('name', '')} {policy.get('revision', '')}".strip() if policy else ""
     day = str(record["time"])[:10]
-    # What says more than that some other rule was broken comes first.
+    # Specific categories come before OTHER_VIOLATION_TC.
     filed = sorted(dict.fromkeys(shown.values()), key=lambda of: of.category == OTHER.category) or [OTHER]
     names = list(dict.fromkeys(PREFIX + of.category for of in filed))
     return {

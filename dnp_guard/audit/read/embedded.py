@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from dnp_guard.audit import previews
+from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +21,8 @@ LONGEST_SIDE: Final = 256
 MOST: Final = 200
 """Pictures on a page, at most."""
 
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, str]:
     """The ``data:`` address of each picture that is there, by its name.
@@ -30,7 +33,7 @@ def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, 
         key: of encrypted ones.
 
     Raises:
-        AuditError: one is encrypted, and the key is missing or another one.
+        AuditError: one cannot be read, or it is encrypted, and the key is missing or another one.
     """
     found: dict[str, str] = {}
     for name in names:
@@ -38,9 +41,12 @@ def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, 
             break
         file = place / name
         if previews.is_name(name) and file.is_file():
-            with Image.open(io.BytesIO(previews.shown(file, key))) as picture:
-                small = picture.convert("RGB")
-                small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            try:
+                with Image.open(io.BytesIO(previews.shown(file, key))) as picture:
+                    small = picture.convert("RGB")
+            except _UNREADABLE as error:
+                raise AuditError(f"{file}: the picture cannot be read", hint="Leave out --pictures.") from error
+            small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
             data = io.BytesIO()
             small.save(data, "JPEG", quality=80)
             found[name] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -38,7 +38,7 @@ class Sight:
         threshold: what it was compared with.
         step: of the look; None for the final one.
         final: whether the final look saw the category, at this probability or another.
-        picture: name of the preview that was kept of it; "" for none.
+        picture: name of a preview that was kept and in which it was seen, if not at this probability; "" for none.
     """
 
     category: str

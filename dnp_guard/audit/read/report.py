@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dnp_guard._version import __version__
+from dnp_guard.audit.read.embedded import MOST
 from dnp_guard.audit.read.plots import bars, stacked, swatch
 from dnp_guard.audit.read.summary import HELD, timeline
 from dnp_guard.audit.read.verdicts import Reviews
@@ -90,6 +91,7 @@ def html(
             script=Markup(script),  # noqa: S704 (it is ours)
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             pictures=pictures or {},
+            most=MOST,
             kept=HELD,
             outcomes_over_time=_plot(summary.outcomes_over_time, outcomes, "Images over time, by outcome"),
             seen_over_time=_plot(summary.seen_over_time, seen, "Images over time, by category seen"),
