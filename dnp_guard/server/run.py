@@ -23,7 +23,7 @@ from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy.force.rollout import without_tests
 from dnp_guard.policy.force.store import as_store
 from dnp_guard.server.app import create
-from dnp_guard.server.console.serving import shown
+from dnp_guard.server.console.serving import log_of
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.tokens import Tokens
 from dnp_guard.server.wire import Bounded, affordable
@@ -135,7 +135,7 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
     as_store(settings.policy)
     tokens = Tokens(settings.token_file)
     if settings.console:
-        shown(settings, tokens)
+        log_of(settings, tokens)
     limits = settings.limits
     with ExitStack() as stack:
         if workers > 1:

@@ -52,8 +52,9 @@ class Overview:
 def overview(database: sqlite3.Connection, asked: OverviewFilter) -> Overview:
     """Count the images of the last :data:`DAYS` days that have any."""
     rows = database.execute(
-        "SELECT day, tenant, policy, category, outcome, images FROM day WHERE (? = '' OR tenant = ?)"
-        " AND (? = '' OR policy = ?) AND day IN (SELECT DISTINCT day FROM day ORDER BY day DESC LIMIT ?)",
+        "WITH asked AS (SELECT * FROM day WHERE (? = '' OR tenant = ?) AND (? = '' OR policy = ?))"
+        " SELECT day, tenant, policy, category, outcome, images FROM asked"
+        " WHERE day IN (SELECT DISTINCT day FROM asked ORDER BY day DESC LIMIT ?)",
         (asked.tenant, asked.tenant, asked.policy, asked.policy, DAYS),
     ).fetchall()
     counted = [row for row in rows if row["category"] == asked.category]

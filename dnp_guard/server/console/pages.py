@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,11 +15,10 @@ from dnp_guard.audit import previews
 from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
 from dnp_guard.audit.read import verdict as giving
 from dnp_guard.audit.read.plots import stacked, swatch
-from dnp_guard.audit.shapes import PREVIEW_NAME
 from dnp_guard.errors import AuditError
 from dnp_guard.server.console import access, queries
 from dnp_guard.server.console.console import SECURITY, PageRefused
-from dnp_guard.server.console.overview import OverviewFilter
+from dnp_guard.server.console.overview import DAYS, OverviewFilter
 from dnp_guard.server.console.overview import overview as counted
 from dnp_guard.server.console.timeline import timeline
 from dnp_guard.server.problems import Refusal
@@ -155,8 +154,9 @@ def _pictures(pages: APIRouter, console: Console) -> None:
     @pages.get("/console/picture/{request}/{name}")
     def picture(http: Request, request: str, name: str) -> Response:
         person = console.person(http, access.JUDGE)
-        match = re.fullmatch(PREVIEW_NAME, name)
-        named = any(previews.named(record) == name for record in console.index.records(request)) if match else False
+        named = previews.is_name(name) and any(
+            previews.named(record) == name for record in console.index.records(request)
+        )
         file = previews.folder(console.index.log) / name
         with console.index.reading() as database:
             row = database.execute("SELECT tenant FROM image WHERE request = ? LIMIT 1", (request,)).fetchone()
@@ -186,6 +186,7 @@ def _figures(pages: APIRouter, console: Console) -> None:
             person,
             asked=asked,
             found=found,
+            most_days=DAYS,
             known=known,
             plot=plot,
             swatches=swatches,
@@ -201,9 +202,9 @@ def _figures(pages: APIRouter, console: Console) -> None:
             sights = queries.sights(database, category, person.tenant)
         now = max((seen.threshold for seen in sights), default=0.5)
         at = min(1.0, max(at, now))
-        nearest = sorted(sorted(sights, key=lambda seen: abs(seen.probability - at))[:_NEAREST], key=_surest)
+        nearest = sorted(sights, key=lambda seen: abs(seen.probability - at))[:_NEAREST]
         place = previews.folder(console.index.log)
-        kept = {seen.picture for seen in nearest if seen.picture and (place / seen.picture).is_file()}
+        kept = {seen.picture for seen in nearest if previews.is_name(seen.picture) and (place / seen.picture).is_file()}
         return console.page(
             "thresholds.html",
             person,
@@ -212,7 +213,7 @@ def _figures(pages: APIRouter, console: Console) -> None:
             at=at,
             now=now,
             sights=sights,
-            nearest=nearest,
+            nearest=sorted(nearest, key=attrgetter("probability")),
             kept=kept,
             pictures=pictures and person.role in access.JUDGE,
         )
@@ -315,10 +316,6 @@ def _hosts(pages: APIRouter, console: Console) -> None:
 def code(decision: str) -> str:
     """A code of a decision for the person whom the image was for: nothing of the policy is in it."""
     return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
-
-
-def _surest(seen: queries.SeenImage) -> float:
-    return seen.probability
 
 
 _SAID: Final = frozenset({VerdictGiven.name, AppealMade.name, AppealAnswered.name})

@@ -82,7 +82,7 @@ class SeenImage:
     Attributes:
         probability: the highest.
         threshold: that it reached.
-        picture: name of the preview that was kept of it; "" for none.
+        picture: name of a preview that was kept and in which it was seen, if not at this probability; "" for none.
         entry: the image.
     """
 

@@ -30,13 +30,13 @@ REFRESH_S: Final = 1.0
 _log = logging.getLogger("dnp_guard.server")
 
 
-def shown(settings: Settings, tokens: Tokens) -> Path:
-    """The log that the console shows.
+def log_of(settings: Settings, tokens: Tokens) -> Path:
+    """Return the log that the console shows, or refuse settings it cannot run with.
 
     Raises:
         DnpGuardError: there is no log in a file, or nobody who could sign in.
     """
-    log = _log_of(settings.audit)
+    log = _first_file(settings.audit)
     if log is None:
         raise DnpGuardError("the console shows a log, and there is none in a file", hint="Add --audit audit.jsonl.")
     if not any(grant.role is not None for grant in tokens.all):
@@ -53,7 +53,7 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
     Raises:
         DnpGuardError: there is no log in a file, or nobody who could sign in.
     """
-    console = Console(shown(settings, tokens), tokens, time.time)
+    console = Console(log_of(settings, tokens), tokens, time.time)
     app.include_router(router(console))
     app.add_exception_handler(PageRefused, _refused)
     app.state.console = console
@@ -76,7 +76,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     return console.refused(error)
 
 
-def _log_of(specs: Sequence[str]) -> Path | None:
+def _first_file(specs: Sequence[str]) -> Path | None:
     """The first log that is a file."""
     for spec in specs:
         kind, colon, rest = spec.partition(":")

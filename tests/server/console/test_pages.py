@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
@@ -8,7 +9,8 @@ from dnp_guard.audit import verify
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink
-from dnp_guard.server.console.overview import OverviewFilter, overview
+from dnp_guard.server.console.index import Index
+from dnp_guard.server.console.overview import DAYS, OverviewFilter, overview
 from tests.server.console.conftest import (
     BLOCKED,
     CLEAN,
@@ -175,6 +177,22 @@ def test_a_threshold_is_moved_over_pictures_for_who_may_see_them(people):
     assert shown == [True, False]
 
 
+def test_a_kept_picture_is_said_to_show_the_category_and_no_probability(people):
+    text = people("moderator").get("/console/thresholds?category=nudity&pictures=1").text
+    assert 'alt="A kept picture in which nudity was seen"' in text
+
+
+def test_a_file_that_is_no_kept_picture_is_not_looked_for(people, log):
+    sink = JsonlSink(log)
+    finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
+    forged = {"file": f"../{log.name}", "sha256": "0" * 64}
+    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=forged))
+    sink.write(build("request.finished", request="9" * 32, image=0, decision="blocked"))
+    people.app.state.console.refresh()
+    text = people("moderator").get("/console/thresholds?category=nudity&pictures=1").text
+    assert f"/console/picture/{'9' * 32}/" not in text
+
+
 @pytest.mark.parametrize(
     ("query", "count"),
     [
@@ -192,6 +210,21 @@ def test_the_overview_is_counted_by_tenant_policy_and_category(query, count, peo
         found = overview(database, asked)
     assert sum(counts.total() for _, counts in found.days) == count
     assert people("auditor").get(f"/console/overview?{query}").text.count("<rect") > 1
+
+
+def test_the_overview_has_the_last_days_of_who_is_asked_for(tmp_path):
+    sink, index = JsonlSink(tmp_path / "log"), Index(tmp_path / "log")
+    first = datetime(2026, 1, 1, tzinfo=UTC)
+    for day in range(DAYS + 1):
+        of = {"tenant": "globex" if day else "acme", "policy": {**POLICY, "revision": "2" if day else "1"}}
+        sink.write(
+            build("request.finished", at=first + timedelta(day), request=str(day), image=0, decision="clean", **of)
+        )
+    index.update()
+    with index.reading() as database:
+        asked = [OverviewFilter(), OverviewFilter(tenant="acme"), OverviewFilter(policy="default 1")]
+        days = [len(overview(database, each).days) for each in asked]
+    assert days == [DAYS, 1, 1]
 
 
 def test_the_overview_has_what_shadow_would_have_done(people, log):
