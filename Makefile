@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt | $(BIN)/python
 demo: $(DEMO_READY) ## Generate images unguarded and guarded, side by side, on the embedded models.
 	$(BIN)/dnp-guard demo
 
-# The models of the tests are tiny: a second thread of torch's waits for the first, and keeps others from its core.
+# The tests' models are tiny: more torch threads only wait for each other and take cores from other processes.
 test lowest: export OMP_NUM_THREADS ?= 1
 
 test: $(READY) ## Run every test.
@@ -131,17 +131,19 @@ host-check: $(READY) ## Check a running host: A1111=URL or COMFYUI=URL, and SERV
 		$(if $(SERVICE),--service $(SERVICE)) $(if $(PLAIN),--plain $(PLAIN)) $(if $(SIZE),--size $(SIZE)) \
 		$(if $(STEPS),--steps $(STEPS))
 
-CHROMIUM ?= chromium
-.PHONY: browser screenshots _has-browser
-_has-browser:
+export CHROMIUM ?= chromium
+.PHONY: browser screenshots _has-chromium _has-browser
+_has-chromium:
 	@command -v $(CHROMIUM) > /dev/null || { echo "there is no chromium: apt-get install chromium" >&2; exit 2; }
-	@$(BIN)/python -c "import axe_playwright_python, playwright" 2> /dev/null || \
-		{ echo "playwright is missing: make test, then $(PIP) -e '.[browser]'" >&2; exit 2; }
 
-browser: _has-browser $(READY) ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
+_has-browser: _has-chromium $(READY)
+	@$(BIN)/python -c "import axe_playwright_python, playwright" 2> /dev/null || \
+		{ echo "playwright is missing: $(PIP) -e '.[browser]'" >&2; exit 2; }
+
+browser: _has-browser ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
 	$(BIN)/python -m pytest tests/browser -o python_files='browse_*.py'
 
-screenshots: _has-browser $(READY) ## Take the screenshots of the console in the documentation anew.
+screenshots: _has-browser ## Take the screenshots of the console in the documentation anew.
 	$(BIN)/python -m tests.browser.shots docs/_static
 
 # A serving engine pins what the project does not: it has an environment of its own, without what needs a GPU.

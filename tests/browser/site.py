@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,9 +43,10 @@ def site_in(folder: Path, *, hostile: bool):
 
 @contextmanager
 def chromium():
-    """Debian's chromium."""
+    """Debian's chromium, or the one that `CHROMIUM` names."""
+    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
