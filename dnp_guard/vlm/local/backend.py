@@ -115,6 +115,11 @@ class TransformersBackend(Backend):
         """Whether each image is read once for all questions."""
         return self._shared is not None
 
+    @property
+    def pair(self) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """The model and its processor, for another backend of the same model."""
+        return self._reader.model, self._reader.processor
+
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[list[float]]:
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:

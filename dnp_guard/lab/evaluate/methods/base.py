@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
+
+from dnp_guard.vlm.plugin import build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.lab.evaluate.detector import Detector
     from dnp_guard.lab.world.captions import Prompt
+    from dnp_guard.vlm.base import Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,12 @@ class Task:
     vlm: str = "glyphs"
     questions: Mapping[str, str] = field(default_factory=dict)
     pictures: tuple[Image, ...] = ()
+
+
+@cache
+def asked(spec: str) -> Backend:
+    """The backend of a spec, which all methods of a process share."""
+    return build(spec)
 
 
 class Method(Protocol):

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
-from dnp_guard.lab.evaluate.methods.base import Made
+from dnp_guard.lab.evaluate.methods.base import Made, asked
 from dnp_guard.lab.evaluate.methods.meter import Meter
 from dnp_guard.lab.evaluate.methods.sampling import branches_of, call, denoiser_of
 from dnp_guard.policy import Policy, load_policy
 from dnp_guard.policy.model.ends import FinalLook, Retries
 from dnp_guard.types import Action, Outcome
-from dnp_guard.vlm.plugin import build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +47,6 @@ class Guarded:
     def __init__(self, name: str = "dnp-guard", *, policy: Policy | None = None, scale: float | None = None) -> None:
         self.name = name
         self.policy = _scaled(policy or load_policy("glyphs"), scale)
-        self._backends: dict[str, Backend] = {}
 
     @property
     def mode(self) -> str:
@@ -80,9 +78,7 @@ class Guarded:
 
     def backend(self, task: Task) -> Backend:
         """What the guard asks."""
-        if task.vlm not in self._backends:
-            self._backends[task.vlm] = build(task.vlm)
-        return self._backends[task.vlm]
+        return asked(task.vlm)
 
 
 def whole_list(policy: Policy) -> Policy:

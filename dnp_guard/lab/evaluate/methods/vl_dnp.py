@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from dnp_guard import glyphs
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.hosts.likeness import coarse
 from dnp_guard.lab.evaluate.free_text import FreeTextBackend
+from dnp_guard.lab.evaluate.methods.base import asked
 from dnp_guard.lab.evaluate.methods.sampling import Course, Words, encode, sample
 from dnp_guard.lab.evaluate.methods.static import listed
 from dnp_guard.preview import autoencoder
 from dnp_guard.steering.guidance import separate
 from dnp_guard.vlm.base import Backend
-from dnp_guard.vlm.plugin import build
+from dnp_guard.vlm.local.backend import TransformersBackend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,6 @@ class VlDnp:
         self.name = "vl-dnp" if gate is None else "evl-dnp"
         self.scale = RELEASED_SCALE if scale is None else scale
         self._gate = gate
-        self._backends: dict[str, Backend] = {}
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
         """Make one batch."""
@@ -79,19 +79,22 @@ class VlDnp:
 
     def backend(self, task: Task) -> Backend:
         """Who says which of the concepts are visible."""
-        if task.vlm not in self._backends:
-            self._backends[task.vlm] = told_by(task)
-        return self._backends[task.vlm]
+        return told_by(task)
 
 
 def told_by(task: Task) -> Backend:
     """The task's model, asked for free text; a backend that answers with probabilities is asked concept by concept."""
-    kind, _, rest = task.vlm.partition(":")
-    if kind == "glyphs":
-        return FreeTextBackend(glyphs.VLM)
-    if kind in {"transformers", "transformers-text"}:
-        return FreeTextBackend(rest)
-    return OneByOne(build(task.vlm), task.questions)
+    if task.vlm.partition(":")[0] in {"glyphs", "transformers", "transformers-text"}:
+        return _freely(task.vlm)
+    return OneByOne(asked(task.vlm), task.questions)
+
+
+@cache
+def _freely(spec: str) -> FreeTextBackend:
+    """The model of a spec, loaded once for both ways of asking it."""
+    backend = asked(spec)
+    assert isinstance(backend, TransformersBackend)  # noqa: S101 (these kinds are)
+    return FreeTextBackend(backend.pair)
 
 
 class OneByOne(Backend):
