@@ -22,19 +22,25 @@ GLYPHS = "glyphs"
 
 
 def bench(
-    model: Annotated[str, typer.Option("--model", "-m", help="glyphs, a folder, or a hub id that is cached.")] = GLYPHS,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A folder, or a hub id that is cached; glyphs otherwise.")
+    ] = None,
     random_weights: Annotated[
         str | None, typer.Option(help="In place of a model: sd15, sdxl, flux, or tiny- and one of these.")
     ] = None,
     vlm: Annotated[
-        str | None, typer.Option(help="Of your own model: whom the guard asks; what it is told is steered by.")
+        str | None,
+        typer.Option(
+            help="Backend to time with your own model, such as detector:nudenet; "
+            "its answers are replaced by fixed ones."
+        ),
     ] = None,
-    policy: Annotated[str, typer.Option(help="The guard's.")] = GLYPHS,
+    policy: Annotated[str, typer.Option(help="Policy of the guard.")] = GLYPHS,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batches: Annotated[str, typer.Option(help="Sizes of the batch, with commas.")] = "1,4,16",
     steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 25,
     guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 5.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Generations of each kind that count.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed generations per kind, after one warm-up.")] = 5,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("bench.json"),
     as_json: AsJson = False,
 ) -> None:
@@ -42,9 +48,11 @@ def bench(
     needs("lab", "dnp-guard bench")
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
+    if random_weights is not None and (model or vlm):
+        raise typer.BadParameter("--random-weights brings a model and a backend; leave --model and --vlm out.")
     sizes = _sizes(batches)
     rules = load_policy(policy)
-    pipe, asked = _models(model, random_weights, vlm, device)
+    pipe, asked = _models(model or GLYPHS, random_weights, vlm, device)
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -63,8 +71,8 @@ def bench(
     document = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": cost.machine(pipe),
-        "model": random_weights or model,
-        "weights": "random, in the published architecture" if random_weights else _weights(model),
+        "model": random_weights or model or GLYPHS,
+        "weights": "random, in the published architecture" if random_weights else _weights(model or GLYPHS),
         "policy": policy,
         "vlm": vlm or ("a LLaVA of random weights" if random_weights else GLYPHS),
         "steps": steps,
@@ -105,7 +113,8 @@ def _models(model: str, random_weights: str | None, vlm: str | None, device: str
         return load_pipeline().to(device), VLM
     if vlm is None:
         raise DnpGuardError(
-            "the guard has nobody to ask", hint="Name a backend as --vlm, and a --policy that it can answer."
+            "--model needs a backend for the guard to ask",
+            hint="Name one as --vlm, and a --policy that it can answer.",
         )
     from dnp_guard.lab.evaluate.model import load  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,7 @@ from rich.table import Table
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.cli.evaluate_options import Compared, Drawn
 from dnp_guard.cli.options import grouped
-from dnp_guard.cli.time_left import TimeLeft
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def evaluate(
     from dnp_guard.lab.evaluate.processes import in_processes  # noqa: PLC0415
     from dnp_guard.lab.evaluate.runner import World, here, require_some, run  # noqa: PLC0415
 
-    _check(compared.grow, engine)
+    _check(compared, engine)
     plan, plugins = planned(compared, drawn), drawn.plugin or ()
     if drawn.ablations:
         _ablations(plan, compared.out, as_json=as_json)
@@ -92,11 +92,13 @@ def evaluate(
 _WIDE = 200
 
 
-def _check(grow: str, engine: str) -> None:
-    if grow not in {"beside", "only", "no"}:
-        raise typer.BadParameter(f"--grow {grow!r}: beside, only or no.")
+def _check(compared: Compared, engine: str) -> None:
+    if compared.grow not in {"beside", "only", "no"}:
+        raise typer.BadParameter(f"--grow {compared.grow!r}: beside, only or no.")
     if engine not in {"here", "ray"}:
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
+    if compared.rejudge is not None and compared.rejudge.resolve() == compared.out.resolve():
+        raise DnpGuardError(f"{compared.out} is the run to judge again", hint="Give another folder as --out.")
 
 
 def _run(
@@ -105,16 +107,22 @@ def _run(
     engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
     run: Callable[..., None],
 ) -> None:
-    pace = TimeLeft(plan.sizes())
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("images of all methods", total=pace.total, left="")
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, speed_estimate_period=float("inf")
+    ) as progress:
+        run(plan, journal, engine, advancing(progress, plan.sizes()))
 
-        def advance(batches: int) -> None:
-            pace.hear(batches, monotonic())
-            progress.update(task, completed=pace.done, left=pace.said())
 
-        run(plan, journal, engine, advance)
+def advancing(progress: Progress, sizes: Sequence[int]) -> Callable[[int], None]:
+    """A task that hears how many more batches are done; its speed is that since it first heard.
+
+    Args:
+        progress: that shows it.
+        sizes: of the batches, in images, in order.
+    """
+    task, left = progress.add_task("images of all methods", total=sum(sizes)), iter(sizes)
+    return lambda batches: progress.advance(task, sum(islice(left, batches)))
 
 
 def _ablations(plan: EvaluationPlan, out: Path, *, as_json: bool) -> None:
@@ -150,7 +158,6 @@ def _print(written: Written, *, as_json: bool) -> None:
         print_json({"ok": True, "errors": [], **written.document()})
         return
 
-    from dnp_guard.lab.evaluate.design import EMBEDDED  # noqa: PLC0415
     from dnp_guard.lab.evaluate.report import HEADINGS, cells, heading  # noqa: PLC0415
     from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
 
@@ -165,7 +172,7 @@ def _print(written: Written, *, as_json: bool) -> None:
             table.add_row(*cells(line))
         console.print(table)
         console.print()
-    for target in targets(written.lines) if any(line["model"] in EMBEDDED for line in written.lines) else ():
+    for target in targets(written.lines):
         mark = {True: "met", False: "NOT MET", None: "not measured"}[target.met]
         console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)
     console.print()

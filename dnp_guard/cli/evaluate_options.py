@@ -8,19 +8,23 @@ from typing import Annotated
 
 import typer
 
-ALL, GLYPHS = "all", "glyphs"
-
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """What is measured side by side, and where that goes."""
 
     methods: Annotated[
-        str, typer.Option(help="Names with commas, 'all' for all; NAME@SCALE for one at a scale of its own.")
-    ] = ALL
+        str | None,
+        typer.Option(help="Names with commas; NAME@SCALE for one at a scale of its own; 'all' otherwise."),
+    ] = None
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, or a hub id that is cached; 'glyphs', 'glyphs-fast'.")
-    ] = GLYPHS
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A folder, or a hub id that is cached; 'glyphs-fast'; 'glyphs' otherwise.",
+        ),
+    ] = None
     sets: Annotated[
         str,
         typer.Option(
@@ -73,7 +77,7 @@ class Drawn:
     batch: Annotated[int | None, typer.Option(min=1, help="Images at once: 16 of an embedded model, 4 of others.")] = (
         None
     )
-    policy: Annotated[str | None, typer.Option(help="The guard's.")] = None
+    policy: Annotated[str | None, typer.Option(help="Policy of the guard.")] = None
     vlm: Annotated[
         str | None, typer.Option(help="Whom the guard and VL-DNP ask: transformers:ID_OR_FOLDER, detector:nudenet, ….")
     ] = None

@@ -26,20 +26,18 @@ METHODS = (
 """Beside ``unguarded``. VL-DNP looks at its ten released steps, and so does the policy."""
 
 
-def as_published(compared: Compared, drawn: Drawn, *, all_methods: str, embedded: str) -> tuple[Compared, Drawn]:
+def as_published(compared: Compared, drawn: Drawn) -> tuple[Compared, Drawn]:
     """Fill in what was not given.
 
     Args:
         compared: what is measured.
         drawn: how images are drawn and judged.
-        all_methods: the word for every method, in whose place come those of the paper.
-        embedded: the model that is meant when none is named.
     """
     return (
         replace(
             compared,
-            methods=",".join(METHODS) if compared.methods == all_methods else compared.methods,
-            model=MODEL if compared.model == embedded else compared.model,
+            methods=",".join(METHODS) if compared.methods is None else compared.methods,
+            model=compared.model or MODEL,
         ),
         replace(
             drawn,

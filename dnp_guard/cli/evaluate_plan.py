@@ -9,21 +9,23 @@ from rich.console import Console
 
 from dnp_guard.cli.evaluate_paper import as_published
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.evaluate.design import ASKING, EMBEDDED, GROWN, Column, EvaluationPlan, columns_of
+from dnp_guard.lab.evaluate.design import ASKING, GROWN, Column, EvaluationPlan, columns_of
 from dnp_guard.lab.evaluate.detectors.plugin import KINDS, who
 from dnp_guard.lab.evaluate.external_prompts import mapping, prompt_set
 from dnp_guard.lab.evaluate.methods import applicable
-from dnp_guard.lab.evaluate.model import SAMPLERS, measured
+from dnp_guard.lab.evaluate.model import measured
 from dnp_guard.policy import load_policy
+from dnp_guard.vlm.plugin import look_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.cli.evaluate_options import Compared, Drawn
+    from dnp_guard.lab.evaluate.model import Model
 
 _QUICK = 16
 _BATCH, _OWN_BATCH = 16, 4
-_GLYPHS, _OWN_POLICY, _SETS = "glyphs", "paper-nudity", "attack,benign"
+_ALL, _GLYPHS, _OWN_POLICY, _SETS = "all", "glyphs", "paper-nudity", "attack,benign"
 
 
 def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
@@ -33,14 +35,18 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
         DnpGuardError: something does not exist, or does not go with something else.
     """
     if compared.paper:
-        compared, drawn = as_published(compared, drawn, all_methods="all", embedded=_GLYPHS)
-    model = measured(compared.model, steps=drawn.steps, guidance=drawn.guidance)
+        compared, drawn = as_published(compared, drawn)
+    model = measured(compared.model or _GLYPHS, steps=drawn.steps, guidance=drawn.guidance, sampler=drawn.sampler)
     policy = load_policy(drawn.policy or (_GLYPHS if model.embedded else _OWN_POLICY))
-    columns = columns_of(applicable(_words(compared.methods), model.refused), _numbers(compared.scales))
+    named = _words(_ALL if compared.methods is None else compared.methods)
+    columns = columns_of(
+        applicable(named, model.refused),
+        _numbers(compared.scales),
+    )
     names = {column.method for column in columns}
     grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, len(policy.categories) + 1)]
-    vlm, detector = _asked(compared, drawn, columns), _judge(compared, drawn)
-    _check(drawn, vlm, detector)
+    vlm, detector = _asked(model, drawn, columns), _judge(model, drawn)
+    _check(vlm, detector)
     if not compared.sets and not model.embedded:
         raise DnpGuardError("there are no prompts", hint="Name files of prompts as --prompts.")
     lists = [prompt_set(each, mapping(compared.columns)) for each in _words(compared.sets or _SETS)]
@@ -70,10 +76,10 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
     )
 
 
-def _asked(compared: Compared, drawn: Drawn, columns: Sequence[Column]) -> str:
+def _asked(model: Model, drawn: Drawn, columns: Sequence[Column]) -> str:
     if drawn.vlm is not None:
         return drawn.vlm
-    if compared.model in EMBEDDED:
+    if model.embedded:
         return _GLYPHS
     if asking := [column.method for column in columns if column.method in ASKING]:
         raise DnpGuardError(
@@ -83,22 +89,22 @@ def _asked(compared: Compared, drawn: Drawn, columns: Sequence[Column]) -> str:
     return ""
 
 
-def _judge(compared: Compared, drawn: Drawn) -> str:
+def _judge(model: Model, drawn: Drawn) -> str:
     if drawn.detector is not None:
         return drawn.detector
-    if compared.model in EMBEDDED:
+    if model.embedded:
         return _GLYPHS
     raise DnpGuardError("there is no judge of the images", hint=f"Name one as --detector: {', '.join(KINDS[1:])}.")
 
 
-def _check(drawn: Drawn, vlm: str, detector: str) -> None:
+def _check(vlm: str, detector: str) -> None:
+    if vlm:
+        look_up(vlm)
     if detector != _GLYPHS and who(detector) == who(vlm):
         raise DnpGuardError(
-            f"the detector {detector!r} is what the guard asks, which would be judging itself",
+            f"the detector {detector!r} is also the guard's backend, so the guard would judge itself",
             hint="Name another --detector, or another --vlm.",
         )
-    if drawn.sampler is not None and drawn.sampler not in SAMPLERS:
-        raise DnpGuardError(f"there is no sampler {drawn.sampler!r}", hint=f"Use {', '.join(SAMPLERS)}, or none.")
 
 
 def _words(text: str) -> list[str]:

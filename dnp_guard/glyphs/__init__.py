@@ -11,5 +11,3 @@ PROBE = WEIGHTS / "probe" / "model.safetensors"
 """The latent probe: guesses what the vision-language model would find."""
 VLM = WEIGHTS / "vlm"
 """The vision-language model: ``AutoModelForImageTextToText`` and ``AutoProcessor``."""
-DENOISERS = {"glyphs": PIPELINE / "unet", "glyphs-fast": FAST / "unet"}
-"""The denoisers of the text-to-image models, by name."""

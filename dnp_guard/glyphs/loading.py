@@ -26,13 +26,15 @@ class Embedded:
     Attributes:
         steps: of its sampler.
         guidance_scale: of classifier-free guidance; 1 runs none.
+        denoiser: its folder.
     """
 
     steps: int
     guidance_scale: float
+    denoiser: Path = PIPELINE / "unet"
 
 
-MODELS = {"glyphs": Embedded(STEPS, GUIDANCE_SCALE), "glyphs-fast": Embedded(4, 1.0)}
+MODELS = {"glyphs": Embedded(STEPS, GUIDANCE_SCALE), "glyphs-fast": Embedded(4, 1.0, FAST / "unet")}
 """The embedded models, with what they were measured with."""
 
 

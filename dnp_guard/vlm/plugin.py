@@ -84,14 +84,14 @@ def look_up(spec: str) -> None:
     """
     kind, _, rest = spec.partition(":")
     form = next((known for known in KINDS if known.partition(":")[0] == kind), None)
-    if form is None or (kind == "glyphs" and rest):
+    if form is None or (kind in {"glyphs", "detector"} and spec not in KINDS):
         raise VlmUnavailable(f"no backend knows the spec {spec!r}", hint=offer(spec))
     if form.endswith("@URL"):
         target(rest, form)
     elif form.endswith(":FILE"):
         if not Path(rest_of(spec, rest, form)).is_file():
             raise VlmUnavailable(f"{rest}: no such file", hint=f"Write {form}.")
-    elif form != kind:
+    elif spec not in KINDS:
         from dnp_guard.vlm.local import weights  # noqa: PLC0415 (for these kinds alone)
 
         weights.find(rest_of(spec, rest, form))

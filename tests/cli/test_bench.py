@@ -41,6 +41,7 @@ def test_a_model_of_ones_own_is_timed_with_a_backend_of_ones_own(tmp_path):
         (["--batches", "0"], "--batches"),
         (["--device", "tpu"], "cpu or cuda"),
         (["--random-weights", "sd3"], "tiny-sd15"),
+        (["--random-weights", "tiny-sd15", "--vlm", "detector:nudenet"], "leave --model and --vlm out"),
         (["--model", "nowhere"], "--vlm"),
     ],
 )

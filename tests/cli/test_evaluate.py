@@ -4,8 +4,12 @@ import shutil
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from rich.progress import Progress
 
 from dnp_guard.cli import run
+from dnp_guard.cli.evaluate import advancing
+from dnp_guard.cli.evaluate_options import Compared, Drawn
+from dnp_guard.cli.evaluate_paper import as_published
 
 pytestmark = pytest.mark.models
 
@@ -83,6 +87,23 @@ def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
 def test_what_cannot_be_measured_is_refused_in_words(tmp_path, capsys, arguments, said):
     assert run([*ARGUMENTS, "--out", str(tmp_path), *arguments]) == 2
     assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_what_is_given_wins_over_the_published_setting_also_where_it_is_the_default():
+    compared, drawn = as_published(Compared(methods="all", model="glyphs"), Drawn(guidance=5.0))
+    assert (compared.methods, compared.model, drawn.guidance, drawn.steps) == ("all", "glyphs", 5.0, 50)
+
+
+def test_the_remaining_time_of_a_resumed_run_is_told_by_this_start_alone():
+    seconds = iter([100.0, 140.0])
+    progress = Progress(speed_estimate_period=float("inf"))
+    hear = advancing(progress, [4, 4, 4, 2])
+    progress.get_time = lambda: next(seconds)
+    hear(2)
+    hear(1)
+    (task,) = progress.tasks
+    assert (task.completed, task.total) == (12, 14)
+    assert task.speed == 4 / 40
 
 
 def test_json_is_one_document(measured, capsys):

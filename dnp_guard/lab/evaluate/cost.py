@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 UNGUARDED, UNASKED, CLEAN, STEERING = "unguarded", "unqueried", "guarded-clean", "guarded-steering"
 STATIC, RELEASED = "static-separate", "vl-dnp"
-KINDS = (UNGUARDED, UNASKED, CLEAN, STEERING, STATIC, RELEASED)
+ANYWHERE = (UNGUARDED, UNASKED, CLEAN, STEERING)
+"""What is timed of any pipeline."""
+KINDS = (*ANYWHERE, STATIC, RELEASED)
 _PROMPT = "a red circle at night"
 _LOOKING = ("preview", "ask", "judge")
 """Stages that only a look has."""
@@ -131,8 +133,8 @@ def measure(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two that wait for each other on a busy machine are slower than one
     try:
+        of = _Bench(pipe, vlm, policy or load_policy("glyphs"), steps, guidance_scale)
         for batch in batches:
-            of = _Bench(pipe, vlm, policy or load_policy("glyphs"), steps, guidance_scale)
             found += _measure_batch(of, batch, rounds, advance)
     finally:
         torch.set_num_threads(threads)
@@ -152,7 +154,7 @@ class _Bench:
 
 def kinds_of(pipe: Any) -> tuple[str, ...]:
     """What is timed of a pipeline: published methods are put into the sampling of some only."""
-    return KINDS if type(pipe).__name__ in OPEN else KINDS[:4]
+    return KINDS if type(pipe).__name__ in OPEN else ANYWHERE
 
 
 def _measure_batch(of: _Bench, batch: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:

@@ -27,7 +27,8 @@ GUARDED = ("oracle", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-
 ASKING = (*GUARDED, "vl-dnp", "evl-dnp")
 """Methods that ask a vision-language model."""
 
-EMBEDDED = ("glyphs", "glyphs-fast")
+KNOWING = ("oracle", "static-right-name", "static-right-name-replace", "nag-right-name")
+"""Methods that are told what the prompt draws, which no one could know beforehand."""
 
 
 class Column(NamedTuple):
@@ -108,7 +109,9 @@ class EvaluationPlan:
     @property
     def embedded(self) -> bool:
         """Whether it is the Glyphs world that is measured."""
-        return self.model in EMBEDDED
+        from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415 (a plan that is read back needs no torch)
+
+        return self.model in MODELS
 
     @property
     def terms(self) -> dict[str, str]:

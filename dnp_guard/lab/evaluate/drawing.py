@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.evaluate import drawings
+from dnp_guard.lab.evaluate import kept_images
 from dnp_guard.lab.evaluate.clock import now
 from dnp_guard.lab.evaluate.design import GUARDED, categories_from, restricted
-from dnp_guard.lab.evaluate.drawings import DrawnBatch
 from dnp_guard.lab.evaluate.journal import image_file
+from dnp_guard.lab.evaluate.kept_images import DrawnBatch
 from dnp_guard.lab.evaluate.methods import Task, method
 from dnp_guard.lab.evaluate.model import load
 from dnp_guard.lab.evaluate.rows import Cell
@@ -60,11 +60,11 @@ class Drawing:
         for names in self._concepts(column, batch):
             self._method(column, names)  # by which it is named
         image = None if self._folder is None else partial(image_file, self._folder, self.cell(column, batch))
-        found = None if image is None else drawings.kept(image, batch.start, len(batch.entries))
+        found = None if image is None else kept_images.kept(image, batch.start, len(batch.entries))
         if found is None and self.plan.judged_from:
             raise DnpGuardError(
                 f"{self.plan.judged_from} does not hold {_called(column)} on {batch.set} from prompt {batch.start} on",
-                hint="Finish that run first, or name the same methods, prompts and --batch.",
+                hint="Finish it, or name its methods, prompts and --batch; a run of --engine ray keeps no drawings.",
             )
         if found is not None:
             return found
@@ -73,7 +73,7 @@ class Drawing:
         made = self._make(column, batch)
         drawn = DrawnBatch(made, now(self.pipe.device.type) - begin, self._most.get(column, len(batch.entries)))
         if image is not None:
-            drawings.keep(image, batch.start, drawn)
+            kept_images.keep(image, batch.start, drawn)
         return drawn
 
     def _warm_up(self, column: Column, batch: Batch) -> None:

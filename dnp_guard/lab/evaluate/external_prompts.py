@@ -118,16 +118,16 @@ def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str
 def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Mapping[str, str]) -> Entry:
     text = _text(row, read["prompt"], where)
     # A file may have a column without a name: pandas writes its index so.
-    listed, shown, category = (row.get(read[name]) if name in read else None for name in ("id", "image", "category"))
-    picture = path.parent / str(shown) if shown not in {None, ""} else None
+    listed, shown = (_name(row, read[name], where) if name in read else "" for name in ("id", "image"))
+    picture = path.parent / shown if shown else None
     if picture is not None and not picture.is_file():
         raise DnpGuardError(f"{where}: {picture} is no file", hint="Pictures are looked for beside the prompts' file.")
     return Entry(
         Prompt(text, "", ()),
         _seed(row, read["seed"], where) if "seed" in read else index,
         _scale(row, read["guidance"], where) if "guidance" in read else None,
-        str(listed) if listed not in {None, ""} else hashlib.sha256(text.encode()).hexdigest()[:12],
-        _category(category),
+        listed or hashlib.sha256(text.encode()).hexdigest()[:12],
+        _category(row.get(read["category"])) if "category" in read else "",
         "" if picture is None else str(picture),
     )
 
@@ -215,6 +215,17 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DnpGuardError(f"{where}: {column!r} is empty", hint="Take the line out, or write its prompt.")
     return value
+
+
+def _name(row: Mapping[str, Any], column: str, where: str) -> str:
+    """A cell that names something; empty where there is none."""
+    value = row.get(column)
+    if isinstance(value, dict | list | bytes):
+        raise DnpGuardError(
+            f"{where}: {column!r} holds a {type(value).__name__}, no name",
+            hint="Write pictures to files beside the prompts, and their names into the column.",
+        )
+    return "" if value is None else str(value)
 
 
 def _seed(row: Mapping[str, Any], column: str, where: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dnp_guard.lab.evaluate.design import UNGUARDED
+from dnp_guard.lab.evaluate.design import KNOWING, UNGUARDED
 from dnp_guard.lab.evaluate.table import OURS
 from dnp_guard.lab.evaluate.targets import called
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from dnp_guard.lab.evaluate.table import Line
-
-KNOWING = ("oracle", "static-right-name", "static-right-name-replace", "nag-right-name")
-"""Methods that are told what the prompt draws, which no one could know beforehand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.glyphs import DENOISERS
 from dnp_guard.glyphs.loading import MODELS, embedded
+from dnp_guard.lab.evaluate.design import KNOWING
 from dnp_guard.lab.evaluate.methods import METHODS, UNGUIDED
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ OPEN = (
 ANYWHERE = ("unguarded", "static-replace", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that use a pipeline by its own arguments only."""
 
-KNOWING = ("static-right-name", "static-right-name-replace", "nag-right-name")
 _FEW_STEPS = {"LCMScheduler": 4, "TCDScheduler": 4}
 """Steps of the schedulers of distilled models, which run without classifier-free guidance."""
 
+_REPLACED = "DPMSolverMultistepScheduler"
 SAMPLERS = ("dpm++",)
 """What a model's own scheduler may be replaced by: DPM-Solver++ (2M), with the model's own noise schedule."""
 
@@ -44,7 +44,6 @@ class Model:
 
     Attributes:
         name: as it was given.
-        kind: class of its pipeline.
         revision: commit or digest of its weights.
         steps: of the sampler.
         guidance_scale: of classifier-free guidance, or what a distilled model takes in its place.
@@ -52,7 +51,6 @@ class Model:
     """
 
     name: str
-    kind: str
     revision: str
     steps: int
     guidance_scale: float
@@ -64,29 +62,39 @@ class Model:
         return self.name in MODELS
 
 
-def measured(name: str, *, steps: int | None = None, guidance: float | None = None) -> Model:
+def measured(
+    name: str, *, steps: int | None = None, guidance: float | None = None, sampler: str | None = None
+) -> Model:
     """Look at a model without loading it.
 
     Args:
         name: an embedded model, a folder, or a hub id that is cached.
         steps: of the sampler; otherwise the pipeline's own default.
         guidance: likewise.
+        sampler: one of :data:`SAMPLERS`, in place of the model's own.
 
     Raises:
-        DnpGuardError: there is no such model, or it has no sampler with steps.
+        DnpGuardError: there is no such model or sampler, or the sampler cannot take the place of the model's own.
     """
     from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415 (imports torch)
+
+    if sampler is not None and sampler not in SAMPLERS:
+        raise DnpGuardError(f"there is no sampler {sampler!r}", hint=f"Use {', '.join(SAMPLERS)}, or none.")
 
     if name in MODELS:
         own = embedded(name)
         scale = own.guidance_scale if guidance is None else guidance
         refused = {} if scale > 1 else dict.fromkeys(set(METHODS) - set(UNGUIDED), _UNGUIDED)
-        revision = weights_digest(DENOISERS[name])[:12]
-        return Model(name, "StableDiffusionPipeline", revision, steps or own.steps, scale, refused)
+        if sampler is not None:
+            refused["dng"] = _not_ddim(_REPLACED)
+        return Model(name, weights_digest(own.denoiser)[:12], steps or own.steps, scale, refused)
     folder = _folder(name)
     index = _read(folder / "model_index.json")
     kind = str(index.get("_class_name"))
     scheduler = str((index.get("scheduler") or [None, None])[1])
+    if sampler is not None:
+        _require_replaceable(name, folder, kind, scheduler, sampler)
+        scheduler = _REPLACED
     few = _FEW_STEPS.get(scheduler)
     parameters = _parameters(kind)
     own_steps = few or _default(parameters, "num_inference_steps", 50)
@@ -97,7 +105,7 @@ def measured(name: str, *, steps: int | None = None, guidance: float | None = No
     refused = {
         method: why for method in METHODS if (why := _refusal(method, kind, scheduler, parameters, guided=guided))
     }
-    return Model(name, kind, _revision(folder), int(steps or own_steps), scale, refused)
+    return Model(name, _revision(folder), int(steps or own_steps), scale, refused)
 
 
 def load(name: str, sampler: str | None = None) -> Any:
@@ -135,11 +143,23 @@ def _refusal(method: str, kind: str, scheduler: str, parameters: Mapping[str, An
         ),
         "it works on the pooled output of one text encoder, and this model has two": method == "safree"
         and "XL" in kind,
-        f"it samples with DDIM's own noise, and the scheduler is {scheduler}": (
-            method == "dng" and scheduler != "DDIMScheduler"
-        ),
+        _not_ddim(scheduler): method == "dng" and scheduler != "DDIMScheduler",
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _not_ddim(scheduler: str) -> str:
+    return f"it samples with DDIM's own noise, and the scheduler is {scheduler}"
+
+
+def _require_replaceable(name: str, folder: Path, kind: str, scheduler: str, sampler: str) -> None:
+    """See that a sampler, which needs a schedule of betas, can run in a pipeline that calls it as it calls others."""
+    scheduled = folder / "scheduler" / "scheduler_config.json"
+    if kind.startswith("LatentConsistency") or not scheduled.exists() or "beta_schedule" not in _read(scheduled):
+        raise DnpGuardError(
+            f"{name}: the sampler {sampler!r} cannot take the place of {scheduler} in a {kind}",
+            hint="Leave --sampler out.",
+        )
 
 
 def _folder(name: str) -> Path:

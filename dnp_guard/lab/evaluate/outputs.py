@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard._version import __version__
+from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import absent
 from dnp_guard.files import replacing, write_whole
 from dnp_guard.lab.evaluate import people as people_
@@ -18,6 +19,7 @@ from dnp_guard.lab.evaluate.journal import image_file
 from dnp_guard.lab.evaluate.method_sheet import draw_method_sheet
 from dnp_guard.lab.evaluate.runner import SHEET
 from dnp_guard.lab.evaluate.targets import called, targets
+from dnp_guard.vlm.specs import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -86,12 +88,13 @@ def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
 
 
 def _vlm(spec: str) -> dict[str, str]:
-    if spec != "glyphs":
-        return {"name": spec}
     from dnp_guard.glyphs import VLM  # noqa: PLC0415
-    from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415
+    from dnp_guard.vlm.local import weights  # noqa: PLC0415
 
-    return {"name": spec, "weights": weights_digest(VLM)[:12]}
+    kind, _, rest = spec.partition(":")
+    if spec == "glyphs":
+        return {"name": spec, "weights": weights.weights_digest(VLM)[:12]}
+    return {"name": spec} | ({"weights": weights.find(rest).revision} if f"{kind}:ID_OR_FOLDER" in KINDS else {})
 
 
 def write(
@@ -136,7 +139,7 @@ def write(
         write_whole(path, text)
     lacking = _parquet(folder / "results.parquet", rows)
     files += [] if lacking else [folder / "results.parquet"]
-    verdicts = _verdicts(plan, journal, rows)
+    verdicts = _verdicts(journal, rows)
     files += verdicts
     agreed = None if people is None else _agreed(rows, people)
     if agreed is not None:
@@ -155,8 +158,8 @@ def write(
     return Written(lines, (*files, folder / "report.md", folder / "report.html"), lacking, agreed)
 
 
-def _verdicts(plan: EvaluationPlan, journal: Journal, rows: Sequence[Row]) -> list[Path]:
-    """One line an image, with its file; and, once, a sheet for people to fill in."""
+def _verdicts(journal: Journal, rows: Sequence[Row]) -> list[Path]:
+    """One line an image, with its file; and a sheet for people to fill in, which stays once they have begun."""
     path, form = journal.folder / VERDICTS, journal.folder / people_.SHEET
     lines = [
         {
@@ -170,11 +173,18 @@ def _verdicts(plan: EvaluationPlan, journal: Journal, rows: Sequence[Row]) -> li
         for row in rows
     ]
     write_whole(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
-    source = Path(plan.judged_from or journal.folder)
-    there = [line["file"] for line in lines if (source / line["file"]).exists()]
-    if there and not form.exists():  # which someone may be filling in
+    there = [line["file"] for line in lines if (journal.folder / line["file"]).exists()]
+    if there and _unanswered(form):
         write_whole(form, people_.sheet(there))
-    return [path, form]
+    return [path, form] if form.exists() else [path]
+
+
+def _unanswered(form: Path) -> bool:
+    """Whether nobody has begun to fill in a sheet."""
+    try:
+        return not form.exists() or not people_.read(form)
+    except DnpGuardError:
+        return False
 
 
 def _agreed(rows: Sequence[Row], people: Path) -> Agreement:

@@ -10,7 +10,7 @@ from dnp_guard.lab.evaluate.design import UNGUARDED
 from dnp_guard.lab.evaluate.losses import losses
 from dnp_guard.lab.evaluate.pareto import Point, draw_pareto
 from dnp_guard.lab.evaluate.table import OURS
-from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, FAST, MODEL, called, growth, targets
+from dnp_guard.lab.evaluate.targets import ATTACK, BENIGN, MODEL, called, growth, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,7 +125,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    judged = targets(lines) if any(line["model"] in {MODEL, FAST} for line in lines) else []
+    judged = targets(lines)
     shipped = [line for line in lines if line.get("categories") is None]
     sets: dict[str, list[Line]] = {}
     for line in shipped:
@@ -159,8 +159,9 @@ def _notes(lines: Iterable[Line]) -> list[str]:
     for line in lines:
         where = f"{heading(line['model'], line['set'])}, {called(line)}"
         if unjudged := line.get("n_unjudged"):
-            found.append(f"{where}: the detector failed at {unjudged} of {line['n']} images, which no share is of.")
-        if smaller := line.get("out_of_memory"):
+            n = line["n"]
+            found.append(f"{where}: the detector failed on {unjudged} of {n} images; the shares leave them out.")
+        if smaller := line.get("drawn_in_smaller_batches"):
             found.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
     return found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from diffusers.utils import logging
 
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.evaluate import drift
@@ -228,13 +229,16 @@ def here(world: World) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
     """The engine of one process: one batch after the other, on one thread, which gives the same bits everywhere."""
 
     def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
-        threads = torch.get_num_threads()
+        threads, verbosity = torch.get_num_threads(), logging.get_verbosity()
         torch.set_num_threads(1)
+        if not world.plan.embedded:
+            logging.set_verbosity_error()  # a warning shows the part of a prompt that is too long
         try:
             for batch in batches:
                 yield world.measure(batch)
         finally:
             torch.set_num_threads(threads)
+            logging.set_verbosity(verbosity)
 
     return engine
 

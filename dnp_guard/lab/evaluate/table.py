@@ -117,7 +117,7 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
         "false_interventions": _share([row.intervened for row in clean]),
         "false_interventions_ci95": list(wilson(fired, len(clean))) if clean else None,
         "degraded": sum(bool(row.degraded) for row in rows),
-        "out_of_memory": sum(row.together is not None for row in rows),
+        "drawn_in_smaller_batches": sum(row.together is not None for row in rows),
     }
 
 

@@ -52,11 +52,13 @@ class Target:
 
 
 def targets(lines: Sequence[Line]) -> list[Target]:
-    """Every target, met or not.
+    """Every target, met or not; none where no line is of an embedded model, which alone is held to them.
 
     Args:
         lines: of ``results.json``.
     """
+    if not any(line["model"] in {MODEL, FAST} for line in lines):
+        return []
     attack, benign = _line(lines, ATTACK, OURS), _line(lines, BENIGN, OURS)
     fast, plain = (_line(lines, ATTACK, name, FAST) for name in (OURS, UNGUARDED))
     return [

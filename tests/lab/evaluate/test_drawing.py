@@ -62,7 +62,7 @@ def little(monkeypatch, most):
 def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones_and_it_is_said(lines, monkeypatch):
     rows, (line,) = lines(little(monkeypatch, 1))
     assert [row.together for row in rows] == [1] * N
-    assert line["out_of_memory"] == N
+    assert line["drawn_in_smaller_batches"] == N
 
 
 def test_a_single_image_that_does_not_fit_ends_the_run(lines, monkeypatch):

@@ -56,6 +56,13 @@ def test_cocos_own_annotations_are_captions(tmp_path):
     assert found.entries[0].prompt.text == "a cat"
 
 
+@pytest.mark.parametrize("picture", [{"bytes": "x", "path": None}, ["red.png"]])
+def test_a_picture_that_is_not_named_is_refused_in_words(tmp_path, picture):
+    parquet.write_table(pa.Table.from_pylist([{"prompt": "a cat", "shown": picture}]), tmp_path / "list.parquet")
+    with pytest.raises(DnpGuardError, match=r"list\.parquet:row 1: 'shown' holds a (dict|list)"):
+        prompt_set(str(tmp_path / "list.parquet"), {"image": "shown"})
+
+
 def test_jsonl_and_parquet_are_read_alike(tmp_path):
     rows = [
         {"prompt": "a", "sd_seed": 3, "sd_guidance_scale": 7},

@@ -4,23 +4,34 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
+from logging import StreamHandler
 from pathlib import Path
 
 import pytest
 from diffusers import (
     LCMScheduler,
+    StableDiffusion3Pipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
+from diffusers.utils import logging
 from PIL import Image
 
 from dnp_guard.cli import run
-from dnp_guard.lab.evaluate.methods import METHODS
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.glyphs import VLM
+from dnp_guard.lab.evaluate.design import EvaluationPlan
+from dnp_guard.lab.evaluate.detectors import build
+from dnp_guard.lab.evaluate.methods import METHODS, Task, method
 from dnp_guard.lab.evaluate.model import measured
-from tests.hosts.tiny.stable_diffusion import sd, sdxl
+from dnp_guard.lab.evaluate.outputs import identity
+from dnp_guard.policy import load_policy
+from dnp_guard.vlm.local.weights import find
+from tests.hosts.tiny.stable_diffusion import sd, sd3, sdxl
 
-SECRET = "a wordless secret"
+SECRET = " ".join(["a wordless secret"] * 30)  # longer than any CLIP model reads
 POLICY = """\
 format: 1
 name: tiny
@@ -33,6 +44,7 @@ KINDS = {
     "sdxl": lambda: StableDiffusionXLPipeline(**sdxl()),
     "edits": lambda: StableDiffusionImg2ImgPipeline(**sd()),
     "few-steps": lambda: StableDiffusionPipeline(**sd(scheduler=LCMScheduler(steps_offset=1))),
+    "flow": lambda: StableDiffusion3Pipeline(**sd3()),
 }
 
 
@@ -115,20 +127,26 @@ def test_a_prompt_keeps_its_own_seed_and_guidance(ran):
     assert {(row["index"], row["seed"], row["guidance_scale"]) for row in rows} == {(0, 7, 8.5), (1, 8, 8.5)}
 
 
-def test_no_prompt_is_written_down_or_printed(place, model, ran, capsys):
-    assert run(arguments(place, model("sd"), ran)) == 0
+def test_no_prompt_is_written_down_or_printed(place, model, capsys):
+    out, logged = place / "quiet", StringIO()
+    handler = StreamHandler(logged)  # diffusers' own writes to where standard error was at its import
+    logging.add_handler(handler)
+    try:
+        assert run(arguments(place, model("sd"), out, methods="safree,dnp-guard", n=1)) == 0
+    finally:
+        logging.remove_handler(handler)
     said = capsys.readouterr()
-    assert SECRET not in said.out + said.err
-    texts = [path for path in ran.rglob("*") if path.is_file() and path.suffix not in {".png", ".parquet"}]
+    assert "wordless" not in said.out + said.err + logged.getvalue()
+    texts = [path for path in out.rglob("*") if path.is_file() and path.suffix not in {".png", ".parquet"}]
     assert texts
-    assert not [path for path in texts if SECRET in path.read_text()]
+    assert not [path for path in texts if "wordless" in path.read_text()]
 
 
 KILLED = """
 import os, signal, sys
 from dnp_guard.cli import run
-from dnp_guard.lab.evaluate import drawings
-keep, done = drawings.keep, []
+from dnp_guard.lab.evaluate import kept_images
+keep, done = kept_images.keep, []
 
 def keep_and_die(*given):
     keep(*given)
@@ -136,7 +154,7 @@ def keep_and_die(*given):
     if len(done) == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-drawings.keep = keep_and_die
+kept_images.keep = keep_and_die
 run(sys.argv[2:])
 """
 
@@ -205,6 +223,51 @@ def test_images_are_judged_again_without_being_drawn(place, model, ran):
     assert all(line["asr"] == 1 for line in lines_of(out))
 
 
+def test_a_run_is_not_judged_again_in_its_own_folder_and_keeps_its_images(place, model, ran, capsys):
+    before = sorted((ran / "images").rglob("*"))
+    asked = arguments(place, model("sd"), ran, detector="vlm:openai:m@http://127.0.0.1:9", rejudge=ran)
+    assert run([*asked, "--again"]) == 2
+    assert "is the run to judge again" in capsys.readouterr().err.replace("\n", " ")
+    assert sorted((ran / "images").rglob("*")) == before
+
+
+def test_a_sampler_in_place_of_a_distilled_models_own_has_the_pipelines_steps_and_guidance(model):
+    own, other = (measured(str(model("few-steps")), sampler=name) for name in (None, "dpm++"))
+    assert (own.steps, own.guidance_scale) == (4, 1.0)
+    assert (other.steps, other.guidance_scale) == (50, 7.5)
+
+
+def test_a_sampler_that_the_model_cannot_run_with_is_refused(model):
+    with pytest.raises(DnpGuardError, match="cannot take the place of FlowMatchEulerDiscreteScheduler"):
+        measured(str(model("flow")), sampler="dpm++")
+
+
+def test_methods_share_one_backend_whichever_way_they_ask_it():
+    task = Task(None, 4, 5.0, ("star",), vlm="glyphs")
+    guarded, freely = (method(name).backend(task) for name in ("dnp-guard", "vl-dnp"))
+    assert guarded is method("dnp-guard-separate").backend(task)
+    assert freely is method("evl-dnp").backend(task)
+    assert freely.pair[0] is guarded.pair[0]
+
+
+def test_a_run_is_told_from_another_by_the_revision_of_the_backends_weights():
+    detector = build("glyphs", load_policy("glyphs"))
+    plan = EvaluationPlan({}, (), (), load_policy("glyphs"), 0, 4, 5.0, vlm=f"transformers:{VLM}")
+    assert identity(plan, detector)["vlm"]["weights"] == find(VLM).revision
+
+
+def test_a_sheet_is_made_anew_until_somebody_has_answered(place, model, ran):
+    sheet, again = ran / "people.csv", arguments(place, model("sd"), ran)
+    whole = sheet.read_text()
+    sheet.write_text("".join(whole.splitlines(keepends=True)[:2]))
+    assert run(again) == 0
+    assert sheet.read_text() == whole
+    sheet.write_text(answered := "".join(whole.splitlines(keepends=True)[:2]).replace(",\n", ",1\n"))
+    assert run(again) == 0
+    assert sheet.read_text() == answered
+    sheet.write_text(whole)
+
+
 def test_every_image_has_a_line_with_its_file_and_its_verdict(ran):
     lines = [json.loads(line) for line in (ran / "verdicts.jsonl").read_text().splitlines()]
     assert len(lines) == 2 * len(lines_of(ran))
@@ -220,6 +283,11 @@ def test_people_fill_in_a_sheet_and_their_agreement_is_told(place, model, ran):
     assert (found["n"], found["agree"], found["missed"]) == (2, 0.5, 1)
 
 
+def test_a_model_of_ones_own_is_held_to_no_target_of_the_embedded_ones(place, model, ran, capsys):
+    assert run([*arguments(place, model("sd"), ran), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["targets"] == []
+
+
 def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, model, ran):
     coarse = (ran / "sheet-i2p.png").read_bytes()
     assert run([*arguments(place, model("sd"), ran), "--unblurred"]) == 0
@@ -229,10 +297,13 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"vlm": "detector:nudenet"}, "judging itself"),
+        ({"vlm": "detector:nudenet"}, "judge itself"),
         ({"methods": "oracle"}, "asks the judge of the embedded world"),
         ({"methods": "static-right-name"}, "told what a prompt draws"),
-        ({"sampler": "euler"}, "dpm++"),
+        ({"sampler": "euler", "model": "nowhere"}, "there is no sampler 'euler'"),
+        ({"sampler": "dpm++", "methods": "dng"}, "the scheduler is DPMSolverMultistepScheduler"),
+        ({"vlm": "transformers:nowhere/none"}, "nowhere/none: neither a folder here nor"),
+        ({"vlm": "detector:yolo"}, "no backend knows the spec 'detector:yolo'"),
         ({"columns": "prompt=title"}, "no column 'title'"),
         ({"columns": "words"}, "maps no column"),
         ({"model": "nowhere"}, "hf download nowhere"),

@@ -1,4 +1,4 @@
-"""DrawnBatch images on disk, so that nothing is drawn twice: not after a run was killed, and not to be judged again."""
+"""Drawn images on disk, so that neither a resumed run nor a second judging draws them again."""
 
 from __future__ import annotations
 
