@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from tests.hosts.a1111_host import Processing
-from tests.policies import star
+from tests.policies import bolt, star
 
 pytestmark = pytest.mark.models
 
@@ -93,3 +95,22 @@ def test_a_retry_that_fails_ends_as_otherwise_and_the_others_stay(guarded, plain
     assert grey(drawn.images[1])
     ended = guarded.records("request.finished")
     assert ended[1]["reason"] == "the host did not draw it again"
+
+
+def test_a_retry_that_cannot_be_shown_takes_nothing_from_the_verdicts_before(guarded, monkeypatch):
+    shown = [[{"bolt": 0.9}, STAR, {}]]
+    guarded.serve([*FIRST, *shown, CLEAN], categories=[star(still_present="retry"), bolt()], on_failure="open")
+    host = guarded.host()
+    pictures = sys.modules["dnp_guard_extension.job"].pictures
+    finished, calls = pictures.from_tensor, []
+
+    def failing(image):
+        calls.append(image)
+        if len(calls) > 3:
+            raise RuntimeError("no more")
+        return finished(image)
+
+    monkeypatch.setattr(pictures, "from_tensor", failing)
+    drawn = host.process(job())
+    assert len(calls) == 4
+    assert [grey(picture) for picture in drawn.images] == [True, True, False]

@@ -87,7 +87,7 @@ class Batch:
     def due(self, step: int, progress: float) -> bool:
         """Whether a look is due at a step, counted over all passes; after a missed one it is at every step."""
         session = self.session
-        if session is None or self._fate or step <= self._asked:
+        if session is None or self._fate or self.over or step <= self._asked:
             return False
         if self._missed:
             return True
@@ -98,7 +98,7 @@ class Batch:
     def owes_a_look(self) -> bool:
         """Whether the run has ended before its last due step, or at a look that was not answered."""
         session = self.session
-        if session is None or self._fate:
+        if session is None or self._fate or self.over:
             return False
         if session.due is not None:
             return self._missed or any(step > self._asked for step in session.due)
@@ -154,15 +154,12 @@ class Batch:
 
     def settle(self, images: Sequence[Any]) -> None:
         """Make the final look at the finished images, of which those count that are drawn."""
-        if self.session is None or self._fate:
+        if self.session is None or self._fate or self.over:
             return
         try:
             told = self._client.final(self.session, pictures.finished_urls([images[index] for index in self.drawn]))
         except ServiceFailed as error:
-            if self._pending:
-                self.give_up(error)
-            else:
-                self.failed(error)
+            self.failed(error)
             return
         earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
         new = dict(zip(self.drawn, told))
@@ -204,7 +201,7 @@ class Batch:
         if error is not None:
             self.failure = str(error) or type(error).__name__
         self._client.abandon(self.session)
-        self._fate, self._missed = "", False
+        self._missed = False
         self.verdicts = [
             replace(each, action=each.otherwise) if each.action == "retry" else each for each in self.verdicts
         ]
@@ -227,7 +224,10 @@ class Batch:
         self.failure = str(error) or type(error).__name__
 
     def failed(self, error: Exception) -> None:
-        """Note that the guard cannot do its job for this batch, and what that makes of its images."""
+        """Note that the guard cannot do its job for this batch, and what that makes of its images; verdicts stand."""
+        if self.verdicts is not None:
+            self.give_up(error)
+            return
         self.failure = str(error) or type(error).__name__
         on_failure = self._settings.on_failure if self.session is None else self.session.on_failure
         caused = getattr(error, "request_caused", False)
@@ -245,6 +245,11 @@ class Batch:
     def _shadow(self) -> bool:
         """Whether the policy in force withholds nothing, whatever happens."""
         return self.session is not None and self.session.mode == "shadow"
+
+    @property
+    def over(self) -> bool:
+        """Whether the verdicts stand, as nothing is to be drawn again, or it was given up."""
+        return self.verdicts is not None and not self._pending
 
     @property
     def closed(self) -> bool:

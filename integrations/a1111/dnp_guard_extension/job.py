@@ -154,7 +154,7 @@ class Job:
         finally:
             if self._steering is not None:
                 self._steering.released()
-        if batch.closed or host.stopped():
+        if batch.over or host.stopped():
             batch.give_up(Withheld(batch.failure or "the job was stopped"))
             return None
         return drawn
@@ -246,5 +246,5 @@ class Job:
                 batch.failed(error)
             else:  # a later look, or the final one, makes up for it
                 batch.missed(error)
-        if batch.closed:
+        if batch.closed or batch.over:
             raise host.Interrupted(batch.failure)
