@@ -71,6 +71,11 @@ class Driver:
         """The generation's report; None before it is over."""
         return self.session.report if self._closed else None
 
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What became of each image; none before it is settled."""
+        return self.session.state.outcomes or ()
+
     def begin(self, request: Request, redact: Redact) -> None:
         """Tell that the generation starts.
 
@@ -196,7 +201,7 @@ class Driver:
             if stands:
                 self.session.retry_took(self._times.took_ms)
             else:
-                self.session.retry_failed("it was not looked at", self._times.took_ms)
+                self._retry_failed("it was not looked at")
         self._tell()
         return stands
 
@@ -213,30 +218,18 @@ class Driver:
         self._tell()
         return images if self.session.state.drawing else ()
 
-    def check_time(self) -> None:
-        """See that a further attempt may go on.
+    @property
+    def in_time(self) -> bool:
+        """Whether a further attempt may go on, as far as the policy limits the time of a request."""
+        return not (self.session.state.drawing and self._times.over)
 
-        Raises:
-            DnpGuardError: the request takes longer than the policy lets it.
-        """
-        if self.session.state.drawing and self._times.over:
-            raise DnpGuardError(again.NO_TIME, hint="Raise retries.within_ms, or leave it out.")
-
-    def retry_failed(self, error: Exception) -> None:
-        """End a further attempt that raised; the result of the one before stands."""
-        if self._late is not None:
-            self._late[1].cancel()
-        self._late = None
-        self.session.retry_failed(str(error) if own(error) else type(error).__name__, self._times.took_ms)
-        self._tell()
-
-    def leave(self, reason: str) -> None:
-        """End a further attempt of which no pictures will come: the result of the one before stands.
+    def give_up(self, reason: Exception | str) -> None:
+        """End a further attempt that comes to nothing, and settle: the result of the one before stands.
 
         Args:
-            reason: why, for a person.
+            reason: what it raised, or why it ends, for a person.
         """
-        self.session.retry_failed(reason, self._times.took_ms)
+        self._retry_failed(reason)
         self.settle()
 
     def settle(self, *, aborted: bool = False) -> tuple[Outcome, ...]:
@@ -249,21 +242,26 @@ class Driver:
 
     def abandon(self, reason: str) -> None:
         """Close the session of a generation that ended without finished images."""
-        if self._late is not None:
-            self._late[1].cancel()  # one that runs already is not heard of any more
-            self._late = None
+        self._drop_late()
         if not self._closed:
             self.session.abandon(reason)
             self._close("abandoned")
 
     def _begin_again(self) -> None:
-        """Hold the negatives of an attempt that begins; where they cannot be encoded, none is made."""
+        """Hold the negatives of an attempt that begins; where they cannot be, what was drawn before is settled."""
         try:
             with self._account.overhead("encode"):
                 if self._steering is not None:
                     self._steering.hold(again.to_hold(self.session.state))
-        except Exception as error:  # noqa: BLE001 (what was drawn before is settled in its place)
-            self.retry_failed(error)
+        except Exception as error:  # noqa: BLE001 (as above)
+            self._retry_failed(error)
+
+    def _retry_failed(self, reason: Exception | str) -> None:
+        self._drop_late()
+        if isinstance(reason, Exception):
+            reason = str(reason) if own(reason) else type(reason).__name__
+        self.session.retry_failed(reason, self._times.took_ms)
+        self._tell()
 
     def _query(self, plan: Plan, pictures: Callable[[], Sequence[Image]], now: Step | None) -> None:
         """Show a plan's images and ask about them; where nobody waits, the answer is taken at a later step."""
@@ -318,6 +316,11 @@ class Driver:
             self._answered(plan, taken, now)
         self._tell()
 
+    def _drop_late(self) -> None:
+        if self._late is not None:
+            self._late[1].cancel()  # one that runs already is not heard of any more
+            self._late = None
+
     def _shown(self, plan: Plan, pictures: Sequence[Image]) -> list[Sequence[Image]]:
         """The pictures of each image of a plan, once plugins have seen all of them."""
         images = len(self.session.state.images)
@@ -336,12 +339,11 @@ class Driver:
             self.session.settle(aborted=aborted)
         self._tell()
         self._tell()  # a record that failed may have changed the outcomes
-        self._closed = True
-        state = self.session.state
+        self._closed, state = True, self.session.state
         asked = any(image.queries for image in state.images) or any(each.decision for each in state.inputs)
         if self.session.report is not None:
             self._account.close(end if asked or end == "abandoned" else "unasked", self.session.report)
-        return self.session.state.outcomes or ()
+        return self.outcomes
 
     def _tell(self) -> None:
         if not self._account.tell(self.session.events()):

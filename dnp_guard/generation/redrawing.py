@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from dnp_guard.errors import DnpGuardError
+from dnp_guard.generation.again import NO_TIME
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL.Image import Image
 
@@ -43,16 +46,51 @@ def finished(driver: Driver, result: ResultT, redraws: Redraws[ResultT]) -> tupl
     Returns:
         The result, with the images of later attempts in it, and the outcome of each image.
     """
-    driver.look(lambda: redraws.pictures(result))
-    while images := driver.again():
+    _, images = attempted(driver, lambda: redraws.pictures(result))
+    while images:
         try:
             drawn = redraws.draw(images)
-            driver.check_time()
             shown = redraws.pictures(drawn)
         except Exception as error:  # noqa: BLE001 (what was drawn before is settled in its place)
-            driver.retry_failed(error)
+            driver.give_up(error)
             break
-        if not driver.look(lambda shown=shown: shown):  # type: ignore[misc]  # it is called at once
-            break
-        result = redraws.merged(result, drawn, images)
-    return result, driver.settle()
+        stands, further = attempted(driver, lambda shown=shown: shown)  # type: ignore[misc]  # it is called at once
+        if stands:
+            result = redraws.merged(result, drawn, images)
+        images = further
+    return result, driver.outcomes
+
+
+def attempted(
+    driver: Driver, pictures: Callable[[], Sequence[Image]], *, missing: str = ""
+) -> tuple[bool, tuple[int, ...]]:
+    """Look at a finished attempt, and begin another or settle every outcome.
+
+    Args:
+        driver: of the generation.
+        pictures: gives the finished images, RGB, in the order of the batch.
+        missing: which due query the host never put.
+
+    Returns:
+        Whether the attempt stands; where it does not, deliver the pictures of the one before. And the images to draw
+        again; none where the generation is over.
+    """
+    further = driver.session.state.drawing is not None
+    if not driver.in_time:
+        driver.give_up(NO_TIME)
+        return False, ()
+    stands = driver.look(pictures, missing=missing)
+    if stands and (images := driver.again()):
+        return True, images
+    driver.settle(aborted=bool(missing) and not further)
+    return stands, ()
+
+
+def check_time(driver: Driver) -> None:
+    """See that a further attempt may go on.
+
+    Raises:
+        DnpGuardError: the request takes longer than the policy lets it.
+    """
+    if not driver.in_time:
+        raise DnpGuardError(NO_TIME, hint="Raise retries.within_ms, or leave it out.")

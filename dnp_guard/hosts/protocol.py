@@ -61,8 +61,8 @@ class Open(_Message):
         default=None,
         max_length=100,
         description="What the host is able to do, of `features` that `/readyz` lists; others are ignored. `inputs`; "
-        "`retry`: it can draw images of a batch again from their seed; `unasked`: it knows this outcome of an image in "
-        "shadow that no query was answered for, which is `failed_open` otherwise.",
+        "`retry`: it can draw images of a batch again from their seed, and heeds `earlier`; `unasked`: it knows this "
+        "outcome of an image in shadow that no query was answered for, which is `failed_open` otherwise.",
     )
     retries: Line | None = Field(
         default=None,
@@ -190,6 +190,10 @@ class Verdict(_Message):
     message: str = Field("", description="What a person reads in place of a withheld image.")
     otherwise: Literal["pass", "blur", "block"] | None = Field(
         None, description="With `retry`: what becomes of the image, as `decision` has it, if it is not drawn again."
+    )
+    earlier: bool = Field(
+        default=False,
+        description="The verdict is on the picture of the attempt before: deliver that one, and never the new one.",
     )
 
 

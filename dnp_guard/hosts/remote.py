@@ -10,11 +10,12 @@
                 if session.due(step):
                     steer = session.query(step, pictures)
                 ...                                      # steer the next step by steer[i].negative, steer[i].scale
-            verdicts = session.final(images)             # verdicts[i].action: pass, blur or block
+            verdicts = session.final(images)             # verdicts[i].action: pass, blur or block (or retry, see below)
 
 A host that can draw images of a batch again from their seed opens with ``retry=True``. Where an ``action`` is then
 ``retry``, ``session.again()`` says what to steer each of ``session.drawn`` by from the first step on; ``query`` and
-``final`` are about those alone from there on.
+``final`` are about those alone from there on. A verdict that is ``earlier`` is on the picture of the attempt before:
+keep that one, and drop the new one.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ class Service:
             surface: likewise.
             run: how it is drawn, for the record.
             inputs: whether the request brings pictures, which :meth:`RemoteSession.inputs` shows before the first step.
-            retry: whether the host can draw images of the batch again from their seed; see :meth:`RemoteSession.again`.
+            retry: whether the host can draw images of the batch again from their seed, and delivers the picture before
+                where a verdict is ``earlier``; see :meth:`RemoteSession.again`.
 
         Raises:
             ServiceError: it cannot be begun; do not generate, or withhold what is generated.
@@ -289,7 +291,7 @@ class RemoteSession:
 
         Returns:
             What becomes of each. Of one whose ``action`` is ``retry``, the other fields say what becomes of it if it
-            is not drawn again.
+            is not drawn again. One that is ``earlier`` is on the picture of the attempt before, not on this one.
 
         Raises:
             ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at

@@ -151,7 +151,7 @@ class KeptSessions:
                 _log.warning("session %s: %s", kept.id, problem)
             else:
                 if live.session.state.drawing:
-                    live.leave(LEFT)  # its other images are delivered
+                    live.give_up(LEFT)  # its other images are delivered
                 else:
                     live.abandon(reason)
                 guard.settle()

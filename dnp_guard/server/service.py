@@ -14,6 +14,7 @@ from dnp_guard.errors import PolicyError, RequestRefused
 from dnp_guard.generation import pacing
 from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
+from dnp_guard.generation.redrawing import attempted
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Open, Opened, Verdicts
 from dnp_guard.server import pictures, policies, replies, retrying, state
@@ -186,7 +187,7 @@ class SessionService:
                 raise Refusal("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
-            if not retrying.in_time(live):
+            if not live.in_time:
                 self._ended(kept, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
             at, of = pacing.place(step)
@@ -228,8 +229,10 @@ class SessionService:
             total = json.loads(kept.request)["steps"]
             missing = replies.unasked(live.policy, total, kept.asked)
             kept = self._sessions.claim(kept)
-            again = retrying.looked(live, shown, missing)
-            told = verdicts(self._issuer, kept, live, dict(zip(drawn, shown, strict=True)), self._clock(), again)
+            batch = retrying.of_batch(live, shown)
+            stands, again = attempted(live, lambda: batch, missing=missing)
+            judged = dict(zip(drawn, shown if stands else [None] * len(drawn), strict=True))
+            told = verdicts(self._issuer, kept, live, judged, self._clock(), again)
             status: Status = "open" if again else "finished"
             self._sessions.save(replace(kept, status=status, final=told.model_dump_json()), guard, live)
             return told
@@ -257,7 +260,7 @@ class SessionService:
         """End an attempt of which no pictures come; its images meet what is done otherwise."""
         drawn = live.session.state.drawn
         kept = self._sessions.claim(kept)
-        live.leave(reason)
+        live.give_up(reason)
         told = verdicts(None, kept, live, dict.fromkeys(drawn), self._clock())
         self._sessions.save(replace(kept, status="finished", final=told.model_dump_json()), guard, live)
 

@@ -34,7 +34,8 @@ def verdicts(
         issuer: signs receipts; None for none.
         kept: the session.
         live: its driver, which has made the final look.
-        shown: the finished images, by their index in the batch; None for one that the host did not send.
+        shown: the finished images that were looked at, by their index in the batch; None for one of which the attempt
+            came to nothing, so that the verdict is on the picture of the one before.
         now: seconds since 1970.
         again: the images that are to be drawn again.
     """
@@ -82,4 +83,5 @@ def _verdict(
         code=str(told),
         message=message,
         otherwise=action if again else None,
+        earlier=shown is None,
     )

@@ -152,18 +152,23 @@ class Batch:
         else:
             self._previews = ()
 
-    def settle(self, images: Sequence[Any]) -> None:
-        """Make the final look at the finished images, of which those count that are drawn."""
+    def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
+        """Make the final look at the finished images, of which those count that are drawn.
+
+        Returns:
+            Those that the verdicts are on; of the others, those of the attempt before are delivered.
+        """
         if self.session is None or self._fate or self.over:
-            return
+            return ()
         try:
             told = self._client.final(self.session, pictures.finished_urls([images[index] for index in self.drawn]))
         except ServiceFailed as error:
             self.failed(error)
-            return
+            return ()
         earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
         new = dict(zip(self.drawn, told))
         self.verdicts = [new.get(index, verdict) for index, verdict in enumerate(earlier)]
+        return tuple(index for index, verdict in new.items() if not verdict.earlier)
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -193,13 +198,12 @@ class Batch:
         self._hold(negatives, -1)
         return images
 
-    def give_up(self, error: Exception | None = None) -> None:
+    def give_up(self, error: Exception) -> None:
         """End an attempt that comes to nothing: its images meet what is done otherwise."""
         images = self._pending
         if self.session is None or self.verdicts is None or not images:
             return
-        if error is not None:
-            self.failure = str(error) or type(error).__name__
+        self.failure = str(error) or type(error).__name__
         self._client.abandon(self.session)
         self._missed = False
         self.verdicts = [

@@ -125,17 +125,19 @@ class InProcess:
         self.driver.step(at, Pictures(previews, similarities))
         self._hold()
 
-    def settle(self, images: Sequence[Any]) -> None:
-        """Make the final look at the finished images, of which those count that are drawn."""
-        try:
-            self.driver.check_time()
-        except Exception as error:  # noqa: BLE001 (the policy lets a request take no longer)
-            self.give_up(error)
-            return
-        stands = self.driver.look(lambda: list(images))
-        self._pending = self.driver.again() if stands else ()
+    def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
+        """Make the final look at the finished images, of which those count that are drawn.
+
+        Returns:
+            Those that the outcomes are of; of the others, those of the attempt before are delivered.
+        """
+        from dnp_guard.generation.redrawing import attempted  # noqa: PLC0415 (it may not be installed)
+
+        drawn = self.drawn
+        stands, self._pending = attempted(self.driver, lambda: list(images))
         if not self._pending:
             self._settled()
+        return drawn if stands else ()
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -158,19 +160,16 @@ class InProcess:
             self._hold()
         return self._pending
 
-    def give_up(self, error: Exception | None = None) -> None:
+    def give_up(self, error: Exception) -> None:
         """End an attempt that comes to nothing: its images meet what is done otherwise."""
         if not self._pending:
             return
-        from dnp_guard import DnpGuardError  # noqa: PLC0415 (it may not be installed)
-        from dnp_guard.generation.again import LEFT  # noqa: PLC0415
-
         self._pending = ()
-        self.driver.retry_failed(error or DnpGuardError(LEFT))
+        self.driver.give_up(error)
         self._settled()
 
     def _settled(self) -> None:
-        self._outcomes = self.driver.settle()
+        self._outcomes = self.driver.outcomes
         self._guard.finished(self.driver)
 
     def _hold(self) -> None:

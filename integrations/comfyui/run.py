@@ -138,7 +138,6 @@ class Run:
         """Make the final look, unless the run made its own."""
         if self.judged is None:
             self.batch.settle(shown)
-            self.batch.give_up()  # it is too late to draw again
 
     def shows_other(self, shown: Sequence[Image]) -> bool:
         """Whether pictures are not those that the run itself had judged: a later node has changed them."""
@@ -170,10 +169,10 @@ class Run:
                     raise
                 self.batch.give_up(error)
                 break
-            self.batch.settle(pictures_of)
+            stands = self.batch.settle(pictures_of)
             made = made.clone()
-            made[list(images)] = drawn[list(images)]
-            shown = [pictures_of[index] if index in images else before for index, before in enumerate(shown)]
+            made[list(stands)] = drawn[list(stands)]
+            shown = [pictures_of[index] if index in stands else before for index, before in enumerate(shown)]
         self.judged = shown
         return made
 

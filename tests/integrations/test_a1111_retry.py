@@ -97,6 +97,14 @@ def test_a_retry_that_fails_ends_as_otherwise_and_the_others_stay(guarded, plain
     assert ended[1]["reason"] == "the host did not draw it again"
 
 
+@pytest.mark.parametrize("looks", [[*FIRST, {"error": "timeout"}], [{"error": "timeout"}]])
+def test_of_a_retry_that_nobody_looks_at_no_pixel_is_delivered(guarded, plain, looks):
+    guarded.serve([*FIRST, *SHOWN, *looks], retries={"otherwise": "monitor"}, **SECOND)
+    drawn = guarded.host().process(job())
+    assert [(record["image"], record["attempt"]) for record in guarded.records("request.retried")] == [(1, 2)]
+    assert same(plain(**vars_of("Euler")).images, drawn.images) == [True] * 3
+
+
 def test_a_retry_that_cannot_be_shown_takes_nothing_from_the_verdicts_before(guarded, monkeypatch):
     shown = [[{"bolt": 0.9}, STAR, {}]]
     guarded.serve([*FIRST, *shown, CLEAN], categories=[star(still_present="retry"), bolt()], on_failure="open")

@@ -125,3 +125,17 @@ def test_a_service_that_knows_nothing_of_it_is_asked_for_nothing(comfy, guarded,
     monkeypatch.setattr(client, "features", lambda _: ("inputs",))
     images, _ = drawn(comfy, with_nodes(workflow(), vlm="", mode="service"))
     assert [grey(image) for image in images] == [False, True, False]
+
+
+@pytest.mark.parametrize("through", ["inside", "service"])
+def test_of_a_retry_that_nobody_looks_at_no_pixel_is_delivered(comfy, guarded, monkeypatch, through):  # noqa: F811
+    looks = [*FIRST, *SHOWN, *FIRST, {"error": "timeout"}]
+    plain, _ = drawn(comfy, workflow())
+    if through == "inside":
+        inside(monkeypatch, looks, retries={"otherwise": "monitor"})
+        images, outputs = drawn(comfy, with_nodes(workflow()))
+    else:
+        guarded.serve(looks, categories=[star(still_present="retry")], retries={"otherwise": "monitor"})
+        images, outputs = drawn(comfy, with_nodes(workflow(), vlm="", mode="service"))
+    assert same(plain, images) == [True] * 3
+    assert "(drawn 2 times)" in outputs["10"][0]

@@ -227,3 +227,47 @@ def test_another_worker_goes_on_with_a_retry_and_its_time(served, policy, tmp_pa
         session.abandon()
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("fails", ["unasked", "unanswered", "late"])
+def test_an_attempt_that_does_not_stand_gets_the_verdict_of_the_one_before_and_no_receipt(
+    serve, policy, tmp_path, monkeypatch, fails
+):
+    key = tmp_path / "key"
+    receipts.new_key(key)
+    last = {"error": "timeout"} if fails == "unanswered" else CLEAN
+    written = policy(otherwise="monitor", within_ms=3_600_000)
+    client = serve([*FIRST, *SHOWN, *FIRST, last], policy=written, receipt_key=key)
+    session, (other, *_) = first(client, 3)
+    again(client, session, [1])
+    sent = [{"index": 1, "data": data_url()}]
+    for step in DUE if fails != "unasked" else ():
+        client.post(f"/v1/sessions/{session}/queries", json={"step": step, "images": sent})
+    if fails == "late":
+        now = time.monotonic
+        monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
+    (verdict,) = client.post(f"/v1/sessions/{session}/final", json={"images": sent}).json()["images"]
+    told = {key: verdict[key] for key in ("action", "earlier", "receipt")}
+    assert told == {"action": "pass", "earlier": True, "receipt": None}
+    assert (other["earlier"], bool(other["receipt"])) == (False, True)
+
+
+def test_an_attempt_that_stands_is_not_earlier_and_has_its_receipt(serve, policy, tmp_path):
+    key = tmp_path / "key"
+    receipts.new_key(key)
+    client = serve([*FIRST, *SHOWN, CLEAN], policy=policy(), receipt_key=key)
+    session, _ = first(client, 3)
+    again(client, session, [1])
+    (verdict,) = attempt(client, session, [1])
+    assert (verdict["earlier"], bool(verdict["receipt"])) == (False, True)
+
+
+def test_a_client_is_told_that_a_verdict_is_on_the_picture_before(service, policy):
+    client = service(json.dumps([*FIRST, *SHOWN, CLEAN]), policy=policy(otherwise="monitor"))
+    with client.open(images=3, steps=10, host=Host(name="tests"), retry=True) as session:
+        for step in DUE:
+            session.query(step, [GREY] * 3)
+        assert not any(verdict.earlier for verdict in session.final([GREY] * 3))
+        session.again()
+        (verdict,) = session.final([GREY])  # its due queries are left out
+    assert (verdict.action, verdict.earlier) == ("pass", True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation.redrawing import check_time
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, rehearse
@@ -197,7 +198,7 @@ class Call:
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             if self._substeps.scheduler not in {"", name}:
                 return plain(*args, **kwargs)
-            self.driver.check_time()
+            check_time(self.driver)
             given = {**dict(zip(STEP, args, strict=False)), **kwargs}
             if not self._substeps.scheduler:
                 self.begin(FirstStep(self._evaluations, given["model_output"], given["sample"], name))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
 from dnp_guard.generation.host import View
-from dnp_guard.generation.redrawing import finished
+from dnp_guard.generation.redrawing import check_time, finished
 from dnp_guard.hosts.delivery import delivered
 from dnp_guard.hosts.diffusers.showing.shown import cover
 from dnp_guard.hosts.faces import faces
@@ -91,7 +91,7 @@ class Generation:
 
     def callback(self, info: Mapping[str, Any]) -> None:
         """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
-        self.driver.check_time()
+        check_time(self.driver)
         try:
             self.held.take()  # where a sub-step was taken for one too many, the next step has begun all the same
             index, sigma, total = int(info["i"]), float(info["sigma"]), self._progress.total

@@ -284,8 +284,14 @@ def _rows(answer: dict[str, Any], images: Sequence[int]) -> list[dict[str, Any]]
 
 
 def _verdict(row: dict[str, Any]) -> Verdict:
-    decision, action, receipt = _text(row["decision"]), _text(row["action"]), row.get("receipt")
-    return Verdict(decision, action, receipt, str(row.get("message") or ""), str(row.get("otherwise") or "block"))
+    return Verdict(
+        decision=_text(row["decision"]),
+        action=_text(row["action"]),
+        receipt=row.get("receipt"),
+        message=str(row.get("message") or ""),
+        otherwise=str(row.get("otherwise") or "block"),
+        earlier=bool(row.get("earlier")),
+    )
 
 
 def _negative(row: dict[str, Any]) -> Negative | None:

@@ -112,12 +112,11 @@ class Job:
         try:
             batch.open(None)  # where no sampling pass was seen: the final look is all that there is
             self._settle(batch, images)
-            while chosen := batch.again():
-                drawn = self._drawn_again(batch)
+            while batch.again():
+                drawn = self._drawn_again(batch, images)
                 if drawn is None:
                     break
-                self._settle(batch, drawn)
-                for index in chosen:
+                for index in self._settle(batch, drawn):
                     images[index] = drawn[index]  # the host delivers this tensor
         except Withheld:
             pass
@@ -133,16 +132,16 @@ class Job:
             }
             self._counts[batch.decision(index)] += 1
 
-    def _settle(self, batch: Batch, images: Any) -> None:
+    def _settle(self, batch: Batch, images: Any) -> tuple[int, ...]:
         finished = [pictures.from_tensor(image) for image in images]
         if self._done and batch.owes_a_look():
             # One past the last where nobody knows their number: a step that was asked about is answered as it was.
             last = self._done if self._expected is None else max(self._expected, self._done) - 1
             batch.look(last, 1.0, None, finished)
-        batch.settle(finished)
+        return batch.settle(finished)
 
-    def _drawn_again(self, batch: Batch) -> Any:
-        """The batch, drawn once more with what is held; None where that failed."""
+    def _drawn_again(self, batch: Batch, images: Any) -> Any:
+        """The batch of these images, drawn once more with what is held; None where that failed."""
         self._before_pass = self._done = 0
         self._seen = None
         try:
@@ -154,8 +153,10 @@ class Job:
         finally:
             if self._steering is not None:
                 self._steering.released()
-        if batch.over or host.stopped():
-            batch.give_up(Withheld(batch.failure or "the job was stopped"))
+        other = drawn is not None and drawn.shape != images.shape
+        if batch.over or other or host.stopped():
+            reason = "the host drew pictures of another size" if other else "the job was stopped"
+            batch.give_up(Withheld(batch.failure or reason))
             return None
         return drawn
 

@@ -79,6 +79,7 @@ class Verdict:
         receipt: signed by the service; None where it signs none.
         message: what a person reads in place of a withheld image; empty where the service gives none.
         otherwise: what is done for ``retry`` where it is not drawn again.
+        earlier: whether this is of the picture of the attempt before, which is then the one to deliver.
     """
 
     decision: str
@@ -86,3 +87,4 @@ class Verdict:
     receipt: str | None
     message: str = ""
     otherwise: str = "block"
+    earlier: bool = False
