@@ -1,7 +1,7 @@
 """The plugins that serving engines load in each of their processes, by the entry points of this package.
 
-Nothing here is imported that could fail: an engine logs a plugin that does not import, and serves on without it. The
-hooks that refuse are put first; the guard is made where a model is loaded.
+An engine logs a plugin whose import fails and serves on without it, so this module imports nothing that can fail. Each
+function first installs the hooks that refuse to generate; the guard itself is made when a model is loaded.
 """
 
 from __future__ import annotations

@@ -78,7 +78,10 @@ def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
 
 
 def undone(state: State) -> State:
-    """A session as it would be if the attempt that runs had not begun, and none were to."""
+    """The session's state if the running attempt were discarded and no further one made.
+
+    Each image has its earlier final look and its ``otherwise``.
+    """
     images = list(state.images)
     for index in sorted(state.drawing or ()):
         images[index] = given_up(replace(images[index], final=images[index].retried))

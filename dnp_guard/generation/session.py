@@ -95,7 +95,7 @@ class Session:
 
     @property
     def so_far(self) -> Report | None:
-        """The report as it would be if the attempt that runs came to nothing."""
+        """The report if the running attempt is never finished: what a ``retry`` verdict says beside its action."""
         state = again.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))

@@ -1,4 +1,4 @@
-"""Run a function once a module is imported, without importing it: now, where it is there already."""
+"""Run a function as soon as a module has been imported, without importing it; at once if it is imported already."""
 
 from __future__ import annotations
 
