@@ -62,7 +62,7 @@ def issuer(path: Path, seconds: int) -> Issuer:
     """The issuer of a key file, which holds 32 bytes in base64.
 
     Raises:
-        DnpGuardError: it cannot be read, others may read it, or it holds no key.
+        DnpGuardError: it cannot be read, others may read it, its group may change it, or it holds no key.
     """
     try:
         seed = base64.b64decode(path.read_bytes().strip(), validate=True)
@@ -73,8 +73,9 @@ def issuer(path: Path, seconds: int) -> Issuer:
         seed, mode = b"", 0
     if len(seed) != 32:  # noqa: PLR2004 (bytes of an Ed25519 key)
         raise DnpGuardError(f"{path} holds no key", hint=_MAKE)
-    if mode & 0o077:
-        raise DnpGuardError(f"{path}: others than its owner may read the key", hint=f"chmod 600 {path}")
+    if mode & 0o027:
+        message = f"{path}: others may read the key, or its group may change it"
+        raise DnpGuardError(message, hint=f"chmod 600 {path}")
     return Issuer(seed, seconds)
 
 

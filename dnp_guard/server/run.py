@@ -84,7 +84,7 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
             raise DnpGuardError(f"{file}: no such file", hint="Give PEM files.")
     if address.key is not None and sys.platform != "win32" and address.key.stat().st_mode & 0o027:
         raise DnpGuardError(
-            f"{address.key}: others than its owner and its group may read the key, or others may write it",
+            f"{address.key}: others may read the key, or its group may change it",
             hint=f"chmod 600 {address.key}",
         )
     if address.loopback:

@@ -96,8 +96,20 @@ def here(arguments, files):
     return [re.sub(r"^--policy=.*", "--policy=default", option) for option in found]
 
 
-@pytest.mark.parametrize("arguments", [SERVICES["guard"]["command"], GUARD["args"]], ids=["compose", "kubernetes"])
-def test_the_service_starts_as_it_is_deployed_and_answers_its_probe(arguments, files, monkeypatch):
+MOUNTED = [volume["secret"] for volume in PODS["guard/StatefulSet/guard"]["volumes"] if "secret" in volume]
+MODES = {int(str(secret["defaultMode"]), 8) for secret in MOUNTED}
+"""Of the files that Kubernetes mounts, which reads 0440 as octal; YAML 1.2 does not."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "modes"),
+    [(SERVICES["guard"]["command"], {0o600}), (GUARD["args"], MODES)],
+    ids=["compose", "kubernetes"],
+)
+def test_the_service_starts_as_it_is_deployed_and_answers_its_probe(arguments, modes, files, monkeypatch):
+    (mode,) = modes
+    for name in ("tokens.json", "receipts.key", "tls.crt", "tls.key"):
+        (files / name).chmod(mode)
     monkeypatch.setenv("DNP_GUARD_STORE", f"sqlite:{files / 'sessions.sqlite'}")
     with serving(*here(arguments, files), verify=False) as running:
         *_, probe = SERVICES["guard"]["healthcheck"]["test"]

@@ -78,10 +78,16 @@ def test_another_key_is_refused(issuer, tmp_path):
         receipts.read(issuer.sign(CLAIMS, NOW), other)
 
 
-def test_a_key_that_others_may_read_is_refused(key, public):
-    key.chmod(0o644)
-    with pytest.raises(DnpGuardError, match="others than its owner"):
+@pytest.mark.parametrize("mode", [0o644, 0o660])
+def test_a_key_that_others_may_read_or_its_group_may_change_is_refused(key, public, mode):
+    key.chmod(mode)
+    with pytest.raises(DnpGuardError, match="others may read the key, or its group may change it"):
         receipts.issuer(key, 60)
+
+
+def test_a_key_that_its_group_may_read_is_taken(key, public):
+    key.chmod(0o440)
+    assert receipts.issuer(key, 60).public == public
 
 
 def test_a_key_is_not_overwritten(key, public):
