@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.mmap_dict import MmapedDict
 
+from dnp_guard.processes import runs
+
 if sys.platform != "win32":
     import fcntl
 
@@ -37,7 +39,7 @@ def ended_merged(folder: Path) -> Iterator[None]:
             _finish(folder)
             for file in sorted(folder.glob("*.db")):
                 match = _FILE.fullmatch(file.name)
-                if match is not None and not _runs(int(match[2])):
+                if match is not None and not runs(int(match[2])):
                     _take_in(file, match[1], match[2])
         yield
     finally:
@@ -91,13 +93,3 @@ def _take_in(file: Path, kind: str, pid: str) -> None:
     written.close()  # type: ignore[no-untyped-call]
     file.unlink()
     beside.replace(total)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True

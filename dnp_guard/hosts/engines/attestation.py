@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dnp_guard._version import __version__
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.processes import runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +81,7 @@ def said(folder: Path) -> list[Attestation]:
             attestation = Attestation(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             continue
-        if _runs(attestation.pid):
+        if runs(attestation.pid):
             found.append(attestation)
     return found
 
@@ -96,13 +97,3 @@ def header(workers: list[Attestation]) -> str:
     policies = sorted({f"{each.policy}@{each.digest}" for each in workers if each.policy})
     versions = sorted({worker.guard for worker in workers})
     return "; ".join([*ways, *(f"guard={each}" for each in versions), *(f"policy={each}" for each in policies)])
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
