@@ -15,7 +15,7 @@ from dnp_guard.server.problems import Refusal
 from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dnp_guard.hosts.protocol import Picture
     from dnp_guard.server.settings import Limits
@@ -43,36 +43,24 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 64
 """What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
 
 
-def inputs(sent: Sequence[Picture], limits: Limits, take: Callable[[int], None] = lambda _: None) -> list[Image.Image]:
-    """The pictures that a request brought; see :func:`pictures`.
+def inputs(sent: Sequence[Picture], limits: Limits) -> dict[int, Image.Image]:
+    """The pictures that a request brought; see :func:`opened`.
 
     Raises:
         Refusal: they are too many, are not counted from 0, or one of them cannot be taken.
     """
     if len(sent) > limits.images:
         raise Refusal("images", f"{limits.images} pictures of a request are taken; send fewer.")
-    return pictures(sent, range(len(sent)), limits, take)
+    return opened(sent, range(len(sent)), limits)
 
 
-def pictures(
-    sent: Sequence[Picture],
-    images: Sequence[int],
-    limits: Limits,
-    take: Callable[[int], None] = lambda _: None,
-    *,
-    decode: bool = True,
-) -> list[Image.Image]:
-    """The pictures of a request, in the order of the batch.
+def opened(sent: Sequence[Picture], images: Sequence[int], limits: Limits) -> dict[int, Image.Image]:
+    """The pictures of a request by index, in the order of the batch, of which the headers alone are read.
 
     Args:
         sent: one an image that is drawn, in any order.
         images: that are drawn.
         limits: of one of them, and of all together.
-        take: told how many pixels they have in all, before one is decoded; it may refuse them.
-        decode: whether they are looked at; without it their headers alone are read.
-
-    Returns:
-        RGB pictures; none without ``decode``.
 
     Raises:
         Refusal: they are not one an image, or one of them cannot be taken.
@@ -80,14 +68,28 @@ def pictures(
     by_index = {each.index: each for each in sent}
     if len(sent) != len(images) or set(by_index) != set(images):
         raise Refusal("images", f"Send each image of {', '.join(map(str, images))} once.")
-    opened = [_opened(by_index[index], limits.pixels) for index in images]
-    total = sum(picture.width * picture.height for picture in opened)
-    if total > limits.total_pixels:
+    found = {index: _opened(by_index[index], limits.pixels) for index in images}
+    if (total := _pixels(found)) > limits.total_pixels:
         raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
-    if not decode:
-        return []
-    take(total)
-    return [_decoded(index, picture) for index, picture in zip(images, opened, strict=True)]
+    return found
+
+
+def decoded(found: Mapping[int, Image.Image], take: Callable[[int], None]) -> list[Image.Image]:
+    """The RGB pictures of a request, in the order of the batch.
+
+    Args:
+        found: as opened.
+        take: told how many pixels they have in all, before one is decoded; it may refuse them.
+
+    Raises:
+        Refusal: one of them cannot be taken.
+    """
+    take(_pixels(found))
+    return [_decoded(index, picture) for index, picture in found.items()]
+
+
+def _pixels(found: Mapping[int, Image.Image]) -> int:
+    return sum(picture.width * picture.height for picture in found.values())
 
 
 def _opened(sent: Picture, pixels: int) -> Image.Image:

@@ -28,8 +28,6 @@ from dnp_guard.types import Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from PIL.Image import Image
-
     from dnp_guard.generation.driver import Driver
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.protocol import Finish, InputsMessage, QueryMessage
@@ -154,7 +152,7 @@ class SessionService:
             guard, live = self._sessions.take_up(kept)
             if kept.step >= 0 or live.session.state.drawing is not None:
                 raise Refusal("step", "The first step has been asked about already.", step=kept.step)
-            shown = pictures.inputs(asked.images, self._limits, take)
+            shown = pictures.decoded(pictures.inputs(asked.images, self._limits), take)
             kept = self._sessions.claim(kept)  # it may be over by this
             verdicts = replies.of_inputs(live.inputs([[each] for each in shown]), len(shown))
             kept = replace(kept, status="open", answers=json.dumps({INPUTS: verdicts.model_dump(mode="json")}))
@@ -193,9 +191,10 @@ class SessionService:
             at, of = pacing.place(step)
             due = live.due(at, of or pacing.TICKS)
             similarities = replies.similarities(asked.images, len(live.session.state.images))
-            decode = due and live.looks(step, similarities)
-            arrived = self._arrived(kept, live, step, asked.images, take, decode=decode)
-            shown = retrying.of_batch(live, arrived) if decode else []
+            looks = due and live.looks(step, similarities)
+            with self._arriving(kept, live, step):
+                opened = pictures.opened(asked.images, live.session.state.drawn, self._limits)
+                shown = retrying.of_batch(live, pictures.decoded(opened, take)) if looks else []
             waited = 0.0
             if due:
                 before = live.session.state.images[0].pace.waited_ms
@@ -225,7 +224,8 @@ class SessionService:
             check_goes_on(kept)
             guard, live = self._sessions.take_up(kept)
             drawn = live.session.state.drawn
-            shown = self._arrived(kept, live, None, asked.images, take)
+            with self._arriving(kept, live, None):
+                shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
             total = json.loads(kept.request)["steps"]
             missing = replies.unasked(live.policy, total, kept.asked)
             kept = self._sessions.claim(kept)
@@ -302,22 +302,11 @@ class SessionService:
         with turn, self._flight.request() as take:
             yield take
 
-    def _arrived(
-        self,
-        kept: Stored,
-        live: Driver,
-        step: Step | None,
-        sent: Sequence[Any],
-        take: Callable[[int], None],
-        *,
-        decode: bool = True,
-    ) -> list[Image]:
-        """The pictures of a request; one that cannot be taken is a look that was missed.
-
-        Without ``decode`` there are none: nobody looks at them, and their headers alone are read.
-        """
+    @contextmanager
+    def _arriving(self, kept: Stored, live: Driver, step: Step | None) -> Iterator[None]:
+        """Take the pictures of a request; one that cannot be taken is a look that was missed."""
         try:
-            return pictures.pictures(sent, live.session.state.drawn, self._limits, take, decode=decode)
+            yield
         except Refusal as problem:
             if problem.kind == "busy":  # nothing is wrong with them
                 raise
