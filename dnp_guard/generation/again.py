@@ -72,7 +72,7 @@ def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
     """
     images, told = list(state.images), list[events.Event]()
     for index in sorted(state.drawing or ()):
-        images[index] = given_up(replace(images[index], final=images[index].retried), reason)
+        images[index] = given_up(_as_before(images[index]), reason)
         told.append(events.RetryEnded(index, "failed"))
     return replace(state, images=tuple(images), drawing=frozenset(), missed=False, caused=False, in_flight=False), told
 
@@ -84,7 +84,7 @@ def undone(state: State) -> State:
     """
     images = list(state.images)
     for index in sorted(state.drawing or ()):
-        images[index] = given_up(replace(images[index], final=images[index].retried))
+        images[index] = given_up(_as_before(images[index]))
         images[index] = replace(images[index], attempts=images[index].attempts - 1)
     return replace(state, images=tuple(images), missed=False, caused=False)
 
@@ -130,6 +130,12 @@ def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
 
 def _asks(image: ImageState) -> bool:
     return image.final is not None and image.final.action is Action.RETRY
+
+
+def _as_before(image: ImageState) -> ImageState:
+    """An image as the attempt before left it, with what was injected by then; the looks at both stay told."""
+    begins = max((place for place, (step, _) in enumerate(image.negatives) if step == 0), default=None)
+    return replace(image, final=image.retried, negatives=image.negatives[:begins])
 
 
 def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:

@@ -123,6 +123,13 @@ def test_a_retry_that_fails_ends_as_otherwise_and_fails_nothing_else():
     assert (asked.again(), asked.settle()) == ((), (Outcome.BLURRED, Outcome.CLEAN))
 
 
+def test_a_picture_that_was_made_before_a_retry_that_fails_was_not_steered_by_it():
+    asked = second_chance(retried(otherwise="monitor"))
+    asked.retry_failed("it raised")
+    assert asked.settle() == (Outcome.MONITORED, Outcome.CLEAN)
+    assert asked.report.images[0].negatives == ()
+
+
 def test_a_miss_in_a_retry_that_fails_is_forgotten_with_it():
     asked = second_chance()
     asked.missed("timeout", None, "no answer")

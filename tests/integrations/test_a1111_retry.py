@@ -103,6 +103,7 @@ def test_of_a_retry_that_nobody_looks_at_no_pixel_is_delivered(guarded, plain, l
     drawn = guarded.host().process(job())
     assert [(record["image"], record["attempt"]) for record in guarded.records("request.retried")] == [(1, 2)]
     assert same(plain(**vars_of("Euler")).images, drawn.images) == [True] * 3
+    assert "DNP Guard: monitored," in drawn.infotexts[1]
 
 
 def test_a_retry_that_cannot_be_shown_takes_nothing_from_the_verdicts_before(guarded, monkeypatch):

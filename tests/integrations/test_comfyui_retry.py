@@ -138,4 +138,4 @@ def test_of_a_retry_that_nobody_looks_at_no_pixel_is_delivered(comfy, guarded, m
         guarded.serve(looks, categories=[star(still_present="retry")], retries={"otherwise": "monitor"})
         images, outputs = drawn(comfy, with_nodes(workflow(), vlm="", mode="service"))
     assert same(plain, images) == [True] * 3
-    assert "(drawn 2 times)" in outputs["10"][0]
+    assert "image 1: monitored (drawn 2 times)" in outputs["10"][0]

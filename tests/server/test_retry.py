@@ -247,8 +247,8 @@ def test_an_attempt_that_does_not_stand_gets_the_verdict_of_the_one_before_and_n
         now = time.monotonic
         monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
     (verdict,) = client.post(f"/v1/sessions/{session}/final", json={"images": sent}).json()["images"]
-    told = {key: verdict[key] for key in ("action", "earlier", "receipt")}
-    assert told == {"action": "pass", "earlier": True, "receipt": None}
+    told = {key: verdict[key] for key in ("decision", "action", "earlier", "receipt")}
+    assert told == {"decision": "monitored", "action": "pass", "earlier": True, "receipt": None}
     assert (other["earlier"], bool(other["receipt"])) == (False, True)
 
 
@@ -271,3 +271,8 @@ def test_a_client_is_told_that_a_verdict_is_on_the_picture_before(service, polic
         session.again()
         (verdict,) = session.final([GREY])  # its due queries are left out
     assert (verdict.action, verdict.earlier) == ("pass", True)
+
+
+def test_a_verdict_that_says_retry_decides_without_what_that_would_inject(serve, policy):
+    _, (_, verdict, _) = first(serve([*FIRST, *SHOWN], policy=policy(otherwise="monitor")), 3)
+    assert (verdict["decision"], verdict["otherwise"]) == ("monitored", "pass")

@@ -51,6 +51,7 @@ class Batch:
         self._prompts = list(prompts)
         self._about, self._can = about, again
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
+        self._before = [list(each) for each in self._injected]  # of the attempt whose picture is the latest that stands
         self._previews: tuple[str, ...] = ()
         self._answered = self._missed = False
         self._fate = ""  # open or closed once nothing but that can be said of the images
@@ -168,7 +169,11 @@ class Batch:
         earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
         new = dict(zip(self.drawn, told))
         self.verdicts = [new.get(index, verdict) for index, verdict in enumerate(earlier)]
-        return tuple(index for index, verdict in new.items() if not verdict.earlier)
+        stand = tuple(index for index, verdict in new.items() if not verdict.earlier)
+        for index in self.drawn:
+            latest, other = (self._injected, self._before) if index in stand else (self._before, self._injected)
+            other[index] = list(latest[index])
+        return stand
 
     @property
     def drawn(self) -> tuple[int, ...]:
@@ -206,6 +211,8 @@ class Batch:
         self.failure = str(error) or type(error).__name__
         self._client.abandon(self.session)
         self._missed = False
+        for index in images:
+            self._injected[index] = list(self._before[index])
         self.verdicts = [
             replace(each, action=each.otherwise) if each.action == "retry" else each for each in self.verdicts
         ]
