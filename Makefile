@@ -41,8 +41,9 @@ test: $(READY) ## Run every test.
 lowest: $(READY) ## Test a plain installation with the oldest dependencies that the ranges allow.
 	DNP_GUARD_LOWEST=1 $(BIN)/python -m pytest tests/test_install.py
 
-lint: $(READY) ## Check style, formatting and the layers.
+lint: $(READY) ## Check style, prose, formatting and the layers.
 	$(BIN)/ruff check
+	$(BIN)/python -m docs.prose
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
