@@ -53,7 +53,8 @@ def test_the_thresholds_are_those_of_the_file(written):
 
 def test_a_threshold_of_the_category_s_own_stands(written):
     star = load_policy(written(TWO, more=", threshold: 0.7")).category("star")
-    assert (star.threshold, star.calibration.vlm_revision) == (0.7, "1")
+    assert star.threshold == 0.7
+    assert star.calibration.vlm_revision == "1"
 
 
 def test_the_digest_includes_the_calibration(written):
@@ -92,7 +93,8 @@ def test_a_file_that_cannot_be_used_is_a_problem_at_its_name(written, document, 
     with pytest.raises(PolicyError) as caught:
         load_policy(written(document, file=file))
     (problem,) = caught.value.problems
-    assert (problem.code, problem.line) == ("bad-calibration", 4)
+    assert problem.code == "bad-calibration"
+    assert problem.line == 4
     assert says in problem.message
 
 

@@ -46,9 +46,12 @@ def problems(write):
 
 def test_a_policy_inherits_everything_but_what_names_the_file(write):
     policy, base = load_policy(write("over.yaml", HEAD)), load_policy(write("base.yaml", BASE))
-    assert (policy.name, policy.summary) == ("over", "")
+    assert policy.name == "over"
+    assert policy.summary == ""
     assert policy.categories == base.categories
-    assert (policy.queries, policy.guidance, policy.rules) == (base.queries, base.guidance, base.rules)
+    assert policy.queries == base.queries
+    assert policy.guidance == base.guidance
+    assert policy.rules == base.rules
 
 
 def test_a_category_is_overridden_by_its_id_and_keeps_its_place(write):
@@ -64,7 +67,8 @@ def test_lists_are_replaced_and_mappings_merged(write):
     policy = load_policy(
         write("over.yaml", HEAD + "guidance: {hold: 3}\ncategories: [{id: star, look_for: [a big star]}]")
     )
-    assert (policy.guidance.scale, policy.guidance.hold) == (7, 3)
+    assert policy.guidance.scale == 7
+    assert policy.guidance.hold == 3
     assert policy.category("star").terms == ("a big star",)
 
 
@@ -75,7 +79,8 @@ def test_rules_of_the_base_stay(write):
 
 def test_new_steps_do_not_inherit_the_run_length_of_the_old(write):
     policy = load_policy(write("over.yaml", HEAD + "queries: {steps: [0.5]}"))
-    assert (policy.queries.steps, policy.queries.of) == ((0.5,), None)
+    assert policy.queries.steps == (0.5,)
+    assert policy.queries.of is None
 
 
 def test_replace_does_not_inherit_a_scale_that_it_cannot_have(write):
@@ -91,7 +96,8 @@ def test_the_digest_is_that_of_the_policy_written_out(write):
 def test_a_base_may_extend_another(write):
     write("middle.yaml", HEAD.replace("over", "middle") + "guidance: {hold: 3}")
     policy = load_policy(write("top.yaml", HEAD.replace("base.yaml", "middle.yaml") + "guidance: {scale: 8}"))
-    assert (policy.guidance.hold, policy.guidance.scale) == (3, 8)
+    assert policy.guidance.hold == 3
+    assert policy.guidance.scale == 8
 
 
 def test_every_file_that_was_read_is_known(write, tmp_path):
@@ -167,7 +173,8 @@ def test_several_policies_are_extended_each_over_those_before_it(write):
     write("other.yaml", OTHER)
     policy = load_policy(write("over.yaml", TWO + "categories: [{id: bolt, threshold: 0.3}]"))
     assert [category.id for category in policy.categories] == ["star", "bolt", "skull"]
-    assert (policy.guidance.scale, policy.guidance.hold) == (3, 1)
+    assert policy.guidance.scale == 3
+    assert policy.guidance.hold == 1
     assert policy.category("bolt").threshold == 0.3
 
 

@@ -21,7 +21,9 @@ def unreadable():
         with pytest.raises(PolicyError) as caught:
             load_policy(source)
         (problem,) = caught.value.problems
-        assert (problem.file, problem.line, problem.code) == (str(source), 0, "unreadable")
+        assert problem.file == str(source)
+        assert problem.line == 0
+        assert problem.code == "unreadable"
         return problem
 
     return unreadable

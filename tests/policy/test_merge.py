@@ -79,25 +79,29 @@ ATTENTION = {"guidance": {"mode": "attention", "scale": None}}
 @pytest.mark.parametrize("mode", ["separate", "auto"])
 def test_attention_without_escalate_is_merged_without_a_scale(mode):
     merged = strictest(policy(**ATTENTION), policy(guidance={"mode": mode}))
-    assert (merged.guidance.mode, merged.guidance.scale) == ("attention", None)
+    assert merged.guidance.mode == "attention"
+    assert merged.guidance.scale is None
 
 
 @pytest.mark.parametrize("mode", ["separate", "auto"])
 def test_attention_merged_into_another_mode_leaves_the_scale(mode):
     merged = strictest(policy(guidance={"mode": mode}), policy(**ATTENTION))
-    assert (merged.guidance.mode, merged.guidance.scale) == (mode, 6)
+    assert merged.guidance.mode == mode
+    assert merged.guidance.scale == 6
 
 
 def test_attention_takes_escalate_and_the_scale_of_the_other():
     escalating = policy(guidance={"mode": "attention", "escalate": 1, "scale": 7})
     merged = strictest(policy(**ATTENTION), escalating)
-    assert (merged.guidance.escalate, merged.guidance.scale) == (1, 7)
+    assert merged.guidance.escalate == 1
+    assert merged.guidance.scale == 7
 
 
 def test_a_category_in_shadow_gives_way_to_the_same_one_enforced():
     one = policy(categories=[star(mode="shadow", threshold=0.1)])
     merged = strictest(one, policy(categories=[star(threshold=0.6)]))
-    assert (merged.category("star").mode, merged.category("star").threshold) == ("enforce", 0.6)
+    assert merged.category("star").mode == "enforce"
+    assert merged.category("star").threshold == 0.6
 
 
 def test_a_sensitive_category_stays_sensitive():
@@ -110,7 +114,8 @@ def test_a_sensitive_category_stays_sensitive():
 
 def test_whole_steps_and_fractions_are_looked_at_together():
     merged = strictest(policy(queries={"of": 10, "steps": [2, 4]}), policy(queries={"steps": [0.4, 0.9]}))
-    assert (merged.queries.steps, merged.queries.of) == ((0.2, 0.4, 0.9), None)
+    assert merged.queries.steps == (0.2, 0.4, 0.9)
+    assert merged.queries.of is None
 
 
 def test_a_merged_policy_excuses_a_term_by_what_excuses_it_wherever_it_is_looked_for():
@@ -142,9 +147,13 @@ def test_a_policy_in_shadow_beside_an_enforced_one_adds_what_it_looks_for_and_ch
         rules=[{"all": ["bolt"], "action": "block"}],
     )
     for merged in (strictest(enforced, shadow), strictest(shadow, enforced)):
-        assert (merged.mode, merged.on_failure, merged.preview) == ("enforce", "open", enforced.preview)
+        assert merged.mode == "enforce"
+        assert merged.on_failure == "open"
+        assert merged.preview == enforced.preview
         assert [merged.shadow(name) for name in ("star", "bolt")] == [False, True]
-        assert (merged.category("bolt").queries.steps, merged.scale("bolt"), merged.scale("star")) == ((0.5,), 9, 6)
+        assert merged.category("bolt").queries.steps == (0.5,)
+        assert merged.scale("bolt") == 9
+        assert merged.scale("star") == 6
         assert [rule.all for rule in merged.rules] == [("bolt",)]
 
 

@@ -28,7 +28,9 @@ def from_0(data):
 
 def test_an_older_policy_is_brought_up_to_a_policy_that_checks():
     policy = parse_policy(migrate(FORMAT_0, "old.yaml", {0: from_0}), "old.yaml")
-    assert (policy.format, policy.name, policy.queries.steps) == (1, "old", (0.2, 0.4))
+    assert policy.format == 1
+    assert policy.name == "old"
+    assert policy.queries.steps == (0.2, 0.4)
     assert policy.category("star").terms == ("a star", "a nova")
 
 
@@ -47,7 +49,8 @@ def test_a_format_that_no_upgrade_begins_with_is_reported_at_its_place(text):
     with pytest.raises(PolicyError) as caught:
         migrate(text.encode(), "p.yaml", {0: from_0})
     (problem,) = caught.value.problems
-    assert (problem.line, problem.code) == (1, "unknown-format")
+    assert problem.line == 1
+    assert problem.code == "unknown-format"
 
 
 def test_a_file_with_aliases_is_refused_before_it_is_upgraded():

@@ -35,7 +35,8 @@ def told(path):
 def test_a_mistake_is_told_once_at_its_own_place_with_what_to_type(name, line, column, words):
     (problem,) = told(FOLDER / f"{name}.yaml")
     text = f"{problem.message} {problem.hint}"
-    assert (problem.line, problem.column) == (int(line), int(column))
+    assert problem.line == int(line)
+    assert problem.column == int(column)
     assert [word for word in words.split(" | ") if word not in text] == []
     assert not JARGON.search(text)
 

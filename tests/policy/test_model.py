@@ -44,18 +44,14 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
 
 def test_what_a_policy_leaves_out_is_filled_in(parse, minimal):
     made = parse(minimal)
-    assert (made.mode, made.on_failure, made.queries.final, made.queries.deadline_ms) == (
-        "enforce",
-        "closed",
-        True,
-        None,
-    )
-    assert (made.guidance.mode, made.guidance.scale, made.guidance.strength, made.guidance.hold) == (
-        "separate",
-        15,
-        "severity",
-        2,
-    )
+    assert made.mode == "enforce"
+    assert made.on_failure == "closed"
+    assert made.queries.final
+    assert made.queries.deadline_ms is None
+    assert made.guidance.mode == "separate"
+    assert made.guidance.scale == 15
+    assert made.guidance.strength == "severity"
+    assert made.guidance.hold == 2
 
 
 def test_the_title_is_the_id_in_words():
@@ -68,7 +64,8 @@ def test_the_final_threshold_follows_the_threshold():
 
 def test_a_sensitive_category_blocks_without_saying_so():
     made = policy(Category(id="a", sensitive=True)).category("a")
-    assert (made.action, made.still_present) == (Action.BLOCK, Action.BLOCK)
+    assert made.action == Action.BLOCK
+    assert made.still_present == Action.BLOCK
 
 
 def test_without_a_final_look_nothing_happens_at_the_end(parse, minimal):
@@ -77,7 +74,9 @@ def test_without_a_final_look_nothing_happens_at_the_end(parse, minimal):
 
 def test_in_replace_mode_there_is_no_scale(parse, minimal):
     made = parse(f"{minimal}guidance: {{mode: replace}}\n")
-    assert (made.guidance.scale, made.guidance.strength, made.scale("star")) == (None, None, None)
+    assert made.guidance.scale is None
+    assert made.guidance.strength is None
+    assert made.scale("star") is None
 
 
 def test_a_category_may_have_its_own_scale(parse, minimal):
@@ -137,7 +136,8 @@ def test_a_policy_is_frozen():
 def test_the_resolved_policy_is_the_same_policy(name):
     made = load_policy(name)
     again = Policy.model_validate(made.resolved())
-    assert (again, again.digest) == (made, made.digest)
+    assert again == made
+    assert again.digest == made.digest
 
 
 def test_the_digest_is_sha_256_over_the_canonical_json():

@@ -16,20 +16,22 @@ def migrated(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "code", "figure", "instead"),
+    ("text", "line", "column", "code", "figure", "instead"),
     [
-        ("guidance: {combine: strongest}\n", (3, 12), "removed-key", "70 %", "Delete it"),
-        ("guidance: {combine: sum}\n", (3, 12), "removed-key", "2.31 times", "Delete it"),
-        ("guidance:\n  combine: join\n", (4, 3), "removed-key", "8 %", "Delete it"),
-        ("queries: {most: 6}\n", (3, 11), "removed-key", "80 %", "`back_off`"),
-        ("guidance: {mode: orthogonal}\n", (3, 18), "removed-value", "86 % to 100 %", "Write `mode: separate`."),
+        ("guidance: {combine: strongest}\n", 3, 12, "removed-key", "70 %", "Delete it"),
+        ("guidance: {combine: sum}\n", 3, 12, "removed-key", "2.31 times", "Delete it"),
+        ("guidance:\n  combine: join\n", 4, 3, "removed-key", "8 %", "Delete it"),
+        ("queries: {most: 6}\n", 3, 11, "removed-key", "80 %", "`back_off`"),
+        ("guidance: {mode: orthogonal}\n", 3, 18, "removed-value", "86 % to 100 %", "Write `mode: separate`."),
     ],
 )
 def test_what_is_gone_is_said_to_be_at_its_place_with_why_and_what_instead(
-    the_problem, text, place, code, figure, instead
+    the_problem, text, line, column, code, figure, instead
 ):
     problem = the_problem(HEAD + text + CATEGORIES)
-    assert ((problem.line, problem.column), problem.code) == (place, code)
+    assert problem.line == line
+    assert problem.column == column
+    assert problem.code == code
     assert figure in problem.message
     assert instead in problem.hint
 

@@ -58,5 +58,7 @@ def test_the_shadow_policy_is_the_default_one_recorded_only():
 def test_the_paper_policy_looks_at_the_published_steps_and_names_nine_parts_apart():
     paper = load_policy("paper-nudity")
     assert due_steps(paper.queries.steps, paper.queries.of, 50) == (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
-    assert (paper.guidance.scale, paper.guidance.strength, paper.guidance.hold) == (15, "constant", 0)
+    assert paper.guidance.scale == 15
+    assert paper.guidance.strength == "constant"
+    assert paper.guidance.hold == 0
     assert len(paper.category("nudity").terms) == 9

@@ -42,7 +42,9 @@ def refusal(path, key=PUBLIC, **arguments):
 def test_a_signed_policy_is_taken(path):
     signed(path, serial=7)
     manifest = verify(path, as_store(path), PUBLIC)
-    assert (manifest.name, manifest.serial, set(manifest.files)) == ("p", 7, {"p.yaml", "base.yaml"})
+    assert manifest.name == "p"
+    assert manifest.serial == 7
+    assert set(manifest.files) == {"p.yaml", "base.yaml"}
 
 
 def test_a_signed_store_is_taken(path):

@@ -45,7 +45,9 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(problems):
 
 def test_a_misspelt_value_is_answered_with_the_nearest(the_problem):
     problem = the_problem(HEAD + "categories:\n  - {id: star, action: stear, negative: [star]}\n")
-    assert (problem.line, problem.column, problem.code) == (4, 24, "unknown-value")
+    assert problem.line == 4
+    assert problem.column == 24
+    assert problem.code == "unknown-value"
     assert "`stear`" in problem.message
     assert "monitor | steer | blur | block" in problem.message
     assert problem.hint == "Did you mean `steer`?"
@@ -81,7 +83,8 @@ def test_a_key_like_no_other_is_answered_with_those_there_are(minimal, the_probl
 def test_a_required_key_that_is_missing_is_named(minimal, the_problem, missing):
     text = "".join(line for line in minimal.splitlines(keepends=True) if not line.startswith((missing, "  -")))
     text += "" if missing == "categories" else "  - {id: star, negative: [star]}\n"
-    assert (the_problem(text).code, the_problem(text).message) == ("missing-key", f"`{missing}` is missing.")
+    assert the_problem(text).code == "missing-key"
+    assert the_problem(text).message == f"`{missing}` is missing."
 
 
 def test_a_misspelt_required_key_is_not_also_missing(minimal, the_problem):
@@ -106,7 +109,8 @@ def test_no_rule_speaks_about_what_a_misspelt_key_means(the_problem):
 
 @pytest.mark.parametrize("root", ["just text", "[1, 2]", "42"])
 def test_a_root_that_is_no_mapping_is_refused(the_problem, root):
-    assert (the_problem(root).line, the_problem(root).code) == (1, "wrong-type")
+    assert the_problem(root).line == 1
+    assert the_problem(root).code == "wrong-type"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,8 @@ def test_a_root_that_is_no_mapping_is_refused(the_problem, root):
 )
 def test_a_threshold_by_step_range_covers_the_run(minimal, the_problem, threshold, code):
     problem = the_problem(minimal.replace("id: star", f"id: star, threshold: {threshold}"))
-    assert (problem.code, problem.line) == (code, 4)
+    assert problem.code == code
+    assert problem.line == 4
 
 
 @pytest.mark.parametrize(
