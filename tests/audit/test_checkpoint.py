@@ -40,7 +40,10 @@ def test_the_signature_is_that_of_a_signed_note() -> None:
     raw, key = base64.b64decode(encoded), bytes(SigningKey(SEED).verify_key)
     identity = hashlib.sha256(b"example.org\n\x01" + key).digest()[:4]
     VerifyKey(key).verify(f"{body}\n".encode(), raw[4:])
-    assert (dash, name, raw[:4], len(raw)) == ("—", "example.org", identity, 68)
+    assert dash == "—"
+    assert name == "example.org"
+    assert raw[:4] == identity
+    assert len(raw) == 68
 
 
 @pytest.mark.parametrize("signer", [None, Signer("k", SEED)])
@@ -84,7 +87,8 @@ def test_what_is_no_verifier_key_is_refused(public: str) -> None:
 def test_a_key_is_made_for_its_owner_only_and_read_back(tmp_path: Path) -> None:
     made = make_key(tmp_path / "key", "k")
     mode = stat.S_IMODE((tmp_path / "key").stat().st_mode)
-    assert (mode, read_signer(tmp_path / "key").public) == (0o600, made.public)
+    assert mode == 0o600
+    assert read_signer(tmp_path / "key").public == made.public
 
 
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
@@ -138,4 +142,5 @@ def test_a_log_rewritten_to_its_end_is_found(sealed_lines: list[bytes]) -> None:
         body = {key: value for key, value in record.items() if key not in {"seq", "prev", "hash"}}
         rewritten, prev = seal(body, seq, prev)
         lines.append(rewritten + b"\n")
-    assert (codes(lines), codes(lines, Checkpoint("o", 4, head(sealed_lines, 4)))) == ([], [(4, "checkpoint-mismatch")])
+    assert codes(lines) == []
+    assert codes(lines, Checkpoint("o", 4, head(sealed_lines, 4))) == [(4, "checkpoint-mismatch")]

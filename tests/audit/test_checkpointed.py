@@ -34,7 +34,8 @@ def test_a_closed_log_agrees_with_the_checkpoint_kept_elsewhere(
         sink.write(build("query"))
     sink.close()
     (checkpoint,) = read_notes(tmp_path / "elsewhere", signer.public)
-    assert (checkpoint.count, verify(tmp_path / "log", [checkpoint]).problems) == (3, ())
+    assert checkpoint.count == 3
+    assert verify(tmp_path / "log", [checkpoint]).problems == ()
     assert list(Log(tmp_path / "log"))[-1]["checkpoint"] == {
         "origin": checkpoint.origin,
         "count": 3,
@@ -55,7 +56,8 @@ def test_a_checkpoint_follows_a_record_by_itself(tmp_path: Path) -> None:
     written = Event()
     sink.observe = lambda _: written.set()
     sink.write(build("query"))
-    assert (written.wait(60), read_notes(tmp_path / "elsewhere")[0].count) == (True, 1)
+    assert written.wait(60)
+    assert read_notes(tmp_path / "elsewhere")[0].count == 1
 
 
 def test_a_checkpoint_that_cannot_be_written_is_counted_and_stops_nothing(tmp_path: Path) -> None:
@@ -64,7 +66,9 @@ def test_a_checkpoint_that_cannot_be_written_is_counted_and_stops_nothing(tmp_pa
     emitted = of.emit(GuardDegraded(reason="x"))
     of.close()
     degraded = of.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": "audit_checkpoint"})
-    assert (emitted, degraded, verify(tmp_path / "log").records) == (True, 1, 1)
+    assert emitted
+    assert degraded == 1
+    assert verify(tmp_path / "log").records == 1
 
 
 def test_the_time_of_the_latest_checkpoint_is_a_metric(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_the_options_of_a_spec_count(tmp_path: Path) -> None:
     assert sink is not None
     for _ in range(3):
         sink.write(build("query"))
-    assert (len(list(tmp_path.iterdir())), verify(tmp_path / "a.jsonl").records) == (3, 3)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert verify(tmp_path / "a.jsonl").records == 3
 
 
 def test_standard_output_gets_sealed_lines(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -64,7 +65,8 @@ def test_standard_output_gets_sealed_lines(capsysbinary: pytest.CaptureFixture[b
     sink.write(build("query"))
     sink.write(build("query"))
     found = verify_lines(capsysbinary.readouterr().out.splitlines(keepends=True))
-    assert (found.ok, found.records) == (True, 2)
+    assert found.ok
+    assert found.records == 2
 
 
 def test_open_telemetry_gets_each_event_with_its_sealed_line() -> None:
@@ -74,6 +76,7 @@ def test_open_telemetry_gets_each_event_with_its_sealed_line() -> None:
     sink.write(build("query", request="r1", step=3))
     sink.write(build("degraded", request="r1", reason="vlm_timeout"))
     first, second = (each.log_record for each in exporter.get_finished_logs())
-    assert [first.event_name, second.event_name] == ["dnp_guard.query", "dnp_guard.degraded"]
+    assert first.event_name == "dnp_guard.query"
+    assert second.event_name == "dnp_guard.degraded"
     assert verify_lines(f"{record.body}\n".encode() for record in (first, second)).ok
     assert (first.attributes or {})["dnp_guard.request"] == "r1"

@@ -44,19 +44,24 @@ def test_redacting_leaves_the_lengths_of_words() -> None:
 
 
 def test_plain_keeps_the_prompt_and_none_keeps_nothing() -> None:
-    assert (prompt_field("a b", "plain"), prompt_field("a b", "none")) == ({"plain": "a b"}, {})
+    assert prompt_field("a b", "plain") == {"plain": "a b"}
+    assert prompt_field("a b", "none") == {}
 
 
 def test_the_environment_has_the_first_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "correct horse battery")
-    assert (prompt_key(tmp_path / "audit.jsonl"), list(tmp_path.iterdir())) == (b"correct horse battery", [])
+    assert prompt_key(tmp_path / "audit.jsonl") == b"correct horse battery"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_is_made_once_beside_the_log_for_its_owner_only(tmp_path: Path) -> None:
     log = tmp_path / "audit.jsonl"
     made = prompt_key(log)
     mode = stat.S_IMODE((tmp_path / "audit.jsonl.key").stat().st_mode)
-    assert (len(made), mode, prompt_key(log), len(list(tmp_path.iterdir()))) == (64, 0o600, made, 1)
+    assert len(made) == 64
+    assert mode == 0o600
+    assert prompt_key(log) == made
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_threads_that_start_together_agree_on_the_key(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def test_every_record_is_valid(records):
 
 def test_of_a_sensitive_category_nothing_is_written_but_that_it_was_found(records):
     told = [record for record in records if {"category": "star"} in record.get("findings", [])]
-    assert (len(told) > 0, [record for record in records if "hidden" in json.dumps(record)]) == (True, [])
+    assert len(told) > 0
+    assert [record for record in records if "hidden" in json.dumps(record)] == []
 
 
 def test_every_event_that_there_is_is_written(records):
@@ -173,7 +174,8 @@ def test_a_record_has_fields_of_its_event_alone(records):
 
 def test_an_event_goes_before_what_it_shares_with_others():
     record = events.PolicyLoaded(policy={"name": "new"}).record({"policy": {"name": "old"}, "tenant": "t"})
-    assert (record["policy"], record["tenant"]) == ({"name": "new"}, "t")
+    assert record["policy"] == {"name": "new"}
+    assert record["tenant"] == "t"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,8 @@ def test_an_event_goes_before_what_it_shares_with_others():
 def test_another_record_is_not_valid(records, change):
     query = next(record for record in records if record["event"] == "query")
     changed = {key: value for key, value in {**query, **change}.items() if value is not None}
-    assert (CHECK.is_valid(query), CHECK.is_valid(changed)) == (True, False)
+    assert CHECK.is_valid(query)
+    assert not CHECK.is_valid(changed)
 
 
 def test_the_committed_schema_is_the_generated_one():

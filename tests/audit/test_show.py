@@ -69,14 +69,12 @@ def requests(**filters: str) -> list[str]:
 
 def test_a_generation_sums_up_its_records() -> None:
     (first, *_) = generations(RECORDS)
-    assert (first.policy, first.decision, first.categories, first.queries, first.negatives, first.degraded) == (
-        "default 1.0.0",
-        "steered",
-        ["nudity", "weapon"],
-        2,
-        1,
-        1,
-    )
+    assert first.policy == "default 1.0.0"
+    assert first.decision == "steered"
+    assert first.categories == ["nudity", "weapon"]
+    assert first.queries == 2
+    assert first.negatives == 1
+    assert first.degraded == 1
 
 
 def test_a_generation_without_an_outcome_says_why() -> None:
@@ -129,10 +127,8 @@ def test_the_timeline_names_the_final_look_and_the_outcome() -> None:
 
 def test_a_record_of_a_followed_log_is_one_line() -> None:
     shown = [line(record)[14:] for record in RECORDS]
-    assert (shown[2], shown[3]) == (
-        "r1 image 0 3/30  query  nudity ███████░ 0.90 weapon ████░░░░ 0.50  steer",
-        "r1 image 0  negative.injected  inject “nudity, [red]” × 7.5 from step 4 on",
-    )
+    assert shown[2] == "r1 image 0 3/30  query  nudity ███████░ 0.90 weapon ████░░░░ 0.50  steer"
+    assert shown[3] == "r1 image 0  negative.injected  inject “nudity, [red]” × 7.5 from step 4 on"
     assert not any("\n" in each for each in shown)
 
 
@@ -153,7 +149,8 @@ def test_what_a_shadow_policy_would_do_is_shown() -> None:
 
 def test_a_log_is_read_past_lines_that_are_no_records(log: Callable[..., Path], sealed_lines: list[bytes]) -> None:
     read = Log(log([sealed_lines[0], b"garbage\n", *sealed_lines[1:4], sealed_lines[4][:30]]))
-    assert ([record["seq"] for record in read], read.skipped) == ([0, 1, 2, 3], 2)
+    assert [record["seq"] for record in read] == [0, 1, 2, 3]
+    assert read.skipped == 2
 
 
 @pytest.mark.parametrize(
@@ -165,4 +162,5 @@ def test_a_log_is_read_past_lines_that_are_no_records(log: Callable[..., Path], 
 )
 def test_records_of_another_shape_are_shown_as_far_as_they_go(fields: dict[str, Any]) -> None:
     record = build("query", request="r9", **fields)
-    assert ("r9" in text(overview(generations([record]))), text(timeline([record])) != "") == (True, True)
+    assert "r9" in text(overview(generations([record])))
+    assert text(timeline([record])) != ""
