@@ -39,7 +39,9 @@ def requests(log: Path) -> list[str]:
 def test_a_purge_keeps_what_is_held(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = run(["audit", "hold", str(log), "r1", "--why", "a complaint"])
     purged = run(["audit", "purge", str(log), "--older-than", "90d", "--yes"])
-    assert (held, purged, run(["audit", "verify", str(log)])) == (0, 0, 0)
+    assert held == 0
+    assert purged == 0
+    assert run(["audit", "verify", str(log)]) == 0
     assert re.search("1 records older than .*; 1 older ones are held", capsys.readouterr().out)
 
 
@@ -47,7 +49,8 @@ def test_a_hold_says_what_it_did(log: Path, capsys: pytest.CaptureFixture[str]) 
     run(["audit", "hold", str(log), "r1"])
     run(["audit", "hold", str(log), "r1", "--release"])
     first, second = capsys.readouterr().out.splitlines()
-    assert (first.startswith("r1 is held:"), second) == (True, "r1 is held no more.")
+    assert first.startswith("r1 is held:")
+    assert second == "r1 is held no more."
 
 
 def test_a_purge_never_removes_what_the_policy_retains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,12 +67,15 @@ def test_a_purge_asks_before_it_removes(
     answer: str, code: int, left: list[str], log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-    assert (run(["audit", "purge", str(log), "--older-than", "90d"]), requests(log)) == (code, left)
+    assert run(["audit", "purge", str(log), "--older-than", "90d"]) == code
+    assert requests(log) == left
 
 
 def test_a_dry_run_removes_nothing(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["audit", "purge", str(log), "--dry-run"])
-    assert (code, "would go" in capsys.readouterr().out, requests(log)) == (0, True, ["r1", "r2", "r3"])
+    assert code == 0
+    assert "would go" in capsys.readouterr().out
+    assert requests(log) == ["r1", "r2", "r3"]
 
 
 def test_a_purge_without_a_period_keeps_ninety_days(log: Path) -> None:
@@ -91,7 +97,8 @@ def test_kept_pictures_have_a_retention_of_their_own(log: Path, capsys: pytest.C
         kept = previews.keep(previews.folder(log), request, 0, 1, Image.new("RGB", (8, 8)))
     os.utime(previews.folder(log) / kept["file"], (0, 0))
     purge = ["audit", "purge", str(log), "--pictures-older-than", "7d"]
-    assert [run([*purge, "--dry-run"]), run(purge)] == [0, 0]
+    assert run([*purge, "--dry-run"]) == 0
+    assert run(purge) == 0
     assert capsys.readouterr().out.count("1 pictures") == 2
     assert [path.name[0] for path in previews.folder(log).iterdir()] == ["1"]
     assert requests(log) == ["r1", "r2", "r3"]
@@ -99,13 +106,17 @@ def test_kept_pictures_have_a_retention_of_their_own(log: Path, capsys: pytest.C
 
 def test_an_erasure_removes_one_person_and_the_rest_verifies(log: Path) -> None:
     code = run(["audit", "erase", str(log), "--subject", "ann", "--yes", "--why", "request 12"])
-    assert (code, requests(log), run(["audit", "verify", str(log)])) == (0, ["r3"], 0)
+    assert code == 0
+    assert requests(log) == ["r3"]
+    assert run(["audit", "verify", str(log)]) == 0
 
 
 def test_an_erasure_is_recorded_without_the_persons_name(log: Path) -> None:
     run(["audit", "erase", str(log), "--subject", "ann", "--yes", "--by", "dpo"])
     (told,) = [record for record in Log(log) if record["event"] == "erased"]
-    assert (told["subject"], told["records"], told["by"]) == (subject_hash("ann", log), 2, "dpo")
+    assert told["subject"] == subject_hash("ann", log)
+    assert told["records"] == 2
+    assert told["by"] == "dpo"
     assert b"ann" not in log.read_bytes()
 
 
@@ -113,11 +124,13 @@ def test_a_hold_outranks_an_erasure_which_waits(log: Path, capsys: pytest.Captur
     run(["audit", "hold", str(log), "r2"])
     run(["audit", "erase", str(log), "--subject", "ann", "--yes"])
     (told,) = [record for record in Log(log) if record["event"] == "erased"]
-    assert (requests(log), told["waiting"]) == (["r2", "r3"], ["r2"])
+    assert requests(log) == ["r2", "r3"]
+    assert told["waiting"] == ["r2"]
     capsys.readouterr()
     run(["audit", "hold", str(log), "r2", "--release"])
     command = capsys.readouterr().out.splitlines()[1].partition("dnp-guard ")[2].split()
-    assert (run([*command, "--yes"]), requests(log)) == (0, ["r3"])
+    assert run([*command, "--yes"]) == 0
+    assert requests(log) == ["r3"]
 
 
 def test_an_erasure_of_nobody_is_refused(log: Path) -> None:
@@ -126,4 +139,5 @@ def test_an_erasure_of_nobody_is_refused(log: Path) -> None:
 
 def test_an_erasure_asks_before_it_removes(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    assert (run(["audit", "erase", str(log), "--subject", "ann"]), requests(log)) == (2, ["r1", "r2", "r3"])
+    assert run(["audit", "erase", str(log), "--subject", "ann"]) == 2
+    assert requests(log) == ["r1", "r2", "r3"]

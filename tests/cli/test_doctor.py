@@ -85,7 +85,8 @@ def test_an_extra_that_holds_another_is_no_package(monkeypatch):
 def test_an_extra_that_is_not_installed_is_worth_a_note(monkeypatch):
     monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None if name == "redis" else name)
     check = checks.extras()
-    assert (check.status, check.problems) == ("note", ())
+    assert check.status == "note"
+    assert check.problems == ()
     assert check.found.endswith("; not redis: pip install 'dnp-guard[NAME]'")
 
 
@@ -100,7 +101,8 @@ def test_without_torch_nothing_is_asked_of_it(monkeypatch, run):
 def test_a_pipeline_is_not_looked_at_without_its_extra(monkeypatch, tmp_path):
     monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None)
     (problem,) = checks.model(tmp_path).problems
-    assert (problem.code, problem.hint) == ("missing-extra", "pip install 'dnp-guard[diffusers]'")
+    assert problem.code == "missing-extra"
+    assert problem.hint == "pip install 'dnp-guard[diffusers]'"
 
 
 def test_a_python_outside_the_range_fails(monkeypatch):
@@ -111,17 +113,16 @@ def test_a_python_outside_the_range_fails(monkeypatch):
 def test_missing_weights_are_named_by_their_folder(monkeypatch, tmp_path):
     monkeypatch.setattr("dnp_guard.glyphs.VLM", tmp_path)
     *_, check = checks.weights()
-    assert (check.problems[0].code, check.problems[0].file) == ("weights-missing", str(tmp_path))
+    assert check.problems[0].code == "weights-missing"
+    assert check.problems[0].file == str(tmp_path)
 
 
 def test_damaged_weights_are_named_by_their_file(monkeypatch, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     monkeypatch.setattr("dnp_guard.glyphs.VLM", tmp_path)
     *_, check = checks.weights()
-    assert (check.problems[0].code, check.problems[0].file) == (
-        "weights-unreadable",
-        str(tmp_path / "model.safetensors"),
-    )
+    assert check.problems[0].code == "weights-unreadable"
+    assert check.problems[0].file == str(tmp_path / "model.safetensors")
 
 
 def test_an_unknown_backend_is_answered_with_those_there_are():

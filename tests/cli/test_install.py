@@ -106,7 +106,8 @@ def test_the_configuration_is_written_and_an_update_keeps_it(host):
     run(["install", "a1111", str(host)])
 
     written = json.loads((folder_of(host) / "dnp_guard.json").read_text(encoding="utf-8"))
-    assert (written["url"], written["on_failure"]) == ("http://127.0.0.1:9000", "open")
+    assert written["url"] == "http://127.0.0.1:9000"
+    assert written["on_failure"] == "open"
     assert written["start"][1:] == [
         *("-m", "dnp_guard", "serve", "--policy", "default", "--vlm", "glyphs", "--port", "9000"),
     ]

@@ -43,7 +43,9 @@ def public(run, path):
 def test_what_was_signed_verifies(run, path, public):
     code, out, _ = run("policy", "verify", path, "--key", public, "--json")
     document = json.loads(out)
-    assert (code, document["ok"], document["manifest"]["serial"]) == (0, True, 3)
+    assert code == 0
+    assert document["ok"] is True
+    assert document["manifest"]["serial"] == 3
 
 
 def test_the_author_is_part_of_what_is_signed(run, path, public):
@@ -56,7 +58,8 @@ def test_the_author_is_part_of_what_is_signed(run, path, public):
 def test_what_was_altered_exits_1(run, path, public):
     path.write_text(POLICY.replace("0.5", "0.9"))
     code, out, err = run("policy", "verify", path, "--key", public, "--json")
-    assert (code, json.loads(out)["errors"][0]["code"]) == (1, "altered")
+    assert code == 1
+    assert json.loads(out)["errors"][0]["code"] == "altered"
     assert "changed since it was signed: p.yaml" in err
 
 
@@ -66,7 +69,8 @@ def test_a_lower_serial_than_asked_for_exits_1(run, path, public):
 
 def test_a_key_is_not_overwritten(run, path, public):
     again = run("policy", "sign", path, "--key", path.with_name("key"), "--new-key", "--expires", "2100-01-01")
-    assert (again[0], "is already there" in again[2]) == (2, True)
+    assert again[0] == 2
+    assert "is already there" in again[2]
 
 
 def test_a_signature_without_an_end_is_a_usage_error(run, path):
@@ -81,7 +85,9 @@ def test_an_override_is_written_for_every_guard_to_read(run, tmp_path):
     assert code == 0
     assert "sensitive" in out
     found = override.in_force(file, datetime.now(UTC))
-    assert (found.on_failure, found.actor, found.reason) == ("open", "A", "R")
+    assert found.on_failure == "open"
+    assert found.actor == "A"
+    assert found.reason == "R"
 
 
 @pytest.mark.parametrize("change", [{"--for": "3d"}, {"--actor": " "}, {"--on-failure": "ajar"}])
@@ -96,7 +102,8 @@ def test_diff_approves_exactly_what_it_has_shown(run, path):
     other = path.with_name("q.yaml")
     other.write_text(POLICY.replace("name: p", "name: q").replace("0.5", "0.9"))
     code, out, _ = run("policy", "diff", path, other, "--approve", "A. Person", "--reason", "Too many alarms.")
-    assert (code, "threshold 0.5 → 0.9: fewer images steered" in out) == (0, True)
+    assert code == 0
+    assert "threshold 0.5 → 0.9: fewer images steered" in out
     assert approved(other, load_policy(other))
 
 

@@ -38,7 +38,10 @@ def folder(tmp_path):
 def test_tests_that_pass_exit_0(run, folder):
     code, out, _ = run(folder, "--json")
     document = json.loads(out)
-    assert (code, document["ok"], document["passed"], document["errors"]) == (0, True, 1, [])
+    assert code == 0
+    assert document["ok"] is True
+    assert document["passed"] == 1
+    assert document["errors"] == []
     assert "star: nothing under its threshold 0.5" in document["files"][0]["coverage"]["missing"]
 
 
@@ -46,9 +49,12 @@ def test_a_failing_case_exits_1_and_says_what_came(run, folder):
     (folder / "tests" / "p.test.yaml").write_text(TESTS.replace("steered}", "clean}"))
     code, out, _ = run(folder, "--json")
     document = json.loads(out)
-    assert (code, document["ok"], document["failed"]) == (1, False, 1)
+    assert code == 1
+    assert document["ok"] is False
+    assert document["failed"] == 1
     (error,) = document["errors"]
-    assert (error["line"], error["code"]) == (4, "case-failed")
+    assert error["line"] == 4
+    assert error["code"] == "case-failed"
     assert error["message"] == "A star is steered away: decision: expected clean, got steered."
 
 
@@ -68,24 +74,28 @@ def test_the_tests_of_a_policy_are_found_beside_it(run, folder):
 def test_the_tests_of_a_shipped_policy_are_found_by_its_name(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = run("default")
-    assert (code, "0 failed" in out) == (0, True)
+    assert code == 0
+    assert "0 failed" in out
 
 
 def test_a_policy_that_is_not_there_is_said_to_be_none(run, folder):
     code, _, err = run(folder / "missing.yaml")
-    assert (code, "missing.yaml: no such file or folder" in err) == (2, True)
+    assert code == 2
+    assert "missing.yaml: no such file or folder" in err
 
 
 def test_a_policy_without_tests_exits_2(run, folder):
     (folder / "q.yaml").write_text(POLICY)
     code, _, err = run(folder / "q.yaml")
-    assert (code, "no tests here" in err) == (2, True)
+    assert code == 2
+    assert "no tests here" in err
 
 
 def test_a_file_of_tests_that_does_not_check_exits_1_with_its_problem(run, folder):
     (folder / "tests" / "p.test.yaml").write_text(TESTS.replace("a star: 0.9", "a start: 0.9"))
     code, _, err = run(folder)
-    assert (code, "Did you mean `a star`?" in err) == (1, True)
+    assert code == 1
+    assert "Did you mean `a star`?" in err
 
 
 def test_images_without_a_model_are_a_usage_error(run, folder):
@@ -96,7 +106,8 @@ def test_images_without_a_model_are_a_usage_error(run, folder):
 def test_the_shipped_policies_pass_their_tests(run):
     code, out, _ = run(shipped()["default"].parent, "--json")
     document = json.loads(out)
-    assert (code, document["errors"]) == (0, [])
+    assert code == 0
+    assert document["errors"] == []
     packs = {pack.stem for pack in (shipped()["default"].parent / "packs").glob("*.yaml")}
     assert {file["policy"] for file in document["files"]} == {*shipped(), *packs}
     assert [file["policy"] for file in document["files"] if file["coverage"]["missing"]] == []
@@ -119,14 +130,16 @@ def test_a_case_may_show_an_image_to_a_model(run, folder, script):
     case = f"  - {{name: Seen once, image: a.png, vlm: '{script}', expect: {{decision: steered}}}}\n"
     (folder / "tests" / "p.test.yaml").write_text(TESTS.partition("  - ")[0] + case)
     code, out, _ = run(folder, "--json")
-    assert (code, json.loads(out)["passed"]) == (0, 1)
+    assert code == 0
+    assert json.loads(out)["passed"] == 1
 
 
 def test_an_image_that_is_not_there_is_reported(run, folder, script):
     case = f"  - {{name: Seen once, image: a.png, vlm: '{script}', expect: {{decision: steered}}}}\n"
     (folder / "tests" / "p.test.yaml").write_text(TESTS.partition("  - ")[0] + case)
     code, _, err = run(folder)
-    assert (code, "no image that can be read" in err) == (2, True)
+    assert code == 2
+    assert "no image that can be read" in err
 
 
 def test_detection_is_measured_on_folders_of_images(run, folder, script):
@@ -154,7 +167,8 @@ def test_a_folder_of_images_named_after_no_category_is_refused(run, folder, scri
     (folder / "images").mkdir()
     picture(folder / "images" / "sta" / "1.png")
     code, _, err = run(folder, "--vlm", script, "--images", folder / "images")
-    assert (code, "Did you mean `star`?" in err) == (2, True)
+    assert code == 2
+    assert "Did you mean `star`?" in err
 
 
 def test_the_shipped_schema_of_tests_is_what_schema_prints(capsys):

@@ -79,23 +79,24 @@ def test_who_changed_what_when(log: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_whether_it_is_unaltered(log: Path) -> None:
     whole = run(["audit", "verify", str(log)])
     log.write_bytes(log.read_bytes().replace(b"blocked", b"steered"))
-    assert (whole, run(["audit", "verify", str(log)])) == (0, 1)
+    assert whole == 0
+    assert run(["audit", "verify", str(log)]) == 1
 
 
 def test_what_a_regulator_gets(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     run(["audit", "export", str(log), "--format", "dsa"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert (row["decision_visibility"], "star" in row["incompatible_content_explanation"]) == (
-        '["DECISION_VISIBILITY_CONTENT_DISABLED"]',
-        True,
-    )
+    assert row["decision_visibility"] == '["DECISION_VISIBILITY_CONTENT_DISABLED"]'
+    assert "star" in row["incompatible_content_explanation"]
 
 
 def test_one_person_is_erased(log: Path) -> None:
     run(["audit", "erase", str(log), "--subject", "ann", "--yes"])
     decisions = [record["decision"] for record in Log(log) if record["event"] == "request.finished"]
-    assert ("blocked" in decisions, len(decisions), verify(log).ok) == (False, 3, True)
+    assert "blocked" not in decisions
+    assert len(decisions) == 3
+    assert verify(log).ok
 
 
 def test_one_generation_is_held(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
