@@ -196,7 +196,10 @@ def test_the_command_grants_what_it_is_told(serve, file, capsys):
     options = ["--name", "studio 3", "--tenant", "acme", "--host", "a1111", "--policy", "strict"]
     assert run(["token", "add", str(file), *options, "--expires", "2099-01-01"]) == 0
     grant = tokens.Tokens(file).grant(f"Bearer {capsys.readouterr().out.strip()}")
-    assert (grant.name, grant.tenant, grant.hosts, grant.policies) == ("studio 3", "acme", ("a1111",), ("strict",))
+    assert grant.name == "studio 3"
+    assert grant.tenant == "acme"
+    assert grant.hosts == ("a1111",)
+    assert grant.policies == ("strict",)
     assert grant.expires == datetime(2099, 1, 1, tzinfo=UTC)
 
 

@@ -18,7 +18,8 @@ def test_a_generation_is_steered_and_judged(service):
         (verdict,) = session.final([RED])
     assert steered[0] == "star"
     assert steered[-1] is None
-    assert (verdict.decision, verdict.action) == ("steered", "pass")
+    assert verdict.decision == "steered"
+    assert verdict.action == "pass"
 
 
 def test_an_unanswered_look_is_due_again(service):

@@ -101,7 +101,8 @@ def test_a_host_is_told_of_an_image_that_nobody_looked_at_in_words_that_it_knows
     for step in opened["due"]:
         ask(client, opened["session"], step)
     verdict = finish(client, opened["session"]).json()["images"][0]
-    assert (verdict["decision"], verdict["action"]) == (told, "pass")
+    assert verdict["decision"] == told
+    assert verdict["action"] == "pass"
     assert serve.records[-1]["decision"] == "unasked"
 
 
