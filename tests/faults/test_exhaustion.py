@@ -191,7 +191,8 @@ def test_pixels_of_all_requests_together_are_bounded_and_nobody_fails_by_it(serv
         take(1)
         full = [{"index": 0, "data": data_url(size=(64, 64))}]
         refused = client.post(f"/v1/sessions/{first}/queries", json={"step": 2, "progress": 0.1, "images": full})
-        assert (refused.status_code, refused.json()["type"]) == (409, "urn:dnp-guard:problem:busy")
+        assert refused.status_code == 409
+        assert refused.json()["type"] == "urn:dnp-guard:problem:busy"
         assert refused.headers["retry-after"] == "1"
         assert ask(client, second, 2).is_success  # there is room for a smaller one
     assert client.post(f"/v1/sessions/{first}/queries", json={"step": 2, "progress": 0.1, "images": full}).is_success
@@ -215,7 +216,8 @@ def test_a_million_unknown_keys_are_told_back_as_a_few(serve, service_table):
     client = serve(NOTHING)
     began = time.monotonic()
     answer = client.post("/v1/sessions", json={f"key{number}": 0 for number in range(1_000_000)})
-    assert (answer.status_code, len(answer.content) < 1000) == (413, True)
+    assert answer.status_code == 413
+    assert len(answer.content) < 1000
     spent = time.monotonic() - began
     assert spent < 10
     service_table.append(("1,000,000 unknown keys", "20,000 quotation marks", "413", f"{spent:.2f}", "-"))
@@ -224,7 +226,9 @@ def test_a_million_unknown_keys_are_told_back_as_a_few(serve, service_table):
 def test_of_many_errors_sixteen_are_told_and_the_others_counted(serve):
     answer = serve(NOTHING).post("/v1/sessions", json={"k" * 1000 + str(number): 0 for number in range(5000)})
     document = answer.json()
-    assert (answer.status_code, len(document["errors"]), document["more"]) == (422, 16, 5004 - 17)
+    assert answer.status_code == 422
+    assert len(document["errors"]) == 16
+    assert document["more"] == 5004 - 17
     assert len(answer.content) < 20_000
 
 

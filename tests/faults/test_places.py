@@ -66,7 +66,8 @@ def test_an_unknown_policy_is_refused_before_a_model_is_loaded(capsys, workers):
     options = ["--policy", "nothing-like-it", "--vlm", "transformers:/nowhere", "--workers", workers, "--port", "0"]
     assert run(["serve", *options]) == 2
     said = capsys.readouterr().err
-    assert ("nothing-like-it" in said, "/nowhere" in said) == (True, False)
+    assert "nothing-like-it" in said
+    assert "/nowhere" not in said
 
 
 @pytest.mark.parametrize("audit", [False, True])
@@ -131,5 +132,6 @@ def test_a_policy_whose_signature_ends_is_not_ready_and_guards_nothing(tmp_path,
         client.app.state.service.guards.of(None)._rollout._clock = lambda: ends
         answer = client.get("/readyz")
         opened = begin(client)
-    assert (answer.status_code, "no valid policy" in answer.json()["detail"]) == (503, True)
+    assert answer.status_code == 503
+    assert "no valid policy" in answer.json()["detail"]
     assert opened.status_code == 503
