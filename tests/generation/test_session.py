@@ -70,7 +70,8 @@ def texts(asked):
 
 def test_a_session_that_begins_tells_nothing():
     begun = session()
-    assert (begun.events(), begun.refused) == ((), False)
+    assert begun.events() == ()
+    assert not begun.refused
 
 
 @pytest.mark.parametrize("mode", ["enforce", "shadow"])
@@ -78,7 +79,9 @@ def test_a_session_that_could_need_too_many_questions_tells_that_alone(mode):
     of = policy(mode=mode, queries={"max_questions": 3})
     begun = session(of=of)
     assert begun.events() == (events.Degraded("max_questions", None, f"{begun.needed} questions"),)
-    assert (begun.refused, begun.due(2, STEPS), begun.plan_final()) == (mode == "enforce", False, None)
+    assert begun.refused == (mode == "enforce")
+    assert not begun.due(2, STEPS)
+    assert begun.plan_final() is None
 
 
 def test_a_session_that_goes_on_tells_no_refusal_again():
@@ -110,7 +113,9 @@ def test_an_answer_steers_the_image_in_which_something_was_found():
     told = asked.events()
     assert texts(asked) == ["star", None]
     assert kinds(told) == [events.Answered, events.Decided, events.Decided, events.Injected]
-    assert (told[3].image, told[3].step, told[3].applied) == (0, step(2), 3)
+    assert told[3].image == 0
+    assert told[3].step == step(2)
+    assert told[3].applied == 3
 
 
 def test_an_answered_query_is_due_no_more():
@@ -131,7 +136,8 @@ def test_what_is_seen_no_more_is_no_longer_steered_away_from():
 def test_events_are_told_once():
     asked = session()
     ask(asked, step(2), STAR)
-    assert (len(asked.events()), asked.events()) == (3, ())
+    assert len(asked.events()) == 3
+    assert asked.events() == ()
 
 
 def test_an_image_that_is_passed_over_is_told_and_the_query_counts_as_answered():
@@ -353,7 +359,8 @@ def test_auto_is_separate_until_the_host_says_that_it_reaches_the_attention():
     asked = session(of=policy(guidance=AUTO))
     plan = asked.plan(step(2))
     asked.answered(plan, answer(asked, plan, STAR), step(2))
-    assert (asked.negatives[0].mode, asked.negatives[0].scale) == ("separate", 6)
+    assert asked.negatives[0].mode == "separate"
+    assert asked.negatives[0].scale == 6
 
 
 def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
@@ -362,7 +369,9 @@ def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
     plan = asked.plan(step(2))
     asked.answered(plan, answer(asked, plan, STAR), step(2))
     negative = asked.negatives[0]
-    assert (negative.mode, negative.scale, negative.attention.phi) == ("attention", None, 8)
+    assert negative.mode == "attention"
+    assert negative.scale is None
+    assert negative.attention.phi == 8
     assert asked.policy.digest == policy(guidance=AUTO).digest
 
 

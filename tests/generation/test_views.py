@@ -24,8 +24,10 @@ def test_a_flipped_view_is_mirrored():
 
 def test_two_crops_overlap_and_reach_every_corner():
     _, first, last = views(PICTURE, ["crops"])
-    assert (first.size, last.size) == ((24, 12), (24, 12))
-    assert (first.getpixel((0, 0)), last.getpixel((23, 11))) == (PICTURE.getpixel((0, 0)), PICTURE.getpixel((31, 15)))
+    assert first.size == (24, 12)
+    assert last.size == (24, 12)
+    assert first.getpixel((0, 0)) == PICTURE.getpixel((0, 0))
+    assert last.getpixel((23, 11)) == PICTURE.getpixel((31, 15))
 
 
 def test_a_double_view_is_twice_as_large():

@@ -64,4 +64,5 @@ def test_the_few_step_card_says_what_was_measured():
     for key in ("attack_shows_a_forbidden_glyph", "attack_keeps_the_benign_glyph", "benign_as_asked"):
         assert f"{quality[key]['share']:.1%}" in card
         assert quality[key]["n"] >= 400
-    assert (quality["steps"], quality["guidance_scale"]) == (4, 1.0)
+    assert quality["steps"] == 4
+    assert quality["guidance_scale"] == 1.0

@@ -78,7 +78,8 @@ def test_a_map_is_fitted_once_and_read_from_disk_afterwards(vae, fitted, cache, 
     monkeypatch.setattr(maps, "fit", lambda *_: pytest.fail("fitted again"))
     second = maps.linear_map(vae, CPU)
     assert torch.equal(first.weight, second.weight)
-    assert (second.error, second.constant) == (first.error, first.constant)
+    assert second.error == first.error
+    assert second.constant == first.constant
     assert maps.linear_map(vae, CPU) is second
 
 

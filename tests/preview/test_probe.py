@@ -62,7 +62,9 @@ def test_a_saved_probe_says_the_same_again(tmp_path):
     again = load(tmp_path / "probe.safetensors")
     latents = torch.randn(2, 4, 8, 8)
     assert again.scores(latents, 0.3) == made.scores(latents, 0.3)
-    assert (again.space, again.categories, again.vlm) == (made.space, made.categories, made.vlm)
+    assert again.space == made.space
+    assert again.categories == made.categories
+    assert again.vlm == made.vlm
 
 
 @pytest.mark.parametrize("content", [b"", b"not a probe"])
