@@ -67,7 +67,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[t
 
 def test_counters_and_histograms_are_summed(samples) -> None:  # type: ignore[no-untyped-def]
     injected = samples["dnp_guard_negatives_injected_total", (("category", "nudity"), ("policy", "default"))]
-    assert (injected, samples["dnp_guard_query_seconds_count", ()]) == (6, 2)
+    assert injected == 6
+    assert samples["dnp_guard_query_seconds_count", ()] == 2
 
 
 def test_workers_on_differing_digests_show(samples) -> None:  # type: ignore[no-untyped-def]

@@ -117,14 +117,18 @@ class Remote(ScriptedBackend):
 def test_two_are_as_local_and_take_as_much_as_the_lesser(made):
     near = ScriptedBackend({})
     pair = made(near, Remote())
-    assert (pair.local, pair.addresses, pair.batches, pair.at_once) == (False, Remote.addresses, False, 1)
+    assert not pair.local
+    assert pair.addresses == Remote.addresses
+    assert not pair.batches
+    assert pair.at_once == 1
     assert pair.members[0] is near
     assert made(ScriptedBackend({}), near).local
 
 
 def test_two_are_named_after_both():
     either = Either(ScriptedBackend(lambda *_: []), Remote())
-    assert (either.info.name, either.info.revision) == ("scripted + far", "unknown + 7")
+    assert either.info.name == "scripted + far"
+    assert either.info.revision == "unknown + 7"
     assert AtFinal(Remote(), otherwise=either).info.name == "scripted + far, finally far"
 
 

@@ -215,7 +215,8 @@ def test_every_spelling_of_yes_and_no_counts(llava: tuple[Any, Any]) -> None:
             return processor(**kwargs)
 
     reader = TransformersBackend((model, Wrapped()))._reader  # type: ignore[arg-type]
-    assert (reader.yes, reader.no) == ((0, 1, 2, 3), (6, 7, 8))
+    assert reader.yes == (0, 1, 2, 3)
+    assert reader.no == (6, 7, 8)
 
 
 def test_log_odds_are_those_of_the_softmax_over_both_words(llava: tuple[Any, Any]) -> None:
@@ -285,7 +286,9 @@ def test_a_folder_is_named_as_given_and_revised_by_its_files(llava_folder: Path)
     digest = subprocess.run(
         ["/bin/sh", "-c", listed], cwd=llava_folder, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
-    assert (backend.name, backend.revision, backend.local) == (str(llava_folder), digest[:12], True)
+    assert backend.name == str(llava_folder)
+    assert backend.revision == digest[:12]
+    assert backend.local
 
 
 def test_a_hub_id_in_the_cache_is_named_by_its_id_and_revised_by_its_commit(
@@ -297,7 +300,8 @@ def test_a_hub_id_in_the_cache_is_named_by_its_id_and_revised_by_its_commit(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a1" * 20)
     backend = TransformersBackend("owner/tiny")
-    assert (backend.name, backend.revision) == ("owner/tiny", "a1" * 20)
+    assert backend.name == "owner/tiny"
+    assert backend.revision == "a1" * 20
 
 
 def refused(model: Any, **options: Any) -> VlmUnavailable:
