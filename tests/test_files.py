@@ -54,7 +54,8 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):
     file.write_text("before")
     file.chmod(0o640)
     files.write_whole(file, "after", private=True)
-    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("after", 0o640)
+    assert file.read_text() == "after"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
 def test_a_new_private_file_is_its_owners(tmp_path):
@@ -73,7 +74,8 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
     file.write_text("before")
     with pytest.raises(UnicodeEncodeError):
         files.write_whole(file, "half \ud800")
-    assert (file.read_text(), list(tmp_path.iterdir())) == ("before", [file])
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_private_file_is_only_made_anew(tmp_path):

@@ -70,7 +70,8 @@ def test_a_watched_policy_is_put_in_force_when_its_file_changes(path):
         assert sink.heard.wait(30)
         assert guard.policy.category("star").threshold == 0.25
     first, last = sink.records[0], sink.records[-1]
-    assert (first["event"], first["loaded"]) == ("policy.loaded", {"source": str(path)})
+    assert first["event"] == "policy.loaded"
+    assert first["loaded"] == {"source": str(path)}
     assert last["policy"]["digest"] == guard.policy.digest
     before = first["policy"]["digest"]
     assert last["loaded"] == {"before": before, "source": str(path), "loosened": False}
@@ -105,14 +106,16 @@ def test_after_a_reload_records_are_waited_for_as_the_new_policy_says(path, monk
     monkeypatch.setattr(Outlet, "wait", lambda self, number, most: waited.append(most) or wait(self, number, most))
     with Guard(path, vlm=Silent(), audit=MemorySink()) as guard:
         path.write_text(POLICY + "audit: {required: true}\n")
-        assert (guard.reload(), max(waited) < REQUIRED_WAIT) == (True, False)
+        assert guard.reload()
+        assert max(waited) >= REQUIRED_WAIT
         waited.clear()
         guard.noted(GuardAttached(host={}))
         start(guard)
         assert waited.count(REQUIRED_WAIT) == 2
         path.write_text(POLICY)
         waited.clear()
-        assert (guard.reload(), REQUIRED_WAIT in waited) == (True, False)
+        assert guard.reload()
+        assert REQUIRED_WAIT not in waited
 
 
 def test_a_policy_given_as_a_value_cannot_be_watched():

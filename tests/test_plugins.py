@@ -92,7 +92,9 @@ def test_a_named_plugin_is_loaded_and_its_distribution_known(installed):
     degraded(plugins)
     assert sys.modules["neighbours_plugin"].heard == ["test"]
     (info,) = plugins.third_party
-    assert (info.name, info.distribution, info.version) == ("neighbour", "neighbours-plugin", "1.2")
+    assert info.name == "neighbour"
+    assert info.distribution == "neighbours-plugin"
+    assert info.version == "1.2"
 
 
 def test_a_misspelt_hook_is_refused_and_not_ignored():

@@ -50,5 +50,6 @@ def test_a_million_records_are_summed_up(benchmark, log):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     summary = benchmark.pedantic(lambda: summarise(Log(log)), rounds=1)
     benchmark.extra_info["grown_mib"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert (summary.records, summary.injections) == (RECORDS, RECORDS // 10)
+    assert summary.records == RECORDS
+    assert summary.injections == RECORDS // 10
     assert benchmark.extra_info["grown_mib"] < 100
