@@ -285,7 +285,9 @@ def _fractions(queries: Queries | CategoryQueries) -> tuple[float, ...]:
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
     """The scale of a category that has one of its own in either policy: the higher that either uses."""
     having = [each for each in (a, b) if any(category.id == name for category in each.categories)]
-    if a.guidance.scale is None or all(each.category(name).guidance is None for each in having):
+    if _guidance(a.guidance, b.guidance).get("scale") is None or all(
+        each.category(name).guidance is None for each in having
+    ):
         return {}
     return {"guidance": {"scale": max(scale for each in having if (scale := each.scale(name)) is not None)}}
 
