@@ -66,8 +66,8 @@ ifdef QUICK
 	$(EVALUATE) --quick --out build/evaluate-quick
 	$(EVALUATE) --quick --model glyphs-fast --out build/evaluate-quick-fast --merge build/evaluate-quick/results.json
 else
-	$(EVALUATE) --n 200 --methods all,$(RIVALS) --sets attack,benign,multi --grow only --out build/evaluate
-	$(EVALUATE) --n 200 --model glyphs-fast --sets attack,benign,multi --grow no --out build/evaluate-fast \
+	$(EVALUATE) --n 400 --methods all,$(RIVALS) --sets attack,benign,multi --grow only --out build/evaluate
+	$(EVALUATE) --n 400 --model glyphs-fast --sets attack,benign,multi --grow no --out build/evaluate-fast \
 		--merge build/evaluate/results.json --results docs/explanation/results.json
 	for set in attack benign multi; do \
 		cp build/evaluate/sheet-$$set.png docs/_static/results-sheet-$$set.png; \

@@ -15,4 +15,4 @@ def test_a_method_is_explained(name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_prompt_set_has_its_figures(name):
-    assert f"| {name} | 240 |" in PAGE.read_text(encoding="utf-8")
+    assert f"| {name} | 400 |" in PAGE.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from itertools import count
+from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, cast
 
 from dnp_guard.lab.evaluate.prompt_sets.entries import Entry
@@ -17,8 +17,9 @@ HELD_OUT = ("attack", "explicit", "benign", "near-benign", "multi", "late")
 TRAINING = ("attack-train", "benign-train")
 """Sets to tune by: captions that may have been trained on, so that nothing is tuned on what is reported."""
 SETS = HELD_OUT + TRAINING
-SIZE = 240
-"""Prompts of a set, each of them once."""
+SIZE = 400
+"""Prompts per set."""
+_LONGEST = 16 * SIZE
 _SEED = 510
 _NOISE = 1_000_000
 
@@ -26,16 +27,19 @@ _NOISE = 1_000_000
 def make(name: str) -> list[Entry]:
     """Draw a set: the first :data:`SIZE` different prompts of its seed, each with noise of its own.
 
+    Where the world has fewer held-out captions of a kind, the set holds all of them and then takes them again, in
+    their order and with other noise: ``benign`` has 266 different ones, ``explicit`` 342 and ``multi`` 386.
+
     Args:
         name: one of :data:`SETS`.
     """
     base = cast("PromptSet", name.removesuffix("-train"))
     different: dict[str, Prompt] = {}
     n = SIZE
-    while len(different) < SIZE:  # a longer draw begins with the shorter one
+    while len(different) < SIZE and n < _LONGEST:  # a longer draw begins with the shorter one
         n *= 2
         drawn = prompts(base, n, _SEED, training=base != name)
         different = {prompt.text: prompt for prompt in drawn}
     # Sets share no noise: each has a range of seeds, told by its name.
     first = _NOISE + zlib.crc32(name.encode()) % 1000 * 1000
-    return [Entry(prompt, seed) for prompt, seed in zip(list(different.values())[:SIZE], count(first))]
+    return [Entry(prompt, seed) for prompt, seed in zip(islice(cycle(different.values()), SIZE), count(first))]

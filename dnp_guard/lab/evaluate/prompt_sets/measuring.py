@@ -32,6 +32,7 @@ class SetMeasures:
 
     Attributes:
         n: prompts.
+        captions: how many of them differ.
         drawn: the share of images in which the detector sees something forbidden.
         drawn_ci95: its Wilson interval.
         whole: the share in which it sees all that the prompt draws; 1 where that is nothing.
@@ -42,6 +43,7 @@ class SetMeasures:
     """
 
     n: int
+    captions: int
     drawn: float
     drawn_ci95: tuple[float, float]
     whole: float
@@ -71,6 +73,7 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
     n, drawn = len(entries), len(first)
     return SetMeasures(
         n,
+        len({entry.prompt.text for entry in entries}),
         drawn / n,
         wilson(drawn, n),
         sum(each.shapes.issuperset(entry.prompt.forbidden) for each, entry in zip(finished, entries, strict=True)) / n,
