@@ -159,7 +159,7 @@ def test_a_negative_longer_than_a_text_encoder_reads_is_a_warning_with_the_count
     path.write_text(GOOD.replace("[star]", f"[{', '.join(f'word{n}' for n in range(40))}]"))
     code, _, err = run("check", path)
     assert code == 0
-    assert f"{path}:3:35: warning: with everything found, the negative has about 79 tokens" in err
+    assert f"{path}:3:35: warning: if every term is found, the negative has about 79 tokens" in err
     (warning,) = json.loads(run("check", path, "--json")[1])["warnings"]
     assert warning["code"] == "long-negative"
     assert warning["line"] == 3
@@ -193,7 +193,7 @@ def test_check_of_a_store_says_for_whom_its_policies_leave_nothing_together(run,
     folder = store(tmp_path, floor=floor, kids=STAR + SELECTED + "vlm: {allow: [local]}\n")
     code, _, err = run("check", folder)
     assert code == 1
-    assert "for tenant 'kids': policies `kids`, `floor` cannot be in force together: `vlm.allow`" in err
+    assert "for tenant 'kids': policies `kids`, `floor` cannot be in force together: their `vlm.allow`" in err
 
 
 def test_check_of_a_store_says_which_category_in_shadow_is_never_rehearsed(run, tmp_path):

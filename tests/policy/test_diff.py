@@ -128,4 +128,4 @@ def test_a_lock_that_goes_is_milder():
 
 
 def test_being_for_others_is_not_for_the_policies_to_tell():
-    assert said(select={"regions": ["eu"]}) == [("policy: it is for others than before", Direction.UNCLEAR)]
+    assert said(select={"regions": ["eu"]}) == [("policy: it is for other callers than before", Direction.UNCLEAR)]

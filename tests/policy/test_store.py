@@ -170,9 +170,9 @@ def test_an_exception_ends_in_utc():
 
 def test_nothing_is_excepted_of_a_sensitive_or_locked_category():
     sensitive = star(sensitive=True, action="block", still_present="block")
-    with pytest.raises(ValueError, match="sensitive category `star` may be excepted"):
+    with pytest.raises(ValueError, match="sensitive category `star` permits no exception"):
         policy(categories=[sensitive, bolt()], exceptions=[EXCEPTION])
-    with pytest.raises(ValueError, match="locked category `star` may be excepted"):
+    with pytest.raises(ValueError, match="locked category `star` permits no exception"):
         policy(floor={"locked": ["star"]}, exceptions=[EXCEPTION])
 
 

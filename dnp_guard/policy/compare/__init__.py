@@ -1,1 +1,1 @@
-"""Two policies beside each other: what differs, and what the stricter of both is."""
+"""Compare two policies, and merge them into the stricter of both."""

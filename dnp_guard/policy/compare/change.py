@@ -1,4 +1,4 @@
-"""One difference between two policies, and which way it goes."""
+"""One difference between two policies, and its direction."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 
 class Direction(StrEnum):
-    """Which way a change goes."""
+    """The direction of a change."""
 
     STRICTER = "stricter"
     MILDER = "milder"
     UNCLEAR = "unclear"
-    """Only the model can tell, as where a question is worded anew."""
+    """It depends on the model, as for a reworded question."""
     NEITHER = "neither"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference.
+    """One difference between two policies.
 
     Attributes:
-        subject: the id of a category; empty for the policy as a whole.
-        key: what changes, as the policy language calls it.
-        sentence: what it means, for a person.
-        direction: which way it goes.
+        subject: id of a category; empty for the whole policy.
+        key: key of the policy language that changes.
+        sentence: the meaning of the change, in words.
+        direction: direction of the change.
     """
 
     subject: str
@@ -38,19 +38,19 @@ class Change:
 
 
 def changed(subject: str, key: str, old: object, new: object, then: str, direction: Direction) -> Change:
-    """A value that changed, and what follows from it."""
+    """The change of a value, with its effect in words."""
     words = key.replace("_", " ").removeprefix("queries.").removeprefix("guidance.")
     sentence = f"{words} {number(old)} → {number(new)}"
     return Change(subject, key, f"{sentence}: {then}" if then else sentence, direction)
 
 
 def turn(old: Any, new: Any) -> Direction:
-    """Stricter where the value grows."""
+    """The direction of a value that is stricter when larger."""
     return Direction.STRICTER if new > old else Direction.MILDER
 
 
 def number(value: object) -> str:
-    """A value for people."""
+    """A value in words."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What differs between two policies, in sentences, and whether it is stricter or milder. Pure."""
+"""The differences between two policies, in sentences, with their directions. Pure."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _DONE = {
 _FOLLOWS = {
     "constant": "the scale is the same throughout",
     "severity": "the scale follows severity",
-    "controller": "the scale follows what the looks see, and how it fades",
+    "controller": "the scale follows the answers, and whether the finding fades",
 }
 _SEVERITIES = list(Severity)
 
 
 def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """Everything that one policy does otherwise than another, the policy as a whole first, then by category."""
+    """Every difference between two policies: first those of the whole policy, then by category."""
     return (
         *_whole(before, after),
         *queries(before, after),
@@ -54,7 +54,7 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
 
 
 def milder(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """The changes that let more through, or may."""
+    """The changes that let more through, or may do so."""
     return tuple(
         change for change in changes(before, after) if change.direction in {Direction.MILDER, Direction.UNCLEAR}
     )
@@ -68,7 +68,7 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
         then = {
             "closed": "an image that the guard could not watch is withheld",
             "open": "an image that the guard could not watch passes",
-            "last": "an image that the guard could not watch to the end is as last decided",
+            "last": "the last decision applies to an image that the guard could not watch to the end",
         }[after.on_failure]
         direction = turn(ON_FAILURE.index(before.on_failure), ON_FAILURE.index(after.on_failure))
         yield changed("", "on_failure", before.on_failure, after.on_failure, then, direction)
@@ -84,7 +84,7 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
         if was != now:
             yield changed("", f"preview.{key}", was, now, "", Direction.UNCLEAR)
     if before.vlm != after.vlm:
-        old, new = (set(each.vlm.allow) if each.vlm else None for each in (before, after))
+        old, new = (set(policy.vlm.allow) if policy.vlm else None for policy in (before, after))
         narrower = new is not None and (old is None or new < old)
         direction = Direction.STRICTER if narrower else Direction.MILDER
         yield Change("", "vlm.allow", f"may use {', '.join(sorted(new)) if new else 'any backend'}", direction)
@@ -92,7 +92,7 @@ def _whole(before: Policy, after: Policy) -> Iterator[Change]:
 
 def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
     if before.select != after.select:
-        yield Change("", "select", "it is for others than before", Direction.UNCLEAR)
+        yield Change("", "select", "it is for other callers than before", Direction.UNCLEAR)
     for exception in after.exceptions or ():
         if exception not in (before.exceptions or ()):
             who = exception.tenant or "everyone"
@@ -101,7 +101,7 @@ def _rollout(before: Policy, after: Policy) -> Iterator[Change]:
     for exception in before.exceptions or ():
         if exception not in (after.exceptions or ()):
             yield Change(exception.category, "exceptions", "an exception is withdrawn", Direction.STRICTER)
-    was, now = (frozenset(each.floor.locked) if each.floor else frozenset() for each in (before, after))
+    was, now = (frozenset(policy.floor.locked) if policy.floor else frozenset() for policy in (before, after))
     if removed := sorted(was - now):
         yield Change("", "floor", f"no longer locked: {', '.join(removed)}", Direction.MILDER)
     if added := sorted(now - was):
@@ -116,7 +116,7 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
         then = "images are steered harder" if now.scale > was.scale else "images are steered less"
         yield changed("", "guidance.scale", was.scale, now.scale, then, turn(was.scale, now.scale))
     if was.strength is not None and now.strength is not None and was.strength != now.strength:
-        # No strength goes over the scale, which is what `constant` pushes with throughout.
+        # No strength exceeds the scale, and `constant` always uses all of it.
         if "constant" in {was.strength, now.strength}:
             direction = turn(was.strength == "constant", now.strength == "constant")
         else:
@@ -125,14 +125,14 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
         yield changed("", "guidance.strength", was.strength, now.strength, then, direction)
     yield from _attention(was.attention, now.attention)
     yield from _escalate(was, now)
-    shares = [1.0 if each is None else each for each in (was.mask, now.mask)]
+    shares = [1.0 if mask is None else mask for mask in (was.mask, now.mask)]
     if shares[0] != shares[1]:
         then = f"{'more' if shares[1] > shares[0] else 'less'} of the picture is steered"
         yield changed("", "guidance.mask", was.mask, now.mask, then, turn(*shares))
-    every = [each or 1 for each in (was.reuse, now.reuse)]
+    every = [interval or 1 for interval in (was.reuse, now.reuse)]
     if every[0] != every[1]:
         then = f"the negative is evaluated {'less' if every[1] > every[0] else 'more'} often"
-        yield changed("", "guidance.reuse", was.reuse, now.reuse, then, turn(*(-each for each in every)))
+        yield changed("", "guidance.reuse", was.reuse, now.reuse, then, turn(*(-interval for interval in every)))
     if bool(was.batched) != bool(now.batched):
         then = f"the negatives are evaluated {'in the batch of the host' if now.batched else 'by themselves'}"
         yield Change("", "guidance.batched", then, Direction.NEITHER)
@@ -142,7 +142,7 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]:
-    if was is None or now is None:  # the mode says so
+    if was is None or now is None:  # the change of mode reports it
         return
     for key in ("phi", "tau", "alpha"):
         old, new = getattr(was, key), getattr(now, key)
@@ -154,17 +154,15 @@ def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]
 def _escalate(was: Guidance, now: Guidance) -> Iterator[Change]:
     if was.escalate == now.escalate or "replace" in {was.mode, now.mode}:
         return
-    after = [math.inf if each.escalate is None else each.escalate for each in (was, now)]
+    after = [math.inf if guidance.escalate is None else guidance.escalate for guidance in (was, now)]
     then = f"attention gets a separate term {'sooner' if after[1] < after[0] else 'later, or never'}"
-    yield changed("", "guidance.escalate", was.escalate, now.escalate, then, turn(*(-each for each in after)))
+    yield changed("", "guidance.escalate", was.escalate, now.escalate, then, turn(*(-count for count in after)))
 
 
 def _rules(before: Policy, after: Policy) -> Iterator[Change]:
     for rule in before.rules:
         if rule not in after.rules:
-            yield Change(
-                "", "rules", f"no more rule that {' with '.join(rule.all)} is {_done(rule.action)}", Direction.MILDER
-            )
+            yield Change("", "rules", f"{' with '.join(rule.all)} is no longer {_done(rule.action)}", Direction.MILDER)
     for rule in after.rules:
         if rule not in before.rules:
             yield Change("", "rules", f"{' with '.join(rule.all)} is now {_done(rule.action)}", Direction.STRICTER)
@@ -189,7 +187,7 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
     if was.threshold != now.threshold:
         yield _threshold(was, now)
     if was.calibration != now.calibration:
-        then = f"measured on {now.calibration}" if now.calibration else "asks any model, measured or not"
+        then = f"measured on {now.calibration}" if now.calibration else "queries any model, measured or not"
         yield Change(name, "calibration", then, Direction.NEITHER)
     if was.final_threshold != now.final_threshold and after.queries.final:
         more = "more" if now.final_threshold < was.final_threshold else "fewer"
@@ -202,11 +200,11 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
     for key in ("action", "still_present"):
         old, new = getattr(was, key), getattr(now, key)
         if old != new:
-            ranks = [Action(each).rank if each else -1 for each in (old, new)]
+            ranks = [Action(action).rank if action else -1 for action in (old, new)]
             then = f"the finished image is {_done(new)}" if key == "still_present" and new else ""
             yield changed(name, key, old, new, then, turn(*ranks))
     if was.severity != now.severity:
-        ranks = [_SEVERITIES.index(Severity(each)) for each in (was.severity, now.severity)]
+        ranks = [_SEVERITIES.index(Severity(severity)) for severity in (was.severity, now.severity)]
         harder = "harder" if ranks[1] > ranks[0] else "less"
         then = {"severity": f"steered {harder}", "controller": f"steered {harder} at first"}.get(
             after.guidance.strength or "", ""
@@ -227,12 +225,12 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
 
 
 def excused(category: Category) -> tuple[tuple[str, str], ...]:
-    """Every term of a category with each case that excuses it."""
+    """The pairs of a term of a category and a case that excuses it."""
     return tuple((term, case) for term in category.terms for case in category.excuses(term))
 
 
 def _cases(was: Category, now: Category) -> tuple[Sequence[str], Sequence[str]]:
-    """What excuses a category before and after, as a person would compare it: by term where either says it by term."""
+    """The excuses of a category before and after, by term if either policy gives them by term."""
     if isinstance(was.allowed, tuple) and isinstance(now.allowed, tuple):
         return was.allowed, now.allowed
     old, new = ([f"{term} as {case}" for term, case in excused(category)] for category in (was, now))
@@ -242,14 +240,14 @@ def _cases(was: Category, now: Category) -> tuple[Sequence[str], Sequence[str]]:
 def _threshold(was: Category, now: Category) -> Change:
     lower, higher = falls(was.threshold, now.threshold), falls(now.threshold, was.threshold)
     sentence = f"threshold {in_words(was.threshold)} → {in_words(now.threshold)}"
-    if lower == higher:  # lower in one range, higher in another; or the same, written otherwise
+    if lower == higher:  # lower in one range and higher in another, or equal in another notation
         return Change(now.id, "threshold", sentence, Direction.UNCLEAR if lower else Direction.NEITHER)
     then = f"{'more' if lower else 'fewer'} images {_done(now.action)}"
     return Change(now.id, "threshold", f"{sentence}: {then}", Direction.STRICTER if lower else Direction.MILDER)
 
 
 def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
-    """Changes of what a category may have of its own in place of the policy's."""
+    """Changes of a category's own steps and scale."""
     name = now.id
     if was.queries != now.queries:
         yield from looks(name, was.queries or before.queries, now.queries or after.queries)
@@ -262,21 +260,23 @@ def _lists(
     name: str, key: str, was: Sequence[str], now: Sequence[str], verb: str, *, gain: Direction
 ) -> Iterator[Change]:
     loss = Direction.MILDER if gain is Direction.STRICTER else Direction.STRICTER
-    if added := [each for each in now if each not in was]:
+    if added := [text for text in now if text not in was]:
         yield Change(name, key, f"also {verb} {', '.join(added)}", gain)
-    if removed := [each for each in was if each not in now]:
+    if removed := [text for text in was if text not in now]:
         yield Change(name, key, f"no longer {verb} {', '.join(removed)}", loss)
 
 
 def _wording(before: Policy, after: Policy, category: Category) -> Iterator[Change]:
     old, new = (
-        {question.term: question.text for question in questions(each) if question.category == category.id}
-        for each in (before, after)
+        {question.term: question.text for question in questions(policy) if question.category == category.id}
+        for policy in (before, after)
     )
     if any(text != new.get(term, text) for term, text in old.items()):
         yield Change(category.id, "question", "the questions are worded differently", Direction.UNCLEAR)
     elif category.allowed and before.question.allowed_template != after.question.allowed_template:
-        yield Change(category.id, "question", "allowed cases are asked about differently", Direction.UNCLEAR)
+        yield Change(
+            category.id, "question", "the questions about allowed cases are worded differently", Direction.UNCLEAR
+        )
 
 
 def _moved(name: str, key: str, old: float, new: float, then: str, *, lower_is_stricter: bool = False) -> Change:

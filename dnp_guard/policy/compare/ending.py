@@ -1,4 +1,4 @@
-"""What differs between two policies at the end of a generation. Pure."""
+"""The differences between two policies at the end of a generation. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def at_the_end(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of the final look, of the second chance, and of what a withheld image says."""
+    """Changes of the final look, of retries, and of the replacement of a withheld image."""
     was, now = before.queries, after.queries
     if bool(was.final) != bool(now.final):
-        then = "the finished image is looked at" if now.final else "the finished image is not looked at any more"
+        then = "the finished image is queried" if now.final else "the finished image is no longer queried"
         yield Change("", "queries.final", then, Direction.STRICTER if now.final else Direction.MILDER)
     if added := [view for view in now.views if view not in was.views]:
-        yield Change("", "queries.final.views", f"also looks at {', '.join(added)}", Direction.STRICTER)
+        yield Change("", "queries.final.views", f"also queries {', '.join(added)}", Direction.STRICTER)
     if removed := [view for view in was.views if view not in now.views]:
-        yield Change("", "queries.final.views", f"no longer looks at {', '.join(removed)}", Direction.MILDER)
+        yield Change("", "queries.final.views", f"no longer queries {', '.join(removed)}", Direction.MILDER)
     yield from _retries(before.retries, after.retries)
     if before.withheld != after.withheld:
         yield Change("", "withheld", "a withheld image says or shows something else", Direction.NEITHER)
@@ -31,7 +31,7 @@ def at_the_end(before: Policy, after: Policy) -> Iterator[Change]:
 
 def _retries(was: Retries | None, now: Retries | None) -> Iterator[Change]:
     if was is None or now is None or was == now:
-        return  # which categories are made again is told of each
+        return  # the categories report whether they retry
     if was.otherwise != now.otherwise:
         stricter = Action(now.otherwise).rank > Action(was.otherwise).rank
         sentence = f"retries otherwise {was.otherwise} → {now.otherwise}"

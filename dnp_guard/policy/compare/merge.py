@@ -1,4 +1,4 @@
-"""Two policies as one that is at least as strict as either. Pure."""
+"""Merge two policies into one that is at least as strict as either. Pure."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ _SEVERITIES = list(Severity)
 
 
 def strictest(first: Policy, *others: Policy) -> Policy:
-    """The policy that does what each of several would, the strictest where they differ.
+    """Merge policies; where they differ, the strictest value wins.
 
-    Name, revision, wording of the questions and kind of guidance are the first's, an enforced one's where only some are
-    enforced. Beside one that is enforced, a policy in shadow adds its own categories in shadow, and changes no image.
+    Name, revision, wording of the questions and mode of guidance come from the first policy, or from an enforced one if
+    only some are enforced. A policy in shadow beside an enforced one adds its categories in shadow, and changes no
+    image.
 
     Args:
-        first: gives the result its name.
-        others: merged into it one after the other.
+        first: policy that gives the result its name.
+        others: policies to merge into it, in order.
 
     Returns:
-        The first itself where there are no others.
+        The merged policy; ``first`` itself if there are no others.
     """
     for other in others:
         first = _both(first, other)
@@ -60,7 +61,8 @@ def _both(a: Policy, b: Policy) -> Policy:
             "user_previews": max(a.preview.user_previews, b.preview.user_previews, key=_PREVIEWS.index),
         },
         "categories": [
-            _dump(each) | _own_steps(a, b, each.id) | _own_scale(a, b, each.id) for each in _categories(a, b)
+            _dump(category) | _own_steps(a, b, category.id) | _own_scale(a, b, category.id)
+            for category in _categories(a, b)
         ],
         "rules": [rule.model_dump(mode="json") for rule in dict.fromkeys((*a.rules, *b.rules))],
         "audit": _audit(a.audit, b.audit) | {"required": a.audit.required or b.audit.required},
@@ -69,18 +71,18 @@ def _both(a: Policy, b: Policy) -> Policy:
 
 
 def _inputs(a: Policy, b: Policy) -> dict[str, Any]:
-    """What is done about a request's own pictures: asked about where either asks, refused where either refuses."""
+    """The handling of a request's own pictures: queried if either policy queries them, refused if either refuses."""
     if not (a.inputs or b.inputs):
         return {}
-    actions = [Action(each.inputs.action) for each in (a, b) if each.inputs]
+    actions = [Action(policy.inputs.action) for policy in (a, b) if policy.inputs]
     return {"inputs": {"query": a.asks_inputs or b.asks_inputs, "action": Action.strictest(*actions)}}
 
 
 def _beside(enforced: Policy, shadow: Policy) -> Policy:
-    """An enforced policy, and what one in shadow looks for besides.
+    """An enforced policy with the further categories of a policy in shadow.
 
-    Of the policy in shadow everything stays out that could alter an image: its failure mode, its bound on questions,
-    its hold on previews, and rules over categories that are enforced.
+    Everything in the shadow policy that could alter an image is left out: its failure mode, its limit on questions, its
+    treatment of previews, and rules that include enforced categories.
     """
     taken = {category.id for category in enforced.categories}
     added = [category for category in shadow.categories if category.id not in taken]
@@ -99,7 +101,7 @@ def _beside(enforced: Policy, shadow: Policy) -> Policy:
 
 
 def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str, Any]:
-    """A category of a policy in shadow, with the steps and the scale that it has there."""
+    """A category of a policy in shadow, with the steps and the scale of that policy."""
     data = _dump(category) | {"mode": "shadow"}
     own, queries = category.queries or shadow.queries, enforced.queries
     if not queries.final:
@@ -118,13 +120,17 @@ def _audit(a: Audit, b: Audit) -> dict[str, Any]:
     return {
         "prompt": max(a.prompt, b.prompt, key=_PRIVACY.index),
         "previews": min(a.previews, b.previews, key=_KEPT.index),
-        **({"sample": min(shares)} if (shares := [each.sample for each in (a, b) if each.sample is not None]) else {}),
+        **(
+            {"sample": min(shares)}
+            if (shares := [audit.sample for audit in (a, b) if audit.sample is not None])
+            else {}
+        ),
         "retention_days": min(a.retention_days, b.retention_days),
     }
 
 
 def _vlm(a: Policy, b: Policy) -> dict[str, Any]:
-    """The backends that both allow; nothing where neither says any."""
+    """The backends that both policies allow; empty if neither lists any."""
     if a.vlm and b.vlm:
         return {"vlm": {"allow": [address for address in a.vlm.allow if address in b.vlm.allow]}}
     either = a.vlm or b.vlm
@@ -137,7 +143,11 @@ def _validated(data: dict[str, Any]) -> Policy:
 
 def _queries(a: Queries, b: Queries) -> dict[str, Any]:
     same = (a.steps, a.of) == (b.steps, b.of)
-    steps = a.steps if same else sorted({step / each.of if each.of else step for each in (a, b) for step in each.steps})
+    steps = (
+        a.steps
+        if same
+        else sorted({step / queries.of if queries.of else step for queries in (a, b) for step in queries.steps})
+    )
     merged: dict[str, Any] = {
         "steps": list(steps),
         "of": a.of if same else None,
@@ -150,7 +160,7 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
         "max_questions": min(a.max_questions, b.max_questions),
     }
     if a.back_off and b.back_off:
-        factor, below = (min(getattr(each.back_off, key) for each in (a, b)) for key in ("factor", "below"))
+        factor, below = (min(getattr(queries.back_off, key) for queries in (a, b)) for key in ("factor", "below"))
         merged["back_off"] = {"factor": factor, "below": below}
         if a.back_off.steered and b.back_off.steered:
             merged["back_off"]["steered"] = min(a.back_off.steered, b.back_off.steered)
@@ -160,13 +170,13 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
 
 
 def _final(a: Queries, b: Queries) -> bool | dict[str, Any]:
-    """The final look that both make together."""
+    """The final look that covers both."""
     views = list(dict.fromkeys((*a.views, *b.views)))
     return {"views": views} if views else bool(a.final or b.final)
 
 
 def _retries(a: Policy, b: Policy) -> dict[str, Any]:
-    """The second chance of both: as hard as either, within the time of either; nothing where neither gives one."""
+    """The retries of both: the stronger steering, the lower limits; empty if neither retries."""
     if a.retries is None or b.retries is None:
         either = a.retries or b.retries
         if either is None:
@@ -174,20 +184,20 @@ def _retries(a: Policy, b: Policy) -> dict[str, Any]:
         only = either.model_dump(mode="json", exclude_none=True)
         return {"retries": only | {"otherwise": _otherwise(a, b, Action(either.otherwise))}}
     both = (a.retries, b.retries)
-    times = [each.within_ms for each in both if each.within_ms is not None]
+    times = [retries.within_ms for retries in both if retries.within_ms is not None]
     return {
         "retries": {
-            "most": min(each.most for each in both),
-            "otherwise": _otherwise(a, b, Action.strictest(*(Action(each.otherwise) for each in both))),
-            "scale": max(each.scale for each in both),
+            "most": min(retries.most for retries in both),
+            "otherwise": _otherwise(a, b, Action.strictest(*(Action(retries.otherwise) for retries in both))),
+            "scale": max(retries.scale for retries in both),
         }
         | ({"within_ms": min(times)} if times else {})
     }
 
 
 def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
-    """What retries end in, at least a blur where either policy blurs what the other makes again."""
-    ends = [{category.id: category.still_present for category in each.categories} for each in (a, b)]
+    """The end of retries; at least a blur if one policy blurs a category that the other retries."""
+    ends = [{category.id: category.still_present for category in policy.categories} for policy in (a, b)]
     pairs = [{ends[0][name], ends[1][name]} for name in ends[0].keys() & ends[1].keys()]
     return Action.strictest(otherwise, Action.BLUR) if {Action.BLUR, Action.RETRY} in pairs else otherwise
 
@@ -195,11 +205,13 @@ def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
 def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
     merged: dict[str, Any] = {"mode": a.mode, "hold": max(a.hold, b.hold)}
     if a.attention is not None:
-        both = [each.attention for each in (a, b) if each.attention is not None]
-        merged["attention"] = {key: max(getattr(each, key) for each in both) for key in ("phi", "tau", "alpha")}
-        merged["escalate"] = min((each for each in (a.escalate, b.escalate) if each is not None), default=None)
+        both = [attention.attention for attention in (a, b) if attention.attention is not None]
+        merged["attention"] = {
+            key: max(getattr(attention, key) for attention in both) for key in ("phi", "tau", "alpha")
+        }
+        merged["escalate"] = min((count for count in (a.escalate, b.escalate) if count is not None), default=None)
     if a.mode in {"separate", "auto"} or merged.get("escalate") is not None:
-        merged["scale"] = max((each for each in (a.scale, b.scale) if each is not None), default=None)
+        merged["scale"] = max((scale for scale in (a.scale, b.scale) if scale is not None), default=None)
     if a.mode != "replace":
         merged["strength"] = a.strength if b.strength in {a.strength, None} else "constant"
         merged["mask"] = _none_is_most(a.mask, b.mask)
@@ -219,7 +231,7 @@ def _categories(a: Policy, b: Policy) -> Iterable[Category]:
 def _category(a: Category, b: Category) -> Category:
     if a.mode != b.mode:
         return a if a.mode == "enforce" else b
-    ends = [Action(each.still_present) for each in (a, b) if each.still_present]
+    ends = [Action(category.still_present) for category in (a, b) if category.still_present]
     data = a.model_dump(mode="json", exclude_none=True) | {
         "look_for": list(dict.fromkeys((*a.look_for, *b.look_for))) if a.terms != b.terms else list(a.look_for),
         "allowed": _allowed(a, b),
@@ -235,7 +247,7 @@ def _category(a: Category, b: Category) -> Category:
         data["look_for"] = list(dict.fromkeys((*a.terms, *b.terms)))
     if a.calibration is None and b.calibration is not None:
         data["calibration"] = b.calibration.model_dump(mode="json")
-    rises = [each.more_than_input or 0.0 for each in (a, b)]
+    rises = [category.more_than_input or 0.0 for category in (a, b)]
     data["more_than_input"] = None if not all(rises) or data["sensitive"] or _critical(a, b) else min(rises)
     if ends:
         data["still_present"] = Action.strictest(*ends)
@@ -247,7 +259,7 @@ def _critical(*categories: Category) -> bool:
 
 
 def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
-    """The cases that excuse a term in each policy that looks for it."""
+    """The cases that excuse a term in every policy that looks for it."""
     if isinstance(a.allowed, tuple) and isinstance(b.allowed, tuple):
         return [case for case in a.allowed if case in b.allowed]
     merged: dict[str, list[str]] = {}
@@ -260,14 +272,14 @@ def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
 
 
 def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
-    """The steps at which either policy looks for a category that has steps of its own in one of them."""
-    having = [(each, category) for each in (a, b) for category in each.categories if category.id == name]
+    """The steps of a category from both policies, if it has its own steps in one of them."""
+    having = [(policy, category) for policy in (a, b) for category in policy.categories if category.id == name]
     if all(category.queries is None for _, category in having):
         return {}
-    used = [category.queries or each.queries for each, category in having]
-    if all((each.steps, each.of, _fractions(each)) == (used[0].steps, used[0].of, ()) for each in used):
+    used = [category.queries or policy.queries for policy, category in having]
+    if all((queries.steps, queries.of, _fractions(queries)) == (used[0].steps, used[0].of, ()) for queries in used):
         return {"queries": _steps(used[0])}
-    fractions = {step / each.of if each.of else step for each in used for step in each.steps}
+    fractions = {step / queries.of if queries.of else step for queries in used for step in queries.steps}
     return {"queries": {"steps": sorted(fractions.union(*map(_fractions, used)))}}
 
 
@@ -278,18 +290,18 @@ def _steps(queries: Queries | CategoryQueries) -> dict[str, Any]:
 
 
 def _fractions(queries: Queries | CategoryQueries) -> tuple[float, ...]:
-    """The parts of a run at which its noise, falling evenly, comes to a policy's levels; a category has steps alone."""
+    """The fractions of the run at which evenly falling noise reaches the levels; empty for a category's own steps."""
     return tuple(measured(1 - sigma) for sigma in getattr(queries, "sigmas", None) or ())
 
 
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
-    """The scale of a category that has one of its own in either policy: the higher that either uses."""
-    having = [each for each in (a, b) if any(category.id == name for category in each.categories)]
+    """The higher scale of a category in both policies, if it has its own scale in one of them."""
+    having = [policy for policy in (a, b) if any(category.id == name for category in policy.categories)]
     if _guidance(a.guidance, b.guidance).get("scale") is None or all(
-        each.category(name).guidance is None for each in having
+        policy.category(name).guidance is None for policy in having
     ):
         return {}
-    return {"guidance": {"scale": max(scale for each in having if (scale := each.scale(name)) is not None)}}
+    return {"guidance": {"scale": max(scale for policy in having if (scale := policy.scale(name)) is not None)}}
 
 
 def _dump(category: Category) -> dict[str, Any]:
@@ -297,5 +309,5 @@ def _dump(category: Category) -> dict[str, Any]:
 
 
 def _none_is_most(a: float | None, b: float | None) -> float | None:
-    """The larger of two bounds, of which none is the largest: what omits them always asks, or always waits."""
+    """The larger of two bounds, where None means no bound and is the largest."""
     return None if a is None or b is None else max(a, b)

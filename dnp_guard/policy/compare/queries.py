@@ -1,4 +1,4 @@
-"""What differs in when a model is asked, and about what beside the images made. Pure."""
+"""The differences between two policies in their queries, and in queries of a request's own pictures. Pure."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 
 def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
-    """Changes of the steps that are looked at."""
-    old, new = (frozenset(step / each.of if each.of else step for step in each.steps) for each in (was, now))
+    """Changes of the steps at which to query."""
+    old, new = (
+        frozenset(step / queries.of if queries.of else step for step in queries.steps) for queries in (was, now)
+    )
     if old == new:
         return
     more = len(new) - len(old)
-    count = f"{abs(more)} {'more' if more > 0 else 'fewer'} looks while the image is made" if more else "other looks"
+    count = f"{abs(more)} {'more' if more > 0 else 'fewer'} queries during denoising" if more else "other queries"
     direction = Direction.STRICTER if new > old else Direction.MILDER if new < old else Direction.UNCLEAR
     if direction is Direction.UNCLEAR and more:
         count += ", at other steps"
@@ -29,17 +31,17 @@ def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQ
 
 
 def queries(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of when the model is asked, and how."""
+    """Changes of the policy's queries."""
     was, now = before.queries, after.queries
     yield from looks("", was, now)
     yield from _levels(was, now)
     if was.skip_similar != now.skip_similar:
-        similar = [2.0 if each is None else each for each in (was.skip_similar, now.skip_similar)]
-        then = "fewer looks are skipped" if similar[1] > similar[0] else "more looks are skipped"
+        similar = [2.0 if similarity is None else similarity for similarity in (was.skip_similar, now.skip_similar)]
+        then = "fewer queries are skipped" if similar[1] > similar[0] else "more queries are skipped"
         yield changed("", "queries.skip_similar", was.skip_similar, now.skip_similar, then, turn(*similar))
     if was.deadline_ms != now.deadline_ms:
-        waits = [float("inf") if each is None else each for each in (was.deadline_ms, now.deadline_ms)]
-        then = "a step waits longer for an answer" if waits[1] > waits[0] else "more looks may be missed"
+        waits = [float("inf") if deadline is None else deadline for deadline in (was.deadline_ms, now.deadline_ms)]
+        then = "a step waits longer for an answer" if waits[1] > waits[0] else "more queries may be missed"
         yield changed("", "queries.deadline_ms", was.deadline_ms, now.deadline_ms, then, Direction.NEITHER)
     if was.max_questions != now.max_questions:
         then = "larger requests are refused" if now.max_questions < was.max_questions else "larger requests are allowed"
@@ -58,59 +60,59 @@ def queries(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
-    """Changes of what makes looks fewer, or later, than the list of steps says."""
-    waits = [each.wait is not False for each in (was, now)]
+    """Changes of the keys that make queries fewer or later than the list of steps."""
+    waits = [queries.wait is not False for queries in (was, now)]
     if waits[0] != waits[1]:
-        then = "each answer is waited for" if waits[1] else "denoising goes on meanwhile, and verdicts steer later"
+        then = "every answer is awaited" if waits[1] else "denoising continues meanwhile, and verdicts steer later"
         yield Change("", "queries.wait", then, turn(*waits))
     if was.budget_ms != now.budget_ms:
-        limits = [float("inf") if each.budget_ms is None else each.budget_ms for each in (was, now)]
-        then = "more looks may be made" if limits[1] > limits[0] else "fewer looks may be made"
+        limits = [float("inf") if queries.budget_ms is None else queries.budget_ms for queries in (was, now)]
+        then = "more queries may be made" if limits[1] > limits[0] else "fewer queries may be made"
         yield changed("", "queries.budget_ms", was.budget_ms, now.budget_ms, then, turn(*limits))
     if was.back_off != now.back_off:
         old, new = (
-            (each.back_off.factor, each.back_off.below, each.back_off.steered or 1.0)
-            if each.back_off
+            (queries.back_off.factor, queries.back_off.below, queries.back_off.steered or 1.0)
+            if queries.back_off
             else (1.0, 0.0, 1.0)
-            for each in (was, now)
+            for queries in (was, now)
         )
         rarer, oftener = (any(a > b for a, b in zip(*pair, strict=True)) for pair in ((new, old), (old, new)))
         direction = Direction.UNCLEAR if rarer and oftener else Direction.MILDER if rarer else Direction.STRICTER
-        then = "images that look clean, or are steered, are looked at " + ("less" if rarer else "more") + " often"
+        then = "images that look clean, or are steered, are queried " + ("less" if rarer else "more") + " often"
         yield Change("", "queries.back_off", then, direction)
     if was.skip_probe != now.skip_probe:
-        misses = [each.skip_probe.max_miss if each.skip_probe else 0.0 for each in (was, now)]
-        then = f"{'more' if misses[1] > misses[0] else 'fewer'} looks that would find something may be skipped"
+        misses = [queries.skip_probe.max_miss if queries.skip_probe else 0.0 for queries in (was, now)]
+        then = f"{'more' if misses[1] > misses[0] else 'fewer'} queries that would find something may be skipped"
         direction = turn(-misses[0], -misses[1])
         yield changed("", "queries.skip_probe.max_miss", misses[0], misses[1], then, direction)
 
 
 def _levels(was: Queries, now: Queries) -> Iterator[Change]:
-    old, new = (frozenset(each.sigmas or ()) for each in (was, now))
+    old, new = (frozenset(queries.sigmas or ()) for queries in (was, now))
     if old != new:
         more = "more" if len(new) > len(old) else "fewer" if len(new) < len(old) else "other"
         direction = Direction.STRICTER if new > old else Direction.MILDER if new < old else Direction.UNCLEAR
-        yield Change("", "queries.sigmas", f"{more} looks by noise level", direction)
+        yield Change("", "queries.sigmas", f"{more} queries by noise level", direction)
 
 
 def inputs(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of what is done about the pictures that a request brings."""
-    asks = [each.inputs is not None and each.inputs.query for each in (before, after)]
+    """Changes of the handling of a request's own pictures."""
+    asks = [policy.inputs is not None and policy.inputs.query for policy in (before, after)]
     if asks[0] != asks[1]:
-        then = f"the pictures that a request brings are {'' if asks[1] else 'no longer '}asked about"
+        then = f"the pictures that a request contains are {'' if asks[1] else 'no longer '}queried"
         yield Change("", "inputs.query", then, turn(*asks))
-    blocks = [each.inputs is not None and each.inputs.action is Action.BLOCK for each in (before, after)]
+    blocks = [policy.inputs is not None and policy.inputs.action is Action.BLOCK for policy in (before, after)]
     if blocks[0] != blocks[1]:
-        then = f"a request whose picture shows what is blocked {'is refused' if blocks[1] else 'goes on'}"
+        then = f"a request with a picture that would be blocked {'is refused' if blocks[1] else 'continues'}"
         yield Change("", "inputs.action", then, turn(*blocks))
 
 
 def over_input(was: Category, now: Category) -> Iterator[Change]:
-    """Changes of how much more than in a request's own picture has to be seen."""
+    """Changes of the required rise over a request's own picture."""
     if was.more_than_input != now.more_than_input:
-        rises = [each.more_than_input or 0.0 for each in (was, now)]
+        rises = [category.more_than_input or 0.0 for category in (was, now)]
         then = "less" if rises[1] < rises[0] else "more"
-        sentence = f"found where {then} than in the request's own picture is seen: a rise of {rises[1]:g}"
+        sentence = f"requires {then} of a rise over the request's own picture: {rises[1]:g}"
         if not rises[1]:
             sentence = "found whatever the request's own picture shows"
         yield Change(now.id, "more_than_input", sentence, turn(rises[1], rises[0]))

@@ -1,1 +1,1 @@
-"""Which policy is in force: stores, signatures, rollout and admission."""
+"""The policy in force: stores, signatures, rollout and admission."""

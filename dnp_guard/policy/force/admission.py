@@ -1,4 +1,4 @@
-"""Which backend a policy may be enforced with."""
+"""Which backends may enforce a policy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def refuse_backend(policy: Policy, backend: Backend) -> None:
-    """See that a policy allows a backend, and every one that it is made of, and that each can answer its questions.
+    """Check that a policy allows a backend and all its members, and that they can answer its questions.
 
     Raises:
-        VlmUnavailable: it does not, or one cannot.
+        VlmUnavailable: the policy does not allow a member, or a member cannot answer a question.
     """
     asked = [question.text for question in every_question(policy)]
     for member in backend.members:
@@ -48,13 +48,13 @@ def _refuse(policy: Policy, info: BackendInfo) -> None:
 
 
 def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
-    """See that thresholds that were measured were measured on this backend, or on one that it is made of.
+    """Check that calibrated thresholds were measured on this backend, or on one of its members.
 
     Raises:
-        VlmUnavailable: some of a category that is not in shadow were measured on another.
+        VlmUnavailable: the thresholds of an enforced category were measured on another backend.
     """
     info = backend.info
-    of_members = [measured_on_another(policy, each.info.name, each.info.revision) for each in backend.members]
+    of_members = [measured_on_another(policy, member.info.name, member.info.revision) for member in backend.members]
     for category in measured_on_another(policy, info.name, info.revision):
         if not policy.shadow(category.id) and all(category in others for others in of_members):
             raise VlmUnavailable(
@@ -69,15 +69,15 @@ def _hint(on: Calibration | None, info: BackendInfo) -> str:
     if on is None or on.vlm != info.name:
         return measure
     return (
-        "A revision covers the tokenizer, the processor and the template too, and not the weights alone as before: "
-        f"where nothing of them has changed since, write {info.revision} as vlm.revision in {on.file}. {measure}"
+        "A revision now covers the tokenizer, the processor and the template besides the weights: if none of them has "
+        f"changed since, write {info.revision} as vlm.revision in {on.file}. {measure}"
     )
 
 
 def measured_on_another(policy: Policy, name: str, revision: str) -> list[Category]:
-    """The categories whose thresholds were measured on another backend, or another revision, than this one.
+    """The categories whose thresholds were measured on another backend or another revision.
 
-    A revision is enough to tell by, as one model has many names; where there is none, the name is compared too.
+    The revisions are compared, since one model has many names; if the revision is unknown, the names are compared too.
     """
     return [
         category

@@ -1,4 +1,4 @@
-"""Which changes of the policies let more through, and the files in which a person approves one."""
+"""Changes that let more through, and the files in which a person approves them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
 
 APPROVAL = ".approval.json"
-"""What the name of a file that approves a milder policy ends with."""
+"""Ending of the name of a file that approves a milder policy."""
 
 
 def unapproved(before: Store, after: Store) -> Iterator[Problem]:
-    """Where a store lets more through than another, and nobody has approved it."""
+    """The milder changes between two stores that nobody has approved."""
     now = after.by_name
     for name, policy in before.by_name.items():
         if policy.mode != "enforce":
@@ -28,30 +28,30 @@ def unapproved(before: Store, after: Store) -> Iterator[Problem]:
         if name not in now:
             yield Problem("", 0, 0, "unapproved", f"policy `{name}` is gone.", "Restart the guard to drop a policy.")
             continue
-        found = milder(policy, now[name])
+        changes = milder(policy, now[name])
         source = after.sources.get(name)
-        if found and (source is None or not approved(source, now[name])):
-            said = "; ".join(map(str, found))
+        if changes and (source is None or not approved(source, now[name])):
+            listed = "; ".join(map(str, changes))
             hint = f"Approve it: dnp-guard policy diff OLD {source} --approve NAME --reason TEXT."
-            yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {said}.", hint)
+            yield Problem(str(source or ""), 0, 0, "unapproved", f"milder than before: {listed}.", hint)
 
 
 def loosened(before: Store, after: Store) -> bool:
-    """Whether a store lets more through than another, or drops a policy of it."""
+    """Whether the new store lets more through than the old one, or drops one of its policies."""
     now = after.by_name
     return any(name not in now or milder(policy, now[name]) for name, policy in before.by_name.items())
 
 
 def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
-    """What approves the policies that have changed."""
+    """The approvals of the policies that have changed."""
     was = before.by_name if before is not None else {}
-    changed = [each for each in after.all if each.name not in was or was[each.name].digest != each.digest]
-    found = (_approval(after.sources[each.name], each) for each in changed if each.name in after.sources)
-    return [each for each in found if each is not None]
+    changed = [policy for policy in after.all if policy.name not in was or was[policy.name].digest != policy.digest]
+    written = (_approval(after.sources[policy.name], policy) for policy in changed if policy.name in after.sources)
+    return [approval for approval in written if approval is not None]
 
 
 def approved(source: Path, policy: Policy) -> bool:
-    """Whether the file beside a policy approves exactly this policy."""
+    """Whether the approval file beside a policy approves exactly this policy."""
     return _approval(source, policy) is not None
 
 
@@ -65,11 +65,7 @@ def _approval(source: Path, policy: Policy) -> dict[str, Any] | None:
 
 
 def approve(source: Path, policy: Policy, *, by: str, reason: str) -> Path:
-    """Write the file that approves exactly this policy.
-
-    Returns:
-        The file.
-    """
+    """Write the file that approves exactly this policy, and return its path."""
     file = source.parent / f"{source.stem}{APPROVAL}"
     text = json.dumps({"digest": policy.digest, "approved_by": by, "reason": reason}, ensure_ascii=False, indent=2)
     file.write_text(text + "\n", encoding="utf-8")

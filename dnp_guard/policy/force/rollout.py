@@ -1,6 +1,6 @@
-"""The policies of one guard: which is in force for whom, and how others take their place.
+"""The policies of one guard: which policy is in force for whom, and how a reload replaces it.
 
-What is in force is swapped as a whole, by one assignment; a generation keeps what it started with.
+A reload replaces the whole store in one assignment; a generation keeps the policy that it started with.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """What one call adds to what is in force; it can only tighten.
+    """The policies that one call adds to the policy in force; they can only tighten it.
 
     Attributes:
-        policies: merged strictest-wins.
-        region: of the call.
-        surface: of the call.
+        policies: policies to merge, the strictest value wins.
+        region: region of the call.
+        surface: surface of the call.
     """
 
     policies: tuple[Policy, ...] = ()
@@ -42,18 +42,18 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where what is in force came from: ``loaded{…}`` of the record.
+    """The origin of the policies in force: ``loaded{…}`` of the record.
 
     Attributes:
-        before: digest of the policy that was in force before; None at first.
-        source: the path or the shipped name; None of a policy given as a value.
-        signer: the public key, in base64, whose signature was asked for and fits.
-        serial: of the signature.
-        author: who wrote it, as the signature says.
-        approver: who approved what has changed, where somebody did.
-        reason: why they did.
-        loosened: whether it lets more through than what was before, or may; None at first.
-        taxonomy: where its categories belong in published lists, by their ids; None where it says of none.
+        before: digest of the previous policy; None for the first.
+        source: path or shipped name; None for a policy given as a value.
+        signer: public key of the verified signature, in base64; None if no signature is required.
+        serial: serial of the signature.
+        author: author of the policy, from the signature.
+        approver: person who approved the change; None if nobody did.
+        reason: reason for the approval.
+        loosened: whether the change lets more through, or may; None for the first policy.
+        taxonomy: place of the categories in published lists, by category id; None if there is none.
     """
 
     before: str | None = None
@@ -69,7 +69,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class _InForce:
-    """A store, where it came from, what is doubtful about it, and what has been selected from it so far."""
+    """A store with its origin, a doubt about it, and a cache of its selections."""
 
     store: Store
     origin: Origin
@@ -79,19 +79,19 @@ class _InForce:
 
 
 class Rollout:
-    """What is in force, and the way for something else to be.
+    """Holds the policies in force, and replaces them on a reload.
 
     Args:
-        source: a store, a policy, a path or a shipped name, to read again on a reload.
-        store: what the source holds now.
-        tenant: whom the guard serves.
-        admit: raises where the guard cannot do what a policy asks.
-        view: has a backend look at the images of tests.
-        verify: raises where the store is not signed as it must be; None where it need not be.
-        clock: tells the time, with its zone.
+        source: a store, a policy, a path or a shipped name; read again on a reload.
+        store: content of the source.
+        tenant: tenant that the guard serves.
+        admit: raises if the guard cannot enforce a policy.
+        view: queries a backend about the images of tests.
+        verify: raises if the store is not signed as required; None if no signature is required.
+        clock: returns the current time with its zone.
 
     Raises:
-        PolicyError: something does not check, or nothing is for this tenant.
+        PolicyError: a policy is invalid, or no policy is for this tenant.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Rollout:
         self._admit, self._view, self._verify, self._clock = admit, view, verify, clock
         self._check(store)
         self._now = _InForce(store, Origin())
-        admit(self.current())  # what several are merged to
+        admit(self.current())  # the merged policy too
         self._now = self._taken(self._now, None)
 
     @property
@@ -119,20 +119,20 @@ class Rollout:
 
     @property
     def origin(self) -> Origin:
-        """Where they came from."""
+        """The origin of the policies."""
         return self._now.origin
 
     @property
     def doubt(self) -> str | None:
-        """What a person should look at of the last change; None where there is nothing."""
+        """A doubt about the last change that a person should check; None if there is none."""
         return self._now.doubt
 
     @property
     def path(self) -> Path:
-        """The file or folder that the policies come from; of a shipped policy, its file.
+        """The file or folder of the policies; for a shipped policy, its file.
 
         Raises:
-            DnpGuardError: they come from none.
+            DnpGuardError: the policies come from no file.
         """
         return self._place(self.store)
 
@@ -145,11 +145,11 @@ class Rollout:
         """The policy in force now.
 
         Args:
-            narrowing: what the call adds.
-            expired: give it although its signature has ended, to record by it and not to guard by it.
+            narrowing: policies that the call adds.
+            expired: return the policy even if its signature has expired, for recording but not for guarding.
 
         Raises:
-            PolicyError: nothing is for this tenant, region and surface, or the signature has ended.
+            PolicyError: no policy is for this tenant, region and surface, or the signature has expired.
         """
         if (ended := self._now.expires) is not None and self._clock() >= ended and not expired:
             message = f"the signature of the policy in force ended at {ended:%Y-%m-%dT%H:%M:%SZ}."
@@ -158,21 +158,22 @@ class Rollout:
         return strictest(self.selected(narrowing.region, narrowing.surface).policy, *narrowing.policies)
 
     def selected(self, region: str | None = None, surface: str | None = None) -> Selected:
-        """The policy in force now, and what it is made from.
+        """The policy in force now, and the policies that it is merged from.
 
         Raises:
-            PolicyError: nothing is for this tenant, region and surface.
+            PolicyError: no policy is for this tenant, region and surface.
         """
         return self._selected(self._now, region, surface)
 
     def reload(self) -> bool:
-        """Read the source again and put it in force, where it has changed and may be.
+        """Read the source again, and put it in force if it has changed and is acceptable.
 
         Returns:
-            Whether something else is in force now.
+            Whether other policies are in force now.
 
         Raises:
-            PolicyError: it does not check, fails its tests, or is milder without approval; what was in force still is.
+            PolicyError: a policy is invalid, fails its tests, or is milder without approval. The previous policies
+                stay in force.
         """
         if isinstance(self._source, Policy | Store):
             return False
@@ -180,7 +181,7 @@ class Rollout:
         if store.inputs == self.store.inputs:
             return False
         self._check(store)
-        if self._verify:  # first, as a text that nobody signed is not worth a test
+        if self._verify:  # first, since an unsigned text is not worth a test
             self._verify.check(self._place(store), store)
         problems = [*_untested(store, self._view), *([] if self._verify else unapproved(self.store, store))]
         if problems:
@@ -199,7 +200,7 @@ class Rollout:
             self._admit(policy)
 
     def _taken(self, candidate: _InForce, before: Store | None) -> _InForce:
-        # Last, so that the serial of a policy that is rejected for something else is not kept.
+        # Last, so that the serial of a policy that is rejected for another reason is not stored.
         signed = self._verify.take(self._place(candidate.store), candidate.store) if self._verify else None
         origin = self._origin(before, candidate.store, signed)
         return replace(candidate, origin=origin, expires=signed.expires if signed else None)
@@ -212,8 +213,8 @@ class Rollout:
             signer=signed.signer if signed else None,
             serial=signed.serial if signed else None,
             author=signed.author if signed else None,
-            approver=_joined(each["approved_by"] for each in given),
-            reason=_joined(each.get("reason") for each in given),
+            approver=_joined(approval["approved_by"] for approval in given),
+            reason=_joined(approval.get("reason") for approval in given),
             loosened=loosened(before, after) if before is not None else None,
             taxonomy=_taxonomy(after) or None,
         )
@@ -230,11 +231,11 @@ class Rollout:
 
 
 _KEPT = 1000
-"""Selections remembered; regions and surfaces come from callers."""
+"""Most selections in the cache; callers choose regions and surfaces freely."""
 
 
 def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
-    """The enforced policies that were read from a file, each with the file of its tests."""
+    """The enforced policies that were read from a file, with the paths of their tests."""
     for name, policy in store.by_name.items():
         source = store.sources.get(name)
         if policy.mode == "enforce" and source is not None:
@@ -242,16 +243,16 @@ def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
 
 
 def without_tests(store: Store) -> Iterator[Problem]:
-    """The enforced policies of a store that have no tests, and that a reload would refuse."""
+    """The problems of enforced policies without tests, which a reload would refuse."""
     for policy, tests in _tests(store):
         if not tests.is_file():
             source = store.sources[policy.name]
-            hint = f"Write {tests.name} in the folder `tests` beside it, or say `mode: shadow`."
+            hint = f"Write {tests.name} in the folder `tests` beside it, or write `mode: shadow`."
             yield Problem(str(source), 0, 0, "untested", f"policy `{policy.name}` is enforced and has no tests.", hint)
 
 
 def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
-    """Why enforced policies of a store may not be put in force as far as their tests go."""
+    """The problems of enforced policies that have no tests or fail them."""
     yield from without_tests(store)
     for policy, tests in _tests(store):
         if not tests.is_file():
@@ -261,21 +262,21 @@ def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
         except PolicyError as error:
             yield from error.problems
             continue
-        for each in ran:
-            if not each.passed:
-                said = "; ".join(map(str, each.differences))
-                yield Problem(str(tests), each.line, 1, "case-failed", f"{each.case.name}: {said}.", "")
+        for case in ran:
+            if not case.passed:
+                listed = "; ".join(map(str, case.differences))
+                yield Problem(str(tests), case.line, 1, "case-failed", f"{case.case.name}: {listed}.", "")
 
 
 def _same_revisions(before: Store, after: Store) -> str | None:
-    """Which policies have another text under the name and revision that they had."""
+    """A doubt that names the policies whose text changed under the same name and revision; None if there are none."""
     was = before.by_name
     same = [
         f"`{name}` {policy.revision}"
         for name, policy in after.by_name.items()
         if name in was and was[name].revision == policy.revision and was[name].digest != policy.digest
     ]
-    return f"the revision was not raised, over another text: {', '.join(same)}" if same else None
+    return f"the text changed without a new revision: {', '.join(same)}" if same else None
 
 
 def _taxonomy(store: Store) -> dict[str, dict[str, str]]:
@@ -284,4 +285,4 @@ def _taxonomy(store: Store) -> dict[str, dict[str, str]]:
 
 
 def _joined(texts: Iterable[object]) -> str | None:
-    return "; ".join(dict.fromkeys(str(each) for each in texts if each)) or None
+    return "; ".join(dict.fromkeys(str(text) for text in texts if text)) or None

@@ -1,4 +1,4 @@
-"""The highest serial of each signed policy that was in force on this machine, so that a restart does not forget it."""
+"""The highest serial per signed policy that was in force on this machine, stored across restarts."""
 
 from __future__ import annotations
 
@@ -16,60 +16,60 @@ _VARIABLE = "DNP_GUARD_SERIALS"
 
 
 def path() -> Path:
-    """Where serials are kept: ``$DNP_GUARD_SERIALS``, or a file among the user's state.
+    """The file that stores serials: ``$DNP_GUARD_SERIALS``, or a file in the user's state folder.
 
     Raises:
-        DnpGuardError: the user has no home to keep them in.
+        DnpGuardError: the user has no home folder.
     """
     if (file := state_path("serials.json", _VARIABLE)) is None:
         raise DnpGuardError(
-            "this user has no home to keep the serials of signed policies in", hint=f"Name a file in {_VARIABLE}."
+            "this user has no home folder to store the serials of signed policies", hint=f"Name a file in {_VARIABLE}."
         )
     return file
 
 
 def key_of(public: str, name: str, tenant: str) -> str:
-    """What a serial is kept under: the public key, the policy's name and the tenant."""
+    """The key of a serial, made of the public key, the policy's name and the tenant."""
     return hashlib.sha256(f"{public.strip()}\0{name}\0{tenant}".encode()).hexdigest()
 
 
 Kept = tuple[int, str]
-"""A serial, and the digest of the files that were signed under it; "" where an older version kept none."""
+"""A serial, and the digest of the files signed under it; "" if an older version stored none."""
 
 
 def highest(file: Path, key: str) -> Kept:
-    """The highest serial kept; 0 where there is none.
+    """The highest stored serial; 0 if there is none.
 
     Raises:
-        DnpGuardError: the file is there and cannot be read, so that nobody can tell.
+        DnpGuardError: the file exists but cannot be read, so that the serial is unknown.
     """
     return _read(file).get(key, (0, ""))
 
 
 def keep(file: Path, key: str, serial: int, digest: str) -> None:
-    """Keep a serial with what was signed under it, where it is no lower than what is kept.
+    """Store a serial with the digest signed under it, unless a higher one is stored.
 
     Raises:
-        DnpGuardError: it cannot be kept.
+        DnpGuardError: the serial cannot be stored.
     """
-    kept = _read(file)
-    if (serial, digest) == kept.get(key) or serial < kept.get(key, (0, ""))[0]:
+    stored = _read(file)
+    if (serial, digest) == stored.get(key) or serial < stored.get(key, (0, ""))[0]:
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps({**kept, key: (serial, digest)}), private=True)
+        write_whole(file, json.dumps({**stored, key: (serial, digest)}), private=True)
     except OSError as error:
         hint = f"Make {file.parent} writable, or name another file in {_VARIABLE}."
-        raise DnpGuardError(f"{file}: the serial of a policy cannot be kept: {error.strerror}", hint=hint) from error
+        raise DnpGuardError(f"{file}: the serial of a policy cannot be stored: {error.strerror}", hint=hint) from error
 
 
 def _read(file: Path) -> dict[str, Kept]:
     try:
-        kept: Any = json.loads(file.read_bytes())
-        pairs = {str(key): of if isinstance(of, list) else [of, ""] for key, of in kept.items()}
+        stored: Any = json.loads(file.read_bytes())
+        pairs = {str(key): of if isinstance(of, list) else [of, ""] for key, of in stored.items()}
         return {key: (int(serial), str(digest)) for key, (serial, digest) in pairs.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        hint = "Restore the file; without it, an older policy could come back."
+        hint = "Restore the file; without it, an older policy could return."
         raise DnpGuardError(f"{file}: the serials of signed policies cannot be read", hint=hint) from error

@@ -1,4 +1,4 @@
-"""Signed policies: an Ed25519 signature over a manifest of every file that a policy is made from."""
+"""Signed policies: an Ed25519 signature over a manifest of every file of a policy."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _KEY_BYTES = 32
 _LARGEST = 4 * 1024 * 1024
 
 ENDING = ".sig.json"
-"""What the name of a signature ends with; it lies beside the policy, or in the folder of the store."""
+"""Ending of the name of a signature file, which lies beside the policy or in the store's folder."""
 
 _LABEL = b"dnp-guard policy manifest 1\0"
-"""Goes before what is signed, so that no signature made for something else counts."""
+"""Prefix of the signed bytes, so that a signature made for another purpose is not valid here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What is signed.
+    """The signed content.
 
     Attributes:
-        name: of the policy, or of the store's folder.
-        tenant: for whom it is; empty for everyone.
-        serial: grows with every issue. Rolling back is issuing the old text under a higher one.
-        expires: when it ends, in UTC.
-        files: SHA-256, in hexadecimal, of every file, by its path from where the signature lies.
-        author: who wrote it; empty where that is not said.
+        name: name of the policy, or of the store's folder.
+        tenant: tenant that the policy is for; empty for everyone.
+        serial: number of the issue, which grows. To roll back, sign the old text with a higher serial.
+        expires: when the signature expires, in UTC.
+        files: SHA-256 of every file in hexadecimal, by path relative to the signature.
+        author: author of the policy; empty if not stated.
     """
 
     name: str
@@ -57,13 +57,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a signature that was taken says.
+    """The content of an accepted signature.
 
     Attributes:
-        signer: the public key, in base64.
-        serial: of the issue.
-        author: who wrote it; None where the signature does not say.
-        expires: when the signature ends.
+        signer: public key, in base64.
+        serial: serial of the issue.
+        author: author of the policy; None if not stated.
+        expires: when the signature expires.
     """
 
     signer: str
@@ -73,12 +73,12 @@ class Signed:
 
 
 def place(source: Path) -> Path:
-    """Where the signature of a policy or of a folder lies."""
+    """The path of the signature of a policy or of a folder."""
     return source / f"store{ENDING}" if source.is_dir() else source.with_name(source.stem + ENDING)
 
 
 def new_key() -> tuple[str, str]:
-    """A private and its public key, in base64."""
+    """A new private key and its public key, in base64."""
     key = SigningKey.generate()
     return _text(bytes(key)), _text(bytes(key.verify_key))
 
@@ -89,25 +89,25 @@ def sign(
     """Sign a policy or a store.
 
     Args:
-        source: the policy's file, or the folder.
-        store: what was read from it.
-        key: the private key, in base64.
-        serial: higher than that of every issue before.
-        expires: when the signature ends.
-        tenant: for whom it is; empty for everyone.
-        author: who wrote it; empty to leave that out.
+        source: file of the policy, or the folder.
+        store: the policies read from the source.
+        key: private key, in base64.
+        serial: number of this issue, higher than every previous one.
+        expires: when the signature expires.
+        tenant: tenant that the policy is for; empty for everyone.
+        author: author of the policy; empty to omit.
 
     Returns:
-        The file that holds the signature.
+        The path of the signature.
 
     Raises:
-        DnpGuardError: the key is none.
+        DnpGuardError: the key is invalid.
     """
     signing = SigningKey(_bytes(key))
     ends = expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     manifest = asdict(Manifest(_name(source), tenant, serial, ends, _files(source, store), author))
     if not author:
-        del manifest["author"]  # a version that knows no authors takes it then
+        del manifest["author"]  # so that a version without authors accepts it
     document = {"manifest": manifest, "signature": _text(signing.sign(_signed(manifest)).signature)}
     file = place(source)
     file.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -117,19 +117,19 @@ def sign(
 def verify(
     source: Path, store: Store, key: str, *, tenant: str | None = None, lowest: int = 0, now: datetime | None = None
 ) -> Manifest:
-    """Check the signature of what was read.
+    """Check the signature of a policy or a store.
 
     Args:
-        source: the policy's file, or the folder.
-        store: what was read from it; the bytes that were read count, not those that lie there now.
-        key: the public key, in base64.
-        tenant: whom it is to serve.
-        lowest: the lowest serial that is taken.
-        now: the time; the clock's unless given.
+        source: file of the policy, or the folder.
+        store: the policies read from the source. Their bytes as read are checked, not the current files.
+        key: public key, in base64.
+        tenant: tenant that the guard serves.
+        lowest: lowest serial to accept.
+        now: time to compare the expiry with; the current time by default.
 
     Raises:
-        PolicyError: unsigned, altered, expired, for another tenant, or with a lower serial.
-        DnpGuardError: the key is none.
+        PolicyError: the signature is missing, altered, expired, for another tenant, or has a lower serial.
+        DnpGuardError: the key is invalid.
     """
     file = place(source)
     public = _public(key)
@@ -162,49 +162,49 @@ def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
 
 
 class Verifier:
-    """Takes no lower serial than was taken on this machine before, and no other text under the same one.
+    """Accepts no lower serial than this machine accepted before, and no other text under the same serial.
 
     Args:
-        key: the public key, in base64.
-        tenant: whom the guard serves.
-        told: the highest serial that records of earlier runs tell of, by the key and the policy's name; it is asked
-            where none is kept, as after the file that keeps them was removed.
+        key: public key, in base64.
+        tenant: tenant that the guard serves.
+        told: returns the highest serial in the records of earlier runs, given the key and the policy's name. It is
+            used if no serial is stored, for example because the file was deleted.
 
     Raises:
-        DnpGuardError: the key is none.
+        DnpGuardError: the key is invalid.
     """
 
     def __init__(self, key: str, tenant: str | None, told: Callable[[str, str], int] | None = None) -> None:
         _public(key)
-        self._key, self._tenant, self._told, self._kept = key, tenant, told, serials.path()
+        self._key, self._tenant, self._recorded, self._file = key, tenant, told, serials.path()
         self._began = False
 
     def check(self, source: Path, store: Store) -> Signed:
-        """See that what was read is signed as it must be, and may be taken.
+        """Check that a store is signed, and that its serial is acceptable.
 
         Raises:
-            PolicyError: it may not.
-            DnpGuardError: the serials taken before cannot be read.
+            PolicyError: it is not.
+            DnpGuardError: the stored serials cannot be read.
         """
         return self._checked(source, store)[0]
 
     def take(self, source: Path, store: Store) -> Signed:
-        """Check once more, and remember that it was taken."""
+        """Check a store again, and store its serial as accepted."""
         signed, named, digest = self._checked(source, store)
-        serials.keep(self._kept, named, signed.serial, digest)
+        serials.keep(self._file, named, signed.serial, digest)
         self._began = True
         return signed
 
     def _checked(self, source: Path, store: Store) -> tuple[Signed, str, str]:
         manifest, file = verify(source, store, self._key, tenant=self._tenant), place(source)
-        if self._began and not self._kept.exists():
-            message = f"{self._kept}, which remembers the serials that were in force, is gone."
+        if self._began and not self._file.exists():
+            message = f"{self._file}, which stores the serials that were in force, is gone."
             raise _refused(file, "serials-gone", message, "Restore it, or restart the guard.")
         named = serials.key_of(self._key, manifest.name, manifest.tenant)
         digest = hashlib.sha256(canonical(dict(manifest.files))).hexdigest()
-        serial, before = serials.highest(self._kept, named)
-        if not serial and self._told is not None:
-            serial = self._told(self._key.strip(), manifest.name)
+        serial, before = serials.highest(self._file, named)
+        if not serial and self._recorded is not None:
+            serial = self._recorded(self._key.strip(), manifest.name)
         _not_rolled_back(file, manifest, serial)
         if manifest.serial == serial and before not in {"", digest}:
             message = f"serial {serial} was in force with another text."
@@ -214,7 +214,7 @@ class Verifier:
 
 
 def verifier(key: str | None, tenant: str | None, told: Callable[[str, str], int] | None = None) -> Verifier | None:
-    """What checks signatures for a guard; None without a key."""
+    """The verifier of a guard; None without a key."""
     return Verifier(key, tenant, told) if key is not None else None
 
 

@@ -1,4 +1,4 @@
-"""A folder of policies: who gets which, above which floor, and with which exceptions. Pure once it is read."""
+"""A folder of policies: who gets which policies, floor and exceptions. Pure once the folder is read."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 FLOOR = "floor.yaml"
 _LONGEST_NAME = 64
 
-_IN_STORE = "Policies end in .yaml; folders in it are not looked into."
+_IN_STORE = "Policies end in .yaml; folders inside the folder are not searched."
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The policy in force for someone at a time.
+    """The policy in force for a caller at a time.
 
     Attributes:
-        policy: several merged to one; its digest is what records and metrics carry.
-        names: of the policies that it is made from, the floor last.
-        exceptions: those in force.
+        policy: the merged policy; records and metrics carry its digest.
+        names: names of the policies that it is merged from, the floor last.
+        exceptions: exceptions in force.
     """
 
     policy: Policy
@@ -43,19 +43,19 @@ class Selected:
 
     @property
     def until(self) -> datetime | None:
-        """When the first exception in force ends; None where none is."""
+        """When the first exception in force ends; None if there is none."""
         return min((exception.until for exception in self.exceptions), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Policies, each for some tenants, regions and surfaces, and the floor under all of them.
+    """Policies for tenants, regions and surfaces, and the floor under all of them.
 
     Attributes:
-        policies: the floor left out.
-        floor: what holds for everyone; None where there is none.
-        inputs: SHA-256, in hexadecimal, of every file that was read.
-        sources: the file of each policy by its name, where it was read from one.
+        policies: every policy except the floor.
+        floor: policy that applies to everyone; None if there is none.
+        inputs: SHA-256 of every file that was read, in hexadecimal.
+        sources: files of the policies, by policy name, for those read from a file.
     """
 
     policies: tuple[Policy, ...]
@@ -65,35 +65,37 @@ class Store:
 
     @property
     def all(self) -> tuple[Policy, ...]:
-        """Every policy, the floor too."""
+        """Every policy, including the floor."""
         return (*self.policies, *([self.floor] if self.floor else []))
 
     @property
     def by_name(self) -> dict[str, Policy]:
-        """Every policy by its name, the floor too."""
+        """Every policy by name, including the floor."""
         return {policy.name: policy for policy in self.all}
 
     def chosen(self, tenant: str | None, region: str | None, surface: str | None) -> list[Policy]:
-        """The policies that match someone, and the floor, which is the last."""
-        matching = (each for each in self.policies if not each.select or each.select.matches(tenant, region, surface))
+        """The policies that match a caller, and the floor last."""
+        matching = (
+            policy for policy in self.policies if not policy.select or policy.select.matches(tenant, region, surface)
+        )
         return [*matching, *([self.floor] if self.floor else [])]
 
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
     ) -> Selected:
-        """The policy in force for someone at a time: all that match, and the floor, the strictest of each.
+        """The policy in force for a caller at a time: the floor and every matching policy, merged by the strictest.
 
         A region, surface or tenant that no policy names gets the floor and the policies that are for everyone.
 
         Args:
-            tenant: None where it is not known.
-            region: likewise.
-            surface: likewise.
+            tenant: None if unknown.
+            region: None if unknown.
+            surface: None if unknown.
             at: the time, with its zone.
 
         Raises:
-            PolicyError: no policy matches, and there is no floor; or those that match leave nothing, as two that allow
-                no backend in common.
+            PolicyError: no policy matches and there is no floor, or the matching policies cannot be merged, for
+                example because they allow no common backend.
         """
         chosen = self.chosen(tenant, region, surface)
         if not chosen:
@@ -109,39 +111,41 @@ class Store:
         except ValidationError as error:
             names = ", ".join(f"`{policy.name}`" for policy in chosen)
             first = error.errors(include_url=False)[0]
-            why = "`vlm.allow` of each leaves no model that all allow" if "vlm" in first["loc"] else first["msg"]
+            why = "their `vlm.allow` have no model in common" if "vlm" in first["loc"] else first["msg"]
             message = f"policies {names} cannot be in force together: {why}."
             raise PolicyError([Problem("", 0, 0, "no-merge", message, "Change one of them.")]) from None
 
 
 def merged(chosen: Sequence[Policy], floor: Policy | None, tenant: str | None, at: datetime) -> Selected:
-    """Several policies as the one that is in force for a tenant at a time.
+    """Merge several policies into the one that is in force for a tenant at a time.
 
-    It goes by the names of those of its mode that select somebody, or else of those that are for everyone, or else of
-    the floor, which is under all of them.
+    The result joins the names of the policies of its mode that select callers; without any, of those that are for
+    everyone; without any, it has the floor's name.
 
     Raises:
-        ValidationError: they leave no valid policy.
+        ValidationError: the merged policy is not valid.
     """
-    policy = strictest(*(with_exceptions(each, tenant, at) for each in chosen))
-    alike = [each for each in chosen if each.mode == policy.mode]
-    over = [each for each in alike if each is not floor]
-    named = [each for each in over if each.select] or over or alike
-    name, revision = "-".join(each.name for each in named), ", ".join(each.revision for each in named)
-    if (name, revision) != (policy.name, policy.revision):
-        policy = policy.model_copy(update={"name": name[:_LONGEST_NAME].rstrip("-_"), "revision": revision})
-    exceptions = (exception for each in chosen for exception in each.exceptions or () if exception.applies(tenant, at))
-    return Selected(policy, tuple(each.name for each in chosen), tuple(exceptions))
+    result = strictest(*(with_exceptions(policy, tenant, at) for policy in chosen))
+    alike = [policy for policy in chosen if policy.mode == result.mode]
+    over = [policy for policy in alike if policy is not floor]
+    named = [policy for policy in over if policy.select] or over or alike
+    name, revision = "-".join(policy.name for policy in named), ", ".join(policy.revision for policy in named)
+    if (name, revision) != (result.name, result.revision):
+        result = result.model_copy(update={"name": name[:_LONGEST_NAME].rstrip("-_"), "revision": revision})
+    exceptions = (
+        exception for policy in chosen for exception in policy.exceptions or () if exception.applies(tenant, at)
+    )
+    return Selected(result, tuple(policy.name for policy in chosen), tuple(exceptions))
 
 
 def as_store(source: str | Path | Policy | Store) -> Store:
-    """A store of whatever a guard may be given.
+    """Make a store of any source of policies that a guard accepts.
 
     Args:
-        source: a store, a policy, the path of a policy or of a folder of them, or the name of a shipped policy.
+        source: a store, a policy, the path of a policy or of a folder of policies, or the name of a shipped policy.
 
     Raises:
-        PolicyError: something in it does not check; all problems of all files.
+        PolicyError: a policy is invalid; carries all problems of all files.
     """
     if isinstance(source, Store):
         return source
@@ -160,16 +164,16 @@ def as_store(source: str | Path | Policy | Store) -> Store:
 
 
 def is_folder(source: str | Path) -> bool:
-    """Whether a source is a folder of policies; a shipped name is none, whatever lies in the working directory."""
+    """Whether a source is a folder; a shipped name never is, whatever the working directory contains."""
     return not (isinstance(source, str) and source in shipped()) and Path(source).is_dir()
 
 
 def load_store(folder: Path) -> Store:
-    """Read every policy of a folder, of which ``floor.yaml`` is the floor; folders in it are not looked into.
+    """Read every policy of a folder; ``floor.yaml`` is the floor. Folders inside the folder are not searched.
 
     Raises:
-        PolicyError: there is none, two have one name, one does not check, or one would be ignored for its ending; all
-            problems of all files.
+        PolicyError: there is no policy, two have the same name, one is invalid, or one would be ignored for its ending;
+            carries all problems of all files.
     """
     problems = list(misnamed([*folder.glob("*"), *(folder / "tests").glob("*")]))
     loaded: dict[Path, Loaded] = {}
@@ -180,22 +184,22 @@ def load_store(folder: Path) -> Store:
         except PolicyError as error:
             problems += [problem for problem in error.problems if problem not in problems]
     by_name: dict[str, Path] = {}
-    for path, each in loaded.items():
-        if (first := by_name.setdefault(each.policy.name, path)) != path:
-            message = f"policy `{each.policy.name}` is also in {first.name}."
+    for path, read in loaded.items():
+        if (first := by_name.setdefault(read.policy.name, path)) != path:
+            message = f"policy `{read.policy.name}` is also in {first.name}."
             problems.append(Problem(str(path), 1, 1, "duplicate-policy", message, "Names are unique in a store."))
     if not loaded and not problems:
         problems.append(Problem(str(folder), 0, 0, "unreadable", "no policy in this folder.", _IN_STORE))
     if problems:
         raise PolicyError(problems)
-    floor = next((each.policy for path, each in loaded.items() if path.name == FLOOR), None)
-    inputs = {file: digest for each in loaded.values() for file, digest in each.inputs.items()}
-    policies = tuple(each.policy for path, each in loaded.items() if path.name != FLOOR)
+    floor = next((read.policy for path, read in loaded.items() if path.name == FLOOR), None)
+    inputs = {file: digest for read in loaded.values() for file, digest in read.inputs.items()}
+    policies = tuple(read.policy for path, read in loaded.items() if path.name != FLOOR)
     return Store(policies, floor, inputs, by_name)
 
 
 def exception_problems(loaded: Loaded) -> list[Problem]:
-    """Exceptions that would leave no valid policy."""
+    """Problems for exceptions that would make the policy invalid."""
     problems: list[Problem] = []
     policy = loaded.policy
     for index, exception in enumerate(policy.exceptions or ()):
@@ -203,8 +207,10 @@ def exception_problems(loaded: Loaded) -> list[Problem]:
         try:
             with_exceptions(alone, exception.tenant, datetime.min.replace(tzinfo=exception.until.tzinfo))
         except ValidationError as error:
-            said = error.errors(include_url=False)[0]["msg"]
+            reason = error.errors(include_url=False)[0]["msg"]
             problems.append(
-                loaded.document.problem(("exceptions", index), "exception", f"not a valid policy: {said}", "Set less.")
+                loaded.document.problem(
+                    ("exceptions", index), "exception", f"not a valid policy: {reason}", "Set less."
+                )
             )
     return problems

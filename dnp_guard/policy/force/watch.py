@@ -1,4 +1,4 @@
-"""Watches a policy file or a folder of policies, and says when it has changed and come to rest."""
+"""Watch a policy file or a folder of policies, and report a change once the files are stable."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".yaml", ".yml", ".json")
 _LARGEST = 4 * 1024 * 1024
-"""Bytes of the largest file that a policy is made from; of a larger one, time and size are enough."""
+"""Most bytes of a file to hash; for a larger file, time and size are compared."""
 
 
 def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
-    """The contents of everything that a policy may be made from, or that decides on it, as a digest of each file.
+    """Digests of every file that a policy may consist of, or that decides on it.
 
-    That is what lies in its folder and in the folder of its tests, and what it was last made from. Other folders below
-    are not looked into: a policy may lie at the top of a large tree. Times and sizes would not do: ``rsync -t`` and
-    releases with normalised times exchange a file and keep both.
+    These are the files in its folder and in the folder of its tests, and the inputs of the last load. Other folders
+    are not searched, since a policy may lie at the top of a large tree. Times and sizes are not enough: ``rsync -t``
+    and releases with normalised times replace a file and keep both.
     """
     folder = path if path.is_dir() else path.parent
-    found = {}
+    digests = {}
     for file in {*named(folder.glob("*")), *named((folder / "tests").glob("*")), *inputs}:
         if file.suffix in _ENDINGS:
             with suppress(OSError):  # gone since it was listed
-                found[file] = _contents(file)
-    return found
+                digests[file] = _contents(file)
+    return digests
 
 
 def _contents(file: Path) -> object:
@@ -42,16 +42,16 @@ def _contents(file: Path) -> object:
 
 
 class Watch:
-    """Calls something when files have changed and then stayed as they are for one look.
+    """Calls a function when files have changed and then stayed the same for one check.
 
-    A file that is being written is not read half: a change counts only once two looks in a row see the same.
+    Two consecutive checks must see the same content, so that a half-written file is not read.
 
     Args:
-        path: a policy file, or a folder of them.
-        changed: called from the thread of the watch; it must not raise.
-        every: seconds between looks. Where watchfiles is installed, the system says earlier when to look.
-        inputs: says what the policy was last made from, such as bases in folders below.
-        turn: called at each look, for what changes with the time alone; it must not raise.
+        path: policy file, or folder of policies.
+        changed: called from the thread of the watch after a change; must not raise.
+        every: seconds between checks. If watchfiles is installed, the system triggers checks earlier.
+        inputs: returns the files of the last load, such as bases in other folders.
+        turn: called at every check, for changes that depend only on the time; must not raise.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
     def check(self) -> bool:
-        """Look once; whether something had changed and come to rest, and was acted on."""
+        """Check the files once, and return whether a stable change was reported."""
         before, self._seen = self._seen, look(self._path, self._inputs())
         if self._seen != before or self._seen == self._acted:
             return False
@@ -93,7 +93,7 @@ class Watch:
             self._turn()
 
     def _ticks(self) -> Iterator[object]:
-        """One each time that it is time to look, until the watch is closed."""
+        """Yield once per check, until the watch is closed."""
         try:
             import watchfiles  # noqa: PLC0415 (an extra)
         except ImportError:

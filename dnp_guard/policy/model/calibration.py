@@ -1,4 +1,4 @@
-"""Which model a category's thresholds were measured on."""
+"""The model that a category's thresholds were measured on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dnp_guard.policy.model.scalars import PolicyModel, Text
 
 
 class Calibrated(PolicyModel):
-    """Which model a category's thresholds were measured on.
+    """The model that a category's thresholds were measured on.
 
     Attributes:
-        file: as the policy names it.
-        vlm: the name of the backend.
-        vlm_revision: its revision; another one's answers are not worth the same.
+        file: name of the calibration file, as the policy writes it.
+        vlm: name of the backend.
+        vlm_revision: revision of the backend; the thresholds do not fit the answers of another.
     """
 
     file: Text
@@ -29,11 +29,11 @@ class Calibrated(PolicyModel):
 
 def _read_before(value: Any) -> Any:
     if isinstance(value, str):
-        raise PydanticCustomError("calibration", "Input should be what a calibration file beside the policy says")
+        raise PydanticCustomError("calibration", "Input should be the content of a calibration file beside the policy")
     return value
 
 
 Calibration = Annotated[
     Calibrated | None, BeforeValidator(_read_before), WithJsonSchema({"type": "string", "minLength": 1})
 ]
-"""What a policy file writes as the name of a file, and a policy holds as what that file says."""
+"""A file name in the text of a policy; the content of that file in a loaded policy."""

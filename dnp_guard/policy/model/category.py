@@ -1,4 +1,4 @@
-"""Categories and rules: what is looked for, what may be injected, and what is done about it."""
+"""Categories and rules: what to look for, what to inject, and what to do about a finding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class Severity(StrEnum):
-    """How bad a category is, mildest first; scales the strength and breaks ties, no more."""
+    """How bad a category is, mildest first; it scales the strength and breaks ties, nothing else."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -36,12 +36,12 @@ class Severity(StrEnum):
 
 
 def _default_in_words(schema: dict[str, Any]) -> None:
-    """Take out a default that depends on other keys; the description says it."""
+    """Remove a default that depends on other keys; the description states it."""
     del schema["default"]
 
 
 def _at_the_end(threshold: Any) -> Any:
-    """The last range's value of a threshold that is not checked yet; the default of one that has none."""
+    """The value of the last range of a threshold that is not validated yet, or the default threshold."""
     if not isinstance(threshold, list | tuple):
         return threshold
     last = threshold[-1] if threshold else None
@@ -57,23 +57,23 @@ class CategoryGuidance(PolicyModel):
 
 
 class Taxonomy(PolicyModel):
-    """Where a category belongs in somebody else's list of hazards."""
+    """The place of a category in a published list of hazards."""
 
-    name: Text = Field(description="The list, such as AILuminate, LlavaGuard or DSA.", examples=["AILuminate"])
-    id: Text = Field(description="The entry in it.", examples=["ssh"])
+    name: Text = Field(description="Name of the list, such as AILuminate, LlavaGuard or DSA.", examples=["AILuminate"])
+    id: Text = Field(description="Id of the entry in the list.", examples=["ssh"])
 
 
 class Category(PolicyModel):
     """One thing the policy looks for.
 
-    `blur` and `block` steer too while the image is denoised, as far as there is a `negative`; without one they act at
-    the end only. `steer` needs one.
+    `steer` needs a `negative`. `blur` and `block` also steer during denoising if there is a `negative`; without one
+    they act only at the end.
     """
 
-    id: Identifier = Field(description="A short name, used in rules, records and metrics.", examples=["nudity"])
+    id: Identifier = Field(description="Short name, used in rules, records and metrics.", examples=["nudity"])
     title: Text = Field(
         default="",
-        description="Name for people. Omitted: made from the id.",
+        description="Name shown to people. Omitted: made from the id.",
         examples=["Nudity"],
     )
     definition: Text = Field(
@@ -84,82 +84,82 @@ class Category(PolicyModel):
     look_for: tuple[Text, ...] = Field(
         default=(),
         max_length=200,
-        description="Terms that are asked about one by one. Omitted: the title is.",
+        description="Terms to ask about, one question per term. Omitted: the title is the only term.",
         examples=[["exposed genitals", "exposed buttocks"]],
     )
     allowed: Excuses = Field(
         default=(),
-        description="Cases that excuse a finding, asked about only after one: for each term its own, or a list for "
-        "every term of the category.",
+        description="Cases that excuse a finding; the model is asked about them only after a finding. Either cases by "
+        "term, or one list for every term of the category.",
         examples=[{"exposed breasts": ["a classical sculpture"]}],
     )
     negative: tuple[Text, ...] = Field(
         default=(),
         max_length=200,
-        description="The only words that may be injected. ${found} stands for each term that was seen.",
+        description="The only words that may be injected. ${found} is replaced by every term that was found.",
         examples=[["nudity", "${found}"]],
     )
     threshold: Threshold = Field(
         default=DEFAULT_THRESHOLD,
-        description="Probability at or over which a term counts as seen; or a list of such for ranges of the run, from "
+        description="A term is found at or above this probability. Or a list of thresholds for ranges of the run, from "
         "0 to 1: `[{from: 0, to: 0.3, value: 0.7}, {from: 0.3, to: 1, value: 0.5}]`.",
         examples=[0.5],
     )
     calibration: Calibration = Field(
         default=None,
-        description="A file of `dnp-guard vlm calibrate`, in this folder or below it. It gives the `threshold`, where "
-        "none is written beside it, and only the model that it was measured on may be asked.",
+        description="A file written by `dnp-guard vlm calibrate`, in this folder or below it. It supplies the "
+        "`threshold` if the category has none, and only the model that it was measured on may be used.",
         examples=["calibration.json"],
     )
     allowed_threshold: Probability = Field(
-        default=0.8, description="Probability at or over which an `allowed` case excuses a finding.", examples=[0.8]
+        default=0.8, description="An `allowed` case excuses a finding at or above this probability.", examples=[0.8]
     )
     severity: Literal[Severity.LOW, Severity.MEDIUM, Severity.HIGH, Severity.CRITICAL] = Field(
         default=Severity.MEDIUM, description="How bad it is; scales the strength and breaks ties.", examples=["high"]
     )
     action: AnyAction = Field(
         default=Action.STEER,
-        description="What a finding while denoising leads to. Omitted: `steer`, or `block` for a sensitive category.",
+        description="Response to a finding during denoising. Omitted: `steer`, or `block` for a sensitive category.",
         examples=["steer"],
         json_schema_extra=_default_in_words,
     )
     still_present: FinalAction | None = Field(
         default=None,
-        description="What happens when the finished image shows it, seen earlier or not. Omitted: `block`. `retry`: "
-        "the image is made again, as `retries` says, where no other category says `block`. An error with "
-        "`queries: {final: false}`.",
+        description="Response to a finding in the finished image, whether or not it was found earlier. Omitted: "
+        "`block`. `retry`: generate the image again as `retries` says, unless another category blocks it. An error "
+        "with `queries: {final: false}`.",
         examples=["block"],
     )
     final_threshold: Probability = Field(
         default=DEFAULT_THRESHOLD,
-        description="The threshold of the final look. Omitted: as `threshold`, its last range's.",
+        description="Threshold of the final look. Omitted: `threshold`, or the value of its last range.",
         examples=[0.5],
     )
     more_than_input: Share | None = Field(
         default=None,
-        description="Counts as found only where its probability is at least this much higher than in the request's own "
-        "picture; of several pictures, than in the lowest. A picture that was not answered about counts as 0. Not "
+        description="A term is found only if its probability is at least this much higher than in the request's own "
+        "picture, or than in the lowest of several pictures. A picture without an answer has probability 0. Not "
         "permitted with `severity: critical` or `sensitive`.",
         examples=[0.2],
     )
     sensitive: Flag = Field(
         default=False,
-        description="Always blocked, fails closed, never shadowed, excused, stored or shown; local models only.",
+        description="Always block and fail closed; never shadow, excuse, store or show a finding; local models only.",
         examples=[False],
     )
     mode: Literal["enforce", "shadow"] = Field(
         default="enforce",
-        description="`shadow` records what this category would do, and does nothing.",
+        description="`shadow` records what this category would do, but does not act.",
         examples=["shadow"],
     )
     taxonomy: Taxonomy | None = Field(
         default=None,
-        description="Where it belongs in somebody else's list of hazards, for whoever compares.",
+        description="Place of the category in a published list of hazards, for comparisons.",
         examples=[{"name": "AILuminate", "id": "ssh"}],
     )
     queries: CategoryQueries | None = Field(
         default=None,
-        description="When this category is asked about. Omitted: at the policy's steps.",
+        description="When to ask about this category. Omitted: at the policy's steps.",
         examples=[{"steps": [0.1, 0.5]}],
     )
     guidance: CategoryGuidance | None = Field(
@@ -185,12 +185,12 @@ class Category(PolicyModel):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """What is asked about: the ``look_for`` terms, or the title where there are none."""
+        """The terms to ask about: ``look_for``, or the title if there are none."""
         return self.look_for or (self.title,)
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """Every case that excuses a term, once each, in policy order."""
+        """Every case that excuses a term, without repeats, in policy order."""
         return tuple(dict.fromkeys(case for term in self.terms for case in self.excuses(term)))
 
     def excuses(self, term: str) -> tuple[str, ...]:
@@ -198,10 +198,10 @@ class Category(PolicyModel):
         return self.allowed.get(term, ()) if isinstance(self.allowed, Mapping) else self.allowed
 
     def words(self, found: Sequence[str]) -> tuple[str, ...]:
-        """The words to inject, once each, in policy order.
+        """The words to inject, without repeats, in policy order.
 
         Args:
-            found: the terms that were seen, in policy order; each takes the place of ``${found}`` in turn.
+            found: the terms that were found, in policy order. An entry with ``${found}`` gives one phrase per term.
         """
         return tuple(
             dict.fromkeys(
@@ -213,7 +213,7 @@ class Category(PolicyModel):
 
 
 class Rule(PolicyModel):
-    """What several categories in one image lead to together."""
+    """The response to several categories found in one image."""
 
     all: tuple[Identifier, ...] = Field(
         min_length=1,
@@ -221,4 +221,4 @@ class Rule(PolicyModel):
         description="Ids of the categories that must all be found.",
         examples=[["apparent_minor", "nudity"]],
     )
-    action: AnyAction = Field(description="What that leads to.", examples=["block"])
+    action: AnyAction = Field(description="Response when all are found.", examples=["block"])

@@ -1,4 +1,4 @@
-"""What happens at the end of a generation: the final look, a second chance, and what stands for a withheld image."""
+"""The end of a generation: the final look, retries, and the replacement for a withheld image."""
 
 from __future__ import annotations
 
@@ -15,49 +15,48 @@ from dnp_guard.types import Action
 View = Literal["flip", "crops", "double"]
 
 PICTURES: Final[Mapping[View, int]] = {"flip": 1, "crops": 2, "double": 1}
-"""How many pictures each view of an image adds to a query."""
+"""Number of pictures that a view of an image adds to a query."""
 
 MAX_LOCALES = 100
 LOCALE = r"^[a-z]{2,3}(-[A-Z]{2})?$"
 
 
 class FinalLook(PolicyModel):
-    """How the finished image is looked at."""
+    """How to query the finished image."""
 
     views: tuple[View, ...] = Field(
         min_length=1,
         max_length=len(PICTURES),
-        description="Pictures of the image that are asked about beside it, in the same query; the highest answer "
-        "weighs. `flip`: mirrored. `crops`: two that overlap, of three quarters each way. `double`: at twice the size.",
+        description="More pictures of the image to put into the same query; the highest answer applies. `flip`: the "
+        "mirror image. `crops`: two overlapping crops, three quarters of the width and height. `double`: the image at "
+        "twice the size.",
         examples=[["flip", "crops"]],
     )
 
     @property
     def pictures(self) -> int:
-        """How many pictures of each image are asked about."""
+        """Number of pictures per image in the final query."""
         return 1 + sum(PICTURES[view] for view in dict.fromkeys(self.views))
 
 
 class Retries(PolicyModel):
-    """A second chance: an image whose final look says `retry` is made again, with what was seen steered away from."""
+    """Generate an image again whose final look says `retry`, steering away from its findings."""
 
-    most: Annotated[Count, Field(le=10)] = Field(
-        default=1, description="How often an image is made again, at most.", examples=[1]
-    )
+    most: Annotated[Count, Field(le=10)] = Field(default=1, description="Most retries per image.", examples=[1])
     otherwise: Literal[Action.MONITOR, Action.BLUR, Action.BLOCK] = Field(
         default=Action.BLOCK,
-        description="What happens when the last attempt still shows it, fails, or the host cannot draw again.",
+        description="Response if the last attempt still shows it or fails, or the host cannot generate again.",
         examples=["block"],
     )
     scale: Strengthening = Field(
         default=1.5,
-        description="A retry steers at this many times the strength, from its first step on.",
+        description="Factor on the strength of a retry, which steers from its first step on.",
         examples=[1.5],
     )
     within_ms: Count | None = Field(
         default=None,
-        description="How long the whole request may take, in milliseconds: no retry begins that would not be over by "
-        "then, and one that is not over ends. Omitted: as long as it takes.",
+        description="Time limit of the whole request, in milliseconds: no retry begins that would exceed it, and a "
+        "retry that exceeds it ends. Omitted: no limit.",
         examples=[60000],
     )
 
@@ -96,22 +95,22 @@ Words = Annotated[
         }
     ),
 ]
-"""A text, or one for each language."""
+"""A text, or texts by language."""
 
 
 class Withheld(PolicyModel):
-    """What a person sees in place of an image that is withheld."""
+    """The picture that replaces a withheld image."""
 
     text: Words | None = Field(
         default=None,
-        description="The words in the picture: a text, or one for each language, of which the first is used where a "
-        "person's is missing. Omitted: the guard's own.",
+        description="Words in the picture: a text, or texts by language. A person whose language is missing gets the "
+        "first. Omitted: the guard's own words.",
         examples=[{"en": "This image was withheld.", "de": "Dieses Bild wird nicht gezeigt."}],
     )
     style: Literal["blank", "blur"] = Field(
         default="blank",
-        description="Under the words: nothing, or the image blurred beyond recognition; nothing in any case where it "
-        "shows something sensitive, or could not be looked at.",
+        description="Background of the words: nothing, or the image blurred beyond recognition. Always nothing for an "
+        "image that shows something sensitive or could not be queried.",
         examples=["blank"],
     )
 
@@ -119,10 +118,10 @@ class Withheld(PolicyModel):
         """The text for a person.
 
         Args:
-            locale: such as ``de-CH`` or ``de``.
+            locale: language of the person, such as ``de-CH`` or ``de``.
 
         Returns:
-            An empty text where the policy says none.
+            The text, empty if the policy has none.
         """
         if self.text is None or isinstance(self.text, str):
             return self.text or ""
@@ -156,4 +155,4 @@ OfFinal = Annotated[
         }
     ),
 ]
-"""Whether the finished image is looked at, or how."""
+"""Whether to query the finished image, or how."""

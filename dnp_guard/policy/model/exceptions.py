@@ -1,4 +1,4 @@
-"""A policy with what is set otherwise for a while. Pure."""
+"""A policy with its temporary exceptions applied. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
-    """The policy as it is for a tenant at a time: exceptions applied, and nothing left that is about its roll-out."""
+    """Apply a policy's exceptions for a tenant at a time, and remove its roll-out keys."""
     if (policy.select, policy.exceptions, policy.floor) == (None, None, None):
         return policy
     data = policy.resolved()
@@ -19,7 +19,7 @@ def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
         if exception.applies(tenant, at):
             index = [category.id for category in policy.categories].index(exception.category)
             changed = exception.set.model_dump(mode="json", exclude_none=True)
-            if "threshold" in changed:  # of the final look too, unless it says otherwise
+            if "threshold" in changed:  # also the default of the final look
                 changed.setdefault("final_threshold", changed["threshold"])
             data["categories"][index] |= changed
     for key in ("select", "exceptions", "floor"):

@@ -1,4 +1,4 @@
-"""What excuses a finding: cases for every term of a category, or for each term its own."""
+"""Cases that excuse a finding: one list for every term of a category, or lists by term."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ Excuses = Annotated[
     PlainSerializer(_plain),
     WithJsonSchema({"anyOf": [_TEXTS, {"type": "object", "additionalProperties": {**_TEXTS, "minItems": 1}}]}),
 ]
-"""A list excuses every term; a mapping excuses each term by its own cases, and terms that it leaves out by none."""
+"""A list excuses every term. A mapping gives cases by term; a term that it omits has no excuse."""

@@ -1,4 +1,4 @@
-"""The rules of a request's own pictures, and of noise levels: pure functions that name what breaks them, and where."""
+"""The rules for a request's own pictures and for noise levels: pure functions that yield the violations."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 
 def falling(sigmas: Sequence[float]) -> Iterator[Violation]:
-    """Noise levels fall."""
+    """Check that noise levels fall."""
     for index, (before, sigma) in enumerate(pairwise(sigmas), start=1):
         if sigma >= before:
-            message = f"noise {sigma:g} does not come after {before:g}: noise falls while an image is made"
-            yield Violation("sigma-order", ("queries", "sigmas", index), message, "List each once, falling.")
+            message = f"noise {sigma:g} does not come after {before:g}: noise falls during denoising"
+            yield Violation(
+                "sigma-order", ("queries", "sigmas", index), message, "List the levels once, from high to low."
+            )
             return
 
 
 def inputs(of: Inputs | None, categories: Sequence[Category]) -> Iterator[Violation]:
-    """What is compared with the request's own pictures, or blocked for them, is asked about in them."""
+    """Check that a policy queries the request's own pictures if it compares with them or blocks for them."""
     if of is not None and not of.query and of.action is Action.BLOCK:
-        message = "`action: block` needs the pictures asked about, and `inputs` has `query: false`"
+        message = "`action: block` needs a query of the pictures, but `inputs` has `query: false`"
         yield Violation("inputs-unasked", ("inputs", "action"), message, "Write `query: true`.", (("inputs", "query"),))
     for index, category in enumerate(categories):
         at: Loc = ("categories", index)
@@ -36,10 +38,12 @@ def inputs(of: Inputs | None, categories: Sequence[Category]) -> Iterator[Violat
             continue
         if category.sensitive or category.severity is Severity.CRITICAL:
             kind = "sensitive" if category.sensitive else "critical"
-            message = f"a {kind} category is found whatever a request brings: `more_than_input` is not permitted"
+            message = (
+                f"`more_than_input` is not permitted for a {kind} category, which is found whatever a request contains"
+            )
             also: tuple[Loc, ...] = ((*at, "severity"), (*at, "sensitive"))
             yield Violation("input-not-permitted", (*at, "more_than_input"), message, "Leave it out.", also)
         elif of is not None and not of.query:
-            message = "`more_than_input` needs the pictures asked about, and `inputs` has `query: false`"
+            message = "`more_than_input` needs a query of the pictures, but `inputs` has `query: false`"
             hint = "Write `query: true`, or leave `inputs` out."
             yield Violation("inputs-unasked", (*at, "more_than_input"), message, hint, (("inputs", "query"),))

@@ -1,4 +1,4 @@
-"""The keys of the policy language: which are valid where."""
+"""The keys of the policy language, and where they are valid."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.violation import Loc
 
 Keys = Mapping[str, tuple[str, ...]]
-"""Valid keys by the way to their mapping."""
+"""Valid keys by the path of their mapping."""
 
 
 def pattern(loc: Loc) -> str:
-    """The way to a key without the positions in lists: ``categories.threshold``."""
+    """The path of a key without positions in lists: ``categories.threshold``."""
     return ".".join(part for part in loc if isinstance(part, str))
 
 
 def keys_at(loc: Loc, valid: Keys | None = None) -> tuple[str, ...]:
-    """The keys that are valid in the mapping at a place; of a policy, unless another kind of file's are given."""
+    """The keys that are valid in the mapping at a location, by default those of a policy."""
     return (KEYS if valid is None else valid).get(pattern(loc), ())
 
 
@@ -37,7 +37,7 @@ def key_hint(loc: Loc, valid: Keys | None = None) -> str:
 
 
 def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...]]:
-    """The keys of a model and the models in it, by the way to their mapping."""
+    """The keys of a model and of the models in it, by the path of their mapping."""
     found = {where: tuple(model.model_fields)}
     for name, info in model.model_fields.items():
         for part in (info.annotation, *get_args(info.annotation)):
@@ -47,4 +47,4 @@ def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...
 
 
 KEYS: Keys = keys_of(Policy, "") | {"categories.threshold": ("from", "to", "value")}
-"""Valid keys by the way to their mapping."""
+"""Valid keys of a policy by the path of their mapping."""

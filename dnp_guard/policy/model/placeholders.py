@@ -1,4 +1,4 @@
-"""Placeholders in policy text: ``${name}`` and nothing else, ``$$`` for a dollar sign."""
+"""Placeholders in policy text: only ``${name}``, and ``$$`` for a dollar sign."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ NEGATIVE = ("found",)
 
 
 class _Placeholders(Template):
-    idpattern = r"(?!)"  # the unbraced form is refused: a policy's dollar signs should be easy to read
+    idpattern = r"(?!)"  # refuse the unbraced form: a policy's dollar signs should be easy to read
     braceidpattern = r"[A-Za-z_][A-Za-z0-9_.-]*"
     flags = re.ASCII
 
 
 def placeholders(text: str) -> tuple[str, ...]:
-    """The names of the placeholders in a text, in order and once each; a stray ``$`` counts as the name ``"$"``."""
+    """The names of the placeholders in a text, in order, without repeats; a stray ``$`` gives the name ``"$"``."""
     found = [match["braced"] or "$" for match in _Placeholders.pattern.finditer(text) if match["escaped"] is None]
     return tuple(dict.fromkeys(found))
 
 
 def render(text: str, **values: str) -> str:
-    """Fill the placeholders of a text; what is filled in is not looked at again.
+    """Fill the placeholders of a text, but not those in the values.
 
     Args:
-        text: a text whose placeholders are all among ``values``, as a checked policy's are.
-        values: by name.
+        text: a text whose placeholders are all among ``values``, as in a checked policy.
+        values: by name of the placeholder.
     """
     return _Placeholders(text).substitute(values)

@@ -25,9 +25,9 @@ BROKEN_RULES = "policy_rules"
 
 
 class Policy(PolicyModel):
-    """What is looked for in an image while it is made, and what is done about it.
+    """What to look for in an image during its generation, and what to do about a finding.
 
-    A policy that exists is valid: every rule between its fields has been checked, and what was left out is filled in.
+    Every instance is valid: the rules between its fields have been checked, and the defaults are filled in.
     """
 
     format: Literal[1] = Field(description="Version of the policy language.", examples=[1])
@@ -35,79 +35,83 @@ class Policy(PolicyModel):
     revision: Text = Field(default="0", description="The author's own version of this text.", examples=["1.0.0"])
     extends: Bases | None = Field(
         default=None,
-        description="Another policy file in this folder or below it, or a list of them, of which each overrides those "
-        "before it. What is said here overrides all: categories by id, lists as a whole; rules are added.",
+        description="Another policy file in this folder or below it, or a list of files; a later file overrides an "
+        "earlier one, and this policy overrides all: categories by id, lists as a whole; rules are added.",
         examples=[["packs/gore.yaml", "packs/hate.yaml"]],
     )
     summary: Line = Field(
-        default="", description="What the policy is for, in one line.", examples=["Broad safety policy."]
+        default="", description="Purpose of the policy, in one line.", examples=["Broad safety policy."]
     )
     mode: Literal["enforce", "shadow"] = Field(
         default="enforce",
-        description="`shadow` records what would be done, and never alters or refuses an image.",
+        description="`shadow` records what the policy would do, and never alters or refuses an image.",
         examples=["enforce"],
     )
     on_failure: Literal["closed", "open", "last"] = Field(
         default="closed",
-        description="What becomes of an image when the guard cannot do its job: withheld, passed, or as last decided.",
+        description="If the guard cannot do its job: withhold the image, pass it, or apply the last decision.",
         examples=["closed"],
     )
     queries: Queries = Field(
-        default_factory=Queries, description="When the model is asked.", examples=[{"steps": [0.1, 0.3, 0.6]}]
+        default_factory=Queries, description="When to query the model.", examples=[{"steps": [0.1, 0.3, 0.6]}]
     )
     inputs: Inputs | None = Field(
         default=None,
-        description="What is done about the pictures that a request brings. Omitted: they are asked about only where a "
-        "category has `more_than_input`.",
+        description="What to do with the pictures that a request contains. Omitted: query them only if a category has "
+        "`more_than_input`.",
         examples=[{"query": True, "action": "block"}],
     )
     question: QuestionTemplate = Field(
-        default_factory=QuestionTemplate, description="How the model is asked.", examples=[{"paired": False}]
+        default_factory=QuestionTemplate, description="How to word the questions.", examples=[{"paired": False}]
     )
     guidance: Guidance = Field(
         default_factory=Guidance,
-        description="How a negative enters the guidance, and how hard it pushes.",
+        description="How a negative enters the guidance, and how strongly.",
         examples=[{"scale": 15}],
     )
     preview: Preview = Field(
-        default_factory=Preview, description="What the model is shown.", examples=[{"method": "auto"}]
+        default_factory=Preview, description="Which preview of the image the model sees.", examples=[{"method": "auto"}]
     )
     categories: tuple[Category, ...] = Field(
         min_length=1,
         max_length=1_000,
-        description="What is looked for, in the order of precedence between equals. Needed, unless `extends` "
-        "brings them.",
+        description="What to look for; the earlier of two equal categories takes precedence. Required unless `extends` "
+        "supplies them.",
         examples=[[{"id": "nudity", "negative": ["nudity"]}]],
     )
     rules: tuple[Rule, ...] = Field(
         default=(),
         max_length=1_000,
-        description="What several categories in one image lead to together.",
+        description="Responses to several categories found in one image.",
         examples=[[{"all": ["apparent_minor", "nudity"], "action": "block"}]],
     )
     retries: Retries | None = Field(
         default=None,
-        description="How an image is made again whose category says `still_present: retry`.",
+        description="How to generate an image again if a category says `still_present: retry`.",
         examples=[{"most": 1, "otherwise": "block"}],
     )
     withheld: Withheld | None = Field(
         default=None,
-        description="What stands in place of an image that is withheld.",
+        description="Replacement for an image that is withheld.",
         examples=[{"text": "This image was withheld.", "style": "blank"}],
     )
-    audit: Audit = Field(default_factory=Audit, description="What the record keeps.", examples=[{"retention_days": 90}])
+    audit: Audit = Field(
+        default_factory=Audit, description="What the audit record contains.", examples=[{"retention_days": 90}]
+    )
     vlm: Vlm | None = Field(
         default=None, description="Which backends may be used. Omitted: any.", examples=[{"allow": ["local"]}]
     )
 
     select: Select | None = Field(
-        default=None, description="In a store: for whom it is. Omitted: for everyone.", examples=[{"tenants": ["acme"]}]
+        default=None,
+        description="In a store: whom the policy is for. Omitted: everyone.",
+        examples=[{"tenants": ["acme"]}],
     )
     exceptions: tuple[PolicyException, ...] | None = Field(
         default=None,
         min_length=1,
         max_length=1_000,
-        description="What is set otherwise for a while.",
+        description="Settings that differ until a set time.",
         examples=[
             [
                 {
@@ -122,7 +126,7 @@ class Policy(PolicyModel):
     )
     floor: Floor | None = Field(
         default=None,
-        description="For a base that others may only tighten: `floor.yaml` of a store, above all.",
+        description="For a base that others may only tighten, above all `floor.yaml` of a store.",
         examples=[{"locked": ["self_harm"]}],
     )
 
@@ -157,7 +161,7 @@ class Policy(PolicyModel):
         return self.model_dump(mode="json", exclude_none=True)
 
     def category(self, category_id: str) -> Category:
-        """The category of an id.
+        """The category with an id.
 
         Raises:
             KeyError: the policy has no such category.
@@ -169,26 +173,26 @@ class Policy(PolicyModel):
 
     @property
     def asks_inputs(self) -> bool:
-        """Whether the pictures that a request brings are asked about."""
+        """Whether to query the pictures that a request contains."""
         if self.inputs is not None:
             return self.inputs.query
         return any(category.more_than_input is not None for category in self.categories)
 
     def shadow(self, category_id: str) -> bool:
-        """Whether a category only records: it or the whole policy is in shadow mode."""
+        """Whether a category only records, because it or the whole policy is in shadow mode."""
         return "shadow" in (self.mode, self.category(category_id).mode)
 
     def scale(self, category_id: str) -> float | None:
-        """Scale of a category's separate negative before strength; None in the modes that have no such term."""
+        """Scale of a category's separate negative, before strength; None in the modes that have no separate term."""
         own = self.category(category_id).guidance
         return own.scale if own else self.guidance.scale
 
     def steered_by(self, mode: Literal["separate", "attention"], *, guided: bool = True) -> Policy:
-        """The same policy, digest included, with one way of steering in the place of ``auto``.
+        """The same policy with ``auto`` resolved to one mode of steering; the digest stays the same.
 
         Args:
-            mode: the way.
-            guided: whether the host has an unconditional prediction, without which attention gets nothing beside it.
+            mode: the mode to use.
+            guided: whether the host has an unconditional prediction, which a separate term beside attention needs.
         """
         if self.guidance.mode not in {"auto", mode}:
             return self
@@ -202,12 +206,12 @@ class Policy(PolicyModel):
         return made
 
     def vocabulary(self) -> tuple[str, ...]:
-        """Every word or phrase that may be injected, once each, in policy order."""
+        """Every word or phrase that may be injected, without repeats, in policy order."""
         return tuple(dict.fromkeys(word for category in self.categories for word in category.words(category.terms)))
 
 
 def _violations(policy: Policy) -> Iterator[Violation]:
-    """Every rule between fields that a policy breaks."""
+    """The rules between fields that a policy breaks."""
     queries, categories = policy.queries, policy.categories
     if policy.extends is not None:
         yield Violation(

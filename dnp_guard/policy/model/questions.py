@@ -1,4 +1,4 @@
-"""What the vision-language model is asked: the policy's own text, and never the user's prompt."""
+"""The questions to the vision-language model: the policy's own text, never the user's prompt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:
-    """Every question of one look at one image, in policy order: one a term, the title where a category has none."""
+    """The questions of one query about one image, in policy order: one per term, or the title if there are no terms."""
     template = policy.question.template
     return tuple(
         Question(category.id, term, render(template, title=category.title, definition=category.definition, term=term))
@@ -24,12 +24,12 @@ def questions(policy: Policy) -> tuple[Question, ...]:
 
 
 def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | None = None) -> tuple[Question, ...]:
-    """The questions about the cases that excuse a finding of one category, asked only after one.
+    """The questions about the cases that excuse a finding of one category; they are asked only after a finding.
 
     Args:
         policy: the policy in force.
-        category_id: of the category.
-        terms: those that were found; None for every term.
+        category_id: id of the category.
+        terms: the terms that were found; None for every term.
 
     Raises:
         KeyError: the policy has no such category.
@@ -43,7 +43,7 @@ def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | N
 
 
 def every_question(policy: Policy) -> tuple[Question, ...]:
-    """Every question that a policy may ever ask: of terms, of excuses, and their negations where it asks in pairs."""
+    """Every question that a policy may ask: about terms, about excuses, and the negations if it asks in pairs."""
     asked = questions(policy)
     excuses = tuple(case for category in policy.categories for case in allowed_questions(policy, category.id))
     pairs = tuple(negation(question) for question in asked) if policy.question.paired else ()
@@ -51,7 +51,7 @@ def every_question(policy: Policy) -> tuple[Question, ...]:
 
 
 def negation(question: Question) -> Question:
-    """The same question asked the other way round, for ``paired``: its "yes" is the first one's "no"."""
+    """The negation of a question, for ``paired``: a "yes" to it is a "no" to the question."""
     return Question(
         question.category,
         question.term,
@@ -60,7 +60,7 @@ def negation(question: Question) -> Question:
 
 
 def questions_per_image(policy: Policy) -> int:
-    """The most questions that one image takes in a whole run, before any finding."""
+    """The most questions per image in a whole run, if nothing is found."""
     common = len(policy.queries.steps) + len(policy.queries.sigmas or ())
     count = sum(
         len(category.terms)
@@ -71,5 +71,5 @@ def questions_per_image(policy: Policy) -> int:
 
 
 def questions_per_look(policy: Policy) -> int:
-    """How many questions one look at one image takes, before any finding."""
+    """The number of questions in one query about one image, if nothing is found."""
     return len(questions(policy)) * (2 if policy.question.paired else 1)

@@ -1,4 +1,4 @@
-"""The rules between the fields of a policy: pure functions that name what breaks them, and where."""
+"""The rules between the fields of a policy: pure functions that yield the violations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def unknown_categories(
     categories: Sequence[Category], floor: Floor | None, exceptions: Sequence[PolicyException]
 ) -> Iterator[Violation]:
-    """What is locked or excepted is a category of the policy, and nothing locked or sensitive is excepted."""
+    """Check that locks and exceptions name existing categories, and that none excepts a locked or sensitive one."""
     by_id = {category.id: category for category in categories}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
     locked = floor.locked if floor else ()
@@ -37,24 +37,24 @@ def unknown_categories(
             yield Violation("unknown-category", loc, f"no category `{name}`", hint, ids)
         elif loc[0] == "exceptions" and (by_id[name].sensitive or name in locked):
             kind = "sensitive" if by_id[name].sensitive else "locked"
-            message = f"nothing of the {kind} category `{name}` may be excepted"
+            message = f"the {kind} category `{name}` permits no exception"
             yield Violation("exception", loc, message, "Delete the exception.", ids)
 
 
 _LESS = ("skip_probe", "budget_ms", "back_off")
-"""Keys of ``queries`` by which a due step may go without a look, so that an early one could be the last."""
+"""Keys of ``queries`` that may skip the query of a due step, so that an early query could be the last."""
 
 
 def steps(queries: Queries, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Steps rise and lie within the run, and whatever leaves queries out leaves the final one."""
+    """Check that steps rise and lie within the run, and that a policy that may skip queries has the final look."""
     if not queries.steps and not queries.sigmas and not queries.final:
         at: Loc = ("queries", "steps")
         yield Violation(
-            "never-looks", at, "no steps and `final: false`: the policy never looks at an image", "Add steps."
+            "never-looks", at, "no steps and `final: false`: the policy never queries an image", "Add steps."
         )
     for key in _LESS:
         if getattr(queries, key) is not None and not queries.final:
-            message = f"`{key}` needs the final look, which never is skipped, and `queries` has `final: false`"
+            message = f"`{key}` needs the final look, which is never skipped, but `queries` has `final: false`"
             final: tuple[Loc, ...] = (("queries", "final"),)
             yield Violation("skip-without-final", ("queries", key), message, "Leave it out.", final)
     yield from _rising(queries, ("queries",))
@@ -65,7 +65,7 @@ def steps(queries: Queries, categories: Sequence[Category]) -> Iterator[Violatio
         loc: Loc = ("categories", index, "queries")
         yield from _rising(category.queries, loc)
         if not queries.final:
-            message = "steps of a category's own need the final look, and `queries` has `final: false`"
+            message = "a category's own steps need the final look, but `queries` has `final: false`"
             yield Violation("own-steps-without-final", loc, message, "Leave them out.", (("queries", "final"),))
 
 
@@ -77,25 +77,25 @@ def _rising(queries: Queries | CategoryQueries, where: Loc) -> Iterator[Violatio
         loc: Loc = (*at, index)
         before = steps[index - 1] if index else None
         if of is None and step > 1:
-            hint = f"Use 0 to 1, or say `of: {max(50, *steps)}` beside it." if isinstance(step, int) else "Use 0 to 1."
+            hint = f"Use 0 to 1, or add `of: {max(50, *steps)}`." if isinstance(step, int) else "Use 0 to 1."
             yield Violation("step-out-of-range", loc, f"step {step} is not a fraction", hint, also)
         elif of is not None and not isinstance(step, int):
             hint = "With `of`, steps are whole numbers."
             yield Violation("step-out-of-range", loc, f"step {step} is not whole", hint, also)
         elif of is not None and step >= of:
             yield Violation(
-                "step-out-of-range", loc, f"step {step} is not below `of: {of}`", "Steps count from 0.", also
+                "step-out-of-range", loc, f"step {step} is not below `of: {of}`", "The first step is 0.", also
             )
         elif before is not None and step <= before:
             message = f"step {step} does not come after {before}"
-            yield Violation("step-order", loc, message, "List each once, rising.")
+            yield Violation("step-order", loc, message, "List the steps once, from low to high.")
         else:
             continue
-        return  # the others have the same fault, and one message says how to mend them all
+        return  # the others have the same fault, and one message is enough to mend them all
 
 
 def templates(question: QuestionTemplate) -> Iterator[Violation]:
-    """The templates of questions have the placeholders they need, and no others."""
+    """Check that the question templates have the placeholders they need, and no others."""
     at: Loc = ("question",)
     yield from _unknown(question.template, (*at, "template"), TEMPLATE)
     yield from _unknown(question.allowed_template, (*at, "allowed_template"), ALLOWED_TEMPLATE)
@@ -103,11 +103,11 @@ def templates(question: QuestionTemplate) -> Iterator[Violation]:
         ("template", question.template, TEMPLATE),
         ("allowed_template", question.allowed_template, ALLOWED_TEMPLATE),
     ):
-        wanted = names[-1]
-        if not _mistaken(text, names) and wanted not in placeholders(text) and not _unknown_in(text, names):
-            of = "term" if wanted == "term" else "excuse"
-            message = f"`{key}` asks the same of every {of}, as it has no `${{{wanted}}}`"
-            yield Violation("missing-placeholder", (*at, key), message, f"Put `${{{wanted}}}` into it.")
+        required = names[-1]
+        if not _mistaken(text, names) and required not in placeholders(text) and not _unknown_in(text, names):
+            of = "term" if required == "term" else "excuse"
+            message = f"`{key}` asks the same question for every {of}, because it has no `${{{required}}}`"
+            yield Violation("missing-placeholder", (*at, key), message, f"Put `${{{required}}}` into it.")
 
 
 _ALL = (*TEMPLATE, *ALLOWED_TEMPLATE, *NEGATIVE)
@@ -147,7 +147,7 @@ def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
 
 
 def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Guidance in the host's own negative has no settings of a negative apart."""
+    """Check that `mode: replace` has no settings of a separate negative, and attention's settings have their mode."""
     also: tuple[Loc, ...] = (("guidance", "mode"),)
     for key in ("attention", "escalate"):
         if getattr(guidance, key) is not None and guidance.mode in {"separate", "replace"}:
@@ -174,7 +174,7 @@ def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
 
 
 def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Attention guidance has no settings of a separate term, unless `escalate` may add one."""
+    """Check that `mode: attention` has no settings of a separate term, unless `escalate` may add one."""
     if guidance.mode != "attention":
         return
     also: tuple[Loc, ...] = (("guidance", "mode"),)
@@ -185,23 +185,23 @@ def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
     if guidance.escalate is not None:
         return
     keys = [("guidance", key) for key in ("scale", "mask") if getattr(guidance, key) is not None]
-    own = [("categories", index, "guidance", "scale") for index, each in enumerate(categories) if each.guidance]
+    own = [("categories", index, "guidance", "scale") for index, category in enumerate(categories) if category.guidance]
     for loc in (*keys, *own):
         message = f"`{loc[-1]}` has no meaning in `mode: attention` without `escalate`"
         yield Violation("attention-with-branch", loc, message, f"Leave it out, add `escalate`, or {auto}", also)
 
 
 def ids(categories: Sequence[Category]) -> Iterator[Violation]:
-    """Each category has an id of its own."""
+    """Check that category ids are unique."""
     first: dict[str, int] = {}
     for index, category in enumerate(categories):
         if first.setdefault(category.id, index) != index:
-            message = f"category `{category.id}` is already there, as number {first[category.id] + 1}"
+            message = f"category `{category.id}` already exists, as number {first[category.id] + 1}"
             yield Violation("duplicate-category", ("categories", index, "id"), message, "Ids are unique.")
 
 
 def words(category: Category, at: Loc) -> Iterator[Violation]:
-    """The words of a category are listed once, with placeholders only where they are replaced."""
+    """Check that a category lists its words once, and has placeholders only where they are replaced."""
     for index, entry in enumerate(category.negative):
         yield from _unknown(entry, (*at, "negative", index), NEGATIVE)
     lists: list[tuple[Loc, Sequence[str]]] = [((*at, "look_for"), category.look_for)]
@@ -221,27 +221,30 @@ def words(category: Category, at: Loc) -> Iterator[Violation]:
 
 
 def _excuses(category: Category, lists: Sequence[tuple[Loc, Sequence[str]]], at: Loc) -> Iterator[Violation]:
-    """What excuses a term is something else, and each term that is excused is looked for."""
+    """Check that no term excuses itself, and that a category looks for every term that it excuses."""
     also: tuple[Loc, ...] = ((*at, "look_for"), (*at, "title"))
     for term in category.allowed if isinstance(category.allowed, Mapping) else ():
         if term not in category.terms:
             hint = did_you_mean(term, category.terms)
-            message = f"`{term}` is excused, and not looked for"
+            message = f"`{term}` has an excuse, but the category does not look for it"
             yield Violation("unknown-term", (*at, "allowed", term), message, hint, also)
     terms = {term.casefold() for term in category.terms}
     for loc, cases in lists:
         for index, case in enumerate(cases):
             if case.casefold() in terms:
-                message = f"`{case}` excuses itself: it is looked for, and allowed"
+                message = f"`{case}` excuses itself: the category both looks for it and allows it"
                 yield Violation("excuses-itself", (*loc, index), message, "Delete it here, or in `look_for`.", also)
 
 
 def _literal(text: str, loc: Loc) -> Iterator[Violation]:
-    """A text that is filled into placeholders and has none of its own; a lone dollar sign is only that."""
+    """Check that a text that fills a placeholder contains none; a lone dollar sign is permitted."""
     for name in placeholders(text):
         if name != "$":
             yield Violation(
-                "unknown-placeholder", loc, f"placeholder `${{{name}}}` where none is replaced", "Write the words out."
+                "unknown-placeholder",
+                loc,
+                f"placeholder `${{{name}}}` in a text where it is not replaced",
+                "Write the words out.",
             )
 
 
@@ -250,7 +253,7 @@ def _repeated(items: Iterable[str]) -> list[str]:
 
 
 def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
-    """What a category does can be done, and is strict enough for how bad it is."""
+    """Check that a category's responses are possible, and strict enough for its severity."""
     severity, still_present = (*at, "severity"), (*at, "still_present")
     if category.action is Action.STEER and not category.negative and not category.sensitive:
         also: tuple[Loc, ...] = ((*at, "negative"), (*at, "sensitive"))
@@ -265,12 +268,12 @@ def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
         yield Violation(
             "still-present-without-final",
             still_present,
-            "`still_present` needs the final look, and `queries` has `final: false`",
-            "Leave `still_present` out, or look at the finished image.",
+            "`still_present` needs the final look, but `queries` has `final: false`",
+            "Leave `still_present` out, or query the finished image.",
             (("queries", "final"),),
         )
     if category.severity is Severity.CRITICAL and category.still_present is not Action.BLOCK:
-        hint = "Write `still_present: block`." if final else "Look at the finished image: `queries: {final: true}`."
+        hint = "Write `still_present: block`." if final else "Query the finished image: `queries: {final: true}`."
         message = "a critical category requires `still_present: block`"
         yield Violation(
             "critical-must-block", still_present if final else severity, message, hint, (severity, still_present)
@@ -280,7 +283,7 @@ def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
         yield Violation(
             "allowed-not-permitted",
             (*at, "allowed"),
-            f"a {kind} category excuses nothing: `allowed` is not permitted",
+            f"`allowed` is not permitted for a {kind} category, which has no excuses",
             "Leave it out.",
             (severity, (*at, "sensitive")),
         )
@@ -289,9 +292,9 @@ def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
 def sensitive(
     category: Category, at: Loc, *, mode: str, on_failure: str, prompt: str, final: bool
 ) -> Iterator[Violation]:
-    """A sensitive category is always blocked, and never in shadow, calibrated on or recorded plainly."""
+    """Check that a sensitive category always blocks, and is never in shadow, calibrated or recorded in plain text."""
     if category.calibration is not None:
-        message = f"sensitive category `{category.id}` is not calibrated on"
+        message = f"sensitive category `{category.id}` cannot be calibrated"
         yield Violation("sensitive", (*at, "calibration"), message, "Leave it out.", ((*at, "sensitive"),))
     wrong: list[tuple[bool, Loc, str]] = [
         (category.action is not Action.BLOCK, (*at, "action"), "action: block"),
@@ -305,18 +308,18 @@ def sensitive(
         if not is_wrong:
             continue
         if loc[-1] == "still_present" and not final:
-            loc, required = ("queries", "final"), "queries: {final: true}"  # noqa: PLW2901 (the place to mend it)
+            loc, required = ("queries", "final"), "queries: {final: true}"  # noqa: PLW2901 (the key to mend)
         message = f"sensitive category `{category.id}` requires `{required}`"
         yield Violation("sensitive", loc, message, f"Write `{required}`.", ((*at, "sensitive"), (*at, "id")))
 
 
 def combinations(listed: Sequence[Rule], categories: Sequence[Category], *, known: bool) -> Iterator[Violation]:
-    """A rule names categories of the policy, once each, and can do what it says.
+    """Check that a rule names existing categories, without repeats, and that its action is possible.
 
     Args:
         listed: the rules.
-        categories: of the policy.
-        known: whether each has an id of its own; otherwise nobody can tell which ids are missing.
+        categories: the categories of the policy.
+        known: whether category ids are unique; if not, missing ids are not reported.
     """
     by_id = {category.id: (index, category) for index, category in enumerate(categories)}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))

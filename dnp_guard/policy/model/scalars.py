@@ -1,4 +1,4 @@
-"""The scalar types that policy fields are made of, and the base of every policy model."""
+"""The scalar types of policy fields, and the base class of every policy model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ IN_WORDS = {
     IDENTIFIER: "lower-case letters, digits, `_` and `-`, a letter first, at most 64",
     ADDRESS: "`local`, or an address that begins with http:// or https://",
 }
-"""What each pattern means, for people."""
+"""The meaning of the patterns, in words."""
 
 MAX_INTEGER = 2**53 - 1
-"""The largest integer that JSON keeps exactly."""
+"""The largest integer that JSON represents exactly."""
 
 
 class PolicyModel(BaseModel):
-    """A part of a policy: frozen, unknown keys are errors."""
+    """A part of a policy: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The parts of a policy that say for whom it is, what may not be loosened, and what is excepted until when."""
+"""The scope of a policy: whom it is for, what nobody may loosen, and temporary exceptions."""
 
 from __future__ import annotations
 
@@ -29,67 +29,69 @@ Time = Annotated[
 
 
 class Select(PolicyModel):
-    """For whom a policy of a store is; all that is given must match."""
+    """Whom a policy of a store is for; every list that is given must match."""
 
     tenants: tuple[Text, ...] = Field(
-        default=(), max_length=10_000, description="Tenants it is for. Omitted: all.", examples=[["acme"]]
+        default=(), max_length=10_000, description="Tenants that the policy is for. Omitted: all.", examples=[["acme"]]
     )
     regions: tuple[Text, ...] = Field(
-        default=(), max_length=1_000, description="Regions it is for. Omitted: all.", examples=[["eu"]]
+        default=(), max_length=1_000, description="Regions that the policy is for. Omitted: all.", examples=[["eu"]]
     )
     surfaces: tuple[Text, ...] = Field(
         default=(),
         max_length=1_000,
-        description="Surfaces it is for, such as a product. Omitted: all.",
+        description="Surfaces that the policy is for, such as a product. Omitted: all.",
         examples=[["ads"]],
     )
 
     def matches(self, tenant: str | None, region: str | None, surface: str | None) -> bool:
-        """Whether the policy is for this tenant, region and surface; what is not known matches no list."""
+        """Whether the policy is for a tenant, region and surface; None matches no list."""
         given = ((self.tenants, tenant), (self.regions, region), (self.surfaces, surface))
-        return all(not wanted or value in wanted for wanted, value in given)
+        return all(not accepted or value in accepted for accepted, value in given)
 
 
 class Floor(PolicyModel):
-    """What makes a policy the floor of a store, or a base that binds what extends it."""
+    """The lock of a store's floor, or of a base for the policies that extend it."""
 
     locked: tuple[Identifier, ...] = Field(
         default=(),
         max_length=1_000,
-        description="Categories that no policy may loosen by `extends`, and of which nothing is excepted.",
+        description="Categories that no policy may loosen by `extends`, and that permit no exception.",
         examples=[["self_harm"]],
     )
 
 
 class Excepted(PolicyModel):
-    """What an exception sets."""
+    """The settings of an exception."""
 
     threshold: Probability | None = Field(
-        default=None, description="In place of the category's `threshold`.", examples=[0.8]
+        default=None, description="Replaces the category's `threshold`.", examples=[0.8]
     )
     final_threshold: Probability | None = Field(
-        default=None, description="In place of the category's `final_threshold`.", examples=[0.8]
+        default=None, description="Replaces the category's `final_threshold`.", examples=[0.8]
     )
     action: AnyAction | None = Field(
-        default=None, description="In place of the category's `action`.", examples=["monitor"]
+        default=None, description="Replaces the category's `action`.", examples=["monitor"]
     )
     still_present: FinalAction | None = Field(
-        default=None, description="In place of the category's `still_present`.", examples=["monitor"]
+        default=None, description="Replaces the category's `still_present`.", examples=["monitor"]
     )
     mode: Literal["enforce", "shadow"] | None = Field(
-        default=None, description="In place of the category's `mode`.", examples=["shadow"]
+        default=None, description="Replaces the category's `mode`.", examples=["shadow"]
     )
 
 
 class PolicyException(PolicyModel):
-    """Something set otherwise for a while; it reverts by itself."""
+    """Settings of a category that differ until a set time, and then revert by themselves."""
 
     category: Identifier = Field(description="Id of the category.", examples=["nudity"])
-    tenant: Text | None = Field(default=None, description="For this tenant alone. Omitted: for all.", examples=["acme"])
-    set: Excepted = Field(description="What is set.", examples=[{"threshold": 0.8}])
-    until: Time = Field(description="When it ends, in UTC.", examples=["2027-01-31T00:00:00Z"])
-    reason: Text = Field(description="Why it is there.", examples=["An exhibition of classical paintings."])
-    approved_by: Text = Field(description="Who approved it.", examples=["Head of policy"])
+    tenant: Text | None = Field(
+        default=None, description="Applies to this tenant only. Omitted: to all.", examples=["acme"]
+    )
+    set: Excepted = Field(description="The settings.", examples=[{"threshold": 0.8}])
+    until: Time = Field(description="When the exception ends, in UTC.", examples=["2027-01-31T00:00:00Z"])
+    reason: Text = Field(description="Why the exception exists.", examples=["An exhibition of classical paintings."])
+    approved_by: Text = Field(description="Who approved the exception.", examples=["Head of policy"])
 
     def applies(self, tenant: str | None, at: datetime) -> bool:
         """Whether the exception is in force for a tenant at a time."""

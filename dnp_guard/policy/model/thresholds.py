@@ -1,4 +1,4 @@
-"""A threshold: one for the whole run, or one for each range of its steps."""
+"""A threshold: one for the whole run, or one per range of the run."""
 
 from __future__ import annotations
 
@@ -14,35 +14,33 @@ if TYPE_CHECKING:
 
 
 class StepRange(PolicyModel):
-    """The threshold of a part of the run.
+    """The threshold of a range of the run.
 
     Attributes:
-        begin: the fraction of the run where it begins.
-        end: where it ends; the end itself belongs to the next range.
-        value: the threshold.
+        begin: fraction of the run where the range begins.
+        end: fraction where it ends; the end belongs to the next range.
+        value: threshold in the range.
     """
 
-    begin: Probability = Field(
-        alias="from", description="The fraction of the run where this threshold begins to hold.", examples=[0.0]
-    )
+    begin: Probability = Field(alias="from", description="Fraction of the run where the range begins.", examples=[0.0])
     end: Probability = Field(
-        alias="to", description="Where it ends; the end itself belongs to the next range.", examples=[0.4]
+        alias="to", description="Fraction where it ends; the end belongs to the next range.", examples=[0.4]
     )
-    value: Probability = Field(description="The threshold there.", examples=[0.6])
+    value: Probability = Field(description="Threshold in the range.", examples=[0.6])
 
 
 def joined(ranges: Sequence[StepRange]) -> bool:
-    """Whether ranges cover the whole run, each beginning where the one before it ends."""
-    ends = [0.0, *(each.end for each in ranges)]
+    """Whether ranges cover the whole run without gaps or overlaps."""
+    ends = [0.0, *(part.end for part in ranges)]
     return (
         bool(ranges)
         and ends[-1] == 1
-        and all(each.begin == before < each.end for each, before in zip(ranges, ends, strict=False))
+        and all(part.begin == before < part.end for part, before in zip(ranges, ends, strict=False))
     )
 
 
 def _plain(threshold: float | tuple[StepRange, ...]) -> Any:
-    return [each.model_dump(by_alias=True) for each in threshold] if isinstance(threshold, tuple) else threshold
+    return [part.model_dump(by_alias=True) for part in threshold] if isinstance(threshold, tuple) else threshold
 
 
 def _threshold(value: Any) -> float | tuple[StepRange, ...]:
@@ -93,19 +91,21 @@ def at(threshold: float | tuple[StepRange, ...], progress: float | None) -> floa
     """The threshold at a point of the run.
 
     Args:
-        threshold: of a category.
-        progress: the fraction of the run; None where it is not known, for the lowest.
+        threshold: threshold of a category.
+        progress: fraction of the run; None if unknown, which gives the lowest.
     """
     if not isinstance(threshold, tuple):
         return threshold
     if progress is None:
-        return min(each.value for each in threshold)
-    return next((each.value for each in threshold if progress < each.end), threshold[-1].value)
+        return min(part.value for part in threshold)
+    return next((part.value for part in threshold if progress < part.end), threshold[-1].value)
 
 
 def starts(*thresholds: float | tuple[StepRange, ...]) -> tuple[float, ...]:
-    """Where a range of any of the thresholds begins: between two of these, none of them changes."""
-    return tuple(sorted({0.0, *(each.begin for one in thresholds if isinstance(one, tuple) for each in one)}))
+    """The fractions of the run at which any of the thresholds changes, and 0."""
+    return tuple(
+        sorted({0.0, *(part.begin for threshold in thresholds if isinstance(threshold, tuple) for part in threshold)})
+    )
 
 
 def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, ...]) -> float | list[dict[str, float]]:
@@ -120,16 +120,16 @@ def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, .
 
 
 def falls(was: float | tuple[StepRange, ...], now: float | tuple[StepRange, ...]) -> bool:
-    """Whether a threshold is lower anywhere than it was."""
+    """Whether a threshold becomes lower anywhere in the run."""
     return any(at(now, point) < at(was, point) for point in starts(was, now))
 
 
 def in_words(threshold: float | tuple[StepRange, ...]) -> str:
-    """A threshold for people.
+    """A threshold in words.
 
     >>> in_words(0.5)
     '0.5'
     """
     if not isinstance(threshold, tuple):
         return f"{threshold:g}"
-    return ", ".join(f"{each.value:g} from {each.begin:g} to {each.end:g}" for each in threshold)
+    return ", ".join(f"{part.value:g} from {part.begin:g} to {part.end:g}" for part in threshold)

@@ -1,11 +1,11 @@
-"""A rule that a policy breaks, and where."""
+"""A rule that a policy breaks, and its location."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 Loc = tuple[str | int, ...]
-"""The way to a value from the top of a policy: keys and positions in lists."""
+"""The path to a value from the top of a policy: keys and positions in lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,11 +13,11 @@ class Violation:
     """A rule that a policy breaks.
 
     Attributes:
-        code: a stable kebab-case name of the rule.
-        loc: where a reader would mend it.
+        code: stable kebab-case name of the rule.
+        loc: the value to mend.
         message: what is wrong.
-        hint: what to do.
-        also: the other values the rule is about; where one of them is wrong in itself, the rule says nothing.
+        hint: what to do about it.
+        also: the other values in the rule; if one of them is invalid by itself, this violation is not reported.
     """
 
     code: str

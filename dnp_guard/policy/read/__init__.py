@@ -1,1 +1,1 @@
-"""From YAML to a policy, with every mistake at its line."""
+"""Read a policy from YAML, and report every mistake at its line."""

@@ -1,4 +1,4 @@
-"""The calibration that a category names: read from a file beside the policy, and put into what the policy says."""
+"""Read the calibration file that a category names, and put its content into the policy's data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.read.document import Document
 
 MAX_CALIBRATION = 4 * 1024 * 1024
-"""Bytes of a calibration file; the curves are most of it."""
+"""Most bytes of a calibration file; the curves are the larger part."""
 
 
 class _Range(BaseModel):
@@ -37,7 +37,7 @@ class _Backend(BaseModel):
 
 
 class _File(BaseModel):
-    """What ``dnp-guard vlm calibrate`` writes, as far as a policy needs it."""
+    """The part of a file of ``dnp-guard vlm calibrate`` that a policy needs."""
 
     format: Literal[1]
     vlm: _Backend
@@ -45,17 +45,17 @@ class _File(BaseModel):
 
 
 def apply(document: Document, folder: Path) -> dict[Path, str]:
-    """Read the calibrations that the categories of a document name, and put them in.
+    """Read the calibrations that the categories of a document name, and insert them.
 
-    ``calibration`` becomes what the file says of the model; ``threshold`` becomes the file's, where the category does
-    not say one itself. What is wrong becomes a problem of the document.
+    The name in ``calibration`` is replaced by the model that the file names. A category without a ``threshold`` gets
+    the file's. Mistakes are added to the document's problems.
 
     Args:
-        document: of one file, before what it extends is applied.
-        folder: of that file; nothing outside it is read.
+        document: data of one file, before ``extends`` is applied.
+        folder: folder of that file; nothing outside it is read.
 
     Returns:
-        SHA-256, in hexadecimal, of every file that was read.
+        SHA-256 of every file that was read, in hexadecimal.
     """
     read: dict[Path, str] = {}
     categories = document.data.get("categories") if isinstance(document.data, dict) else None
@@ -121,12 +121,12 @@ def _taken(raw: bytes, name: str, category: str) -> tuple[dict[str, str], list[d
         known = list(file.categories)
         raise _Unusable(f"`{name}` has no category `{category[:60]}`", did_you_mean(category, known) or _HINT)
     measured = file.categories[category]
-    for each in measured:
-        if each.positives < 1 or each.positives >= each.n:
-            message = f"`{name}` has no pictures of both kinds from {each.begin:g} to {each.end:g}"
+    for part in measured:
+        if part.positives < 1 or part.positives >= part.n:
+            message = f"`{name}` lacks pictures of one kind from {part.begin:g} to {part.end:g}"
             raise _Unusable(message, "Measure with more pictures, or fewer ranges.")
-    ranges = [{"from": each.begin, "to": each.end, "value": each.threshold} for each in measured]
-    if not joined([StepRange.model_validate(each) for each in ranges]):
+    ranges = [{"from": part.begin, "to": part.end, "value": part.threshold} for part in measured]
+    if not joined([StepRange.model_validate(part) for part in ranges]):
         raise _Unusable(f"the ranges of `{name}` do not cover the run", _HINT)
     return {"file": name, "vlm": file.vlm.name, "vlm_revision": file.vlm.revision}, ranges
 

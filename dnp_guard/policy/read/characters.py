@@ -1,4 +1,4 @@
-"""From bytes to text: size, encoding, and characters that could hide what a policy says."""
+"""Decode a policy file: check its size, its encoding, and characters that could hide its meaning."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ MAX_BYTES = 256 * 1024
 MAX_SHOWN = 20
 
 _JOINED_SCRIPTS = frozenset({"LATIN", "GREEK", "CYRILLIC", "DIGIT"})
-"""Scripts whose letters are never joined or kept apart by a character that does not show."""
+"""Scripts that never use an invisible character to join or separate letters."""
 
 _LOOKALIKE_SCRIPTS = frozenset({"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE"})
 """Scripts that share the shapes of many letters."""
 
 _LOOKALIKES = dict(
     zip(
-        "аеорсухіјѕԁɡһӏνοραΑΒΕΖΗΙΚΜΝΟΡΤΥΧАВЕКМНОРСТХІЈЅ",  # noqa: RUF001 (what it is about)
+        "аеорсухіјѕԁɡһӏνοραΑΒΕΖΗΙΚΜΝΟΡΤΥΧАВЕКМНОРСТХІЈЅ",  # noqa: RUF001 (the letters meant)
         "aeopcyxijsdghlvopaABEZHIKMNOPTYXABEKMHOPCTXIJS",
         strict=True,
     )
 )
-"""Letters of other scripts, and the Latin ones that they look like."""
+"""Letters of other scripts, and the Latin letters that look like them."""
 
 JOINERS = re.compile("[\u034f\u200c\u200d\ufe00-\ufe0f]")
-"""Characters that join letters or keep them apart: part of some scripts and of pictures, hidden in others."""
+"""Characters that join or separate letters: part of some scripts and of emoji, hidden in other scripts."""
 
 WORD = re.compile(r"[^\W\d_]+")
 
 HIDDEN = re.compile(
     "[\u00ad\u115f\u1160\u17b4\u17b5\u180b-\u180e\u3164\uffa0"  # soft hyphens, fillers
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # controls, but for tab and line ends
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # controls except tab and line ends
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069"  # text direction, invisible breaks
     "\u2060-\u2064\ufeff\ufff9-\uffff\ud800-\udfff\U000e0000-\U000e007f]"  # joiners, non-characters, tags
 )
@@ -42,13 +42,13 @@ HIDDEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """Part of a text that is not what it looks like.
+    """A part of a text that is not what it looks like.
 
     Attributes:
-        text: the part.
-        code: a stable kebab-case name of the kind of problem.
+        text: the part itself.
+        code: stable kebab-case name of the kind of problem.
         message: what is wrong.
-        hint: what to do.
+        hint: what to do about it.
     """
 
     text: str
@@ -58,7 +58,7 @@ class Doubtful:
 
 
 def doubtful(text: str) -> Doubtful | None:
-    """The first part of a text that a reader cannot see as it is: a joiner between letters, a word in two scripts."""
+    """The first part of a text that misleads a reader: a joiner between letters, or a word in two scripts."""
     for match in JOINERS.finditer(text):
         around = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
         if around and all(_script(character) in _JOINED_SCRIPTS or character.isspace() for character in around):
@@ -80,7 +80,7 @@ def _script(character: str) -> str:
 
 
 def name_of(character: str) -> str:
-    """How to speak of a character that cannot be shown."""
+    """The name of an invisible character in a message."""
     return f"U+{ord(character):04X}"
 
 
@@ -88,7 +88,7 @@ def decode(raw: bytes, file: str) -> str:
     """Decode the bytes of a policy file.
 
     Raises:
-        PolicyError: too large, empty, not UTF-8, or with characters that do not show.
+        PolicyError: the file is too large, empty, not UTF-8, or has invisible characters.
     """
     if len(raw) > MAX_BYTES:
         raise PolicyError([Problem(file, 0, 0, "too-large", f"over {MAX_BYTES // 1024} KiB.", "Split the policy.")])

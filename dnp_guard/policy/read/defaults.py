@@ -1,4 +1,4 @@
-"""Defaults that have changed: a policy that leaves such a key out asks otherwise than when it was written."""
+"""Changed defaults: a policy that omits such a key asks other questions than when it was written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CHANGED: Final = (
     ("question", "template", "Is there ${term} in this image? (${definition})"),
     ("question", "allowed_template", "Is this ${allowed}?"),
 )
-"""A section, its key, and the default that it had before."""
+"""Section, key, and previous default."""
 
 
 def changed_defaults(text: bytes, file: str) -> Iterator[str]:
-    """What a policy leaves out whose default has changed, and what to write to keep the one before.
+    """Messages about omitted keys whose default has changed, with the text that keeps the previous default.
 
     Args:
-        text: of the policy; of one that extends another nothing is known, as that may say it.
-        file: what problems name as the file.
+        text: text of the policy. A policy that extends another gives no message, since its base may set the key.
+        file: name of the file in problems.
     """
     data = scan(text, file).data
     if not isinstance(data, dict) or "extends" in data:
@@ -30,6 +30,6 @@ def changed_defaults(text: bytes, file: str) -> Iterator[str]:
         own = data.get(section)
         if not isinstance(own, dict) or key not in own:
             yield (
-                f"`{section}.{key}` is left out, and its default has changed, and with it the digest. "
+                f"`{section}.{key}` is left out, and its default has changed, which changes the digest. "
                 f'To ask as before, write `{section}: {{{key}: "{before}"}}`.'
             )

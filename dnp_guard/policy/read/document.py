@@ -1,4 +1,4 @@
-"""A policy file as plain data, with the place of every key and value."""
+"""A policy file as plain data, with the position of every key and value."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_SHOWN = 60
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a key or value begins.
+    """The position of a key or value.
 
     Attributes:
         line: 1-based.
         column: 1-based.
-        text: as written, for a scalar.
-        file: where it is not the document's own, as for what ``extends`` brings in.
+        text: a scalar as written.
+        file: name of the file, if it is not the document's own, as for a value from ``extends``.
     """
 
     line: int
@@ -33,17 +33,17 @@ class Place:
 
 @dataclass(slots=True)
 class Document:
-    """What one file says, before it is checked against the policy models.
+    """The content of one file, before it is checked against the policy models.
 
     Attributes:
-        file: the file's path as it was given.
-        data: dict, list, str, int, float and bool.
-        keys: place of each key, by the way to it.
-        values: place of each value, by the way to it.
-        problems: what is wrong with the file as such.
-        bound: policies that this one extends, each with the categories of it that may not be loosened.
-        unread: ways to values that were left out of ``data`` because of a problem.
-        doubts: what its author should look at again.
+        file: path of the file, as given.
+        data: the content as dict, list, str, int, float and bool.
+        keys: position of the keys, by path.
+        values: position of the values, by path.
+        problems: mistakes in the file itself.
+        bound: policies that this one extends, with the categories that it may not loosen.
+        unread: paths of values that are missing from ``data`` because of a problem.
+        doubts: warnings for the author.
     """
 
     file: str
@@ -56,7 +56,7 @@ class Document:
     doubts: list[Problem] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
-        """Where a value (or its key) begins, or the nearest thing around it that is in the file."""
+        """The position of a value or its key; if the file does not have it, of the nearest value around it."""
         if key and loc in self.keys:
             return self.keys[loc]
         while loc and loc not in self.values:
@@ -64,12 +64,12 @@ class Document:
         return self.values.get(loc, Place(1, 1))
 
     def problem(self, loc: Loc, code: str, message: str, hint: str = "", *, key: bool = False) -> Problem:
-        """A problem at the place of a value, or of its key."""
+        """A problem at the position of a value, or of its key."""
         place = self.place(loc, key=key)
         return Problem(place.file or self.file, place.line, place.column, code, f"{message}.", hint)
 
 
 def shorten(text: object) -> str:
-    """A value as a message shows it: one line, not too long."""
+    """Shorten a value for a message, to one line."""
     line = " ".join(str(text).split())
     return line if len(line) <= MAX_SHOWN else f"{line[: MAX_SHOWN - 1]}…"

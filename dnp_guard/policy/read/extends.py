@@ -1,4 +1,4 @@
-"""One policy on top of another: ``extends``, applied to the plain data before it is checked."""
+"""Apply ``extends`` to the plain data of a policy, before it is checked."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.violation import Loc
 
 NOT_INHERITED = frozenset({"format", "name", "revision", "summary", "extends", "select", "exceptions", "floor"})
-"""Keys at the top that speak of one file alone."""
+"""Top-level keys that apply to one file only."""
 
 TOGETHER: dict[Loc, dict[str, tuple[str, ...]]] = {
     ("queries",): {"steps": ("of",)},
     ("guidance",): {"mode": ("scale", "strength", "mask", "reuse", "batched", "attention", "escalate")},
 }
-"""Keys that are not inherited where another, which gives them their meaning, is set anew."""
+"""Keys that are not inherited if the extension changes the key on which their meaning depends."""
 
 
 def merged(base: Document, over: Document) -> Document:
     """Lay one document over another.
 
-    Mappings are merged key by key, ``categories`` by id, in the base's order and new ones after them; ``rules`` of the
-    base stay, and those of the extension are added. Anything else, a list too, takes the place of the base's.
+    Mappings are merged key by key and ``categories`` by id, in the base's order with new ones last. The extension's
+    ``rules`` are added to the base's. Any other value, including a list, replaces the base's.
 
     Args:
-        base: the document that ``extends`` names, its own bases applied.
+        base: the document that ``extends`` names, with its own bases applied.
         over: the document that extends it.
 
     Returns:
-        A document whose places lie in the file that each value comes from.
+        A document that records the file and position of every value.
     """
     made = _Merge(base, over)
     inherited = {key: value for key, value in base.data.items() if key not in NOT_INHERITED}
@@ -42,11 +42,11 @@ def merged(base: Document, over: Document) -> Document:
 
 
 Locs = tuple["Loc", "Loc", "Loc"]
-"""Ways to the same thing in the base, in the extension and in the result."""
+"""Paths of one value in the base, in the extension and in the result."""
 
 
 class _Merge:
-    """Puts data and places together."""
+    """Merges data and positions."""
 
     def __init__(self, base: Document, over: Document) -> None:
         self.base, self.over = base, over
@@ -75,11 +75,11 @@ class _Merge:
         if isinstance(base, list) and isinstance(over, list) and at[2] == ("categories",):
             return self._by_id(base, over, at)
         if isinstance(base, list) and isinstance(over, list) and at[2] == ("rules",):
-            kept = self._copy(self.base, base, at[0], at[2])
+            rules = self._copy(self.base, base, at[0], at[2])
             self._place(self.over, at[1], at[2])
             for index, rule in enumerate(over):
-                kept.append(self._copy(self.over, rule, (*at[1], index), (*at[2], len(base) + index)))
-            return kept
+                rules.append(self._copy(self.over, rule, (*at[1], index), (*at[2], len(base) + index)))
+            return rules
         return self._copy(self.over, over, at[1], at[2])
 
     def _by_id(self, base: list[Any], over: list[Any], at: Locs) -> list[Any]:
@@ -117,7 +117,7 @@ class _Merge:
                 into[new] = replace(place, file=place.file or document.file)
 
     def unread(self) -> None:
-        """Carry over which values the extension says and could not be read."""
+        """Carry over the paths of the extension's values that could not be read."""
         for loc in self.over.unread:
             self.out.unread.add((*self._moved.get(loc[:-1], loc[:-1]), loc[-1]) if loc else loc)
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are policies or tests of them, and which only look like it."""
+"""The files of a folder that are policies or tests, and those that only look like them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def named(files: Iterable[Path]) -> list[Path]:
-    """The files that people named, in order: not the hidden ones that editors and file systems leave beside them."""
+    """The files in order, without the hidden ones that editors and file systems leave."""
     return sorted(file for file in files if not file.name.startswith("."))
 
 
 def misnamed(files: Iterable[Path]) -> Iterator[Problem]:
-    """What to say of files that would never be read, so that nobody believes in a floor or a test that is not there."""
+    """Problems for files that would never be read, so that nobody relies on a floor or a test that has no effect."""
     for file in named(files):
         if file.suffix.lower() in {".yml", ".yaml"} and file.suffix != ".yaml":
             message = f"`{file.name}` is never read: policies and their tests end in .yaml."

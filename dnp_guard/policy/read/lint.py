@@ -1,4 +1,4 @@
-"""What is valid in a policy and may still not do what its author wants."""
+"""Warnings about valid policies that may not do what their author wants."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from dnp_guard.policy.read.loading import Loaded
 
 WINDOW = 75
-"""Tokens that CLIP's text encoder reads of a prompt; what comes after them has no effect."""
+"""Tokens of a prompt that CLIP's text encoder reads; later tokens have no effect."""
 
 _TOKENS = re.compile(r"\w{1,8}|[^\w\s]")
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has: one a word, more for a long one, one a sign."""
+    """Estimate the number of tokens: one per word or sign, more for a long word."""
     return len(_TOKENS.findall(text))
 
 
@@ -34,11 +34,11 @@ _NOT = re.compile(
 
 
 def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
-    """What an author should look at again.
+    """The warnings about a valid policy.
 
     Args:
-        loaded: a policy that checks.
-        at: the time to compare exceptions with; the clock's unless given.
+        loaded: the policy.
+        at: time to compare exceptions with; now by default.
     """
     yield from loaded.document.doubts
     for loc, code, message, hint in _doubts(loaded.policy, loaded.document.data, at or datetime.now(UTC)):
@@ -54,7 +54,7 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
         yield (
             ("guidance", "strength"),
             "controller-without-hold",
-            "with `hold: 0` a negative goes at the first look that no longer sees its category, and nothing eases",
+            "with `hold: 0` a negative ends at the first query that no longer finds its category, and never eases",
             "Write `hold: 1` or more.",
         )
     for index, category in enumerate(policy.categories):
@@ -62,11 +62,11 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
         yield from _words(category, written, ("categories", index))
         yield from _thresholds(written, ("categories", index))
         yield from _retry(category, ("categories", index))
-    ends = {each.still_present for each in policy.categories}
-    ends |= {each.set.still_present for each in policy.exceptions or ()}
+    ends = {category.still_present for category in policy.categories}
+    ends |= {exception.set.still_present for exception in policy.exceptions or ()}
     if policy.retries is not None and Action.RETRY not in ends:
-        message = "no category or exception says `still_present: retry`, so nothing is made again"
-        yield ("retries",), "unused-retries", message, "Say it of a category, or delete `retries`."
+        message = "no category or exception says `still_present: retry`, so no image is generated again"
+        yield ("retries",), "unused-retries", message, "Add it to a category, or delete `retries`."
     for index, exception in enumerate(policy.exceptions or ()):
         if exception.until <= now:
             message = f"this exception ended on {exception.until:%Y-%m-%d} and does nothing"
@@ -76,7 +76,7 @@ def _doubts(policy: Policy, data: Any, now: datetime) -> Iterator[_Doubt]:
 
 def _retry(category: Category, at: Loc) -> Iterator[_Doubt]:
     if category.still_present is Action.RETRY and category.action is Action.BLOCK:
-        message = "nothing is made again: what `action: block` finds is blocked, whatever `still_present` says"
+        message = "no image is generated again: `action: block` blocks a finding, whatever `still_present` says"
         yield (*at, "still_present"), "retry-never", message, "Write `action: steer`, or `still_present: block`."
 
 
@@ -86,20 +86,20 @@ def _words(category: Category, written: dict[str, Any], at: Loc) -> Iterator[_Do
         yield (
             (*at, "negative"),
             "long-negative",
-            f"with everything found, the negative has about {longest} tokens, and a text encoder reads {WINDOW}",
+            f"if every term is found, the negative has about {longest} tokens, but a text encoder reads {WINDOW}",
             "Use fewer or shorter words.",
         )
     if written.get("look_for") == []:
-        message = f"an empty `look_for` asks about the title alone: {category.title}"
+        message = f"an empty `look_for` asks only about the title: {category.title}"
         yield (*at, "look_for"), "empty-look-for", message, "List what can be seen, or leave it out."
     if isinstance(category.allowed, tuple) and category.allowed and len(category.terms) > 1:
         cases = ", ".join(category.allowed)
-        message = f"one excuse waives all of {_listed(category.terms)}, whichever was seen"
-        hint = f"Say which term each excuses: `allowed: {{{category.terms[0]}: [{cases}]}}`."
+        message = f"one excuse waives all of {_listed(category.terms)}, whichever was found"
+        hint = f"Give the excuses by term: `allowed: {{{category.terms[0]}: [{cases}]}}`."
         yield (*at, "allowed"), "excuses-everything", message, hint
     for index, entry in enumerate(category.negative):
         if (match := _NOT.match(entry)) and match[2]:
-            message = f"`{entry}` steers away from its absence: what a negative names is what goes"
+            message = f"`{entry}` steers away from the absence: a negative removes the thing that it names"
             yield (*at, "negative", index), "negated-negative", message, f"Write `{match[2]}`."
 
 
@@ -108,11 +108,11 @@ def _listed(terms: Sequence[str]) -> str:
 
 
 _EXTREMES = {
-    "threshold": ("everything is found, whatever the model sees", "only what the model is wholly sure of is found"),
+    "threshold": ("every term is found, whatever the model sees", "only a term that is wholly certain is found"),
     "final_threshold": ("every finished image shows it", "hardly any finished image shows it"),
     "allowed_threshold": ("every finding is excused", "hardly any finding is excused"),
 }
-"""What a threshold of 0, and what one of 1, comes to."""
+"""The effect of a threshold of 0, and of 1."""
 
 
 def _thresholds(written: dict[str, Any], at: Loc) -> Iterator[_Doubt]:

@@ -1,4 +1,4 @@
-"""From a path or a shipped name to a policy: read, scan, validate."""
+"""Load a policy from a path or by its shipped name: read, scan, validate."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from dnp_guard.policy.read.document import Document
 
 UNREADABLE = "unreadable"
-"""Code of the problem that there is no file to check."""
+"""Code of the problem of a file that cannot be read."""
 
 MAX_CHAIN = 10
-"""How many policies may extend each other in a row."""
+"""Most policies in a chain of ``extends``."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def shipped() -> dict[str, Path]:
-    """The policies that come with the package, by name."""
+    """The policies shipped with the package, by name."""
     folder = _PACKAGE / "policies"
     if not folder.is_dir():  # a source checkout
         folder = _PACKAGE.parent / "policies"
@@ -44,13 +44,13 @@ def shipped() -> dict[str, Path]:
 
 
 def packs() -> dict[str, Path]:
-    """The policies for one kind of hazard each that come with the package, by name: ``packs/weapons``."""
+    """The shipped policies for a single kind of hazard, by name, such as ``packs/weapons``."""
     folder = next(iter(shipped().values())).parent / "packs"
     return {f"packs/{path.stem}": path for path in sorted(folder.glob("*.yaml"))}
 
 
 def example_store() -> Path:
-    """The folder of the store that comes with the package, as an example."""
+    """The folder of the example store that is shipped with the package."""
     folder = _PACKAGE / "examples" / "store"
     return folder if folder.is_dir() else _PACKAGE.parent / "examples" / "store"  # a source checkout
 
@@ -59,26 +59,26 @@ def load_policy(source: str | Path) -> Policy:
     """Load a policy.
 
     Args:
-        source: a path, or the name of a shipped policy such as ``"default"``. A bare word is a shipped name first, so
-            that no file of the working directory takes its place.
+        source: a path, or the name of a shipped policy such as ``"default"``. A shipped name takes precedence over a
+            file of that name in the working directory.
 
     Returns:
-        The policy, checked, ``extends`` applied and its defaults filled in.
+        The policy, checked, with ``extends`` applied and defaults filled in.
 
     Raises:
-        PolicyError: it cannot be read, or does not check; all its problems.
+        PolicyError: the policy cannot be read or is invalid; carries all its problems.
     """
     return load(source).policy
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A policy, and what it was made from.
+    """A policy and its sources.
 
     Attributes:
-        policy: checked.
-        inputs: SHA-256, in hexadecimal, of every file that was read for it, the policy's own first.
-        document: the places of its parts.
+        policy: the checked policy.
+        inputs: SHA-256, in hexadecimal, of every file that was read, the policy's own first.
+        document: the positions of its parts.
     """
 
     policy: Policy
@@ -87,7 +87,7 @@ class Loaded:
 
 
 def load(source: str | Path) -> Loaded:
-    """Load a policy as :func:`load_policy` does, and say which bytes it was made from."""
+    """Load a policy as :func:`load_policy` does, together with its sources."""
     path = Path(source)
     if isinstance(source, str) and _NAME.fullmatch(source):
         path = shipped().get(source, path)
@@ -102,16 +102,16 @@ def parse_policy(text: bytes, file: str) -> Policy:
 
     Args:
         text: UTF-8 YAML 1.2.
-        file: what problems name as the file; ``extends`` starts from its folder.
+        file: name of the file in problems; ``extends`` is relative to its folder.
 
     Raises:
-        PolicyError: it does not check; all its problems, in the order of the file.
+        PolicyError: the policy is invalid; carries all its problems, in the order of the file.
     """
     return _checked(_Reading().document(text, file, Path(file)))
 
 
 def _checked(document: Document) -> Policy:
-    """The policy of a document; what it extends has not been loosened where that is locked."""
+    """Validate a document into a policy, and check that it loosens no locked category of its bases."""
     policy = validate(document)
     if problems := [
         document.problem(
@@ -133,13 +133,13 @@ def _place_of(policy: Policy, change: Change) -> Loc:
 
 
 class _Reading:
-    """Reads one policy and what it extends."""
+    """Reads one policy and its bases."""
 
     def __init__(self) -> None:
         self.inputs: dict[Path, str] = {}
 
     def document(self, raw: bytes, file: str, path: Path, chain: tuple[Path, ...] = ()) -> Document:
-        """The document of a file, its bases applied and checked."""
+        """The document of a file, with its bases checked and applied."""
         self.inputs[path] = hashlib.sha256(raw).hexdigest()
         document = scan(raw, file)
         self.inputs |= calibrated.apply(document, path.parent)
@@ -156,10 +156,10 @@ class _Reading:
         return made
 
     def _base(self, document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]) -> Document:
-        """The document of one policy that another extends.
+        """The document of a base.
 
         Raises:
-            PolicyError: it may not be read, or does not check.
+            PolicyError: the base may not be read, or is invalid.
         """
         problem, target = _target(document, name, loc, path, chain)
         if problem is not None:
@@ -168,14 +168,14 @@ class _Reading:
             base = self.document(read_file(target, str(target)), str(target), target, chain)
             checked = _checked(base)
         except PolicyError as error:
-            cause = document.problem(loc, "bad-base", f"`{shorten(name)}` does not check", "Mend it first.")
+            cause = document.problem(loc, "bad-base", f"`{shorten(name)}` is invalid", "Mend it first.")
             raise PolicyError([*document.problems, cause, *error.problems]) from None
         base.bound += [(checked, checked.floor.locked)] if checked.floor else []
         return base
 
 
 def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
-    """The files that a document extends, each with its place; what is none is told when the document is checked."""
+    """The files that a document extends, with their paths; validation reports a name that is not a text."""
     names = document.data.get("extends") if isinstance(document.data, dict) else None
     if isinstance(names, str) and names.strip():
         yield ("extends",), names.strip()
@@ -184,11 +184,11 @@ def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
 
 
 def _twice(below: Document, base: Document, over: Document) -> Iterator[Problem]:
-    """The categories that two policies have which one extends, and which it does not write anew."""
+    """Problems for categories that two bases define and the extending policy does not."""
     for name in _ids(base):
         if name in _ids(below) and name not in _ids(over):
-            message = f"`{name}` is in two policies that this one extends, and `{base.file}` overrides the other"
-            hint = "Write here what is to hold, or put both into a store, where the strictest does."
+            message = f"two policies that this one extends define `{name}`, and `{base.file}` overrides the other"
+            hint = "Define it here, or put both into a store, which applies the strictest."
             yield over.problem(("extends",), "twice-extended", message, hint)
 
 
@@ -201,7 +201,7 @@ def _ids(document: Document) -> list[str]:
 def _target(
     document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]
 ) -> tuple[Problem | None, Path]:
-    """The file that ``extends`` names, or why it may not be read."""
+    """The file that ``extends`` names, and a problem if it may not be read."""
     folder = path.parent
     target = folder / name
     shown = shorten(name)
@@ -217,12 +217,12 @@ def _target(
         hint = "Name a file of the policy's own folder, or below it."
         return document.problem(loc, "path-escape", f"`{shown}` is outside this policy's folder", hint), target
     if resolved in chain:
-        names = " → ".join(each.name for each in (*chain[chain.index(resolved) :], resolved))
+        names = " → ".join(file.name for file in (*chain[chain.index(resolved) :], resolved))
         return document.problem(
             loc, "extends-cycle", f"the policy extends itself: {names}", "Break the circle."
         ), target
     if not there:
-        valid = sorted(each.name for each in folder.glob("*.yaml") if each.resolve() != path.resolve())
+        valid = sorted(file.name for file in folder.glob("*.yaml") if file.resolve() != path.resolve())
         hint = did_you_mean(name, valid) if valid else "There is no other policy in this folder."
         if Path(name).stem in shipped() and Path(name).suffix in {"", ".yaml"}:
             copy = target.with_suffix(".yaml")
@@ -235,14 +235,14 @@ def _target(
 
 
 def read_file(path: Path, source: str) -> bytes:
-    """The bytes of a file, of a file that is too large no more than shows that it is.
+    """Read a file, but at most one byte more than the limit, which is enough to refuse it.
 
     Args:
-        path: of the file.
-        source: what problems name as the file.
+        path: path of the file.
+        source: name of the file in problems.
 
     Raises:
-        PolicyError: there is no such file, or it cannot be read.
+        PolicyError: the file does not exist, or cannot be read.
     """
     try:
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Brings an older policy up to date: to the present format, format by format, and without what is gone."""
+"""Update an older policy to the current format, and delete keys that were removed."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from dnp_guard.policy.read.document import Document
 
 FORMAT = 1
-"""The present format."""
+"""The current format."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""From the data of one format to that of the next; ``format`` itself is set afterwards."""
+"""Converts the data of one format to the next; the caller sets ``format``."""
 
 UPGRADES: Mapping[int, Upgrade] = {}
-"""By the format that each begins with. Format 1 is the first one published, so there is none yet."""
+"""Upgrades by the format that they start from. Format 1 is the first, so there are none yet."""
 
 
 def migrate(text: bytes, file: str, upgrades: Mapping[int, Upgrade] | None = None) -> bytes | None:
-    """Upgrade a policy to the present format, and take out what is gone; the result is still to be checked.
+    """Upgrade a policy to the current format, and delete removed keys; the result is not validated.
 
-    Comments are not kept where the format changes.
+    An upgrade of the format loses comments.
 
     Args:
-        text: of the policy.
-        file: what problems name as the file.
-        upgrades: by the format that each begins with; the package's own unless given.
+        text: text of the policy.
+        file: name of the file in problems.
+        upgrades: upgrades by the format that they start from; the package's own by default.
 
     Returns:
-        The new text; None where nothing has to change.
+        The new text; None if nothing has to change.
 
     Raises:
-        PolicyError: the text is no data, says no format, or one that no upgrade begins with.
+        PolicyError: the text is not plain data, or has no format or one without an upgrade.
     """
     upgrades = UPGRADES if upgrades is None else upgrades
     document = scan(text, file)

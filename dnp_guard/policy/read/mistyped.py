@@ -1,7 +1,7 @@
-"""What is mistyped in a text that cannot be read as keys and values: the first line at fault, in plain words.
+"""Find the first mistyped line in a text that the parser cannot read, and explain it in plain words.
 
-A parser tells of a fault where it can go no further, which is often many lines after the one to mend. These checks read
-the text line by line, as a person does: is the quote closed, is the key followed by a colon and a space, does the line
+A parser reports a fault where it can go no further, which is often many lines after the line to mend. These checks read
+the text line by line, as a person does: is the quote closed, does a colon and a space follow the key, does the line
 begin where another did?
 """
 
@@ -38,12 +38,12 @@ class _Level:
 
     Attributes:
         column: 0-based.
-        dash: whether these are dashes.
-        line: of the first of them, 0-based.
-        key: the last key there.
-        key_line: its line.
-        value: the column of its value, where it has one on its line.
-        plain: whether its value is text without quotes, which a line further in may go on with.
+        dash: whether the lines are items of a list.
+        line: number of the first line, 0-based.
+        key: the last key at this level.
+        key_line: line of that key, 0-based.
+        value: column of the key's value, if it is on the same line.
+        plain: whether the value is text without quotes, which an indented line may continue.
     """
 
     column: int
@@ -56,15 +56,15 @@ class _Level:
 
 
 def mistyped(text: str, file: str, last: int) -> Problem | None:
-    """The first thing that is mistyped.
+    """The first mistyped line.
 
     Args:
-        text: of the file.
-        file: what the problem names as the file.
-        last: the line, from 1, at which a parser gave up; nothing after it is at fault.
+        text: text of the file.
+        file: name of the file in the problem.
+        last: line at which the parser gave up, 1-based; later lines are not at fault.
 
     Returns:
-        The problem; None where nothing is found.
+        The problem; None if no line looks mistyped.
     """
     lines = text.splitlines()
     for number, fault in _Reading(lines).faults(min(last, len(lines))):
@@ -75,14 +75,14 @@ def mistyped(text: str, file: str, last: int) -> Problem | None:
 
 @dataclass(slots=True)
 class _Reading:
-    """Goes through the lines, and keeps what is still open."""
+    """Reads the lines in order, and tracks the open levels."""
 
     lines: list[str]
     levels: list[_Level] = field(default_factory=list)
     number: int = 0
 
     def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
-        """Every fault with the number of the line that was looked at; later ones may only follow from the first."""
+        """The faults, with the number of the line under inspection; later ones may only follow from the first."""
         while self.number < last:
             number, line = self.number, self.lines[self.number]
             self.number += 1
@@ -142,7 +142,7 @@ class _Reading:
         return Fault(column, f"`{shorten(rest)}` is no `key: value`", f"{hint} a key, a colon, a space and the value.")
 
     def _begin(self, column: int, rest: str, *, dash: bool) -> Fault | None:
-        """See that a key or a dash begins where it may, and make its level the last."""
+        """Check that a key or a dash begins at a valid column, and make its level the last."""
         closed: _Level | None = None
         while self.levels and self.levels[-1].column > column:
             closed = self.levels.pop()
@@ -157,7 +157,7 @@ class _Reading:
         return None
 
     def _same(self, top: _Level, column: int, rest: str, *, dash: bool) -> Fault | None:
-        """A line that begins where the one above does, a dash under a key too."""
+        """A line that begins at the column of a line above."""
         if top.dash == dash:
             return None
         if dash and top.value is None:
@@ -172,7 +172,7 @@ class _Reading:
         return Fault(column, "there is no dash before this item of the list", f"Write `- {shorten(rest)}`.")
 
     def _value(self, line: str, start: int, level: _Level) -> Fault | None:
-        """See that the value that begins in a line, and may end in a later one, can be read."""
+        """Check a value that begins in a line and may end in a later one."""
         text = line[start:]
         if match := SPACES.match(line, start):
             return fault_of_space(match)
@@ -189,7 +189,7 @@ class _Reading:
         return bad_plain(text, start, level.key)
 
     def _skip_deeper(self, column: int) -> None:
-        """Leave out the lines of a text that keeps its line ends."""
+        """Skip the lines of a block text."""
         while self.number < len(self.lines):
             line = self.lines[self.number]
             if line.strip() and len(line) - len(line.lstrip(" ")) <= column:
@@ -198,7 +198,7 @@ class _Reading:
 
 
 def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
-    """A line that begins where no line above does; ``top`` begins further out, ``closed`` further in."""
+    """A fault for a line at a column where no line above begins: right of ``top``, left of ``closed``."""
     if dash and top and not closed.dash and top.value is None:
         message = "there is no dash before this item of the list"
         return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)
@@ -215,7 +215,7 @@ def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, das
 
 
 def _too_far(column: int, rest: str, top: _Level, *, dash: bool) -> Fault:
-    """A line that begins further in than a key above it, which has a value already."""
+    """A fault for a line that is indented under a key that already has a value."""
     if top.column == 0 and top.key not in KEYS[""] and any(top.key in names for names in KEYS.values()):
         where = next(path for path, names in KEYS.items() if top.key in names)
         message = f"`{top.key}` begins at column 1, but belongs under `{where}`"

@@ -1,4 +1,4 @@
-"""Where a value in quotes, brackets or braces ends, and what is missing where it does not."""
+"""Find the end of a value in quotes, brackets or braces, or what is missing from it."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ Place = tuple[int, int]
 
 
 def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> Place | Unfinished:
-    """Find where a value ends that begins with a quote, a bracket or a brace.
+    """Find the end of a value that begins with a quote, a bracket or a brace.
 
     Args:
-        lines: of the text.
-        line: where the value begins, 0-based.
-        column: likewise.
-        around: the column of the key that it belongs to; a key there or further out is no part of the value.
+        lines: lines of the text.
+        line: line where the value begins, 0-based.
+        column: column where the value begins, 0-based.
+        around: column of the value's key; a key at that column or left of it ends the value.
 
     Returns:
-        The last line of the value and the column after it, or what is wrong with it.
+        The last line of the value and the column after it, or the fault.
     """
     first = lines[line][column]
     end = _quoted(lines, line, column, around) if first in "\"'" else _Brackets(lines, around).read(line, column)
@@ -71,7 +71,7 @@ def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> P
 
 
 def _quoted(lines: Sequence[str], line: int, column: int, around: int) -> Place | Unfinished:
-    """The place after the closing quote."""
+    """The position after the closing quote."""
     quote, begun = lines[line][column], (line, column)
     column += 1
     while line < len(lines):
@@ -98,16 +98,16 @@ def _quoted(lines: Sequence[str], line: int, column: int, around: int) -> Place 
 
 
 def _outside(line: str, around: int) -> bool:
-    """Whether a line begins a key that cannot belong to a value of a key at a column."""
+    """Whether a line begins with a key at or left of a column."""
     return bool(_BEGINS_KEY.match(line)) and len(line) - len(line.lstrip(" ")) <= max(around, 0)
 
 
 class _Brackets:
-    """Reads lists in brackets and keys in braces, as deep as they go.
+    """Reads nested lists in brackets and keys in braces.
 
     Args:
-        lines: of the text.
-        around: the column of the key that they belong to.
+        lines: lines of the text.
+        around: column of the key that the value belongs to.
     """
 
     def __init__(self, lines: Sequence[str], around: int) -> None:
@@ -116,7 +116,7 @@ class _Brackets:
         self._begins = True  # whether an item may begin here
 
     def read(self, line: int, column: int) -> Place | Unfinished:
-        """The place after the bracket that closes the one at a place."""
+        """The position after the bracket that closes the one at a position."""
         while line < len(self._lines):
             while column < len(self._lines[line]) and not self._comment(line, column):
                 fault = self._fault(line, column)
@@ -139,7 +139,7 @@ class _Brackets:
         return text[column] == "#" and text[max(0, column - 1) : column] in {"", " ", "\t"}
 
     def _fault(self, line: int, column: int) -> Unfinished | None:
-        """What is wrong with the character at a place."""
+        """The fault of the character at a position."""
         text = self._lines[line]
         character = text[column]
         if character == "{" and text[column - 1 : column] == "$":
@@ -151,7 +151,7 @@ class _Brackets:
         return None
 
     def _take(self, line: int, column: int) -> Place | Unfinished:
-        """Go on behind the character, or the text in quotes, at a place."""
+        """Move past the character, or the text in quotes, at a position."""
         character = self._lines[line][column]
         if character in "\"'" and self._begins:
             end = _quoted(self._lines, line, column, self._around)

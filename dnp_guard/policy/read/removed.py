@@ -1,4 +1,4 @@
-"""Keys and values that the policy language once had: what they were, why they went, and how a policy does without."""
+"""Keys and values that were removed from the policy language: why, and what to write instead."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Something that a policy can no longer say.
+    """A key or value that was removed.
 
     Attributes:
-        why: what it was and why it went, as the message of a problem.
-        instead: what to write instead, as its hint.
-        value: what now takes a value's place.
+        why: meaning of the key and reason for its removal, as the message of a problem.
+        instead: what to write instead, as the hint of the problem.
+        value: replacement of a removed value.
     """
 
     why: str
@@ -33,21 +33,21 @@ class Removed:
 
 _KEYS = {
     "guidance.combine": Removed(
-        "`combine` is gone: it said how several categories are steered away from at once, and of prompts that draw two "
-        "forbidden things 70 % still showed one under `strongest` and 20 % under `sum`, at 2.31 times the time; of all "
-        "words as one negative, 8 %",
-        "Delete it: the words of all that is seen make one negative, at the strongest scale.",
+        "`combine` was removed: it set how to steer away from several categories at once. Of prompts that draw two "
+        "forbidden things, 70 % still showed one under `strongest`, 20 % under `sum` at 2.31 times the time, and 8 % "
+        "with all words in one negative",
+        "Delete it: the words of all findings make one negative, at the strongest scale.",
     ),
     "queries.most": Removed(
-        "`most` is gone: it limited the number of looks, and with three of them 80 % of what prompts asked for besides "
-        "was kept, in place of 97 %",
-        "Delete it, and use `back_off` to look less often, or `budget_ms` to limit the waiting.",
+        "`most` was removed: it limited the number of queries, and with three queries an image kept 80 % of the rest "
+        "of its prompt, instead of 97 %",
+        "Delete it, and use `back_off` to query less often, or `budget_ms` to limit the waiting.",
     ),
 }
 _VALUES = {
     ("guidance.mode", "orthogonal"): Removed(
-        "`mode: orthogonal` is gone: it added the part of the separate term orthogonal to the prompt's direction, and "
-        "86 % to 100 % of prompts that draw something forbidden still showed it",
+        "`mode: orthogonal` was removed: it added only the part of the separate term orthogonal to the prompt's "
+        "direction, and 86 % to 100 % of prompts that draw something forbidden still showed it",
         "Write `mode: separate`.",
         "separate",
     ),
@@ -55,20 +55,22 @@ _VALUES = {
 
 
 def removed_key(loc: Loc) -> Removed | None:
-    """What became of a key that is not known, if it ever was one."""
+    """The removal of an unknown key; None if it never was a key."""
     return _KEYS.get(pattern(loc))
 
 
 def removed_value(loc: Loc, value: object) -> Removed | None:
-    """What became of a value that a key does not take, if it ever did."""
+    """The removal of a value that a key does not accept; None if it never was accepted."""
     return _VALUES.get((pattern(loc), value)) if isinstance(value, str) else None
 
 
 def without_removed(text: str) -> str:
-    """A policy without what is gone; everything else, comments outside of braces too, stays as it is written.
+    """Delete the removed keys and values from the text of a policy.
+
+    Everything else stays as written, including comments outside braces.
 
     Args:
-        text: of a policy that can be read as plain data.
+        text: text of a policy that can be read as plain data.
     """
     yaml = YAML(typ="safe", pure=True)
     while edit := _edit(text, yaml.compose(text), ()):
@@ -78,7 +80,7 @@ def without_removed(text: str) -> str:
 
 
 def _edit(text: str, node: Node, loc: Loc) -> tuple[int, int, str] | None:
-    """The first range of the text that has to change, and what takes its place."""
+    """The first range of the text to change, and its replacement."""
     if not isinstance(node, MappingNode):
         gone = removed_value(loc, node.value)
         return (node.start_mark.index, node.end_mark.index, gone.value) if gone else None
@@ -92,18 +94,18 @@ def _edit(text: str, node: Node, loc: Loc) -> tuple[int, int, str] | None:
 
 
 def _goes(node: Node, loc: Loc) -> bool:
-    """Whether a key goes: it is gone itself, or everything under it is."""
+    """Whether to delete a key: it was removed, or every key under it was."""
     if isinstance(node, MappingNode) and node.value:
         return all(_goes(value, (*loc, key.value)) for key, value in node.value)
     return removed_key(loc) is not None
 
 
 def _entry(text: str, mapping: MappingNode, place: int) -> tuple[int, int]:
-    """The range of one entry: its lines, or in braces up to the next, and from the one before where it is the last."""
+    """The range of one entry: its lines; in braces up to the next entry, or for the last from the one before."""
     key, value = mapping.value[place]
     start, end = key.start_mark.index, value.end_mark.index
     if not mapping.flow_style:
-        while isinstance(value, CollectionNode) and not value.flow_style:  # which ends only where the next key begins
+        while isinstance(value, CollectionNode) and not value.flow_style:  # its end mark is the start of the next key
             last = value.value[-1]
             value = last[1] if isinstance(last, tuple) else last
         return text.rfind("\n", 0, start) + 1, text.find("\n", value.end_mark.index - 1) + 1 or len(text)

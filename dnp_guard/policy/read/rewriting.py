@@ -1,4 +1,4 @@
-"""How to write a value that does not fit its key: what its author most likely meant, to type as it stands."""
+"""Suggest a replacement for a value that does not fit its key, from what its author most likely meant."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _WORDS = {
     "closed": ("block", "fail_closed", "deny", "withhold"),
     "open": ("allow", "pass", "fail_open"),
 }
-"""What people write for a value of the policy language."""
+"""Words that people write in place of a value of the policy language."""
 
 UNIT_KEYS = frozenset(
     {"threshold", "final_threshold", "allowed_threshold", "value", "from", "to", "skip_similar", "below", "max_miss"}
     | {"mask", "steps"}
 )
-"""Keys whose numbers are parts of one, so that 50 stands for a half."""
+"""Keys with a number from 0 to 1, so that 50 probably means 0.5."""
 
 _PERCENT = 100.0
 _FEW_PERCENT = 2.0
@@ -49,12 +49,12 @@ class Misfit:
     """A value that does not fit its key.
 
     Attributes:
-        kind: pydantic's type of the error.
-        value: as it was read.
-        shown: as it was written, shortened.
-        key: the nearest key above it.
-        expected: what the key takes, in words.
-        options: the values it takes, where these are few.
+        kind: pydantic's error type.
+        value: value as read.
+        shown: value as written, shortened.
+        key: nearest key above the value.
+        expected: the values that the key accepts, in words.
+        options: the values that the key accepts, if few.
     """
 
     kind: str
@@ -66,11 +66,11 @@ class Misfit:
 
 
 def rewritten(misfit: Misfit, names: Sequence[str] = ()) -> str:
-    """What to type in place of a value; empty where nobody can tell.
+    """The hint for a value that does not fit; empty if there is no suggestion.
 
     Args:
         misfit: the value.
-        names: the categories that it may name.
+        names: ids of categories that the value may name.
     """
     if misfit.kind == "string_pattern_mismatch":
         return _name(str(misfit.value), misfit.key, names)

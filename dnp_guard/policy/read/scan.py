@@ -1,7 +1,7 @@
-"""From text to plain data: one pass over the YAML events, which refuses everything that is more than data.
+"""Read YAML text as plain data, in one pass over the parser's events, and refuse every other feature of YAML.
 
-Only the events are used: no YAML object is ever constructed, so there is nothing for a tag, an alias or a merge key to
-reach, and the place of every key and value is at hand.
+Working on events means that no YAML object is ever constructed, so a tag, an alias or a merge key has no effect, and
+that the position of every key and value is known.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 20
 MAX_NODES = 12_000
-"""Keys and values; five hundred categories have fewer, and reading more takes longer than anyone should wait."""
+"""Most keys and values; five hundred categories have fewer, and reading more takes too long."""
 
 _CORE = frozenset({"null", "bool", "int", "float"})
 _LOST = "\0"
-"""Stands for a key that cannot be kept, so that what belongs to it is read and dropped; no real key can be this one."""
+"""Replaces an invalid key, so that its value is read and dropped; no real key can be this one."""
 
 
 def scan(raw: bytes, file: str) -> Document:
@@ -48,13 +48,13 @@ def scan(raw: bytes, file: str) -> Document:
 
     Args:
         raw: UTF-8 YAML 1.2.
-        file: the path that problems name.
+        file: name of the file in problems.
 
     Returns:
-        The data and its places; problems that leave the rest readable are in ``problems``.
+        The data with positions. Mistakes that leave the rest readable are in ``problems``.
 
     Raises:
-        PolicyError: the bytes cannot be read as one document of plain data at all.
+        PolicyError: the bytes are not one document of plain data.
     """
     text = decode(raw, file)
     yaml = YAML(typ="safe", pure=True)
@@ -64,7 +64,7 @@ def scan(raw: bytes, file: str) -> Document:
             reader.take(event)
     except PolicyError:
         raise
-    except Exception as error:  # noqa: BLE001 (the parser lets ValueError, OverflowError and others out too)
+    except Exception as error:  # noqa: BLE001 (the parser also raises ValueError, OverflowError and others)
         raise PolicyError([_unreadable(text, file, error, reader)]) from None
     if reader.documents == 0:
         raise PolicyError([Problem(file, 1, 1, "empty-file", "the file says nothing.", "Begin with `format: 1`.")])
@@ -72,7 +72,7 @@ def scan(raw: bytes, file: str) -> Document:
 
 
 def _unreadable(text: str, file: str, error: Exception, reader: _Reader) -> Problem:
-    """Why a text cannot be read, at the line to mend; the parser's own place where no line is known to be at fault."""
+    """The problem of an unreadable text, at the line to mend, or where the parser stopped if that is unknown."""
     mark = (error.problem_mark or error.context_mark) if isinstance(error, MarkedYAMLError) else None
     line, column = (mark.line + 1, mark.column + 1) if mark else (reader.line, 1)
     if fault := mistyped(text, file, line):
@@ -86,13 +86,13 @@ def _unreadable(text: str, file: str, error: Exception, reader: _Reader) -> Prob
 
 @dataclass(slots=True)
 class _Open:
-    """A collection whose end has not come yet.
+    """A collection whose end has not been read yet.
 
     Attributes:
         target: the collection.
-        loc: the way to it.
+        loc: path of the collection.
         key: the key that waits for its value.
-        run_on: whether a second item of a list began in it without a dash, so that all its keys are there twice.
+        run_on: whether a second list item began here without a dash, so that its keys repeat.
     """
 
     target: dict[str, Any] | list[Any]
@@ -102,7 +102,7 @@ class _Open:
 
 
 class _Reader:
-    """Builds the document from the events, one after the other."""
+    """Builds the document from the events."""
 
     def __init__(self, file: str, text: str, yaml: YAML) -> None:
         self.document = Document(file)
@@ -114,7 +114,7 @@ class _Reader:
         self._resolver, self._constructor = yaml.resolver, yaml.constructor
 
     def take(self, event: Event) -> None:
-        """Take the next event in."""
+        """Process the next event."""
         place = Place(event.start_mark.line + 1, event.start_mark.column + 1, getattr(event, "value", ""))
         self.line = place.line
         match event:
@@ -194,11 +194,11 @@ class _Reader:
             parent.key = None
 
     def _again(self, name: str, place: Place, parent: _Open) -> None:
-        """A key that is already there; where it is the first of an item of a list, another item was meant to begin."""
+        """Report a repeated key; if it is the first key of a list item, a new item was probably meant."""
         if parent.run_on:
             return
         first = self.document.keys[(*parent.loc, name)].line
-        message, hint = f"`{shorten(name)}` is already there, in line {first}", "Keep one of the two."
+        message, hint = f"`{shorten(name)}` already appears in line {first}", "Keep one of the two."
         if parent.loc and isinstance(parent.loc[-1], int) and name == next(iter(parent.target)):
             parent.run_on = True
             self.document.unread.add(parent.loc)
@@ -207,7 +207,7 @@ class _Reader:
         self._problem(place, "duplicate-key", message, hint)
 
     def _mistyped(self, event: ScalarEvent) -> bool:
-        """Whether text holds what its author meant for something else: typeset quotes, or the next key."""
+        """Whether a text contains a slip of its author: typeset quotes, or the next key."""
         line, column = event.start_mark.line, event.start_mark.column
         if event.style in {"|", ">"}:
             return False
@@ -226,7 +226,7 @@ class _Reader:
 
     def _descend(self, event: CollectionStartEvent, place: Place, loc: Loc) -> dict[str, Any] | list[Any]:
         if len(self._open) >= MAX_DEPTH:
-            self._problem(place, "too-deep", f"nested more than {MAX_DEPTH} deep", "A policy is a flat thing.")
+            self._problem(place, "too-deep", f"nested more than {MAX_DEPTH} deep", "Keep the policy flat.")
             raise PolicyError(self.document.problems)
         target: dict[str, Any] | list[Any] = {} if isinstance(event, MappingStartEvent) else []
         self._open.append(_Open(target, loc))
@@ -246,17 +246,17 @@ class _Reader:
             parent.target[parent.key] = value
 
     def _scalar(self, event: ScalarEvent) -> Any:
-        """The value of a scalar in the YAML 1.2 core schema; what it does not know, a date for one, is text."""
+        """The value of a scalar in the YAML 1.2 core schema; any other type, such as a date, is text."""
         tag = str(self._resolver.resolve(ScalarNode, event.value, event.implicit)).rpartition(":")[2]
         if not event.implicit[0] or tag not in _CORE:
             return event.value
         node = ScalarNode(tag=tag, value=event.value)
-        with suppress(ValueError, OverflowError):  # a number too long to be one stays text
+        with suppress(ValueError, OverflowError):  # a number that is too long stays text
             return getattr(self._constructor, f"construct_yaml_{tag}")(node)
         return event.value
 
     def _hides(self, text: str, place: Place, *, key: bool = False) -> bool:
-        """Whether a text holds what a reader cannot see; what does not show at all was refused unless escaped."""
+        """Whether a text hides something from its reader; invisible characters only get here by an escape."""
         if hidden := HIDDEN.search(text):
             message = f"character {name_of(hidden[0])}, made by a backslash, does not show"
             self._problem(place, "hidden-character", message, "Delete it.")
@@ -271,7 +271,7 @@ class _Reader:
         return True
 
     def _within(self, place: Place, part: str) -> Place:
-        """Where a part of a text is on the line of the text, or where the text begins."""
+        """The position of a part of a text in its line, or of the text itself."""
         column = self._lines[place.line - 1].find(part, place.column - 1)
         return Place(place.line, column + 1) if column >= 0 else place
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas of policies and of their tests, for editors: draft-07, made from the models."""
+"""JSON Schemas of policies and of their tests for editors: draft-07, generated from the models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of format 1; what it cannot say, the rules between fields, ``policy check`` does."""
+    """The JSON Schema of format 1; it lacks the rules between fields, which ``policy check`` covers."""
     made = _schema(Policy, "dnp_guard policy, format 1")
     needed = [key for key in made.pop("required") if key != "categories"]
     return {**made, "required": needed, "anyOf": [{"required": ["categories"]}, {"required": ["extends"]}]}
@@ -35,14 +35,14 @@ def _schema(model: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _tidy(node: Any, *, names: bool = False) -> Any:
-    """Draft-07, without what a policy file does not have.
+    """Convert a schema to draft-07, and remove what does not apply to policy files.
 
-    Nulls go, since a key without a value is an error, and titles, which only repeat the key; a reference with
-    something beside it goes into ``allOf``, since draft-07 ignores what is beside one.
+    Nulls are removed, since a key without a value is an error, and titles, which only repeat the key. A reference with
+    siblings moves into ``allOf``, since draft-07 ignores its siblings.
 
     Args:
         node: any part of a schema.
-        names: the keys of this mapping are names and not keywords.
+        names: whether the keys of this mapping are names, not keywords.
     """
     if isinstance(node, list):
         return [_tidy(item) for item in node]

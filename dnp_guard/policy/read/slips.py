@@ -1,4 +1,4 @@
-"""Slips of the hand within one line of a policy: a colon left out, a space that is none, a quote in another shape."""
+"""Typing slips within one line of a policy: a missing colon, an unusual space, a typeset quote."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-"""Spaces that look like the ordinary one and are not."""
+"""Characters that look like an ordinary space."""
 
-SMART_QUOTES = "“”„‟«»‘’‚‹›「」"  # noqa: RUF001 (what it is about)
+SMART_QUOTES = "“”„‟«»‘’‚‹›「」"  # noqa: RUF001 (the quotes meant)
 
 KNOWN = frozenset(name for names in KEYS.values() for name in names)
 """Every key of the policy language."""
@@ -33,13 +33,13 @@ _SPECIAL = "@`%,"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is mistyped at a place of a line.
+    """A mistyped place in a line.
 
     Attributes:
         column: 0-based.
         message: what is wrong.
         hint: what to type.
-        line: 0-based, where it is not the line that was looked at.
+        line: 0-based; None for the line under inspection.
     """
 
     column: int
@@ -49,23 +49,23 @@ class Fault:
 
 
 def bare(text: str) -> str:
-    """A text without the comment after it."""
+    """A text without its trailing comment."""
     return re.split(r"\s#", text, maxsplit=1)[0].rstrip()
 
 
 def fault_of_space(match: re.Match[str]) -> Fault:
-    """A space that is not the ordinary one."""
+    """The fault of an unusual space."""
     return strange_space(match[0], match.start())
 
 
 def strange_space(character: str, column: int) -> Fault:
-    """A space that is not the ordinary one, at a column."""
+    """The fault of an unusual space at a column."""
     message = f"a space that is not the ordinary one (U+{ord(character):04X})"
     return Fault(column, message, "Delete it and type an ordinary space.")
 
 
 def bad_dash(rest: str, column: int) -> Fault | None:
-    """What is wrong with the dash that a line begins with, or that something else stands for."""
+    """The fault of a dash at the beginning of a line, or of a character used as one."""
     if match := re.match(r"-(\s)", rest):
         if match[1] == "\t":
             return Fault(column + 1, "a tab after the dash", "Use a space in its place.")
@@ -80,12 +80,12 @@ def bad_dash(rest: str, column: int) -> Fault | None:
 
 
 def bad_plain(text: str, start: int, key: str) -> Fault | None:
-    """What is wrong with text that is not in quotes.
+    """The fault of a text without quotes.
 
     Args:
-        text: from the beginning of the text to the end of the line.
-        start: its column.
-        key: that it belongs to; empty for an item of a list.
+        text: the line from the beginning of the text.
+        start: column of the text.
+        key: key of the text; empty for an item of a list.
     """
     plain = bare(text)
     if not plain:
@@ -111,12 +111,12 @@ def bad_plain(text: str, start: int, key: str) -> Fault | None:
 
 
 def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
-    """A key without its colon, or without the space after it.
+    """The fault of a key without its colon, or without the space after it.
 
     Args:
-        rest: of the line.
-        column: where it begins.
-        item: whether a dash is before it, so that it may be text, unless it has a colon.
+        rest: rest of the line.
+        column: column of the rest.
+        item: whether a dash precedes it, so that it may be text unless it has a colon.
     """
     found = key_of(rest)
     if found is None or (item and not found[2]):
@@ -128,7 +128,7 @@ def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
 
 
 def key_of(text: str) -> tuple[str, str, bool] | None:
-    """A key of a policy that has no colon, or no space after it, its value, and whether there is a colon."""
+    """A key without a colon or without the space after it: name, value, and whether it has a colon."""
     plain = bare(text).strip()
     for pattern, colon in ((_NO_SPACE, True), (_NO_COLON, False)):
         match = pattern.match(plain)
@@ -139,7 +139,7 @@ def key_of(text: str) -> tuple[str, str, bool] | None:
 
 
 def continued(text: str) -> tuple[str, str] | None:
-    """The key that a line seems to set, and its value, although it was read as more of the text above."""
+    """The key and value of a line that was read as a continuation of the text above."""
     if match := KEY.match(text):
         name = match["name"]
         return (name, text[match.end() :].strip()) if name in KNOWN else None
@@ -148,12 +148,12 @@ def continued(text: str) -> tuple[str, str] | None:
 
 
 def bad_text(value: str, line: int, column: int) -> Fault | None:
-    """What is wrong with a whole text without quotes that was read.
+    """The fault of a whole text without quotes.
 
     Args:
         value: the text.
-        line: where it begins, 0-based.
-        column: likewise.
+        line: line where it begins, 0-based.
+        column: column where it begins, 0-based.
     """
     if value[0] in SMART_QUOTES and value[-1] in SMART_QUOTES:
         hint = f'Write `"{shorten(value[1:-1])}"`.'
@@ -165,13 +165,13 @@ def bad_text(value: str, line: int, column: int) -> Fault | None:
 
 
 def bad_continuation(first: str, further: Sequence[str], line: int, column: int) -> Fault | None:
-    """A key or an item that was read as more of the text above it.
+    """The fault of a key or a list item that was read as a continuation of the text above.
 
     Args:
-        first: the line of the text from its beginning.
-        further: the lines that go on with it.
-        line: of the first, 0-based.
-        column: where the text begins, 0-based.
+        first: first line of the text, from the beginning of the text.
+        further: lines that continue it.
+        line: number of the first line, 0-based.
+        column: column where the text begins, 0-based.
     """
     if re.match(r"-[A-Za-z]", first):
         return Fault(column, "there is no space after the dash", f"Write `- {shorten(bare(first)[1:])}`.", line)
@@ -181,10 +181,10 @@ def bad_continuation(first: str, further: Sequence[str], line: int, column: int)
         if (found := continued(stripped)) and (fault := no_colon(first, column, item=False)):
             return Fault(column, fault.message, fault.hint, line)
         if found:
-            message = f"`{shorten(stripped)}` is read as more of the text above"
+            message = f"`{shorten(stripped)}` is read as a continuation of the text above"
             hint = f"Write `{found[0]}: {shorten(found[1])}`, and begin it where the key above begins."
             return Fault(begin, message, hint, number)
         if stripped.startswith("- "):
-            message = f"`{shorten(stripped)}` is read as more of the text above"
+            message = f"`{shorten(stripped)}` is read as a continuation of the text above"
             return Fault(begin, message, "Begin each item of the list, the first too, with `- `.", number)
     return None

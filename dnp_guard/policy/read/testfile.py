@@ -1,4 +1,4 @@
-"""The format of a file of tests for a policy, and how it is read."""
+"""The format of a policy's test file, and its reader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENDING = ".test.yaml"
 MISSED: Literal["missed"] = "missed"
-"""A look that the model does not answer."""
+"""A query without an answer."""
 
 Look = Mapping[str, float] | Literal["missed"]
 
@@ -55,78 +55,80 @@ AtTheEnd = Literal["none", "monitor", "steer", "blur", "block"]
 
 
 class Steering(PolicyModel):
-    """What is injected, and what the end calls for."""
+    """The expected negatives, and the expected action at the end."""
 
     negatives: tuple[tuple[Text, ...], ...] | None = Field(
         default=None,
-        description="The words injected after each look, an empty list for none. Omitted: not compared.",
+        description="Words injected after a query, as a list per look, empty for none. Omitted: not compared.",
         examples=[[[], ["nudity", "exposed breasts"]]],
     )
     scale: Scale | None = Field(
-        default=None, description="The highest scale of a negative. Omitted: not compared.", examples=[7.5]
+        default=None, description="Highest scale of a negative. Omitted: not compared.", examples=[7.5]
     )
     action: AtTheEnd | None = Field(
         default=None,
-        description="What the final look, or without one the last look, calls for. Omitted: not compared.",
+        description="Action after the final look, or after the last query if there is none. Omitted: not compared.",
         examples=["block"],
     )
 
 
 class Expect(Steering):
-    """What a case must come to."""
+    """The expected result of a case."""
 
-    decision: Decided = Field(description="What becomes of the image.", examples=["steered"])
+    decision: Decided = Field(description="Decision about the image.", examples=["steered"])
     waived: tuple[Identifier, ...] | None = Field(
         default=None,
-        description="Categories that an `allowed` case excuses in some look. Omitted: not compared.",
+        description="Categories that an `allowed` case excuses in any query. Omitted: not compared.",
         examples=[["nudity"]],
     )
     would: Steering | None = Field(
         default=None,
-        description="What would happen if nothing were in shadow. Omitted: not compared.",
+        description="Result if nothing were in shadow. Omitted: not compared.",
         examples=[{"negatives": [["nudity"]], "action": "block"}],
     )
 
 
 class Case(PolicyModel):
-    """One image: what the model answers at each look, or the image itself; and what must come of it."""
+    """One image: the answers to its queries, or the image itself, and the expected result."""
 
-    name: Text = Field(description="What the case shows, as a sentence.", examples=["A bare breast is steered away"])
+    name: Text = Field(description="Claim of the case, as a sentence.", examples=["A bare breast is steered away"])
     looks: tuple[AnyLook, ...] = Field(
         default=(),
         max_length=1_000,
-        description="For each look while the image is made: the probability of each term or allowed case, 0 for those "
-        "left out; or `missed` for a look without an answer.",
+        description="Answers to the queries during denoising: per query, the probabilities by term or allowed case, 0 "
+        "for one left out; or `missed` for a query without an answer.",
         examples=[[{"exposed breasts": 0.5}, "missed"]],
     )
     final: AnyLook | None = Field(
         default=None,
-        description="The same for the finished image. Omitted: nothing is seen in it.",
+        description="The same for the finished image. Omitted: nothing is found in it.",
         examples=[{"exposed breasts": 0.2}],
     )
     image: Text | None = Field(
         default=None,
-        description="An image file beside this one, in place of `looks` and `final`: it is looked at once while the "
-        "image is made and once at the end.",
+        description="Image file beside this one, in place of `looks` and `final`: it is queried once as a preview and "
+        "once as the finished image.",
         examples=["star.png"],
     )
-    vlm: Text | None = Field(default=None, description="Who looks at `image`.", examples=["glyphs"])
+    vlm: Text | None = Field(default=None, description="Backend that queries `image`.", examples=["glyphs"])
     at: Time | None = Field(
         default=None,
-        description="The time, in UTC, for which the policy's `exceptions` hold. Omitted: none of them does.",
+        description="Time, in UTC, at which the policy's `exceptions` apply. Omitted: no exception applies.",
         examples=["2026-12-24T00:00:00Z"],
     )
-    tenant: Text | None = Field(default=None, description="With `at`: whose exceptions hold.", examples=["acme"])
-    expect: Expect = Field(description="What the case must come to.", examples=[{"decision": "clean"}])
+    tenant: Text | None = Field(
+        default=None, description="With `at`: tenant whose exceptions apply.", examples=["acme"]
+    )
+    expect: Expect = Field(description="Expected result of the case.", examples=[{"decision": "clean"}])
 
 
 class TestFile(PolicyModel):
     """Tests of one policy."""
 
-    __test__ = False  # what this describes are tests; it is none itself
+    __test__ = False  # pytest must not collect it
 
     format: Literal[1] = Field(description="Version of the format of test files.", examples=[1])
-    policy: Text = Field(description="The policy under test, from this file's folder.", examples=["../default.yaml"])
+    policy: Text = Field(description="Policy under test, relative to this file's folder.", examples=["../default.yaml"])
     cases: tuple[Case, ...] = Field(
         min_length=1,
         max_length=10_000,
@@ -137,14 +139,14 @@ class TestFile(PolicyModel):
 
 @dataclass(frozen=True, slots=True)
 class PolicyTests:
-    """A file of tests, and the policy it is about.
+    """A test file and its policy.
 
     Attributes:
-        file: as it was given.
+        file: path of the test file, as given.
         policy: the policy under test.
         cases: the cases.
-        lines: where each case begins.
-        source: the policy's file.
+        lines: line where each case begins.
+        source: path of the policy.
     """
 
     file: str
@@ -155,14 +157,14 @@ class PolicyTests:
 
 
 def load_tests(path: str | Path, policy: Policy | None = None) -> PolicyTests:
-    """Read a file of tests and the policy that it names.
+    """Read a test file and the policy that it names.
 
     Args:
-        path: of a file that ends in ``.test.yaml``.
-        policy: put to the test in place of the one that the file names.
+        path: path of a file that ends in ``.test.yaml``.
+        policy: policy to test in place of the one that the file names.
 
     Raises:
-        PolicyError: the file or the policy does not check; all problems.
+        PolicyError: the file or the policy is invalid; carries all problems.
     """
     document = scan(read_file(Path(path), str(path)), str(path))
     tests = read_as(TestFile, document)
@@ -192,4 +194,6 @@ def _halves(document: Document, tests: TestFile) -> Iterator[Problem]:
         if (case.image is None) != (case.vlm is None):
             yield document.problem(loc, "missing-key", "`image` and `vlm` go together", "Give both, or neither.")
         elif case.image is not None and (case.looks or case.final is not None):
-            yield document.problem(loc, "image-and-looks", "a case has `image`, or `looks` and `final`", "Choose one.")
+            yield document.problem(
+                loc, "image-and-looks", "a case has either `image`, or `looks` and `final`", "Choose one."
+            )

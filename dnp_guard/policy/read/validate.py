@@ -1,4 +1,4 @@
-"""From plain data to a policy: every problem at once, each at its place in the file."""
+"""Validate plain data as a policy, and report every problem at its position in the file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _CODES = {
     "string_too_short": "empty-value",
     "string_too_long": "too-long",
 }
-"""Stable codes for pydantic's types of error; any other is a ``wrong-type``."""
+"""Stable codes for pydantic's error types; any other is a ``wrong-type``."""
 
 _EXPECTED = {
     "bool_type": "true or false",
@@ -62,26 +62,26 @@ _EXPECTED = {
     "less_than_equal": "a number of {le:g} or less",
     "finite_number": "a number",
 }
-"""What is expected where pydantic says it in Python's terms."""
+"""Words for the expectations that pydantic states in terms of Python."""
 
 _STAND_IN = {"format": 1, "name": "unnamed", "id": "unnamed-{}"}
 _ROUNDS = 4
 
 MAX_PROBLEMS = 200
-"""More would not help anyone, and take time to explain."""
+"""Most problems in a report; more would not help, and take time to explain."""
 
 
 def validate(document: Document) -> Policy:
     """Check a document against the policy models and the rules between their fields.
 
     Args:
-        document: plain data, ``extends`` already applied.
+        document: plain data, with ``extends`` applied.
 
     Returns:
-        The policy, defaults filled in.
+        The policy, with defaults filled in.
 
     Raises:
-        PolicyError: all problems of the document, in the order of the file.
+        PolicyError: the document is invalid; carries all problems, in the order of the file.
     """
     problems = list(document.problems)
     policy, more = _check(document)
@@ -102,10 +102,10 @@ def validate(document: Document) -> Policy:
 
 
 def read_as(model: type[ModelT], document: Document) -> ModelT:
-    """Check a document against a model that has no rules between its fields, as a file of tests.
+    """Check a document against a model without rules between its fields, such as a test file.
 
     Raises:
-        PolicyError: all problems of the document, in the order of the file.
+        PolicyError: the document is invalid; carries all problems, in the order of the file.
     """
     problems, made = list(document.problems), None
     if not isinstance(document.data, dict):
@@ -152,10 +152,10 @@ def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
 
 
 def _violations(data: Any, details: list[ErrorDetails], doubtful: set[Loc]) -> Iterable[Violation]:
-    """The rules that are broken, also where pydantic stopped at the fields and never came to the rules.
+    """The broken rules between fields, even if pydantic stopped at invalid fields before checking the rules.
 
-    Whatever is wrong in itself is taken out, and the rest is checked again; ``doubtful`` collects what was taken out,
-    so that no rule speaks about it.
+    Invalid values are removed and the rest is checked again. ``doubtful`` collects the removed values, so that no rule
+    about them is reported.
     """
     for _ in range(_ROUNDS):
         for detail in details:
@@ -190,7 +190,7 @@ def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
 
 
 def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc, Loc]:
-    """What each unknown key probably means: the one most like it, or the only one that is missing beside it."""
+    """The probable meaning of unknown keys: the most similar key, or the only one that is missing beside it."""
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     missing = [detail["loc"] for detail in details if detail["type"] == "missing"]
     meant = {}
@@ -204,12 +204,12 @@ def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc
 
 
 def _meant(loc: Loc) -> Loc:
-    """The way to the key that a misspelt one probably means."""
+    """The path of the key that a misspelt one probably means."""
     return (*loc[:-1], nearest(str(loc[-1]), keys_at(loc[:-1])) or loc[-1])
 
 
 def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the complaint that a list is too short because its items are wrong."""
+    """Remove the error that a list is too short only because its items are invalid."""
     return [
         detail
         for detail in details
@@ -258,11 +258,15 @@ def _field_problem(
 
 
 def _ids(document: Document, loc: Loc) -> list[str]:
-    """The categories that a value may name; none where it names none."""
+    """The ids of categories that a value may name; empty for a value that is not a category."""
     if loc[0] not in {"rules", "floor", "exceptions"}:
         return []
     categories = document.data.get("categories") if isinstance(document.data, dict) else None
-    ids = [each.get("id") for each in categories if isinstance(each, dict)] if isinstance(categories, list) else []
+    ids = (
+        [category.get("id") for category in categories if isinstance(category, dict)]
+        if isinstance(categories, list)
+        else []
+    )
     return [name for name in ids if isinstance(name, str)]
 
 
@@ -272,7 +276,7 @@ def _options(detail: ErrorDetails) -> list[str]:
 
 
 def _expected(detail: ErrorDetails, key: str) -> str:
-    """What a field takes."""
+    """The values that a field accepts, in words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "literal_error":
         return " | ".join(_options(detail))
@@ -282,8 +286,8 @@ def _expected(detail: ErrorDetails, key: str) -> str:
         return "a number from 0 to 1"
     if expected := _EXPECTED.get(kind):
         return expected.format(**context) + ("s" if kind == "too_short" and context["min_length"] > 1 else "")
-    said = detail["msg"].removeprefix("Input should be ")
-    return said[:1].lower() + said[1:]
+    expected = detail["msg"].removeprefix("Input should be ")
+    return expected[:1].lower() + expected[1:]
 
 
 def _shown(document: Document, loc: Loc, value: object) -> str:

@@ -1,1 +1,1 @@
-"""Policies without a generation: given or recorded answers go through the real judge. No torch."""
+"""Try policies without a generation: given or recorded answers go through the real judge. No torch."""

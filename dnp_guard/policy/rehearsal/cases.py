@@ -1,4 +1,4 @@
-"""Runs the cases of a file of tests, and says what was expected and what came."""
+"""Run the cases of a test file, and compare the results with the expectations."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Negative
 
     Viewer = Callable[[str, Path], Answer]
-    """Has the backend of a spec look at an image file."""
+    """Queries the backend of a spec about an image file."""
 
 TOLERANCE = 1e-6
-"""Scales that differ by less are equal."""
+"""Scales are equal if they differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that did not come as expected."""
+    """A result that differs from the expectation."""
 
     what: str
     expected: object
@@ -39,13 +39,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A case that was run.
+    """The result of a case.
 
     Attributes:
         case: the case.
-        line: where it begins.
-        course: what became of the image.
-        differences: none where it passed.
+        line: line where the case begins.
+        course: the decisions about the image.
+        differences: differences from the expectation; empty if the case passed.
     """
 
     case: Case
@@ -55,7 +55,7 @@ class Ran:
 
     @property
     def passed(self) -> bool:
-        """Whether everything came as expected."""
+        """Whether the case passed."""
         return not self.differences
 
 
@@ -63,8 +63,8 @@ def run_tests(tests: PolicyTests, view: Viewer) -> tuple[Ran, ...]:
     """Run every case of a file.
 
     Args:
-        tests: the file.
-        view: asked only where a case gives an image.
+        tests: the test file.
+        view: queries a backend; used only for a case with an image.
     """
     return tuple(_run(tests, case, line, view) for case, line in zip(tests.cases, tests.lines, strict=True))
 
@@ -88,8 +88,8 @@ def _answer(look: Look) -> Answer | None:
 def _differences(policy: Policy, course: Rehearsed, expect: Expect) -> Iterable[Difference]:
     if expect.decision != course.outcome:
         yield Difference("decision", expect.decision, str(course.outcome))
-    yield from _steering(course, expect, "", lambda each: (each.action, each.negative))
-    waived = {finding.category for each in _answered(course) for finding in each.waived}
+    yield from _steering(course, expect, "", lambda decision: (decision.action, decision.negative))
+    waived = {finding.category for decision in _answered(course) for finding in decision.waived}
     ordered = tuple(category.id for category in policy.categories if category.id in waived)
     if expect.waived is not None and set(expect.waived) != waived:
         yield Difference("waived", expect.waived, ordered)
@@ -100,9 +100,9 @@ def _differences(policy: Policy, course: Rehearsed, expect: Expect) -> Iterable[
 def _steering(
     course: Rehearsed, expect: Steering, prefix: str, read: Callable[[Decision], tuple[Any, Negative | None]]
 ) -> Iterable[Difference]:
-    negatives = [read(each)[1] if each else None for each in course.decisions]
-    words = tuple(each.words if each else () for each in negatives)
-    scale = max((each.scale for each in negatives if each and each.scale is not None), default=None)
+    negatives = [read(decision)[1] if decision else None for decision in course.decisions]
+    words = tuple(negative.words if negative else () for negative in negatives)
+    scale = max((negative.scale for negative in negatives if negative and negative.scale is not None), default=None)
     action = (read(course.last)[0] or "none") if course.last else "none"
     if expect.negatives is not None and expect.negatives != words:
         yield Difference(f"{prefix}negatives", expect.negatives, words)
@@ -113,18 +113,18 @@ def _steering(
 
 
 def _would(decision: Decision) -> tuple[Any, Negative | None]:
-    """What a decision would be without shadow; where nothing is in shadow, what it is."""
+    """The action and negative of a decision as if nothing were in shadow."""
     if decision.would_action is None and decision.would_negative is None:
         return decision.action, decision.negative
     return decision.would_action, decision.would_negative
 
 
 def _answered(course: Rehearsed) -> list[Decision]:
-    return [each for each in (*course.decisions, course.final) if each is not None]
+    return [decision for decision in (*course.decisions, course.final) if decision is not None]
 
 
 def as_json(ran: Ran) -> Mapping[str, object]:
-    """A case that was run, as ``--json`` prints it."""
+    """The result of a case, as ``--json`` prints it."""
     return {
         "name": ran.case.name,
         "line": ran.line,

@@ -1,4 +1,4 @@
-"""What of a policy its tests touch: categories, both sides of every threshold, and actions. Pure."""
+"""Coverage of a policy by its tests: categories, both sides of every threshold, and actions. Pure."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What there is to touch, and what no case touches.
+    """Coverage of a policy by its tests.
 
     Attributes:
-        points: how many there are.
-        missing: those that no case touches, in words.
+        points: number of points to cover.
+        missing: points that no case covers, in words.
     """
 
     points: int
@@ -30,16 +30,14 @@ class Coverage:
 
 
 def coverage(policy: Policy, ran: Sequence[Ran]) -> Coverage:
-    """Which parts of a policy some cases touch.
+    """Measure which parts of a policy the cases cover.
 
-    Just under a threshold counts only where a case gives a probability: a term that is left out shows nothing.
+    A case covers the lower side of a threshold only if it gives a probability; an omitted term covers nothing.
     """
     touched = {point for case in ran for point in _touched(policy, case)}
     points = dict(point for category in policy.categories for point in _points(policy, category))
     for index, exception in enumerate(policy.exceptions or ()):
-        held = (
-            f"{exception.category}: its exception until {exception.until:%Y-%m-%d} holds in no case; give one an `at`"
-        )
+        held = f"{exception.category}: its exception until {exception.until:%Y-%m-%d} applies in no case; add an `at`"
         points["exception", str(index)] = held
     return Coverage(len(points), tuple(words for key, words in points.items() if key not in touched))
 
@@ -88,7 +86,7 @@ def _sides(category: Category, look: Mapping[str, float] | None, decision: Decis
 
 
 def _given(ran: Ran) -> Iterable[Mapping[str, float] | None]:
-    """The probabilities that each look was given; None where an image was looked at."""
+    """The given probabilities per query; None for a case with an image."""
     if ran.case.image is not None:
         return [None]
     return [look if not isinstance(look, str) else {} for look in ran.case.looks]

@@ -1,4 +1,4 @@
-"""What a model detects of a folder of images, with a policy's questions and thresholds."""
+"""Measure what a model detects in folders of images, with a policy's questions and thresholds."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
 
 CLEAN = "clean"
-"""The folder of images that show nothing of the policy."""
+"""Name of the folder of images that show no category of the policy."""
 
 _ENDINGS = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionRate:
-    """How often one category was seen.
+    """How often one category was found.
 
     Attributes:
-        category: its id.
-        images: in the folder of the category.
-        seen: of those.
-        others: images of other folders.
-        false_alarms: of those.
-        missed: files of the category's own folder in which it was not seen.
-        alarmed: files of other folders in which it was.
+        category: id of the category.
+        images: number of images in the category's folder.
+        seen: number of those in which it was found.
+        others: number of images in other folders.
+        false_alarms: number of those in which it was found.
+        missed: files in the category's folder in which it was not found.
+        alarmed: files in other folders in which it was found.
     """
 
     category: str
@@ -57,10 +57,10 @@ class DetectionRate:
 
 
 def looking_at(path: Path, backend: Backend) -> Answer:
-    """Answers about an image file.
+    """A function that answers questions about an image file.
 
     Raises:
-        PolicyError: there is no such image, or it is shown otherwise than its pixels say.
+        PolicyError: the image cannot be read, or viewers display it differently from its pixels.
     """
     picture = _open(path)
 
@@ -74,24 +74,31 @@ def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[DetectionRat
     """Measure detection on images sorted into folders by category.
 
     Args:
-        policy: gives questions and thresholds.
-        backend: who is asked.
-        folder: holds a folder for each category, named by its id, and perhaps ``clean``.
+        policy: supplies questions and thresholds.
+        backend: backend to query.
+        folder: contains one folder per category, named by its id, and optionally ``clean``.
 
     Raises:
-        PolicyError: a folder is not named after a category, there are none, or an image cannot be read.
+        PolicyError: a folder is not named after a category, there are no folders, or an image cannot be read.
     """
     ids = [category.id for category in policy.categories]
-    folders = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+    folders = sorted(subfolder for subfolder in folder.iterdir() if subfolder.is_dir()) if folder.is_dir() else []
     wrong = [
-        Problem(str(each), 0, 0, "unknown-category", f"no category `{each.name}`.", did_you_mean(each.name, ids))
-        for each in folders
-        if each.name not in (*ids, CLEAN)
+        Problem(
+            str(subfolder),
+            0,
+            0,
+            "unknown-category",
+            f"no category `{subfolder.name}`.",
+            did_you_mean(subfolder.name, ids),
+        )
+        for subfolder in folders
+        if subfolder.name not in (*ids, CLEAN)
     ]
     if wrong or not folders:
         empty = Problem(str(folder), 0, 0, "unreadable", "no folders of images here.", "Name them after categories.")
         raise PolicyError(wrong or [empty])
-    seen = [(file, _found(policy, backend, file)) for each in folders for file in _images(each)]
+    seen = [(file, _found(policy, backend, file)) for subfolder in folders for file in _images(subfolder)]
     return tuple(_count(category, seen) for category in ids)
 
 

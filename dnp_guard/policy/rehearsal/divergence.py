@@ -1,4 +1,4 @@
-"""Two records of one generation, decision by decision: where they part. Pure."""
+"""Compare two records of one generation, and find where the decisions differ. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TOLERANCE = 1e-3
-"""Probabilities and scales that differ by less than this part are equal: sums round otherwise on other machines."""
+"""Relative difference below which probabilities and scales are equal; machines round sums differently."""
 
 _DECISIONS = frozenset(
     {QueryAnswered.name, QuerySkipped.name, NegativeInjected.name, NegativeCleared.name, RequestFinished.name}
@@ -21,29 +21,29 @@ _DECISIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RecordedDecision:
-    """One decision about one image, as a record tells it.
+    """One decision about one image, from a record.
 
     Attributes:
-        step: of the look; None for the final one, and for the outcome.
-        event: of the record.
-        said: what was decided, in words.
-        scale: of the negative, where there is one.
-        probabilities: of what was found, by category and term.
+        step: step of the query; None for the final look, and for the outcome.
+        event: event of the record.
+        decision: the decision, in words.
+        scale: scale of the negative; None without one.
+        probabilities: probabilities of the findings, by category and term.
     """
 
     step: int | None
     event: str
-    said: str
+    decision: str
     scale: float | None
     probabilities: tuple[tuple[str, float], ...]
 
     def __str__(self) -> str:
         scale = f" × {self.scale:g}" if self.scale is not None else ""
-        return f"{self.said}{scale}"
+        return f"{self.decision}{scale}"
 
     def same(self, other: RecordedDecision) -> bool:
-        """Whether the same was decided."""
-        if (self.step, self.event, self.said) != (other.step, other.event, other.said):
+        """Whether two decisions are the same."""
+        if (self.step, self.event, self.decision) != (other.step, other.event, other.decision):
             return False
         if self.scale is None or other.scale is None:
             return self.scale is other.scale
@@ -52,13 +52,13 @@ class RecordedDecision:
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """Where the decisions about one image first differ.
+    """The first difference between the decisions about one image.
 
     Attributes:
         image: index in the batch.
-        step: None at the end.
-        recorded: what the record says; None where it says no more.
-        now: what came now; likewise.
+        step: step of the difference; None at the end.
+        recorded: the recorded decision; None if the record has no more.
+        now: the new decision; None if there are no more.
     """
 
     image: int
@@ -68,11 +68,11 @@ class Parting:
 
     def __str__(self) -> str:
         at = "at the end" if self.step is None else f"at step {self.step}"
-        return f"image {self.image} parts {at}: recorded {self.recorded or 'nothing'}, now {self.now or 'nothing'}"
+        return f"image {self.image} differs {at}: recorded {self.recorded or 'nothing'}, now {self.now or 'nothing'}"
 
 
 def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[RecordedDecision]]:
-    """The decisions of one generation, by image, in order."""
+    """The decisions of one generation in order, by image."""
     found: dict[int, list[RecordedDecision]] = {}
     for record in records:
         if record.get("request") == request and record.get("event") in _DECISIONS:
@@ -83,7 +83,7 @@ def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[
 def partings(
     recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]
 ) -> tuple[Parting, ...]:
-    """Where each image's decisions first differ; nothing for an image whose decisions are the same."""
+    """The first difference per image; images with equal decisions are omitted."""
     found = []
     for image in sorted({*recorded, *now}):
         for here, there in zip_longest(recorded.get(image, []), now.get(image, [])):
@@ -95,7 +95,7 @@ def partings(
 
 
 def furthest(recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]) -> float:
-    """The largest difference between two probabilities of the same term, up to where the decisions part."""
+    """The largest difference between two probabilities of the same term, up to where the decisions differ."""
     differences = [0.0]
     for image, points in recorded.items():
         for here, there in zip(points, now.get(image, []), strict=False):
@@ -109,12 +109,14 @@ def furthest(recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, l
 def _point(record: Mapping[str, Any]) -> RecordedDecision:
     event, negative = str(record["event"]), record.get("negative", {})
     findings = record.get("findings", []) if event == QueryAnswered.name else []
-    terms = tuple((f"{each['category']}: {each.get('term', '')}", each.get("probability", 1.0)) for each in findings)
-    said = {
+    terms = tuple(
+        (f"{finding['category']}: {finding.get('term', '')}", finding.get("probability", 1.0)) for finding in findings
+    )
+    decision = {
         QueryAnswered.name: lambda: ", ".join([str(record["decision"]), *(term for term, _ in terms)]),
         QuerySkipped.name: lambda: f"skipped ({record.get('reason', 'similar')})",
         NegativeInjected.name: lambda: f"−{negative.get('text', '')} from step {record['applied_step']}",
         NegativeCleared.name: lambda: f"cleared from step {record['applied_step']}",
         RequestFinished.name: lambda: str(record["decision"]),
     }[event]()
-    return RecordedDecision(record.get("step"), event, said, negative.get("scale"), terms)
+    return RecordedDecision(record.get("step"), event, decision, negative.get("scale"), terms)

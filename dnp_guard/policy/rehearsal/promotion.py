@@ -1,4 +1,4 @@
-"""What enforcing a policy would have done to the images of a log made while it was in shadow. Pure."""
+"""Estimate, from a log made in shadow mode, what enforcing a policy would have done. Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _OF_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED, Action.M
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of a tenant's images a category would have brought to an outcome.
+    """The share of a tenant's images to which a category would have given an outcome.
 
     Attributes:
-        tenant: whose; "" where the log names none.
-        category: id; "" for the whole policy.
-        outcome: what would have become of them.
-        count: how many.
-        images: of how many finished ones.
-        low: of the share, the lower end of its 95 % interval.
-        high: the upper end.
+        tenant: the tenant; "" if the log names none.
+        category: id of the category; "" for the whole policy.
+        outcome: outcome that the images would have had.
+        count: number of such images.
+        images: number of finished images.
+        low: lower end of the share's 95 % interval.
+        high: upper end of the interval.
     """
 
     tenant: str
@@ -43,11 +43,11 @@ class Share:
 
 
 def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
-    """What the categories that are in shadow would have done, by tenant, the whole policy first.
+    """What the categories in shadow would have done, by tenant, the whole policy first.
 
     Args:
-        policy: with what is in shadow.
-        records: of a log of that time, in order.
+        policy: the policy with categories in shadow.
+        records: records of a log from that time, in order.
     """
     shadow = {category.id: category for category in policy.categories if policy.shadow(category.id)}
     open_images: dict[tuple[str, object], dict[str, Outcome]] = {}
@@ -78,15 +78,15 @@ def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Sha
 
 def _found(record: Mapping[str, Any]) -> set[str]:
     findings = record.get("findings")
-    return {str(each.get("category")) for each in findings if isinstance(each, dict)} if findings else set()
+    return {str(finding.get("category")) for finding in findings if isinstance(finding, dict)} if findings else set()
 
 
 def _outcome(policy: Policy, category: Category, *, final: bool) -> Outcome:
-    """What one finding of a category leads to."""
+    """The outcome of one finding of a category."""
     action = Action(category.action)
     if not final:
         return Outcome.STEERED if action is not Action.MONITOR and category.negative else Outcome.MONITORED
     end = Action(category.still_present or Action.BLOCK)
     if end is Action.RETRY and policy.retries is not None:
-        end = Action(policy.retries.otherwise)  # nobody knows what another attempt would have shown
+        end = Action(policy.retries.otherwise)  # the result of another attempt is unknown
     return _OF_END[Action.strictest(end, action) if action in {Action.BLUR, Action.BLOCK} else end]

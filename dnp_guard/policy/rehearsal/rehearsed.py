@@ -1,4 +1,4 @@
-"""What becomes of one image when the answers of its looks are known. Pure: the judge and the failure rules decide."""
+"""Decide about one image from given answers. Pure: the judge and the failure rules decide."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Finding
 
 Answer = Callable[[Sequence[Question]], Sequence[float]]
-"""Gives the probability of yes for each question about one look; None in its place is a look without an answer."""
+"""Returns the probability of yes per question of one query; None in its place is a query without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What the judge said of one image, look by look, and what became of it.
+    """The decisions of the judge about one image, and its outcome.
 
     Attributes:
-        decisions: of the looks while the image is made; None for a missed one.
-        final: of the final look; None where there is none, or it is missed.
-        outcome: of the image.
+        decisions: decisions after the queries during denoising; None for a missed query.
+        final: decision after the final look; None if there is none, or it is missed.
+        outcome: outcome of the image.
     """
 
     decisions: tuple[Decision | None, ...]
@@ -36,17 +36,17 @@ class Rehearsed:
 
     @property
     def last(self) -> Decision | None:
-        """What the end is decided by: the final look, or the last answered one."""
-        return self.final or next((each for each in reversed(self.decisions) if each is not None), None)
+        """The decision that settles the end: of the final look, or of the last answered query."""
+        return self.final or next((decision for decision in reversed(self.decisions) if decision is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedQuery:
-    """When a recorded look was made, and what it asked about.
+    """The time and the categories of a recorded query.
 
     Attributes:
-        progress: the part of the run that was done; None where it is not known.
-        asked: ids of the categories asked about; None for all.
+        progress: fraction of the run that was done; None if unknown.
+        asked: ids of the queried categories; None for all.
     """
 
     progress: float | None
@@ -54,20 +54,20 @@ class RecordedQuery:
 
 
 def answers(terms: Mapping[str, float]) -> Answer:
-    """Answers by term or allowed case; 0 for what is not given."""
+    """Answers from probabilities by term or allowed case; 0 for an omitted one."""
     return lambda asked: [terms.get(question.term, 0.0) for question in asked]
 
 
 def run(
     policy: Policy, looks: Sequence[Answer | None], final: Answer | None, queries: Sequence[RecordedQuery] | None = None
 ) -> Rehearsed:
-    """Take one image through its looks.
+    """Take one image through its queries.
 
     Args:
         policy: the policy in force.
-        looks: in order; None for one that is missed.
-        final: of the finished image; None where it is missed. Not looked at where the policy has no final look.
-        queries: of the looks; where they are not given, they are at the policy's steps.
+        looks: answers to the queries, in order; None for a missed query.
+        final: answer about the finished image; None if missed. Ignored if the policy has no final look.
+        queries: times and categories of the queries; by default, the policy's steps and all categories.
     """
     history, missed, steered = judge.History(), False, False
     decisions: list[Decision | None] = []
@@ -99,7 +99,7 @@ def run(
 
 
 def _progress(policy: Policy, look: int) -> float | None:
-    """How far the run has come at the policy's nth step; not known past the last."""
+    """The fraction of the run at the policy's nth step; None past the last."""
     steps, of = policy.queries.steps, policy.queries.of
     return steps[look] / (of or 1) if look < len(steps) else None
 
@@ -107,7 +107,7 @@ def _progress(policy: Policy, look: int) -> float | None:
 def _seen(
     policy: Policy, look: Answer, *, final: bool, query: RecordedQuery = RecordedQuery(None)
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
-    asked = [each for each in questions(policy) if query.asked is None or each.category in query.asked]
+    asked = [question for question in questions(policy) if query.asked is None or question.category in query.asked]
     found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=query.progress)
     categories = dict.fromkeys(finding.category for finding in found)
     cases = [question for category in categories for question in allowed_questions(policy, category)]

@@ -1,7 +1,7 @@
-"""Recorded findings, judged anew under two policies. What another negative would have led to is not known.
+"""Judge recorded findings again under two policies. The effect of another negative is not known.
 
-A record holds what was found at or over the thresholds of the time, and nothing under them. So where the new policy
-asks for less, or for other things, a replay says that there may be more than it sees.
+A record contains only findings at or above the thresholds of the time. If the new policy has lower thresholds or other
+questions, a replay reports that there may be findings that it cannot see.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from dnp_guard.types import Question
 
 _MISSES = ("vlm_", "guard_error")
-"""How the reason of a look without an answer begins."""
+"""Prefixes of the reason of a query without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Differing:
-    """An image that would have gone otherwise.
+    """An image that would have had another result.
 
     Attributes:
-        request: the generation.
-        image: its index.
-        step: of the first negative that differs, from which on nothing is known; None where only the end differs.
-        before: the outcome, or the negative at that step, under the first policy.
-        after: the same under the second.
+        request: id of the generation.
+        image: index of the image.
+        step: step of the first negative that differs, after which nothing is known; None if only the end differs.
+        before: outcome, or negative at that step, under the first policy.
+        after: outcome, or negative at that step, under the second policy.
     """
 
     request: str
@@ -51,14 +51,14 @@ class Differing:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What recorded generations would have come to.
+    """The result of judging recorded generations again.
 
     Attributes:
-        images: finished images of the record that were made under the first policy.
-        comparable: of those, how many the record tells to the end.
-        differing: of all, those that would have gone otherwise.
-        left_out: images that are not replayed: of another policy, unfinished, or with a sensitive finding.
-        unseen: categories of which the second policy would find more than the record holds.
+        images: number of finished images that were generated under the first policy.
+        comparable: number of those whose record suffices to the end.
+        differing: images that would have had another result.
+        left_out: number of images not replayed: of another policy, unfinished, or with a sensitive finding.
+        unseen: categories of which the second policy could find more than the record contains.
     """
 
     images: int
@@ -70,7 +70,7 @@ class Replay:
 
 @dataclass(slots=True)
 class _Track:
-    """What the record says of one image."""
+    """The records of one image."""
 
     digest: str = ""
     looks: list[tuple[int, Answer | None]] = field(default_factory=list)
@@ -84,14 +84,14 @@ def replay(before: Policy, after: Policy, lines: Iterable[bytes]) -> Replay:
     """Judge a record under two policies.
 
     Args:
-        before: the policy that the record was made under.
-        after: the one to compare.
-        lines: of an audit log; what is no record is passed over.
+        before: policy that the record was made under.
+        after: policy to compare with it.
+        lines: lines of an audit log; a line that is not a record is skipped.
     """
     tracks: dict[tuple[str, int], _Track] = {}
     for line in lines:
         _take(tracks, line)
-    sensitive = {category.id for each in (before, after) for category in each.categories if category.sensitive}
+    sensitive = {category.id for policy in (before, after) for category in policy.categories if category.sensitive}
     chosen = {
         key: track
         for key, track in tracks.items()
@@ -119,10 +119,10 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
     except (ValueError, KeyError, TypeError):
         return
     if event == "degraded" and str(record.get("reason", "")).startswith(_MISSES) and "step" in record:
-        for (of, _), each in tracks.items():
+        for (of, _), track in tracks.items():
             if of == request:
-                each.looks.append((record["step"], None))
-                each.queries.append(RecordedQuery(None))
+                track.looks.append((record["step"], None))
+                track.queries.append(RecordedQuery(None))
     if event not in {"query", "request.finished"} or not isinstance(record.get("image"), int):
         return
     track = tracks.setdefault((request, record["image"]), _Track())
@@ -132,8 +132,8 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
         return
     found = record.get("findings", [])
     track.found |= {finding["category"] for finding in found}
-    told = [finding for finding in found if "term" in finding]  # of a sensitive category it is not
-    answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in told})
+    named = [finding for finding in found if "term" in finding]  # a sensitive finding has no term
+    answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in named})
     if "step" in record:
         track.looks.append((record["step"], answer))
         steps, asked = record.get("steps"), record.get("asked")
@@ -152,10 +152,12 @@ def _answer(found: Mapping[tuple[str, str], float]) -> Answer:
 
 
 def _parting(steps: Sequence[int], one: Rehearsed, other: Rehearsed) -> tuple[int, str, str] | None:
-    """Where the negatives of two courses first differ."""
+    """The first step at which the negatives of two courses differ, and both negatives."""
     for step, here, there in zip(steps, one.decisions, other.decisions, strict=True):
-        texts = [each.negative.text if each and each.negative else "no negative" for each in (here, there)]
-        scales = [each.negative.scale if each and each.negative else None for each in (here, there)]
+        texts = [
+            decision.negative.text if decision and decision.negative else "no negative" for decision in (here, there)
+        ]
+        scales = [decision.negative.scale if decision and decision.negative else None for decision in (here, there)]
         if texts[0] != texts[1]:
             return step, texts[0], texts[1]
         if scales[0] != scales[1]:

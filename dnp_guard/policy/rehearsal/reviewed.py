@@ -1,4 +1,4 @@
-"""Test cases of a policy, made from what people said of recorded images. Pure."""
+"""Make test cases of a policy from people's verdicts on recorded images. Pure."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 def cases(
     policy: Policy, reviewed: Iterable[Reviewed], records: Iterable[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], int]:
-    """A case for each image that people agree on, with what was seen in it at each look.
+    """Make one case per image that people agree on, with the findings of its queries.
 
-    A right decision has to stay as it is; where something was seen and is not there, the image has to come out clean,
-    or monitored at most. A record holds what reached its threshold alone: nothing can be made of what was missed, nor
-    of anything sensitive, of which nothing is kept.
+    A right decision has to stay the same; after a false alarm, the image has to be clean, or monitored at most. A
+    record contains only findings that reached their threshold, so a miss gives no case, and neither does a sensitive
+    finding, which is not recorded in detail.
 
     Args:
-        policy: that the cases are for; images under another one of a different name are left out.
+        policy: policy that the cases are for; images of a policy with another name are left out.
         reviewed: images with verdicts.
-        records: of the same log.
+        records: records of the same log.
 
     Returns:
-        The cases, as a file of tests has them, and how many images none could be made of.
+        The cases in the format of a test file, and the number of images left out.
     """
     chosen, left = {}, 0
     for image in reviewed:
@@ -77,7 +77,9 @@ def _expected(policy: Policy, image: Reviewed, verdict: str) -> str:
 def _seen(record: Mapping[str, Any], terms: set[str]) -> dict[str, float]:
     findings = record.get("findings")
     return {
-        str(each["term"]): float(each["probability"])
-        for each in (findings if isinstance(findings, list) else ())
-        if isinstance(each, dict) and each.get("term") in terms and isinstance(each.get("probability"), int | float)
+        str(finding["term"]): float(finding["probability"])
+        for finding in (findings if isinstance(findings, list) else ())
+        if isinstance(finding, dict)
+        and finding.get("term") in terms
+        and isinstance(finding.get("probability"), int | float)
     }

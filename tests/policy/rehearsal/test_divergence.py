@@ -39,7 +39,7 @@ def test_a_record_that_ends_early_parts_there():
 
 def test_a_scale_that_differs_parts():
     (parting,) = compared([injected(2, 15)], [injected(2, 12)])
-    assert str(parting) == "image 0 parts at step 2: recorded −star from step 3 × 15, now −star from step 3 × 12"
+    assert str(parting) == "image 0 differs at step 2: recorded −star from step 3 × 15, now −star from step 3 × 12"
 
 
 def test_rounding_is_no_difference_and_is_told():
