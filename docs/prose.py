@@ -30,6 +30,7 @@ ROOT: Final = Path(__file__).parents[1]
 EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", "SECURITY.md", "CONTRIBUTING.md")
 
 CLEAN: Final = (
+    "dnp_guard/policy",
     "docs/prose.py",
     "docs/prose_metrics.py",
     "docs/prose_text.py",

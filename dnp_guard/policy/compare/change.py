@@ -38,19 +38,19 @@ class Change:
 
 
 def changed(subject: str, key: str, old: object, new: object, then: str, direction: Direction) -> Change:
-    """The change of a value, with its effect in words."""
+    """Return the change of a value, with its effect in words."""
     words = key.replace("_", " ").removeprefix("queries.").removeprefix("guidance.")
     sentence = f"{words} {number(old)} → {number(new)}"
     return Change(subject, key, f"{sentence}: {then}" if then else sentence, direction)
 
 
 def turn(old: Any, new: Any) -> Direction:
-    """The direction of a value that is stricter when larger."""
+    """Return the direction of a value that is stricter when larger."""
     return Direction.STRICTER if new > old else Direction.MILDER
 
 
 def number(value: object) -> str:
-    """A value in words."""
+    """Return a value in words."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -40,7 +40,7 @@ _SEVERITIES = list(Severity)
 
 
 def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """Every difference between two policies: first those of the whole policy, then by category."""
+    """Return every difference between two policies: first those of the whole policy, then by category."""
     return (
         *_whole(before, after),
         *queries(before, after),
@@ -54,7 +54,7 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
 
 
 def milder(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """The changes that let more through, or may do so."""
+    """Return the changes that let more through, or may do so."""
     return tuple(
         change for change in changes(before, after) if change.direction in {Direction.MILDER, Direction.UNCLEAR}
     )
@@ -225,12 +225,12 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
 
 
 def excused(category: Category) -> tuple[tuple[str, str], ...]:
-    """The pairs of a term of a category and a case that excuses it."""
+    """Return the pairs of a term of a category and a case that excuses it."""
     return tuple((term, case) for term in category.terms for case in category.excuses(term))
 
 
 def _cases(was: Category, now: Category) -> tuple[Sequence[str], Sequence[str]]:
-    """The excuses of a category before and after, by term if either policy gives them by term."""
+    """Return the excuses of a category before and after, by term if either policy gives them by term."""
     if isinstance(was.allowed, tuple) and isinstance(now.allowed, tuple):
         return was.allowed, now.allowed
     old, new = ([f"{term} as {case}" for term, case in excused(category)] for category in (was, now))

@@ -20,7 +20,7 @@ APPROVAL = ".approval.json"
 
 
 def unapproved(before: Store, after: Store) -> Iterator[Problem]:
-    """The milder changes between two stores that nobody has approved."""
+    """Yield the milder changes between two stores that nobody has approved."""
     now = after.by_name
     for name, policy in before.by_name.items():
         if policy.mode != "enforce":
@@ -37,13 +37,13 @@ def unapproved(before: Store, after: Store) -> Iterator[Problem]:
 
 
 def loosened(before: Store, after: Store) -> bool:
-    """Whether the new store lets more through than the old one, or drops one of its policies."""
+    """Return whether the new store lets more through than the old one, or drops one of its policies."""
     now = after.by_name
     return any(name not in now or milder(policy, now[name]) for name, policy in before.by_name.items())
 
 
 def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
-    """The approvals of the policies that have changed."""
+    """Return the approvals of the policies that have changed."""
     was = before.by_name if before is not None else {}
     changed = [policy for policy in after.all if policy.name not in was or was[policy.name].digest != policy.digest]
     written = (_approval(after.sources[policy.name], policy) for policy in changed if policy.name in after.sources)
@@ -51,7 +51,7 @@ def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
 
 
 def approved(source: Path, policy: Policy) -> bool:
-    """Whether the approval file beside a policy approves exactly this policy."""
+    """Return whether the approval file beside a policy approves exactly this policy."""
     return _approval(source, policy) is not None
 
 

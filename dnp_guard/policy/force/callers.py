@@ -20,12 +20,12 @@ Caller = tuple[str | None, str | None, str | None]
 
 
 def is_store(store: Store) -> bool:
-    """Whether a folder has a floor or policies that select callers, rather than only unrelated policies."""
+    """Return whether a folder has a floor or policies that select callers, rather than only unrelated policies."""
     return store.floor is not None or any(policy.select for policy in store.all)
 
 
 def callers(store: Store) -> Iterator[Caller]:
-    """One caller per combination of policies and exceptions, the caller who names nothing first."""
+    """Yield one caller per combination of policies and exceptions, the caller who names nothing first."""
     named = [policy.select for policy in store.policies if policy.select]
     excepted = [e.tenant for policy in store.all for e in policy.exceptions or () if e.tenant is not None]
     tenants = _unlike(named, lambda select: select.tenants, also=excepted)
@@ -37,7 +37,7 @@ def callers(store: Store) -> Iterator[Caller]:
 def _unlike(
     selects: list[Select], of: Callable[[Select], tuple[str, ...]], also: Iterable[str] = ()
 ) -> list[str | None]:
-    """None, the names of ``also``, and one name per group of names that select the same policies."""
+    """Return None, the names of ``also``, and one name per group of names that select the same policies."""
     groups: dict[object, str] = {}
     for select in selects:
         for name in of(select):
@@ -46,7 +46,7 @@ def _unlike(
 
 
 def faults(store: Store, folder: str, at: datetime) -> Iterator[Problem]:
-    """The problems of callers who get no policy because their policies cannot be merged.
+    """Yield the problems of callers who get no policy because their policies cannot be merged.
 
     Args:
         store: the store.

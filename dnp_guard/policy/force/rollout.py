@@ -142,7 +142,7 @@ class Rollout:
         raise DnpGuardError("these policies come from no file", hint="Pass the path of a file or folder.")
 
     def current(self, narrowing: Narrowing | None = None, *, expired: bool = False) -> Policy:
-        """The policy in force now.
+        """Return the policy in force now.
 
         Args:
             narrowing: policies that the call adds.
@@ -158,7 +158,7 @@ class Rollout:
         return strictest(self.selected(narrowing.region, narrowing.surface).policy, *narrowing.policies)
 
     def selected(self, region: str | None = None, surface: str | None = None) -> Selected:
-        """The policy in force now, and the policies that it is merged from.
+        """Return the policy in force now, and the policies that it is merged from.
 
         Raises:
             PolicyError: no policy is for this tenant, region and surface.
@@ -192,7 +192,7 @@ class Rollout:
         return True
 
     def untested(self) -> list[Problem]:
-        """The enforced policies that a reload would refuse for want of tests."""
+        """Return the enforced policies that a reload would refuse for want of tests."""
         return list(without_tests(self.store))
 
     def _check(self, store: Store) -> None:
@@ -235,7 +235,7 @@ _KEPT = 1000
 
 
 def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
-    """The enforced policies that were read from a file, with the paths of their tests."""
+    """Yield the enforced policies that were read from a file, with the paths of their tests."""
     for name, policy in store.by_name.items():
         source = store.sources.get(name)
         if policy.mode == "enforce" and source is not None:
@@ -243,7 +243,7 @@ def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
 
 
 def without_tests(store: Store) -> Iterator[Problem]:
-    """The problems of enforced policies without tests, which a reload would refuse."""
+    """Yield the problems of enforced policies without tests, which a reload would refuse."""
     for policy, tests in _tests(store):
         if not tests.is_file():
             source = store.sources[policy.name]
@@ -252,7 +252,7 @@ def without_tests(store: Store) -> Iterator[Problem]:
 
 
 def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
-    """The problems of enforced policies that have no tests or fail them."""
+    """Yield the problems of enforced policies that have no tests or fail them."""
     yield from without_tests(store)
     for policy, tests in _tests(store):
         if not tests.is_file():
@@ -269,7 +269,7 @@ def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
 
 
 def _same_revisions(before: Store, after: Store) -> str | None:
-    """A doubt that names the policies whose text changed under the same name and revision; None if there are none."""
+    """Return a doubt that names the policies whose text changed under the same revision; None if there are none."""
     was = before.by_name
     same = [
         f"`{name}` {policy.revision}"

@@ -16,7 +16,7 @@ _VARIABLE = "DNP_GUARD_SERIALS"
 
 
 def path() -> Path:
-    """The file that stores serials: ``$DNP_GUARD_SERIALS``, or a file in the user's state folder.
+    """Return the file that stores serials: ``$DNP_GUARD_SERIALS``, or a file in the user's state folder.
 
     Raises:
         DnpGuardError: the user has no home folder.
@@ -29,7 +29,7 @@ def path() -> Path:
 
 
 def key_of(public: str, name: str, tenant: str) -> str:
-    """The key of a serial, made of the public key, the policy's name and the tenant."""
+    """Return the key of a serial, made of the public key, the policy's name and the tenant."""
     return hashlib.sha256(f"{public.strip()}\0{name}\0{tenant}".encode()).hexdigest()
 
 
@@ -38,7 +38,7 @@ Kept = tuple[int, str]
 
 
 def highest(file: Path, key: str) -> Kept:
-    """The highest stored serial; 0 if there is none.
+    """Return the highest stored serial; 0 if there is none.
 
     Raises:
         DnpGuardError: the file exists but cannot be read, so that the serial is unknown.

@@ -73,12 +73,12 @@ class Signed:
 
 
 def place(source: Path) -> Path:
-    """The path of the signature of a policy or of a folder."""
+    """Return the path of the signature of a policy or of a folder."""
     return source / f"store{ENDING}" if source.is_dir() else source.with_name(source.stem + ENDING)
 
 
 def new_key() -> tuple[str, str]:
-    """A new private key and its public key, in base64."""
+    """Return a new private key and its public key, in base64."""
     key = SigningKey.generate()
     return _text(bytes(key)), _text(bytes(key.verify_key))
 
@@ -214,7 +214,7 @@ class Verifier:
 
 
 def verifier(key: str | None, tenant: str | None, told: Callable[[str, str], int] | None = None) -> Verifier | None:
-    """The verifier of a guard; None without a key."""
+    """Return the verifier of a guard; None without a key."""
     return Verifier(key, tenant, told) if key is not None else None
 
 

@@ -74,7 +74,7 @@ class Store:
         return {policy.name: policy for policy in self.all}
 
     def chosen(self, tenant: str | None, region: str | None, surface: str | None) -> list[Policy]:
-        """The policies that match a caller, and the floor last."""
+        """Return the policies that match a caller, and the floor last."""
         matching = (
             policy for policy in self.policies if not policy.select or policy.select.matches(tenant, region, surface)
         )
@@ -83,7 +83,7 @@ class Store:
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
     ) -> Selected:
-        """The policy in force for a caller at a time: the floor and every matching policy, merged by the strictest.
+        """Return the policy in force for a caller at a time: the floor and every matching policy, merged.
 
         A region, surface or tenant that no policy names gets the floor and the policies that are for everyone.
 
@@ -164,7 +164,7 @@ def as_store(source: str | Path | Policy | Store) -> Store:
 
 
 def is_folder(source: str | Path) -> bool:
-    """Whether a source is a folder; a shipped name never is, whatever the working directory contains."""
+    """Return whether a source is a folder; a shipped name never is, whatever the working directory contains."""
     return not (isinstance(source, str) and source in shipped()) and Path(source).is_dir()
 
 

@@ -41,7 +41,7 @@ def _default_in_words(schema: dict[str, Any]) -> None:
 
 
 def _at_the_end(threshold: Any) -> Any:
-    """The value of the last range of a threshold that is not validated yet, or the default threshold."""
+    """Return the value of the last range of a threshold that is not validated yet, or the default threshold."""
     if not isinstance(threshold, list | tuple):
         return threshold
     last = threshold[-1] if threshold else None
@@ -78,7 +78,7 @@ class Category(PolicyModel):
     )
     definition: Text = Field(
         default="",
-        description="What the category covers, in one sentence. Omitted: the title.",
+        description="Scope of the category, in one sentence. Omitted: the title.",
         examples=["Exposed genitals, buttocks or female breasts."],
     )
     look_for: tuple[Text, ...] = Field(
@@ -194,11 +194,11 @@ class Category(PolicyModel):
         return tuple(dict.fromkeys(case for term in self.terms for case in self.excuses(term)))
 
     def excuses(self, term: str) -> tuple[str, ...]:
-        """The cases that excuse one term."""
+        """Return the cases that excuse one term."""
         return self.allowed.get(term, ()) if isinstance(self.allowed, Mapping) else self.allowed
 
     def words(self, found: Sequence[str]) -> tuple[str, ...]:
-        """The words to inject, without repeats, in policy order.
+        """Return the words to inject, without repeats, in policy order.
 
         Args:
             found: the terms that were found, in policy order. An entry with ``${found}`` gives one phrase per term.

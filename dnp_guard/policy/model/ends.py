@@ -115,7 +115,7 @@ class Withheld(PolicyModel):
     )
 
     def words(self, locale: str) -> str:
-        """The text for a person.
+        """Return the text for a person.
 
         Args:
             locale: language of the person, such as ``de-CH`` or ``de``.

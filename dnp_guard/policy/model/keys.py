@@ -18,17 +18,17 @@ Keys = Mapping[str, tuple[str, ...]]
 
 
 def pattern(loc: Loc) -> str:
-    """The path of a key without positions in lists: ``categories.threshold``."""
+    """Return the path of a key without positions in lists: ``categories.threshold``."""
     return ".".join(part for part in loc if isinstance(part, str))
 
 
 def keys_at(loc: Loc, valid: Keys | None = None) -> tuple[str, ...]:
-    """The keys that are valid in the mapping at a location, by default those of a policy."""
+    """Return the keys that are valid in the mapping at a location, by default those of a policy."""
     return (KEYS if valid is None else valid).get(pattern(loc), ())
 
 
 def key_hint(loc: Loc, valid: Keys | None = None) -> str:
-    """What to do about an unknown key: move it, or correct its spelling."""
+    """Return the hint for an unknown key: move it, or correct its spelling."""
     name = str(loc[-1])
     for where, keys in (KEYS if valid is None else valid).items():
         if name in keys:
@@ -37,7 +37,7 @@ def key_hint(loc: Loc, valid: Keys | None = None) -> str:
 
 
 def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...]]:
-    """The keys of a model and of the models in it, by the path of their mapping."""
+    """Return the keys of a model and of the models in it, by the path of their mapping."""
     found = {where: tuple(model.model_fields)}
     for name, info in model.model_fields.items():
         for part in (info.annotation, *get_args(info.annotation)):

@@ -17,7 +17,7 @@ class _Placeholders(Template):
 
 
 def placeholders(text: str) -> tuple[str, ...]:
-    """The names of the placeholders in a text, in order, without repeats; a stray ``$`` gives the name ``"$"``."""
+    """Return the names of a text's placeholders, in order, without repeats; a stray ``$`` gives the name ``"$"``."""
     found = [match["braced"] or "$" for match in _Placeholders.pattern.finditer(text) if match["escaped"] is None]
     return tuple(dict.fromkeys(found))
 

@@ -25,7 +25,7 @@ BROKEN_RULES = "policy_rules"
 
 
 class Policy(PolicyModel):
-    """What to look for in an image during its generation, and what to do about a finding.
+    """The categories to look for in an image during its generation, and the response to a finding.
 
     Every instance is valid: the rules between its fields have been checked, and the defaults are filled in.
     """
@@ -57,7 +57,7 @@ class Policy(PolicyModel):
     )
     inputs: Inputs | None = Field(
         default=None,
-        description="What to do with the pictures that a request contains. Omitted: query them only if a category has "
+        description="Handling of the pictures that a request contains. Omitted: query them only if a category has "
         "`more_than_input`.",
         examples=[{"query": True, "action": "block"}],
     )
@@ -75,8 +75,8 @@ class Policy(PolicyModel):
     categories: tuple[Category, ...] = Field(
         min_length=1,
         max_length=1_000,
-        description="What to look for; the earlier of two equal categories takes precedence. Required unless `extends` "
-        "supplies them.",
+        description="Things to look for; the earlier of two equal categories takes precedence. Required unless "
+        "`extends` supplies them.",
         examples=[[{"id": "nudity", "negative": ["nudity"]}]],
     )
     rules: tuple[Rule, ...] = Field(
@@ -96,7 +96,7 @@ class Policy(PolicyModel):
         examples=[{"text": "This image was withheld.", "style": "blank"}],
     )
     audit: Audit = Field(
-        default_factory=Audit, description="What the audit record contains.", examples=[{"retention_days": 90}]
+        default_factory=Audit, description="Contents of the audit record.", examples=[{"retention_days": 90}]
     )
     vlm: Vlm | None = Field(
         default=None, description="Which backends may be used. Omitted: any.", examples=[{"allow": ["local"]}]
@@ -157,11 +157,11 @@ class Policy(PolicyModel):
         return hashlib.sha256(canonical(self.resolved())).hexdigest()
 
     def resolved(self) -> dict[str, Any]:
-        """The policy as JSON values with its defaults filled in; parsing them gives the same policy again."""
+        """Return the policy as JSON values with its defaults filled in; parsing them gives the same policy again."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def category(self, category_id: str) -> Category:
-        """The category with an id.
+        """Return the category with an id.
 
         Raises:
             KeyError: the policy has no such category.
@@ -179,7 +179,7 @@ class Policy(PolicyModel):
         return any(category.more_than_input is not None for category in self.categories)
 
     def shadow(self, category_id: str) -> bool:
-        """Whether a category only records, because it or the whole policy is in shadow mode."""
+        """Return whether a category only records, because it or the whole policy is in shadow mode."""
         return "shadow" in (self.mode, self.category(category_id).mode)
 
     def scale(self, category_id: str) -> float | None:
@@ -188,7 +188,7 @@ class Policy(PolicyModel):
         return own.scale if own else self.guidance.scale
 
     def steered_by(self, mode: Literal["separate", "attention"], *, guided: bool = True) -> Policy:
-        """The same policy with ``auto`` resolved to one mode of steering; the digest stays the same.
+        """Return the same policy with ``auto`` resolved to one mode of steering; the digest stays the same.
 
         Args:
             mode: the mode to use.
@@ -206,12 +206,12 @@ class Policy(PolicyModel):
         return made
 
     def vocabulary(self) -> tuple[str, ...]:
-        """Every word or phrase that may be injected, without repeats, in policy order."""
+        """Return every word or phrase that may be injected, without repeats, in policy order."""
         return tuple(dict.fromkeys(word for category in self.categories for word in category.words(category.terms)))
 
 
 def _violations(policy: Policy) -> Iterator[Violation]:
-    """The rules between fields that a policy breaks."""
+    """Yield the rules between fields that a policy breaks."""
     queries, categories = policy.queries, policy.categories
     if policy.extends is not None:
         yield Violation(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:
-    """The questions of one query about one image, in policy order: one per term, or the title if there are no terms."""
+    """Return the questions of one query about one image, in policy order: one per term, or one about the title."""
     template = policy.question.template
     return tuple(
         Question(category.id, term, render(template, title=category.title, definition=category.definition, term=term))
@@ -24,7 +24,7 @@ def questions(policy: Policy) -> tuple[Question, ...]:
 
 
 def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | None = None) -> tuple[Question, ...]:
-    """The questions about the cases that excuse a finding of one category; they are asked only after a finding.
+    """Return the questions about the cases that excuse a finding of one category; they are asked only after a finding.
 
     Args:
         policy: the policy in force.
@@ -43,7 +43,7 @@ def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | N
 
 
 def every_question(policy: Policy) -> tuple[Question, ...]:
-    """Every question that a policy may ask: about terms, about excuses, and the negations if it asks in pairs."""
+    """Return every question that a policy may ask: about terms, about excuses, and negations if it asks in pairs."""
     asked = questions(policy)
     excuses = tuple(case for category in policy.categories for case in allowed_questions(policy, category.id))
     pairs = tuple(negation(question) for question in asked) if policy.question.paired else ()
@@ -51,7 +51,7 @@ def every_question(policy: Policy) -> tuple[Question, ...]:
 
 
 def negation(question: Question) -> Question:
-    """The negation of a question, for ``paired``: a "yes" to it is a "no" to the question."""
+    """Return the negation of a question, for ``paired``: a "yes" to it is a "no" to the question."""
     return Question(
         question.category,
         question.term,
@@ -60,7 +60,7 @@ def negation(question: Question) -> Question:
 
 
 def questions_per_image(policy: Policy) -> int:
-    """The most questions per image in a whole run, if nothing is found."""
+    """Return the most questions per image in a whole run, if nothing is found."""
     common = len(policy.queries.steps) + len(policy.queries.sigmas or ())
     count = sum(
         len(category.terms)
@@ -71,5 +71,5 @@ def questions_per_image(policy: Policy) -> int:
 
 
 def questions_per_look(policy: Policy) -> int:
-    """The number of questions in one query about one image, if nothing is found."""
+    """Return the number of questions in one query about one image, if nothing is found."""
     return len(questions(policy)) * (2 if policy.question.paired else 1)

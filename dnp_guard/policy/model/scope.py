@@ -45,7 +45,7 @@ class Select(PolicyModel):
     )
 
     def matches(self, tenant: str | None, region: str | None, surface: str | None) -> bool:
-        """Whether the policy is for a tenant, region and surface; None matches no list."""
+        """Return whether the policy is for a tenant, region and surface; None matches no list."""
         given = ((self.tenants, tenant), (self.regions, region), (self.surfaces, surface))
         return all(not accepted or value in accepted for accepted, value in given)
 
@@ -94,5 +94,5 @@ class PolicyException(PolicyModel):
     approved_by: Text = Field(description="Who approved the exception.", examples=["Head of policy"])
 
     def applies(self, tenant: str | None, at: datetime) -> bool:
-        """Whether the exception is in force for a tenant at a time."""
+        """Return whether the exception is in force for a tenant at a time."""
         return at < self.until and self.tenant in {None, tenant}

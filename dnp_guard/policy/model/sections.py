@@ -244,7 +244,7 @@ class Guidance(PolicyModel):
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
-        description="What the strength depends on; `severity` by default. `constant`: nothing, always the full scale. "
+        description="Basis of the strength; `severity` by default. `constant`: nothing, always the full scale. "
         "`severity`: from a quarter of the scale for low to all of it for critical. `controller`: severity, how sure "
         "the answer is, and whether the finding fades; never over the scale. An error in `mode: replace`.",
         examples=["severity"],
@@ -296,7 +296,7 @@ class Preview(PolicyModel):
     )
     user_previews: Literal["withhold", "blur", "allow"] = Field(
         default="withhold",
-        description="What the host's own previews show during a generation.",
+        description="Treatment of the host's own previews during a generation.",
         examples=["withhold"],
     )
 

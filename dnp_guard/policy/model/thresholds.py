@@ -30,7 +30,7 @@ class StepRange(PolicyModel):
 
 
 def joined(ranges: Sequence[StepRange]) -> bool:
-    """Whether ranges cover the whole run without gaps or overlaps."""
+    """Return whether ranges cover the whole run without gaps or overlaps."""
     ends = [0.0, *(part.end for part in ranges)]
     return (
         bool(ranges)
@@ -88,7 +88,7 @@ Threshold = Annotated[
 
 
 def at(threshold: float | tuple[StepRange, ...], progress: float | None) -> float:
-    """The threshold at a point of the run.
+    """Return the threshold at a point of the run.
 
     Args:
         threshold: threshold of a category.
@@ -102,14 +102,14 @@ def at(threshold: float | tuple[StepRange, ...], progress: float | None) -> floa
 
 
 def starts(*thresholds: float | tuple[StepRange, ...]) -> tuple[float, ...]:
-    """The fractions of the run at which any of the thresholds changes, and 0."""
+    """Return the fractions of the run at which any of the thresholds changes, and 0."""
     return tuple(
         sorted({0.0, *(part.begin for threshold in thresholds if isinstance(threshold, tuple) for part in threshold)})
     )
 
 
 def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, ...]) -> float | list[dict[str, float]]:
-    """The lower of two thresholds at every point of the run, as a policy writes it."""
+    """Return the lower of two thresholds at every point of the run, as a policy writes it."""
     if not isinstance(one, tuple) and not isinstance(other, tuple):
         return min(one, other)
     begins = starts(one, other)
@@ -120,12 +120,12 @@ def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, .
 
 
 def falls(was: float | tuple[StepRange, ...], now: float | tuple[StepRange, ...]) -> bool:
-    """Whether a threshold becomes lower anywhere in the run."""
+    """Return whether a threshold becomes lower anywhere in the run."""
     return any(at(now, point) < at(was, point) for point in starts(was, now))
 
 
 def in_words(threshold: float | tuple[StepRange, ...]) -> str:
-    """A threshold in words.
+    """Return a threshold in words.
 
     >>> in_words(0.5)
     '0.5'

@@ -15,8 +15,8 @@ class Violation:
     Attributes:
         code: stable kebab-case name of the rule.
         loc: the value to mend.
-        message: what is wrong.
-        hint: what to do about it.
+        message: the fault, in words.
+        hint: how to mend it.
         also: the other values in the rule; if one of them is invalid by itself, this violation is not reported.
     """
 

@@ -56,7 +56,7 @@ class Document:
     doubts: list[Problem] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
-        """The position of a value or its key; if the file does not have it, of the nearest value around it."""
+        """Return the position of a value or its key; if the file does not have it, of the nearest value around it."""
         if key and loc in self.keys:
             return self.keys[loc]
         while loc and loc not in self.values:
@@ -64,7 +64,7 @@ class Document:
         return self.values.get(loc, Place(1, 1))
 
     def problem(self, loc: Loc, code: str, message: str, hint: str = "", *, key: bool = False) -> Problem:
-        """A problem at the position of a value, or of its key."""
+        """Return a problem at the position of a value, or of its key."""
         place = self.place(loc, key=key)
         return Problem(place.file or self.file, place.line, place.column, code, f"{message}.", hint)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def named(files: Iterable[Path]) -> list[Path]:
-    """The files in order, without the hidden ones that editors and file systems leave."""
+    """Return the files in order, without the hidden ones that editors and file systems leave."""
     return sorted(file for file in files if not file.name.startswith("."))
 
 

@@ -34,7 +34,7 @@ _NOT = re.compile(
 
 
 def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
-    """The warnings about a valid policy.
+    """Yield the warnings about a valid policy.
 
     Args:
         loaded: the policy.

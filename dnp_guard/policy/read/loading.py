@@ -36,7 +36,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def shipped() -> dict[str, Path]:
-    """The policies shipped with the package, by name."""
+    """Return the policies shipped with the package, by name."""
     folder = _PACKAGE / "policies"
     if not folder.is_dir():  # a source checkout
         folder = _PACKAGE.parent / "policies"
@@ -44,13 +44,13 @@ def shipped() -> dict[str, Path]:
 
 
 def packs() -> dict[str, Path]:
-    """The shipped policies for a single kind of hazard, by name, such as ``packs/weapons``."""
+    """Return the shipped policies for a single kind of hazard, by name, such as ``packs/weapons``."""
     folder = next(iter(shipped().values())).parent / "packs"
     return {f"packs/{path.stem}": path for path in sorted(folder.glob("*.yaml"))}
 
 
 def example_store() -> Path:
-    """The folder of the example store that is shipped with the package."""
+    """Return the folder of the example store that is shipped with the package."""
     folder = _PACKAGE / "examples" / "store"
     return folder if folder.is_dir() else _PACKAGE.parent / "examples" / "store"  # a source checkout
 
@@ -139,7 +139,7 @@ class _Reading:
         self.inputs: dict[Path, str] = {}
 
     def document(self, raw: bytes, file: str, path: Path, chain: tuple[Path, ...] = ()) -> Document:
-        """The document of a file, with its bases checked and applied."""
+        """Return the document of a file, with its bases checked and applied."""
         self.inputs[path] = hashlib.sha256(raw).hexdigest()
         document = scan(raw, file)
         self.inputs |= calibrated.apply(document, path.parent)
@@ -156,7 +156,7 @@ class _Reading:
         return made
 
     def _base(self, document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]) -> Document:
-        """The document of a base.
+        """Return the document of a base.
 
         Raises:
             PolicyError: the base may not be read, or is invalid.
@@ -175,7 +175,7 @@ class _Reading:
 
 
 def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
-    """The files that a document extends, with their paths; validation reports a name that is not a text."""
+    """Yield the files that a document extends, with their paths; validation reports a name that is not a text."""
     names = document.data.get("extends") if isinstance(document.data, dict) else None
     if isinstance(names, str) and names.strip():
         yield ("extends",), names.strip()
@@ -201,7 +201,7 @@ def _ids(document: Document) -> list[str]:
 def _target(
     document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]
 ) -> tuple[Problem | None, Path]:
-    """The file that ``extends`` names, and a problem if it may not be read."""
+    """Return the file that ``extends`` names, and a problem if it may not be read."""
     folder = path.parent
     target = folder / name
     shown = shorten(name)

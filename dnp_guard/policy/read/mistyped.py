@@ -56,7 +56,7 @@ class _Level:
 
 
 def mistyped(text: str, file: str, last: int) -> Problem | None:
-    """The first mistyped line.
+    """Return the first mistyped line.
 
     Args:
         text: text of the file.
@@ -82,7 +82,7 @@ class _Reading:
     number: int = 0
 
     def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
-        """The faults, with the number of the line under inspection; later ones may only follow from the first."""
+        """Yield the faults, with the number of the line under inspection; later ones may only follow from the first."""
         while self.number < last:
             number, line = self.number, self.lines[self.number]
             self.number += 1
@@ -111,7 +111,7 @@ class _Reading:
         return self._entry(line, column, rest)
 
     def _entry(self, line: str, column: int, rest: str) -> Fault | None:
-        """A line without its dashes: a key and perhaps a value, an item of a list, or more of the text above."""
+        """Return a line without its dashes: a key and perhaps a value, an item of a list, or more of the text above."""
         match = KEY.match(rest)
         if match is None:
             return self._keyless(line, column, rest)
@@ -157,7 +157,7 @@ class _Reading:
         return None
 
     def _same(self, top: _Level, column: int, rest: str, *, dash: bool) -> Fault | None:
-        """A line that begins at the column of a line above."""
+        """Return a line that begins at the column of a line above."""
         if top.dash == dash:
             return None
         if dash and top.value is None:
@@ -198,7 +198,7 @@ class _Reading:
 
 
 def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
-    """A fault for a line at a column where no line above begins: right of ``top``, left of ``closed``."""
+    """Return a fault for a line at a column where no line above begins: right of ``top``, left of ``closed``."""
     if dash and top and not closed.dash and top.value is None:
         message = "there is no dash before this item of the list"
         return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)
@@ -215,7 +215,7 @@ def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, das
 
 
 def _too_far(column: int, rest: str, top: _Level, *, dash: bool) -> Fault:
-    """A fault for a line that is indented under a key that already has a value."""
+    """Return a fault for a line that is indented under a key that already has a value."""
     if top.column == 0 and top.key not in KEYS[""] and any(top.key in names for names in KEYS.values()):
         where = next(path for path, names in KEYS.items() if top.key in names)
         message = f"`{top.key}` begins at column 1, but belongs under `{where}`"

@@ -23,8 +23,8 @@ class Unfinished:
     Attributes:
         line: 0-based.
         column: 0-based.
-        message: what is wrong.
-        hint: what to type.
+        message: the fault, in words.
+        hint: text to type.
     """
 
     line: int
@@ -71,7 +71,7 @@ def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> P
 
 
 def _quoted(lines: Sequence[str], line: int, column: int, around: int) -> Place | Unfinished:
-    """The position after the closing quote."""
+    """Return the position after the closing quote."""
     quote, begun = lines[line][column], (line, column)
     column += 1
     while line < len(lines):
@@ -98,7 +98,7 @@ def _quoted(lines: Sequence[str], line: int, column: int, around: int) -> Place 
 
 
 def _outside(line: str, around: int) -> bool:
-    """Whether a line begins with a key at or left of a column."""
+    """Return whether a line begins with a key at or left of a column."""
     return bool(_BEGINS_KEY.match(line)) and len(line) - len(line.lstrip(" ")) <= max(around, 0)
 
 
@@ -116,7 +116,7 @@ class _Brackets:
         self._begins = True  # whether an item may begin here
 
     def read(self, line: int, column: int) -> Place | Unfinished:
-        """The position after the bracket that closes the one at a position."""
+        """Return the position after the bracket that closes the one at a position."""
         while line < len(self._lines):
             while column < len(self._lines[line]) and not self._comment(line, column):
                 fault = self._fault(line, column)
@@ -139,7 +139,7 @@ class _Brackets:
         return text[column] == "#" and text[max(0, column - 1) : column] in {"", " ", "\t"}
 
     def _fault(self, line: int, column: int) -> Unfinished | None:
-        """The fault of the character at a position."""
+        """Return the fault of the character at a position."""
         text = self._lines[line]
         character = text[column]
         if character == "{" and text[column - 1 : column] == "$":

@@ -22,7 +22,7 @@ class Removed:
 
     Attributes:
         why: meaning of the key and reason for its removal, as the message of a problem.
-        instead: what to write instead, as the hint of the problem.
+        instead: the replacement, as the hint of the problem.
         value: replacement of a removed value.
     """
 
@@ -39,8 +39,8 @@ _KEYS = {
         "Delete it: the words of all findings make one negative, at the strongest scale.",
     ),
     "queries.most": Removed(
-        "`most` was removed: it limited the number of queries, and with three queries an image kept 80 % of the rest "
-        "of its prompt, instead of 97 %",
+        "`most` was removed: it limited the number of queries, and with a limit of three, images kept 80 % of the "
+        "rest of their prompts, instead of 97 %",
         "Delete it, and use `back_off` to query less often, or `budget_ms` to limit the waiting.",
     ),
 }
@@ -55,12 +55,12 @@ _VALUES = {
 
 
 def removed_key(loc: Loc) -> Removed | None:
-    """The removal of an unknown key; None if it never was a key."""
+    """Return the removal of an unknown key; None if it never was a key."""
     return _KEYS.get(pattern(loc))
 
 
 def removed_value(loc: Loc, value: object) -> Removed | None:
-    """The removal of a value that a key does not accept; None if it never was accepted."""
+    """Return the removal of a value that a key does not accept; None if it never was accepted."""
     return _VALUES.get((pattern(loc), value)) if isinstance(value, str) else None
 
 
@@ -80,7 +80,7 @@ def without_removed(text: str) -> str:
 
 
 def _edit(text: str, node: Node, loc: Loc) -> tuple[int, int, str] | None:
-    """The first range of the text to change, and its replacement."""
+    """Return the first range of the text to change, and its replacement."""
     if not isinstance(node, MappingNode):
         gone = removed_value(loc, node.value)
         return (node.start_mark.index, node.end_mark.index, gone.value) if gone else None
@@ -94,14 +94,14 @@ def _edit(text: str, node: Node, loc: Loc) -> tuple[int, int, str] | None:
 
 
 def _goes(node: Node, loc: Loc) -> bool:
-    """Whether to delete a key: it was removed, or every key under it was."""
+    """Return whether to delete a key: it was removed, or every key under it was."""
     if isinstance(node, MappingNode) and node.value:
         return all(_goes(value, (*loc, key.value)) for key, value in node.value)
     return removed_key(loc) is not None
 
 
 def _entry(text: str, mapping: MappingNode, place: int) -> tuple[int, int]:
-    """The range of one entry: its lines; in braces up to the next entry, or for the last from the one before."""
+    """Return the range of one entry: its lines; in braces up to the next entry, or for the last from the one before."""
     key, value = mapping.value[place]
     start, end = key.start_mark.index, value.end_mark.index
     if not mapping.flow_style:

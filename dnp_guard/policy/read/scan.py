@@ -72,7 +72,7 @@ def scan(raw: bytes, file: str) -> Document:
 
 
 def _unreadable(text: str, file: str, error: Exception, reader: _Reader) -> Problem:
-    """The problem of an unreadable text, at the line to mend, or where the parser stopped if that is unknown."""
+    """Return the problem of an unreadable text, at the line to mend, or where the parser stopped if that is unknown."""
     mark = (error.problem_mark or error.context_mark) if isinstance(error, MarkedYAMLError) else None
     line, column = (mark.line + 1, mark.column + 1) if mark else (reader.line, 1)
     if fault := mistyped(text, file, line):
@@ -207,7 +207,7 @@ class _Reader:
         self._problem(place, "duplicate-key", message, hint)
 
     def _mistyped(self, event: ScalarEvent) -> bool:
-        """Whether a text contains a slip of its author: typeset quotes, or the next key."""
+        """Return whether a text contains a slip of its author: typeset quotes, or the next key."""
         line, column = event.start_mark.line, event.start_mark.column
         if event.style in {"|", ">"}:
             return False
@@ -246,7 +246,7 @@ class _Reader:
             parent.target[parent.key] = value
 
     def _scalar(self, event: ScalarEvent) -> Any:
-        """The value of a scalar in the YAML 1.2 core schema; any other type, such as a date, is text."""
+        """Return the value of a scalar in the YAML 1.2 core schema; any other type, such as a date, is text."""
         tag = str(self._resolver.resolve(ScalarNode, event.value, event.implicit)).rpartition(":")[2]
         if not event.implicit[0] or tag not in _CORE:
             return event.value
@@ -256,7 +256,7 @@ class _Reader:
         return event.value
 
     def _hides(self, text: str, place: Place, *, key: bool = False) -> bool:
-        """Whether a text hides something from its reader; invisible characters only get here by an escape."""
+        """Return whether a text hides something from its reader; invisible characters only get here by an escape."""
         if hidden := HIDDEN.search(text):
             message = f"character {name_of(hidden[0])}, made by a backslash, does not show"
             self._problem(place, "hidden-character", message, "Delete it.")
@@ -271,7 +271,7 @@ class _Reader:
         return True
 
     def _within(self, place: Place, part: str) -> Place:
-        """The position of a part of a text in its line, or of the text itself."""
+        """Return the position of a part of a text in its line, or of the text itself."""
         column = self._lines[place.line - 1].find(part, place.column - 1)
         return Place(place.line, column + 1) if column >= 0 else place
 

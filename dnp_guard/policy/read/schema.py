@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of format 1; it lacks the rules between fields, which ``policy check`` covers."""
+    """Return the JSON Schema of format 1; it lacks the rules between fields, which ``policy check`` covers."""
     made = _schema(Policy, "dnp_guard policy, format 1")
     needed = [key for key in made.pop("required") if key != "categories"]
     return {**made, "required": needed, "anyOf": [{"required": ["categories"]}, {"required": ["extends"]}]}
 
 
 def schema_of_tests() -> dict[str, Any]:
-    """The JSON Schema of a file of tests, format 1."""
+    """Return the JSON Schema of a file of tests, format 1."""
     return _schema(TestFile, "dnp_guard policy tests, format 1")
 
 

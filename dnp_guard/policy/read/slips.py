@@ -37,8 +37,8 @@ class Fault:
 
     Attributes:
         column: 0-based.
-        message: what is wrong.
-        hint: what to type.
+        message: the fault, in words.
+        hint: text to type.
         line: 0-based; None for the line under inspection.
     """
 
@@ -49,23 +49,23 @@ class Fault:
 
 
 def bare(text: str) -> str:
-    """A text without its trailing comment."""
+    """Return a text without its trailing comment."""
     return re.split(r"\s#", text, maxsplit=1)[0].rstrip()
 
 
 def fault_of_space(match: re.Match[str]) -> Fault:
-    """The fault of an unusual space."""
+    """Return the fault of an unusual space."""
     return strange_space(match[0], match.start())
 
 
 def strange_space(character: str, column: int) -> Fault:
-    """The fault of an unusual space at a column."""
+    """Return the fault of an unusual space at a column."""
     message = f"a space that is not the ordinary one (U+{ord(character):04X})"
     return Fault(column, message, "Delete it and type an ordinary space.")
 
 
 def bad_dash(rest: str, column: int) -> Fault | None:
-    """The fault of a dash at the beginning of a line, or of a character used as one."""
+    """Return the fault of a dash at the beginning of a line, or of a character used as one."""
     if match := re.match(r"-(\s)", rest):
         if match[1] == "\t":
             return Fault(column + 1, "a tab after the dash", "Use a space in its place.")
@@ -80,7 +80,7 @@ def bad_dash(rest: str, column: int) -> Fault | None:
 
 
 def bad_plain(text: str, start: int, key: str) -> Fault | None:
-    """The fault of a text without quotes.
+    """Return the fault of a text without quotes.
 
     Args:
         text: the line from the beginning of the text.
@@ -111,7 +111,7 @@ def bad_plain(text: str, start: int, key: str) -> Fault | None:
 
 
 def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
-    """The fault of a key without its colon, or without the space after it.
+    """Return the fault of a key without its colon, or without the space after it.
 
     Args:
         rest: rest of the line.
@@ -128,7 +128,7 @@ def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
 
 
 def key_of(text: str) -> tuple[str, str, bool] | None:
-    """A key without a colon or without the space after it: name, value, and whether it has a colon."""
+    """Return a key without a colon or without the space after it: name, value, and whether it has a colon."""
     plain = bare(text).strip()
     for pattern, colon in ((_NO_SPACE, True), (_NO_COLON, False)):
         match = pattern.match(plain)
@@ -139,7 +139,7 @@ def key_of(text: str) -> tuple[str, str, bool] | None:
 
 
 def continued(text: str) -> tuple[str, str] | None:
-    """The key and value of a line that was read as a continuation of the text above."""
+    """Return the key and value of a line that was read as a continuation of the text above."""
     if match := KEY.match(text):
         name = match["name"]
         return (name, text[match.end() :].strip()) if name in KNOWN else None
@@ -148,7 +148,7 @@ def continued(text: str) -> tuple[str, str] | None:
 
 
 def bad_text(value: str, line: int, column: int) -> Fault | None:
-    """The fault of a whole text without quotes.
+    """Return the fault of a whole text without quotes.
 
     Args:
         value: the text.
@@ -165,7 +165,7 @@ def bad_text(value: str, line: int, column: int) -> Fault | None:
 
 
 def bad_continuation(first: str, further: Sequence[str], line: int, column: int) -> Fault | None:
-    """The fault of a key or a list item that was read as a continuation of the text above.
+    """Return the fault of a key or a list item that was read as a continuation of the text above.
 
     Args:
         first: first line of the text, from the beginning of the text.

@@ -90,7 +90,7 @@ cases:
 
 
 def starter(name: str, file: str) -> tuple[str, str]:
-    """The text of a starter policy, and of its tests.
+    """Return the text of a starter policy, and of its tests.
 
     Args:
         name: name of the policy.

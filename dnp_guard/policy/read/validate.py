@@ -152,7 +152,7 @@ def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
 
 
 def _violations(data: Any, details: list[ErrorDetails], doubtful: set[Loc]) -> Iterable[Violation]:
-    """The broken rules between fields, even if pydantic stopped at invalid fields before checking the rules.
+    """Return the broken rules between fields, even if pydantic stopped at invalid fields before checking the rules.
 
     Invalid values are removed and the rest is checked again. ``doubtful`` collects the removed values, so that no rule
     about them is reported.
@@ -190,7 +190,7 @@ def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
 
 
 def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc, Loc]:
-    """The probable meaning of unknown keys: the most similar key, or the only one that is missing beside it."""
+    """Return the probable meaning of unknown keys: the most similar key, or the only one that is missing beside it."""
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     missing = [detail["loc"] for detail in details if detail["type"] == "missing"]
     meant = {}
@@ -204,7 +204,7 @@ def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc
 
 
 def _meant(loc: Loc) -> Loc:
-    """The path of the key that a misspelt one probably means."""
+    """Return the path of the key that a misspelt one probably means."""
     return (*loc[:-1], nearest(str(loc[-1]), keys_at(loc[:-1])) or loc[-1])
 
 
@@ -258,7 +258,7 @@ def _field_problem(
 
 
 def _ids(document: Document, loc: Loc) -> list[str]:
-    """The ids of categories that a value may name; empty for a value that is not a category."""
+    """Return the ids of categories that a value may name; empty for a value that is not a category."""
     if loc[0] not in {"rules", "floor", "exceptions"}:
         return []
     categories = document.data.get("categories") if isinstance(document.data, dict) else None
@@ -276,7 +276,7 @@ def _options(detail: ErrorDetails) -> list[str]:
 
 
 def _expected(detail: ErrorDetails, key: str) -> str:
-    """The values that a field accepts, in words."""
+    """Return the values that a field accepts, in words."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "literal_error":
         return " | ".join(_options(detail))

@@ -113,7 +113,7 @@ def _steering(
 
 
 def _would(decision: Decision) -> tuple[Any, Negative | None]:
-    """The action and negative of a decision as if nothing were in shadow."""
+    """Return the action and negative of a decision as if nothing were in shadow."""
     if decision.would_action is None and decision.would_negative is None:
         return decision.action, decision.negative
     return decision.would_action, decision.would_negative
@@ -124,7 +124,7 @@ def _answered(course: Rehearsed) -> list[Decision]:
 
 
 def as_json(ran: Ran) -> Mapping[str, object]:
-    """The result of a case, as ``--json`` prints it."""
+    """Return the result of a case, as ``--json`` prints it."""
     return {
         "name": ran.case.name,
         "line": ran.line,

@@ -86,7 +86,7 @@ def _sides(category: Category, look: Mapping[str, float] | None, decision: Decis
 
 
 def _given(ran: Ran) -> Iterable[Mapping[str, float] | None]:
-    """The given probabilities per query; None for a case with an image."""
+    """Return the given probabilities per query; None for a case with an image."""
     if ran.case.image is not None:
         return [None]
     return [look if not isinstance(look, str) else {} for look in ran.case.looks]

@@ -57,7 +57,7 @@ class DetectionRate:
 
 
 def looking_at(path: Path, backend: Backend) -> Answer:
-    """A function that answers questions about an image file.
+    """Return a function that answers questions about an image file.
 
     Raises:
         PolicyError: the image cannot be read, or viewers display it differently from its pixels.

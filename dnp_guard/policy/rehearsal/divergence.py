@@ -42,7 +42,7 @@ class RecordedDecision:
         return f"{self.decision}{scale}"
 
     def same(self, other: RecordedDecision) -> bool:
-        """Whether two decisions are the same."""
+        """Return whether two decisions are the same."""
         if (self.step, self.event, self.decision) != (other.step, other.event, other.decision):
             return False
         if self.scale is None or other.scale is None:
@@ -72,7 +72,7 @@ class Parting:
 
 
 def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[RecordedDecision]]:
-    """The decisions of one generation in order, by image."""
+    """Return the decisions of one generation in order, by image."""
     found: dict[int, list[RecordedDecision]] = {}
     for record in records:
         if record.get("request") == request and record.get("event") in _DECISIONS:
@@ -83,7 +83,7 @@ def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[
 def partings(
     recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]
 ) -> tuple[Parting, ...]:
-    """The first difference per image; images with equal decisions are omitted."""
+    """Return the first difference per image; images with equal decisions are omitted."""
     found = []
     for image in sorted({*recorded, *now}):
         for here, there in zip_longest(recorded.get(image, []), now.get(image, [])):
@@ -95,7 +95,7 @@ def partings(
 
 
 def furthest(recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]) -> float:
-    """The largest difference between two probabilities of the same term, up to where the decisions differ."""
+    """Return the largest difference between two probabilities of the same term, up to where the decisions differ."""
     differences = [0.0]
     for image, points in recorded.items():
         for here, there in zip(points, now.get(image, []), strict=False):

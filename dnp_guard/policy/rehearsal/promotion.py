@@ -43,7 +43,7 @@ class Share:
 
 
 def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
-    """What the categories in shadow would have done, by tenant, the whole policy first.
+    """Count what the categories in shadow would have done, by tenant, the whole policy first.
 
     Args:
         policy: the policy with categories in shadow.
@@ -82,7 +82,7 @@ def _found(record: Mapping[str, Any]) -> set[str]:
 
 
 def _outcome(policy: Policy, category: Category, *, final: bool) -> Outcome:
-    """The outcome of one finding of a category."""
+    """Return the outcome of one finding of a category."""
     action = Action(category.action)
     if not final:
         return Outcome.STEERED if action is not Action.MONITOR and category.negative else Outcome.MONITORED

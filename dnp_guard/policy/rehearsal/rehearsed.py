@@ -99,7 +99,7 @@ def run(
 
 
 def _progress(policy: Policy, look: int) -> float | None:
-    """The fraction of the run at the policy's nth step; None past the last."""
+    """Return the fraction of the run at the policy's nth step; None past the last."""
     steps, of = policy.queries.steps, policy.queries.of
     return steps[look] / (of or 1) if look < len(steps) else None
 

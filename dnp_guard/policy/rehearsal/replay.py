@@ -152,7 +152,7 @@ def _answer(found: Mapping[tuple[str, str], float]) -> Answer:
 
 
 def _parting(steps: Sequence[int], one: Rehearsed, other: Rehearsed) -> tuple[int, str, str] | None:
-    """The first step at which the negatives of two courses differ, and both negatives."""
+    """Return the first step at which the negatives of two courses differ, and both negatives."""
     for step, here, there in zip(steps, one.decisions, other.decisions, strict=True):
         texts = [
             decision.negative.text if decision and decision.negative else "no negative" for decision in (here, there)
