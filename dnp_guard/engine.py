@@ -20,6 +20,13 @@ def vllm_omni() -> None:
     adapter.register(guard_of)
 
 
+def sglang() -> None:
+    """Guard what SGLang-Diffusion loads in this process; its group is ``sglang.multimodal_gen.plugins``."""
+    from dnp_guard.hosts.engines import sglang as adapter  # noqa: PLC0415 (what fails here ends the worker)
+
+    adapter.register(guard_of)
+
+
 def guard_of(settings: EngineSettings) -> Guard:
     """Make the guard of a worker.
 

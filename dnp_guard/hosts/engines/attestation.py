@@ -15,6 +15,8 @@ from dnp_guard.processes import runs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dnp_guard.guard import Guard
+
 VERSION = 1
 HEADER = "dnp-guard"
 """The response header."""
@@ -97,3 +99,9 @@ def header(workers: list[Attestation]) -> str:
     policies = sorted({f"{each.policy}@{each.digest}" for each in workers if each.policy})
     versions = sorted({worker.guard for worker in workers})
     return "; ".join([*ways, *(f"guard={each}" for each in versions), *(f"policy={each}" for each in policies)])
+
+
+def in_force(guard: Guard) -> str:
+    """Say of one generation, as the header does, that it is guarded, by which guard and under which policy."""
+    policy = guard.policy
+    return f"guarded; guard={__version__}; policy={policy.name}@{policy.digest}"

@@ -36,6 +36,8 @@ class EngineSettings(BaseModel):
         on_failure: whether a worker that cannot guard refuses (``closed``), or serves unguarded and says so (``open``).
             What becomes of an image that could not be looked at is the policy's own ``on_failure``.
         state: the folder in which workers say what they guard by, for the middleware; one for each server.
+        stricter: policies that requests may name, each a path or shipped name; merged into ``policy``, the strictest
+            of both.
         tenant: whom it serves.
         require_signature: the public key, in base64, that policies have to be signed with.
         watch: whether the policy is reloaded when its file changes.
@@ -48,6 +50,7 @@ class EngineSettings(BaseModel):
     audit: tuple[str, ...] = ()
     on_failure: Literal["closed", "open"] = "closed"
     state: Path = Field(default_factory=_folder)
+    stricter: dict[str, str] = Field(default_factory=dict)
     tenant: str | None = None
     require_signature: str | None = None
     watch: bool = False

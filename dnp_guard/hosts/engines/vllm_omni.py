@@ -6,11 +6,13 @@ step by step for many requests at once, where no negative of this guard is appli
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines.worker import Worker
+from dnp_guard.hosts.engines import asked
+from dnp_guard.hosts.engines.worker import Worker, guard_class
 from dnp_guard.hosts.importing import after_import
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ RUNNER = "vllm_omni.diffusion.worker.diffusion_model_runner"
 """The module whose class loads a worker's model and runs it."""
 _ADAPTER = "DiffusersAdapterPipeline"
 _RUNS = ("execute_model", "execute_model_batch", "execute_stepwise")
-_GUARDED = "_dnp_guard_worker"
 
 
 def register(make: Make) -> None:
@@ -38,38 +39,11 @@ def register(make: Make) -> None:
 
 def _put(make: Make, module: ModuleType) -> None:
     """Let a runner generate only what is guarded; raises where it has changed, and so ends the worker."""
-    runner: Any = module.DiffusionModelRunner
-    if _GUARDED in runner.__dict__:
-        return  # a process may load its plugins again
-    worker = Worker(NAME, make)
-    for name in _RUNS:
-        setattr(runner, name, _checked(worker, getattr(runner, name)))
-    runner.load_model = _loading(worker, runner.load_model)
-    setattr(runner, _GUARDED, worker)
+    guard_class(Worker(NAME, make), module.DiffusionModelRunner, "load_model", _RUNS, _attach)
 
 
-def _loading(worker: Worker, load_model: Any) -> Any:
-    @wraps(load_model)
-    def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = load_model(self, *args, **kwargs)
-        if getattr(self, "pipeline", None) is not None:  # one that is loaded later, for a pipeline of the user's own
-            worker.take(partial(_attach, self.pipeline))
-        return result
-
-    return loading
-
-
-def _checked(worker: Worker, run: Any) -> Any:
-    @wraps(run)
-    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        worker.check()
-        return run(self, *args, **kwargs)
-
-    return checked
-
-
-def _attach(model: Any, guard: Guard) -> None:
-    """Guard the pipeline inside of an adapter.
+def _attach(worker: Worker, model: Any, guard: Guard) -> None:
+    """Guard the pipeline inside of an adapter, as each request asks.
 
     Raises:
         CannotSteer: it is a pipeline of vLLM-Omni's own, or one that cannot be steered.
@@ -80,3 +54,13 @@ def _attach(model: Any, guard: Guard) -> None:
             hint="Serve the model with --diffusion-load-format diffusers.",
         )
     guard.attach(model._pipeline)  # noqa: SLF001 (the adapter has no other name for it)
+    forward = model.forward
+
+    @wraps(forward)
+    def guarded(batch: Any) -> Any:
+        with ExitStack() as stack:
+            for request in batch.requests:  # of several that are drawn together, the strictest of all
+                stack.enter_context(worker.tightened(asked.of(request.sampling_params.extra_args)))
+            return forward(batch)
+
+    model.forward = guarded

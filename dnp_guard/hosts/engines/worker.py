@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import ExitStack
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import CannotSteer, DnpGuardError, own
+from dnp_guard.errors import CannotSteer, DnpGuardError, RequestRefused, own
+from dnp_guard.hosts.engines import asked
 from dnp_guard.hosts.engines.attestation import Attestation, say
 from dnp_guard.hosts.engines.settings import EngineSettings, opened, read, state_of
+from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dnp_guard.guard import Guard
+    from dnp_guard.policy import Policy
 
     Make = Callable[[EngineSettings], Guard]
+    Attach = Callable[["Worker", Any, Guard], object]
 
 _log = logging.getLogger("dnp_guard.engines")
+_GUARDED = "_dnp_guard_worker"
 
 
 class Worker:
@@ -38,6 +45,7 @@ class Worker:
         self._engine = engine
         self._make = make
         self._settings: EngineSettings | None = None
+        self._stricter: dict[str, Policy] = {}
         self._told: Attestation | None = None
 
     def take(self, attach: Callable[[Guard], object]) -> None:
@@ -52,6 +60,7 @@ class Worker:
         try:
             guard = self._made()
             attach(guard)
+            self._check_stricter(guard)
             self.guard = guard
             self.attest()
         except Exception as error:
@@ -75,6 +84,21 @@ class Worker:
                 hint="See its log for why; `dnp-guard doctor --engine URL` asks every worker.",
             )
         return False
+
+    def tightened(self, request: Any) -> ExitStack:
+        """Guard what runs in a ``with`` block as its request asks.
+
+        Args:
+            request: what it asks of the guard; see :mod:`dnp_guard.hosts.engines.asked`.
+
+        Raises:
+            RequestRefused: nothing like it is offered, or this worker is not guarded.
+        """
+        if self.guard is not None:
+            return asked.tightened(self.guard, self._stricter, request)
+        if request is not None:
+            raise RequestRefused("this worker is not guarded", hint="Ask nothing of its guard.")
+        return ExitStack()
 
     def attest(self) -> None:
         """Say what is in force, where it is not what was said last."""
@@ -101,6 +125,14 @@ class Worker:
         self._settings = read(os.environ)
         return self._make(self._settings)
 
+    def _check_stricter(self, guard: Guard) -> None:
+        """Read the policies that requests may name, and see that each can be put in force."""
+        settings = self._settings
+        self._stricter = {name: load_policy(path) for name, path in (settings.stricter if settings else {}).items()}
+        for policy in self._stricter.values():
+            with guard.tightened(policy):
+                pass
+
     def _failed(self, error: Exception) -> None:
         serving: Any = "unguarded" if opened(os.environ) else "refusing"
         reason = str(error) if own(error) else f"{type(error).__name__}: {error}"
@@ -110,3 +142,44 @@ class Worker:
             say(state_of(os.environ), self._told)
         except DnpGuardError:
             _log.exception("what this worker is doing cannot be told")
+
+
+def guard_class(worker: Worker, kind: Any, load: str, runs: tuple[str, ...], attach: Attach) -> None:
+    """Let a class that loads and runs a worker's model run only what is guarded.
+
+    Args:
+        worker: of this process.
+        kind: the class.
+        load: name of the method that loads a model, and leaves it as ``pipeline``.
+        runs: names of the methods that generate.
+        attach: puts a guard on the model of a worker; raises where it cannot be guarded.
+
+    Raises:
+        AttributeError: the class has changed; the import of its module fails with it, and so ends the worker.
+    """
+    if _GUARDED in kind.__dict__:
+        return  # a process may load its plugins again
+    for name in runs:
+        setattr(kind, name, _checked(worker, getattr(kind, name)))
+    setattr(kind, load, _loading(worker, getattr(kind, load), attach))
+    setattr(kind, _GUARDED, worker)
+
+
+def _loading(worker: Worker, load: Any, attach: Attach) -> Any:
+    @wraps(load)
+    def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = load(self, *args, **kwargs)
+        if getattr(self, "pipeline", None) is not None:  # one that is loaded later, for a pipeline of the user's own
+            worker.take(partial(attach, worker, self.pipeline))
+        return result
+
+    return loading
+
+
+def _checked(worker: Worker, run: Any) -> Any:
+    @wraps(run)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        worker.check()
+        return run(self, *args, **kwargs)
+
+    return checked

@@ -2,8 +2,10 @@ import json
 import os
 
 import pytest
+import torch
 
-from tests.policies import policy  # noqa: F401 (tests name it)
+from tests.hosts.tiny import tiny
+from tests.policies import policy, star
 
 SETTINGS = {"policy": "glyphs", "on_failure": "closed"}
 
@@ -25,3 +27,35 @@ def configured(tmp_path, monkeypatch):
         return tmp_path / "state"
 
     return write
+
+
+@pytest.fixture
+def stricter(tmp_path):
+    """Write a policy that looks for stars, and blocks one where nothing else is said."""
+
+    def write(name, action="block", still_present="monitor", **more):
+        file = tmp_path / f"{name}.yaml"
+        made = policy(name=name, categories=[star(action=action, still_present=still_present, **more)])
+        file.write_text(json.dumps(made.resolved()))
+        return str(file)
+
+    return write
+
+
+@pytest.fixture
+def pipe():
+    shared = tiny("StableDiffusionPipeline")
+    yield shared
+    shared.callback_on_step_end = None
+
+
+def arguments():
+    """What a tiny pipeline is called with; the same picture each time."""
+    return {
+        "prompt": "a lake",
+        "num_inference_steps": 4,
+        "height": 32,
+        "width": 32,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "np",
+    }

@@ -1,15 +1,15 @@
 """vLLM-Omni's plugin against its surface: what is guarded, and what is refused."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
-from dnp_guard import CannotSteer, DnpGuardError, engine
+from dnp_guard import CannotSteer, DnpGuardError, RequestRefused, engine
 from dnp_guard.hosts.engines import attestation, vllm_omni
 from tests.hosts import engines_stand_in
-from tests.hosts.tiny import tiny
+from tests.hosts.engines.conftest import arguments
 
 SEES = [{"star": 0.99}]
 
@@ -21,23 +21,8 @@ def omni(monkeypatch):
     return module
 
 
-@pytest.fixture
-def pipe():
-    shared = tiny("StableDiffusionPipeline")
-    yield shared
-    shared.callback_on_step_end = None
-
-
-def arguments():
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "prompt": "a lake",
-        "num_inference_steps": 4,
-        "height": 32,
-        "width": 32,
-        "generator": generator,
-        "output_type": "np",
-    }
+def request(**extra):
+    return SimpleNamespace(arguments=arguments(), sampling_params=SimpleNamespace(extra_args=extra))
 
 
 def loaded(omni, model):
@@ -47,18 +32,18 @@ def loaded(omni, model):
     return runner
 
 
-def drawn(omni, pipe, **more):
-    return loaded(omni, omni.DiffusersAdapterPipeline(pipe)).execute_model(arguments()).output
+def drawn(omni, pipe, **extra):
+    return loaded(omni, omni.DiffusersAdapterPipeline(pipe)).execute_model(request(**extra)).output
 
 
 def test_a_clean_image_comes_out_as_it_does_unguarded(omni, pipe, configured):
-    plain = omni.DiffusersAdapterPipeline(pipe).forward(arguments()).output
+    plain = pipe(**arguments()).images
     configured()
     assert np.array_equal(drawn(omni, pipe), plain)
 
 
 def test_an_image_in_which_something_is_seen_is_steered_or_withheld(omni, pipe, configured):
-    plain = omni.DiffusersAdapterPipeline(pipe).forward(arguments()).output
+    plain = pipe(**arguments()).images
     configured(looks=SEES)
     assert not np.array_equal(drawn(omni, pipe), plain)
 
@@ -92,7 +77,7 @@ def test_a_worker_without_a_guard_refuses_to_generate(omni, pipe, configured, ru
     with pytest.raises(DnpGuardError):
         runner.load_model()
     with pytest.raises(CannotSteer, match="refuses to generate"):
-        getattr(runner, run)(arguments())
+        getattr(runner, run)(request())
 
 
 def test_a_pipeline_of_the_engines_own_is_refused(omni, configured):
@@ -105,7 +90,7 @@ def test_a_pipeline_of_the_engines_own_is_refused(omni, configured):
 def test_an_open_worker_that_cannot_guard_serves_and_says_so(omni, configured):
     state = configured(on_failure="open")
     runner = loaded(omni, omni.QwenImagePipeline())
-    assert runner.execute_model({}).output == ["a picture that nobody looked at"]
+    assert runner.execute_model(request()).output == ["a picture that nobody looked at"]
     assert [worker.serving for worker in attestation.said(state)] == ["unguarded"]
 
 
@@ -125,3 +110,16 @@ def test_loading_the_plugins_again_puts_nothing_twice(omni):
     once = omni.DiffusionModelRunner.execute_model
     engine.vllm_omni()
     assert omni.DiffusionModelRunner.execute_model is once
+
+
+def test_a_request_may_name_a_stricter_policy(omni, pipe, configured, stricter):
+    configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter={"strict": stricter("strict")})
+    plain = pipe(**arguments()).images
+    assert np.array_equal(drawn(omni, pipe), plain)
+    assert not np.array_equal(drawn(omni, pipe, dnp_guard={"policy": "strict"}), plain)
+
+
+def test_a_request_that_names_an_unknown_policy_is_refused(omni, pipe, configured):
+    configured()
+    with pytest.raises(RequestRefused, match="'strict'"):
+        drawn(omni, pipe, dnp_guard={"policy": "strict"})

@@ -1,0 +1,229 @@
+"""One request in the stages of SGLang-Diffusion: its steps, its negatives, and its finished image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation.state import Request
+from dnp_guard.hosts.diffusers import prediction
+from dnp_guard.hosts.kdiffusion.generation import Generation
+from dnp_guard.hosts.kdiffusion.progress import Progress
+from dnp_guard.steering.branch import Branch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dnp_guard.hosts.engines.stages import Stages
+
+_IMAGE, _VIDEO = 4, 5
+"""Dimensions of a batch of images, and of videos."""
+_POLICY = "CFGPolicy"
+_BRANCHES = ([True], [True, False])
+"""Which branches are conditional, without guidance and with it."""
+_UNGUARDED = (
+    "return_trajectory_latents",
+    "return_trajectory_decoded",
+    "rollout",
+    "enable_teacache",
+    "enable_cache_dit",
+    "enable_spectrum",
+    "session",
+)
+"""Settings that a guarded request cannot have: they deliver pictures that nobody looked at, or skip steps."""
+
+
+def check(request: Any) -> None:
+    """See that a request asks for nothing that the guard does not see.
+
+    Raises:
+        CannotSteer: it does.
+    """
+    if isinstance(request.prompt, list) or request.num_outputs_per_prompt != 1:
+        raise CannotSteer("several images in one request are not guarded", hint="Serve without dynamic batching.")
+    if asked := [name for name in _UNGUARDED if getattr(request, name, None)]:
+        raise CannotSteer(f"a guarded request cannot have {', '.join(asked)}", hint="Leave it out.")
+
+
+class Running:
+    """One request while it runs.
+
+    Args:
+        stages: that it runs through.
+        request: a copy of it, as it came.
+        server_args: the engine's.
+
+    Attributes:
+        branches: the branches of the step that is predicted, in their order.
+    """
+
+    def __init__(self, stages: Stages, request: Any, server_args: Any) -> None:
+        self.branches: list[Any] = []
+        self._stages, self._request, self._server_args = stages, request, server_args
+        self._generation: Generation | None = None
+        self._branch: Branch | None = None
+        self._batch: Any = None
+        self._own: dict[str, Any] = {}
+        self._levels: tuple[float, ...] = ()
+
+    def predicted(self, arguments: dict[str, Any]) -> Any:
+        """Predict the noise of a step, steered, and look at what it predicts."""
+        self._batch = arguments["batch"]
+        generation = self._generation or self._begin(arguments)
+        step = arguments["timestep_index"]
+        generation.evaluating(self._levels[step])
+        output = self._steered(generation, arguments)
+        try:
+            scheduler, timestep = self._batch.scheduler, self._batch.timesteps[step]
+            denoised, sigma = prediction.predict(scheduler, output, timestep, arguments["latents"])
+            generation.callback(
+                {"i": step, "sigma": self._levels[step] if sigma is None else sigma, "denoised": denoised}
+            )
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            generation.driver.missed(None, error)
+        return output
+
+    def finish(self, result: Any) -> Any:
+        """Make the final look at a result, and put in it what may be delivered.
+
+        Raises:
+            CannotSteer: the request did not go through the denoising that is guarded.
+        """
+        if self._generation is None or result.output is None:
+            raise CannotSteer(
+                "the request was drawn by stages that are not guarded, and is not delivered",
+                hint="Leave out what makes the engine use others, such as progressive_mode.",
+            )
+        pictures = _pictures(result.output)
+        (picture,) = self._generation.finish(lambda: pictures)
+        if picture is not pictures[0]:
+            result.output = _like(result.output, picture)
+        return result
+
+    def abandon(self, reason: str) -> None:
+        """Note that the request ended without a picture."""
+        if self._generation is not None:
+            self._generation.abandon(reason)
+
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Show latents as the pipeline would."""
+        return _pictures(self._stages.shown(self._batch, latents, self._server_args))
+
+    def encode(self, texts: list[str]) -> Any:
+        """Encode a negative; raises where it would not reach the denoiser."""
+        mine = self._stages.encoded(self._request, texts[0], self._batch, self._server_args)
+        if mine.keys() != self._own.keys() or _same(mine, self._own):
+            raise DnpGuardError("the negative does not reach the denoiser", hint="Report this.")
+        return mine
+
+    def _begin(self, arguments: dict[str, Any]) -> Generation:
+        """See before the first step that the prompt can be encoded again, and begin the generation."""
+        batch, branches = arguments["batch"], arguments["cfg_policy"].branches
+        _check_step(arguments, self._stages.denoising)
+        prediction.check(batch.scheduler)
+        self._own = branches[0].kwargs
+        if not _same(self._stages.encoded(self._request, batch.prompt, batch, self._server_args), self._own):
+            raise CannotSteer(
+                "encoding the request's own prompt again gives the denoiser something else",
+                hint="Keep the text encoder on the device, without offloading.",
+            )
+        guard = self._stages.guard
+        if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow" and len(branches) == 1:
+            raise CannotSteer("guidance mode 'replace' needs guidance", hint="Use guidance mode 'separate'.")
+        self._levels = (*prediction.levels(batch.scheduler, range(len(batch.timesteps))), 0.0)
+        run = {
+            "seed": batch.seed,
+            "scheduler": type(batch.scheduler).__name__,
+            "steps": len(batch.timesteps),
+            "guidance_scale": arguments["current_guidance_scale"],
+            "size": f"{batch.width}x{batch.height}",
+        }
+        host = {"name": "sglang", "version": metadata.version("sglang"), "target": type(self._stages.pipeline).__name__}
+        known = {key: value for key, value in run.items() if value is not None}
+        request = Request(1, host, (batch.prompt,), known)
+        self._generation = Generation(
+            guard, request, Progress(self._levels), self.encode, self.decode, [batch.negative_prompt or ""]
+        )
+        self._branch = Branch(self._generation.guidance)
+        return self._generation
+
+    def _steered(self, generation: Generation, arguments: dict[str, Any]) -> Any:
+        active = generation.held.active
+        replaces = generation.guidance.mode == "replace"
+        if active and replaces:
+            arguments = {**arguments, "cfg_policy": _with(arguments["cfg_policy"], active[0].conditioning, alone=False)}
+        self.branches.clear()
+        output = self._stages.guided(arguments)
+        if self._branch is None or replaces:
+            return output
+        due = self._branch.due(active)
+        if not active:
+            return output
+        try:
+            shape = arguments["server_args"].pipeline_config.slice_noise_pred
+            e_u = shape(self.branches[-1], arguments["latents"])
+            for index, term in due:
+                alone = {**arguments, "cfg_policy": _with(arguments["cfg_policy"], term.conditioning, alone=True)}
+                self._branch.keep([(index, term)], self._stages.guided(alone), e_u)
+            return output + self._branch.delta(active).to(output)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            generation.driver.missed(None, error)
+            return output
+
+
+def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
+    """See that the steps of a request are drawn one by one, each by the branches that are known.
+
+    Raises:
+        CannotSteer: they are not.
+    """
+    policy, gate = arguments["cfg_policy"], arguments["cfg_gate_state"]
+    if type(policy).__name__ != _POLICY or [branch.is_conditional for branch in policy.branches] not in _BRANCHES:
+        raise CannotSteer(f"how a {type(policy).__name__} guides is not known", hint="Use --backend diffusers.")
+    if gate is not None and gate["active"]:
+        raise CannotSteer("cfg_gate_step leaves out the unconditional branch", hint="Leave it out.")
+    if denoising._cache_dit_enabled:  # noqa: SLF001 (the engine has no other name for it)
+        raise CannotSteer("cache-dit skips parts of steps", hint="Serve without cache-dit.")
+    if arguments["batch"].scheduler.order != 1:
+        raise CannotSteer("a scheduler of higher order is not guarded here", hint="Use one of order 1.")
+
+
+def _with(policy: Any, conditioning: dict[str, Any], *, alone: bool) -> Any:
+    """Put a negative in a guidance policy, as its last branch or as its only one."""
+    negative = replace(policy.branches[-1], kwargs=conditioning)
+    return replace(policy, branches=[negative] if alone else [*policy.branches[:-1], negative])
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Compare two arguments of the denoiser, to the bit."""
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_same(value, second[key]) for key, value in first.items())
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    return bool(first == second)
+
+
+def _pictures(frames: Tensor) -> list[Image.Image]:
+    """Make images of decoded frames, [B, 3, h, w] or [B, 3, 1, h, w] within 0…1."""
+    if frames.ndim == _VIDEO and frames.shape[2] == 1:
+        frames = frames[:, :, 0]
+    if frames.ndim != _IMAGE or frames.shape[1] != len("RGB"):
+        raise DnpGuardError(f"an image of shape {list(frames.shape)} cannot be shown", hint="Report this.")
+    if not frames.isfinite().all():
+        raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
+    pixels = (frames.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def _like(frames: Tensor, picture: Image.Image) -> Tensor:
+    """Give a picture the form of the decoded frames."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    return (pixels.to(frames.device, torch.float32) / 255).to(frames.dtype).reshape(frames.shape)

@@ -1,0 +1,93 @@
+"""SGLang-Diffusion: guard the diffusers pipeline that ``--backend diffusers`` wraps, or the engine's own stages.
+
+Everything that cannot be steered is refused when the model is loaded: several ranks for one image, videos, and stages
+of a model's own.
+"""
+
+from __future__ import annotations
+
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.engines import asked, attestation
+from dnp_guard.hosts.engines.middleware import Attested
+from dnp_guard.hosts.engines.worker import Worker, guard_class
+from dnp_guard.hosts.importing import after_import
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.engines.worker import Make
+
+NAME = "sglang"
+RUNNER = "sglang.multimodal_gen.runtime.managers.gpu_worker"
+"""The module whose class loads a worker's model and runs it."""
+SERVER = "sglang.multimodal_gen.runtime.launch_server"
+"""The module that makes the HTTP server, which has no option for a middleware."""
+_RUNS = ("execute_forward", "execute_forward_sequentially")
+
+
+def register(make: Make) -> None:
+    """Have every model that this process loads guarded, or refused, and its HTTP server say what is in force.
+
+    Args:
+        make: makes the guard that the settings describe.
+    """
+    after_import(RUNNER, partial(_put, make))
+    after_import(SERVER, _attest)
+
+
+def _put(make: Make, module: ModuleType) -> None:
+    """Let a worker generate only what is guarded; raises where it has changed, and so ends the worker."""
+    guard_class(Worker(NAME, make), module.GPUWorker, "init_device_and_model", _RUNS, _attach)
+
+
+def _attest(module: ModuleType) -> None:
+    """Put the middleware in the HTTP server that a process makes."""
+    create = module.create_app
+    if hasattr(create, "__wrapped__"):
+        return  # a process may load its plugins again
+
+    @wraps(create)
+    def attested(*args: Any, **kwargs: Any) -> Any:
+        app = create(*args, **kwargs)
+        app.add_middleware(Attested)
+        return app
+
+    module.create_app = attested  # type: ignore[attr-defined]  # the engine's module has it
+
+
+def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
+    """Guard a pipeline, as each request asks.
+
+    Raises:
+        CannotSteer: it cannot be steered, or not under these arguments of the server.
+    """
+    arguments = pipeline.server_args
+    if arguments.num_gpus > max(1, arguments.dp_size):
+        raise CannotSteer(
+            "several GPUs draw one image, and the guard of each would see a part of it",
+            hint="Serve with one GPU for each replica: --num-gpus N --dp-size N.",
+        )
+    if (wrapped := getattr(pipeline, "diffusers_pipe", None)) is None:
+        from dnp_guard.hosts.engines.stages import attach  # noqa: PLC0415 (imports torch)
+
+        attach(pipeline, guard)
+    elif pipeline._cache_dit_enabled:  # noqa: SLF001 (the engine has no other name for it)
+        raise CannotSteer("cache-dit skips parts of steps", hint="Serve without cache-dit.")
+    else:
+        guard.attach(wrapped)
+    forward = pipeline.forward
+
+    @wraps(forward)
+    def guarded(batch: Any, server_args: Any) -> Any:
+        with worker.tightened(asked.of(batch.extra.get("diffusers_kwargs"))):
+            result = forward(batch, server_args)
+            result.usage = {**(result.usage or {}), asked.KEY: attestation.in_force(guard)}
+        return result
+
+    pipeline.forward = guarded
+    pipeline.forward_batch = lambda batches, server_args: [guarded(batch, server_args) for batch in batches]
+    pipeline.forward_batch_sequentially = pipeline.forward_batch
