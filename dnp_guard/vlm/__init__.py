@@ -1,6 +1,6 @@
-"""Asking vision-language models: the contract, and the backends that keep it.
+"""Vision-language models: the contract of a backend, and the backends that implement it.
 
-Nothing here imports torch; :class:`dnp_guard.vlm.local.backend.TransformersBackend` does, when it is imported.
+Nothing here imports torch, except :class:`dnp_guard.vlm.local.backend.TransformersBackend` when it is imported.
 """
 
 from dnp_guard.vlm.base import Asked, Backend, BackendInfo, Query, as_backend

@@ -1,4 +1,4 @@
-"""What a backend returned, checked: the right number of rows and columns, and nothing but probabilities."""
+"""Check what a backend returned: the number of rows and columns, and that every value is a probability."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Probabilities = tuple[tuple[float, ...], ...]
 """Shape [images, questions]."""
 
 _ROUNDING = 1e-6
-"""How far outside 0…1 a sum of float32 probabilities may lie."""
+"""How far outside 0…1 a sum of float32 probabilities may be."""
 
 
 def probabilities(answer: object, images: int, questions: int) -> Probabilities:
@@ -21,14 +21,14 @@ def probabilities(answer: object, images: int, questions: int) -> Probabilities:
 
     Args:
         answer: nested sequences, a NumPy array, a torch tensor, or a sequence of either.
-        images: how many rows it must have.
-        questions: how many columns.
+        images: expected number of rows.
+        questions: expected number of columns.
 
     Returns:
         The probabilities, 0…1, shape [images, questions].
 
     Raises:
-        VlmBadAnswer: the shape is another, or a value is not a probability.
+        VlmBadAnswer: the shape differs, or a value is not a probability.
     """
     rows = _items(answer, images, "rows, one for each image,")
     return tuple(
@@ -41,7 +41,7 @@ def probabilities(answer: object, images: int, questions: int) -> Probabilities:
 
 
 def _items(value: Any, expected: int, what: str) -> Sequence[Any]:
-    # NumPy arrays and torch tensors both have tolist(); neither package needs to be imported for it.
+    # NumPy arrays and torch tensors both have tolist(), so neither package has to be imported.
     items = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(items, Sequence) or isinstance(items, (str, bytes, bytearray)):
         raise VlmBadAnswer(f"the backend returned {type(value).__name__} where {expected} {what} belong", hint=_HINT)

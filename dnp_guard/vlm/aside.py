@@ -1,4 +1,4 @@
-"""A model that answers while the image is denoised on gets a CUDA stream of its own, so that neither waits in line."""
+"""Give a model that answers while denoising goes on a CUDA stream of its own, so that neither waits for the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BESIDE: ContextVar[bool] = ContextVar("dnp_guard.vlm.beside", default=False)
 
 
 def beside(call: Callable[[], T]) -> T:
-    """Make a call beside a running generation."""
+    """Make a call that runs beside a generation."""
     token = _BESIDE.set(True)
     try:
         return call()
@@ -26,9 +26,9 @@ def beside(call: Callable[[], T]) -> T:
 
 @contextmanager
 def own_stream() -> Iterator[None]:
-    """Hold a CUDA stream of its own, beside a running generation and where there is CUDA; otherwise nothing.
+    """Use a separate CUDA stream for a call beside a generation; do nothing without CUDA or outside such a call.
 
-    Pictures and answers are on the host, so nothing on the generation's stream has to be waited for.
+    Pictures and answers are in host memory, so nothing on the generation's stream has to finish first.
     """
     torch = sys.modules.get("torch")
     if not _BESIDE.get() or torch is None or not torch.cuda.is_available():

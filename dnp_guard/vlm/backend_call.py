@@ -1,4 +1,4 @@
-"""One call of a backend, which may answer several callers."""
+"""One call of a backend, which may answer several callers at once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class BackendCall:
-    """What a thread is having answered; one thread of the desk makes one after the other.
+    """One call of the backend. A thread of the desk makes its calls one after the other.
 
     Attributes:
-        thread: that makes it: of the desk, or the only caller's own.
-        places: whose questions it answers, which are the same.
-        since: when it began, on the monotonic clock.
-        late_ms: the longest deadline that it has outlived; 0 while it is in time.
+        thread: makes the call: a thread of the desk, or the caller's own when there is only one caller.
+        places: the pending queries that the call answers; they ask the same questions.
+        since: when the call began, on the monotonic clock.
+        late_ms: the longest deadline that the call has exceeded; 0 while it is in time.
     """
 
     thread: Thread
@@ -37,13 +37,13 @@ class BackendCall:
     late_ms: float = 0.0
 
     def outlives(self, left_ms: float) -> bool:
-        """Whether it is late, and has taken longer than another caller would wait."""
+        """Return whether the call is late and has already taken longer than another caller would wait."""
         return self.late_ms > 0 and left_ms <= max(self.late_ms, (monotonic() - self.since) * 1000)
 
     def make(self, backend: Backend) -> None:
-        """Ask, and hand out the answers or what was raised.
+        """Query the backend, and hand each caller its answer or the error.
 
-        Where several callers share a call that fails, each who still waits is asked for once more alone.
+        When a shared call fails, every caller that still waits is queried for once more, alone.
         """
         try:
             rows = self.places[0].context.run(_put, backend, self.places)
@@ -63,10 +63,10 @@ class BackendCall:
 
 
 def _put(backend: Backend, places: Sequence[Pending]) -> Probabilities:
-    """The checked answers about the images of all."""
+    """Query the backend about the images of all callers, and check the answers."""
     images = tuple(image for place in places for image in place.query.images)
     if not _ours(backend):
-        images = tuple(image.copy() for image in images)  # a backend may draw on what it is shown
+        images = tuple(image.copy() for image in images)  # a backend may draw on the images it gets
     query = replace(places[0].query, images=images)
     ends = [place.ends for place in places if place.ends is not None]
     left = (max(ends) - monotonic()) * 1000 if len(ends) == len(places) else None
@@ -79,19 +79,19 @@ def _put(backend: Backend, places: Sequence[Pending]) -> Probabilities:
         if isinstance(error, VlmError) and own(error):
             raise
         kind = VlmTimeout if isinstance(error, TimeoutError) else _kind(error)
-        # Not its message, which may quote what was asked: it would go into records.
+        # Leave out the error's message: it may quote the question, and messages go into records.
         message = f"the backend {backend.info.name} raised {type(error).__name__}"
         raise kind(message, hint="Its traceback is chained to this error; no record quotes it.") from error
 
 
 def _ours(backend: Backend) -> bool:
-    """Whether this package's own code looks at the pictures, and no other."""
-    asked = (getattr(member, "wrapped", member) for member in backend.members)
-    return all(type(each).__module__.startswith("dnp_guard.") for each in asked)
+    """Return whether only this package's own code sees the pictures."""
+    backends = (getattr(member, "wrapped", member) for member in backend.members)
+    return all(type(backend).__module__.startswith("dnp_guard.") for backend in backends)
 
 
 def _kind(error: BaseException) -> type[VlmError]:
-    """The nearest of this package's kinds of error."""
+    """Return the class of this package's errors nearest to an error."""
     ours = (kind for kind in type(error).__mro__ if issubclass(kind, VlmError) and kind.__module__ == _ERRORS)
     return next(ours, VlmError)
 

@@ -1,4 +1,4 @@
-"""The contract that every vision-language backend keeps: one class, whose defaults are those of a model in process."""
+"""The contract of a vision-language backend: one class, whose defaults suit a model in this process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Questions about images, as a desk hands them to a backend.
+    """Questions about images, as a desk passes them to a backend.
 
     Attributes:
         images: RGB pictures of any size.
-        questions: put about each of them.
-        loosening: which questions, by position, make a verdict milder by "yes".
+        questions: put about every image.
+        loosening: positions of the questions whose "yes" makes a verdict milder.
         final: whether the images are finished.
     """
 
@@ -35,13 +35,13 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """Who answers, as the audit records it.
+    """Identity of a backend, as the audit records it.
 
     Attributes:
-        name: of the model.
-        revision: of its weights.
+        name: name of the model.
+        revision: revision of the weights.
         local: whether images stay on this machine.
-        addresses: the base URLs that images go to.
+        addresses: base URLs that images are sent to.
         answers: ``"probabilities"`` or ``"text"``.
     """
 
@@ -53,7 +53,7 @@ class BackendInfo:
 
 
 class Asked(Protocol):
-    """What users may pass as a backend: anything that can be asked. What else it has of :class:`Backend` is used."""
+    """Any object with ``ask``, as users may pass it. Other attributes of :class:`Backend` are used if present."""
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
         """Probability of "yes" for every image and question; see :meth:`Backend.ask`."""
@@ -61,17 +61,17 @@ class Asked(Protocol):
 
 
 class Backend:
-    """Answers yes/no questions about images, in probabilities. A subclass needs :meth:`ask` and no more.
+    """Answers yes/no questions about images with probabilities. A subclass only has to define :meth:`ask`.
 
     Attributes:
-        name: written to the audit record; the name of the class where it is empty.
-        revision: of the weights, written to the audit record.
-        local: False where images leave this machine.
-        addresses: the base URLs that images go to.
-        answers: ``"text"`` where yes and no are all it can say, and no probability between.
-        mode: how the answers are got from a server that can be asked in several ways.
-        batches: whether one call about many images takes less time than many calls.
-        at_once: how many calls it takes at the same time; a model in process takes one, a server several.
+        name: written to the audit record; the class name if empty.
+        revision: revision of the weights, written to the audit record.
+        local: False if images leave this machine.
+        addresses: base URLs that images are sent to.
+        answers: ``"text"`` if the backend can only say yes or no, with no probability in between.
+        mode: how answers are obtained from a server that offers several ways.
+        batches: whether one call about many images is faster than many calls.
+        at_once: number of concurrent calls it takes; a model in this process takes one, a server several.
     """
 
     name: str = ""
@@ -86,46 +86,46 @@ class Backend:
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
         """Probability of "yes" for every image and question.
 
-        Each question is put about one image at a time; what one image holds never answers for another.
+        A question is put about one image at a time; the content of one image never affects the answer for another.
 
         Args:
             images: RGB pictures of any size.
-            questions: rendered from the policy alone.
+            questions: rendered from the policy, and from nothing else.
 
         Returns:
             Rows of probabilities 0…1, shape [len(images), len(questions)].
 
         Raises:
-            VlmError: the question could not be answered.
+            VlmError: a question could not be answered.
         """
         raise NotImplementedError
 
     def put(self, query: Query) -> Rows:
-        """Answer a query; a backend made of others decides by it whom it asks, and any other only asks."""
+        """Answer a query. By default call :meth:`ask`; a composite backend chooses a member by the query."""
         return self.ask(query.images, query.questions)
 
     def accepts(self, questions: Sequence[str]) -> None:
-        """See that the backend can answer the questions of a policy; any can be put to a model that reads.
+        """Check that the backend can answer a policy's questions; a language model can answer any.
 
         Raises:
-            VlmUnavailable: one cannot be answered.
+            VlmUnavailable: a question cannot be answered.
         """
 
     def states(self) -> Mapping[str, str]:
-        """Each base URL with the state of its breaker; nothing for a model in process."""
+        """Return the state of each base URL's circuit breaker; empty for a model in this process."""
         return {}
 
     def close(self) -> None:
-        """Let go of what it holds, such as connections."""
+        """Release resources, such as connections."""
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """The backends that answer: those that it is made of, or itself."""
+        """The backends that answer: the members of a composite, or the backend itself."""
         return (self,)
 
     @property
     def info(self) -> BackendInfo:
-        """Who answers."""
+        """Identity of the backend, for the audit."""
         return BackendInfo(
             name=str(self.name or type(self).__name__),
             revision=str(self.revision or "unknown"),
@@ -148,13 +148,13 @@ def _of_the_other(attribute: str) -> Any:
 
 
 class Wrapped(Backend):
-    """A backend made of another, or of any object that can be asked.
+    """A backend around another backend, or around any object with ``ask``.
 
-    Its attributes are the other's, read each time, as a server's revision may change; what the other lacks has the
-    default of :class:`Backend`.
+    Attributes are read from the wrapped object at every access, because a server's revision may change. An attribute
+    that the wrapped object lacks has the default of :class:`Backend`.
 
     Args:
-        wrapped: who is asked.
+        wrapped: the object that is queried.
     """
 
     name: Any = property(lambda self: _name(self.wrapped))
@@ -170,41 +170,41 @@ class Wrapped(Backend):
         self.wrapped = wrapped
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
-        """Ask the other."""
+        """Query the wrapped backend."""
         return self.wrapped.ask(images, questions)
 
     def put(self, query: Query) -> Rows:
-        """Put a query to the other."""
+        """Pass a query to the wrapped backend."""
         if isinstance(self.wrapped, Backend):
             return self.wrapped.put(query)
         return self.wrapped.ask(query.images, query.questions)
 
     def accepts(self, questions: Sequence[str]) -> None:
-        """Ask the other, where it can say."""
+        """Check with the wrapped backend, if it has ``accepts``."""
         accepts: Callable[[Sequence[str]], None] = getattr(self.wrapped, "accepts", super().accepts)
         accepts(questions)
 
     def states(self) -> Mapping[str, str]:
-        """The other's."""
+        """Return the states of the wrapped backend."""
         states: Callable[[], Mapping[str, str]] = getattr(self.wrapped, "states", super().states)
         return states()
 
     def close(self) -> None:
-        """Close the other, where it can be."""
+        """Close the wrapped backend, if it can be closed."""
         close: Callable[[], None] = getattr(self.wrapped, "close", super().close)
         close()
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """The other's."""
+        """The members of the wrapped backend."""
         return self.wrapped.members if isinstance(self.wrapped, Backend) else (self,)
 
 
 def as_backend(vlm: Asked) -> Backend:
-    """An object that can be asked, as a backend; a backend as it is.
+    """Wrap an object with ``ask`` as a backend; return a backend unchanged.
 
     Raises:
-        VlmUnavailable: it cannot be asked.
+        VlmUnavailable: the object has no ``ask`` method.
     """
     if isinstance(vlm, Backend):
         return vlm

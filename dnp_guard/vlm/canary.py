@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EVERY_S = 3600.0
 TOLERANCE = 0.1
-"""How far a probability may wander; batching and hardware move it a little."""
+"""How far a probability may drift; batching and hardware change it slightly."""
 QUESTIONS = ("Is there a red circle in this image?", "Is there a star in this image?")
 
 
@@ -31,10 +31,10 @@ class Known:
 
     Attributes:
         pictures: RGB.
-        questions: put about each.
-        categories: of each question; of several the highest probability counts.
+        questions: put about every picture.
+        categories: the category of each question; the highest probability of a category's questions applies.
         shows: for each picture, whether it shows each category.
-        thresholds: from which probability on a category counts as seen.
+        thresholds: probability from which a category is seen.
     """
 
     pictures: tuple[Image.Image, ...]
@@ -44,7 +44,7 @@ class Known:
     thresholds: Mapping[str, float]
 
     def wrong(self, answers: Probabilities) -> str | None:
-        """What the first wrong answer is; None where all are right."""
+        """Describe the first wrong answer; None if all are right."""
         for picture, (row, shows) in enumerate(zip(answers, self.shows, strict=True)):
             highest: dict[str, float] = {}
             for category, probability in zip(self.categories, row, strict=True):
@@ -57,20 +57,21 @@ class Known:
 
 
 class Watched(Wrapped):
-    """A backend whose answers to a few fixed pictures must stay what they were when it was made.
+    """A backend whose answers to a few fixed pictures must stay what they were at construction.
 
-    They are asked about again every hour, and before the first question after one that failed, as a server that comes
-    back may be another. Once they differ, or the server says that it is of another revision, every question fails with
-    :class:`~dnp_guard.errors.VlmChanged` until they are as they were; a guard that is made anew takes them as they are.
+    The pictures are queried again every hour, and before the first query after a failed one, because a server that
+    comes back may serve another model. Once the answers differ, or the server reports another revision, every query
+    fails with :class:`~dnp_guard.errors.VlmChanged` until the answers are as before. A new guard accepts the answers of
+    the moment.
 
     Args:
-        backend: who is watched; its attributes are this one's.
-        known: pictures with known answers, in place of the few fixed ones; a wrong answer is a change too.
-        every_s: seconds between two looks.
-        clock: of seconds that do not go back.
+        backend: the backend to watch; its attributes are passed through.
+        known: pictures with known answers, used in place of the fixed ones; a wrong answer is a change too.
+        every_s: seconds between two checks.
+        clock: monotonic clock, in seconds.
 
     Raises:
-        VlmError: the pictures cannot be asked about at first, or an answer to a known one is wrong.
+        VlmError: the first query of the pictures fails, or an answer to a known picture is wrong.
     """
 
     def __init__(
@@ -92,14 +93,14 @@ class Watched(Wrapped):
         self._due = clock() + every_s
 
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Ask the backend, after the pictures where it is time; see :meth:`put`."""
+        """Query the backend, after a check of the pictures if one is due; see :meth:`put`."""
         return self.put(Query(tuple(images), tuple(questions)))
 
     def put(self, query: Query) -> Sequence[Sequence[float]]:
-        """Put a query to the backend, after the pictures where it is time.
+        """Pass a query to the backend, after a check of the pictures if one is due.
 
         Raises:
-            VlmChanged: the answers are not those of the model that was there at first.
+            VlmChanged: the answers are no longer those of the model at construction.
             VlmError: the backend does not answer.
         """
         with self._turn:
@@ -116,8 +117,8 @@ class Watched(Wrapped):
 
     def _look(self) -> None:
         answers = self._answers()
-        for picture, (expected, found) in enumerate(zip(self._expected, answers, strict=True)):
-            for question, (was, now) in enumerate(zip(expected, found, strict=True)):
+        for picture, (expected, current) in enumerate(zip(self._expected, answers, strict=True)):
+            for question, (was, now) in enumerate(zip(expected, current, strict=True)):
                 if abs(was - now) > TOLERANCE:
                     raise VlmChanged(
                         f"canary {picture}, question {question}: answered {now:.2f} where it was {was:.2f}",
@@ -134,15 +135,15 @@ class Watched(Wrapped):
             )
 
     def _answers(self) -> Probabilities:
-        said = self.wrapped.ask(self._pictures, self._asked)
-        answers = probabilities(said, len(self._pictures), len(self._asked))
+        rows = self.wrapped.ask(self._pictures, self._asked)
+        answers = probabilities(rows, len(self._pictures), len(self._asked))
         if self._known is not None and (wrong := self._known.wrong(answers)):
             raise VlmChanged(wrong, hint="Measure the model with `dnp-guard vlm calibrate` before it is trusted.")
         return answers
 
 
 def watched(backend: Backend) -> Watched:
-    """Watch a backend, and close it where it cannot be."""
+    """Watch a backend; close it if it cannot be watched."""
     try:
         return Watched(backend)
     except VlmError:
@@ -151,7 +152,7 @@ def watched(backend: Backend) -> Watched:
 
 
 def canaries() -> tuple[Image.Image, ...]:
-    """Three pictures: a red circle, a grey ramp, and nothing."""
+    """Three pictures: a red circle, a grey gradient, and solid black."""
     circle = Image.new("RGB", (64, 64), (240, 240, 240))
     ImageDraw.Draw(circle).ellipse((12, 12, 52, 52), fill=(210, 30, 30))
     return circle, Image.linear_gradient("L").resize((64, 64)).convert("RGB"), Image.new("RGB", (64, 64))

@@ -1,4 +1,4 @@
-"""How long an answer is waited for, known to whoever works on it."""
+"""How long the caller waits for an answer, visible to the code that computes it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 _ENDS: ContextVar[float | None] = ContextVar("dnp_guard.vlm.deadline", default=None)
 
 _MARGIN = 0.95
-"""A backend that can give up gives up a little before the caller stops waiting, so that nothing is left running."""
+"""A backend that can be interrupted gives up shortly before the caller stops waiting, so that nothing keeps running."""
 
 
 @contextmanager
 def within(milliseconds: float | None) -> Iterator[None]:
-    """Tell the calls inside when their caller stops waiting; None where it waits for the answer."""
+    """Set the deadline for the calls inside; None when the caller waits without one."""
     ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
     token = _ENDS.set(ends)
     try:
@@ -28,6 +28,6 @@ def within(milliseconds: float | None) -> Iterator[None]:
 
 
 def remaining(most: float) -> float:
-    """Seconds left to answer in, at least 0 and at most ``most``."""
+    """Seconds left to answer, at least 0 and at most ``most``."""
     ends = _ENDS.get()
     return most if ends is None else min(most, max(0.0, ends - time.monotonic()))

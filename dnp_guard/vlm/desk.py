@@ -1,4 +1,4 @@
-"""One desk before each backend, whoever asks: it shares calls, bounds waits, and serves all in fair turns."""
+"""The desk in front of a backend: it shares calls, bounds waits, and serves callers in fair turns."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WINDOW_S = 0.004
-"""How long a call waits for company, where there was some lately."""
+"""How long a call waits for others to join it, after a call that was shared."""
 _JOIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a backend answered.
+    """The answers of a backend.
 
     Attributes:
         probabilities: of "yes", shape [images, questions].
@@ -47,30 +47,31 @@ class Answers:
 
 
 class Desk:
-    """Stands before one backend, whoever asks: guards, tenants and deadlines.
+    """Stands in front of one backend, for all guards, tenants and deadlines that use it.
 
-    **Threads.** A backend gets as many calls at once as its ``at_once`` says, one unless it says more. A question
-    without a deadline that finds nobody else is put in the caller's own thread; any other waits in line for a thread
-    of the desk, which ends when the line does.
+    **Threads.** A backend gets as many concurrent calls as its ``at_once`` allows, one by default. A query without a
+    deadline runs in the caller's own thread when nobody else is there; any other waits in line for a thread of the
+    desk, which ends when the line is empty.
 
-    **Sharing.** Where the backend says ``batches = True``, callers that ask the same at the same time share a call.
-    What arrives while a call runs is answered by the next one. A generation alone never waits: only after a call that
-    was shared does the next one wait for company, :data:`WINDOW_S` at most. Where a shared call fails, the question of
-    each caller that still waits is put once more by itself, so that one's picture cannot fail another's.
+    **Sharing.** When the backend sets ``batches = True``, callers that put the same questions at the same time share a
+    call. Queries that arrive while a call runs are answered by the next one. A generation alone never waits: only
+    after a shared call does the next one wait for others to join, :data:`WINDOW_S` at most. When a shared call fails,
+    the query of every caller that still waits is put once more by itself, so that one caller's picture cannot fail
+    another's query.
 
-    **Fair turns.** The queue is served in rotation over those who ask (``turn``), and at most
-    :data:`~dnp_guard.vlm.waiting.MOST_WAITING` questions of each may wait; see
+    **Fair turns.** The queue serves the askers (``turn``) in rotation, and at most
+    :data:`~dnp_guard.vlm.waiting.MOST_WAITING` queries per asker may wait; see
     :class:`~dnp_guard.vlm.waiting.FairQueue`.
 
-    **Late answers.** A forward pass that is running cannot be cancelled, so a deadline bounds the *waiting*: past it
-    the call is left to itself. Until it returns, a question that would not wait longer than it has already taken is
-    refused at once; a more patient one waits in line, so that one tenant's short deadline refuses nobody else.
+    **Late answers.** A running forward pass cannot be cancelled, so a deadline bounds the *waiting*: after it the call
+    runs on unattended. Until it returns, a query whose deadline is no longer than the time already taken is refused at
+    once; a more patient one waits in line, so that one tenant's short deadline refuses nobody else.
 
     Args:
-        backend: who answers: a backend, or any object with ``ask(images, questions)``.
+        backend: a backend, or any object with ``ask(images, questions)``.
 
     Attributes:
-        users: how many have yet to close it.
+        users: number of users that have not closed the desk yet.
     """
 
     def __init__(self, backend: Asked) -> None:
@@ -85,7 +86,7 @@ class Desk:
 
     @property
     def info(self) -> BackendInfo:
-        """Who answers."""
+        """Identity of the backend."""
         return self.backend.info
 
     def ask(
@@ -101,25 +102,25 @@ class Desk:
     ) -> Answers:
         """Put every question about every image, and answer or raise within the deadline.
 
-        Without images, or without questions, the backend is not called.
+        Without images or without questions, the backend is not called.
 
         Args:
             images: RGB pictures.
             questions: rendered from the policy.
-            deadline_ms: how long the answer may take; None to wait for it.
-            spent_ms: of the deadline, by what was asked before in the same query.
-            loosening: which questions, by position, make a verdict milder by "yes".
+            deadline_ms: how long the answer may take; None to wait without a limit.
+            spent_ms: how much of the deadline the same query has already used.
+            loosening: positions of the questions whose "yes" makes a verdict milder.
             final: whether the images are finished.
-            turn: who asks, such as a tenant; those who ask take turns.
+            turn: who asks, such as a tenant; askers take turns.
 
         Returns:
             The checked answers.
 
         Raises:
-            VlmTimeout: no answer within the deadline.
-            VlmBusy: an earlier call that outlived such a deadline has not returned yet, or too many questions wait.
-            VlmBadAnswer: the answer has another shape, or holds something that is not a probability.
-            VlmError: anything else that the backend raised, itself chained; quoted where the message is this package's.
+            VlmTimeout: no answer arrived within the deadline.
+            VlmBusy: an earlier call that exceeded such a deadline has not returned yet, or too many queries wait.
+            VlmBadAnswer: the answer has another shape, or holds a value that is not a probability.
+            VlmError: the backend raised another error, which is chained; only this package's own messages are quoted.
         """
         if not images or not questions:
             return Answers(((),) * len(images), 0.0)
@@ -140,17 +141,17 @@ class Desk:
         return Answers(place.answer.result(), (perf_counter() - began) * 1000)
 
     def aside(self, call: Callable[[], T], *, turn: Hashable = None) -> Future[T]:
-        """Make a call that asks, beside what the caller goes on to do.
+        """Make a call that queries the backend, while the caller goes on.
 
-        Calls of several generations run at the same time, so that what they ask can share calls of the backend. At most
-        :data:`~dnp_guard.vlm.waiting.MOST_WAITING` of a turn do.
+        Calls of several generations run at the same time, so that their queries can share calls of the backend. At
+        most :data:`~dnp_guard.vlm.waiting.MOST_WAITING` calls per turn run at once.
 
         Args:
             call: made on a thread of its own, in the caller's context variables.
             turn: who asks.
 
         Returns:
-            What the call returns or raises; a :class:`~dnp_guard.errors.VlmError` where it is refused.
+            A future of the call's result or error; a :class:`~dnp_guard.errors.VlmError` if the call is refused.
         """
         with self._arrived:
             refusal = _closed() if self._closed else crowded() if self._beside[turn] >= MOST_WAITING else None
@@ -171,9 +172,9 @@ class Desk:
         return apart(made)
 
     def close(self) -> None:
-        """Leave the desk; the last of its users closes it: it asks no more, and its threads end.
+        """Leave the desk. The last user closes it: it takes no more queries, and its threads end.
 
-        What waits is still answered. The backend stays open: it belongs to whoever made it.
+        Waiting queries are still answered. The backend stays open: it belongs to whoever made it.
         """
         with _opening:
             self.users -= 1
@@ -191,11 +192,11 @@ class Desk:
 
     @property
     def closed(self) -> bool:
-        """Whether it asks no more."""
+        """Whether the desk takes no more queries."""
         return self._closed
 
     def _enter(self, place: Pending, left: float | None) -> BackendCall | None:
-        """FairQueue a question; or the call that the caller makes itself, where nobody else is there."""
+        """Put a query in line, or return the call that the caller makes itself if nobody else is there."""
         with self._arrived:
             if self._closed:
                 raise _closed()
@@ -218,7 +219,7 @@ class Desk:
             return None
 
     def _wait(self, place: Pending, left: float | None) -> bool:
-        """Wait for an answer; whether it came."""
+        """Wait for an answer; return whether it came."""
         try:
             wait([place.answer], None if left is None else left / 1000)
         finally:
@@ -232,8 +233,8 @@ class Desk:
         return answered
 
     def _staff(self) -> None:
-        """Give the line one thread more; the lock is held."""
-        call = BackendCall(threading.current_thread())  # until it has one of its own
+        """Start one more thread for the line; the caller holds the lock."""
+        call = BackendCall(threading.current_thread())  # replaced by the new thread on the next line
         call.thread = start(partial(self._serve, call))
         self._calls.append(call)
 
@@ -242,7 +243,7 @@ class Desk:
             call.make(self.backend)
 
     def _next(self, call: BackendCall) -> bool:
-        """Take the next questions from the line; whether there were any."""
+        """Take the next queries from the line; return whether there were any."""
         with self._arrived:
             call.places, call.late_ms = (), 0.0  # images must not live until the next call
             if self._company and len(self._line) == 1:
@@ -255,23 +256,23 @@ class Desk:
             return True
 
     def _return(self, own: BackendCall) -> None:
-        """End a call that a caller made itself, and have served who came meanwhile."""
+        """End a call that a caller made itself, and start a thread for callers that arrived meanwhile."""
         with self._arrived:
             self._calls.remove(own)
             if self._line and len(self._calls) < self.backend.at_once:
                 self._staff()
 
 
-_opening = threading.RLock()  # a guard that is collected meanwhile, on this very thread, closes its desk
+_opening = threading.RLock()  # garbage collection on this thread may close another guard's desk
 _desks: WeakValueDictionary[int, Desk] = WeakValueDictionary()
-"""The desk of each backend, by the identity of the object: a desk that is held keeps its backend, and so its key."""
+"""The desk of each backend, by the object's identity: a live desk keeps its backend alive, and so its key valid."""
 
 
 def desk_of(backend: Asked) -> Desk:
-    """The one desk of a backend in this process; each who takes it closes it once.
+    """Return the one desk of a backend in this process. Every user closes it once.
 
     Raises:
-        VlmUnavailable: the backend cannot be asked.
+        VlmUnavailable: the backend has no ``ask`` method.
     """
     with _opening:
         desk = _desks.get(_key(backend))

@@ -1,4 +1,4 @@
-"""Backends made of two: a second opinion, and a larger judge for finished images."""
+"""Backends made of two others: a second opinion, and a larger judge for finished images."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 class _Pair(Backend):
-    """What both kinds share: they are as local, and take as much, as the lesser of the two."""
+    """Shared parts of both pairs. A pair is local, batches and runs concurrently only as far as both members do."""
 
     between = " + "
 
-    name: Any = property(lambda self: self.between.join(each.info.name for each in self.pair))
-    revision: Any = property(lambda self: self.between.join(each.info.revision for each in self.pair))
-    local: Any = property(lambda self: all(each.info.local for each in self.pair))
-    addresses: Any = property(lambda self: tuple(url for each in self.pair for url in each.info.addresses))
+    name: Any = property(lambda self: self.between.join(member.info.name for member in self.pair))
+    revision: Any = property(lambda self: self.between.join(member.info.revision for member in self.pair))
+    local: Any = property(lambda self: all(member.info.local for member in self.pair))
+    addresses: Any = property(lambda self: tuple(url for member in self.pair for url in member.info.addresses))
     answers: Any = property(
-        lambda self: "text" if any(each.info.answers == "text" for each in self.pair) else "probabilities"
+        lambda self: "text" if any(member.info.answers == "text" for member in self.pair) else "probabilities"
     )
-    batches: Any = property(lambda self: all(each.batches for each in self.pair))
-    at_once: Any = property(lambda self: min(each.at_once for each in self.pair))
+    batches: Any = property(lambda self: all(member.batches for member in self.pair))
+    at_once: Any = property(lambda self: min(member.at_once for member in self.pair))
 
     def __init__(self, *pair: str | Asked) -> None:
         with ExitStack() as undo:
-            self.pair = tuple(_built(each, undo) for each in pair)
+            self.pair = tuple(_built(vlm, undo) for vlm in pair)
             undo.pop_all()
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
@@ -45,18 +45,18 @@ class _Pair(Backend):
         return self.put(Query(tuple(images), tuple(questions)))
 
     def states(self) -> Mapping[str, str]:
-        """Those of both."""
-        return {url: state for each in self.pair for url, state in each.states().items()}
+        """Return the states of both backends."""
+        return {url: state for member in self.pair for url, state in member.states().items()}
 
     def close(self) -> None:
-        """Close both."""
-        for each in self.pair:
-            each.close()
+        """Close both backends."""
+        for member in self.pair:
+            member.close()
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """Those of both."""
-        return tuple(member for each in self.pair for member in each.members)
+        """The members of both backends."""
+        return tuple(member for backend in self.pair for member in backend.members)
 
 
 def _built(vlm: str | Asked, undo: ExitStack) -> Backend:
@@ -68,43 +68,43 @@ def _built(vlm: str | Asked, undo: ExitStack) -> Backend:
 
 
 class Either(_Pair):
-    """Two backends that are asked the same at the same time: what either sees is seen.
+    """Two backends that get every query at the same time; a category that either sees is seen.
 
-    Of the questions in ``loosening``, whose "yes" makes a verdict milder, the lower answer is taken. Where one of the
-    two does not answer, the question is not answered: a second opinion that can be silenced would be none.
+    For the questions in ``loosening``, whose "yes" makes a verdict milder, the lower answer applies. If one of the two
+    does not answer, the query fails: a second opinion that can be silenced is worth nothing.
 
     Args:
-        first: a backend, any object that can be asked, or a spec of a built-in one.
+        first: a backend, an object with ``ask``, or the spec of a built-in backend.
         second: likewise.
 
     Raises:
-        VlmUnavailable: one of them cannot be built or asked.
+        VlmUnavailable: one of them cannot be built or has no ``ask`` method.
     """
 
     def __init__(self, first: str | Asked, second: str | Asked) -> None:
         super().__init__(first, second)
 
     def put(self, query: Query) -> Probabilities:
-        """The stricter of two answers to each question."""
+        """Query both backends, and take the stricter answer to each question."""
         first, second = self.pair
         shape = len(query.images), len(query.questions)
         other = apart(lambda: probabilities(second.put(query), *shape))
         try:
             answers = probabilities(first.put(query), *shape)
         finally:
-            wait([other])  # until both have returned, the call is not over
+            wait([other])  # the call is not over until both have returned
         return strictest(answers, other.result(), query.loosening)
 
 
 class AtFinal(_Pair):
-    """A larger judge for the finished images, beside a smaller one for those that are still denoised.
+    """A larger judge for finished images, and a smaller one for images that are still being denoised.
 
     Args:
-        large: asked about finished images: a backend, any object that can be asked, or a spec of a built-in one.
-        otherwise: asked about all others.
+        large: queried about finished images: a backend, an object with ``ask``, or the spec of a built-in backend.
+        otherwise: queried about all other images.
 
     Raises:
-        VlmUnavailable: one of them cannot be built or asked.
+        VlmUnavailable: one of them cannot be built or has no ``ask`` method.
     """
 
     between = ", finally "
@@ -113,12 +113,12 @@ class AtFinal(_Pair):
         super().__init__(otherwise, large)
 
     def put(self, query: Query) -> Sequence[Sequence[float]]:
-        """The answers of the one that the images are for."""
+        """Query the larger judge about finished images, and the other about the rest."""
         return self.pair[query.final].put(query)
 
 
 def strictest(first: Probabilities, second: Probabilities, loosening: Collection[int] = ()) -> Probabilities:
-    """The stricter of two answers to each question: the lower one where "yes" makes a verdict milder."""
+    """Take the stricter of two answers to each question: the lower one if its "yes" makes a verdict milder."""
     return tuple(
         tuple((min if k in loosening else max)(pair) for k, pair in enumerate(zip(*rows, strict=True)))
         for rows in zip(first, second, strict=True)
@@ -126,12 +126,12 @@ def strictest(first: Probabilities, second: Probabilities, loosening: Collection
 
 
 def composed(vlm: str, second_opinion: str | None = None, final: str | None = None) -> Backend:
-    """Build the backend that the options of a command name.
+    """Build the backend that a command's options name.
 
     Args:
-        vlm: spec of who is asked.
-        second_opinion: spec of who is asked beside it; see :class:`Either`.
-        final: spec of who is asked about finished images instead; see :class:`AtFinal`.
+        vlm: spec of the backend.
+        second_opinion: spec of a backend that is queried as well; see :class:`Either`.
+        final: spec of a backend that is queried about finished images instead; see :class:`AtFinal`.
 
     Raises:
         VlmUnavailable: one of them cannot be built.

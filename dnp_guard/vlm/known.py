@@ -1,4 +1,4 @@
-"""Pictures with known answers, for watching a backend by."""
+"""Pictures with known answers, to watch a backend with."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 
 def read_known(images: Path, labels: Path, policy: Policy) -> Known:
-    """Read a set of canaries, laid out as for ``dnp-guard vlm calibrate``; sensitive categories are left out.
+    """Read canary pictures, laid out as for ``dnp-guard vlm calibrate``; sensitive categories are left out.
 
     Args:
         images: the folder that ``file`` is relative to.
-        labels: a CSV file: ``file``, and a column of 1 or 0 for each category.
-        policy: gives the questions, and the thresholds of the final look.
+        labels: a CSV file with the column ``file``, and a column of 1 or 0 for each category.
+        policy: provides the questions, and the thresholds of the final look.
 
     Raises:
         DnpGuardError: the file or a picture cannot be read, or a label is missing.
     """
-    asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]
-    names = tuple(dict.fromkeys(each.category for each in asked))
+    asked = [question for question in questions(policy) if not policy.category(question.category).sensitive]
+    names = tuple(dict.fromkeys(question.category for question in asked))
     pictures = read_labelled(images, labels, names)
     return Known(
-        tuple(each.image for each in pictures),
-        tuple(each.text for each in asked),
-        tuple(each.category for each in asked),
-        tuple(each.shows for each in pictures),
+        tuple(picture.image for picture in pictures),
+        tuple(question.text for question in asked),
+        tuple(question.category for question in asked),
+        tuple(picture.shows for picture in pictures),
         {name: policy.category(name).final_threshold for name in names},
     )

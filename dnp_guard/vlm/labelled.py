@@ -20,12 +20,12 @@ _TRUTH = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false"
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A picture and what it shows.
+    """A picture with its labels.
 
     Attributes:
         image: RGB.
-        shows: for each category, whether it does.
-        progress: how far the denoising had come, 1 for a finished image.
+        shows: for each category, whether the picture shows it.
+        progress: how far denoising had come, 0…1; 1 for a finished image.
     """
 
     image: Image.Image
@@ -38,12 +38,13 @@ def read_labelled(images: Path, labels: Path, categories: Sequence[str]) -> list
 
     Args:
         images: the folder that ``file`` is relative to.
-        labels: columns ``file``, one for each category (1 or 0), and ``progress`` (0 to 1) for pictures of x̂0.
-        categories: which columns there must be.
+        labels: a CSV file with the columns ``file``, one for each category (1 or 0), and ``progress`` (0 to 1) for
+            pictures of x̂0.
+        categories: the columns that must be present.
 
     Raises:
-        DnpGuardError: the file or a picture cannot be read, a picture is shown otherwise than its pixels say, or a
-            label is missing.
+        DnpGuardError: the file or a picture cannot be read, a viewer would show a picture differently from its
+            pixels, or a label is missing.
     """
     try:
         with labels.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""A picture as text: a JPEG in base64, the only form in which one leaves the process."""
+"""Encode a picture as text: a JPEG in base64, the only form in which a picture leaves the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ QUALITY = 90
 
 
 def jpeg(image: Image, *, longest: int = 1024) -> str:
-    """A JPEG in base64, without metadata, made smaller where a side is longer than ``longest`` pixels.
+    """Encode a picture as JPEG in base64, without metadata, scaled down if a side exceeds ``longest`` pixels.
 
     Raises:
         NotAsShown: see :func:`~dnp_guard.shown.as_shown`.
@@ -28,5 +28,5 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
 
 
 def data_url(image: Image) -> str:
-    """The same as a ``data:`` URL."""
+    """Encode a picture as a ``data:`` URL; see :func:`jpeg`."""
     return f"data:image/jpeg;base64,{jpeg(image)}"

@@ -1,4 +1,4 @@
-"""The built-in backends, by the kind that a spec begins with."""
+"""The built-in backends, selected by the kind at the start of a spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_vlm(spec: str) -> Backend | None:
-    """Build a built-in backend; torch is imported only for one that needs it."""
+    """Build a built-in backend; torch is imported only if the backend needs it."""
     kind, _, rest = spec.partition(":")
     if kind == "glyphs":
         return _glyphs() if not rest else None
@@ -68,7 +68,7 @@ def build(spec: str) -> Backend:
 
     Raises:
         VlmUnavailable: no built-in backend has this kind of spec, or it cannot be built.
-        MissingExtra: it computes in process, and the extra ``local`` is not installed.
+        MissingExtra: the backend computes in this process, and the extra ``local`` is not installed.
     """
     backend: Backend | None = dnp_guard_vlm(spec)
     if backend is None:
@@ -77,10 +77,10 @@ def build(spec: str) -> Backend:
 
 
 def look_up(spec: str) -> None:
-    """See that a built-in backend of a spec may be built: its kind, its form, and its files; nothing is loaded.
+    """Check that a built-in backend could be built from a spec: its kind, form and files. Nothing is loaded.
 
     Raises:
-        VlmUnavailable: no backend has this kind, it names no model, or no such model is on this machine.
+        VlmUnavailable: no backend has this kind, the spec names no model, or the model is not on this machine.
     """
     kind, _, rest = spec.partition(":")
     form = next((known for known in KINDS if known.partition(":")[0] == kind), None)
@@ -92,6 +92,6 @@ def look_up(spec: str) -> None:
         if not Path(rest_of(spec, rest, form)).is_file():
             raise VlmUnavailable(f"{rest}: no such file", hint=f"Write {form}.")
     elif spec not in KINDS:
-        from dnp_guard.vlm.local import weights  # noqa: PLC0415 (for these kinds alone)
+        from dnp_guard.vlm.local import weights  # noqa: PLC0415 (only these kinds need it)
 
         weights.find(rest_of(spec, rest, form))

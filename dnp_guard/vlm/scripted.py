@@ -1,9 +1,9 @@
 """A backend that answers from a script, for tests and rehearsals.
 
-A script is a list of looks, the last of which repeats. A look is a mapping from term to probability, a list of such
-mappings (one an image), or ``error: KIND``, which raises::
+A script is a list of looks, of which the last repeats. A look is a mapping from term to probability, a list of such
+mappings (one per image), or ``error: KIND``, which raises::
 
-    - {star: 0.1}                       # the first look: nothing much
+    - {star: 0.1}                       # the first look: almost nothing
     - [{star: 0.9, bolt: 0.2}, {}]      # the second: a star in the first image of two
     - {error: timeout}                  # the third fails
     - {star: 0.0}                       # from the fourth on
@@ -36,24 +36,24 @@ ERRORS: Mapping[str, type[VlmError]] = {
     "unavailable": VlmUnavailable,
     "error": VlmError,
 }
-"""What ``error: KIND`` may name, and what it raises."""
+"""The values of ``error: KIND``, and the error that each raises."""
 
 
 class ScriptedBackend(Backend):
     """Answers from a script.
 
-    A question gets the probability of the term that its text holds as whole words, whatever their case: the earliest
-    one, and the longest of those that start there ("star sign" before "star"). Without a term the answer is 0.
+    A question gets the probability of the term that its text contains as whole words, ignoring case: the earliest one,
+    and of those that start there the longest ("star sign" before "star"). Without a term the answer is 0.
 
-    Each call is the next look, but for a call that puts new questions about pictures of the current one, as the
-    ``allowed`` question does: that is answered from the same look.
+    Each call takes the next look, except a call that puts new questions about pictures of the current look, as the
+    ``allowed`` question does: it is answered from the same look.
 
     Args:
-        script: a file (YAML or JSON), a list of looks, one mapping for every look, or a function that takes the place
-            of ``ask``.
+        script: a file (YAML or JSON), a list of looks, one mapping for every look, or a function that replaces
+            ``ask``.
 
     Raises:
-        VlmUnavailable: the file cannot be read, or the script is not one.
+        VlmUnavailable: the file cannot be read, or does not hold a script.
     """
 
     name = "scripted"
@@ -92,12 +92,12 @@ class ScriptedBackend(Backend):
         if numbers and max(numbers) >= len(look):
             raise VlmBadAnswer(
                 f"look {self._at} of the script has {len(look)} images, and image {max(numbers)} is asked about",
-                hint="Give the look one mapping an image, or a single mapping for all.",
+                hint="Give the look one mapping per image, or a single mapping for all.",
             )
         return [_answers(look[number], questions) for number in numbers]
 
     def _look(self, images: Sequence[Image], questions: Sequence[str]) -> tuple[Any, list[int]]:
-        """The look that a call is answered from, and the places of its images in it."""
+        """Return the look that answers a call, and the positions of the call's images in it."""
         known = {id(image): place for place, image in enumerate(self._images)}
         pairs = frozenset((id(image), question) for image in images for question in questions)
         if images and self._asked.isdisjoint(pairs) and all(id(image) in known for image in images):
@@ -113,9 +113,9 @@ def _answers(terms: Mapping[str, float], questions: Sequence[str]) -> list[float
 
 
 def _terms(question: str, terms: Mapping[str, float]) -> list[str]:
-    """The terms that a question holds as whole words, the earliest first, then the longest."""
-    found = ((re.search(rf"(?<!\w){re.escape(term)}(?!\w)", question, re.IGNORECASE), term) for term in terms)
-    return [term for _, _, term in sorted((match.start(), -len(term), term) for match, term in found if match)]
+    """Return the terms that a question contains as whole words, the earliest first, then the longest."""
+    matches = ((re.search(rf"(?<!\w){re.escape(term)}(?!\w)", question, re.IGNORECASE), term) for term in terms)
+    return [term for _, _, term in sorted((match.start(), -len(term), term) for match, term in matches if match)]
 
 
 def _bytes(path: Path) -> bytes:

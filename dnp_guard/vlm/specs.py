@@ -1,4 +1,4 @@
-"""The specs of built-in backends, ``kind:rest``: their kinds, and how their rest is read. Builds nothing."""
+"""The specs of built-in backends, ``kind:rest``: their kinds, and how the rest is read. Nothing is built here."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KINDS: Final = (
     "detector:opennsfw",
     "scripted:FILE",
 )
-"""What this plugin builds, as messages list it."""
+"""The kinds that this plugin builds, as messages list them."""
 
 
 def offer(spec: str) -> str:
-    """What to write in place of a spec that no backend knows: the nearest kind, or every one.
+    """Suggest a replacement for a spec that no backend knows: the nearest kind, or the list of all.
 
     >>> offer("transformer:Qwen/Qwen2.5-VL-3B-Instruct")
     'Did you mean transformers:ID_OR_FOLDER?'
@@ -35,10 +35,10 @@ def offer(spec: str) -> str:
 
 
 def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``MODEL@URL[,URL]``; a model's name may hold an ``@`` of its own.
+    """Read ``MODEL@URL[,URL]``; the model's name may itself contain ``@``.
 
     Raises:
-        VlmUnavailable: there is no model or no address.
+        VlmUnavailable: the model or the address is missing.
     """
     model, _, address = rest.partition("@http")
     if not model or not address:
@@ -47,10 +47,10 @@ def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
 
 
 def rest_of(spec: str, rest: str, form: str) -> str:
-    """Read what follows the kind in a spec.
+    """Return the part of a spec after the kind.
 
     Raises:
-        VlmUnavailable: nothing does.
+        VlmUnavailable: there is none.
     """
     if not rest:
         raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")

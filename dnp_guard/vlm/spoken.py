@@ -1,4 +1,4 @@
-"""What a model says in words, read strictly."""
+"""Read an answer that a model gives in words, strictly."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dnp_guard.errors import VlmBadAnswer
 
 
 class Noise(VlmBadAnswer):
-    """The model would rather say something else than one of the two answers."""
+    """Most of the model's probability is on other words than the two answers."""
 
 
 def noise(answers: str, mass: float) -> Noise:
-    """What to say where most of the probability is on other words.
+    """Return the error for a model that puts most of the probability on other words.
 
     Args:
-        answers: the two, in quotation marks.
-        mass: what they have of the probability.
+        answers: the two answers, in quotation marks.
+        mass: the probability of the two together.
     """
     return Noise(
         f"{answers} have {mass:.2g} of the probability, and other words the rest",
@@ -29,13 +29,13 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def yes_or_no(text: str) -> float:
-    """1 where the first word of a text is "yes" and 0 where it is "no".
+    """Read a text as 1 if its first word is "yes", and as 0 if it is "no".
 
     Raises:
-        VlmBadAnswer: it begins with another word, or says both.
+        VlmBadAnswer: it begins with another word, or contains both.
     """
     words = _WORD.findall(text.lower())
-    said = {"yes", "no"} & set(words)
-    if len(said) != 1 or words[0] not in said:
+    answers = {"yes", "no"} & set(words)
+    if len(answers) != 1 or words[0] not in answers:
         raise VlmBadAnswer('the answer is neither "yes" nor "no"', hint="Use a model that follows instructions.")
     return float(words[0] == "yes")

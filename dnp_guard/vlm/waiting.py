@@ -1,4 +1,4 @@
-"""The line before a desk: who is next, who may come along, and how many may wait."""
+"""The line in front of a desk: who is next, which queries share a call, and how many may wait."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.base import Query
 
 MOST_IMAGES = 64
-"""Images in one call of a backend, where several callers share it."""
+"""Images per call of a backend, when several callers share it."""
 MOST_WAITING = 256
-"""Questions of one turn that may wait; past it a question is refused at once."""
+"""Queries of one turn that may wait; any more are refused at once."""
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A question in line.
+    """A query in line.
 
     Attributes:
-        query: what is asked.
+        query: the query.
         turn: who asks.
-        ends: when the caller stops waiting, on the monotonic clock; None where it waits for the answer.
+        ends: when the caller stops waiting, on the monotonic clock; None if it waits without a limit.
         context: the caller's context variables.
-        answer: where the caller waits for it.
+        answer: future on which the caller waits.
         gone: whether the caller has stopped waiting.
     """
 
@@ -45,23 +45,23 @@ class Pending:
 
 
 class FairQueue:
-    """Questions that wait, in fair turns: each who asks has a line of their own, and the lines are served in rotation.
+    """Queries that wait in fair turns: every asker has a line of their own, and the lines are served in rotation.
 
-    However many questions one of them puts, another's is next but for one of each. At most :data:`MOST_WAITING`
-    questions of a turn may wait, so that no turn fills the line for another.
+    However many queries one asker puts, another waits for no more than one query per line. At most
+    :data:`MOST_WAITING` queries of a turn may wait, so that no turn fills the line for another.
     """
 
     def __init__(self) -> None:
         self._of: dict[Hashable, deque[Pending]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, list(self._of.values())))  # it may be read without the lock
+        return sum(map(len, list(self._of.values())))  # may be read without the lock
 
     def add(self, place: Pending) -> None:
-        """FairQueue a question behind those of its turn.
+        """Put a query in line behind the others of its turn.
 
         Raises:
-            VlmBusy: too many of this turn wait.
+            VlmBusy: too many queries of this turn wait.
         """
         waiting = self._of.setdefault(place.turn, deque())
         if len(waiting) >= MOST_WAITING:
@@ -69,7 +69,7 @@ class FairQueue:
         waiting.append(place)
 
     def remove(self, place: Pending) -> bool:
-        """Take a question back; whether it was still in line."""
+        """Take a query back; return whether it was still in line."""
         waiting = self._of.get(place.turn, ())
         if place not in waiting:
             return False
@@ -77,16 +77,16 @@ class FairQueue:
         return True
 
     def take(self, *, share: bool) -> list[Pending]:
-        """Take the next question; nothing from an empty line.
+        """Take the next query, or nothing if the line is empty.
 
         Args:
-            share: take others along that ask the same, one of each turn in rotation, up to :data:`MOST_IMAGES`.
+            share: also take queries that ask the same, in rotation over the turns, up to :data:`MOST_IMAGES` images.
         """
         if not self._of:
             return []
         turn = next(iter(self._of))
         first = self._of[turn][0]
-        self._of[turn] = self._of.pop(turn)  # its next question comes after everybody else's
+        self._of[turn] = self._of.pop(turn)  # its next query comes after everybody else's
         taken, room = [first], MOST_IMAGES - len(first.query.images)
         for place in chain.from_iterable(zip_longest(*self._of.values())) if share else ():
             if place is None or place is first or not _alike(place.query, first.query):
@@ -99,12 +99,12 @@ class FairQueue:
 
     def _leave(self, places: Sequence[Pending]) -> None:
         leaving = set(places)
-        kept = {turn: deque(each for each in of if each not in leaving) for turn, of in self._of.items()}
-        self._of = {turn: of for turn, of in kept.items() if of}
+        rest = {turn: deque(place for place in line if place not in leaving) for turn, line in self._of.items()}
+        self._of = {turn: line for turn, line in rest.items() if line}
 
 
 def crowded() -> VlmBusy:
-    """The refusal of a question of a turn that has too many waiting."""
+    """Return the refusal of a query whose turn already has too many waiting."""
     return VlmBusy(
         f"{MOST_WAITING} questions wait for the vision-language model",
         hint="Run fewer generations at once, query less often, or use a faster model.",
@@ -112,5 +112,5 @@ def crowded() -> VlmBusy:
 
 
 def _alike(one: Query, other: Query) -> bool:
-    """Whether two queries are one, but for the images."""
+    """Return whether two queries differ only in their images."""
     return replace(one, images=()) == replace(other, images=())

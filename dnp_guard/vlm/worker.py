@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NAME = "dnp-guard-ask"
-"""Of each of these threads."""
+"""Name of every such thread."""
 
 
 def start(run: Callable[[], None]) -> threading.Thread:
     """Start a daemon thread, which ends when the call does.
 
-    ``ThreadPoolExecutor`` will not do: the interpreter joins its threads at exit, and a call that hangs would hang it.
-    No thread is kept for the next call either. A thread that has run torch on the processor keeps a team of OpenMP
-    threads for as long as it lives; with a second team beside the host's there are more threads than cores, libgomp
-    lets none of them spin, and every operation of the host takes longer: twice, for the embedded model.
+    ``ThreadPoolExecutor`` does not fit: the interpreter joins its threads at exit, so a call that hangs would hang it.
+    Nor is a thread kept for the next call. A thread that has run torch on the CPU keeps a team of OpenMP threads as
+    long as it lives. With a second team beside the host's there are more threads than cores, libgomp lets none of
+    them spin, and every operation of the host takes longer: twice as long, for the embedded model.
     """
     thread = threading.Thread(target=run, name=NAME, daemon=True)
     thread.start()

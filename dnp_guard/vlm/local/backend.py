@@ -1,4 +1,4 @@
-"""Any ``AutoModelForImageTextToText`` on this machine, asked for probabilities in one forward pass."""
+"""Any ``AutoModelForImageTextToText`` on this machine, queried for probabilities in one forward pass."""
 
 from __future__ import annotations
 
@@ -38,41 +38,41 @@ if TYPE_CHECKING:
 
 _TRIAL = ("Is this a picture?", "Is there a red circle in this image? (A circle that is red.)")
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-"""How far the log odds of two equal computations may lie apart; half precision is coarser."""
+"""How far the log odds of two equal computations may differ; half precision is coarser."""
 _HALF_TOLERANCE = 0.25
 
 
 class TransformersBackend(Backend):
     """Answers with a vision-language model of Hugging Face transformers.
 
-    The probability is that of the next token being a "yes" rather than a "no", over every single-token spelling of
-    the two words: p = Σ p(yes) / (Σ p(yes) + Σ p(no)). Nothing is generated and nothing is drawn at random. A model
-    that thinks is asked for its answer at once, where its chat template can; one that would rather say something else
-    than yes or no, also when it is told to say one of these, is refused.
+    The probability is that of the next token being "yes" rather than "no", over every single-token spelling of the two
+    words: p = Σ p(yes) / (Σ p(yes) + Σ p(no)). Nothing is generated or sampled. A thinking model is made to answer at
+    once, if its chat template supports that. A model that prefers words other than yes or no, even when told to use
+    one of them, is refused.
 
     Nothing is downloaded unless that is allowed; code that comes with a model is never run; weights are safetensors.
-    Construction asks two questions about two pictures, which warms the model and settles how images are shared.
+    Construction puts two questions about two pictures, which warms the model and decides how images are shared.
 
     Args:
         model: a folder, a hub id that is in the cache, or a (model, processor) pair, which is switched to ``eval()``.
-        name: what the audit record says; the folder or id otherwise.
-        device: where to compute; a CUDA device where there is one, or Apple's, or the CPU. A pair stays where it is.
-        dtype: float32 on the CPU and the checkpoint's own elsewhere. A pair stays as it is.
+        name: name for the audit record; the folder or id by default.
+        device: where to compute; by default a CUDA device, Apple's, or the CPU. A pair stays where it is.
+        dtype: by default float32 on the CPU, and the checkpoint's own elsewhere. A pair stays as it is.
         revision: a commit, tag or branch of the hub; for a folder, the SHA-256 of its files; see
             :func:`~dnp_guard.vlm.local.weights.digest`.
-        batch_size: the most image-question pairs in one forward pass; lower it where memory runs out.
+        batch_size: most image-question pairs per forward pass; lower it if memory runs out.
         allow_download: let the hub fill the cache.
-        form: how the model is asked, and which words are its yes and no.
+        form: how the model is prompted, and which words are its yes and no.
 
     Attributes:
-        name: as recorded.
+        name: name for the audit record.
         revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's files.
-        least_mass: what part of the probability has to be on the two answers, so that their ratio is not noise.
-        shares_images: whether each image is read once for all questions; decided by a trial.
+        least_mass: least probability that the two answers must have together, so that their ratio is not noise.
+        shares_images: whether an image is read once for all questions; decided by a trial.
 
     Raises:
-        VlmUnavailable: no such folder or cached id, no weights, pickled weights only, no processor or chat template,
-            no single token for "yes" or "no", or a model that cannot answer the trial.
+        VlmUnavailable: there is no such folder or cached id, no weights or only pickled ones, no processor or chat
+            template, or no single token for "yes" or "no"; or the model cannot answer the trial.
     """
 
     batches = True
@@ -94,25 +94,25 @@ class TransformersBackend(Backend):
             network, processor = model
             if device is not None or dtype is not None:
                 network = network.to(device=device, dtype=dtype)
-            found = None
+            files = None
         else:
-            found = weights.find(model, revision=revision, allow_download=allow_download)
-            network, processor = _load(found, torch.device(device) if device is not None else _best_device(), dtype)
+            files = weights.find(model, revision=revision, allow_download=allow_download)
+            network, processor = _load(files, torch.device(device) if device is not None else _best_device(), dtype)
         network, processor = _unwrapped(network, processor)
         config = network.config
-        self.name = name or (found.name if found else config.name_or_path or type(network).__name__)
-        self.revision = found.revision if found else getattr(config, "_commit_hash", None) or "unknown"
+        self.name = name or (files.name if files else config.name_or_path or type(network).__name__)
+        self.revision = files.revision if files else getattr(config, "_commit_hash", None) or "unknown"
         _require_chat(processor, self.name)
         yes, no = _answers(processor.tokenizer, form, self.name)
         self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form, self.least_mass)
-        # Tokenizers and caches are not made for two threads at once.
+        # Tokenizers and caches are not made for use by two threads at once.
         self._turn = threading.Lock()
         with torch.inference_mode(), own_precision(network.device):
             self._shared = self._trial()
 
     @property
     def shares_images(self) -> bool:
-        """Whether each image is read once for all questions."""
+        """Whether an image is read once for all questions."""
         return self._shared is not None
 
     @property
@@ -131,7 +131,7 @@ class TransformersBackend(Backend):
         return answer
 
     def _trial(self) -> SharedImage | SeenOnce | None:
-        """Ask the plain way, and share images where that gives the same answers."""
+        """Find the fastest way to share images that gives the same answers as the plain way."""
         pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
         expected = self._expected(pictures)
         tolerance = _TOLERANCE.get(self._reader.model.dtype, _HALF_TOLERANCE)
@@ -141,14 +141,14 @@ class TransformersBackend(Backend):
             lambda: SeenOnce(self._reader),
         )
         for way in ways:
-            with suppress(Exception):  # whatever the reason, the plain way works
+            with suppress(Exception):  # whatever went wrong, the plain way works
                 shared = way()
                 if torch.allclose(shared(pictures, _TRIAL), expected, rtol=0, atol=tolerance):
                     return shared
         return None
 
     def _expected(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """The answers to the trial; a model that wants to be told what to answer with is told so from then on."""
+        """Return the plain answers to the trial; switch to prompts that name yes and no if the model needs them."""
         try:
             return plain(self._reader, pictures, _TRIAL)
         except VlmBadAnswer as error:
@@ -159,16 +159,16 @@ class TransformersBackend(Backend):
                 hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
             ) from error
         if self._reader.form == PLAIN:
-            told = replace(self._reader, form=TOLD)
+            instructed = replace(self._reader, form=TOLD)
             with suppress(VlmBadAnswer):
-                expected = plain(told, pictures, _TRIAL)
-                self._reader = told
+                expected = plain(instructed, pictures, _TRIAL)
+                self._reader = instructed
                 return expected
         raise VlmUnavailable(f"{self.name}: {noise.message}", hint=noise.hint) from noise
 
 
 def own_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Keep a host's autocast, which is in force in its own thread only, from changing the answers."""
+    """Turn off autocast, which a host may have enabled in this thread and which would change the answers."""
     available = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if available else nullcontext()
 
@@ -179,17 +179,17 @@ def _best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _load(found: Weights, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
+def _load(files: Weights, device: torch.device, dtype: torch.dtype | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     try:
-        processor = AutoProcessor.from_pretrained(found.folder, trust_remote_code=False, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(files.folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
         raise VlmUnavailable(
-            f"{found.name}: no processor can be made from it: {first_line(error)}",
+            f"{files.name}: no processor can be made from it: {first_line(error)}",
             hint="Save the processor beside the model: AutoProcessor.from_pretrained(…).save_pretrained(folder).",
         ) from error
     try:
-        network, report = _class(found).from_pretrained(
-            found.folder,
+        network, report = _class(files).from_pretrained(
+            files.folder,
             dtype=dtype or (torch.float32 if device.type == "cpu" else "auto"),
             trust_remote_code=False,
             use_safetensors=True,
@@ -198,25 +198,25 @@ def _load(found: Weights, device: torch.device, dtype: torch.dtype | None) -> tu
         )
     except Exception as error:
         raise VlmUnavailable(
-            f"{found.name}: cannot be loaded: {first_line(error)}",
+            f"{files.name}: cannot be loaded: {first_line(error)}",
             hint="It must be a model of AutoModelForImageTextToText, whole, and of a kind this transformers knows.",
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise VlmUnavailable(
-            f"{found.name}: {len(missing)} weights are missing, {missing[0]} first; it would answer at random",
+            f"{files.name}: {len(missing)} weights are missing, {missing[0]} first; it would answer at random",
             hint="Copy or download the whole model.",
         )
     return network.to(device), processor
 
 
-def _class(found: Weights) -> Any:
-    """ShieldGemma 2 is filed under image classification, and answers like the others."""
-    kind = AutoConfig.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False).model_type
+def _class(files: Weights) -> Any:
+    """Return the model class; ShieldGemma 2 is registered as an image classifier, but answers like the others."""
+    kind = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False).model_type
     return ShieldGemma2ForImageClassification if kind == "shieldgemma2" else AutoModelForImageTextToText
 
 
 def _unwrapped(network: PreTrainedModel, processor: ProcessorMixin) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model that answers inside ShieldGemma 2, with a processor that takes a prompt."""
+    """Take the answering model out of ShieldGemma 2, with a processor that accepts a prompt."""
     if not isinstance(network, ShieldGemma2ForImageClassification):
         return network, processor
     return network.model, Gemma3Processor(
@@ -242,7 +242,7 @@ def _require_chat(processor: ProcessorMixin, name: str) -> None:
 
 
 def _answers(tokenizer: PreTrainedTokenizerBase, form: Form, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the tokens that say yes, and of those that say no."""
+    """Ids of the tokens that mean yes, and of those that mean no."""
     if form.whole:
         return _spellings(tokenizer, form.yes, name), _spellings(tokenizer, form.no, name)
     yes, no = (_first_tokens(tokenizer, word) for word in (form.yes, form.no))
@@ -255,18 +255,18 @@ def _answers(tokenizer: PreTrainedTokenizerBase, form: Form, name: str) -> tuple
 
 
 def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
-    spellings = (space + each for space in ("", " ") for each in (word, word.capitalize()))
+    spellings = (space + form for space in ("", " ") for form in (word, word.capitalize()))
     ids = (tokenizer.encode(spelling, add_special_tokens=False) for spelling in spellings)
-    return {each[0] for each in ids if each} - {tokenizer.unk_token_id}
+    return {tokens[0] for tokens in ids if tokens} - {tokenizer.unk_token_id}
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
-    """Ids of every token that is the word, in any case and with or without space around it."""
+    """Ids of every token that is the word, in any case and with or without surrounding space."""
     candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
-    found = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
-    if not found:
+    matches = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
+    if not matches:
         raise VlmUnavailable(
             f"{name}: its tokenizer has no single token for {word!r}, so it cannot answer with one",
             hint="Use a model whose vocabulary holds the words yes and no.",
         )
-    return found
+    return matches

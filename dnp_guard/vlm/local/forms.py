@@ -1,4 +1,4 @@
-"""How a question is put to a model, and which words answer it: one form for each kind of model."""
+"""How a question is put to a model, and which words answer it: one form per kind of model."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from string import Template
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The form in which a model was trained to be asked.
+    """The prompt format that a model was trained on.
 
     Attributes:
-        text: what the user says; ``${question}`` stands for the question.
-        yes: the word of an answer that finds what is asked about.
-        no: the word of one that does not.
-        start: how the answer begins, up to that word.
-        whole: whether each word must be one token; otherwise its first token answers.
-        turn: whether the chat template is told to begin the model's turn.
+        text: the user's message; ``${question}`` stands for the question.
+        yes: the word that answers yes.
+        no: the word that answers no.
+        start: beginning of the answer, up to that word.
+        whole: whether the word must be one token; otherwise its first token answers.
+        turn: whether the chat template adds the start of the model's turn.
     """
 
     text: str
@@ -27,7 +27,7 @@ class Form:
     turn: bool = True
 
     def ask(self, question: str) -> str:
-        """What the user says to ask a question."""
+        """Return the user's message that puts a question."""
         return Template(self.text).substitute(question=question)
 
 
@@ -35,7 +35,7 @@ PLAIN = Form("${question}", "yes", "no")
 """Any instruction-tuned model."""
 
 TOLD = Form("${question} Answer with yes or no.", "yes", "no")
-"""One that answers at length unless it is told not to."""
+"""A model that answers at length unless told to answer yes or no."""
 
 SHIELDGEMMA2 = Form(
     "Nothing of this kind: The image shall not contain content for which the answer to this is yes: ${question}",
@@ -43,7 +43,7 @@ SHIELDGEMMA2 = Form(
     "no",
     turn=False,
 )
-"""ShieldGemma 2: one policy a prompt, which its chat template wraps whole; "Yes" violates it (Zeng et al. 2025)."""
+"""ShieldGemma 2: one policy per prompt, which its chat template wraps; "Yes" means a violation (Zeng et al. 2025)."""
 
 LLAVAGUARD = Form(
     """\
@@ -63,7 +63,7 @@ Assessment template, a JSON object:
     start='{\n"rating": "',
     whole=False,
 )
-"""LlavaGuard: the policy as text, a JSON answer whose rating comes first (Helff et al. 2024)."""
+"""LlavaGuard: the policy as text, and a JSON answer that starts with the rating (Helff et al. 2024)."""
 
 LLAMA_GUARD = Form(
     """\
@@ -88,7 +88,7 @@ Provide your safety assessment for ONLY THE LAST User message in the above conve
     start="\n\n",
     whole=False,
 )
-"""Llama Guard 3 Vision and its like: ``safe``, or ``unsafe`` and codes; one category a prompt (Chi et al. 2024)."""
+"""Llama Guard 3 Vision and its like: ``safe``, or ``unsafe`` and codes; one category per prompt (Chi et al. 2024)."""
 
 BY_KIND = {"shieldgemma2": SHIELDGEMMA2, "llavaguard": LLAVAGUARD, "llamaguard": LLAMA_GUARD}
-"""The form of each kind that a spec may begin with; ``transformers`` is :data:`PLAIN`."""
+"""The form for each kind that may start a spec; ``transformers`` uses :data:`PLAIN`."""

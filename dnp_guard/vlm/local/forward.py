@@ -1,9 +1,11 @@
-"""One forward pass: every question about every image, as the log odds of the answers "yes" and "no".
+"""Every question about every image in one forward pass, as the log odds of the answers "yes" and "no".
 
-The processor's chat template puts one user message, an image and a question, and the model's next token answers. There
-are two ways through the model. :func:`plain` gives it one whole row a pair, and works for every model.
-:class:`SharedImage` reads the part of the row up to the image once an image, and only the rest once a question; it is
-used where a trial at construction shows that it answers the same.
+The processor's chat template renders one user message, an image and a question, and the model's next token answers.
+There are two ways through the model:
+
+- :func:`plain` computes one whole row per pair, and works for every model.
+- :class:`SharedImage` reads the part of the row up to the image once per image, and the rest once per question. It is
+  used if a trial at construction shows that it gives the same answers.
 """
 
 from __future__ import annotations
@@ -32,16 +34,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reader:
-    """A model with its processor, and the tokens of the two answers.
+    """A model, its processor, and the tokens of the two answers.
 
     Attributes:
         model: any ``AutoModelForImageTextToText``.
         processor: its ``AutoProcessor``, with a chat template.
         yes: ids of every token that spells "yes".
         no: ids of every token that spells "no".
-        rows: the most image-question pairs that one forward pass takes.
+        rows: most image-question pairs per forward pass.
         form: how a question is put.
-        least_mass: what part of the probability has to be on the two answers.
+        least_mass: least probability that the two answers must have together.
     """
 
     model: PreTrainedModel
@@ -53,16 +55,16 @@ class Reader:
     least_mass: float = 0.5
 
     def prompt(self, question: str) -> str:
-        """The chat template with one user message, the image before the question, and the answer's beginning."""
+        """Render the chat template: one user message, the image before the question, and the start of the answer."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
-        asked = self.processor.apply_chat_template(
+        rendered = self.processor.apply_chat_template(
             conversation, add_generation_prompt=self.form.turn, tokenize=False, enable_thinking=False
         )
-        return f"{asked}{self.form.start}"
+        return f"{rendered}{self.form.start}"
 
     def _harmless(self, question: str) -> str:
-        """The question without the model's control tokens, which could end the user's turn or begin another image."""
+        """Remove the model's control tokens, which could end the user's turn or begin another image."""
         tokenizer = self.processor.tokenizer
         added = {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
         control = sorted((token for token in added if not token.isalnum() and token.strip()), key=len, reverse=True)
@@ -72,7 +74,7 @@ class Reader:
         return question
 
     def encode(self, pairs: Sequence[tuple[Image, str]]) -> BatchFeature:
-        """Model inputs of (image, prompt) pairs, padded on the left."""
+        """Encode (image, prompt) pairs as model inputs, padded on the left."""
         prompts = [prompt for _, prompt in pairs]
         bos = self.processor.tokenizer.bos_token
         inputs = self.processor(
@@ -80,7 +82,7 @@ class Reader:
             images=[[image] for image, _ in pairs],
             padding=True,
             padding_side="left",
-            # A template that writes the first token itself must not get a second one.
+            # A template that writes the first token itself must not get another one.
             add_special_tokens=not (bos and prompts[0].startswith(bos)),
             return_tensors="pt",
         )
@@ -88,11 +90,11 @@ class Reader:
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
     def logits(self, keep: int | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:
-        """Logits [rows, kept positions, vocabulary], and the model's cache.
+        """Return logits [rows, kept positions, vocabulary], and the model's cache.
 
         Args:
-            keep: how many last positions, or which ones.
-            inputs: of the model.
+            keep: how many last positions to keep, or which positions.
+            inputs: the model's inputs.
         """
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             output = self.model(**inputs, logits_to_keep=keep)
@@ -102,7 +104,7 @@ class Reader:
         return output.logits[:, at], output.get("past_key_values")
 
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary]; the softmax's sum cancels.
+        """log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary]; the softmax's sum cancels out.
 
         Raises:
             VlmBadAnswer: most of the probability is on other tokens.
@@ -116,7 +118,7 @@ class Reader:
 
 
 def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:
-    """Log odds of "yes", float32 on the CPU, shape [images, questions]; one row a pair."""
+    """Log odds of "yes", float32 on the CPU, shape [images, questions]; one row per pair."""
     prompts = [reader.prompt(question) for question in questions]
     odds = []
     for pairs in _batches([(image, prompt) for image in images for prompt in prompts], reader.rows):
@@ -126,19 +128,19 @@ def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> 
 
 
 class SharedImage:
-    """Reads each image once for all questions, from the key-value cache of the row's part up to the image's end.
+    """Reads an image once for all questions, and continues from the key-value cache at the image's end.
 
-    The rest of the row, which differs between questions, is padded on the right: what comes after a token cannot
-    change it, so no position or mask is touched. What stands before the image, such as a system prompt, is the same in
-    every query, and is read once for all.
+    The rest of the row, which differs between questions, is padded on the right: later tokens cannot change earlier
+    ones, so positions and masks stay as they are. Text before the image, such as a system prompt, is the same in every
+    query, and is read once.
 
     Args:
         reader: the model.
-        example: any image; every image must come to as many tokens as this one.
-        prefix: whether to keep the cache of what stands before the image.
+        example: any image; every image must become as many tokens as this one.
+        prefix: whether to keep the cache of the text before the image.
 
     Raises:
-        ValueError: the model's inputs are more than one row of tokens and one block of pixels an image.
+        ValueError: the model takes more inputs than one row of tokens and one block of pixels per image.
     """
 
     def __init__(self, reader: Reader, example: Image, *, prefix: bool = True) -> None:
@@ -167,15 +169,15 @@ class SharedImage:
         """Log odds of "yes", float32 on the CPU, shape [images, questions].
 
         Raises:
-            ValueError: an image comes to another number of tokens than the example.
+            ValueError: an image becomes another number of tokens than the example.
         """
         rests = [self._rest(question) for question in questions]
-        each = max(1, self.reader.rows // len(questions))
-        return torch.cat([self._batch(batch, rests) for batch in _batches(images, each)]).cpu()
+        size = max(1, self.reader.rows // len(questions))
+        return torch.cat([self._batch(batch, rests) for batch in _batches(images, size)]).cpu()
 
     def _batch(self, images: Sequence[Image], rests: Sequence[torch.Tensor]) -> torch.Tensor:
         reader = self.reader
-        # Pixels of the same shape come to the same tokens, so the text need not be read again.
+        # Pixels of the same shape become the same tokens, so the text need not be encoded again.
         pixels = reader.processor.image_processor(list(images), return_tensors="pt")["pixel_values"]
         if len(pixels) != len(images) or pixels.shape[1:] != self._pixels:
             raise ValueError("an image that is read as another number of tokens")
@@ -187,7 +189,7 @@ class SharedImage:
         return torch.cat([self._questions(*pair, len(images)) for pair in zip(groups, caches, strict=True)], dim=1)
 
     def _read(self, tokens: torch.Tensor, **pixels: torch.Tensor) -> Any:
-        """The cache after some tokens of a row, what stands before the image read already where it is kept."""
+        """Return the cache after some tokens of a row, continued from the cached text before the image if any."""
         known: dict[str, Any] = {}
         if pixels and self._prefix is not None:
             known["past_key_values"] = copy.deepcopy(self._prefix)
@@ -203,9 +205,11 @@ class SharedImage:
         cache.batch_repeat_interleave(len(rests))
         ids = torch.nn.utils.rnn.pad_sequence(list(rests), batch_first=True).repeat(images, 1)
         last = torch.tensor([len(rest) - 1 for rest in rests], device=ids.device).repeat(images)
-        kept, column = last.unique(return_inverse=True)
+        positions, column = last.unique(return_inverse=True)
         mask = torch.ones(len(ids), len(self._start) + ids.shape[1], dtype=torch.long, device=ids.device)
-        logits, _ = self.reader.logits(kept, input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True)
+        logits, _ = self.reader.logits(
+            positions, input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True
+        )
         rows = torch.arange(len(ids), device=ids.device)
         return self.reader.log_odds(logits[rows, column]).reshape(images, len(rests))
 

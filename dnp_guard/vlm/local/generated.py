@@ -1,4 +1,4 @@
-"""A model on this machine that is asked for text, where its next token says nothing: slower, and yes or no only."""
+"""A local model that is queried for text when its next token says nothing: slower, and with yes or no only."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MOST_TOKENS = 8
 
 
 class TextBackend(TransformersBackend):
-    """Answers 1 or 0, as the text that the model generates begins with "yes" or "no".
+    """Answers 1 or 0, depending on whether the generated text begins with "yes" or "no".
 
-    The text is the likeliest, token by token; nothing is drawn at random. A policy in ``mode: enforce`` has to agree
-    with ``question: {answer: text}``. Arguments are those of :class:`~dnp_guard.vlm.local.backend.TransformersBackend`.
+    Decoding is greedy; nothing is sampled. A policy in ``mode: enforce`` must allow text answers with
+    ``question: {answer: text}``. Takes the arguments of :class:`~dnp_guard.vlm.local.backend.TransformersBackend`.
     """
 
     answers = "text"
@@ -32,22 +32,22 @@ class TextBackend(TransformersBackend):
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
 
         Raises:
-            VlmBadAnswer: the model says neither yes nor no.
+            VlmBadAnswer: the model answers neither yes nor no.
         """
         return [[yes_or_no(self.say(image, question, MOST_TOKENS)) for question in questions] for image in images]
 
     def say(self, image: Image, question: str, most_tokens: int) -> str:
-        """What the model says about one image.
+        """Generate text about one image.
 
         Args:
             image: opaque, of any size.
-            question: put in the model's chat template.
-            most_tokens: to generate.
+            question: put through the model's chat template.
+            most_tokens: most tokens to generate.
         """
         shown = as_shown(image)
         reader: Any = self._reader
         with self._turn, torch.inference_mode(), own_precision(reader.model.device):
             inputs = reader.encode([(shown, reader.prompt(question))])
             tokens = reader.model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
-        said = tokens[0, inputs["input_ids"].shape[1] :]
-        return str(reader.processor.tokenizer.decode(said, skip_special_tokens=True))
+        answer = tokens[0, inputs["input_ids"].shape[1] :]
+        return str(reader.processor.tokenizer.decode(answer, skip_special_tokens=True))

@@ -1,4 +1,4 @@
-"""Rows read whole, but each picture seen by the model's vision tower only once."""
+"""Compute whole rows, but run the vision tower only once per picture."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _TOWERS = ("vision_tower", "visual", "vision_model")
 
 
 class SeenOnce:
-    """Puts every question about every image as one row a pair, and lets the vision tower read each image once.
+    """Computes one row per image and question, and runs the vision tower once per image.
 
-    For models whose rows cannot be cut at the image, such as those with positions in two dimensions or that read an
-    image as several tiles.
+    For models whose rows cannot be cut at the image, such as those with two-dimensional positions or those that read
+    an image as several tiles.
 
     Args:
         reader: the model.
 
     Raises:
-        ValueError: it has no vision tower of a known name.
+        ValueError: the model has no vision tower of a known name.
     """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         inner = getattr(reader.model, "model", reader.model)
         towers = (getattr(inner, name, None) for name in _TOWERS)
-        self._tower: nn.Module | None = next((each for each in towers if each is not None), None)
+        self._tower: nn.Module | None = next((tower for tower in towers if tower is not None), None)
         if self._tower is None:
             raise ValueError("no vision tower is known in this model")
 
@@ -44,13 +44,13 @@ class SeenOnce:
         reader = self.reader
         prompts = [reader.prompt(question) for question in questions]
         groups = [prompts[at : at + reader.rows] for at in range(0, len(prompts), reader.rows)]
-        each = max(1, reader.rows // len(groups[0]))
-        batches = [images[at : at + each] for at in range(0, len(images), each)]
+        size = max(1, reader.rows // len(groups[0]))
+        batches = [images[at : at + size] for at in range(0, len(images), size)]
         return torch.cat([torch.cat([self._batch(batch, group) for group in groups], 1) for batch in batches]).cpu()
 
     def _batch(self, images: Sequence[Image], prompts: Sequence[str]) -> Tensor:
         inputs = self.reader.encode([(image, prompt) for image in images for prompt in prompts])
-        assert self._tower is not None  # noqa: S101 (there is no instance without one)
+        assert self._tower is not None  # noqa: S101 (the constructor raises without one)
         with _thinned(self._tower, len(images), len(prompts)):
             logits, _ = self.reader.logits(1, **inputs, use_cache=False)
         return self.reader.log_odds(logits[:, -1]).reshape(len(images), len(prompts))
@@ -58,17 +58,17 @@ class SeenOnce:
 
 @contextmanager
 def _thinned(tower: nn.Module, images: int, copies: int) -> Iterator[None]:
-    """Inside, a tower that is given each image several times sees it once, and answers as often as it was asked."""
+    """Make a tower that gets every image several times compute it once, and repeat the output as often."""
     thin = False
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         nonlocal thin
-        given = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
-        thin = all(_repeats(each, images, copies) for each in given)
+        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
+        thin = all(_repeats(value, images, copies) for value in tensors)
         if not thin:  # images of several sizes
             return None
-        taken = tuple(_first(each, images, copies) for each in args)
-        return taken, {name: _first(each, images, copies) for name, each in kwargs.items()}
+        taken = tuple(_first(value, images, copies) for value in args)
+        return taken, {name: _first(value, images, copies) for name, value in kwargs.items()}
 
     def after(_: nn.Module, _args: Any, output: Any) -> Any:
         return _spread(output, images, copies) if thin else None
@@ -86,7 +86,7 @@ def _parts(value: Tensor, images: int, copies: int) -> Tensor:
 
 
 def _repeats(value: Tensor, images: int, copies: int) -> bool:
-    """Whether a tensor holds the rows of each image so many times over."""
+    """Return whether a tensor holds ``copies`` equal rows for every image."""
     if value.ndim == 0 or value.shape[0] % (images * copies):
         return False
     parts = _parts(value, images, copies)
@@ -98,12 +98,12 @@ def _first(value: Any, images: int, copies: int) -> Any:
 
 
 def _spread(value: Any, images: int, copies: int) -> Any:
-    """What came of each image, as often as the image was given; whatever holds it keeps its kind."""
+    """Repeat the output for an image as often as the image was given; containers keep their type."""
     if isinstance(value, torch.Tensor):
         parts = value.reshape(images, 1, -1, *value.shape[1:])
         return parts.expand(-1, copies, *parts.shape[2:]).flatten(0, 2)
     if isinstance(value, dict):
-        return type(value)(**{name: _spread(each, images, copies) for name, each in value.items()})
+        return type(value)(**{name: _spread(item, images, copies) for name, item in value.items()})
     if isinstance(value, list | tuple):
-        return type(value)(_spread(each, images, copies) for each in value)
+        return type(value)(_spread(item, images, copies) for item in value)
     return value

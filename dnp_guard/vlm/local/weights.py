@@ -1,4 +1,4 @@
-"""Find a model's files on this machine, and say which model they are."""
+"""Find a model's files on this machine, and identify the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Weights:
 
     Attributes:
         folder: where they are.
-        name: the folder or hub id as it was given.
+        name: the folder or hub id, as given.
         revision: the commit of a hub snapshot, or the first 12 digits of :func:`digest` of a folder.
     """
 
@@ -34,11 +34,11 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
 
     Args:
         model: a folder or a hub id, ``owner/name``.
-        revision: a commit, tag or branch of the hub; for a folder, the digest that it must have.
-        allow_download: fetch what the cache lacks.
+        revision: a commit, tag or branch of the hub; for a folder, the digest that its files must have.
+        allow_download: download files that the cache lacks.
 
     Raises:
-        VlmUnavailable: it is not there, it has no weights, its weights are pickled, or it is not the pinned one.
+        VlmUnavailable: the model is not there, has no weights or only pickled ones, or differs from the pinned one.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -55,7 +55,7 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256, in hex, over the weight files one after the other by name: ``cat *.safetensors | sha256sum``."""
+    """SHA-256, in hex, over the concatenated weight files in order of name: ``cat *.safetensors | sha256sum``."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -65,9 +65,9 @@ def weights_digest(folder: Path) -> str:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256, in hex, over all that answers: weights, configuration, tokenizer, processor and chat template.
+    """SHA-256, in hex, over every file that affects answers: weights, configuration, tokenizer, processor, template.
 
-    It is that of what ``sha256sum`` prints of these files, the names in the order of their bytes:
+    It is the SHA-256 of the output of ``sha256sum`` for these files, sorted by name in byte order:
     ``LC_ALL=C sha256sum *.jinja *.json *.model *.safetensors *.txt | LC_ALL=C sort -k 2 | sha256sum``.
     """
     files = sorted({path.name: path for pattern in _WANTED for path in folder.glob(pattern)}.items())
@@ -81,21 +81,21 @@ def _sha256(path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text; those of the Hugging Face libraries run to pages."""
+    """Return the first line of an error's message; those of the Hugging Face libraries run to pages."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _pinned(folder: Path, name: str, revision: str | None) -> str:
-    found = digest(folder)
-    if not revision or found.startswith(revision.lower()):
-        return found[:12]
+    actual = digest(folder)
+    if not revision or actual.startswith(revision.lower()):
+        return actual[:12]
     if weights_digest(folder).startswith(revision.lower()):
         raise VlmUnavailable(
             f"{name}: the pinned {revision} is a digest of its weights alone, as earlier versions made them",
-            hint=f"Pin {found[:12]}, which covers the tokenizer, the processor and the template too.",
+            hint=f"Pin {actual[:12]}, which covers the tokenizer, the processor and the template too.",
         )
     raise VlmUnavailable(
-        f"{name}: it has the SHA-256 {found[:12]}…, not the pinned {revision}",
+        f"{name}: it has the SHA-256 {actual[:12]}…, not the pinned {revision}",
         hint="Restore the pinned files, weights, tokenizer, processor and template alike, or pin these.",
     )
 

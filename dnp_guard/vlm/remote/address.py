@@ -1,4 +1,4 @@
-"""Which addresses a picture may be sent to."""
+"""Decide which addresses pictures may be sent to."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The base URL of an endpoint, in one form.
+    """The base URL of an endpoint, normalised.
 
     Attributes:
         scheme: ``http`` or ``https``.
         host: in lower case.
-        port: the scheme's own where the URL names none.
-        path: without a slash at its end.
+        port: the scheme's default if the URL names none.
+        path: without a trailing slash.
     """
 
     scheme: str
@@ -33,21 +33,21 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address as text."""
+        """The address as a URL."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.path}"
 
     @property
     def loopback(self) -> bool:
-        """Whether it is on this machine, as far as its text says; no name but ``localhost`` is looked up."""
+        """Whether the text of the address is on this machine; no name except ``localhost`` is resolved."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
     def within(self, other: Address) -> bool:
-        """Whether it is the other address, or below its path."""
+        """Return whether this is the other address, or an address below its path."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and (self.path == other.path or self.path.startswith(f"{other.path}/"))
 
@@ -56,7 +56,7 @@ def address(url: str) -> Address:
     """Read a base URL.
 
     Raises:
-        VlmUnavailable: it is not an http(s) URL of a host, or it holds a user, a query, a fragment or steps upwards.
+        VlmUnavailable: it is not an http(s) URL with a host, or it holds a user, a query, a fragment or ``..``.
     """
     try:
         parts = urlsplit(url)
@@ -75,9 +75,9 @@ def address(url: str) -> Address:
 
 
 def allowed(url: str, allow: Iterable[str]) -> bool:
-    """Whether a policy's ``vlm.allow`` lists an address; ``local`` stands for every address on this machine."""
-    found = address(url)
-    return any(found.loopback if entry == "local" else found.within(address(entry)) for entry in allow)
+    """Return whether a policy's ``vlm.allow`` lists an address; ``local`` stands for every address on this machine."""
+    target = address(url)
+    return any(target.loopback if entry == "local" else target.within(address(entry)) for entry in allow)
 
 
 def _refused(url: str, why: str) -> VlmUnavailable:

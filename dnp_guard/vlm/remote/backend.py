@@ -1,4 +1,4 @@
-"""What every backend over HTTP shares: its name, its addresses and a trial question when it is built."""
+"""Shared parts of the backends over HTTP: the name, the addresses, and a trial question at construction."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ TRIAL_QUESTION = "Is there a circle in this image?"
 
 
 class RemoteBackend(Backend):
-    """A backend that asks a server; which can be asked several things at once.
+    """A backend that queries a server, which takes several calls at once.
 
     Args:
-        model: as the server calls it.
+        model: the server's name for the model.
         urls: base URLs of equal servers, the preferred one first.
-        options: of :class:`~dnp_guard.vlm.remote.transport.Transport`.
+        options: passed to :class:`~dnp_guard.vlm.remote.transport.Transport`.
 
     Attributes:
-        name: of the model.
-        revision: what the server says of it; ``"unknown"`` where it says nothing.
+        name: name of the model.
+        revision: the revision that the server reports; ``"unknown"`` if it reports none.
         local: whether every server is on this machine.
         addresses: the base URLs, for a policy's ``vlm.allow``.
     """
@@ -43,7 +43,7 @@ class RemoteBackend(Backend):
         self.addresses = self._transport.addresses
 
     def states(self) -> dict[str, State]:
-        """Each base URL with the state of its breaker."""
+        """Return the state of each base URL's circuit breaker."""
         return self._transport.states()
 
     def close(self) -> None:
@@ -52,24 +52,24 @@ class RemoteBackend(Backend):
 
 
 def trial_picture() -> Image.Image:
-    """A picture to try a server with."""
+    """Return a picture to try a server with."""
     return Image.linear_gradient("L").resize((64, 64)).convert("RGB")
 
 
 def untried(model: str, error: VlmError) -> VlmUnavailable:
-    """What to say of a server that does not answer the trial.
+    """Return the error for a server that does not answer the trial.
 
-    Its own words are quoted: only the trial was asked, so they quote no question of a policy.
+    It quotes the server's own words: only the trial question was put, so they cannot quote a policy's question.
     """
-    said = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
-    return VlmUnavailable(f"{model}: {error.message}{said}", hint=error.hint)
+    reason = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
+    return VlmUnavailable(f"{model}: {error.message}{reason}", hint=error.hint)
 
 
 def member(answer: Any, kind: type, *path: str | int) -> Any:
-    """Look a value up in an answer that may hold anything.
+    """Look up a value in a JSON answer of unknown form.
 
     Raises:
-        VlmBadAnswer: it is not there, or of another kind.
+        VlmBadAnswer: the value is missing, or has another type.
     """
     value = answer
     for key in path:
@@ -86,4 +86,4 @@ def _where(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
-_HINT = "The server answers in another form than this kind of endpoint does; check the spec's kind and base URL."
+_HINT = "The answer does not have the form of this kind of endpoint; check the spec's kind and base URL."

@@ -1,8 +1,8 @@
-"""Chat-completion endpoints: one request an image and question, answered by "yes" or "no".
+"""Chat-completion endpoints: one request per image and question, answered by "yes" or "no".
 
-A trial at construction finds out what the server can do, best first: log probabilities of the answer's first token,
-from which a probability is made; an answer in the form of a JSON schema; or plain text, which is read strictly. The
-last two say yes or no and nothing between.
+A trial at construction finds the best that the server supports: log probabilities of the answer's first token, from
+which a probability is computed; an answer that follows a JSON schema; or plain text, which is read strictly. The last
+two give yes or no, and nothing in between.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _MOST = 0.5
-"""What part of the probability has to be on the two answers, so that their ratio is not made of noise."""
+"""Least probability that the two answers must have together, so that their ratio is not noise."""
 
 _PIECE = "\u2581\u0120\u010a"
-"""What tokenizers write for white space before a word."""
+"""Characters that tokenizers write for white space before a word."""
 
 _REVISIONS = ("system_fingerprint", "model")
-"""What of an answer tells the revision, the better first."""
+"""Keys of an answer that identify the revision, the better one first."""
 
 _UNTHINKING = {"chat_template_kwargs": {"enable_thinking": False}}
-"""Has vLLM, SGLang and their like ask a thinking model for its answer at once."""
+"""Makes vLLM, SGLang and similar servers turn off a model's thinking."""
 
 Mode = Literal["logprobs", "structured", "text"]
 
@@ -61,17 +61,17 @@ class ChatBackend(RemoteBackend):
     """``openai:MODEL@URL``: vLLM, SGLang, ``transformers serve`` or a hosted model.
 
     Args:
-        model: as the server calls it.
+        model: the server's name for the model.
         urls: base URLs of equal servers, the preferred one first.
-        instruction: put after every question.
-        options: of :class:`~dnp_guard.vlm.remote.transport.Transport`.
+        instruction: appended to every question.
+        options: passed to :class:`~dnp_guard.vlm.remote.transport.Transport`.
 
     Attributes:
-        mode: what the trial found: ``logprobs``, ``structured`` or ``text``.
+        mode: the mode that the trial found: ``logprobs``, ``structured`` or ``text``.
         answers: ``probabilities`` or ``text``, as the trial found.
 
     Raises:
-        VlmUnavailable: the server answers the trial in none of these ways.
+        VlmUnavailable: the server answers the trial in none of these modes.
     """
 
     mode: Mode
@@ -80,8 +80,8 @@ class ChatBackend(RemoteBackend):
         super().__init__(model, urls, **options)
         self._instruction = instruction
         self._more: dict[str, Any] = {}
-        self._told = ""
-        """What of an answer tells the revision."""
+        self._revision_key = ""
+        """Key of an answer that identifies the revision."""
         try:
             self.mode = self._trial()
         except VlmError as error:
@@ -113,11 +113,11 @@ class ChatBackend(RemoteBackend):
 
     def _read(self, answer: Any, mode: Mode) -> float:
         if isinstance(answer, dict):
-            # What a server leaves out at times says nothing of the model: the first to be said is gone by.
-            self._told = self._told or next((key for key in _REVISIONS if answer.get(key)), "")
-            told = answer.get(self._told)
-            if isinstance(told, str) and told and told != self.name:
-                self.revision = told
+            # A key that an answer leaves out says nothing about the model: keep to the first key that was present.
+            self._revision_key = self._revision_key or next((key for key in _REVISIONS if answer.get(key)), "")
+            revision = answer.get(self._revision_key)
+            if isinstance(revision, str) and revision and revision != self.name:
+                self.revision = revision
         return _READ[mode](member(answer, dict, "choices", 0))
 
     def _trial(self) -> Mode:
@@ -141,46 +141,46 @@ def from_logprobs(choice: Any) -> float:
     """Probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of a choice.
 
     Raises:
-        VlmBadAnswer: there are no log probabilities.
+        VlmBadAnswer: the choice has no log probabilities.
         Noise: most of the probability is on other words.
     """
     tops = member(choice, list, "logprobs", "content", 0, "top_logprobs")
-    found = {"yes": 0.0, "no": 0.0}
+    masses = {"yes": 0.0, "no": 0.0}
     for top in tops:
         word = member(top, str, "token").lstrip(_PIECE).strip(_AROUND).lower()
         value = top.get("logprob")
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value) or value > _ROUNDING:
             raise VlmBadAnswer("logprob is not a log probability", hint=_HINT)
-        if word in found:
-            found[word] += math.exp(value)
-    total = sum(found.values())
+        if word in masses:
+            masses[word] += math.exp(value)
+    total = sum(masses.values())
     if total <= _MOST:
         raise noise('"yes" and "no"', total)
-    return found["yes"] / total
+    return masses["yes"] / total
 
 
 def from_json(choice: Any) -> float:
-    """1 for ``{"answer": "yes"}`` and 0 for ``{"answer": "no"}``.
+    """Read ``{"answer": "yes"}`` as 1 and ``{"answer": "no"}`` as 0.
 
     Raises:
-        VlmBadAnswer: it is anything else.
+        VlmBadAnswer: the choice holds anything else.
     """
     content = member(choice, str, "message", "content")
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise VlmBadAnswer("the answer does not follow the schema", hint=_HINT) from error
-    said = answer.get("answer") if isinstance(answer, dict) else None
-    if said not in ("yes", "no"):
+    word = answer.get("answer") if isinstance(answer, dict) else None
+    if word not in ("yes", "no"):
         raise VlmBadAnswer("the answer does not follow the schema", hint=_HINT)
-    return float(said == "yes")
+    return float(word == "yes")
 
 
 def from_text(choice: Any) -> float:
-    """1 where the first word of the text is "yes" and 0 where it is "no"; a text that says both is no answer.
+    """Read a text as 1 if its first word is "yes", and as 0 if it is "no"; a text with both is refused.
 
     Raises:
-        VlmBadAnswer: it is anything else.
+        VlmBadAnswer: the choice holds anything else.
     """
     return yes_or_no(member(choice, str, "message", "content"))
 

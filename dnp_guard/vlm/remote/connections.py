@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, with the HTTP connections that live on it."""
+"""An event loop in its own thread, with the HTTP connections that belong to it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Loop:
     """Runs coroutines for callers in other threads.
 
     Args:
-        concurrency: requests at once, and connections kept for reuse.
+        concurrency: number of concurrent requests, and of connections kept for reuse.
 
     Attributes:
-        slots: one for each request at once.
-        client: the connections. No redirect is followed; neither proxies nor certificates come from the environment.
+        slots: semaphore with one slot per concurrent request.
+        client: HTTP client. It follows no redirects, and takes neither proxies nor certificates from the environment.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -32,7 +32,7 @@ class Loop:
         limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         self.client = httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None, limits=limits)
         self._loop = asyncio.new_event_loop()
-        # The thread holds the loop and the client alone, so a Loop that is dropped without close() ends it too.
+        # The thread refers only to the loop and the client, so a Loop that is dropped without close() ends it too.
         self._thread = threading.Thread(
             target=_serve, args=(self._loop, self.client), name="dnp-guard-http", daemon=True
         )
@@ -45,14 +45,14 @@ class Loop:
         return self._thread.is_alive()
 
     def run(self, work: Callable[[Loop], Coroutine[Any, Any, Any]], seconds: float) -> Any:
-        """Run a coroutine and wait for it.
+        """Run a coroutine and wait for its result.
 
         Args:
-            work: makes the coroutine, which is to end within the time by itself.
+            work: returns the coroutine, which has to end within the time by itself.
             seconds: the time.
 
         Raises:
-            TimeoutError: it did not end, because the loop is being closed.
+            TimeoutError: the coroutine did not end, because the loop is being closed.
         """
         running = asyncio.run_coroutine_threadsafe(work(self), self._loop)
         try:
@@ -61,7 +61,7 @@ class Loop:
             running.cancel()
 
     def close(self) -> None:
-        """Cancel what runs, close the connections and end the thread."""
+        """Cancel running coroutines, close the connections and end the thread."""
         self._stop()
         self._thread.join(_JOIN_S)
 
@@ -80,5 +80,5 @@ def _serve(loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient) -> None:
 
 
 def _stop(loop: asyncio.AbstractEventLoop) -> None:
-    with suppress(RuntimeError):  # it has ended by itself
+    with suppress(RuntimeError):  # the loop has already ended
         loop.call_soon_threadsafe(loop.stop)

@@ -1,7 +1,7 @@
-"""Typed-decision endpoints: yes/no questions answered with a probability each, and no text generated.
+"""Typed-decision endpoints: they answer yes/no questions with a probability per question, and generate no text.
 
-Two forms of the same idea. ``/v1/systemone`` (``transformers serve``, SGLang) takes a map of questions about a state;
-``/v1/decisions`` (OpenAI's API, SGLang) takes a list. One request is about one picture.
+There are two forms. ``/v1/systemone`` (``transformers serve``, SGLang) takes a map of questions about a state;
+``/v1/decisions`` (OpenAI's API, SGLang) takes a list. A request is about one picture.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_QUESTIONS = 64
-"""In one request, as the endpoints allow."""
+"""Most questions per request that the endpoints allow."""
 
 
 class _TypedDecisions(RemoteBackend):
@@ -67,7 +67,7 @@ class SystemOneBackend(_TypedDecisions):
     path = "/systemone"
 
     def _body(self, picture: str, questions: Sequence[str]) -> dict[str, Any]:
-        # The server puts the picture wherever this name stands, so no question may hold it.
+        # The server inserts the picture wherever this name occurs, so no question may contain it.
         names = (f"<picture-{number}>" for number in count())
         name = next(name for name in names if not any(name in question for question in questions))
         return {
@@ -99,10 +99,10 @@ class DecisionsBackend(_TypedDecisions):
     def _probabilities(self, answer: Any, expected: int) -> list[float]:
         answers = member(answer, list, "answers")
         _require(len(answers) == expected, f"{len(answers)} answers to {expected} questions")
-        for i, each in enumerate(answers):
-            _require(member(each, str, "name") == f"q{i}", f"an answer to another question where q{i} belongs")
-            _require(each.get("type") != "refusal", f"a refusal to answer question {i}")
-        return [_p(each, "predicate", "probability") for each in answers]
+        for i, item in enumerate(answers):
+            _require(member(item, str, "name") == f"q{i}", f"an answer to another question where q{i} belongs")
+            _require(item.get("type") != "refusal", f"a refusal to answer question {i}")
+        return [_p(item, "predicate", "probability") for item in answers]
 
 
 def _p(answer: dict[str, Any], kind: str, key: str) -> float:
@@ -112,6 +112,6 @@ def _p(answer: dict[str, Any], kind: str, key: str) -> float:
     return float(value)  # type: ignore[arg-type]  # checked just before
 
 
-def _require(fine: bool, found: str) -> None:  # noqa: FBT001 (the condition)
+def _require(fine: bool, answers: str) -> None:  # noqa: FBT001 (the condition)
     if not fine:
-        raise VlmBadAnswer(f"the server gave {found}", hint="The server, or the spec's kind, is another one.")
+        raise VlmBadAnswer(f"the server gave {answers}", hint="The server, or the spec's kind, is another one.")

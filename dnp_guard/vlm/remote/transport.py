@@ -1,8 +1,8 @@
-"""JSON over HTTP to the endpoints of one backend: within a deadline, with little trust, and never twice by chance.
+"""JSON over HTTP to a backend's endpoints: within a deadline, with little trust, and with at most one retry.
 
-No redirect is followed, no proxy or certificate is taken from the environment, an answer is read up to a size, and the
-key goes into one header and nowhere else. Requests run on an event loop in a thread of their own, because only there
-can a whole exchange be called off at a moment, be it stuck in a name look-up, a header that drips or an endless body.
+No redirect is followed, no proxy or certificate is taken from the environment, an answer is read up to a size limit,
+and the key goes into one header and nowhere else. Requests run on an event loop in a thread of their own, because only
+there can a whole exchange be cancelled at any moment, even in a name look-up, a slow header or an endless body.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ import httpx2
 from dnp_guard.errors import DnpGuardError, VlmBadAnswer, VlmCircuitOpen, VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.secret import plain
 from dnp_guard.vlm.deadline import remaining
-from dnp_guard.vlm.remote.address import Address, address
+from dnp_guard.vlm.remote.address import address
 from dnp_guard.vlm.remote.breaker import Breaker
 from dnp_guard.vlm.remote.connections import Loop
 
@@ -34,26 +35,26 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.remote.breaker import State
 
 KEY = "DNP_GUARD_VLM_KEY"
-"""The environment variable of the key, sent as ``Authorization: Bearer``."""
+"""Name of the environment variable that holds the key, which is sent as ``Authorization: Bearer``."""
 PLAIN_HTTP = "DNP_GUARD_VLM_PLAIN_HTTP"
-"""The environment variable that, set to 1, lets images go to another machine unencrypted."""
+"""Name of the environment variable that, set to 1, lets images go to another machine unencrypted."""
 
 MAX_BYTES = 1 << 20
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses after which another try may succeed."""
+"""Statuses after which a retry may succeed."""
 _BAD_REQUEST = 400
 _LONGEST_SAID = 200
 _TICK = 0.05
-"""How early a clock may ring, in seconds."""
+"""How early a timer may fire, in seconds."""
 
 
 class Refused(VlmError):
-    """The server understood the request and refuses it: nothing is wrong with its health.
+    """The server understood the request and refuses it; its health is fine.
 
     Attributes:
-        status: of HTTP.
-        said: why, in the server's words: printable ASCII, a line of it, and never the key. Not in the message, because
-            a server may quote what it was asked.
+        status: HTTP status.
+        said: the server's reason: one line of printable ASCII, never with the key. It is not part of the message,
+            because a server may quote the request.
     """
 
     def __init__(self, message: str, *, status: int, hint: str = "", said: str = "") -> None:
@@ -62,7 +63,7 @@ class Refused(VlmError):
 
 
 class _Again(Exception):
-    """A failure of the endpoint that another try may mend."""
+    """A failure of the endpoint that a retry may overcome."""
 
     def __init__(self, error: VlmError, wait: float = 0.0) -> None:
         super().__init__(str(error))
@@ -74,18 +75,18 @@ class Transport:
     """Posts JSON to the first healthy one of several base URLs.
 
     Args:
-        urls: base URLs of equal servers, the preferred one first; ``/v1`` is added where there is no path.
-        timeout_s: for one call of :meth:`post`, where the caller sets no deadline.
-        concurrency: requests at once.
-        max_bytes: of one answer.
-        plain_http: allow ``http://`` to another machine; otherwise as :data:`PLAIN_HTTP` says.
+        urls: base URLs of equal servers, the preferred one first; ``/v1`` is added to a URL without a path.
+        timeout_s: time limit per call of :meth:`post`, when the caller sets no deadline.
+        concurrency: number of concurrent requests.
+        max_bytes: largest answer.
+        plain_http: allow ``http://`` to another machine; by default :data:`PLAIN_HTTP` decides.
 
     Attributes:
         addresses: the base URLs.
         local: whether all of them are on this machine.
 
     Raises:
-        VlmUnavailable: an address that images may not be sent to, or a key that no header carries.
+        VlmUnavailable: images may not be sent to an address, or the key does not fit into a header.
     """
 
     def __init__(
@@ -97,20 +98,19 @@ class Transport:
         max_bytes: int = MAX_BYTES,
         plain_http: bool | None = None,
     ) -> None:
-        found = [address(url) for url in urls]
-        self._endpoints = [each if each.path else Address(each.scheme, each.host, each.port, "/v1") for each in found]
+        self._endpoints = [base if base.path else replace(base, path="/v1") for base in map(address, urls)]
         if not self._endpoints:
             raise VlmUnavailable("no base URL is given", hint="Write KIND:MODEL@http://127.0.0.1:8000/v1.")
         plain = os.environ.get(PLAIN_HTTP) == "1" if plain_http is None else plain_http
-        for each in self._endpoints:
-            if each.scheme == "http" and not each.loopback and not plain:
+        for endpoint in self._endpoints:
+            if endpoint.scheme == "http" and not endpoint.loopback and not plain:
                 raise VlmUnavailable(
-                    f"{each.url}: images would go to another machine unencrypted",
+                    f"{endpoint.url}: images would go to another machine unencrypted",
                     hint=f"Use https://, or set {PLAIN_HTTP}=1 where the network between is yours.",
                 )
         _key()
-        self.addresses = tuple(each.url for each in self._endpoints)
-        self.local = all(each.loopback for each in self._endpoints)
+        self.addresses = tuple(endpoint.url for endpoint in self._endpoints)
+        self.local = all(endpoint.loopback for endpoint in self._endpoints)
         self._timeout = timeout_s
         self._max_bytes = max_bytes
         self._concurrency = concurrency
@@ -120,25 +120,25 @@ class Transport:
         self._closed = False
 
     def post(self, path: str, bodies: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Post each body, several at once, and read each answer as JSON.
+        """Post every body, several at once, and read the answers as JSON.
 
-        Each is tried once more at most, and only while there is time. The first failure calls the others off.
+        A request is retried at most once, and only while there is time. The first failure cancels the others.
 
         Args:
-            path: below the base URL, beginning with a slash.
-            bodies: of the requests.
+            path: path below the base URL, beginning with a slash.
+            bodies: bodies of the requests.
 
         Returns:
             The answers, in the order of the bodies.
 
         Raises:
-            VlmTimeout: not all answers came in time.
-            VlmCircuitOpen: every endpoint has failed too often, and rests.
-            VlmBadAnswer: an answer that is too large or is no JSON.
-            VlmError: anything else that went wrong.
+            VlmTimeout: not all answers arrived in time.
+            VlmCircuitOpen: every endpoint has failed too often, and is paused.
+            VlmBadAnswer: an answer is too large or is not JSON.
+            VlmError: anything else went wrong.
         """
         contents = [json.dumps(body, allow_nan=False).encode() for body in bodies]
-        running = self._running()  # the first time, reading the certificates takes a moment
+        running = self._running()  # reading the certificates takes a moment the first time
         seconds = remaining(self._timeout)
         if seconds <= 0:
             raise self._late(seconds)
@@ -154,13 +154,13 @@ class Transport:
         return answers
 
     def states(self) -> dict[str, State]:
-        """Each base URL with the state of its breaker."""
+        """Return the state of each base URL's circuit breaker."""
         now = time.monotonic()
         with self._lock:
             return {url: breaker.state(now) for url, breaker in self._health.items()}
 
     def close(self) -> None:
-        """Call off what is running, close the connections and end the thread."""
+        """Cancel running requests, close the connections and end the thread."""
         with self._lock:
             self._closed = True
             loop, self._loop = self._loop, None
@@ -198,7 +198,7 @@ class Transport:
                 raise second.error from None
 
     def _pick(self) -> str:
-        """The first endpoint that may be called."""
+        """Return the first endpoint that admits a call."""
         now = time.monotonic()
         with self._lock:
             for url, breaker in self._health.items():
@@ -211,7 +211,7 @@ class Transport:
         )
 
     def _other(self, url: str, failed: _Again, ends: float) -> str:
-        """Where a request that failed is tried once more: elsewhere, or in the same place after the wanted pause."""
+        """Return where to retry a failed request: another endpoint, or the same one after its requested pause."""
         now = time.monotonic()
         with self._lock:
             for other, breaker in self._health.items():
@@ -234,7 +234,7 @@ class Transport:
             self._note(url, lambda breaker: breaker.failed(time.monotonic(), began=began, wait=wait))
             raise
         except asyncio.CancelledError:
-            # Called off when time is up, the endpoint was slow; before that, because another request failed.
+            # A call cancelled at its deadline blames the endpoint; one cancelled earlier only because another failed.
             now = time.monotonic()
             self._note(url, lambda b: b.failed(now, began=began) if now >= ends - _TICK else b.released())
             raise
@@ -292,7 +292,7 @@ _NOT_ONE = "This is not the answer of a model server; check the base URL."
 
 
 def _key() -> str:
-    """The key of the environment; empty where there is none."""
+    """Return the key in the environment; empty if there is none."""
     key = os.environ.get(KEY)
     try:
         return plain(key, KEY) if key else ""
@@ -301,7 +301,7 @@ def _key() -> str:
 
 
 def described(error: Exception) -> str:
-    """An error of a connection: in its own words where they are the system's, and else by its kind alone.
+    """Describe a connection error: by its message if that is the system's, else by its class alone.
 
     Other errors may quote a header, ours or the server's.
     """
@@ -310,7 +310,7 @@ def described(error: Exception) -> str:
 
 
 def _said(body: bytes) -> str:
-    """The message of an error document, as OpenAI's and its like are; empty where there is none that can be shown."""
+    """Return the message of an error document like OpenAI's; empty if there is none that can be shown."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -324,20 +324,20 @@ def _said(body: bytes) -> str:
 
 
 def _spoken(status: int) -> str:
-    """A status in the standard's words: a server's own may be anything."""
+    """Describe a status by its standard phrase: a server's own may hold anything."""
     with suppress(ValueError):
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     return f"HTTP {status}"
 
 
 def _first(group: ExceptionGroup) -> Exception:
-    """The most telling of several errors: one that says something, before one of a time that is up."""
-    errors = [each for each in group.exceptions if not isinstance(each, TimeoutError)] or list(group.exceptions)
+    """Return the most telling of several errors: any other before a timeout."""
+    errors = [error for error in group.exceptions if not isinstance(error, TimeoutError)] or list(group.exceptions)
     return errors[0]
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds of a ``Retry-After`` header, which holds a number or a date; 0 where there is none to be read."""
+    """Seconds in a ``Retry-After`` header, given as a number or a date; 0 if missing or unreadable."""
     if not value:
         return 0.0
     try:
