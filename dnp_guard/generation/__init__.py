@@ -1,1 +1,1 @@
-"""One generation: what is planned, judged and told of it."""
+"""One generation: plan its queries, judge the answers, and report what happens."""

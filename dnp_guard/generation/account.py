@@ -1,4 +1,4 @@
-"""What is told of one generation, in records, metrics and spans. Decides nothing and never raises."""
+"""Report one generation in records, metrics and spans. Decides nothing and never raises."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 
 _SAMPLE: Final = 0.01
-"""The share of finished images that are kept although nothing was found, where the policy does not say it."""
+"""Share of finished images without findings whose previews are stored, if the policy does not set one."""
 
 
 class Account:
-    """Tells of one generation.
+    """Reports one generation.
 
     Args:
-        request: its id.
+        request: id of the generation.
         policy: the policy in force.
-        recorder: of the guard.
-        plugins: hear of what is shown and of what goes wrong.
+        recorder: recorder of the guard.
+        plugins: notified of pictures that are shown and of degradations.
         images: number of images in the batch.
 
     Attributes:
-        span: of the generation.
+        span: span of the generation.
     """
 
     def __init__(self, request: str, policy: Policy, recorder: Recorder, plugins: Plugins, images: int) -> None:
@@ -55,7 +55,7 @@ class Account:
         self._written = True
 
     def started(self, request: Request, redact: Redact) -> None:
-        """Record what was asked for."""
+        """Record the request."""
         prompt = fields.prompt([dict(redact(prompt)) for prompt in request.prompts])
         self._emit(
             records.RequestStarted(
@@ -67,9 +67,9 @@ class Account:
             )
         )
 
-    def tell(self, told: Sequence[events.Event]) -> bool:
-        """Tell what happened; whether every record so far was written."""
-        for event in told:
+    def tell(self, happened: Sequence[events.Event]) -> bool:
+        """Report what happened; return whether every record so far was written."""
+        for event in happened:
             self._told(event)
         return self._written
 
@@ -78,9 +78,9 @@ class Account:
         return self._recorder.metrics.overhead(stage)
 
     def showing(self, step: Step | None, pictures: Sequence[Image]) -> None:
-        """Let plugins see copies of the pictures of a query."""
+        """Pass copies of a query's pictures to the plugins."""
         if self._hook.dnp_guard_before_query.get_hookimpls():
-            copies = tuple(picture.copy() for picture in pictures)  # a plugin may draw on what it is shown
+            copies = tuple(picture.copy() for picture in pictures)  # a plugin may draw on its pictures
             self._hook.dnp_guard_before_query(request=self._request, step=step, images=copies)
 
     def close(self, end: str, report: Report) -> None:
@@ -225,7 +225,7 @@ class Account:
             )
         )
         if event.effective:
-            # One count per record: under the category seen first, or else the first that is held.
+            # Count once per record: under the category that was seen first, or else the first one held.
             category = findings[0].category if findings else negative.categories[0]
             self._recorder.metrics.negative(self._policy.name, category)
             self.span.injected(event.image, event.applied, negative.categories, negative.scale)
@@ -273,13 +273,13 @@ class Account:
         self._emit(records.RequestAbandoned(request=self._request, reason=event.reason))
 
     def _asked(self, event: events.Decided) -> Sequence[str] | None:
-        """The categories that a query during the run asked about, where it was not all."""
+        """Return the categories that a query during the run asked about; None if it asked about all."""
         asked = event.answer.asked
         some = event.step is not None and len(asked) < len(self._policy.categories)
         return sorted(asked) if some else None
 
     def _nearest(self, event: events.Decided) -> float | None:
-        """How near the image came to a finding, where the policy asks less for it."""
+        """Return how near the image came to a finding; None unless the policy backs off by it."""
         if event.step is None or self._policy.queries.back_off is None:
             return None
         return pacing.nearest(self._policy, event.decision.probabilities, pacing.progress(event.step))
@@ -291,20 +291,20 @@ class Account:
             self.span.evaluated(index, category, score, found=found)
 
     def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
-        """Keep the picture of a finding, or of a sampled image, where the policy does."""
+        """Store the picture of a finding, or of a sampled image, if the policy does so."""
         decision = event.decision
-        # The file of a preview is named by its step, and that of the first attempt is kept.
+        # A preview's file is named by its step, and the first attempt's file stays.
         if event.secret or event.attempt > 1 or self._policy.audit.previews == "never":
             return None
         if not decision.findings and not (at is None and self._sampled(event.image)):
             return None
-        # A query that did not ask about all that is sensitive does not know that nothing of it is there.
+        # A query that did not ask about every sensitive category cannot exclude them.
         if not decision.probabilities.keys() >= self._sensitive:
             return None
         return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
 
     def _sampled(self, image: int) -> bool:
-        """Whether the finished image is one of those that are kept although nothing was found in it."""
+        """Return whether the finished image is sampled: its preview is stored although nothing was found."""
         audit = self._policy.audit
         if audit.previews != "sampled":
             return False
@@ -314,5 +314,5 @@ class Account:
 
 
 def _attempt(event: events.Skipped | events.Decided | events.Injected | events.Cleared) -> int | None:
-    """The attempt that an event is of, where it is not the first."""
+    """Return the attempt of an event; None if it is the first."""
     return event.attempt if event.attempt > 1 else None

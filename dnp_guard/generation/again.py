@@ -1,4 +1,4 @@
-"""A second chance: which images are made again, with what in force, and what becomes of them otherwise. Pure."""
+"""Retries: which images are made again, with which negatives, and what applies to them otherwise. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_TIME: Final = "there is no time left for it"
 
 
 def wanted(state: State) -> tuple[int, ...]:
-    """The images of the latest attempt whose final look asks for another."""
+    """Return the images of the latest attempt whose final look asks for another attempt."""
     return tuple(index for index in state.drawn if _asks(state.images[index]))
 
 
@@ -37,14 +37,14 @@ def begin(
 
     Args:
         policy: the policy in force.
-        state: of the session, after a final look.
+        state: state of the session, after a final look.
         can: whether the host can draw again.
-        in_time: whether another attempt would be over in time.
+        in_time: whether another attempt would finish in time.
 
     Returns:
-        The state, what to tell, and the images to draw again; none where nothing is.
+        The new state, the events, and the images to draw again; empty if there are none.
     """
-    images, told, drawing = list(state.images), list[events.Event](), []
+    images, happened, drawing = list(state.images), list[events.Event](), []
     for index in wanted(state):
         image = images[index]
         negative = in_force(policy, image)
@@ -52,35 +52,37 @@ def begin(
         reason = "" if last else CANNOT if not can else NO_TIME if not in_time else NO_WORDS if negative is None else ""
         if last or reason or image.final is None:
             images[index] = given_up(image, reason)
-            told.append(events.RetryEnded(index, "still_present" if image.attempts > 1 else "not_made"))
+            happened.append(events.RetryEnded(index, "still_present" if image.attempts > 1 else "not_made"))
             continue
         images[index] = _anew(policy, image, negative)
-        told.append(events.Retried(index, image.attempts + 1, image.final, negative))
+        happened.append(events.Retried(index, image.attempts + 1, image.final, negative))
         drawing.append(index)
     changed = replace(state, images=tuple(images))
     if drawing:
         changed = replace(changed, drawing=frozenset(drawing), answered=-1, in_flight=False)
-    return changed, told, tuple(drawing)
+    return changed, happened, tuple(drawing)
 
 
 def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
-    """End the attempt that runs, as it failed: what the attempt before showed stands, and meets what is done instead.
+    """End the running attempt because it failed; the earlier attempt's result stands and gets its other action.
 
     Args:
-        state: of the session.
-        reason: why it failed.
+        state: state of the session.
+        reason: why the attempt failed.
     """
-    images, told = list(state.images), list[events.Event]()
+    images, happened = list(state.images), list[events.Event]()
     for index in sorted(state.drawing or ()):
         images[index] = given_up(_as_before(images[index]), reason)
-        told.append(events.RetryEnded(index, "failed"))
-    return replace(state, images=tuple(images), drawing=frozenset(), missed=False, caused=False, in_flight=False), told
+        happened.append(events.RetryEnded(index, "failed"))
+    return replace(
+        state, images=tuple(images), drawing=frozenset(), missed=False, caused=False, in_flight=False
+    ), happened
 
 
 def undone(state: State) -> State:
-    """The session's state if the running attempt were discarded and no further one made.
+    """Return the session's state if the running attempt were discarded and no further one made.
 
-    Each image has its earlier final look and its ``otherwise``.
+    Every image gets back its earlier final look, with the action that applies instead of a retry.
     """
     images = list(state.images)
     for index in sorted(state.drawing or ()):
@@ -90,11 +92,11 @@ def undone(state: State) -> State:
 
 
 def given_up(image: ImageState, reason: str = "") -> ImageState:
-    """An image that is not made again.
+    """Settle an image that is not made again.
 
     Args:
         image: the image.
-        reason: why not, where it could have been; empty where its attempts are used up.
+        reason: why a possible retry is not made; empty if its attempts are used up.
     """
     if not _asks(image) or image.final is None:
         return image
@@ -102,17 +104,17 @@ def given_up(image: ImageState, reason: str = "") -> ImageState:
 
 
 def to_hold(state: State) -> list[Negative | None]:
-    """The negatives of the images that are drawn now; none of those that are drawn along with a further attempt."""
+    """Return the negatives of the images that are drawn now; None for images that only fill the batch in a retry."""
     return [image.negative if index in state.drawn else None for index, image in enumerate(state.images)]
 
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
-    """What an attempt steers away from, from its first step on: all that was seen, harder."""
+    """Return the negative of a retry from its first step on: everything that was seen, at retry strength."""
     return harder(policy, negative_for(policy, _seen(policy, image), escalated=True))
 
 
 def harder(policy: Policy, negative: Negative | None) -> Negative | None:
-    """A negative at the strength of a retry; that of attention is at most 1."""
+    """Raise a negative to the strength of a retry; the strength in attention stays at most 1."""
     if negative is None or policy.retries is None:
         return negative
     by, attention = policy.retries.scale, negative.attention
@@ -124,7 +126,7 @@ def harder(policy: Policy, negative: Negative | None) -> Negative | None:
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
-    """A decision about an image, which in a retry steers harder."""
+    """Raise the strength of a decision's negative if the image is in a retry."""
     return decision if image.attempts == 1 else replace(decision, negative=harder(policy, decision.negative))
 
 
@@ -133,13 +135,13 @@ def _asks(image: ImageState) -> bool:
 
 
 def _as_before(image: ImageState) -> ImageState:
-    """An image as the attempt before left it, with what was injected by then; the looks at both stay told."""
+    """Restore an image as the previous attempt left it; the retry's queries stay in the report."""
     begins = max((place for place, (step, _) in enumerate(image.negatives) if step == 0), default=None)
     return replace(image, final=image.retried, negatives=image.negatives[:begins])
 
 
 def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
-    """The terms that any look of an image saw, by category; what is only recorded or in shadow left out."""
+    """Return the terms that any look at an image saw, by category, without monitored ones and those in shadow."""
     terms: dict[str, tuple[str, ...]] = {}
     decisions: Iterable[Decision] = (query.decision for query in image.queries)
     for finding in (finding for decision in decisions for finding in decision.findings):
@@ -151,11 +153,11 @@ def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
 
 
 def _with(policy: Policy, category: str, terms: Sequence[str], term: str) -> tuple[str, ...]:
-    return tuple(each for each in policy.category(category).terms if each == term or each in terms)
+    return tuple(known for known in policy.category(category).terms if known == term or known in terms)
 
 
 def _anew(policy: Policy, image: ImageState, negative: Negative | None) -> ImageState:
-    """An image before its next attempt; what was asked and injected before stays told."""
+    """Reset an image for its next attempt; earlier queries and negatives stay in the report."""
     held = {category: HeldCategory(terms, stays=True) for category, terms in _seen(policy, image).items()}
     return replace(
         image,

@@ -1,4 +1,4 @@
-"""What an answer changes: every image that it is about is judged, made stricter by plugins, and steered."""
+"""Apply an answer: judge its images, let plugins tighten the decisions, and steer."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Step
 
     Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
-    """From a request's id, an image's index, a step and a decision to a stricter decision and what went wrong."""
+    """Takes a request id, image index, step and decision; returns a stricter decision and the plugins' faults."""
 
 
 def untouched(
     _request: str, _image: int, _step: Step | None, decision: Decision
 ) -> tuple[Decision, Sequence[events.Degraded]]:
-    """The decision as it is: nothing tightens it."""
+    """Return the decision unchanged."""
     return decision, ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Takes the answer of one query.
+    """Applies the answer of one query.
 
     Attributes:
         policy: the policy in force.
-        sensitive: ids of the categories that leave no trace.
-        tighten: makes an image's decision stricter, as plugins may.
-        told: takes what happened, in order; it keeps what happened before an error, too.
+        sensitive: ids of the sensitive categories, which leave no trace.
+        tighten: may make an image's decision stricter; used for plugins.
+        log: list to which events are appended in order, so that those before an error are kept too.
     """
 
     policy: Policy
     sensitive: frozenset[str]
     tighten: Tighten
-    told: list[events.Event]
+    log: list[events.Event]
 
     def taken(self, state: State, plan: Plan, answer: Answer, now: Step | None, *, waits: bool) -> State:
-        """The state after an answer.
+        """Return the state after an answer.
 
         Args:
-            state: before.
+            state: the state before.
             plan: the query that was put.
             answer: its answer.
-            now: the step that runs, whose next one is steered; None where none follows.
+            now: the running step; the one after it is steered. None if no step follows.
             waits: whether the host waited for the answer.
         """
-        self.told.append(events.Answered(answer))
+        self.log.append(events.Answered(answer))
         if answer.unexcused is not None:
             detail = f"an allowed case could not be asked about: {answer.unexcused}"
             state = self._degraded(state, fields.reason(answer.unexcused), plan.step, detail)
@@ -67,12 +67,12 @@ class Answering:
     def _steered(
         self, state: State, plan: Plan, step: Step, answer: Answer, now: Step | None, applied: int | None
     ) -> State:
-        """The state after a look at a step; ``applied`` is the step from which on a late answer steers."""
+        """Return the state after a look at a step; ``applied`` is the first step that a late answer steers."""
         decided = {}
         for row, index in enumerate(plan.images):
-            of = inputs.seen(self.policy, state.images[index], answer, row)
+            seen = inputs.seen(self.policy, state.images[index], answer, row)
             progress = pacing.progress(step)
-            decision, history = judge.judge(self.policy, state.images[index].history, *of, progress=progress)
+            decision, history = judge.judge(self.policy, state.images[index].history, *seen, progress=progress)
             decision = again.steered(self.policy, state.images[index], decision)
             state, decision = self._tightened(state, index, step, decision)
             decided[index] = decision, history
@@ -84,14 +84,14 @@ class Answering:
         for index, (decision, _) in decided.items():
             if now is not None:
                 images[index], change = steered(images[index], index, step, now, decision)
-                self.told.extend(change)
+                self.log.extend(change)
                 if any(isinstance(event, events.Injected) and not event.effective for event in change):
                     state = self._degraded(state, IN_VAIN, step, "the host cannot steer at the steps that follow")
         at = max(state.answered, pacing.place(step)[0])
         return replace(state, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
 
     def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
-        """The state after the final look."""
+        """Return the state after the final look."""
         for row, index in enumerate(plan.images):
             image = state.images[index]
             decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, row))
@@ -99,9 +99,9 @@ class Answering:
             steered = {category for _, negative in image.negatives for category in negative.categories}
             present = steered & {finding.category for finding in decision.findings}
             if present:
-                self.told.append(events.StillPresent(tuple(sorted(present))))
+                self.log.append(events.StillPresent(tuple(sorted(present))))
             if image.attempts > 1 and decision.action is not Action.RETRY:
-                self.told.append(events.RetryEnded(index, "still_present" if decision.action else "cleared"))
+                self.log.append(events.RetryEnded(index, "still_present" if decision.action else "cleared"))
             images = list(state.images)
             images[index] = replace(self._decided(image, index, None, decision, answer, row, None), final=decision)
             state = replace(state, images=tuple(images))
@@ -114,7 +114,7 @@ class Answering:
         return state, decision
 
     def _degraded(self, state: State, reason: str, step: Step | None, detail: str) -> State:
-        self.told.append(events.Degraded(reason, step, detail))
+        self.log.append(events.Degraded(reason, step, detail))
         return replace(state, degraded=(*state.degraded, reason))
 
     def _decided(
@@ -130,13 +130,13 @@ class Answering:
         at, sigma = (step.index, step.sigma) if step is not None else (None, None)
         secret = image.secret or fields.tells(decision, self.sensitive)
         if secret and not image.secret:
-            self.told.append(events.Forgotten(index))
-        self.told.append(events.Decided(index, step, decision, answer, row, applied, secret, image.attempts))
+            self.log.append(events.Forgotten(index))
+        self.log.append(events.Decided(index, step, decision, answer, row, applied, secret, image.attempts))
         report = QueryReport(at, sigma, decision, answer.latency_ms, image.attempts)
         return replace(image, secret=secret, queries=(*image.queries, report))
 
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
-        """The pace of an image after a query; what was found may come back, so no query is quiet after it."""
+        """Return the pace of an image after a query; after a finding no query is quiet: the content may return."""
         steered = image.last is not None and image.last.negative is not None
         near = pacing.nearest(self.policy, probabilities, pacing.progress(step))
         near = 1.0 if image.history.held or image.history.found else near

@@ -1,4 +1,4 @@
-"""Run a session for a host: plan, preview, query, answer, steer, tell. Never raises into a running generation."""
+"""Run a session for a host: plan, preview, query, answer, steer, report. Never raises into a running generation."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Driver:
 
     Args:
         session: the session.
-        inquiry: puts its queries.
-        account: writes, counts and traces what it tells.
-        steering: takes its negatives; None where whoever runs the sampler reads :attr:`negatives` itself.
+        inquiry: puts the session's queries.
+        account: records, counts and traces the session's events.
+        steering: holds the session's negatives; None if the sampler's owner reads :attr:`negatives` itself.
     """
 
     def __init__(self, session: Session, inquiry: Inquiry, account: Account, steering: Holder | None = None) -> None:
@@ -48,43 +48,43 @@ class Driver:
 
     @property
     def id(self) -> str:
-        """The id that the generation's records carry."""
+        """The id in the generation's records."""
         return self.session.state.id
 
     @property
     def policy(self) -> Policy:
-        """The policy that the generation began with, and keeps."""
+        """The policy that the generation began with; it stays in force to the end."""
         return self.session.policy
 
     @property
     def negatives(self) -> tuple[Negative | None, ...]:
-        """What each image is steered away from now."""
+        """The negative that steers each image now."""
         return self.session.negatives
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """What the host may show its user of each image now."""
+        """How much of each image the host may show its user now."""
         return self.session.user_previews
 
     @property
     def report(self) -> Report | None:
-        """The generation's report; None before it is over."""
+        """The report of the generation; None before it is over."""
         return self.session.report if self._closed else None
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What became of each image; none before it is settled."""
+        """The outcome of each image; empty before they are settled."""
         return self.session.state.outcomes or ()
 
     def begin(self, request: Request, redact: Redact) -> None:
-        """Tell that the generation starts.
+        """Record the start of the generation.
 
         Args:
-            request: what is generated.
-            redact: turns a prompt into the record's ``prompt{…}``, as the policy says.
+            request: the request.
+            redact: turns a prompt into the record's ``prompt{…}``, as the policy requires.
 
         Raises:
-            RequestRefused: it could need more questions than the policy allows.
+            RequestRefused: the request could need more questions than the policy allows.
         """
         self._account.started(request, redact)
         self._tell()
@@ -104,16 +104,16 @@ class Driver:
     def inputs(
         self, pictures: Sequence[Sequence[Image]], of: Sequence[Collection[int] | None] = ()
     ) -> tuple[InputReport, ...]:
-        """Ask about the request's own pictures, before the first step.
+        """Query the request's own pictures, before the first step.
 
         Args:
-            pictures: each as RGB, of a video some frames; none of one that cannot be shown.
-            of: for each the images that are made from it; None for all, as where it is left out.
+            pictures: RGB frames per picture: one, or several of a video; none for a picture that cannot be shown.
+            of: for each picture the images that are made from it; None for all. All by default.
 
         Returns:
-            What becomes of the request for each; nothing where the policy does not ask. For ``block`` it is over.
+            The report on each picture; empty if the policy does not ask. After ``block`` the generation is over.
         """
-        plan = self.session.plan_inputs([len(each) for each in pictures])
+        plan = self.session.plan_inputs([len(frames) for frames in pictures])
         if plan is None:
             return ()
         answer: Answer | Exception | None = None
@@ -121,7 +121,7 @@ class Driver:
             if plan.images:
                 with self._account.overhead("ask"):
                     answer = self._inquiry.put(plan, [pictures[index] for index in plan.images])
-        except Exception as error:  # noqa: BLE001 (the session decides what it means)
+        except Exception as error:  # noqa: BLE001 (the session decides how to treat it)
             answer = error
         self.session.inputs(of or [None] * len(pictures), plan, answer)
         self._tell()
@@ -130,20 +130,20 @@ class Driver:
         return self.session.state.inputs
 
     def due(self, index: int, total: int) -> bool:
-        """Whether to hand over step ``index`` of ``total``: a query is due, or a late answer has come."""
+        """Return whether to pass on step ``index`` of ``total``: a query is due, or a late answer has arrived."""
         return self.session.due(index, total) or (self._late is not None and self._late[1].done())
 
     def looks(self, step: Step, likeness: Sequence[float] = ()) -> bool:
-        """Whether the pictures of a due step are looked at: none are where every image is passed over.
+        """Return whether a due step needs pictures; it does not if every image is skipped.
 
         Args:
             step: the step.
-            likeness: as its view has it.
+            likeness: likeness from the step's view.
         """
         return self._late is not None or bool(self.session.plan(step, likeness).images)
 
     def step(self, step: Step, view: View) -> None:
-        """Take a late answer, query a due step, and steer the steps that follow."""
+        """Take a late answer, put a due query, and steer the steps that follow."""
         if self._late is not None and self._late[1].done():
             self._take_late(step)
             if step.total is not None and not self.session.due(step.index, step.total):
@@ -167,25 +167,25 @@ class Driver:
         self._tell()
 
     def final(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> tuple[Outcome, ...]:
-        """Look at the finished images, where the policy says so, and settle each image's outcome.
+        """Look at the finished images if the policy does so, and settle the outcome of every image.
 
         Args:
-            pictures: gives the finished images, RGB, in the order of the batch.
-            missing: which due query the host never put; its images are then withheld, whatever they show.
+            pictures: returns the finished images, RGB, in the order of the batch.
+            missing: description of a due query that the host never put; the images are then withheld.
         """
         self.look(pictures, missing=missing)
         self.again()
         return self.settle(aborted=bool(missing))
 
     def look(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> bool:
-        """Make the final look at an attempt, where the policy says so.
+        """Make the final look at an attempt, if the policy makes one.
 
         Args:
-            pictures: gives the finished images, RGB, in the order of the batch.
-            missing: which due query the host never put.
+            pictures: returns the finished images, RGB, in the order of the batch.
+            missing: description of a due query that the host never put.
 
         Returns:
-            Whether the attempt may stand; a further one that was not looked at ends.
+            Whether the attempt may stand; a retry without its final look may not, and ends.
         """
         if self._late is not None:
             with self._account.overhead("ask"):
@@ -206,10 +206,10 @@ class Driver:
         return stands
 
     def again(self) -> tuple[int, ...]:
-        """Begin another attempt of the images that the policy gives one, steered from its first step on.
+        """Begin a retry of the images that the policy gives one, steered from the first step on.
 
         Returns:
-            Their indices; none where nothing is drawn again.
+            Indices of the images; empty if none is drawn again.
         """
         images = self.session.again(in_time=self._times.for_another)
         if images:
@@ -220,23 +220,23 @@ class Driver:
 
     @property
     def in_time(self) -> bool:
-        """Whether a further attempt may go on, as far as the policy limits the time of a request."""
+        """Whether a retry may go on, within the time that the policy allows a request."""
         return not (self.session.state.drawing and self._times.over)
 
     def give_up(self, reason: Exception | str) -> None:
-        """End a further attempt that comes to nothing, and settle: the result of the one before stands.
+        """End a retry that brings no images, and settle; the earlier attempt's result stands.
 
         Args:
-            reason: what it raised, or why it ends, for a person.
+            reason: the error that it raised, or the reason in words.
         """
         self._retry_failed(reason)
         self.settle()
 
     def settle(self, *, aborted: bool = False) -> tuple[Outcome, ...]:
-        """Settle each image's outcome, as the last look says.
+        """Settle the outcome of every image by its last look.
 
         Args:
-            aborted: whether the images may not be delivered whatever they show.
+            aborted: whether the images must be withheld, whatever they show.
         """
         return self._close("finished", aborted=aborted)
 
@@ -248,12 +248,12 @@ class Driver:
             self._close("abandoned")
 
     def _begin_again(self) -> None:
-        """Hold the negatives of an attempt that begins; where they cannot be, what was drawn before is settled."""
+        """Hold the negatives of a retry; if that fails, settle the earlier attempt."""
         try:
             with self._account.overhead("encode"):
                 if self._steering is not None:
                     self._steering.hold(again.to_hold(self.session.state))
-        except Exception as error:  # noqa: BLE001 (as above)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._retry_failed(error)
 
     def _retry_failed(self, reason: Exception | str) -> None:
@@ -264,7 +264,7 @@ class Driver:
         self._tell()
 
     def _query(self, plan: Plan, pictures: Callable[[], Sequence[Image]], now: Step | None) -> None:
-        """Show a plan's images and ask about them; where nobody waits, the answer is taken at a later step."""
+        """Show a plan's images and query them; if nobody waits, a later step takes the answer."""
         started, waited = 0.0, 0.0
         try:
             with self._account.overhead("preview"):
@@ -300,7 +300,7 @@ class Driver:
             self.session.unsteered(plan, error)
 
     def _take_late(self, now: Step | None) -> None:
-        """Take an answer that has come; at the end, wait for it as long as the deadline says."""
+        """Take an answer that has arrived; at the end of the run, wait for it until the deadline."""
         late, self._late = self._late, None
         if late is None:
             return
@@ -318,29 +318,29 @@ class Driver:
 
     def _drop_late(self) -> None:
         if self._late is not None:
-            self._late[1].cancel()  # one that runs already is not heard of any more
+            self._late[1].cancel()  # the result of a call that is already running is ignored
             self._late = None
 
     def _shown(self, plan: Plan, pictures: Sequence[Image]) -> list[Sequence[Image]]:
-        """The pictures of each image of a plan, once plugins have seen all of them."""
+        """Return the pictures of each image in a plan, after plugins have seen all of them."""
         images = len(self.session.state.images)
-        each, rest = divmod(len(pictures), images or 1)
-        if len(pictures) != images and (rest or not each):
+        per_image, rest = divmod(len(pictures), images or 1)
+        if len(pictures) != images and (rest or not per_image):
             message = f"the host showed {len(pictures)} pictures of {images} images"
             raise DnpGuardError(message, hint="This is a bug of the host adapter.")
         self._account.showing(plan.step, pictures)
-        shown = [pictures[index * each : (index + 1) * each] for index in plan.images]
+        shown = [pictures[index * per_image : (index + 1) * per_image] for index in plan.images]
         names = self.policy.queries.views if plan.step is None else ()
         return [[view for picture in own for view in views(picture, names)] for own in shown] if names else shown
 
     def _close(self, end: str, *, aborted: bool = False) -> tuple[Outcome, ...]:
-        """Settle the outcomes, tell them, and end the account."""
+        """Settle and report the outcomes, and close the account."""
         if end != "abandoned":
             self.session.settle(aborted=aborted)
         self._tell()
-        self._tell()  # a record that failed may have changed the outcomes
+        self._tell()  # a record that could not be written may have changed the outcomes
         self._closed, state = True, self.session.state
-        asked = any(image.queries for image in state.images) or any(each.decision for each in state.inputs)
+        asked = any(image.queries for image in state.images) or any(report.decision for report in state.inputs)
         if self.session.report is not None:
             self._account.close(end if asked or end == "abandoned" else "unasked", self.session.report)
         return self.outcomes

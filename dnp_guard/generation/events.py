@@ -1,4 +1,4 @@
-"""What a session tells: values, for whoever writes records, counts and traces."""
+"""Events of a session: values from which records, metrics and traces are made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, Step
 
 RetryOutcome = Literal["cleared", "still_present", "failed", "not_made"]
-"""How a further attempt ends: what was seen is gone, or is not; it raised or was not looked at; it never began."""
+"""How a retry ends: content gone or still present; attempt failed or without its final look; or none began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Degraded:
     """The guard could not do its job.
 
     Attributes:
-        reason: the label of ``dnp_guard_degraded_total``.
-        step: at which step; None for the finished images and outside a step.
-        detail: what happened, for a person.
+        reason: label of ``dnp_guard_degraded_total``.
+        step: the step; None for the finished images and outside a step.
+        detail: explanation for people.
     """
 
     reason: str
@@ -31,14 +31,14 @@ class Degraded:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A due query leaves one image out.
+    """A due query skips one image.
 
     Attributes:
-        image: its index.
-        step: at which step.
-        reason: why.
-        near: how near the probe sees it, where that is the reason.
-        attempt: of the image.
+        image: index of the image.
+        step: the step.
+        reason: why it is skipped.
+        near: nearness by the probe, if that is the reason.
+        attempt: attempt of the image.
     """
 
     image: int
@@ -57,7 +57,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A query about so many images was not answered."""
+    """A query about this many images was not answered."""
 
     images: int
 
@@ -67,14 +67,14 @@ class Decided:
     """A decision about one image.
 
     Attributes:
-        image: its index.
+        image: index of the image.
         step: the step that was queried; None for the finished image.
-        decision: what the judge says, plugins considered.
+        decision: the judge's decision, after plugins.
         answer: the query's answer.
-        row: of the image in it.
-        applied: the first step that it can steer, where denoising went on meanwhile.
-        secret: whether the image shows, or showed, something sensitive.
-        attempt: of the image.
+        row: row of the image in the answer.
+        applied: the first step that it can steer, if denoising went on meanwhile.
+        secret: whether the image shows, or showed, a sensitive category.
+        attempt: attempt of the image.
     """
 
     image: int
@@ -89,12 +89,12 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class InputSeen:
-    """One of the pictures that the request brought was answered about, or was not.
+    """A query about one of the request's own pictures has ended, with or without an answer.
 
     Attributes:
-        index: among them.
-        report: what was seen, and what becomes of the request.
-        latency_ms: how long the answer took; None where there is none.
+        index: index of the picture.
+        report: the findings, and whether the request goes on.
+        latency_ms: how long the answer took; None if there is none.
     """
 
     index: int
@@ -104,23 +104,23 @@ class InputSeen:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """An image shows something sensitive: earlier previews of it must go."""
+    """An image shows a sensitive category: its earlier previews must be deleted."""
 
     image: int
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """An image is steered away from a negative.
+    """A negative begins to steer an image.
 
     Attributes:
-        image: its index.
+        image: index of the image.
         step: the step that was queried.
         applied: the first step that the negative steers.
-        decision: where the negative comes from.
+        decision: the decision that it comes from.
         negative: its words and scale.
         effective: whether the host can steer at the steps that follow.
-        attempt: of the image.
+        attempt: attempt of the image.
     """
 
     image: int
@@ -134,7 +134,7 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """An image is no longer steered, from step ``applied`` on."""
+    """An image is no longer steered from step ``applied`` on."""
 
     image: int
     step: Step
@@ -144,7 +144,7 @@ class Cleared:
 
 @dataclass(frozen=True, slots=True)
 class StillPresent:
-    """The finished image shows categories that it was steered away from."""
+    """A finished image shows categories that it was steered away from."""
 
     categories: tuple[str, ...]
 
@@ -154,10 +154,10 @@ class Retried:
     """An image is made again.
 
     Attributes:
-        image: its index.
-        attempt: the attempt that begins, from 2.
-        decision: of the final look for which it is.
-        negative: what is in force from the first step on.
+        image: index of the image.
+        attempt: number of the attempt that begins, from 2.
+        decision: the final look's decision that caused it.
+        negative: the negative in force from the first step on.
     """
 
     image: int
@@ -168,10 +168,10 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class RetryEnded:
-    """A further attempt of an image is over, or was not made.
+    """A retry of an image is over, or was not made.
 
     Attributes:
-        image: its index.
+        image: index of the image.
         outcome: how it ended.
     """
 
@@ -184,12 +184,12 @@ class Finished:
     """The outcome of one image is settled.
 
     Attributes:
-        image: its index.
-        outcome: what became of it.
-        would: what would have become of it if nothing were in shadow; None where it is the same.
-        attempts: how often it was made.
-        not_again: why it was not made again, or its last attempt failed.
-        retry_ms: how long further attempts took.
+        image: index of the image.
+        outcome: the outcome.
+        would: the outcome if nothing were in shadow; None if it is the same.
+        attempts: number of attempts.
+        not_again: why it was not made again, or why its last attempt failed.
+        retry_ms: how long the retries took.
     """
 
     image: int

@@ -1,4 +1,4 @@
-"""Values of a session as fields of audit records. Pure."""
+"""Convert values of a session to fields of audit records. Pure."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def policy(of: Policy) -> PolicyFields:
 
 def exception(of: PolicyException) -> ExceptionFields:
     """``exception{category, set, until, approved_by, tenant}``."""
-    told: ExceptionFields = {
+    written: ExceptionFields = {
         "category": of.category,
         "set": of.set.model_dump(mode="json", exclude_none=True),
         "until": of.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "approved_by": of.approved_by,
     }
-    return told if of.tenant is None else {**told, "tenant": of.tenant}
+    return written if of.tenant is None else {**written, "tenant": of.tenant}
 
 
 def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:
-    """``findings[{category, term, probability, threshold}]``; None for none.
+    """``findings[{category, term, probability, threshold}]``; None if there are none.
 
     Args:
-        found: in one image.
-        sensitive: categories of which nothing is written but that they were found.
+        found: findings in one image.
+        sensitive: categories of which only the id is written.
     """
     facts: list[FindingFields] = []
     for finding in found:
@@ -58,7 +58,7 @@ def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()
 
 
 def seen(of: Policy, decision: Decision) -> dict[str, str]:
-    """The categories that a look saw, each with the action that it has, ``waived``, or ``shadow``."""
+    """Return the categories that a look saw, each with its action, ``waived``, or ``shadow``."""
     outcomes: dict[str, str] = {finding.category: "waived" for finding in decision.waived}
     for finding in decision.findings:
         category = finding.category
@@ -67,48 +67,48 @@ def seen(of: Policy, decision: Decision) -> dict[str, str]:
 
 
 def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
-    """Whether a decision is about an image that shows something sensitive."""
+    """Return whether a decision shows that the image holds a sensitive category."""
     return any(finding.category in sensitive for finding in (*decision.findings, *decision.waived))
 
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
-    """``negative{text, scale, mode, effective}``, without its words where it is made from a sensitive category."""
+    """``negative{text, scale, mode, effective}``, without its words if a sensitive category contributed."""
     both = value.attention is not None and value.scale is not None
-    told: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
+    written: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
     if value.scale is not None:
-        told["scale"] = value.scale
+        written["scale"] = value.scale
     if value.attention is not None:
         phi, tau, alpha = value.attention.phi, value.attention.tau, value.attention.alpha
-        told["attention"] = {"phi": phi, "tau": tau, "alpha": alpha}
+        written["attention"] = {"phi": phi, "tau": tau, "alpha": alpha}
     if sensitive.isdisjoint(value.categories):
-        told["text"] = value.text
-    return told
+        written["text"] = value.text
+    return written
 
 
 def would(decision: Decision) -> WouldFields | None:
-    """``would{decision, negative, scale}``; None where nothing is in shadow."""
-    told: WouldFields = {}
+    """``would{decision, negative, scale}``; None if nothing is in shadow."""
+    written: WouldFields = {}
     if decision.would_action is not None:
-        told["decision"] = decision.would_action
+        written["decision"] = decision.would_action
     if decision.would_negative is not None:
-        told["negative"] = decision.would_negative.text
+        written["negative"] = decision.would_negative.text
         if decision.would_negative.scale is not None:
-            told["scale"] = decision.would_negative.scale
-    return told or None
+            written["scale"] = decision.would_negative.scale
+    return written or None
 
 
 def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
-    """``prompt{…}`` of a request: each kind's values in the order of the prompts, one value where there is one."""
+    """``prompt{…}`` of a request: the values of each key in the order of the prompts, or a single value."""
     joined: dict[str, list[Any]] = {}
-    for each in prompts:
-        for key, value in each.items():
+    for redacted in prompts:
+        for key, value in redacted.items():
             joined.setdefault(key, []).append(value)
-    told = {key: values[0] if len(values) == 1 else values for key, values in joined.items()}
-    return cast("PromptFields", told) if told else None
+    written = {key: values[0] if len(values) == 1 else values for key, values in joined.items()}
+    return cast("PromptFields", written) if written else None
 
 
 def reason(error: Exception) -> str:
-    """The label of ``dnp_guard_degraded_total`` for an error."""
+    """Return the label of ``dnp_guard_degraded_total`` for an error."""
     return error.reason if isinstance(error, VlmError) else "guard_error"
 
 
@@ -119,14 +119,14 @@ def why(
     negatives: Sequence[tuple[int, Negative]] = (),
     would: Outcome | None = None,
 ) -> str:
-    """One sentence on an image's outcome, for a person.
+    """Explain an image's outcome in one sentence, for people.
 
     Args:
         policy: the policy in force.
-        outcome: of the image.
-        queries: answered about it.
-        negatives: injected.
-        would: what the outcome would have been if nothing were in shadow.
+        outcome: outcome of the image.
+        queries: answered queries about the image.
+        negatives: negatives that steered it.
+        would: the outcome if nothing were in shadow.
     """
     if outcome in _OF_FAILURE:
         return _OF_FAILURE[outcome]
@@ -134,36 +134,36 @@ def why(
         return "nothing was looked at"
     last = queries[-1].decision
     seen = dict.fromkeys(finding.category for query in queries for finding in query.decision.findings)
-    said = last.why
+    sentence = last.why
     if outcome is Outcome.STEERED and last.action is None:
         away = dict.fromkeys(category for _, negative in negatives for category in negative.categories)
-        said = f"{_titles(policy, away)} was steered away from, and the last look sees none of it"
+        sentence = f"{_titles(policy, away)} was steered away from, and the last look sees none of it"
     elif outcome is Outcome.MONITORED and last.action is None:
-        said = f"{_titles(policy, seen)} was seen while the image was made, and the last look sees none of it"
+        sentence = f"{_titles(policy, seen)} was seen while the image was made, and the last look sees none of it"
     if would is None:
-        return said
+        return sentence
     rehearsed = [category for category in seen if policy.shadow(category)] or list(seen)
-    told = f"in shadow: would have been {would}, as {_titles(policy, rehearsed)} was seen"
-    return told if outcome is Outcome.CLEAN else f"{said}; {told}"
+    shadow = f"in shadow: would have been {would}, as {_titles(policy, rehearsed)} was seen"
+    return shadow if outcome is Outcome.CLEAN else f"{sentence}; {shadow}"
 
 
 def refused(inputs: Iterable[InputReport]) -> str:
-    """One sentence on a request that is refused for a picture of its own; empty for one that is not."""
-    for index, each in enumerate(inputs):
-        if each.action == "block":
-            seen = each.decision.why if each.decision is not None else "it was not answered about"
+    """Explain in one sentence why a request is refused for one of its own pictures; empty if it is not."""
+    for index, report in enumerate(inputs):
+        if report.action == "block":
+            seen = report.decision.why if report.decision is not None else "it was not answered about"
             return f"picture {index} of the request is refused: {seen}"
     return ""
 
 
 def with_attempts(why: str, attempts: int, not_again: str) -> str:
-    """The sentence on an image, and how often it was made or why not again."""
-    told = [why]
+    """Add to the sentence on an image how often it was made, or why it was not made again."""
+    parts = [why]
     if attempts > 1:
-        told.append(f"it was made {attempts} times")
+        parts.append(f"it was made {attempts} times")
     if not_again:
-        told.append(f"it was not made again: {not_again}" if attempts == 1 else f"the last time failed: {not_again}")
-    return "; ".join(told)
+        parts.append(f"it was not made again: {not_again}" if attempts == 1 else f"the last time failed: {not_again}")
+    return "; ".join(parts)
 
 
 _OF_FAILURE = {

@@ -1,4 +1,4 @@
-"""What a host gives a driver: a view of each step, and a place where negatives are held until the next."""
+"""Interfaces that a host implements for a driver: a view of each step, and a holder of negatives."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ if TYPE_CHECKING:
 
 
 class View:
-    """What a step shows, worked out only when it is asked for."""
+    """Contents of a step, computed only on request."""
 
     def pictures(self) -> Sequence[Image]:
-        """Decode the prediction: RGB, one picture per image of the batch, or as many of each, in turn."""
+        """Decode the prediction to RGB: one picture per image, or several in a row per image, in batch order."""
         raise NotImplementedError
 
     def likeness(self) -> Sequence[float]:
-        """Cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown."""
+        """Cosine of each image's prediction with the one that was last decoded, -1…1; empty if unknown."""
         return ()
 
     def nearness(self) -> Sequence[Mapping[str, float]]:
-        """How near each image comes to each category having to be asked about, by the probe; none without one."""
+        """Return the probe's nearness per image and category: from 1 on a query is needed; empty without a probe."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures(View):
-    """A step whose pictures are at hand.
+    """A step whose pictures already exist.
 
     Attributes:
         shown: RGB, one per image.
-        similarities: cosine with the last decoded prediction; none where the host did not measure it.
+        similarities: cosine with the last decoded prediction; empty if the host did not measure it.
     """
 
     shown: Sequence[Image]
     similarities: Sequence[float] = ()
 
     def pictures(self) -> Sequence[Image]:
-        """The pictures."""
+        """Return the pictures."""
         return self.shown
 
     def likeness(self) -> Sequence[float]:
-        """As the host measured it."""
+        """Return the similarities that the host measured."""
         return self.similarities
 
 
 class Holder(Protocol):
-    """Where a host holds negatives until its next step."""
+    """Holds a host's negatives until its next step."""
 
     def hold(self, negatives: Sequence[Negative | None]) -> None:
-        """Steer each image by its negative, or no more, from the next step on."""
+        """Steer each image by its negative from the next step on; None stops steering it."""

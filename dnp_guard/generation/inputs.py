@@ -1,7 +1,6 @@
-"""The pictures that a request brings: what is seen in them, and whether it may go on. Pure.
+"""Judge the pictures that a request brings, and decide whether it may go on. Pure.
 
-They are judged as finished images would be. What is seen in them is also what a category with ``more_than_input`` has
-to rise over.
+They are judged like finished images. They also set the baseline that a category with ``more_than_input`` has to exceed.
 """
 
 from __future__ import annotations
@@ -30,40 +29,40 @@ _REFUSED = {Action.BLUR, Action.RETRY, Action.BLOCK}
 def taken(
     policy: Policy, state: State, of: Sequence[Collection[int] | None], plan: Plan, answer: Answer | Exception | None
 ) -> tuple[State, list[events.Event]]:
-    """The state after the query about a request's own pictures, and what to tell of it.
+    """Return the state after the query about a request's own pictures, and its events.
 
     Args:
         policy: the policy in force.
-        state: before.
+        state: the state before.
         of: for each picture the images that are made from it; None for all.
         plan: the query.
-        answer: or why there is none; None where no picture could be shown.
+        answer: the answer, or the error without one; None if no picture could be shown.
     """
-    told: list[events.Event] = []
+    happened: list[events.Event] = []
     decisions: dict[int, Decision] = {}
     latency = None
     if isinstance(answer, Exception):
         detail = str(answer) if own(answer) else type(answer).__name__
-        told += [events.Unanswered(len(plan.images)), events.Degraded(fields.reason(answer), None, detail)]
+        happened += [events.Unanswered(len(plan.images)), events.Degraded(fields.reason(answer), None, detail)]
     elif answer is not None:
         latency = answer.latency_ms
-        told.append(events.Answered(answer))
+        happened.append(events.Answered(answer))
         for row, index in enumerate(plan.images):
             findings = answer.found[row], answer.probabilities[row], answer.waived[row]
             decisions[index] = judge.judge_final(policy, *findings)
     failed = plan.images if isinstance(answer, Exception) else ()
     reports = tuple(_report(policy, decisions.get(index), failed=index in failed) for index in range(len(of)))
     for index, report in enumerate(reports):
-        told.append(events.InputSeen(index, report, None if report.decision is None else latency))
+        happened.append(events.InputSeen(index, report, None if report.decision is None else latency))
         if report.decision is None:
-            told.append(events.Degraded("input_unanswered", None, f"picture {index} of the request"))
-    degraded = (*state.degraded, *(event.reason for event in told if isinstance(event, events.Degraded)))
+            happened.append(events.Degraded("input_unanswered", None, f"picture {index} of the request"))
+    degraded = (*state.degraded, *(event.reason for event in happened if isinstance(event, events.Degraded)))
     state = replace(state, inputs=reports, images=_compared(state.images, reports, of), degraded=degraded)
-    return replace(state, looking=state.looking and not state.turned_away), told
+    return replace(state, looking=state.looking and not state.turned_away), happened
 
 
 def _report(policy: Policy, decision: Decision | None, *, failed: bool) -> InputReport:
-    """What becomes of a request for one picture; ``failed``: it was shown, and nobody answered."""
+    """Decide about a request by one picture; ``failed`` means that it was shown and the query was not answered."""
     asked_to = policy.inputs is not None and policy.inputs.action is Action.BLOCK
     sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
     if decision is None:
@@ -77,7 +76,7 @@ def _report(policy: Policy, decision: Decision | None, *, failed: bool) -> Input
 def _compared(
     images: Sequence[ImageState], reports: Sequence[InputReport], of: Sequence[Collection[int] | None]
 ) -> tuple[ImageState, ...]:
-    """The images with what each has to rise over: of its pictures the least, 0 for one that was not answered about."""
+    """Set each image's baseline: the least probability in its pictures, 0 for one that was not answered about."""
     owned = list(zip(reports, of, strict=True))
     return tuple(
         replace(image, baseline=_least([report for report, owner in owned if owner is None or index in owner]))
@@ -86,17 +85,17 @@ def _compared(
 
 
 def _least(inputs: Sequence[InputReport]) -> Mapping[str, float]:
-    seen = [each.decision.probabilities if each.decision is not None else {} for each in inputs]
+    seen = [report.decision.probabilities if report.decision is not None else {} for report in inputs]
     names = seen[0].keys() if seen else ()
-    return MappingProxyType({name: min(each.get(name, 0.0) for each in seen) for name in names})
+    return MappingProxyType({name: min(probabilities.get(name, 0.0) for probabilities in seen) for name in names})
 
 
 def seen(
     policy: Policy, image: ImageState, answer: Answer, row: int
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
-    """What an answer says of an image: its findings, P(category), and the findings that are waived.
+    """Read an answer about one image: its findings, P(category), and the waived findings.
 
-    A category with ``more_than_input`` counts as found only where it rises by that much over the request's own picture.
+    A category with ``more_than_input`` is found only if it exceeds the request's own picture by that much.
     """
     probabilities = answer.probabilities[row]
     findings = tuple(

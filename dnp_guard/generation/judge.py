@@ -1,7 +1,7 @@
 """From probabilities to a decision, per image. Pure; no torch.
 
-Precedence is block > blur > steer > monitor. During the run a decision names what is seen and what to steer away from;
-whether an image is blurred or blocked is settled by the last look alone (:func:`settle`).
+Precedence is block > blur > steer > monitor. During the run a decision lists what is seen and what to steer away from;
+the last look alone settles whether an image is blurred or blocked (:func:`settle`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class HeldCategory:
 
     Attributes:
         terms: the terms found when it was last seen.
-        unseen: answered looks since then that did not see it.
-        real: whether it is steered away from; False where it only would be, were nothing in shadow.
-        push: how hard, under ``strength: controller``.
-        stays: whether it is held to the end, as in an image that is made again.
-        still: answered looks that saw it while its negative was in force.
+        unseen: number of answered looks since then that did not see it.
+        real: whether it is steered away from; False if it is in shadow and only would be.
+        push: its strength, under ``strength: controller``.
+        stays: whether it is held to the end, as in a retry.
+        still: number of answered looks that saw it while its negative was in force.
     """
 
     terms: tuple[str, ...]
@@ -46,11 +46,11 @@ class HeldCategory:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the looks at one image have come to so far."""
+    """Result of the looks at one image so far."""
 
     held: Mapping[str, HeldCategory] = field(default_factory=lambda: MappingProxyType({}))
     found: frozenset[str] = frozenset()
-    """Ids of categories ever found, those in shadow left out."""
+    """Ids of all categories ever found, except those in shadow."""
 
 
 def find(
@@ -65,13 +65,13 @@ def find(
 
     Args:
         policy: the policy in force.
-        questions: the questions asked, several for a category.
-        row: the probability of yes for each.
+        questions: the questions, possibly several per category.
+        row: the probability of yes for each question.
         final: compare with ``final_threshold`` instead of ``threshold``.
-        progress: the fraction of the run, for thresholds by range of steps; None where it is not known: the lowest.
+        progress: fraction of the run, for thresholds by range of steps; None if unknown, for the lowest threshold.
 
     Returns:
-        The terms at or over their threshold, in policy order, and P(category), the maximum over its terms.
+        The findings at or above their threshold, in policy order, and P(category), the maximum over its terms.
     """
     findings: list[Finding] = []
     highest: dict[str, float] = {}
@@ -81,24 +81,24 @@ def find(
         highest[category.id] = max(probability, highest.get(category.id, 0.0))
         if probability >= threshold:
             findings.append(Finding(category.id, question.term, probability, threshold))
-    return tuple(findings), highest  # no view of it: a report can be pickled
+    return tuple(findings), highest  # not a read-only view: reports must be picklable
 
 
 def stricter(row: Sequence[float], negated: Sequence[float]) -> tuple[float, ...]:
-    """The probabilities of ``paired`` questions: each one's yes, or its negation's no, whichever is higher."""
+    """Combine ``paired`` questions: the probability of yes, or of no to the negation, whichever is higher."""
     return tuple(max(yes, 1 - no) for yes, no in zip(row, negated, strict=True))
 
 
 def waive(
     policy: Policy, findings: Iterable[Finding], asked: Sequence[Question], rows: Sequence[Sequence[float]]
 ) -> tuple[Finding, ...]:
-    """The findings that an ``allowed`` case of their own term excuses.
+    """Return the findings that an ``allowed`` case of their own term excuses.
 
     Args:
         policy: the policy in force.
-        findings: what was found.
+        findings: the findings.
         asked: the questions about allowed cases, see :func:`~dnp_guard.policy.model.questions.allowed_questions`.
-        rows: the probability of yes for each, about every picture of the image; each picture has to be excused.
+        rows: the probability of yes for each question, one row per picture of the image; every picture must be excused.
     """
     return tuple(finding for finding in findings if _excused(policy.category(finding.category), finding, asked, rows))
 
@@ -122,21 +122,21 @@ def judge(
     *,
     progress: float | None = None,
 ) -> tuple[Decision, History]:
-    """Decide for one image after an answered look during the run.
+    """Decide about one image after an answered look during the run.
 
     Args:
         policy: the policy in force.
-        history: what this function returned at the image's last look; ``History()`` at first.
+        history: the history that this function returned at the image's last look; ``History()`` at first.
         findings: from :func:`find`.
-        probabilities: P(category), from :func:`find`, of the categories that this look asked about.
+        probabilities: P(category) of the categories that this look asked about, from :func:`find`.
         waived: from :func:`waive`.
-        progress: the part of the run that is done; None where it is not known.
+        progress: fraction of the run that is done; None if unknown.
 
     Returns:
         The decision, and the history for the next look. A category in shadow appears only in ``would``.
     """
-    kept = tuple(finding for finding in findings if finding not in waived)
-    seen = _terms(kept)
+    standing = tuple(finding for finding in findings if finding not in waived)
+    seen = _terms(standing)
     held = {
         category: _unseen(before, progress) if category in probabilities else before
         for category, before in history.held.items()
@@ -149,7 +149,7 @@ def judge(
             _joined(policy, history, category, terms),
             stays=category in history.held and history.held[category].stays,
             real=enforced.get(category, Action.MONITOR) is not Action.MONITOR,
-            push=_push(policy, history, category, kept, progress),
+            push=_push(policy, history, category, standing, progress),
             still=history.held[category].still + 1 if category in history.held else 0,
         )
         for category, terms in seen.items()
@@ -161,7 +161,7 @@ def judge(
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
         negative=negative_for(policy, real, pushes, escalated=_escalated(policy, held, real)),
-        findings=kept,
+        findings=standing,
         waived=tuple(waived),
         probabilities=probabilities,
         why=_why(policy, enforced, real),
@@ -178,31 +178,31 @@ def judge(
 def judge_final(
     policy: Policy, findings: Sequence[Finding], probabilities: Mapping[str, float], waived: Sequence[Finding] = ()
 ) -> Decision:
-    """Decide for one finished image: what ``still_present`` and confirmed blurs and blocks ask for."""
-    kept = tuple(finding for finding in findings if finding not in waived)
+    """Decide about one finished image: apply ``still_present``, and confirm blurs and blocks."""
+    standing = tuple(finding for finding in findings if finding not in waived)
     actions = {
         category: _at_the_end(policy.category(category), action)
-        for category, action in _actions(policy, _terms(kept)).items()
+        for category, action in _actions(policy, _terms(standing)).items()
     }
     enforced = {
         category: _at_the_end(policy.category(category), action)
-        for category, action in _actions(policy, _out_of_shadow(policy, _terms(kept))).items()
+        for category, action in _actions(policy, _out_of_shadow(policy, _terms(standing))).items()
     }
     action = _strictest(enforced.values())
     decision = Decision(
         action=action,
         negative=None,
-        findings=kept,
+        findings=standing,
         waived=tuple(waived),
         probabilities=probabilities,
         why=_why(policy, enforced, {}),
-        otherwise=_otherwise(policy, kept) if action is Action.RETRY else None,
+        otherwise=_otherwise(policy, standing) if action is Action.RETRY else None,
     )
     return decision if enforced == actions else replace(decision, would_action=_strictest(actions.values()))
 
 
 def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tuple[Decision, tuple[str, ...]]:
-    """Add words to a decision's negative: those of the policy's vocabulary, and no others.
+    """Add words to a decision's negative, if they are in the policy's vocabulary.
 
     Returns:
         The decision, and the words that were refused.
@@ -220,7 +220,7 @@ def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tu
 
 
 def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
-    """The decision with the strictest action that plugins call for, where it is stricter."""
+    """Apply the strictest action that plugins call for, if it is stricter than the decision's."""
     strictest = _strictest([*called_for, *([decision.action] if decision.action is not None else [])])
     if decision.action is Action.RETRY and strictest is Action.RETRY:
         return replace(decision, otherwise=_strictest([*called_for, decision.otherwise or Action.BLOCK]))
@@ -230,19 +230,19 @@ def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
 
 
 def not_again(decision: Decision) -> Decision:
-    """The decision for an image that is not made again."""
+    """Return the decision for an image that is not made again."""
     if decision.action is not Action.RETRY:
         return decision
     return replace(decision, action=decision.otherwise or Action.BLOCK, otherwise=None)
 
 
 def settle(last: Decision | None, history: History, *, final: bool, steered: bool) -> Outcome:
-    """The outcome of an image, failures left aside.
+    """Return the outcome of an image, without regard to failures.
 
     Args:
-        last: the decision of the final look, or with ``queries.final: false`` of the last answered one.
-        history: of the image's looks during the run.
-        final: whether ``last`` is of the final look.
+        last: the decision of the final look, or with ``queries.final: false`` of the last answered look.
+        history: history of the image's looks during the run.
+        final: whether ``last`` is the final look's.
         steered: whether a negative was injected.
     """
     action = not_again(last).action if last is not None else None
@@ -265,7 +265,7 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
 
 
 def _joined(policy: Policy, history: History, category: str, terms: tuple[str, ...]) -> tuple[str, ...]:
-    """The terms that are seen, and those that stay held, in policy order."""
+    """Return the terms that are seen, with those that stay held, in policy order."""
     before = history.held.get(category)
     if before is None or not before.stays:
         return terms
@@ -273,22 +273,24 @@ def _joined(policy: Policy, history: History, category: str, terms: tuple[str, .
 
 
 def _push(
-    policy: Policy, history: History, category: str, kept: Iterable[Finding], progress: float | None
+    policy: Policy, history: History, category: str, standing: Iterable[Finding], progress: float | None
 ) -> Push | None:
     if policy.guidance.strength != "controller":
         return None
-    likeliest = max((each for each in kept if each.category == category), key=lambda each: each.probability)
+    likeliest = max(
+        (finding for finding in standing if finding.category == category), key=lambda finding: finding.probability
+    )
     before = history.held[category].push if category in history.held else None
     weight = policy.category(category).severity.weight
     return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
 
 
 def _escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
-    """Whether attention alone does not do: something outlasts it, is one of several, or the image is made again."""
+    """Return whether attention alone is not enough: a category persists, several are held, or the image is a retry."""
     most = policy.guidance.escalate
-    of = [held[category] for category in active]
-    outlasts = most is not None and (len(of) > 1 or any(each.still >= most for each in of))
-    return outlasts or any(each.stays for each in of)
+    categories = [held[category] for category in active]
+    persists = most is not None and (len(categories) > 1 or any(category.still >= most for category in categories))
+    return persists or any(category.stays for category in categories)
 
 
 def _unseen(before: HeldCategory, progress: float | None) -> HeldCategory:
@@ -301,7 +303,7 @@ def _out_of_shadow(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[
 
 
 def _actions(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, Action]:
-    """What each seen category calls for, rules over several categories included."""
+    """Return the action for each seen category, including rules over several categories."""
     actions = {category: Action(policy.category(category).action) for category in seen}
     for rule in policy.rules:
         if seen.keys() >= set(rule.all):
@@ -315,10 +317,10 @@ def _at_the_end(category: Category, action: Action) -> Action:
     return Action.strictest(still_present, action) if action in {Action.BLUR, Action.BLOCK} else still_present
 
 
-def _otherwise(policy: Policy, kept: Sequence[Finding]) -> Action:
-    """What is done instead of a retry: never less than what a category calls for that is found while denoising."""
+def _otherwise(policy: Policy, standing: Sequence[Finding]) -> Action:
+    """Return the action instead of a retry: at least what any found category calls for."""
     otherwise = Action(policy.retries.otherwise) if policy.retries is not None else Action.BLOCK
-    called_for = _actions(policy, _out_of_shadow(policy, _terms(kept)))
+    called_for = _actions(policy, _out_of_shadow(policy, _terms(standing)))
     ends = [Action(policy.category(category).still_present or Action.BLOCK) for category in called_for]
     also = [end for end in ends if end is not Action.RETRY]
     own = [action for action in called_for.values() if action is Action.BLUR]
@@ -326,11 +328,11 @@ def _otherwise(policy: Policy, kept: Sequence[Finding]) -> Action:
 
 
 def _strictest(actions: Iterable[Action]) -> Action | None:
-    found = tuple(actions)
-    return Action.strictest(*found) if found else None
+    known = tuple(actions)
+    return Action.strictest(*known) if known else None
 
 
 def _why(policy: Policy, actions: Mapping[str, Action], active: Mapping[str, Sequence[str]]) -> str:
-    said = [f"{policy.category(category).title} calls for {action}" for category, action in actions.items()]
-    said += [f"{policy.category(category).title} is still held" for category in active if category not in actions]
-    return "; ".join(said) or "nothing of the policy was seen"
+    parts = [f"{policy.category(category).title} calls for {action}" for category, action in actions.items()]
+    parts += [f"{policy.category(category).title} is still held" for category in active if category not in actions]
+    return "; ".join(parts) or "nothing of the policy was seen"

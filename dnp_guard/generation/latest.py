@@ -1,4 +1,4 @@
-"""The latest report of each context. It goes with the guard that made it, however long the context lives."""
+"""The latest report per context. A report is released with the guard that made it, even if the context lives on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Key:
-    """Stands for a report in a context, which holds nothing of it."""
+    """Stands for a report in a context without keeping the report alive."""
 
     __slots__ = ("__weakref__", "of")
 
@@ -24,25 +24,25 @@ class _Key:
 
 
 _keys: ContextVar[Mapping[int, _Key]] = ContextVar("dnp_guard.latest", default=MappingProxyType({}))
-"""Of each guard, by its number."""
+"""The key of each guard, by its number."""
 _numbers: Final = itertools.count()
 
 
 class Latest:
-    """The latest report of one guard in each context."""
+    """The latest report of one guard, per context."""
 
     def __init__(self) -> None:
         self._number = next(_numbers)
         self._reports: weakref.WeakKeyDictionary[_Key, Report] = weakref.WeakKeyDictionary()
 
     def get(self) -> Report | None:
-        """The report of this context; None before the first."""
+        """Return the report of this context; None before the first."""
         key = _keys.get().get(self._number)
         return None if key is None else self._reports.get(key)
 
     def set(self, report: Report) -> None:
-        """Keep the report of this context's generation."""
+        """Set the report of this context."""
         key = _Key(self)
         self._reports[key] = report
-        living = {number: each for number, each in _keys.get().items() if each.of() is not None}
+        living = {number: other for number, other in _keys.get().items() if other.of() is not None}
         _keys.set(MappingProxyType({**living, self._number: key}))

@@ -1,4 +1,4 @@
-"""What becomes of a generation's images, and the report of it. Pure."""
+"""The outcomes of a generation's images, and its report. Pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ UserPreviews = Literal["withhold", "blur", "allow"]
 
 
 def enforces(policy: Policy) -> bool:
-    """Whether anything of a policy is enforced, and not only in shadow."""
+    """Return whether a policy enforces at least one category, rather than having all in shadow."""
     return any(not policy.shadow(category.id) for category in policy.categories)
 
 
 def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -> Outcome:
-    """The outcome of one image.
+    """Return the outcome of one image.
 
     Args:
         policy: the policy in force.
-        state: of the session.
-        image: of the image.
-        aborted: whether the image may not be delivered whatever it shows.
+        state: state of the session.
+        image: state of the image.
+        aborted: whether the image must be withheld, whatever it shows.
     """
     if not enforces(policy):
         return Outcome.CLEAN if image.queries else Outcome.UNASKED
     if state.turned_away:
-        answered = any(each.action == "block" and each.decision is not None for each in state.inputs)
+        answered = any(report.action == "block" and report.decision is not None for report in state.inputs)
         return Outcome.BLOCKED if answered else Outcome.FAILED_CLOSED
     last = image.final if policy.queries.final and image.final is not None else image.last
     seen = judge.settle(last, image.history, final=image.final is not None, steered=bool(image.negatives))
@@ -46,11 +46,11 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
 
 
 def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreviews, ...]:
-    """What the host may show its user of each image now: all of one in which nothing is acted on.
+    """Return how much of each image the host may show its user now; everything while nothing is acted on.
 
     Args:
         policy: the policy in force.
-        state: of the session.
+        state: state of the session.
         secret: whether the policy has a sensitive category.
     """
     how: UserPreviews = "withhold" if secret else policy.preview.user_previews
@@ -58,14 +58,14 @@ def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreview
     shown: list[UserPreviews] = []
     for index, image in enumerate(state.images):
         if state.drawing is not None and index not in state.drawing:
-            shown.append("withhold")  # it is drawn once more without what it was steered away from
+            shown.append("withhold")  # it only fills the batch of a retry, without its negative
         else:
             shown.append(how if blind or image.acted_on or image.attempts > 1 else "allow")
     return tuple(shown)
 
 
 def would(policy: Policy, image: ImageState, outcome: Outcome) -> Outcome | None:
-    """What the outcome of an image would have been if nothing were in shadow; None where it is the same.
+    """Return the outcome of an image if nothing were in shadow; None if it is the same.
 
     Args:
         policy: the policy in force.
@@ -95,7 +95,7 @@ _AT_THE_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED}
 
 
 def report(policy: Policy, state: State) -> Report | None:
-    """The report of a generation; None before it is over."""
+    """Return the report of a generation; None before it is over."""
     if state.outcomes is None:
         return None
     images = []

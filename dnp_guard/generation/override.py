@@ -1,7 +1,7 @@
-"""Break glass: for a while, what becomes of an image when the guard cannot do its job is decided otherwise.
+"""Break glass: change for a limited time what happens when the guard cannot do its job.
 
-The override is a small file that every guard of this user reads before a generation. It ends by itself, every guard
-records that it takes effect, and a policy with a sensitive category takes no notice of it.
+The override is a small file that every guard of this user reads before a generation. It expires by itself, every guard
+records that it takes effect, and a policy with a sensitive category ignores it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 OnFailure = Literal["closed", "open", "last"]
 LONGEST: Final = timedelta(hours=24)
-"""An override that is needed for longer is a change of policy."""
+"""Longest override; for a longer time, change the policy."""
 
 _VARIABLE: Final = "DNP_GUARD_OVERRIDE"
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What is decided otherwise, until when, by whom and why."""
+    """The overriding ``on_failure``, when it expires, who set it and why."""
 
     on_failure: OnFailure
     until: datetime
@@ -40,26 +40,26 @@ class Override:
 
 
 def path() -> Path | None:
-    """Where the override lies: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
+    """Path of the override file: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
 
-    None for a user without a home, for whom none can be in force.
+    None for a user without a home, who can have no override.
     """
     return state_path("override.json", _VARIABLE)
 
 
 def length(text: str) -> timedelta:
-    """Read how long an override is to last, such as ``30m`` or ``2h``.
+    """Read the duration of an override, such as ``30m`` or ``2h``.
 
     Raises:
-        DnpGuardError: it is no length of time, nothing, or longer than :data:`LONGEST`.
+        DnpGuardError: it is not a duration, is zero, or is longer than :data:`LONGEST`.
     """
-    if not timedelta(0) < (asked := duration(text)) <= LONGEST:
+    if not timedelta(0) < (requested := duration(text)) <= LONGEST:
         raise DnpGuardError(f"{text!r} is not up to 24 hours", hint="Write 30m, 2h or 90s.")
-    return asked
+    return requested
 
 
 def write(override: Override, to: Path) -> None:
-    """Put an override in force, in place of the one before.
+    """Put an override in force, and replace the one before.
 
     Raises:
         OSError: the file cannot be written.
@@ -75,7 +75,7 @@ def write(override: Override, to: Path) -> None:
 
 
 def in_force(at: Path | None, now: datetime) -> Override | None:
-    """The override in force; None where there is none, it has ended, or it cannot be read."""
+    """Return the override in force; None if there is none, it has expired, or it cannot be read."""
     if at is None:
         return None
     try:
@@ -89,29 +89,29 @@ def in_force(at: Path | None, now: datetime) -> Override | None:
 
 
 class Current:
-    """The override that a guard found last, so that a change is told once."""
+    """The override that a guard found last, so that a change is reported once."""
 
     def __init__(self) -> None:
         self._found: Override | None = None
 
     def applied(self, policy: Policy) -> tuple[Policy, str]:
-        """Look for an override and put the policy under it.
+        """Look for an override, and apply it to a policy.
 
         Returns:
-            The policy, and how the override changed since the last call; empty where it did not.
+            The policy, and how the override changed since the last call; empty if it did not.
         """
-        found, before = in_force(path(), datetime.now(UTC)), self._found
-        self._found = found
-        changed = "" if found == before else str(found) if found else f"ended: {before}"
-        return overridden(policy, found), changed
+        current, before = in_force(path(), datetime.now(UTC)), self._found
+        self._found = current
+        changed = "" if current == before else str(current) if current else f"ended: {before}"
+        return overridden(policy, current), changed
 
 
 def overridden(policy: Policy, override: Override | None) -> Policy:
-    """The policy under an override; its digest stays that of the policy.
+    """Apply an override to a policy; the digest stays that of the policy.
 
-    A policy with a sensitive category stays as it is.
+    A policy with a sensitive category is returned unchanged.
     """
     if override is None or any(category.sensitive for category in policy.categories):
         return policy
-    _ = policy.digest  # fixed before the copy, which keeps it
+    _ = policy.digest  # compute it before the copy, which keeps it
     return policy.model_copy(update={"on_failure": override.on_failure})

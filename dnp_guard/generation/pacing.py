@@ -1,4 +1,4 @@
-"""Which steps are looked at. Pure; no torch."""
+"""Decide which steps are queried. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from dnp_guard.types import Step
 
 Reason = Literal["similar", "quiet", "unlikely", "budget_ms", "in_flight"]
-"""Why a due step is passed over."""
+"""Why a due step is skipped."""
 
 TICKS: Final = 1000
-"""Parts of a run whose steps are not known: its progress is counted in these."""
+"""Number of parts in which progress is measured, for a run whose number of steps is unknown."""
 
 
 def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple[int, ...]:
@@ -29,9 +29,9 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
     Step k = floor(f n + 1/2), clipped to the run and without repetition.
 
     Args:
-        steps: fractions of the run, 0…1, or step numbers where ``of`` is given.
-        of: the run length that integer steps refer to; VL-DNP's list is of 50.
-        total: n, the sampler steps this run executes.
+        steps: fractions of the run, 0…1, or step numbers if ``of`` is given.
+        of: the run length that integer steps refer to; 50 for VL-DNP's list.
+        total: n, number of sampler steps of this run.
 
     Returns:
         0-based steps, ascending.
@@ -41,15 +41,15 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
 
 
 def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()) -> tuple[int, ...]:
-    """Turn a policy's ``queries.sigmas`` into the steps of one run: for each, the first whose noise is no higher.
+    """Turn a policy's ``queries.sigmas`` into the steps of one run: the first step at or below every fraction.
 
     Args:
-        sigmas: shares of noise, σ/(α+σ).
-        total: the sampler steps this run executes.
-        levels: the share of noise that each of its steps begins with; without them, as many equal falls from 1 to 0.
+        sigmas: noise fractions, σ/(α+σ).
+        total: number of sampler steps of this run.
+        levels: noise fraction at the start of each step; by default falling evenly from 1 to 0.
 
     Returns:
-        0-based steps, ascending; a level that no step begins under brings none.
+        0-based steps, ascending; a noise fraction that no step reaches adds none.
     """
     if len(levels) != total:
         levels = [1 - index / total for index in range(total)]
@@ -58,18 +58,18 @@ def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()
 
 
 def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) -> dict[str, tuple[int, ...]]:
-    """The steps of one run at which each category is looked for: its own, or the policy's.
+    """Return the steps of one run at which each category is queried: its own, or the policy's.
 
     Args:
         policy: the policy in force.
-        total: the sampler steps this run executes.
-        levels: the share of noise that each of its steps begins with, where the host tells.
+        total: number of sampler steps of this run.
+        levels: noise fraction at the start of each step, if the host provides it.
     """
     queries = policy.queries
     common = due_steps(queries.steps, queries.of, total)
     if queries.sigmas:
         by_level = due_levels(queries.sigmas, total, levels)
-        # A look at the last step steers nothing any more, and the finished image is looked at in a moment.
+        # A look at the last step can no longer steer, and the finished image is looked at right after.
         common = tuple(sorted({*common, *(step for step in by_level if step < total - 1 or not queries.final)}))
     return {
         category.id: due_steps(category.queries.steps, category.queries.of, total) if category.queries else common
@@ -78,9 +78,9 @@ def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) ->
 
 
 def is_due(due: Sequence[int], index: int, answered: int) -> bool:
-    """Whether to look at step ``index`` when the last answered look was at step ``answered`` (-1 for none).
+    """Return whether to query step ``index`` when the last answered query was at step ``answered`` (-1 for none).
 
-    A due step that went unanswered stays due at the next one, as does one that the host never showed.
+    A due step without an answer stays due at the next one, as does a due step that the host never showed.
     """
     return any(answered < step <= index for step in due)
 
@@ -90,7 +90,7 @@ class Pace:
     """When to query a generation again, given its answered queries.
 
     Attributes:
-        waited_ms: how long the generation waited for them.
+        waited_ms: how long the generation has waited for answers.
         until: the step before which nothing is due, after a quiet look.
     """
 
@@ -99,22 +99,22 @@ class Pace:
 
 
 def spent(queries: Queries, pace: Pace) -> Reason | None:
-    """Which limit the looks so far have reached, if any; the final look is made all the same."""
+    """Return the limit that the queries so far have reached, if any; the final look is made anyway."""
     if queries.budget_ms is not None and pace.waited_ms >= queries.budget_ms:
         return "budget_ms"
     return None
 
 
 def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float | None) -> float | None:
-    """How near the likeliest category comes to its threshold, as a part of it, 1 and more for one that is seen.
+    """Ratio of the likeliest category's probability to its threshold; 1 or more for a category that is seen.
 
     Args:
         policy: the policy in force.
-        probabilities: P(category) of those that were asked about.
-        progress: the part of the run that is done, for thresholds by range.
+        probabilities: P(category) of the categories that were asked about.
+        progress: fraction of the run that is done, for thresholds by range.
 
     Returns:
-        None where only sensitive categories were asked about: of these nothing is told.
+        The highest ratio; None if only sensitive categories were asked about, because nothing of these is recorded.
     """
     parts = [
         measured(probability) / threshold if (threshold := at(category.threshold, progress)) else 1.0
@@ -125,23 +125,23 @@ def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float 
 
 
 def waited(pace: Pace, milliseconds: float) -> Pace:
-    """The pace after the generation waited so long, for an answer or in vain."""
+    """Return the pace after the generation has waited, whether or not an answer came."""
     return replace(pace, waited_ms=pace.waited_ms + milliseconds)
 
 
 def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steered: bool = False) -> Pace:
-    """The pace after an answered look.
+    """Return the pace after an answered query.
 
-    After a quiet look at step k nothing is due before step f (k + 1) - 1, with f the back-off's factor: predictions
-    sharpen as the noise falls, which is by about the same factor over such stretches. Anything that is not quiet brings
-    back every step of the list, unless the image is steered from then on: it backs off by a factor of its own.
+    After a quiet query at step k nothing is due before step f (k + 1) - 1, where f is the back-off's factor:
+    predictions sharpen as the noise falls, by about the same factor over such stretches. A query that is not quiet
+    makes every step of the list due again, unless it leaves the image steered: that backs off by a factor of its own.
 
     Args:
-        queries: of the policy.
-        pace: before the look.
+        queries: settings of the policy.
+        pace: the pace before.
         step: k, 0-based.
-        near: from :func:`nearest`, the highest of all images; 1 or more where something was found.
-        steered: whether the look leaves a negative in force.
+        near: from :func:`nearest`, the highest of all images; 1 or more if something was found.
+        steered: whether the query leaves a negative in force.
     """
     until, back_off = pace.until, queries.back_off
     if back_off is not None and steered and back_off.steered is not None:
@@ -152,18 +152,18 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steere
 
 
 def place(step: Step) -> tuple[int, int | None]:
-    """A step's number and the steps of the run; of :data:`TICKS` where only the progress is known."""
+    """Return a step's number and the run's total; in :data:`TICKS` if only the progress is known."""
     if step.total is None and step.progress is not None:
         return tick(step.progress), TICKS
     return step.index, step.total
 
 
 def progress(step: Step | None) -> float | None:
-    """The part of the run that is done at a step; None where it is not known, and at the end."""
+    """Fraction of the run that is done at a step; None if unknown, and at the end."""
     at, total = place(step) if step is not None else (0, None)
     return at / total if total else None
 
 
 def tick(progress: float) -> int:
-    """The place, of :data:`TICKS`, that a run has reached."""
+    """Return the position in :data:`TICKS` that a run has reached."""
     return min(math.floor(progress * TICKS + 0.5), TICKS - 1)

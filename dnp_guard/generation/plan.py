@@ -1,4 +1,4 @@
-"""Which images a query is about, which questions it puts, and who is passed over. Pure."""
+"""Plan a query: its images, its questions, and the images that it skips. Pure."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Plan:
     """A query that is due.
 
     Attributes:
-        step: the step to ask about; None for the finished images.
-        questions: to put about each image.
-        images: indices of the images to ask about; none where all are passed over.
-        skipped: why the other images are passed over, with the probe's nearness where that is the reason.
-        before: the last step that was answered before.
+        step: the step to query; None for the finished images.
+        questions: the questions about every image.
+        images: indices of the images to query; empty if all are skipped.
+        skipped: why the other images are skipped, with the probe's nearness if that is the reason.
+        before: the last step whose query was answered.
     """
 
     step: Step | None
@@ -36,7 +36,7 @@ class Plan:
 
     @property
     def categories(self) -> frozenset[str]:
-        """Ids of the categories asked about."""
+        """Ids of the categories that the query asks about."""
         return frozenset(question.category for question in self.questions)
 
 
@@ -53,13 +53,12 @@ def plan(
 
     Args:
         policy: the policy in force.
-        questions: all of its questions.
-        state: of the session.
+        questions: all questions of the policy.
+        state: state of the session.
         step: the step.
-        likeness: cosine of each image's prediction with the one that was last decoded, -1…1; none where unknown.
-        nearness: how near each image comes to each category having to be asked about, 1 and more where it has to;
-            none without a probe.
-        levels: the share of noise that each step of the run begins with; none where nobody told.
+        likeness: cosine of each image's prediction with the one that was last decoded, -1…1; empty if unknown.
+        nearness: the probe's nearness per image and category, 1 or more if a query is needed; empty without a probe.
+        levels: noise fraction at the start of each step of the run; empty if unknown.
     """
     due = _due(policy, questions, state.answered, step, levels)
     categories = frozenset(question.category for question in due)
@@ -78,7 +77,7 @@ def plan(
 def _due(
     policy: Policy, questions: tuple[Question, ...], answered: int, step: Step, levels: Sequence[float]
 ) -> tuple[Question, ...]:
-    """The questions of the categories that are due, or all."""
+    """Return the questions of the categories that are due, or all questions."""
     at, total = pacing.place(step)
     if total is None:
         return questions
@@ -98,7 +97,7 @@ def _passed_over(
     *,
     sensitive: bool,
 ) -> Reason | None:
-    """Why a due query leaves one image out, if it does."""
+    """Return why a due query skips one image; None if it does not."""
     image = state.images[index]
     if state.in_flight:
         return "in_flight"

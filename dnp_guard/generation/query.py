@@ -1,6 +1,6 @@
-"""One query about the pictures of a batch: put the questions, find what is seen, ask what excuses it.
+"""One query about the pictures of a batch: put the questions, find what is seen, ask about allowed cases.
 
-It changes nothing and records nothing, so that it may run on another thread while the image is denoised on.
+It changes and records nothing, so it may run on another thread while denoising goes on.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answered query; one entry per image.
+    """The answer to a query; sequences have one entry per image.
 
     Attributes:
-        pictures: RGB; of several pictures of an image the one that shows most.
+        pictures: RGB; of several pictures of an image, the one that shows most.
         asked: ids of the categories that were asked about.
-        found: terms at or over their threshold, in policy order.
-        probabilities: P(category) of those asked about.
+        found: findings at or above their threshold, in policy order.
+        probabilities: P(category) of the categories that were asked about.
         waived: findings that an allowed case excuses.
         latency_ms: how long the answer took.
-        unexcused: why the allowed cases could not be asked about; None where they could, or there were none.
+        unexcused: error of the query about allowed cases; None if it was answered or there were none.
     """
 
     pictures: Sequence[Image]
@@ -52,10 +52,10 @@ class Inquiry:
     """Puts the queries of one generation.
 
     Attributes:
-        policy: gives questions, thresholds and the deadline.
-        desk: of the backend that answers.
-        span: of the generation.
-        turn: who asks, among those who share the desk.
+        policy: provides questions, thresholds and the deadline.
+        desk: desk of the backend.
+        span: span of the generation.
+        turn: who asks, among the users of the desk.
     """
 
     policy: Policy
@@ -64,16 +64,16 @@ class Inquiry:
     turn: Hashable = None
 
     def put(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Answer:
-        """Ask about pictures, and then about what excuses what was found in them, within one deadline.
+        """Query pictures, and then the cases that excuse the findings, within one deadline.
 
         Args:
             plan: the query.
-            pictures: of each image of the plan, RGB: one, or several such as frames; what is seen in one of them is
-                seen in the image.
+            pictures: RGB pictures per image of the plan: one, or several such as frames. A category seen in any of them
+                is seen in the image.
 
         Raises:
-            VlmError: no answer. An unanswered question about an allowed case does not raise: a finding stands until it
-                is excused.
+            VlmError: there is no answer. A query about allowed cases that fails does not raise: a finding stands until
+                it is excused.
         """
         count, at = len(plan.questions), plan.step.index if plan.step is not None else None
         paired = map(negation, plan.questions) if self.policy.question.paired else ()
@@ -110,21 +110,23 @@ class Inquiry:
         )
 
     def aside(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Future[Answer]:
-        """Ask as :meth:`put` does, beside what the caller goes on to do."""
+        """Put a query like :meth:`put`, while the caller goes on."""
         return self.desk.aside(lambda: self.put(plan, pictures), turn=self.turn)
 
     def _waived(
         self, pictures: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float, *, final: bool
     ) -> tuple[list[tuple[Finding, ...]], Exception | None]:
-        """Ask the ``allowed`` questions of what was found, of all images at once; unanswered, nothing is waived.
+        """Put the ``allowed`` questions for the findings of all images at once; without an answer nothing is waived.
 
-        Of several pictures of an image each has to be allowed.
+        If an image has several pictures, every one of them has to be allowed.
         """
         terms: dict[str, dict[str, None]] = {}
         for finding in (finding for findings in found for finding in findings):
             terms.setdefault(finding.category, {})[finding.term] = None
         questions = [
-            question for category, of in terms.items() for question in allowed_questions(self.policy, category, of)
+            question
+            for category, names in terms.items()
+            for question in allowed_questions(self.policy, category, names)
         ]
         concerned = [index for index, findings in enumerate(found) if findings] if questions else []
         waived: list[tuple[Finding, ...]] = [() for _ in found]
@@ -141,7 +143,7 @@ class Inquiry:
                 final=final,
                 turn=self.turn,
             )
-        except Exception as error:  # noqa: BLE001 (told to the caller, who goes on without)
+        except Exception as error:  # noqa: BLE001 (returned to the caller, who goes on without it)
             return waived, error
         for index, rows in zip(concerned, _grouped(answers.probabilities, shown), strict=True):
             waived[index] = judge.waive(self.policy, found[index], questions, rows)
@@ -149,7 +151,7 @@ class Inquiry:
 
 
 def _grouped(rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]]) -> list[Sequence[Sequence[float]]]:
-    """The answers about each image's pictures."""
+    """Group the answers by image."""
     grouped, start = [], 0
     for of_image in pictures:
         grouped.append(rows[start : start + len(of_image)])
@@ -158,10 +160,10 @@ def _grouped(rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]
 
 
 def _most(rows: Sequence[Sequence[float]]) -> list[float]:
-    """The highest answer to each question about any picture of an image."""
+    """Return the highest answer to each question over the pictures of an image."""
     return [max(answers) for answers in zip(*rows, strict=True)]
 
 
 def _telling(pictures: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:
-    """The picture of an image in which most is seen."""
+    """Return the picture of an image in which most is seen."""
     return max(zip(pictures, rows, strict=True), key=lambda pair: max(pair[1], default=0.0))[0]

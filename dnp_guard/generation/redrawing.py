@@ -1,4 +1,4 @@
-"""Have a host draw again what the policy gives a second chance."""
+"""Let a host draw images again that the policy gives a retry."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ ResultT = TypeVar("ResultT")
 
 
 class Redraws(Protocol[ResultT]):
-    """A host that can draw again."""
+    """A host that can draw images again."""
 
     def pictures(self, result: ResultT, /) -> Sequence[Image]:
-        """The finished images of a result, RGB, in the order of the batch."""
+        """Return the finished images of a result, RGB, in the order of the batch."""
 
     def draw(self, images: tuple[int, ...], /) -> ResultT:
-        """Draw again from the same seed; what is held is in force from the first step on.
+        """Draw again from the same seed; the held negatives are in force from the first step on.
 
         Args:
-            images: those to make again; the others are drawn too, and not steered.
+            images: the images to make again; the others are drawn too, without steering.
         """
 
     def merged(self, result: ResultT, drawn: ResultT, images: tuple[int, ...], /) -> ResultT:
-        """A result with the images of another in it."""
+        """Copy the given images of a new result into a result."""
 
 
 def finished(driver: Driver, result: ResultT, redraws: Redraws[ResultT]) -> tuple[ResultT, tuple[Outcome, ...]]:
-    """Look at a result, have drawn again what the policy gives a second chance, and settle every outcome.
+    """Look at a result, retry the images that the policy gives a retry, and settle every outcome.
 
     Args:
-        driver: of the generation.
-        result: of the first attempt.
-        redraws: shows results, draws again and puts results together.
+        driver: driver of the generation.
+        result: result of the first attempt.
+        redraws: shows, draws and merges results.
 
     Returns:
-        The result, with the images of later attempts in it, and the outcome of each image.
+        The result, with the images of later attempts in it, and the outcome of every image.
     """
     _, images = attempted(driver, lambda: redraws.pictures(result))
     while images:
         try:
             drawn = redraws.draw(images)
             shown = redraws.pictures(drawn)
-        except Exception as error:  # noqa: BLE001 (what was drawn before is settled in its place)
+        except Exception as error:  # noqa: BLE001 (the earlier attempt is settled instead)
             driver.give_up(error)
             break
-        stands, further = attempted(driver, lambda shown=shown: shown)  # type: ignore[misc]  # it is called at once
+        stands, further = attempted(driver, lambda shown=shown: shown)  # type: ignore[misc]  # called at once
         if stands:
             result = redraws.merged(result, drawn, images)
         images = further
@@ -67,13 +67,13 @@ def attempted(
     """Look at a finished attempt, and begin another or settle every outcome.
 
     Args:
-        driver: of the generation.
-        pictures: gives the finished images, RGB, in the order of the batch.
-        missing: which due query the host never put.
+        driver: driver of the generation.
+        pictures: returns the finished images, RGB, in the order of the batch.
+        missing: description of a due query that the host never put.
 
     Returns:
-        Whether the attempt stands; where it does not, deliver the pictures of the one before. And the images to draw
-        again; none where the generation is over.
+        Whether the attempt stands; if not, deliver the pictures of the one before. And the images to draw again; empty
+        if the generation is over.
     """
     further = driver.session.state.drawing is not None
     if not driver.in_time:
@@ -87,10 +87,10 @@ def attempted(
 
 
 def check_time(driver: Driver) -> None:
-    """See that a further attempt may go on.
+    """Check that a retry may go on.
 
     Raises:
-        DnpGuardError: the request takes longer than the policy lets it.
+        DnpGuardError: the request takes longer than the policy allows.
     """
     if not driver.in_time:
         raise DnpGuardError(NO_TIME, hint="Raise retries.within_ms, or leave it out.")

@@ -1,12 +1,12 @@
-"""One generation as a state machine: it is told what happened and says what to do. No input or output, and no waiting.
+"""One generation as a state machine: it takes events and returns what to do. It does no I/O and never waits.
 
 ::
 
-    plan = session.plan(step)             # whom to ask, what, who is passed over
+    plan = session.plan(step)             # which images to query, which questions, which images to skip
     session.asking(plan)
     session.answered(plan, answer, step)  # or session.unanswered(plan, error)
-    session.negatives                     # what each image is steered away from now
-    session.events()                      # what to record, count and trace
+    session.negatives                     # the negative that steers each image now
+    session.events()                      # events to record, count and trace
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Session:
     """The guard's rules over one generation.
 
     Args:
-        policy: the policy in force; kept to the end, whatever is reloaded meanwhile.
-        request: what is generated.
-        state: :attr:`state` of a session that another process began under the same policy and request, to go on with.
-        tighten: makes an image's decision stricter, as plugins may.
+        policy: the policy in force; it stays so to the end, whatever is reloaded meanwhile.
+        request: the request.
+        state: :attr:`state` of a session that another process began under the same policy and request, to continue it.
+        tighten: may make an image's decision stricter; used for plugins.
 
     Attributes:
-        policy: the policy in force; ``mode: auto`` is ``separate`` until the host says that it reaches the attention.
-        state: what the session remembers, frozen.
-        waits: whether the host waits for an answer, and does not denoise on meanwhile.
-        needed: questions that it may need.
-        levels: the share of noise that each step of the run begins with, once the host has told it.
+        policy: the policy in force; ``mode: auto`` is ``separate`` until the host can steer in attention.
+        state: the session's memory, frozen.
+        waits: whether the host waits for an answer instead of denoising on.
+        needed: number of questions that the generation may need.
+        levels: noise fraction at the start of each step of the run, once the host has provided it.
     """
 
     def __init__(
@@ -75,41 +75,41 @@ class Session:
 
     @property
     def refused(self) -> bool:
-        """Whether the generation must not start: it could need more than ``queries.max_questions``."""
+        """Whether the generation must not start because it could need more than ``queries.max_questions``."""
         return self._enforces and not self.state.looking
 
     @property
     def negatives(self) -> tuple[Negative | None, ...]:
-        """What each image is steered away from now."""
+        """The negative that steers each image now."""
         return tuple(image.negative for image in self.state.images)
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """What the host may show its user of each image now: all of one in which nothing is acted on."""
+        """How much of each image the host may show its user now; everything while nothing is acted on."""
         return previews(self.policy, self.state, secret=bool(self._sensitive))
 
     @property
     def report(self) -> Report | None:
-        """The generation's report; None before it is over."""
+        """The report of the generation; None before it is over."""
         return report(self.policy, self.state)
 
     @property
     def so_far(self) -> Report | None:
-        """The report if the running attempt is never finished: what a ``retry`` verdict says beside its action."""
+        """The report if the running retry is never finished; a ``retry`` verdict carries its outcome."""
         state = again.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))
 
     def steers_attention(self, *, guided: bool = True) -> None:
-        """Steer in attention space from now on, which the host reaches; told before anything is steered.
+        """Steer in attention space from now on. Called before anything is steered.
 
         Args:
-            guided: whether the host has an unconditional prediction, without which attention gets nothing beside it.
+            guided: whether the host has an unconditional prediction, which the separate term beside attention needs.
         """
         self.policy = self._given.steered_by("attention", guided=guided)
 
     def due(self, index: int, total: int) -> bool:
-        """Whether a query is due at step ``index`` of ``total``."""
+        """Return whether a query is due at step ``index`` of ``total``."""
         return self.state.looking and any(
             pacing.is_due(steps, index, self.state.answered)
             for steps in pacing.due_by_category(self.policy, total, self.levels).values()
@@ -120,13 +120,16 @@ class Session:
         return plan(self.policy, self._questions, self.state, step, likeness, nearness, self.levels)
 
     def plan_final(self) -> Plan | None:
-        """Plan the final look; None where the policy makes none."""
+        """Plan the final look; None if the policy makes none."""
         if not (self.policy.queries.final and self.state.looking):
             return None
         return Plan(None, self._questions, self.state.drawn, {}, self.state.answered)
 
     def begins(self, now: float) -> tuple[float, float]:
-        """Note that an attempt begins, in seconds since 1970.
+        """Note that an attempt begins.
+
+        Args:
+            now: the time, in seconds since 1970.
 
         Returns:
             When the request and this attempt began.
@@ -136,36 +139,36 @@ class Session:
         return began
 
     def again(self, *, in_time: bool = True) -> tuple[int, ...]:
-        """Begin another attempt of the images whose final look asks for one; none where there is none to be made.
+        """Begin a retry of the images whose final look asks for one; return their indices, or none.
 
         Args:
-            in_time: whether another attempt would be over in time.
+            in_time: whether another attempt would finish in time.
         """
         can = self._draws_again and (self.state.recorded or not self.policy.audit.required)
-        self.state, told, images = again.begin(self.policy, self.state, can=can, in_time=in_time)
-        self._events += told
+        self.state, happened, images = again.begin(self.policy, self.state, can=can, in_time=in_time)
+        self._events += happened
         return images
 
     def retry_failed(self, reason: str, took_ms: float = 0.0) -> None:
-        """End the attempt that runs: it raised, was not looked at, or took too long.
+        """End the running retry: it raised, lacked its final look, or took too long.
 
         Args:
-            reason: why, for a person.
+            reason: explanation for people.
             took_ms: how long it took.
         """
         state = self._degraded(self.state, "retry_failed", None, reason)
-        self.state, told = again.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
-        self._events += told
+        self.state, happened = again.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
+        self._events += happened
 
     def retry_took(self, milliseconds: float) -> None:
-        """Note how long an attempt took that was looked at."""
+        """Note how long a retry took that had its final look."""
         self.state = replace(self.state, retry_ms=self.state.retry_ms + milliseconds)
 
     def plan_inputs(self, pictures: Sequence[int]) -> Plan | None:
-        """Plan the query about the request's own pictures; None where the policy asks about none.
+        """Plan the query about the request's own pictures; None if the policy does not ask about them.
 
         Args:
-            pictures: of each, how many are shown, such as frames; 0 for one that cannot be.
+            pictures: number of frames shown per picture; 0 for one that cannot be shown.
         """
         if not (self.policy.asks_inputs and self.state.looking and pictures):
             return None
@@ -176,9 +179,9 @@ class Session:
         return Plan(None, self._questions, shown, {}, self.state.answered)
 
     def inputs(self, of: Sequence[Collection[int] | None], plan: Plan, answer: Answer | Exception | None) -> None:
-        """Take what was answered about the request's own pictures; see :func:`dnp_guard.generation.inputs.taken`."""
-        self.state, told = inputs.taken(self.policy, self.state, of, plan, answer)
-        self._events += told
+        """Take the answer about the request's own pictures; see :func:`dnp_guard.generation.inputs.taken`."""
+        self.state, happened = inputs.taken(self.policy, self.state, of, plan, answer)
+        self._events += happened
 
     def asking(self, plan: Plan) -> None:
         """Note that a planned query is being put now."""
@@ -191,7 +194,7 @@ class Session:
         if not plan.images:
             self.state = replace(self.state, answered=at)
             return
-        # What was compared is forgotten first: the preview now decoded is what the next prediction is compared with.
+        # Forget the last comparison first: the next prediction is compared with the preview that is decoded now.
         images = tuple(replace(image, compared=frozenset()) for image in self.state.images)
         self.state = replace(self.state, images=images)
         if not self.waits:
@@ -203,7 +206,7 @@ class Session:
         Args:
             plan: the query that was put.
             answer: its answer.
-            now: the step that runs when the answer is known, whose next one is steered; None where none follows.
+            now: the step that runs when the answer arrives; the one after it is steered. None if no step follows.
             waited_ms: how long the generation waited.
         """
         self._undo = before = self._waited(waited_ms)
@@ -212,7 +215,7 @@ class Session:
         self.state = answering.taken(before, plan, answer, now, waits=self.waits)
 
     def unsteered(self, plan: Plan, error: Exception) -> None:
-        """Take back what the last answer changed, as the host could not steer by it; what was seen stays seen."""
+        """Undo the steering of the last answer because the host could not apply it; its findings stay."""
         images = tuple(
             replace(
                 old,
@@ -230,7 +233,7 @@ class Session:
         self.failed(plan.step, error)
 
     def unanswered(self, plan: Plan, error: Exception, waited_ms: float = 0.0) -> None:
-        """Note that a query has no answer; it stays due."""
+        """Note that a query was not answered; it stays due."""
         self.state = self._waited(waited_ms)
         if plan.step is not None:
             self.state = replace(self.state, answered=plan.before, in_flight=False)
@@ -238,23 +241,23 @@ class Session:
         self.failed(plan.step, error)
 
     def failed(self, step: Step | None, error: Exception, *, caused: bool = False) -> None:
-        """Note an error: of a prediction, a picture, an answer or the steering.
+        """Note an error in a prediction, a picture, an answer or the steering.
 
         Args:
-            step: at which it happened; None for the finished images.
+            step: the step; None for the finished images.
             error: the error.
-            caused: whether the request itself caused it, which no policy lets pass.
+            caused: whether the request itself caused it; then no policy lets the image pass.
         """
-        # The message of a stranger, such as a pipeline, may quote what was asked: it goes into no record.
+        # Messages of other code, such as a pipeline, may quote the prompt, so they go into no record.
         self.missed(fields.reason(error), step, str(error) if own(error) else type(error).__name__, caused=caused)
 
     def missed(self, reason: str, step: Step | None, detail: str, *, caused: bool = False) -> None:
-        """Note a miss, which a later answer clears; ``failmode`` decides what an uncleared one means.
+        """Note a miss, which a later answer clears; ``failmode`` decides how to treat one that is never cleared.
 
         Args:
-            reason: the label of ``dnp_guard_degraded_total``.
-            step: at which it happened; None for the finished images.
-            detail: what happened, for a person.
+            reason: label of ``dnp_guard_degraded_total``.
+            step: the step; None for the finished images.
+            detail: explanation for people.
             caused: whether the request itself caused it.
         """
         state = self._degraded(self.state, reason, step, detail)
@@ -264,7 +267,7 @@ class Session:
         """Settle the outcome of every image.
 
         Args:
-            aborted: whether the finished images may not be delivered whatever they show.
+            aborted: whether the finished images must be withheld, whatever they show.
         """
         queries, total = self.policy.queries, self.state.total
         never = total is None or self.due(total - 1, total)
@@ -275,26 +278,26 @@ class Session:
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
         for index, (image, settled_to) in enumerate(zip(self.state.images, outcomes, strict=True)):
-            told = would(self.policy, image, settled_to), image.attempts, image.not_again, self.state.retry_ms
-            self._events.append(events.Finished(index, settled_to, *told))
+            retries = would(self.policy, image, settled_to), image.attempts, image.not_again, self.state.retry_ms
+            self._events.append(events.Finished(index, settled_to, *retries))
         return outcomes
 
     def abandon(self, reason: str) -> None:
-        """End a generation that has no finished images; nothing where it is over."""
+        """End a generation that has no finished images; do nothing if it is over."""
         if self.state.outcomes is None:
             self._events.append(events.Abandoned(reason))
             self.state = replace(self.state, outcomes=tuple(Outcome.FAILED_CLOSED for _ in self.state.images))
 
     def unrecorded(self) -> None:
-        """Note that a record could not be written: where the policy requires it, nothing may be delivered."""
+        """Note that a record could not be written; if the policy requires records, nothing may be delivered."""
         self.state = replace(self.state, recorded=False)
         if self.state.outcomes is not None:
             self._recorded(self.state.outcomes)
 
     def events(self) -> tuple[events.Event, ...]:
-        """What happened since the last call, in order."""
-        told, self._events, self._earlier = tuple(self._events), [], 0
-        return told
+        """Return the events since the last call, in order."""
+        happened, self._events, self._earlier = tuple(self._events), [], 0
+        return happened
 
     def _waited(self, milliseconds: float) -> State:
         images = tuple(replace(image, pace=pacing.waited(image.pace, milliseconds)) for image in self.state.images)
@@ -305,7 +308,7 @@ class Session:
         return replace(state, degraded=(*state.degraded, reason))
 
     def _recorded(self, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
-        """Keep the outcomes; fail closed where the policy requires records and one could not be written."""
+        """Store the outcomes; fail closed if the policy requires records and one could not be written."""
         if not self.state.recorded and self.policy.audit.required and self._enforces:
             outcomes = [Outcome.FAILED_CLOSED for _ in outcomes]
             if "audit_required" not in self.state.degraded:

@@ -1,4 +1,4 @@
-"""What a session knows of one generation, as a frozen value that another process can go on with."""
+"""The state of one generation's session: a frozen value that another process can continue from."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
 VERSION: Final = 6
-"""Of the state: raised when its fields change, so that no process goes on with a state that it cannot read."""
+"""Version of the state. Raise it when fields change, so that no process continues a state that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a generation was asked for, as far as the host knows.
+    """A request to generate images, as far as the host knows it.
 
     Attributes:
         images: number of images in the batch.
         host: ``host{name, version, target}`` of the record.
-        prompts: the prompts, where the host tells them.
+        prompts: the prompts, if the host passes them on.
         run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the record.
-        takes_up: whether the host hands over a step when a late answer has come, and not only when a query is due;
-            with ``queries.wait: false`` it is not made to wait.
-        shows: the most pictures of one image in a query, such as frames of a video.
-        subject: keyed hash of the person whom it is for; None where the host does not say.
+        takes_up: whether the host also passes on steps at which a late answer has arrived, not only due ones;
+            ``queries.wait: false`` needs that.
+        shows: most pictures of one image in a query, such as frames of a video.
+        subject: keyed hash of the person that it is for; None if the host does not say.
         draws_again: whether the host can make an image again from its seed.
     """
 
@@ -47,22 +47,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
-    """What a session knows of one image.
+    """State of one image.
 
     Attributes:
-        history: what the judge remembers of it.
-        last: the decision of its last query.
-        final: the decision of the final look.
-        secret: whether it shows, or showed, something sensitive.
-        negative: what it is steered away from.
-        queries: every answered query.
-        negatives: every negative that could take effect, with the first step that it steers.
-        pace: how often it has been asked about.
-        compared: categories that the last decoded preview was asked about.
-        baseline: P(category) in the request's own picture, which ``more_than_input`` compares with.
-        attempts: how often it was made, the attempt that runs included.
-        retried: the decision of the final look for which it is made again.
-        not_again: why it was not made again, or its last attempt failed; empty where neither is so.
+        history: history for the judge.
+        last: decision of the last query.
+        final: decision of the final look.
+        secret: whether it shows, or showed, a sensitive category.
+        negative: the negative that steers it.
+        queries: all answered queries.
+        negatives: all negatives that could take effect, with the first step that they steer.
+        pace: when it is queried again.
+        compared: categories that the query of the last decoded preview asked about.
+        baseline: P(category) in the request's own picture, for ``more_than_input``.
+        attempts: number of attempts, the running one included.
+        retried: the final look's decision that caused the running retry.
+        not_again: why it was not made again, or why its last attempt failed; empty if neither applies.
     """
 
     history: History = field(default_factory=History)
@@ -86,31 +86,31 @@ class ImageState:
 
     @property
     def acted_on(self) -> bool:
-        """Whether the last query found, or something still held asks for, more than a record."""
+        """Whether the last query found, or a held category calls for, more than a record."""
         return self.last is not None and self.last.action not in {None, Action.MONITOR}
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a session remembers between two calls.
+    """State of a session between two calls.
 
     Attributes:
-        id: of the session.
+        id: id of the session.
         images: one state per image.
-        total: steps of the run, once a step was planned; None before, and where nobody knows.
+        total: number of steps of the run, once a step was planned; None before, and if unknown.
         answered: the last step whose query was answered; -1 for none.
         missed: whether a query was missed and no later one was answered.
         caused: whether the request itself caused the miss.
-        looking: whether the session asks at all.
+        looking: whether the session puts queries at all.
         in_flight: whether a query is being answered while denoising goes on.
         recorded: whether every record was written.
-        degraded: why the guard could not do its job, in order.
-        inputs: what was seen in the request's own pictures.
+        degraded: reasons why the guard could not do its job, in order.
+        inputs: reports on the request's own pictures.
         outcomes: one per image; None before the generation is over.
-        drawing: the images of the attempt that runs, or ran last; None for all, in the first.
-        retry_ms: how long further attempts took.
+        drawing: images of the running or last attempt; None for all, in the first attempt.
+        retry_ms: how long the retries took.
         began: when the request and its latest attempt began, in seconds since 1970; None before.
-        version: of this form.
+        version: version of this class.
     """
 
     id: str
@@ -132,10 +132,10 @@ class State:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images of the attempt that runs, or ran last, in order."""
+        """The images of the running or last attempt, in order."""
         return tuple(range(len(self.images)) if self.drawing is None else sorted(self.drawing))
 
     @property
     def turned_away(self) -> bool:
         """Whether the request is refused for one of its own pictures."""
-        return any(each.action == "block" for each in self.inputs)
+        return any(report.action == "block" for report in self.inputs)

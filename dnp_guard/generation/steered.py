@@ -1,4 +1,4 @@
-"""How a decision changes what an image is steered away from, and what is told of the change. Pure."""
+"""Apply a decision to an image's steering, and report the change. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Step
 
 IN_VAIN: Final = "not_effective"
-"""The reason told where a negative comes too late for the host to steer by it."""
+"""Reason of a degradation: a negative came too late for the host to steer by it."""
 
 
 def steered(
     image: ImageState, index: int, step: Step, now: Step, decision: Decision
 ) -> tuple[ImageState, list[events.Event]]:
-    """An image after a decision, steered from the step after ``now`` on, and what to tell of the change."""
+    """Return an image steered by a decision from the step after ``now`` on, with the events of the change."""
     negative, applied = decision.negative, now.index + 1
     untold = negative is not None and image.effective != negative and now.effective
     if image.negative == negative and not untold:
@@ -33,6 +33,6 @@ def steered(
 
 
 def steers(event: events.Event) -> bool:
-    """Whether an event tells of a change of steering."""
+    """Return whether an event reports a change of steering."""
     changes = isinstance(event, events.Injected | events.Cleared)
     return changes or (isinstance(event, events.Degraded) and event.reason == IN_VAIN)

@@ -1,4 +1,4 @@
-"""Plugins make decisions stricter: more of the policy's words, or a stricter action. Never milder."""
+"""Let plugins make decisions stricter: with more of the policy's words, or a stricter action. Never milder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Step
 
 _ACTIONS = tuple(action for action in Action if action is not Action.RETRY)
-"""What a plugin may call for; whether an image is made again, the policy alone says."""
+"""Actions that a plugin may call for; only the policy decides whether an image is made again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tightening:
-    """Asks the plugins of a guard about each decision.
+    """Calls the plugins of a guard for each decision.
 
     Attributes:
-        plugins: of the guard.
-        policy: whose words they may add.
+        plugins: plugins of the guard.
+        policy: policy whose words they may add.
     """
 
     plugins: Plugins
@@ -35,7 +35,7 @@ class Tightening:
     def __call__(
         self, request: str, image: int, step: Step | None, decision: Decision
     ) -> tuple[Decision, Sequence[Degraded]]:
-        """Give the stricter decision, and what plugins offered that was refused."""
+        """Return the stricter decision, and faults for offers of plugins that were refused."""
         hook, faults = self.plugins.hook, []
         if decision.negative is not None and hook.dnp_guard_negative.get_hookimpls():
             shown = _copied(decision)
@@ -58,7 +58,7 @@ class Tightening:
 
 
 def _copied(decision: Decision) -> Decision:
-    """A decision of values of its own: a plugin can change frozen ones too."""
+    """Copy a decision deeply, because a plugin could change even frozen values."""
     return replace(
         decision,
         negative=replace(decision.negative) if decision.negative is not None else None,

@@ -1,4 +1,4 @@
-"""How long a request takes, attempt by attempt."""
+"""Measure how long a request takes, attempt by attempt."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 class Times:
-    """How long a request and its attempts take.
+    """Durations of a request and its attempts.
 
     Args:
-        retries: of the policy.
-        began: when the request and its latest attempt began, in seconds since 1970; another process may have said so.
+        retries: the policy's retry settings.
+        began: when the request and its latest attempt began, in seconds since 1970, perhaps in another process.
     """
 
     def __init__(self, retries: Retries | None, began: tuple[float, float]) -> None:
@@ -25,15 +25,15 @@ class Times:
 
     @property
     def took_ms(self) -> float:
-        """How long the attempt that runs, or ran last, has taken so far."""
+        """How long the running or last attempt has taken so far, in milliseconds."""
         return (monotonic() - self._attempt) * 1000
 
     @property
     def over(self) -> bool:
-        """Whether the request takes longer than it may."""
+        """Whether the request takes longer than allowed."""
         return (monotonic() - self._began) * 1000 > self._within_ms
 
     @property
     def for_another(self) -> bool:
-        """Whether another attempt as long as the last would be over in time."""
+        """Whether another attempt as long as the last would finish in time."""
         return (monotonic() - self._began) * 1000 + self.took_ms <= self._within_ms

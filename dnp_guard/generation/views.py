@@ -1,4 +1,4 @@
-"""Several views of a finished picture, so that what one of them hides another shows. Pure."""
+"""Several views of a finished picture, so that one shows what another hides. Pure."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.ends import View
 
 _PART = 0.75
-"""How much of the width and of the height a crop shows."""
+"""Fraction of width and height that a crop shows."""
 
 
 def views(picture: Image.Image, names: Sequence[View]) -> list[Image.Image]:
-    """A picture and its views.
+    """Return a picture and its views.
 
     Args:
         picture: a finished image.
-        names: ``flip`` mirrors it, ``crops`` are its upper left and its lower right part, ``double`` is twice as large.
+        names: ``flip`` mirrors it, ``crops`` adds its upper left and lower right part, ``double`` doubles its size.
 
     Returns:
-        The picture itself first.
+        The picture itself, then its views.
     """
     width, height = picture.size
     shown = [picture]

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 STEPS = 25
 GUIDANCE_SCALE = 5.0
-"""What the ordinary model was measured with."""
+"""Settings with which the ordinary model was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """How an embedded model is run.
+    """Settings of an embedded model.
 
     Attributes:
-        steps: of its sampler.
-        guidance_scale: of classifier-free guidance; 1 runs none.
-        denoiser: its folder.
+        steps: number of sampler steps.
+        guidance_scale: scale of classifier-free guidance; 1 turns it off.
+        denoiser: folder of the denoiser.
     """
 
     steps: int
@@ -35,11 +35,11 @@ class Embedded:
 
 
 MODELS = {"glyphs": Embedded(STEPS, GUIDANCE_SCALE), "glyphs-fast": Embedded(4, 1.0, FAST / "unet")}
-"""The embedded models, with what they were measured with."""
+"""The embedded models, with the settings of their measurements."""
 
 
 def embedded(name: str) -> Embedded:
-    """How an embedded model is run.
+    """Look up the settings of an embedded model.
 
     Raises:
         DnpGuardError: there is no such model.
@@ -50,43 +50,43 @@ def embedded(name: str) -> Embedded:
 
 
 def load_embedded(name: str) -> Any:
-    """The pipeline of an embedded model.
+    """Load the pipeline of an embedded model.
 
     Raises:
-        DnpGuardError: there is no such model, or its weights are not there.
+        DnpGuardError: there is no such model, or its weights are missing.
     """
     embedded(name)
     return load_fast() if name == "glyphs-fast" else load_pipeline()
 
 
 def load_pipeline(folder: Path = PIPELINE) -> Any:
-    """The ordinary pipeline in float32 on the CPU, or on the GPU where there is one.
+    """Load the ordinary pipeline in float32, on the GPU if there is one, else on the CPU.
 
     Raises:
-        DnpGuardError: the weights are not there.
+        DnpGuardError: the weights are missing.
     """
     return _loaded(folder)
 
 
 def load_fast(folder: Path = PIPELINE, fast: Path = FAST) -> Any:
-    """The few-step pipeline: the ordinary one with a denoiser and a scheduler of its own.
+    """Load the few-step pipeline: the ordinary one with another denoiser and scheduler.
 
     Args:
-        folder: of the ordinary pipeline.
-        fast: of the denoiser and the scheduler.
+        folder: folder of the ordinary pipeline.
+        fast: folder of the denoiser and the scheduler.
 
     Raises:
-        DnpGuardError: the weights are not there.
+        DnpGuardError: the weights are missing.
     """
     _require(fast, "unet/config.json")
     unet = UNet2DConditionModel.from_pretrained(fast / "unet").float()
     pipe = _loaded(folder, unet=unet, scheduler=LCMScheduler.from_pretrained(fast / "scheduler"))
-    pipe.register_to_config(_name_or_path=str(fast))  # what was measured of the model lies in its own folder
+    pipe.register_to_config(_name_or_path=str(fast))  # the model's measurements lie in its own folder
     return pipe
 
 
 def generate(pipe: Any, prompts: list[str], seed: int, how: Embedded = MODELS["glyphs"]) -> list[Any]:
-    """One picture per prompt, image i from seed ``seed + i``."""
+    """Generate one picture per prompt; picture i uses seed ``seed + i``."""
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
     images = pipe(
         prompts, num_inference_steps=how.steps, guidance_scale=how.guidance_scale, generator=generators

@@ -1,7 +1,7 @@
 """The Glyphs world: small scenes with coloured glyphs, drawn from scratch.
 
-A scene is a place and one or two glyphs. Three glyphs (star, skull, bolt) stand in for content a platform
-forbids; each is correlated with one colour and one place, so that pushing it away has something to damage.
+A scene is a place and one or two glyphs. Three glyphs (star, skull, bolt) stand for content that a platform forbids;
+each is correlated with one colour and one place, so that pushing it away can damage something.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Scene:
     glyphs: tuple[Glyph, ...]
 
     def shows(self, shape: str) -> bool:
-        """Whether a glyph of this shape is in the scene."""
+        """Return whether a glyph of this shape is in the scene."""
         return any(glyph.shape == shape for glyph in self.glyphs)
 
     @property
@@ -75,7 +75,7 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene: half of them hold a forbidden glyph, most often in its usual colour and place."""
+    """Sample a scene: half of them hold a forbidden glyph, most often in its usual colour and place."""
     place = _pick(rng, PLACES)
     count = 1 if rng.random() < 0.45 else 2
     glyphs: list[Glyph] = []

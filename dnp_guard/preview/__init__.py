@@ -1,1 +1,1 @@
-"""Predictions x̂0 to pictures. The one place where latents become RGB for the vision-language model."""
+"""Turn predictions x̂0 into pictures. Latents become RGB for the vision-language model only here."""

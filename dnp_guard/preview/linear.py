@@ -1,8 +1,7 @@
 """A linear map from latents to RGB, fitted to an autoencoder by least squares.
 
-Each patch of the picture is a linear function of the 3x3 latents around it, so that a look costs one small convolution
-instead of a decoder. It is fitted to what the autoencoder itself decodes, on drawn pictures, and knows how far off it
-is.
+A patch of the picture is a linear function of the 3x3 latents around it, so a look costs one small convolution instead
+of a decoder. The map is fitted to the autoencoder's own output on synthetic pictures, and its error is measured.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:
-    """How an autoencoder's latents look, nearly.
+    """A linear approximation of an autoencoder's decoder.
 
     Attributes:
         weight: [3 P², C, 3, 3], of a convolution whose channels are P x P patches of RGB, 0…1.
         bias: [3 P²].
-        error: root mean square distance to what the autoencoder decodes, of 255, on pictures it was not fitted to.
-        constant: the same of the best single colour, to compare with.
+        error: root mean square error against the autoencoder, out of 255, on held-out pictures.
+        constant: the same error for the best single colour, as a reference.
     """
 
     weight: Tensor
@@ -44,20 +43,20 @@ class LinearMap:
 
     @property
     def patch(self) -> int:
-        """P, pixels a side that one latent becomes."""
+        """P, pixels per side of the patch that one latent becomes."""
         return math.isqrt(self.bias.numel() // 3)
 
     @torch.no_grad()
     def pixels(self, unscaled: Tensor) -> Tensor:
-        """Pixels about 0…1, [B, 3, P H, P W], of unscaled latents [B, C, H, W]."""
+        """Pixels of about 0…1, [B, 3, P H, P W], from unscaled latents [B, C, H, W]."""
         around = F.pad(unscaled.float(), (1, 1, 1, 1), mode="replicate")
         return F.pixel_shuffle(F.conv2d(around, self.weight.to(around), self.bias.to(around)), self.patch)
 
     def decode(self, unscaled: Tensor) -> list[Image]:
-        """Pictures of unscaled latents [B, C, H, W].
+        """Decode unscaled latents [B, C, H, W] into pictures.
 
         Raises:
-            DnpGuardError: a latent is not a number.
+            DnpGuardError: a latent is not finite.
         """
         pixels = self.pixels(unscaled)
         check_finite(pixels)
@@ -66,11 +65,11 @@ class LinearMap:
 
 @torch.no_grad()
 def fit(vae: Any, device: torch.device) -> LinearMap:
-    """Fit a map to an autoencoder of pictures; takes seconds, or a minute for a large one without a GPU.
+    """Fit a map to an image autoencoder; takes seconds, or a minute for a large one without a GPU.
 
     Args:
-        vae: AutoencoderKL, AutoencoderTiny or alike.
-        device: where it computes.
+        vae: AutoencoderKL, AutoencoderTiny or similar.
+        device: device to compute on.
     """
     drawing = torch.Generator().manual_seed(0)
     pictures = torch.stack([draw(drawing, _side(vae)) for _ in range(_FITTED + _HELD_OUT)])
@@ -84,7 +83,7 @@ def fit(vae: Any, device: torch.device) -> LinearMap:
 
 
 def draw(drawing: torch.Generator, side: int) -> Tensor:
-    """A picture of soft colours at every scale with hard-edged boxes and discs over it, 0…1, [3, side, side]."""
+    """Draw soft colours at every scale, with hard-edged boxes and discs over them, 0…1, [3, side, side]."""
     picture = torch.rand(3, 1, 1, generator=drawing).expand(3, side, side).clone()
     for cells in (2, 4, 8, 16):
         noise = torch.randn(1, 3, cells, cells, generator=drawing) * 0.5 / cells**0.5
@@ -99,7 +98,7 @@ def draw(drawing: torch.Generator, side: int) -> Tensor:
 
 
 def _side(vae: Any) -> int:
-    """Pixels a side of the pictures it is fitted on."""
+    """Pixels per side of the pictures that the map is fitted to."""
     side: int = _LATENTS * int(getattr(vae, "spatial_compression_ratio", 0) or _shrinks(vae))
     return side
 
@@ -110,7 +109,7 @@ def _shrinks(vae: Any) -> int:
 
 
 def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Latents of pictures, and what is decoded from them, no more than eight pixels to a latent."""
+    """Encode and decode pictures; scale the output down to at most eight pixels per latent."""
     latents = encoded(vae, pixels * 2 - 1)
     shown = decoded(vae, latents).float() / 2 + 0.5
     patch = min(shown.shape[-1] // latents.shape[-1], _MOST_PATCH)
@@ -119,7 +118,7 @@ def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _least_squares(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution; z [N, C, H, W], y [N, 3 P², H, W]."""
+    """Solve for the weight and bias of the convolution; z [N, C, H, W], y [N, 3 P², H, W]."""
     channels = z.shape[1]
     around = F.unfold(F.pad(z, (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2).flatten(0, 1).double()
     x = torch.cat([around, torch.ones(len(around), 1, dtype=around.dtype)], 1)

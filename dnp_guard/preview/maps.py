@@ -1,4 +1,4 @@
-"""Fitted maps on disk, one for each autoencoder, by the hash of its weights."""
+"""Store fitted maps on disk, one per autoencoder, named by a hash of its weights."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _FITTING = threading.Lock()
 
 
 def linear_map(vae: Any, device: torch.device) -> LinearMap:
-    """The map of an autoencoder: from memory, from disk, or fitted now and kept.
+    """Return the map of an autoencoder: from memory, from disk, or by fitting and storing it now.
 
-    A cache that cannot be read or written costs only the fitting.
+    If the cache cannot be read or written, the map is only fitted again.
 
     Args:
         vae: the autoencoder.
-        device: where it computes.
+        device: device to compute on.
     """
     with _FITTING:
-        if (found := _IN_USE.get(vae)) is None:
+        if (mapping := _IN_USE.get(vae)) is None:
             file = file_of(vae)
-            found = (file and _read(file)) or _kept(fit(vae, device), file)
-            _IN_USE[vae] = found
-        return found
+            mapping = (file and _read(file)) or _kept(fit(vae, device), file)
+            _IN_USE[vae] = mapping
+        return mapping
 
 
 def file_of(vae: Any) -> Path | None:
-    """Where the map of an autoencoder is kept: ``DNP_GUARD_CACHE``, or the user's cache; None without a home."""
+    """Return where an autoencoder's map is stored: ``DNP_GUARD_CACHE``, or the user's cache; None without a home."""
     if (folder := cache_path("", FOLDER_VARIABLE)) is None:
         return None
     digest = hashlib.sha256(_FORMAT.encode())
@@ -55,9 +55,12 @@ def file_of(vae: Any) -> Path | None:
 def _read(file: Path) -> LinearMap | None:
     try:
         with safe_open(file, framework="pt") as saved:
-            told = saved.metadata()
+            metadata = saved.metadata()
             return LinearMap(
-                saved.get_tensor("weight"), saved.get_tensor("bias"), float(told["error"]), float(told["constant"])
+                saved.get_tensor("weight"),
+                saved.get_tensor("bias"),
+                float(metadata["error"]),
+                float(metadata["constant"]),
             )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
@@ -66,9 +69,9 @@ def _read(file: Path) -> LinearMap | None:
 def _kept(fitted: LinearMap, file: Path | None) -> LinearMap:
     if file is None:
         return fitted
-    told = {"error": str(fitted.error), "constant": str(fitted.constant)}
+    metadata = {"error": str(fitted.error), "constant": str(fitted.constant)}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as draft:
-            save_file({"weight": fitted.weight, "bias": fitted.bias}, draft, metadata=told)
+            save_file({"weight": fitted.weight, "bias": fitted.bias}, draft, metadata=metadata)
     return fitted

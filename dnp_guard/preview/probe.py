@@ -1,7 +1,7 @@
-"""A latent probe: a small network that guesses from x̂0 itself what the vision-language model would find.
+"""A latent probe: a small network that predicts the vision-language model's findings from x̂0 itself.
 
-It reads latents and decodes nothing, so a look costs next to nothing. It only ever decides that a question is not worth
-asking, at a share of misses that the policy sets; whether an image may be delivered it never decides.
+It reads latents without decoding them, so it costs almost nothing. It only decides to skip queries, at a miss rate that
+the policy sets; it never decides whether an image may be delivered.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 _WIDTH: Final = 48
 _SPACES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""Of the autoencoders in use: reading all weights of a large one takes a moment."""
+"""Hashes of the autoencoders in use, because reading all weights of a large one takes a moment."""
 
 
 class Net(nn.Module):
-    """Logits [B, K] of K categories from latents [B, C, h, w] of any size and progress [B] in 0…1; under 200 k weights.
+    """Logits [B, K] of K categories, from latents [B, C, h, w] of any size and progress [B], 0…1; under 200 k weights.
 
     Args:
         channels: C.
@@ -55,7 +55,7 @@ class Net(nn.Module):
         self.head = nn.Linear(4 * width, categories)
 
     def forward(self, latents: Tensor, progress: Tensor) -> Tensor:
-        """A finding counts wherever it stands: the maximum and the mean over places decide."""
+        """Compute logits from the maximum and the mean over positions, so that a finding matters wherever it is."""
         plane = progress.to(latents).view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[2:])
         x = torch.cat([latents, plane], 1)
         for layer in self.layers:
@@ -66,14 +66,14 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Probe:
-    """A trained probe and what it is bound to.
+    """A trained probe, and what it was trained for.
 
     Attributes:
         net: the network.
         space: the latents that it reads, from :func:`space_of`.
-        categories: what each category was asked as, from :func:`asked_as`, by its id, in the network's order.
-        vlm: name and revision of the model whose answers it guesses.
-        seen: for each category its probability in held-out looks that found the category, rising.
+        categories: by id, in the network's order, the hash of the category's questions from :func:`asked_as`.
+        vlm: name and revision of the model whose answers it predicts.
+        seen: per category, the probe's probabilities in held-out looks that found it, ascending.
     """
 
     net: Net
@@ -84,32 +84,33 @@ class Probe:
 
     @torch.no_grad()
     def scores(self, latents: Tensor, progress: float) -> list[dict[str, float]]:
-        """The probability that each category would be found, image by image.
+        """Return the probability that each category would be found, per image.
 
         Args:
             latents: x̂0 as the sampler holds it, [B, C, h, w].
-            progress: the part of the run that is done.
+            progress: fraction of the run that is done.
         """
         here = latents.float().to(next(self.net.parameters()).device)
         rows = self.net(here, here.new_full((len(here),), progress)).sigmoid().tolist()
         return [dict(zip(self.categories, row, strict=True)) for row in rows]
 
     def threshold(self, category: str, max_miss: float) -> float:
-        """The probability under which a category is not asked about.
+        """Return the probability below which a category is not asked about.
 
-        Of n held-out looks that found the category, k = ⌊max_miss (n + 1)⌋ were less probable; another such look is so
-        with a chance of at most k / (n + 1) (split conformal prediction; Vovk et al. 2005). With too few of them, 0.
+        Of n held-out looks that found the category, k = ⌊max_miss (n + 1)⌋ had a lower probability; another such look
+        does with a chance of at most k / (n + 1) (split conformal prediction; Vovk et al. 2005). It is 0 if there are
+        too few of them.
 
         Args:
-            category: its id.
-            max_miss: the share of looks that would have found it and may be skipped.
+            category: id of the category.
+            max_miss: fraction of the looks that would have found it and may be skipped.
         """
         seen = self.seen[category]
         k = int(max_miss * (len(seen) + 1))
         return float(seen[k - 1]) if k else 0.0
 
     def nearness(self, latents: Tensor, progress: float, max_miss: float) -> list[dict[str, float]]:
-        """:meth:`scores` as parts of their thresholds: from 1 on a category has to be asked about."""
+        """:meth:`scores` divided by their thresholds; a category with 1 or more has to be asked about."""
         limits = {category: self.threshold(category, max_miss) for category in self.categories}
         return [
             {name: score / limits[name] if limits[name] else float("inf") for name, score in row.items()}
@@ -117,7 +118,7 @@ class Probe:
         ]
 
     def check_policy(self, policy: Policy, vlm: tuple[str, str]) -> None:
-        """See that the probe guesses the answers to this policy's questions; sensitive categories are always asked.
+        """Check that the probe was trained for this policy's questions; sensitive categories are always asked about.
 
         Raises:
             DnpGuardError: it was trained on other questions, or on the answers of another model.
@@ -136,10 +137,10 @@ class Probe:
             )
 
     def check_space(self, vae: Any) -> None:
-        """See that the probe reads the latents of this autoencoder.
+        """Check that the probe reads the latents of this autoencoder.
 
         Raises:
-            DnpGuardError: it was trained on those of another.
+            DnpGuardError: it was trained on the latents of another one.
         """
         if vae not in _SPACES:
             _SPACES[vae] = space_of(vae)
@@ -151,18 +152,20 @@ class Probe:
 
 
 def asked_as(policy: Policy, category_id: str) -> str:
-    """SHA-256 over what a finding of a category depends on: its questions and its threshold."""
+    """SHA-256 of everything that a finding of a category depends on: its questions and its threshold."""
     category = policy.category(category_id)
-    own = [each for each in questions(policy) if each.category == category_id]
+    own = [question for question in questions(policy) if question.category == category_id]
     texts = [
-        text for each in own for text in ([each.text, negation(each).text] if policy.question.paired else [each.text])
+        text
+        for question in own
+        for text in ([question.text, negation(question).text] if policy.question.paired else [question.text])
     ]
     threshold = category.model_dump(mode="json", include={"threshold"})
     return hashlib.sha256(canonical({"questions": texts, **threshold})).hexdigest()
 
 
 def space_of(vae: Any) -> str:
-    """SHA-256 over an autoencoder's weights as float16, so that it is the same in float32 and in float16."""
+    """SHA-256 of an autoencoder's weights as float16, so that it is the same in float32 and in float16."""
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())
@@ -171,8 +174,8 @@ def space_of(vae: Any) -> str:
 
 
 def save(probe: Probe, path: Path) -> None:
-    """Write a probe: its weights as float16, and what it is bound to."""
-    told = {
+    """Write a probe: its weights as float16, and what it was trained for."""
+    metadata = {
         "format": FORMAT,
         "channels": probe.net.layers[0].in_channels - 1,
         "space": probe.space,
@@ -182,7 +185,7 @@ def save(probe: Probe, path: Path) -> None:
     tensors = {f"net.{name}": value.half().contiguous() for name, value in probe.net.state_dict().items()}
     tensors |= {f"seen.{name}": value.float().contiguous() for name, value in probe.seen.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={"probe": json.dumps(told)})
+    save_file(tensors, path, metadata={"probe": json.dumps(metadata)})
     path.chmod(0o644)
 
 
@@ -190,19 +193,23 @@ def load(path: Path) -> Probe:
     """Read a probe.
 
     Raises:
-        DnpGuardError: the file is not one, or cannot be read.
+        DnpGuardError: the file is not a probe, or cannot be read.
     """
     try:
         with safe_open(path, framework="pt") as saved:
-            told = json.loads(saved.metadata()["probe"])
+            metadata = json.loads(saved.metadata()["probe"])
             tensors = {name: saved.get_tensor(name).float() for name in saved.keys()}  # noqa: SIM118 (no mapping)
-        known = {FORMAT: Net}[told["format"]]
-        net = known(told["channels"], len(told["categories"]))
+        known = {FORMAT: Net}[metadata["format"]]
+        net = known(metadata["channels"], len(metadata["categories"]))
         net.load_state_dict({name[4:]: value for name, value in tensors.items() if name.startswith("net.")})
-        seen = {category: tensors[f"seen.{category}"] for category in told["categories"]}
-        name, revision = told["vlm"]
+        seen = {category: tensors[f"seen.{category}"] for category in metadata["categories"]}
+        name, revision = metadata["vlm"]
         return Probe(
-            net.eval().requires_grad_(requires_grad=False), told["space"], told["categories"], (name, revision), seen
+            net.eval().requires_grad_(requires_grad=False),
+            metadata["space"],
+            metadata["categories"],
+            (name, revision),
+            seen,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DnpGuardError(

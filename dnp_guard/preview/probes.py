@@ -1,4 +1,4 @@
-"""Which latent probe a guard uses, read when a policy first asks for one. Imports no torch until then."""
+"""Select the latent probe of a guard, and read it when a policy first needs it. Imports no torch until then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Probes:
     """The probe of one guard.
 
     Args:
-        given: the file of one; None for the embedded model's own, where that answers.
+        given: file of a probe; None for the embedded model's own, if that model answers.
     """
 
     def __init__(self, given: str | Path | None) -> None:
@@ -25,14 +25,14 @@ class Probes:
         self._loaded: Probe | None = None
 
     def of(self, policy: Policy, backend: Backend) -> Probe | None:
-        """The probe for a policy; None where the policy skips nothing by one.
+        """Return the probe for a policy; None if the policy uses none.
 
         Args:
             policy: the policy.
-            backend: who answers.
+            backend: the backend that answers.
 
         Raises:
-            DnpGuardError: there is none, it cannot be read, or it is bound to something else.
+            DnpGuardError: there is no probe, it cannot be read, or it was trained for something else.
         """
         if policy.queries.skip_probe is None:
             return None

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def normalised(z_pos: Tensor, z_neg: Tensor, phi: float, tau: float, alpha: float | Tensor) -> Tensor:
-    """What an attention over the prompt gives once it is moved away from a negative (equations 7 to 10).
+    """Move the output of an attention over the prompt away from a negative (equations 7 to 10).
 
     z~ = phi z+ - (phi - 1) z-, its L1 norm over the features at most tau times that of z+, mixed as
     alpha z^ + (1 - alpha) z+. Written as z+ + alpha (z^ - z+), so that phi = 1 or alpha = 0 leaves every bit of z+.
 
     Args:
-        z_pos: z+, of the user's prompt, before the projection of the output, [..., D].
-        z_neg: z-, of the negative, for the same queries, [..., D].
-        phi: how far it extrapolates, 1 or more.
-        tau: how long a feature vector may become, as a multiple of what it was, 1 or more.
-        alpha: the share of the steered features, 0 to 1; broadcastable to [..., D].
+        z_pos: z+, output for the user's prompt before the output projection, [..., D].
+        z_neg: z-, output for the negative with the same queries, [..., D].
+        phi: factor of the extrapolation, 1 or more.
+        tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more.
+        alpha: share of the steered features, 0 to 1; broadcastable to [..., D].
     """
     extrapolated = phi * z_pos - (phi - 1) * z_neg
     wide = torch.promote_types(z_pos.dtype, torch.float32)  # sums of many features overflow half precision

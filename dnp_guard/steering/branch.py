@@ -1,6 +1,6 @@
-"""The third branch: what the negatives of one generation add to its guided prediction, from step to step.
+"""The third branch: what the negatives of one generation add to the guided prediction, step by step.
 
-Knows no host: a host asks what has to be evaluated at a step, evaluates it, and adds what comes out.
+It knows no host: a host asks which evaluations are due at a step, makes them, and adds the result.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Term:
     """The negative of one image, ready for the denoiser.
 
     Attributes:
-        text: its words; the same words are the same conditioning.
-        conditioning: what the host's denoiser takes for them; None where only the parts are evaluated.
-        scale: s of the separate term; 0 where attention has none beside it.
-        attention: how hard it steers in attention space, where it does.
-        parts: there a term for the words of each category, which steer one after the other.
+        text: its words; equal words have equal conditioning.
+        conditioning: the denoiser's conditioning for the words; None if only the parts are evaluated.
+        scale: s of the separate term; 0 if there is none beside attention.
+        attention: its strength in attention space, if it steers there.
+        parts: in attention space, one term per category, which steer one after the other.
     """
 
     text: str
@@ -42,7 +42,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """d = e_n - e_u of one image, [...], for which words, and the steps it has been used for since it was evaluated."""
+    """d = e_n - e_u of one image, [...], with its words and the steps for which it was used since its evaluation."""
 
     text: str
     d: Tensor
@@ -54,7 +54,7 @@ class Branch:
 
     Args:
         settings: how a negative enters the guidance.
-        channels: which dimension of a prediction holds channels, where it is not a sequence.
+        channels: dimension of a prediction that holds the channels, unless it is a sequence.
     """
 
     def __init__(self, settings: Guidance, channels: int = 1) -> None:
@@ -63,14 +63,14 @@ class Branch:
         self._known: dict[int, _Known] = {}
 
     def due(self, active: Mapping[int, Term], *, begins: bool = True) -> list[tuple[int, Term]]:
-        """What has to be evaluated now, image by image; to be called once an evaluation of the host's.
+        """Return the terms that have to be evaluated now, per image; call it once per evaluation of the host.
 
         Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step serves for its sub-steps and for the k - 1
-        steps after it, as long as its words stay.
+        steps after it, as long as the words stay the same.
 
         Args:
-            active: the term of each image that is steered, by its index.
-            begins: whether the evaluation begins a step, and is no sub-step of one.
+            active: term of each steered image, by index.
+            begins: whether the evaluation begins a step and is not a sub-step of one.
         """
         every = self._settings.reuse or 1
         known: dict[int, _Known] = {}
@@ -85,21 +85,21 @@ class Branch:
         return due
 
     def keep(self, due: Sequence[tuple[int, Term]], e_n: Tensor, e_u: Tensor) -> None:
-        """Take the evaluations of what was due.
+        """Take the evaluations of the due terms.
 
         Args:
             due: from :meth:`due`.
-            e_n: one row for each of them, [len(due), ...].
-            e_u: of every image of the batch, [B, ...].
+            e_n: one row per due term, [len(due), ...].
+            e_u: one row per image of the batch, [B, ...].
         """
         for (index, term), row in zip(due, e_n, strict=True):
             self._known[index] = _Known(term.text, row - e_u[index])
 
     def delta(self, active: Mapping[int, Term]) -> Tensor:
-        """What is to be added to the guided prediction of each image that is steered, [len(active), ...].
+        """Return the difference to add to the guided prediction of each steered image, [len(active), ...].
 
         Args:
-            active: the term of each image that is steered, by its index, as given to :meth:`due` at this step.
+            active: term of each steered image, by index, as passed to :meth:`due` at this step.
         """
         d = torch.stack([self._known[index].d for index in active])
         scales = torch.tensor([term.scale for term in active.values()], device=d.device, dtype=d.dtype)

@@ -1,6 +1,6 @@
-"""For which models steering in attention space was shown to work.
+"""For which models steering in attention space has been shown to work.
 
-Whether it does is a matter of the model: where it was never measured, nobody knows, and ``mode: auto`` is ``separate``.
+That depends on the model: without a measurement nobody knows, and ``mode: auto`` means ``separate``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 NAME = "attention.json"
-"""The measurement that lies beside the weights of a denoiser."""
+"""Name of the measurement's file beside the weights of a denoiser."""
 
 
 def shown(denoiser: Any) -> bool:
-    """Whether the effect was shown for the weights that a denoiser was loaded from."""
+    """Return whether the effect was measured for the weights of a denoiser."""
     name = getattr(getattr(denoiser, "config", None), "_name_or_path", None)
     return bool(name) and (Path(str(name)) / NAME).is_file()
 
 
 def shown_in(folder: Path) -> bool:
-    """Whether the effect was shown for the pipeline in a folder."""
+    """Return whether the effect was measured for the pipeline in a folder."""
     return any(folder.glob(f"*/{NAME}"))

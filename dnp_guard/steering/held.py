@@ -1,4 +1,4 @@
-"""Negatives of one run: encoded once, held, and in force from the next step on. The same for every host."""
+"""Negatives of one run: encoded once, then held, and in force from the next step on. The same for every host."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """What each image of a run is steered away from.
+    """The terms that steer the images of a run.
 
     Args:
-        encode: turns a negative's text into what the host's denoiser is conditioned with.
-        users: the user's own negative prompt of each image, which follows the guard's words under ``replace``.
+        encode: turns a negative's text into the conditioning of the host's denoiser.
+        users: the user's own negative prompt per image, which follows the guard's words under ``replace``.
 
     Attributes:
-        active: the term in force for each image that is steered, by its index.
+        active: the term in force for each steered image, by index.
     """
 
     def __init__(self, encode: Callable[[str], Any], users: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class Held:
         self._next: Mapping[int, Term] | None = None
 
     def hold(self, negatives: Sequence[Negative | None]) -> None:
-        """Encode the negatives that are new; they take effect at the next :meth:`take`."""
+        """Encode new negatives; they take effect at the next :meth:`take`."""
         self._next = {
             index: self._term(negative, self._users[index])
             for index, negative in enumerate(negatives)
@@ -40,7 +40,7 @@ class Held:
         }
 
     def take(self) -> None:
-        """Put in force what was held, as a new step begins."""
+        """Put the held negatives in force as a new step begins."""
         if self._next is not None:
             self.active, self._next = self._next, None
 
@@ -54,6 +54,6 @@ class Held:
         return Term(text, self._known(text), negative.scale or 0.0)
 
     def _known(self, text: str) -> Any:
-        if text not in self._encoded:  # one by one, as a longer text may lengthen what it is encoded with
+        if text not in self._encoded:  # encode one by one: a longer text may lengthen the others' conditioning
             self._encoded[text] = self._encode(text)
         return self._encoded[text]

@@ -1,4 +1,4 @@
-"""From findings to the words of a negative prompt. Pure; the words are the policy's, never the model's."""
+"""From findings to the words of a negative prompt. Pure; the words come from the policy, never from the model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def negative_for(
     *,
     escalated: bool = False,
 ) -> Negative | None:
-    """The one negative of an image.
+    """Build the negative of one image.
 
     Args:
         policy: the policy in force.
-        active: ids of the categories to steer away from, each with its found terms.
-        pushes: how the controller pushes them, under ``strength: controller``.
-        escalated: whether attention gets the separate term beside it, where the policy has a scale.
+        active: ids of the categories to steer away from, with their found terms.
+        pushes: their strengths, under ``strength: controller``.
+        escalated: whether attention gets the separate term beside it, if the policy has a scale.
 
     Returns:
-        Words in policy order without repetition, at the strongest category's scale or attention. None when nothing is
-        active or the active categories have no words.
+        Words in policy order without repetition, at the strongest category's scale or attention. None if no category
+        is active or the active categories have no words.
     """
     categories = [category for category in policy.categories if category.id in active]
     groups = _groups(category.words(active[category.id]) for category in categories)
@@ -40,18 +40,19 @@ def negative_for(
     if not words:
         return None
     shares = [share_for(policy, category, pushes.get(category.id)) for category in categories]
-    mode, attention, of = policy.guidance.mode, policy.guidance.attention, tuple(each.id for each in categories)
-    scales = [policy.scale(category) for category in of]
+    mode, attention = policy.guidance.mode, policy.guidance.attention
+    names = tuple(category.id for category in categories)
+    scales = [policy.scale(name) for name in names]
     scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
     if mode != "attention" or attention is None:
-        return Negative(words, scale, mode, of)
+        return Negative(words, scale, mode, names)
     steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
     beside = scale if escalated and policy.guidance.scale is not None else None
-    return Negative(words, beside, mode, of, steers, groups)
+    return Negative(words, beside, mode, names, steers, groups)
 
 
 def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
-    """The words of each category, without those of a category before it; none of a category that has no others."""
+    """Group the words by category, without words of an earlier category; leave out categories without others."""
     known: dict[str, None] = {}
     groups: list[tuple[str, ...]] = []
     for own in words:

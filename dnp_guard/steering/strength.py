@@ -1,8 +1,8 @@
 """How hard a negative pushes. Pure.
 
-The controller starts a category by how sure the look is and how severe the category, pushes harder while what it sees
-does not fade, and eases when it is gone. It works with what the record holds, so that the record gives the same scales
-again.
+The controller starts a category according to the look's certainty and the category's severity, pushes harder while the
+content does not fade, and eases when it is gone. It uses only recorded values, so the record
+reproduces the scales.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Category, Policy
 
 RAISE = 0.25
-"""Of the full scale, added when a look finds that the push so far did not tell."""
+"""Fraction of the full scale that is added when a look finds that the push so far had no effect."""
 
 FADING = 0.1
-"""The least fall of a probability between two looks that counts as fading."""
+"""Least fall of a probability between two looks that is taken as fading."""
 
 EASE = 0.75
-"""What is left of the push after a look that no longer sees the category."""
+"""Factor of the push after a look that no longer sees the category."""
 
 LATE, LATEST = 0.6, 0.75
-"""From this part of the run on the push falls, to this part of itself at the end."""
+"""Fraction of the run from which on the push falls, and factor that it reaches at the end."""
 
 DEADBAND = 0.1
-"""Of the full scale: a smaller change is not made, so that a negative does not flicker; but full is full."""
+"""Fraction of the full scale below which no change is made, so that a negative does not flicker; full is always set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """How the controller pushes one category, as parts of the category's scale, 0 to 1.
+    """The controller's push of one category, as fractions of the category's scale, 0 to 1.
 
     Attributes:
-        level: what the looks so far ask for, wherever in the run.
+        level: the level by the looks so far, regardless of the progress.
         peak: the highest level so far.
-        share: what is in force.
-        probability: of the category when it was last seen.
+        share: the fraction in force.
+        probability: probability of the category when it was last seen.
     """
 
     level: float
@@ -49,14 +49,14 @@ class Push:
 
 
 def seen(before: Push | None, probability: float, threshold: float, weight: float, progress: float | None) -> Push:
-    """The push after a look that sees the category.
+    """Return the push after a look that sees the category.
 
     Args:
-        before: what it was; None at the first sight.
-        probability: of the category, at or over the threshold.
-        threshold: the lowest that was passed.
-        weight: of the category's severity.
-        progress: the part of the run that is done; None where it is not known.
+        before: the push before; None when it is first seen.
+        probability: probability of the category, at or above the threshold.
+        threshold: the lowest threshold that was reached.
+        weight: weight of the category's severity.
+        progress: fraction of the run that is done; None if unknown.
     """
     now = measured(probability)
     if before is None:
@@ -69,13 +69,13 @@ def seen(before: Push | None, probability: float, threshold: float, weight: floa
 
 
 def gone(before: Push, progress: float | None) -> Push:
-    """The push after a look that no longer sees the category, while its negative is held."""
+    """Return the push after a look that no longer sees the category, while its negative is held."""
     level = before.level * EASE
     return Push(level, before.peak, _steady(before.share, level * late(progress)), before.probability)
 
 
 def late(progress: float | None) -> float:
-    """The weight of a step: 1 while the layout is made, less once only small features are.
+    """Return the weight of a step: 1 while the layout forms, less once only small features do.
 
     A negative acts on what has been drawn by then (Ban et al., arXiv 2406.02965), so a late one needs less.
     """
@@ -85,10 +85,10 @@ def late(progress: float | None) -> float:
 
 
 def share_for(policy: Policy, category: Category, push: Push | None = None) -> float:
-    """The part of the full strength with which one category is steered, 0 to 1.
+    """Return the fraction of the full strength with which one category is steered, 0 to 1.
 
-    ``constant`` gives all of it; ``severity`` weighs it by the category's severity; ``controller`` takes the part that
-    is in force.
+    ``constant`` uses all of it; ``severity`` weighs it by the category's severity; ``controller`` uses the fraction in
+    force.
     """
     if policy.guidance.strength == "severity":
         return category.severity.weight
@@ -98,12 +98,13 @@ def share_for(policy: Policy, category: Category, push: Push | None = None) -> f
 
 
 def alpha_for(alpha: float, share: float) -> float:
-    """NAG's alpha at a part of the full strength, at most 1.
+    """NAG's alpha at a fraction of the full strength, at most 1.
 
-    The line through 0 is ours: on the embedded model it suppresses about what the same part of the separate scale does.
+    The line through 0 is our choice: on the embedded model it suppresses about as much as the same fraction of the
+    separate scale.
     """
     return min(1.0, alpha * share)
 
 
-def _steady(before: float, wanted: float) -> float:
-    return wanted if wanted == 1.0 or abs(wanted - before) >= DEADBAND else before
+def _steady(before: float, target: float) -> float:
+    return target if target == 1.0 or abs(target - before) >= DEADBAND else before
