@@ -30,7 +30,12 @@ ROOT: Final = Path(__file__).parents[1]
 EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", "SECURITY.md", "CONTRIBUTING.md")
 
 CLEAN: Final = (
+    "dnp_guard/generation",
+    "dnp_guard/glyphs",
     "dnp_guard/policy",
+    "dnp_guard/preview",
+    "dnp_guard/steering",
+    "dnp_guard/vlm",
     "docs/prose.py",
     "docs/prose_metrics.py",
     "docs/prose_text.py",
