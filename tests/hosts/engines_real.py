@@ -70,8 +70,8 @@ def adapter(saved):
     return made
 
 
-def request():
-    """One request, as the adapter reads it."""
+def request(**extra):
+    """One request, in a batch of its own, as the adapter reads it."""
     sampling = SimpleNamespace(
         height=32,
         width=32,
@@ -83,8 +83,11 @@ def request():
         seed=0,
         generator_device="cpu",
         enable_frame_interpolation=False,
+        extra_args=extra,
     )
-    return SimpleNamespace(prompts=["a lake at night"], sampling_params=sampling, is_dummy_run=lambda: False)
+    batch = SimpleNamespace(prompts=["a lake at night"], sampling_params=sampling, is_dummy_run=lambda: False)
+    batch.requests = [batch]
+    return batch
 
 
 def stand_in(runner, saved):
@@ -150,15 +153,19 @@ def main():
         show("attested", attestation.header(attestation.said(folder / "state")))
 
         fresh(kind, plain)
-        log = configure(folder, "seen", [{"star": 0.99}, {}])
+        log = configure(folder, "seen", [{"star": 0.99}, {}], stricter={"light": "glyphs-light"})
         runner = worker(kind)
         runner.load_model()
         seen = digest(runner.execute_model(request()).output)
+        show("guarded, a star seen", f"{seen} ({kind._dnp_guard_worker.guard.last.images[0].decision})")
+        digests = [kind._dnp_guard_worker.guard.last.digest]
+        runner.execute_model(request(dnp_guard={"policy": "light"}))
+        digests.append(kind._dnp_guard_worker.guard.last.digest)
         kind._dnp_guard_worker.guard.settle()
         records = [json.loads(line) for line in log.read_text().splitlines()]
         injected = next((record["negative"] for record in records if record.get("negative")), None)
-        show("guarded, a star seen", f"{seen} ({kind._dnp_guard_worker.guard.last.decision})")
         show("injected negative", injected)
+        show("with a policy it names", " -> ".join(each[:16] for each in digests))
 
         refused = []
         for what, form, settings in (
@@ -170,7 +177,8 @@ def main():
             configure(folder, "refused", [{}], **settings)
             refused.append(refuses(kind, form))
             show(f"refused: {what}", "; ".join(refused[-1]) or "NOT REFUSED")
-    return 0 if idle == unguarded != seen and injected and all(refused) and not missing else 1
+    named = digests[0] != digests[1]
+    return 0 if idle == unguarded != seen and injected and named and all(refused) and not missing else 1
 
 
 if __name__ == "__main__":
