@@ -30,6 +30,7 @@ ROOT: Final = Path(__file__).parents[1]
 EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", "SECURITY.md", "CONTRIBUTING.md")
 
 CLEAN: Final = (
+    "dnp_guard/audit",
     "dnp_guard/generation",
     "dnp_guard/glyphs",
     "dnp_guard/policy",

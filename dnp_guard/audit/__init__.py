@@ -1,7 +1,7 @@
-"""The audit log: what was asked, seen and injected, in a form that shows where it was changed.
+"""The audit log: queries, findings and negatives, in a form that reveals changes.
 
-One JSON object a line, each holding the hash of the line before. A chain without a key finds accidents and partial
-edits at their line; rewriting to the end or cutting the tail is found only against a checkpoint kept elsewhere.
+Every line is a JSON object with the hash of the previous line. A chain without a key reveals accidents and partial
+edits at their line. Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
 """
 
 from dnp_guard.audit.read.verify import Verification, verify

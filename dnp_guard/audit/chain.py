@@ -1,8 +1,8 @@
-"""The hash chain: each record holds the hash of the one before, and its own.
+"""The hash chain: every record contains the hash of the previous record and its own.
 
-``hash`` is the SHA-256 of the record's RFC 8785 bytes without ``hash``; ``prev`` is the previous record's ``hash``, 64
-zeros at first; ``seq`` counts from 0. A chain without a key finds accidents and partial edits at their line; rewriting
-to the end or cutting the tail is found only against a checkpoint kept elsewhere.
+``hash`` is the SHA-256 of the record's RFC 8785 bytes without ``hash``. ``prev`` is the previous record's ``hash``, or
+64 zeros for the first. ``seq`` starts at 0. A chain without a key reveals accidents and partial edits at their line.
+Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ ZERO: Final = "0" * 64
 """The ``prev`` of a log's first record."""
 
 LONGEST_LINE: Final = 1 << 20
-"""Bytes of the longest line a log may have, its newline left out; what bounds the memory of reading one."""
+"""Most bytes of a line, without its newline; bounds the memory for reading a log."""
 
 _SAFE_INTEGER = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where a log ends: what its next record carries.
+    """The end of a log, which its next record continues.
 
     Attributes:
-        seq: of the next record.
-        prev: hash of the last one.
+        seq: ``seq`` of the next record.
+        prev: hash of the last record.
     """
 
     seq: int = 0
@@ -42,15 +42,15 @@ class Head:
 
 
 def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
-    """Give a record its place in a log.
+    """Seal a record into its place in a log.
 
     Args:
-        body: what :func:`dnp_guard.audit.record.build` makes.
-        seq: the record's place, from 0.
-        prev: hash of the record before.
+        body: a record made by :func:`dnp_guard.audit.record.build`.
+        seq: position in the log, from 0.
+        prev: hash of the previous record.
 
     Returns:
-        The line, without its newline, and the record's hash.
+        The line without its newline, and the hash of the record.
 
     Raises:
         Unwritable: the body has no canonical form, or the line would be too long.
@@ -64,19 +64,19 @@ def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
 
 
 def _sealed(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
-    # The hash stands between the fields that sort before it and those after, so that each is written once.
+    # The hash stands between the fields that sort before and after it, so that every field is serialised once.
     first = {key: value for key, value in body.items() if key < "hash"}
     before = canonical(first)[:-1] + (b"," if first else b"")
     after = canonical({**{key: value for key, value in body.items() if key > "hash"}, "seq": seq, "prev": prev})[1:]
     sealed = hashlib.sha256(before + after).hexdigest()
     line = b'%b"hash":"%b",%b' % (before, sealed.encode(), after)
     if len(line) > LONGEST_LINE:
-        raise Unwritable(f"an audit record of {len(line)} bytes", hint=f"At most {LONGEST_LINE} bytes fit into a line.")
+        raise Unwritable(f"an audit record of {len(line)} bytes", hint=f"A line has at most {LONGEST_LINE} bytes.")
     return line, sealed
 
 
 def digest(record: Mapping[str, Any]) -> str:
-    """The hash that belongs to a record, whatever its own field ``hash`` says.
+    """Compute the hash of a record, ignoring its own field ``hash``.
 
     Raises:
         AuditError: the record has no canonical form.
@@ -85,9 +85,9 @@ def digest(record: Mapping[str, Any]) -> str:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """The JSON object of a line, or None where it holds no object."""
+    """Parse the JSON object of a line; None if it is not an object."""
     try:
-        # Not the bytes themselves, whose encoding json would guess.
+        # Decode first: from bytes, json would guess the encoding.
         value = json.loads(line.decode("utf-8"), parse_int=_number)
     except (ValueError, RecursionError):
         return None
@@ -96,14 +96,14 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """What stands in a log in the place of records that were purged.
+    """The replacement of purged records in a log.
 
     Attributes:
-        first: ``seq`` of the first of them.
-        last: ``seq`` of the last.
-        prev: hash of the record before.
-        head: hash of the last, which the record after carries as its ``prev``.
-        time: when they were purged.
+        first: ``seq`` of the first purged record.
+        last: ``seq`` of the last purged record.
+        prev: hash of the record before the first.
+        head: hash of the last purged record, which the following record has as ``prev``.
+        time: when the records were purged.
     """
 
     first: int
@@ -113,7 +113,7 @@ class Tombstone:
     time: str
 
     def line(self) -> tuple[bytes, str]:
-        """Its line, without its newline, and its hash."""
+        """Return the line of the tombstone, without its newline, and its hash."""
         place = {"first": self.first, "last": self.last, "prev": self.prev, "head": self.head}
         record = {"v": FORMAT, "time": self.time, "tombstone": place}
         sealed = digest(record)
@@ -121,7 +121,7 @@ class Tombstone:
 
 
 def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
-    """The tombstone that a line's object is, or None where it is another."""
+    """Read a line's object as a tombstone; None if it is something else."""
     match record:
         case {
             "v": int(version),
@@ -134,7 +134,7 @@ def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
 
 
 def is_record(record: Mapping[str, Any]) -> bool:
-    """Whether a line's object is an audit record of this format."""
+    """Return whether a line's object is an audit record of this format."""
     match record:
         case {"v": int(version), "seq": int(), "prev": str(), "hash": str(), "event": str(), "time": str()}:
             return version == FORMAT
@@ -142,7 +142,7 @@ def is_record(record: Mapping[str, Any]) -> bool:
 
 
 def head_after(record: Mapping[str, Any]) -> Head | None:
-    """What follows a record or a tombstone, or None where it is neither."""
+    """Return the end of the log after a record or a tombstone; None if it is neither."""
     if is_record(record):
         return Head(record["seq"] + 1, record["hash"])
     buried = tombstone(record)
@@ -150,6 +150,6 @@ def head_after(record: Mapping[str, Any]) -> Head | None:
 
 
 def _number(digits: str) -> int | float:
-    # RFC 8785 writes a float below 10²¹ without a point: beyond the safe integers, digits alone are a float.
+    # RFC 8785 writes a float below 10²¹ without a point, so digits beyond the safe integers are a float.
     value = float(digits)
     return int(digits) if abs(value) <= _SAFE_INTEGER else value

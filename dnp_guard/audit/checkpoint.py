@@ -1,8 +1,8 @@
-"""Checkpoints: how many records a log has and what its head is, in a form that others can keep and sign.
+"""Checkpoints: the number of records of a log and its head, in a form that can be signed and stored elsewhere.
 
-The text is that of the C2SP tlog-checkpoint and signed-note formats; the root is the hash of the last record, not of a
-Merkle tree. What is cut from the end of a log, or rewritten to its end, is found only against a checkpoint that was
-kept where whoever changed the log could not reach it.
+The text follows the C2SP tlog-checkpoint and signed-note formats, but the root is the hash of the last record, not of a
+Merkle tree. Cutting a log, or rewriting it to its end, is found only with a checkpoint in a place that the person who
+changed the log could not change.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ORIGIN: Final = "dnp-guard/audit"
-"""First line of a checkpoint whose log has no name of its own."""
+"""Default origin, the first line of a checkpoint."""
 
 _ED25519: Final = b"\x01"
 DASH: Final = "\N{EM DASH} "
-"""Begins the line of a signature."""
+"""Prefix of a signature line."""
 _BODY: Final = re.compile(
     r"(?P<origin>[^\n]+)\n(?P<count>0|[1-9][0-9]*)\n(?P<root>[A-Za-z0-9+/]{43}=)\n(?P<more>(?:.+\n)*)\Z"
 )
@@ -37,14 +37,14 @@ _BODY: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a log was at one time.
+    """The state of a log at one time.
 
     Attributes:
-        origin: the log's name.
-        count: its records.
-        root: hash of the last one, hexadecimal; 64 zeros for none.
-        time: RFC 3339; "" where it is not known.
-        purged: hashes of the tombstones that whoever made the checkpoint stands for.
+        origin: name of the log.
+        count: number of records.
+        root: hash of the last record, in hexadecimal; 64 zeros for an empty log.
+        time: time in RFC 3339; "" if unknown.
+        purged: hashes of the tombstones that the checkpoint's author vouches for.
     """
 
     origin: str
@@ -54,11 +54,12 @@ class Checkpoint:
     purged: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """What is signed: origin, count, root in base64, and extension lines: the time, and a line per tombstone."""
+        """Return the text to sign: origin, count, root in base64, and extension lines for time and tombstones."""
         root = base64.b64encode(bytes.fromhex(self.root)).decode()
         time = [f"time {self.time}"] if self.time else []
         return "".join(
-            f"{line}\n" for line in (self.origin, self.count, root, *time, *(f"purged {each}" for each in self.purged))
+            f"{line}\n"
+            for line in (self.origin, self.count, root, *time, *(f"purged {tombstone}" for tombstone in self.purged))
         )
 
 
@@ -66,54 +67,56 @@ class Signer:
     """Signs checkpoints with an Ed25519 key.
 
     Args:
-        name: of the key in signatures; no spaces, no plus sign.
-        seed: 32 bytes.
+        name: name of the key in signatures, without spaces and plus signs.
+        seed: private key, 32 bytes.
 
     Raises:
-        AuditError: the name or the seed cannot be one.
+        AuditError: the name or the seed is invalid.
     """
 
     def __init__(self, name: str, seed: bytes) -> None:
         if not name or re.search(r"[\s+]", name):
             raise AuditError(f"{name!r} cannot be the name of a key", hint="Use no spaces and no plus sign.")
-        if len(seed) != 32:  # noqa: PLR2004 (Ed25519's)
+        if len(seed) != 32:  # noqa: PLR2004 (size of an Ed25519 key)
             raise AuditError("an Ed25519 key has 32 bytes", hint="Make one with: dnp-guard audit key FILE")
         self.name = name
         self._key = SigningKey(seed)
 
     @property
     def public(self) -> str:
-        """The verifier key, as signed-note writes it: name, key id and key."""
+        """The public key in signed-note format: name, key id and key."""
         key = _ED25519 + bytes(self._key.verify_key)
         return f"{self.name}+{_key_id(self.name, bytes(self._key.verify_key)).hex()}+{base64.b64encode(key).decode()}"
 
     def sign(self, text: str) -> str:
-        """The signature line of a text."""
+        """Return the signature line of a text."""
         signature = bytes(self._key.sign(text.encode()).signature)
         encoded = base64.b64encode(_key_id(self.name, bytes(self._key.verify_key)) + signature).decode()
         return f"{DASH}{self.name} {encoded}\n"
 
 
 def note(checkpoint: Checkpoint, signer: Signer | None = None) -> str:
-    """A checkpoint as a signed note; without a signer, the same without a signature."""
+    """Format a checkpoint as a signed note, or without a signature if there is no signer."""
     return f"{checkpoint.text()}\n{signer.sign(checkpoint.text()) if signer is not None else ''}"
 
 
 def parse_note(text: str, public: str | None = None, *, file: str = "checkpoint") -> Checkpoint:
-    """Read a checkpoint, and check who signed it.
+    """Read a checkpoint, and check its signature.
 
     Args:
-        text: of the note.
-        public: verifier key, ``name+id+key``; None to take it unsigned.
-        file: its name, for errors.
+        text: text of the note.
+        public: public key, ``name+id+key``; None to accept it unsigned.
+        file: name of the file in errors.
 
     Raises:
-        AuditError: it is no checkpoint, or it has no valid signature of this key.
+        AuditError: the text is not a checkpoint, or has no valid signature of this key.
     """
     body, found, signatures = text.partition("\n\n")
     match = _BODY.match(body + "\n")
     if not found or match is None:
-        raise AuditError(f"{file} is not a checkpoint", hint="It has an origin, a count and a root, a line each.")
+        raise AuditError(
+            f"{file} is not a checkpoint", hint="A checkpoint has a line for the origin, the count and the root."
+        )
     if public is not None:
         _check(body + "\n", signatures.splitlines(), public, file)
     more = [line.partition(" ")[::2] for line in match["more"].splitlines()]
@@ -123,14 +126,14 @@ def parse_note(text: str, public: str | None = None, *, file: str = "checkpoint"
 
 
 def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[Checkpoint]:
-    """Every checkpoint of a file, in the order in which they were appended.
+    """Read every checkpoint of a file, in order.
 
     Args:
         path: the file.
-        public: verifier key that has to have signed each.
+        public: public key that must have signed the checkpoints; None to accept them unsigned.
 
     Raises:
-        AuditError: the file cannot be read, or one of them is none or not signed by this key.
+        AuditError: the file cannot be read, or a checkpoint is invalid or not signed by this key.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -138,15 +141,15 @@ def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[
         raise AuditError(f"{path}: cannot read the checkpoints: {error}", hint="Check the path.") from error
     notes = re.findall(rf"(?:[^\n]+\n)+\n(?:{DASH}[^\n]+\n)*", text)
     if not notes or "".join(notes) != text:
-        raise AuditError(f"{path}: what it holds are not checkpoints", hint="Give the file they were written to.")
-    return [parse_note(each, public, file=f"{path}: checkpoint {place}") for place, each in enumerate(notes, start=1)]
+        raise AuditError(f"{path}: the file has no checkpoints", hint="Give the file that checkpoints are written to.")
+    return [parse_note(part, public, file=f"{path}: checkpoint {place}") for place, part in enumerate(notes, start=1)]
 
 
 def keep(path: str | os.PathLike[str], checkpoint: Checkpoint, signer: Signer | None = None) -> None:
     """Append a checkpoint to a file, and wait for the disk.
 
     Raises:
-        AuditError: it could not be written.
+        AuditError: the file cannot be written.
     """
     text = note(checkpoint, signer).encode()
     try:
@@ -161,10 +164,10 @@ def keep(path: str | os.PathLike[str], checkpoint: Checkpoint, signer: Signer | 
 
 
 def read_signer(path: str | os.PathLike[str]) -> Signer:
-    """The signer of a key file: a name, a space, and 32 bytes in base64.
+    """Read the signer of a key file: a name, a space, and 32 bytes in base64.
 
     Raises:
-        AuditError: the file cannot be read, others than its owner may, or it holds no such key.
+        AuditError: the file cannot be read, others than its owner may read it, or it contains no such key.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -178,10 +181,10 @@ def read_signer(path: str | os.PathLike[str]) -> Signer:
 
 
 def make_key(path: str | os.PathLike[str], name: str) -> Signer:
-    """Make a key, in a file that only its owner may read.
+    """Create a key in a file that only its owner may read.
 
     Raises:
-        AuditError: the file is there already or cannot be made.
+        AuditError: the file already exists or cannot be created.
     """
     seed = os.urandom(32)
     signer = Signer(name, seed)
@@ -195,12 +198,12 @@ def make_key(path: str | os.PathLike[str], name: str) -> Signer:
 
 def _check(body: str, lines: Sequence[str], public: str, file: str) -> None:
     name, key = _public(public)
-    wanted = f"{DASH}{name} "
+    prefix = f"{DASH}{name} "
     for line in lines:
-        if not line.startswith(wanted):
+        if not line.startswith(prefix):
             continue
         try:
-            signature = base64.b64decode(line.removeprefix(wanted), validate=True)
+            signature = base64.b64decode(line.removeprefix(prefix), validate=True)
         except ValueError:
             continue
         if signature[:4] == _key_id(name, key) and _verifies(key, body.encode(), signature[4:]):

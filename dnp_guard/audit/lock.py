@@ -1,4 +1,4 @@
-"""Keeps the other threads and processes of a machine away from a file, through its descriptor."""
+"""Lock a file against other threads and processes of the machine."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(descriptor: int, *, shared: bool = False) -> Iterator[None]:
-    """Hold a file's lock.
+    """Hold the lock of a file.
 
     Args:
-        descriptor: of the open file; not inherited by a thread that opens the file itself.
-        shared: with others who only read.
+        descriptor: descriptor of the open file. A thread that opens the file itself needs the lock too.
+        shared: share the lock with other readers.
 
     Raises:
-        AuditError: this system has no such locks.
-        OSError: the file system has none.
+        AuditError: the system has no such locks.
+        OSError: the file system has no locks.
     """
     if sys.platform == "win32":
         raise AuditError("a log in a file needs POSIX file locks", hint="Pass a sink of your own as audit=….")
@@ -33,5 +33,5 @@ def locked(descriptor: int, *, shared: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        # Closing is not enough: a child forked meanwhile holds the same lock.
+        # Closing is not enough, since a child that was forked meanwhile holds the same lock.
         fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -1,7 +1,7 @@
 """Pictures of findings, in a folder beside the log.
 
-Without a picture key they are small and blurred, enough to check a claim and no more. With one they are whole and
-encrypted (XSalsa20-Poly1305), and who has no key, kept apart from the log, sees nothing.
+Without a picture key they are small and blurred, just enough to check a claim. With a picture key they are whole and
+encrypted (XSalsa20-Poly1305), so that nobody can see them without the key, which is stored apart from the log.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from dnp_guard.audit.shapes import PreviewFields
 
 LONGEST_SIDE: Final = 64
-"""Pixels of a kept preview's longer side, at most."""
+"""Most pixels of the longer side of a blurred picture."""
 
 LONGEST_SEALED: Final = 768
-"""Pixels of an encrypted picture's longer side, at most."""
+"""Most pixels of the longer side of an encrypted picture."""
 
 KEY_VARIABLE: Final = "DNP_GUARD_PICTURE_KEY"
-"""Names the file of the key."""
+"""Environment variable with the path of the key file."""
 
 BLUR: Final = 3.0
-"""Standard deviation of the Gaussian, in pixels of the kept preview."""
+"""Standard deviation of the Gaussian blur, in pixels of the stored picture."""
 
 SEALED: Final = ".sealed"
-"""Ends the name of an encrypted picture."""
+"""Suffix of an encrypted picture."""
 
 _MAKE = "Make one with: dnp-guard audit picture-key FILE"
 _NAME = re.compile(PREVIEW_NAME)
-"""Nothing else in the folder is ever removed, whatever a record says."""
+"""Only files with such a name are ever removed, whatever a record says."""
 
 
 def folder(log: Path) -> Path:
-    """Where the previews of a log are."""
+    """Return the folder of a log's pictures."""
     return log.with_name(f"{log.name}.previews")
 
 
 def read_key() -> bytes | None:
-    """The key of encrypted pictures, from the file that the environment names; None where it names none.
+    """Read the picture key from the file that the environment names; None if it names none.
 
     Raises:
-        AuditError: the file cannot be read, others may read it, or it holds no key.
+        AuditError: the file cannot be read, others than its owner may read it, or it contains no key.
     """
     named = os.environ.get(KEY_VARIABLE)
     if not named:
@@ -75,10 +75,10 @@ def read_key() -> bytes | None:
 
 
 def make_key(path: Path) -> None:
-    """Make a key, in a file that only its owner may read.
+    """Create a key in a file that only its owner may read.
 
     Raises:
-        AuditError: the file is there already or cannot be made.
+        AuditError: the file already exists or cannot be created.
     """
     try:
         with create_private(path) as file:
@@ -88,40 +88,42 @@ def make_key(path: Path) -> None:
 
 
 def shown(path: Path, key: bytes | None) -> bytes:
-    """A kept picture as PNG.
+    """Read a stored picture as PNG.
 
     Raises:
-        AuditError: it is encrypted, and the key is missing or another one, or it was altered.
+        AuditError: the picture is encrypted and the key is missing or wrong, or it was altered.
     """
     data = path.read_bytes()
     if path.suffix != SEALED:
         return data
     if key is None:
-        raise AuditError(f"{path}: it is encrypted", hint=f"Set {KEY_VARIABLE} to the file of its key.")
+        raise AuditError(f"{path}: the picture is encrypted", hint=f"Set {KEY_VARIABLE} to the file of its key.")
     try:
         return SecretBox(key).decrypt(data)
     except (CryptoError, ValueError) as error:
-        raise AuditError(f"{path}: it is not of this key, or was altered", hint="Give the key of that time.") from error
+        raise AuditError(
+            f"{path}: encrypted with another key, or altered", hint="Give the key of that time."
+        ) from error
 
 
 def keep(
     place: Path, request: str, image: int, step: int | None, picture: Image.Image, key: bytes | None = None
 ) -> PreviewFields:
-    """Keep what little of a picture may be kept, or with a key the picture, encrypted.
+    """Store a picture: encrypted with a key, otherwise small and blurred.
 
     Args:
-        place: the folder; made where it is missing.
+        place: the folder; created if missing.
         request: id of the generation.
         image: index in the batch.
-        step: None for the final look.
-        picture: RGB; not altered.
-        key: of the encryption; None to blur it.
+        step: step of the query; None for the final look.
+        picture: RGB picture; not altered.
+        key: encryption key; None to blur the picture.
 
     Returns:
         ``preview{file, sha256}`` of the record.
 
     Raises:
-        AuditError: it cannot be written.
+        AuditError: the file cannot be written.
     """
     name = f"{request}-{image}-{'final' if step is None else step}{'.png' if key is None else SEALED}"
     data = _blurred(picture) if key is None else bytes(SecretBox(key).encrypt(_whole(picture)))
@@ -129,34 +131,34 @@ def keep(
         place.mkdir(mode=0o700, exist_ok=True)
         _write(place / name, data)
     except OSError as error:
-        message = f"{place / name}: cannot keep a preview: {error.strerror}"
+        message = f"{place / name}: cannot store a preview: {error.strerror}"
         raise AuditError(message, hint="Let this user write the folder of the log.") from error
     return {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def forget(place: Path, request: str, image: int) -> None:
-    """Remove the previews of one image.
+    """Remove the pictures of one image.
 
     Raises:
-        AuditError: one cannot be removed.
+        AuditError: a file cannot be removed.
     """
     _remove([path for path in _files(place) if path.name.startswith(f"{request}-{image}-")])
 
 
 def is_name(name: str) -> bool:
-    """Whether a name is that of a kept picture, and of no other file."""
+    """Return whether a name is that of a stored picture."""
     return _NAME.fullmatch(name) is not None
 
 
 def named(record: Mapping[str, Any]) -> str | None:
-    """The file that a record names; None where it names none."""
+    """Return the name of the picture in a record; None if there is none."""
     preview = record.get("preview")
     name = preview.get("file") if isinstance(preview, dict) else None
     return name if isinstance(name, str) else None
 
 
 def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
-    """Names of the pictures that were kept before a time, except those of requests that are held."""
+    """Return the names of pictures stored before a time, except those of held requests."""
     return [
         path.name
         for path in _files(place)
@@ -167,17 +169,17 @@ def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
 def purge(
     place: Path, *, gone: Collection[str], staying: Collection[str], held: Collection[str], before: float
 ) -> None:
-    """Remove what purged records named, and what is as old as they are and named by none.
+    """Remove the pictures that purged records named, and unnamed ones of the same age.
 
     Args:
         place: the folder.
-        gone: names in records that were purged.
-        staying: names in records that are still there.
-        held: ids of requests of which everything stays.
-        before: the time, in seconds since the epoch, up to which records were purged.
+        gone: names in purged records.
+        staying: names in the remaining records.
+        held: ids of held requests, whose pictures stay.
+        before: time up to which records were purged, in seconds since the epoch.
 
     Raises:
-        AuditError: one cannot be removed.
+        AuditError: a file cannot be removed.
     """
     _remove(
         [
@@ -203,7 +205,7 @@ def _whole(picture: Image.Image) -> bytes:
 
 
 def _png(picture: Image.Image) -> bytes:
-    bare = Image.frombytes("RGB", picture.size, picture.tobytes())  # without what else came with the picture
+    bare = Image.frombytes("RGB", picture.size, picture.tobytes())  # without the picture's metadata
     out = io.BytesIO()
     bare.save(out, "PNG")
     return out.getvalue()

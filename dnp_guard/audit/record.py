@@ -1,4 +1,4 @@
-"""One audit event as a plain JSON object: named, dated, free of what could not or should not be written."""
+"""Build one audit event as a plain JSON object: named, dated, and cleaned of values that cannot be written."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ FORMAT: Final = 1
 """The ``v`` of every record."""
 
 MEASURED: Final = frozenset({"probability", "sigma", "latency_ms"})
-"""Fields whose floats are measurements, written with six significant decimals."""
+"""Fields whose floats are measurements, written with six significant digits."""
 
 LONGEST: Final = 10_000
-"""Characters of the longest string that is written whole."""
+"""Most characters of a string; a longer one is cut."""
 
 MOST: Final = 2_000
-"""Items of the longest list that is written whole."""
+"""Most items of a list; a longer one is cut."""
 
 TOGETHER: Final = 200_000
-"""Characters of all strings of a list; each is cut to its share of them, so that a record fits into a line."""
+"""Most characters of all strings of a list together, so that a record fits into a line."""
 
 _OURS = frozenset({"v", "time", "seq", "prev", "hash"})
 _SAFE_INTEGER = 2**53 - 1
@@ -39,29 +39,29 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
     """Build the record of one event, ready to be sealed into a log.
 
     Args:
-        event: its name; see :mod:`dnp_guard.audit.events`.
-        at: when it happened; now where it is not given.
-        values: the record's other fields. None, at any depth of mappings, is left out. Dataclasses become objects,
-            named tuples and other sequences arrays.
+        event: name of the event; see :mod:`dnp_guard.audit.events`.
+        at: time of the event; now by default.
+        values: the other fields of the record. None is left out at any depth of mappings. Dataclasses become objects;
+            named tuples and other sequences become arrays.
 
     Returns:
-        JSON values only. Strings lose control and bidirectional characters and what is beyond :data:`LONGEST`; lists
-        what is beyond :data:`MOST`, and their strings their part of what is beyond :data:`TOGETHER`;
-        numbers that JSON cannot hold (NaN, infinities, integers beyond ±(2⁵³-1)) become strings, as in protobuf's JSON.
+        A mapping of JSON values. Strings lose control and bidirectional characters, and are cut to :data:`LONGEST`.
+        Lists are cut to :data:`MOST` items, and their strings to :data:`TOGETHER` characters in total. Numbers that
+        JSON cannot represent (NaN, infinities, integers beyond ±(2⁵³-1)) become strings, as in protobuf's JSON.
 
     Raises:
-        AuditError: a field that the log itself writes, or a value of another type.
+        AuditError: a field is one that the log itself writes, or a value has another type.
     """
     if taken := sorted(_OURS & values.keys()):
-        raise AuditError(f"the audit field {taken[0]!r} is written by the log itself", hint="Leave it out.")
+        raise AuditError(f"the log itself writes the audit field {taken[0]!r}", hint="Leave it out.")
     stamp = (at or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"v": FORMAT, "time": stamp, "event": event, **_object(values, "")}
 
 
 def clean(text: str) -> str:
-    """A string that shows in a log as what it is: one line, in the order in which it was written, and not too long."""
+    """Clean a string for a log: one line, in reading order, without invisible characters, and not too long."""
     if text.isascii() and text.isprintable() and len(text) <= LONGEST:
-        return text  # as nearly all are
+        return text  # the usual case
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
     return _cut(line, LONGEST)
 
@@ -74,7 +74,7 @@ def _object(values: Mapping[Any, object], where: str) -> dict[str, Any]:
     return plain
 
 
-def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSON type)
+def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return per JSON type)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -94,13 +94,13 @@ def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return a JSO
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return _bounded([_value(item, f"{where}[{index}]") for index, item in enumerate(value[:MOST])], len(value))
     raise AuditError(
-        f"the audit field {where} holds a {type(value).__name__}, which is not JSON",
+        f"the audit field {where} contains a {type(value).__name__}, which is not JSON",
         hint="Pass strings, numbers, mappings, sequences or dataclasses of them.",
     )
 
 
 def _bounded(items: list[Any], length: int) -> list[Any]:
-    """A list that has been cut to :data:`MOST` items, its strings cut to their share of :data:`TOGETHER`."""
+    """Mark a list that was cut to :data:`MOST` items, and cut its strings to their share of :data:`TOGETHER`."""
     if length > len(items) and all(isinstance(item, str) for item in items):
         items[-1] = f"… and {length - len(items) + 1} more"
     if len(items) * LONGEST > TOGETHER and sum(len(item) for item in items if isinstance(item, str)) > TOGETHER:

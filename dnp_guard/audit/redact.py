@@ -1,7 +1,7 @@
-"""What the log keeps of a prompt. Prompts are personal data: by default only a keyed hash is written.
+"""Redact prompts for the log. Prompts are personal data, so by default only a keyed hash is written.
 
-The key is ``DNP_GUARD_AUDIT_KEY``, or else the content of ``<log>.key`` beside the log, made once from 32 random bytes
-and readable by its owner only. Whoever holds the key can test whether a prompt was used; no one can read one back.
+The key is ``DNP_GUARD_AUDIT_KEY``, or else the content of ``<log>.key`` beside the log, which is created from 32 random
+bytes and readable by its owner only. With the key, one can test whether a prompt was used, but nobody can read it back.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _SHORTEST_KEY = 16
 
 
 def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]:
-    """The ``prompt`` object of a record.
+    """Make the ``prompt`` object of a record.
 
     Args:
         text: the prompt.
-        how: ``hmac`` writes its keyed HMAC-SHA-256 in hexadecimal, ``redacted`` the length of each word in its place,
-            ``plain`` the prompt, ``none`` nothing.
-        key: of the HMAC; :func:`prompt_key` has it.
+        how: ``hmac`` writes a keyed HMAC-SHA-256 in hexadecimal, ``redacted`` replaces every word by its length,
+            ``plain`` writes the prompt, ``none`` nothing.
+        key: key of the HMAC, from :func:`prompt_key`.
 
     Returns:
-        One field, named after how; none for ``none``.
+        A mapping with one field, named after ``how``; empty for ``none``.
 
     Raises:
-        AuditError: ``hmac`` without a key.
+        AuditError: ``how`` is ``hmac`` and there is no key.
 
     >>> prompt_field("a red  circle", "redacted")
     {'redacted': '[1] [3]  [6]'}
@@ -52,19 +52,19 @@ def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]
     if how == "redacted":
         return {how: re.sub(r"\S+", lambda word: f"[{len(word[0])}]", text)}
     if not key:
-        raise AuditError("prompts are to be hashed and there is no key", hint=f"Set {KEY_VARIABLE}.")
+        raise AuditError("there is no key to hash prompts with", hint=f"Set {KEY_VARIABLE}.")
     return {how: hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()}
 
 
 class Redaction:
-    """What one guard's log keeps of prompts.
+    """Redacts the prompts in the log of one guard.
 
     Args:
-        log: the audit log, beside which the key is kept.
-        how: of the policy in force; under ``hmac`` the key is read at once.
+        log: the audit log; the key is beside it.
+        how: mode of the policy in force; ``hmac`` reads the key immediately.
 
     Raises:
-        AuditError: the key cannot be read or made.
+        AuditError: the key cannot be read or created.
     """
 
     def __init__(self, log: Path | None, how: PromptMode) -> None:
@@ -72,10 +72,10 @@ class Redaction:
         self._key = prompt_key(log) if how == "hmac" else b""
 
     def of(self, how: PromptMode) -> Callable[[str], dict[str, str]]:
-        """Turn a prompt into the ``prompt`` object of a record, as a policy says.
+        """Return the function that makes the ``prompt`` object of a record under a policy's mode.
 
         Raises:
-            AuditError: a policy that was loaded later needs the key, and it cannot be read or made.
+            AuditError: a later policy needs the key, and it cannot be read or created.
         """
         if how == "hmac" and not self._key:
             self._key = prompt_key(self._log)
@@ -85,38 +85,38 @@ class Redaction:
         """Turn a person's name into the ``subject`` of a record, as :func:`subject_hash` does.
 
         Raises:
-            AuditError: the key cannot be read or made.
+            AuditError: the key cannot be read or created.
         """
         self._key = self._key or prompt_key(self._log)
         return _subject(name, self._key)
 
 
 def subject_hash(subject: str, log: Path | None) -> str:
-    """What a record names a person by: an HMAC-SHA-256 under the log's key, apart from those of prompts.
+    """Hash a person's name for a record: an HMAC-SHA-256 under the log's key, distinct from those of prompts.
 
     Args:
-        subject: the person, as a host names them.
-        log: the audit log, beside which the key is kept.
+        subject: the person's name, as the host gives it.
+        log: the audit log; the key is beside it.
 
     Raises:
-        AuditError: the key cannot be read or made.
+        AuditError: the key cannot be read or created.
     """
     return _subject(subject, prompt_key(log))
 
 
 def key_file(log: Path) -> Path:
-    """Where the key of a log is kept: ``audit.jsonl`` has ``audit.jsonl.key``."""
+    """Return the path of a log's key: ``audit.jsonl.key`` for ``audit.jsonl``."""
     return log.with_name(f"{log.name}.key")
 
 
 def prompt_key(log: Path | None = None) -> bytes:
-    """The key of prompts' hashes, from the environment or else from the file beside the log, made where it is missing.
+    """Read the key for prompt hashes from the environment, or else from the file beside the log, created if missing.
 
     Args:
-        log: the audit log; without one, a key that lives as long as the process.
+        log: the audit log; None for a random key that lasts as long as the process.
 
     Raises:
-        AuditError: a key too short, a key file that others may read, or one that can be neither read nor made.
+        AuditError: the key is too short, others may read the key file, or it can be neither read nor created.
     """
     if (given := os.environ.get(KEY_VARIABLE)) is not None:
         return _long_enough(given.encode("utf-8", "surrogateescape"), KEY_VARIABLE)
@@ -141,7 +141,7 @@ def _subject(name: str, key: bytes) -> str:
 
 
 def _create(path: Path) -> None:
-    # Linked into place whole, so that of two processes starting together neither reads half of the other's key.
+    # Link the complete file into place, so that two processes that start together never read half a key.
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     try:
         with create_private(draft) as file:

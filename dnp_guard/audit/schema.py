@@ -1,4 +1,4 @@
-"""The records of format 1 as JSON Schema: every field, every event, and what each event has at least."""
+"""The JSON Schema of records of format 1: every field, every event, and the required fields of every event."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dnp_guard.audit.record import FORMAT
 from dnp_guard.audit.shapes import TEXT, Common, Json
 
 URI: Final = f"https://dnp-guard.example/schema/audit.v{FORMAT}.json"
-"""Names the schema; nothing is loaded from there."""
+"""Identifier of the schema; nothing is loaded from this address."""
 
 _HASH: Final = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
@@ -39,18 +39,18 @@ EVENTS: Final = {
     kind.name: (str(kind.__doc__), tuple(field.name for field in fields(kind) if field.default is MISSING))
     for kind in KINDS
 }
-"""Meaning of every event, and the fields that it has at least besides those of every record."""
+"""Meaning of every event, and its required fields besides those of every record."""
 
 
-def _shape(hint: Any) -> dict[str, Any]:  # noqa: PLR0911 (one return a kind of type)
-    """The JSON Schema of what an annotation says."""
+def _shape(hint: Any) -> dict[str, Any]:  # noqa: PLR0911 (one return per kind of type)
+    """Convert an annotation to JSON Schema."""
     origin, of = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        given = [each for each in of[1:] if isinstance(each, Json)]
-        nested = [each for each in of[1:] if is_typeddict(each)]
+        given = [mark for mark in of[1:] if isinstance(mark, Json)]
+        nested = [mark for mark in of[1:] if is_typeddict(mark)]
         return dict(given[0].schema) if given else _shape((*nested, of[0])[0])
     if origin in {Union, UnionType}:
-        shapes = [_shape(each) for each in of if each is not NoneType]
+        shapes = [_shape(part) for part in of if part is not NoneType]
         return shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
     if origin is Required:
         return _shape(of[0])
@@ -79,10 +79,10 @@ def _object(kind: Any) -> dict[str, Any]:
 
 
 def _meaning(hint: Any) -> str:
-    """What an annotation says that a field means."""
+    """Return the meaning of a field from its annotation."""
     if get_origin(hint) in {Union, UnionType}:
         return _meaning(get_args(hint)[0])
-    return next(each for each in get_args(hint)[1:] if isinstance(each, str))
+    return next(mark for mark in get_args(hint)[1:] if isinstance(mark, str))
 
 
 def _fields() -> dict[str, tuple[dict[str, Any], str]]:
@@ -94,25 +94,25 @@ def _fields() -> dict[str, tuple[dict[str, Any], str]]:
 
 
 FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
-    "v": ({"const": FORMAT}, "The format."),
-    "seq": (_COUNT, "Place in the log, from 0."),
+    "v": ({"const": FORMAT}, "Format of the record."),
+    "seq": (_COUNT, "Position in the log, from 0."),
     "time": (
         {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"},
         "UTC, RFC 3339, with milliseconds.",
     ),
-    "event": ({"enum": [*EVENTS]}, "What happened."),
+    "event": ({"enum": [*EVENTS]}, "Name of the event."),
     **_fields(),
-    "prev": (_HASH, "Hash of the record before; 64 zeros at first."),
+    "prev": (_HASH, "Hash of the previous record; 64 zeros for the first."),
     "hash": (_HASH, "SHA-256 of the record's RFC 8785 bytes without this field."),
 }
-"""Schema and meaning of every field: those of every record around those of a guard and of its events."""
+"""Schema and meaning of every field: common fields first and last, fields of a guard and its events between."""
 
 ALWAYS: Final = ("v", "seq", "time", "event", "prev", "hash")
 """The fields of every record."""
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a record of this format."""
+    """Return the JSON Schema of a record of this format."""
     conditions = [
         {"if": {"properties": {"event": {"const": name}}}, "then": {"required": list(required)}}
         for name, (_, required) in EVENTS.items()

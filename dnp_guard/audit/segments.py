@@ -1,7 +1,7 @@
-"""The files of a log: ``audit.jsonl``, which is written, and those it was before it was rotated.
+"""The files of a log: ``audit.jsonl``, which is being written, and the rotated files.
 
-A rotated file is named after the place of its first record: ``audit.jsonl.000000051200``. The chain goes on from one
-to the next.
+A rotated file is named after the position of its first record: ``audit.jsonl.000000051200``. The chain continues from
+one file to the next.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _DIGITS: Final = 12
 
 
 def segment(log: Path, first: int) -> Path:
-    """Where a log's file goes when it is rotated.
+    """Return the path to which a log's file is rotated.
 
     Args:
-        log: the file that is written.
+        log: the file that is being written.
         first: ``seq`` of its first record.
     """
     return log.with_name(f"{log.name}.{first:0{_DIGITS}d}")
 
 
 def segments(log: Path) -> list[Path]:
-    """The rotated files of a log, the oldest first.
+    """List the rotated files of a log, the oldest first.
 
     Raises:
         OSError: the folder cannot be read.
@@ -37,11 +37,11 @@ def segments(log: Path) -> list[Path]:
 
 
 def index_file(log: Path) -> Path:
-    """Where the console keeps the index of a log, which is made from the log alone."""
+    """Return the path of the console's index of a log, which can be rebuilt from the log."""
     return log.with_name(f"{log.name}.index")
 
 
 def forget_index(log: Path) -> None:
-    """Remove the index of a log of which records were removed."""
+    """Remove the index of a log after records were removed."""
     for ending in ("", "-wal", "-shm"):
         index_file(log).with_name(f"{log.name}.index{ending}").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The parts of a record that are objects of their own, and what JSON Schema says of values whose type does not.
+"""The objects inside a record, and JSON Schemas for values whose Python type is not enough.
 
-The JSON Schema and the reference are made from the annotations, which are read when the program runs.
+The JSON Schema and the reference are generated from these annotations at run time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from dnp_guard.types import Action, GuidanceMode, Outcome
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Json:
-    """The JSON Schema of a value whose type alone does not say it."""
+    """The JSON Schema of a value whose Python type is not enough."""
 
     schema: Mapping[str, Any]
 
 
 PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.(png|sealed)$"
-"""Of a kept picture's file: request, image, step; ``sealed`` is encrypted."""
+"""Name of a stored picture: request, image, step; ``sealed`` means encrypted."""
 
 TEXT: Final = {"type": "string", "maxLength": LONGEST}
 
@@ -155,6 +155,6 @@ class CheckpointFields(TypedDict):
 class Common(TypedDict, total=False):
     """Fields that the records of a guard share."""
 
-    tenant: Annotated[str, "For whom it was."] | None
+    tenant: Annotated[str, "Tenant that the record is about."] | None
     policy: Annotated[PolicyFields, "The policy in force."]
     vlm: Annotated[VlmFields, "The vision-language model."]

@@ -113,7 +113,7 @@ def test_a_file_of_checkpoints_is_read_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "garbage", note(CHECKPOINT) + "garbage"])
 def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "c").write_text(text, encoding="utf-8")
-    with pytest.raises(AuditError, match="not checkpoints"):
+    with pytest.raises(AuditError, match="has no checkpoints"):
         read_notes(tmp_path / "c")
 
 

@@ -77,7 +77,7 @@ def test_only_its_owner_may_read_it(tmp_path):
 
 def test_what_cannot_be_written_is_an_error_of_the_record(tmp_path):
     (tmp_path / "p").write_text("a file")
-    with pytest.raises(AuditError, match="cannot keep a preview"):
+    with pytest.raises(AuditError, match="cannot store a preview"):
         keep(tmp_path / "p", R1, 0, 4, stripes())
 
 

@@ -41,7 +41,7 @@ def test_absent_fields_are_left_out_at_every_depth() -> None:
 
 @pytest.mark.parametrize("field", ["v", "time", "seq", "prev", "hash"])
 def test_the_fields_of_the_log_itself_are_refused(field: str) -> None:
-    with pytest.raises(AuditError, match=f"{field!r} is written by the log itself"):
+    with pytest.raises(AuditError, match=f"the log itself writes the audit field {field!r}"):
         build("query", **{field: 1})
 
 

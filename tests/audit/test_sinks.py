@@ -186,7 +186,7 @@ def test_a_log_that_was_moved_away_is_told_of_once_and_followed_by_a_new_one(tmp
     sink = JsonlSink(tmp_path / "a.jsonl")
     sink.write(build("query"))
     (tmp_path / "a.jsonl").rename(tmp_path / "old.jsonl")
-    with pytest.raises(AuditError, match="removed, cut or exchanged"):
+    with pytest.raises(AuditError, match="removed, cut or replaced"):
         sink.write(build("query"))
     sink.write(build("query"))
     assert [verify(tmp_path / name).records for name in ("old.jsonl", "a.jsonl")] == [1, 1]

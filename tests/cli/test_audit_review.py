@@ -51,7 +51,7 @@ def test_blocked_images_are_one_row_each_with_why(log: Path, capsys: pytest.Capt
 def test_an_image_that_came_out_clean_of_it_says_so(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "show", str(log), "--images", "--decision", "steered", "--json"])
     (row,) = document(capsys)["images"]
-    assert row["why"] == "nudity (exposed breasts) 0.55 of 0.50 at step 3; the final look sees none of it"
+    assert row["why"] == "nudity (exposed breasts) 0.55 of 0.50 at step 3; the final look finds none of it"
 
 
 def test_candidates_are_images_with_weak_evidence(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

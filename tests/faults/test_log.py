@@ -256,7 +256,7 @@ def test_a_removed_folder_fails_each_record_until_it_is_back(tmp_path):
         with pytest.raises(AuditError, match="does not exist"):
             sink.write(build("query", step=step))
     folder.mkdir()
-    with pytest.raises(AuditError, match="removed, cut or exchanged"):
+    with pytest.raises(AuditError, match="removed, cut or replaced"):
         sink.write(build("query", step=3))
     sink.write(build("query", step=3))
     assert verify(sink.path).ok

@@ -72,7 +72,7 @@ def sink(request, tmp_path):
 @pytest.mark.parametrize("change", [removed, exchanged, cut, emptied, cut_and_grown])
 def test_a_log_that_is_changed_under_its_writer_is_told_of_once_and_goes_on(sink, change):
     change(sink.path)
-    with pytest.raises(AuditError, match="removed, cut or exchanged"):
+    with pytest.raises(AuditError, match="removed, cut or replaced"):
         write(sink, [10])
     write(sink, [10, 11])
     assert verify(sink.path).ok

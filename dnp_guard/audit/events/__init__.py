@@ -1,7 +1,7 @@
-"""Every event of the record, with the fields that tell of it; the JSON Schema and the reference are made from them.
+"""Every event of the record and its fields, from which the JSON Schema and the reference are generated.
 
-A field's annotation holds what it means, and its JSON Schema where the type alone does not say it. A field without a
-default is in every record of its event.
+A field's annotation contains its meaning, and a JSON Schema if its type is not enough. A field without a default is in
+every record of its event.
 """
 
 from typing import Final
@@ -91,4 +91,4 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     SubjectErased,
     RecordsPurged,
 )
-"""Every event there is, in the order of the schema and the reference."""
+"""All events, in the order of the schema and the reference."""

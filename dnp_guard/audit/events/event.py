@@ -1,4 +1,4 @@
-"""An event of the record, and the fields that events of several kinds share."""
+"""The base of all events, and fields that several events share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,16 +11,16 @@ from dnp_guard.audit.shapes import Common, HostFields
 RequestId = Annotated[str, "Id of the generation."]
 Host = Annotated[Mapping[str, Any], HostFields, "The image generator."]
 ImageIndex = Annotated[int, "Index in the batch."]
-Reason = Annotated[str, "Why, in a few words."]
-Subject = Annotated[str, "Keyed hash of the person whom a generation is for, by which it can be erased."]
+Reason = Annotated[str, "Reason, in a few words."]
+Subject = Annotated[str, "Keyed hash of the person whom a generation is for; erasures find the records by it."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that is recorded.
+    """A recorded event.
 
     Attributes:
-        name: the record's ``event``.
+        name: value of the record's field ``event``.
     """
 
     name: ClassVar[str]
@@ -29,11 +29,11 @@ class Event:
         """Build the record of this event, ready to be sealed into a log.
 
         Args:
-            common: fields that other records have too; the event's own go before them.
-            at: when it happened; now where it is not given.
+            common: fields that all records share; the event's own fields take precedence.
+            at: time of the event; now by default.
 
         Raises:
-            AuditError: a field holds what is not JSON.
+            AuditError: a field contains a value that is not JSON.
         """
         own = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
         return build(self.name, at=at, **{**(common or {}), **own})

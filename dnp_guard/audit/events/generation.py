@@ -1,4 +1,4 @@
-"""What happens in one generation."""
+"""The events of one generation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from dnp_guard.audit.shapes import (
     WouldFields,
 )
 
-_Step = Annotated[int, "Sampler step, from 0; a look without one is the final look."]
+_Step = Annotated[int, "Sampler step, from 0; a query without a step is the final look."]
 _AppliedStep = Annotated[
     int,
-    "First step that a negative applies to, or applies to no more; of a look not waited for, that it could steer.",
+    "First step with a new negative, or without the old one; for a query that is not awaited, the first it can steer.",
 ]
 _Steps = Annotated[int, "Sampler steps of the run."]
 _Sigma = Annotated[float, "Noise level at the step."]
 _Findings = Annotated[
     Sequence[FindingFields],
-    "What was seen at or over its threshold; of a sensitive category, nothing but that it was.",
+    "Terms found at or above their threshold; for a sensitive category, only its id.",
 ]
-_WhatIsDecided = Annotated[DecisionName, "What is called for at a look; what became of the image at the end."]
-_Attempt = Annotated[int, "Which attempt at the image it is of, where it is not the first."]
+_Decision = Annotated[DecisionName, "Action after a query; outcome of the image at the end."]
+_Attempt = Annotated[int, "Number of the attempt at the image, if it is not the first."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestStarted(Event):
-    """A generation has begun."""
+    """A generation began."""
 
     name: ClassVar = "request.started"
     request: RequestId
@@ -41,17 +41,17 @@ class RequestStarted(Event):
         Annotated[
             Mapping[str, Any],
             RunFields,
-            "How the image was asked for; `latents`: SHA-256 of those that the call brought, in little-endian float32.",
+            "Settings of the generation; `latents`: SHA-256 of the call's own latents, in little-endian float32.",
         ]
         | None
     ) = None
-    prompt: Annotated[PromptFields, "What is kept of the prompt, or of each of several."] | None = None
+    prompt: Annotated[PromptFields, "The prompt or prompts, in the form that the policy sets."] | None = None
     subject: Subject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered(Event):
-    """A look at one image was answered."""
+    """A query about one image was answered."""
 
     name: ClassVar = "query"
     request: RequestId
@@ -62,14 +62,14 @@ class QueryAnswered(Event):
     steps: _Steps | None = None
     sigma: _Sigma | None = None
     findings: _Findings | None = None
-    decision: _WhatIsDecided
-    would: Annotated[WouldFields, "What would be done if nothing were in shadow."] | None = None
-    preview: Annotated[PreviewFields, "The blurred preview of a finding, in the folder beside the log."] | None = None
-    asked: Annotated[Sequence[str], "Categories that a look asked about, where it was not all."] | None = None
+    decision: _Decision
+    would: Annotated[WouldFields, "Action if nothing were in shadow."] | None = None
+    preview: Annotated[PreviewFields, "Stored preview of a finding, in the folder beside the log."] | None = None
+    asked: Annotated[Sequence[str], "Categories in the query, if not all."] | None = None
     nearest: (
         Annotated[
             float,
-            "The highest probability of a look, as a part of its threshold; where the policy has `queries.back_off`.",
+            "Highest probability in the query, as a fraction of its threshold; only with `queries.back_off`.",
         ]
         | None
     ) = None
@@ -78,22 +78,22 @@ class QueryAnswered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputQueried(Event):
-    """A picture that the request brought was asked about before the first step; `action: block` refuses the request."""
+    """A picture from the request was queried before the first step; `action: block` refuses the request."""
 
     name: ClassVar = "query.input"
     request: RequestId
-    input: Annotated[int, "Index among the pictures that the request brought."]
+    input: Annotated[int, "Index among the pictures of the request."]
     findings: _Findings | None = None
-    decision: _WhatIsDecided
-    would: Annotated[WouldFields, "What would be done if nothing were in shadow."] | None = None
-    action: Annotated[Literal["pass", "block"], "Whether the request goes on."]
-    answered: Annotated[bool, "Whether there was an answer; what was not answered about counts as not seen."]
+    decision: _Decision
+    would: Annotated[WouldFields, "Action if nothing were in shadow."] | None = None
+    action: Annotated[Literal["pass", "block"], "Whether the request continues."]
+    answered: Annotated[bool, "Whether there was an answer; without one, nothing is found."]
     latency_ms: Annotated[float, "Time to the answer."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuerySkipped(Event):
-    """A due step was not looked at, for the `reason`; the last verdict stands."""
+    """The query of a due step was skipped for the `reason`; the last verdict stays in force."""
 
     name: ClassVar = "query.skipped"
     request: RequestId
@@ -105,7 +105,7 @@ class QuerySkipped(Event):
     probe: (
         Annotated[
             float,
-            "The highest probability by the latent probe, as a part of the threshold under which it is not asked.",
+            "Highest probability from the latent probe, as a fraction of the threshold for a query.",
         ]
         | None
     ) = None
@@ -114,7 +114,7 @@ class QuerySkipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativeInjected(Event):
-    """An image is steered away from something from `applied_step` on."""
+    """A negative is in force for an image from `applied_step` on."""
 
     name: ClassVar = "negative.injected"
     request: RequestId
@@ -127,13 +127,13 @@ class NegativeInjected(Event):
     findings: _Findings | None = None
     negative: Annotated[
         NegativeFields,
-        "What the image is steered away from; without `text` where that would tell of a sensitive category.",
+        "The negative; without `text` if that would reveal a sensitive category.",
     ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativeCleared(Event):
-    """An image is steered no more."""
+    """The negative of an image ended."""
 
     name: ClassVar = "negative.cleared"
     request: RequestId
@@ -145,7 +145,7 @@ class NegativeCleared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingWaived(Event):
-    """An allowed case excused what was seen."""
+    """An allowed case excused a finding."""
 
     name: ClassVar = "finding.waived"
     request: RequestId
@@ -157,7 +157,7 @@ class FindingWaived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDegraded(Event):
-    """The guard could not do its job at some point."""
+    """The guard could not do its job."""
 
     name: ClassVar = "degraded"
     request: RequestId | None = None
@@ -167,27 +167,27 @@ class GuardDegraded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRetried(Event):
-    """An image is made again, as its final look found something; nothing of it is delivered before it is finished."""
+    """An image is generated again, because its final look found something; it is delivered only when finished."""
 
     name: ClassVar = "request.retried"
     request: RequestId
     image: ImageIndex
-    attempt: Annotated[int, "The attempt that begins, from 2."]
+    attempt: Annotated[int, "Number of the attempt that begins, from 2."]
     findings: _Findings | None = None
-    negative: Annotated[NegativeFields, "What is in force from the first step on."] | None = None
+    negative: Annotated[NegativeFields, "The negative in force from the first step on."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFinished(Event):
-    """What became of one image."""
+    """An image was finished, with its outcome."""
 
     name: ClassVar = "request.finished"
     request: RequestId
     image: ImageIndex
-    decision: _WhatIsDecided
-    would: Annotated[WouldFields, "What would have become of it if nothing were in shadow."] | None = None
-    attempts: Annotated[int, "How often it was made, where that is more than once."] | None = None
-    retry_ms: Annotated[float, "How long the further attempts of the request took."] | None = None
+    decision: _Decision
+    would: Annotated[WouldFields, "Outcome if nothing were in shadow."] | None = None
+    attempts: Annotated[int, "Number of attempts, if more than one."] | None = None
+    retry_ms: Annotated[float, "Duration of the request's further attempts."] | None = None
     reason: Reason | None = None
 
 

@@ -1,4 +1,4 @@
-"""What happens around generations: policies, guards and logs, and what people decide about them."""
+"""The events around generations: policies, guards and logs, and decisions of people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Annotated, ClassVar, Literal
 from dnp_guard.audit.events.event import Event, Host, ImageIndex, Reason, RequestId, Subject
 from dnp_guard.audit.shapes import CheckpointFields, ExceptionFields, Hash, LoadedFields, PolicyFields
 
-_By = Annotated[str, "Who said or did so."]
+_By = Annotated[str, "Person who did it."]
 _Exception = Annotated[
     object,  # a mapping
     ExceptionFields,
-    "What is set otherwise for a while, until when, and who approved it; `tenant`: for that one alone.",
+    "Settings of the exception, its end, and who approved it; `tenant`: applies to this tenant only.",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyLoaded(Event):
-    """A policy is in force from here on."""
+    """A policy was put in force."""
 
     name: ClassVar = "policy.loaded"
     policy: Annotated[PolicyFields, "The policy in force."]
@@ -25,7 +25,7 @@ class PolicyLoaded(Event):
         Annotated[
             object,  # a dataclass, or another mapping
             LoadedFields,
-            "Where the policy came from; `loosened`: it lets more through than the one `before`, or may.",
+            "Origin of the policy; `loosened`: it lets more through than the one `before`, or may.",
         ]
         | None
     ) = None
@@ -34,7 +34,7 @@ class PolicyLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRejected(Event):
-    """A policy was not put in force; the one before stays."""
+    """A policy was refused; the previous one stays in force."""
 
     name: ClassVar = "policy.rejected"
     reason: Reason
@@ -42,7 +42,7 @@ class PolicyRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionStarted(Event):
-    """An exception of the policy is in force from here on; `reason` is why it was made."""
+    """An exception of the policy began; `reason` says why it was made."""
 
     name: ClassVar = "exception.started"
     policy: Annotated[PolicyFields, "The policy in force."]
@@ -52,7 +52,7 @@ class ExceptionStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionEnded(Event):
-    """An exception of the policy is in force no more, as its time has come or the policy has changed."""
+    """An exception of the policy ended, because its time is over or the policy changed."""
 
     name: ClassVar = "exception.ended"
     policy: Annotated[PolicyFields, "The policy in force."]
@@ -62,7 +62,7 @@ class ExceptionEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardAttached(Event):
-    """A target is guarded from here on."""
+    """A guard was attached to a target."""
 
     name: ClassVar = "guard.attached"
     host: Host
@@ -70,7 +70,7 @@ class GuardAttached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDetached(Event):
-    """A target is guarded no more."""
+    """A guard was detached from a target."""
 
     name: ClassVar = "guard.detached"
     host: Host
@@ -78,7 +78,7 @@ class GuardDetached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overridden(Event):
-    """A person decided otherwise: an override of the policy, or a hold on a request."""
+    """A person intervened: an override of the policy, or a hold on a request."""
 
     name: ClassVar = "override"
     request: RequestId | None = None
@@ -87,16 +87,16 @@ class Overridden(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointWritten(Event):
-    """A checkpoint was written elsewhere. Earlier releases named purged records in it too."""
+    """A checkpoint was written to a second place. Earlier releases also named purged records in this event."""
 
     name: ClassVar = "checkpoint"
     reason: Reason | None = None
-    checkpoint: Annotated[CheckpointFields, "A checkpoint that was written to a second place."] | None = None
+    checkpoint: Annotated[CheckpointFields, "Checkpoint that was written to the second place."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsPurged(Event):
-    """Records were removed, as old ones or those of a person; a checkpoint at the second place stands for it."""
+    """Records were removed for their age or for a person; a checkpoint at the second place vouches for it."""
 
     name: ClassVar = "purged"
     reason: Reason
@@ -105,28 +105,28 @@ class RecordsPurged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictGiven(Event):
-    """A person looked at an image, and says whether what was decided is right."""
+    """A person reviewed an image, and judged the decision."""
 
     name: ClassVar = "verdict"
     request: RequestId
     image: ImageIndex
     verdict: Annotated[
         Literal["right", "false_alarm", "missed"],
-        "`false_alarm`: the image does not show what it was held to show; `missed`: it shows what was not found.",
+        "`false_alarm`: the image does not show what was found; `missed`: it shows something that was not found.",
     ]
-    category: Annotated[str, "The category that the verdict is about; without one, all that was found."] | None = None
+    category: Annotated[str, "Category that the verdict is about; omitted for all findings."] | None = None
     by: _By
-    note: Annotated[str, "What the person adds."] | None = None
+    note: Annotated[str, "Remark of the person."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppealMade(Event):
-    """The person whom an image was made for asks for another decision."""
+    """The person whom an image was made for appealed against the decision."""
 
     name: ClassVar = "appeal"
     request: RequestId
     image: ImageIndex
-    text: Annotated[str, "What the person writes."]
+    text: Annotated[str, "Text of the appeal."]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +138,16 @@ class AppealAnswered(Event):
     image: ImageIndex
     answer: Annotated[Literal["upheld", "overturned"], "Whether the decision stands."]
     by: _By
-    note: Annotated[str, "What the person adds."] | None = None
+    note: Annotated[str, "Remark of the person."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectErased(Event):
-    """All records of a person's generations were removed but those of `waiting`, which are held."""
+    """All records of a person's generations were removed, except those of `waiting`, which are held."""
 
     name: ClassVar = "erased"
     subject: Subject
-    records: Annotated[int, "Removed records."]
-    waiting: Annotated[Sequence[str], "Generations that are held, and to be erased when the hold ends."] | None = None
+    records: Annotated[int, "Number of records removed."]
+    waiting: Annotated[Sequence[str], "Held generations, to be erased when their hold ends."] | None = None
     by: _By | None = None
     reason: Reason | None = None

@@ -1,4 +1,4 @@
-"""Who changed what the guard does, when and why: policies, exceptions, overrides, holds, purges, erasures."""
+"""List changes with person, time and reason: policies, exceptions, overrides, holds, purges, erasures."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
-    """One change.
+    """One change from the record.
 
     Attributes:
-        time: when.
-        event: name of the record.
-        tenant: for whom; "" where the record names none.
-        policy: name and revision of the policy that it is about or happened under.
-        what: what was changed, in a few words.
-        who: who did or approved it; "" where the record does not know.
-        why: the reason that was given.
-        digest: of the policy.
-        before: digest of the policy that was in force before.
-        loosened: whether the policy lets more through than the one before, or may; None where that was not compared.
+        time: time of the change.
+        event: name of the event.
+        tenant: tenant concerned; "" if the record names none.
+        policy: name and revision of the policy concerned.
+        what: the change, in a few words.
+        who: person who made or approved the change; "" if unknown.
+        why: the stated reason.
+        digest: digest of the policy.
+        before: digest of the previous policy.
+        loosened: whether the policy lets more through than the previous one, or may; None if they were not compared.
     """
 
     time: str
@@ -50,12 +50,12 @@ class RecordedChange:
 
 
 def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[RecordedChange]:
-    """Every change that a log tells of, in its order.
+    """Yield every change in a log, in order.
 
-    A policy that several guards or workers load anew without a change is told once per tenant.
+    A policy that several guards or workers load again without a change appears once per tenant.
 
     Args:
-        records: of the log.
+        records: records of the log.
     """
     in_force: dict[tuple[str, str], str] = {}
     for record in records:
@@ -71,12 +71,12 @@ def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[RecordedChange]:
 
 
 def _change(record: Mapping[str, Any]) -> RecordedChange | None:
-    told = _TOLD.get(record["event"])
-    if told is None:
+    values_of = _VALUES.get(record["event"])
+    if values_of is None:
         return None
     policy = _object(record, "policy")
     name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
-    values = told(record)
+    values = values_of(record)
     if values is None:
         return None
     tenant = str(record.get("tenant") or "")
@@ -100,7 +100,7 @@ def _loaded(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rejected(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"what": "rejected, the one before stays", "why": str(record.get("reason", ""))}
+    return {"what": "rejected, the previous one stays", "why": str(record.get("reason", ""))}
 
 
 def _excepted(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _erased(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_TOLD = {
+_VALUES = {
     PolicyLoaded.name: _loaded,
     PolicyRejected.name: _rejected,
     ExceptionStarted.name: _excepted,
@@ -152,8 +152,8 @@ _TOLD = {
     SubjectErased.name: _erased,
 }
 
-CHANGES: Final = frozenset(_TOLD)
-"""The events that may tell of a change."""
+CHANGES: Final = frozenset(_VALUES)
+"""The events that may be a change."""
 
 
 def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Resolves what a person types to find something in a log: the beginning of an id, or a name that the log has."""
+"""Resolve a person's input against a log: the beginning of an id, or a name in the log."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAMED = 12
 
 
 def whole_id(given: str, ids: Iterable[str]) -> str:
-    """The one id that is, or begins with, what was given.
+    """Complete the beginning of an id.
 
     Args:
         given: an id, or its beginning.
-        ids: of the log.
+        ids: ids in the log.
 
     Raises:
-        AuditError: none does, or several do.
+        AuditError: no id begins like this, or several do.
 
     >>> whole_id("f08", ["f0843c", "a11"])
     'f0843c'
@@ -36,15 +36,15 @@ def whole_id(given: str, ids: Iterable[str]) -> str:
 
 
 def known(kind: str, given: str | None, valid: Iterable[str]) -> None:
-    """Refuse a name that is none of the valid ones.
+    """Refuse an unknown name.
 
     Args:
-        kind: of the name, for the error.
-        given: None for no name.
-        valid: names.
+        kind: kind of name, for the error.
+        given: the name; None is accepted.
+        valid: the known names.
 
     Raises:
-        AuditError: it is none of them.
+        AuditError: the name is unknown.
     """
     names = sorted(filter(None, set(valid)))
     if given is None or given in names:

@@ -1,4 +1,4 @@
-"""Statements of reasons for what was withheld, as the DSA Transparency Database takes them since July 2025."""
+"""Statements of reasons for withheld images, in the format of the DSA Transparency Database since July 2025."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ DSA_COLUMNS: Final = (
     "automated_decision",
     "decision_facts",
 )
-"""Of a statement of reasons, as far as the log knows; the platform adds what only it knows, as `territorial_scope`."""
+"""Columns of a statement of reasons that a log can fill; the platform adds others, such as `territorial_scope`."""
 
 REQUEST_STATEMENTS: Final = 100
-"""The most statements that one request to the database's API may hold."""
+"""Most statements per request to the database's API."""
 
 _VISIBILITY: Final = {
     str(Outcome.BLOCKED): ("DECISION_VISIBILITY_CONTENT_DISABLED", ""),
@@ -52,14 +52,15 @@ _OPEN = 20_000
 def statements(
     records: Iterable[Mapping[str, Any]], categories: Mapping[str, StatementCategory] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """A statement of reasons for each image that was blocked or blurred, with the fields of :data:`DSA_COLUMNS`.
+    """Yield a statement of reasons per blocked or blurred image, with the fields of :data:`DSA_COLUMNS`.
 
-    What fails closed is an outage and no statement about content; what was steered was never withheld.
+    An image that failed closed has no statement, since an outage says nothing about content. A steered image was not
+    withheld.
 
     Args:
-        records: of the log.
-        categories: statement category of each category of the policy, before what the record's own `taxonomy` says;
-            one that neither says is another violation of the platform's terms.
+        records: records of the log.
+        categories: statement categories by policy category; they take precedence over the record's `taxonomy`. A
+            category in neither is filed as another violation of the platform's terms.
     """
     seen: dict[tuple[str, object], dict[str, StatementCategory]] = {}
     for record in records:
@@ -81,7 +82,7 @@ def statements(
 def to_dsa(
     records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, StatementCategory] | None = None
 ) -> int:
-    """Write statements of reasons as CSV, lists as JSON, and say how many."""
+    """Write statements of reasons as CSV with lists as JSON, and return their number."""
     writer = csv.DictWriter(file, DSA_COLUMNS, lineterminator="\n")
     writer.writeheader()
     count = 0
@@ -94,7 +95,7 @@ def to_dsa(
 def to_dsa_json(
     records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, StatementCategory] | None = None
 ) -> int:
-    """Write statements of reasons as bodies of requests to the database's API, one a line, and say how many."""
+    """Write statements of reasons as request bodies for the database's API, one per line, and return their number."""
     rows = (
         {name: value for name, value in statement.items() if value} for statement in statements(records, categories)
     )
@@ -120,7 +121,7 @@ def _statement(
         "decision_visibility_other": other,
         "decision_ground": "DECISION_GROUND_INCOMPATIBLE_CONTENT",
         "incompatible_content_ground": f"policy {name}",
-        "incompatible_content_explanation": f"The image showed: {', '.join(shown) or 'what the policy forbids'}.",
+        "incompatible_content_explanation": f"The image showed: {', '.join(shown) or 'forbidden content'}.",
         "category": names[0],
         "category_addition": names[1:],
         "category_specification": [f"KEYWORD_{of.keyword}" for of in filed if of.keyword],
@@ -130,7 +131,7 @@ def _statement(
         "source_type": "SOURCE_VOLUNTARY",
         "automated_detection": "Yes",
         "automated_decision": "AUTOMATED_DECISION_FULLY",
-        "decision_facts": "A vision-language model looked at the image while it was generated, and at the end.",
+        "decision_facts": "A vision-language model checked the image during its generation and at the end.",
     }
 
 

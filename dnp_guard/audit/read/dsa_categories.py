@@ -1,4 +1,4 @@
-"""The statement categories of the DSA Transparency Database since July 2025, and where other lists of hazards go."""
+"""Statement categories of the DSA Transparency Database since July 2025, and the mapping from other lists."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PREFIX: Final = "STATEMENT_CATEGORY_"
 
 @dataclass(frozen=True, slots=True)
 class StatementCategory:
-    """Where the database files a statement.
+    """The category under which the database files a statement.
 
     Attributes:
-        category: one of its statement categories, without ``STATEMENT_CATEGORY_``.
-        keyword: one of its keywords of that category, without ``KEYWORD_``; "" for none.
+        category: a statement category, without ``STATEMENT_CATEGORY_``.
+        keyword: a keyword of that category, without ``KEYWORD_``; "" for none.
     """
 
     category: str
@@ -49,7 +49,7 @@ CATEGORIES: Final = (
 """The database's statement categories."""
 
 OTHER: Final = StatementCategory("OTHER_VIOLATION_TC")
-"""What breaks the platform's terms otherwise."""
+"""Any other violation of the platform's terms."""
 
 _HATE: Final = StatementCategory("ILLEGAL_OR_HARMFUL_SPEECH")
 _NUDITY: Final = StatementCategory("OTHER_VIOLATION_TC", "NUDITY")
@@ -76,7 +76,7 @@ _NEAREST: Final = {
     ("LlavaGuard", "O7"): StatementCategory("SELF_HARM"),
     ("LlavaGuard", "O8"): StatementCategory("ANIMAL_WELFARE", "ANIMAL_HARM"),
 }
-"""Entries of other lists of hazards, with the nearest statement category; what is not here is another violation."""
+"""Nearest statement categories of entries in other lists; entries not listed here are other violations."""
 
 _RENAMED: Final = {
     "NON_CONSENSUAL_BEHAVIOUR": _DEEPFAKE,
@@ -84,13 +84,13 @@ _RENAMED: Final = {
     "SCOPE_OF_PLATFORM_SERVICE": OTHER,
     "UNSAFE_AND_ILLEGAL_PRODUCTS": _PRODUCTS,
 }
-"""Statement categories until July 2025, with what they are now."""
+"""Statement categories until July 2025, with their successors."""
 
 
 def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
-    """The statement category of each category of some policies that has a ``taxonomy``.
+    """Map the categories of policies to statement categories, by their ``taxonomy``.
 
-    A taxonomy named ``DSA`` says it itself; of other lists, the nearest counts.
+    A taxonomy named ``DSA`` gives the statement category; for other lists, the nearest one is used.
 
     Raises:
         AuditError: a taxonomy named ``DSA`` has an id that the database does not know.
@@ -113,7 +113,7 @@ def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
 
 
 def nearest_of(name: str, entry: str) -> StatementCategory | None:
-    """The statement category that is nearest to an entry of a list of hazards; None where none is near.
+    """Return the statement category nearest to an entry of a list of hazards; None if there is none.
 
     >>> nearest_of("LlavaGuard", "O8")
     StatementCategory(category='ANIMAL_WELFARE', keyword='ANIMAL_HARM')

@@ -1,4 +1,4 @@
-"""Kept pictures as text, for a page that loads nothing from elsewhere."""
+"""Stored pictures as text, for a page that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LONGEST_SIDE: Final = 256
-"""Pixels of a picture's longer side on a page, at most."""
+"""Most pixels of the longer side of a picture on a page."""
 
 MOST: Final = 200
-"""Pictures on a page, at most."""
+"""Most pictures on a page."""
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, str]:
-    """The ``data:`` address of each picture that is there, by its name.
+    """Read the stored pictures as ``data:`` addresses, by name.
 
     Args:
-        place: the folder of the log's previews.
-        names: as records name them.
-        key: of encrypted ones.
+        place: folder of the log's previews.
+        names: names of pictures in records; missing files are left out.
+        key: key of encrypted pictures.
 
     Raises:
-        AuditError: one cannot be read, or it is encrypted, and the key is missing or another one.
+        AuditError: a picture cannot be read, or is encrypted and the key is missing or wrong.
     """
     found: dict[str, str] = {}
     for name in names:

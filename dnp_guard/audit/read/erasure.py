@@ -1,4 +1,4 @@
-"""Erases what a log keeps of one person. A tombstone keeps the rest verifiable; a hold outranks an erasure."""
+"""Erase the records of one person. A tombstone keeps the rest verifiable; a hold takes precedence over an erasure."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What an erasure has done, or would do.
+    """The result of an erasure, or of a dry run.
 
     Attributes:
-        subject: as records name the person.
-        requests: generations of the person that were erased.
-        records: removed.
-        waiting: generations of the person that are held, and stay until the hold ends.
+        subject: the person's hash in records.
+        requests: erased generations of the person.
+        records: number of records removed.
+        waiting: held generations of the person, which stay until the hold ends.
     """
 
     subject: str
@@ -47,15 +47,15 @@ def erase(
     second: SecondPlace | None = None,
     dry_run: bool = False,
 ) -> Erased:
-    """Remove every record of a person's generations and the previews that they name; the log says so.
+    """Remove every record of a person's generations and their previews, and record the erasure in the log.
 
     Args:
-        path: the log; other processes may go on writing it.
-        subject: the person, as hosts name them, or as records do.
-        by: who asks for it.
-        why: for those who read the log.
-        second: where the log's checkpoints are kept; None where there are none.
-        dry_run: remove nothing, and say what would go.
+        path: the log; other processes may continue to write it.
+        subject: the person's name as hosts give it, or the hash in records.
+        by: person who requests the erasure.
+        why: reason for the erasure, for readers of the log.
+        second: second place of the log's checkpoints; None if there is none.
+        dry_run: remove nothing, and report what would be removed.
 
     Raises:
         AuditError: the log has no generation of this person, does not verify or cannot be written.
@@ -67,7 +67,7 @@ def erase(
     if not theirs:
         raise AuditError(
             f"{path}: no generation of this subject",
-            hint="Name the person as the host does, or give the record's `subject`; the log's key has to be there.",
+            hint="Name the person as the host does, or give the record's `subject`; the log's key must be present.",
         )
     waiting = theirs.keys() & held(path)
     gone = frozenset(theirs.keys() - waiting)
@@ -77,10 +77,10 @@ def erase(
     erased = Erased(name, tuple(sorted(gone)), done.records, tuple(sorted(waiting)))
     if not dry_run:
         sink = open_log(path)
-        told = SubjectErased(
+        event = SubjectErased(
             subject=name, records=done.records, waiting=erased.waiting or None, by=by or None, reason=why or None
         )
-        sink.write(told.record())
+        sink.write(event.record())
         if second is not None:
             second.vouch(sink.head, now())
         sink.close()
@@ -88,7 +88,7 @@ def erase(
 
 
 def waiting(path: Path, request: str) -> str | None:
-    """The subject whose erasure waits for the hold on a request to end; None where none does."""
+    """Return the subject whose erasure waits for the hold on a request to end; None if there is none."""
     found = None
     for record in Log(path):
         if record["event"] == SubjectErased.name:

@@ -1,4 +1,4 @@
-"""A log in the forms that other programs read: CSV and Parquet."""
+"""Export a log in formats that other programs read: CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ COLUMNS: Final = (
     "prev",
     "hash",
 )
-"""Of CSV and Parquet, one row a record; ``findings``, ``taxonomy``, ``prompt``, ``run`` and ``exception`` are JSON."""
+"""Columns in CSV and Parquet. ``findings``, ``taxonomy``, ``prompt``, ``run`` and ``exception`` are JSON."""
 
 _INTEGERS = frozenset({"seq", "image", "step", "applied_step", "steps"})
 _NUMBERS = frozenset({"sigma", "negative.scale", "latency_ms"})
@@ -66,7 +66,7 @@ _BATCH = 20_000
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """One record as a row of :data:`COLUMNS`; what it does not have is None."""
+    """Convert a record to a row of :data:`COLUMNS`; missing fields are None."""
     row: dict[str, Any] = {}
     for column in COLUMNS:
         outer, _, inner = column.partition(".")
@@ -78,9 +78,9 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_csv(records: Iterable[Mapping[str, Any]], file: TextIO) -> int:
-    """Write records as CSV, and say how many.
+    """Write records as CSV, and return their number.
 
-    A text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    An apostrophe precedes any text that a spreadsheet would take for a formula.
     """
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -92,7 +92,7 @@ def to_csv(records: Iterable[Mapping[str, Any]], file: TextIO) -> int:
 
 
 def to_parquet(records: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """Write records as Parquet, and say how many.
+    """Write records as Parquet, and return their number.
 
     Raises:
         MissingExtra: pyarrow is missing.
@@ -135,5 +135,5 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def inert(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
+    """Make a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,4 +1,4 @@
-"""Reads a log as it grows."""
+"""Read a log as it grows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def follow(path: str | os.PathLike[str], wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """The records written from now on, also after the log was rotated.
+    """Yield the records written from now on, across rotations of the log.
 
     Args:
         path: the log, in a file or a SQLite database.
-        wait: called where there is nothing new; False ends.
+        wait: called when there is nothing new; returns False to stop.
 
     Raises:
         AuditError: the file cannot be read.
@@ -28,7 +28,7 @@ def follow(path: str | os.PathLike[str], wait: Callable[[], bool]) -> Iterator[d
     last = -1
     for line in lines:
         record = parse(line)
-        if record is not None and is_record(record) and record["seq"] > last:  # a purge writes the rest anew
+        if record is not None and is_record(record) and record["seq"] > last:  # a purge rewrites the remaining records
             last = record["seq"]
             yield record
 
@@ -48,11 +48,11 @@ def _lines(path: Path, wait: Callable[[], bool]) -> Iterator[bytes]:
 
 
 def _growing(file: BinaryIO, path: Path, wait: Callable[[], bool]) -> Iterator[bytes]:
-    """The lines of one file, until it is moved away or nobody waits."""
+    """Yield the lines of one file, until it is moved away or the caller stops waiting."""
     rest = b""
     while True:
         moved = not (data := file.readline()) and _moved(file.fileno(), path)
-        if data := data or file.readline():  # what was written before it was moved
+        if data := data or file.readline():  # lines written before it was moved
             rest += data
             if rest.endswith(b"\n"):
                 yield rest

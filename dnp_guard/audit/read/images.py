@@ -1,4 +1,4 @@
-"""One row per finished image: what became of it and why, and how sure the evidence was."""
+"""One row per finished image: its outcome, the reason, and how strong the evidence was."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 ACTED_ON: Final = frozenset(map(str, (Outcome.STEERED, Outcome.BLURRED, Outcome.BLOCKED)))
-"""Outcomes of images that were altered or withheld for what was seen in them."""
+"""Outcomes of images that were altered or withheld for their findings."""
 
 _OPEN: Final = 20_000
-"""Generations that are followed at once; the oldest unfinished one is given up for another."""
+"""Most generations followed at once; beyond it, the oldest unfinished one is dropped."""
 
 
 @dataclass(slots=True)
@@ -32,13 +32,13 @@ class Sight:
     """The strongest evidence of one category in one image.
 
     Attributes:
-        category: its id.
-        term: what of it was seen; "" where the record does not say.
-        probability: None for a sensitive category, of which a record tells no more than that it was seen.
-        threshold: what it was compared with.
-        step: of the look; None for the final one.
-        final: whether the final look saw the category, at this probability or another.
-        picture: name of a preview that was kept and in which it was seen, if not at this probability; "" for none.
+        category: id of the category.
+        term: term that was found; "" if the record does not name it.
+        probability: probability of the term; None for a sensitive category, which records give without details.
+        threshold: threshold of the finding.
+        step: step of the query; None for the final look.
+        final: whether the final look found the category, at any probability.
+        picture: name of a stored preview with a finding of the category, at any probability; "" for none.
     """
 
     category: str
@@ -51,13 +51,13 @@ class Sight:
 
     @property
     def margin(self) -> float | None:
-        """How far over its threshold, as a part of what is above it: 0 just at it, 1 certain."""
+        """Excess over the threshold, as a fraction of the range above it: 0 at the threshold, 1 for certain."""
         if self.probability is None or self.threshold is None or self.threshold >= 1:
             return None
         return (self.probability - self.threshold) / (1 - self.threshold)
 
     def text(self) -> str:
-        """Say it in a few words."""
+        """Describe the evidence in a few words."""
         named = self.category + (f" ({self.term})" if self.term else "")
         sure = f" {self.probability:.2f} of {self.threshold:.2f}" if self.margin is not None else ""
         return f"{named}{sure} at {'the final look' if self.step is None else f'step {self.step}'}"
@@ -65,21 +65,21 @@ class Sight:
 
 @dataclass(slots=True)
 class ImageRow:
-    """One image.
+    """The row of one image.
 
     Attributes:
         request: id of the generation.
         image: index in the batch.
-        time: when it was finished.
-        tenant: for whom it was; "" where there is none.
-        policy: name and revision.
+        time: when the image was finished.
+        tenant: tenant of the generation; "" if there is none.
+        policy: name and revision of the policy.
         mode: ``enforce`` or ``shadow``.
-        decision: its outcome.
-        would: the outcome that it would have had if nothing were in shadow; "" where nothing is.
-        sights: the strongest evidence of every category that was seen.
+        decision: outcome of the image.
+        would: outcome if nothing were in shadow; "" if nothing is.
+        sights: strongest evidence by category found.
         waived: categories that an allowed case excused.
-        negatives: injected.
-        failures: why the guard could not do its job for this generation.
+        negatives: number of negatives injected.
+        failures: reasons why the guard could not do its job for this generation.
     """
 
     request: str
@@ -102,25 +102,25 @@ class ImageRow:
 
     @property
     def why(self) -> str:
-        """What its outcome rests on, in a few words."""
+        """The reason for the outcome, in a few words."""
         if self.decision in {Outcome.FAILED_CLOSED, Outcome.FAILED_OPEN, Outcome.UNASKED}:
-            return "; ".join(self.failures) or "no look was answered"
+            return "; ".join(self.failures) or "no query was answered"
         last = [sight for sight in self.sights.values() if sight.final]
-        told = "; ".join(sight.text() for sight in last or self.sights.values())
+        evidence = "; ".join(sight.text() for sight in last or self.sights.values())
         if self.sights and not last:
-            told += "; the final look sees none of it"
+            evidence += "; the final look finds none of it"
         shadow = f"in shadow, would have been {self.would}" if self.would else ""
         excused = f"excused: {', '.join(self.waived)}" if self.waived else ""
-        return "; ".join(filter(None, [told, excused, shadow]))
+        return "; ".join(filter(None, [evidence, excused, shadow]))
 
     @property
     def margin(self) -> float | None:
-        """The surest of its evidence, as :attr:`Sight.margin`; None where there is none that is known."""
+        """The largest :attr:`Sight.margin` of the evidence; None if none is known."""
         known = [sight.margin for sight in self.sights.values() if sight.margin is not None]
         return max(known, default=None)
 
     def document(self) -> dict[str, Any]:
-        """The row for programs."""
+        """Return the row as plain data for programs."""
         return {
             "request": self.request,
             "image": self.image,
@@ -139,10 +139,10 @@ class ImageRow:
 
 
 def images(records: Iterable[Mapping[str, Any]]) -> Iterator[ImageRow]:
-    """Every finished image of a log, in the order in which they were finished.
+    """Yield every finished image of a log, in the order in which they were finished.
 
     Args:
-        records: of the log.
+        records: records of the log.
     """
     follower = Follower()
     for record in records:
@@ -152,11 +152,11 @@ def images(records: Iterable[Mapping[str, Any]]) -> Iterator[ImageRow]:
 
 
 class Follower:
-    """Gathers the records of images, one after another, in memory that does not grow with the log.
+    """Collects the records of images in order, in memory that does not grow with the log.
 
     Args:
-        rows: of images that are not finished, to go on with.
-        failures: why the guard could not do its job, by generation.
+        rows: rows of unfinished images to continue with.
+        failures: reasons why the guard could not do its job, by generation.
     """
 
     def __init__(self, rows: Iterable[ImageRow] = (), failures: Mapping[str, list[str]] | None = None) -> None:
@@ -166,15 +166,15 @@ class Follower:
             self._follow(row.request)[row.image] = row
 
     def open(self) -> list[ImageRow]:
-        """The rows of the images that are not finished."""
+        """Return the rows of the unfinished images."""
         return [row for rows in self._open.values() for row in rows.values()]
 
     def failures(self) -> dict[str, list[str]]:
-        """Why the guard could not do its job, by generation, of those that have unfinished images."""
-        return {request: told for request, told in self._failures.items() if self._open.get(request)}
+        """Return the failures of the guard by generation, for generations with unfinished images."""
+        return {request: reasons for request, reasons in self._failures.items() if self._open.get(request)}
 
     def add(self, record: Mapping[str, Any]) -> ImageRow | None:
-        """Take a record into account, and return the row of the image that it finishes, if it does."""
+        """Add a record, and return the row of the image that it finishes, if any."""
         event, request = record["event"], str(record.get("request", ""))
         if not request:
             return None
@@ -243,8 +243,8 @@ def _see(row: ImageRow, record: Mapping[str, Any]) -> None:
 
 def _findings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     findings = record.get("findings")
-    return [each for each in findings if isinstance(each, dict)] if isinstance(findings, list) else []
+    return [finding for finding in findings if isinstance(finding, dict)] if isinstance(findings, list) else []
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:
-    return [str(each.get("category", "")) for each in _findings(record)]
+    return [str(finding.get("category", "")) for finding in _findings(record)]

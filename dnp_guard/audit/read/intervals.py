@@ -1,4 +1,4 @@
-"""How sure a counted share is."""
+"""Confidence intervals of counted shares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _Z = 1.959963984540054
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (E. B. Wilson, 1927).
+    """Compute the 95 % interval of a share (E. B. Wilson, 1927).
 
     >>> [round(end, 3) for end in wilson(0, 10)]
     [0.0, 0.278]

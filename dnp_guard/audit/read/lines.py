@@ -1,4 +1,4 @@
-"""Reads a log from disk line by line, one line in memory at a time, also while it is being written."""
+"""Read a log from disk one line at a time, even while it is being written."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Line(NamedTuple):
     """One line of a log.
 
     Attributes:
-        file: in which it stands, as the log's path was given.
-        number: 1-based, in its file.
-        data: its bytes, the newline included; of a line too long for a record, the beginning.
+        file: name of its file, relative as the log's path was given.
+        number: number in its file, 1-based.
+        data: bytes with the newline; only the beginning of a line that is too long for a record.
     """
 
     file: str
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
-    """The lines of a log, those of its rotated files first.
+    """Yield the lines of a log, those of its rotated files first.
 
     Args:
         path: the log, in a file or a SQLite database.
@@ -45,7 +45,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
     """
     try:
         with ExitStack() as stack:
-            # Opened before the others are listed: if it is rotated meanwhile it is among them, and read once.
+            # Open this file before listing the others: if it is rotated meanwhile it is among them, and is read once.
             last = _opened(Path(path), stack)
             if last is not None and last.read(len(_SQLITE)) == _SQLITE:
                 yield from _rows(Path(path))
@@ -64,17 +64,17 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
 
 
 def is_database(path: Path) -> bool:
-    """Whether a log is a SQLite database."""
+    """Return whether a log is a SQLite database."""
     with ExitStack() as stack:
         file = _opened(path, stack)
         return file is not None and file.read(len(_SQLITE)) == _SQLITE
 
 
 def _opened(path: Path, stack: ExitStack) -> BinaryIO | None:
-    """The file that is written; None between two, when one was rotated and the next is not made yet."""
+    """Open the file that is being written; None just after a rotation, when the next file does not exist yet."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for whoever writes it
-            raise AuditError(f"{path}: this is no audit log, but a folder, a pipe or a device", hint="Check the path.")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
+            raise AuditError(f"{path}: not an audit log, but a folder, a pipe or a device", hint="Check the path.")
         return stack.enter_context(path.open("rb"))
     except FileNotFoundError:
         if not segments(path):
@@ -100,7 +100,7 @@ def _rows(path: Path) -> Iterator[Line]:
 
 
 def _end(descriptor: int) -> int:
-    # Between two writes, so that no line is read before its writer is done with it; a copy may lie where no locks are.
+    # Lock, so that no line is read before it is complete; a copy of a log may be on a file system without locks.
     with suppress(OSError, AuditError), locked(descriptor, shared=True):
         return os.fstat(descriptor).st_size
     return os.fstat(descriptor).st_size

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
-"""One a category, and again from the first."""
+"""One colour per category, repeating from the first."""
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 44, 24, 10
@@ -18,12 +18,12 @@ _LABEL = 70
 
 
 def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str], title: str) -> Markup:
-    """Bars over time, each made of one part a series.
+    """Draw bars over time, with one part per series.
 
     Args:
-        slots: label and counts of each bar.
+        slots: label and counts of the bars.
         series: names of the parts, from the bottom up.
-        title: what they are, for those who do not see them.
+        title: description of the plot for people who cannot see it.
     """
     most = max((sum(counts.values()) for _, counts in slots), default=0) or 1
     scale = (_HEIGHT - _BOTTOM - _TOP) / most
@@ -52,11 +52,11 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
 
 
 def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Horizontal bars with their names and counts.
+    """Draw horizontal bars with their names and counts.
 
     Args:
-        counts: from the top down.
-        title: what they are, for those who do not see them.
+        counts: names and counts, from the top down.
+        title: description of the plot for people who cannot see it.
     """
     most = max((count for _, count in counts), default=0) or 1
     parts = []
@@ -72,7 +72,7 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
 
 
 def swatch(number: int) -> Markup:
-    """A small square in the colour of a series, for a legend."""
+    """Draw a small square in the colour of a series, for a legend."""
     return Markup(
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>'
     ).format(COLOURS[number % len(COLOURS)])

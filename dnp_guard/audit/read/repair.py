@@ -1,4 +1,4 @@
-"""Copies what is whole of a log that a crash has torn."""
+"""Copy the whole lines of a log that was torn by a crash."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dnp_guard.files import create_private
 
 
 def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
-    """Copy the lines of a log, its rotated files included, up to the last that ends with a newline.
+    """Copy the lines of a log, including its rotated files, up to the last that ends with a newline.
 
-    The log itself stays as it is. Only a torn last line is mended this way; check first that nothing else is wrong.
+    The log itself is not changed. This mends only a torn last line; check first that nothing else is wrong.
 
     Args:
         path: the log.
-        to: a file that is not there yet; readable by its owner only.
+        to: path of a new file, which only its owner may read.
 
     Returns:
-        How many lines were copied.
+        Number of lines copied.
 
     Raises:
-        AuditError: a file cannot be read or written, or ``to`` is there already.
+        AuditError: a file cannot be read or written, or ``to`` already exists.
     """
     try:
         with create_private(Path(to)) as file:

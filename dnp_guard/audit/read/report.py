@@ -1,4 +1,4 @@
-"""A period of a log as a page, for people who were not there: HTML that loads nothing, or Markdown."""
+"""Report on a period of a log as a page: HTML that loads nothing from elsewhere, or Markdown."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Plot:
     """A plot with its legend.
 
     Attributes:
-        drawing: as SVG.
-        legend: name and colour, as a small square, of each series.
+        drawing: drawing as SVG.
+        legend: names of the series, with a small square in their colour.
     """
 
     drawing: Markup
@@ -49,12 +49,12 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image that was withheld, or would have been but for shadow.
+    """An image that was withheld, or would have been without shadow.
 
     Attributes:
-        row: the image.
-        outcome: as people read it.
-        pictures: names of the previews that were kept of what was seen.
+        row: row of the image.
+        outcome: outcome in words.
+        pictures: names of stored previews with findings.
     """
 
     row: ImageRow
@@ -70,15 +70,15 @@ def html(
     changes: Sequence[RecordedChange] = (),
     pictures: Mapping[str, str] | None = None,
 ) -> str:
-    """The page, whole in itself: its one script filters the list of images, and is the only one that may run.
+    """Render the report as a self-contained page, whose only script filters the list of images.
 
     Args:
-        summary: of the period.
+        summary: summary of the period.
         source: name of the log.
-        verification: of the log, where it was checked.
-        reviews: what people said of its images.
-        changes: of the period, in order.
-        pictures: ``data:`` addresses of kept previews by their names, to be shown when asked for.
+        verification: result of checking the log, if it was checked.
+        reviews: people's verdicts on its images.
+        changes: changes in the period, in order.
+        pictures: ``data:`` addresses of stored previews by name, shown on demand.
     """
     script = (files("dnp_guard.audit") / "templates" / "report.js").read_text(encoding="utf-8")
     outcomes = [name for name, _ in _decisions(_sum(summary.outcomes_over_time))]
@@ -88,7 +88,7 @@ def html(
         .get_template("report.html")
         .render(
             **_values(summary, source, verification, reviews, changes),
-            script=Markup(script),  # noqa: S704 (it is ours)
+            script=Markup(script),  # noqa: S704 (our own script)
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             pictures=pictures or {},
             most=MOST,
@@ -115,14 +115,14 @@ def markdown(
     reviews: Reviews | None = None,
     changes: Sequence[RecordedChange] = (),
 ) -> str:
-    """The same in Markdown, with tables in the place of plots, and without pictures.
+    """Render the report in Markdown, with tables instead of plots, and without pictures.
 
     Args:
-        summary: of the period.
+        summary: summary of the period.
         source: name of the log.
-        verification: of the log, where it was checked.
-        reviews: what people said of its images.
-        changes: of the period, in order.
+        verification: result of checking the log, if it was checked.
+        reviews: people's verdicts on its images.
+        changes: changes in the period, in order.
     """
     return (
         _environment(escaped=False)
@@ -139,7 +139,7 @@ def markdown(
 
 
 def listed(summary: Summary) -> list[ListedImage]:
-    """The latest images that were withheld, or would have been but for shadow, the latest first."""
+    """List the latest images that were withheld, or would have been without shadow, the latest first."""
     return [
         ListedImage(
             row,
@@ -153,7 +153,7 @@ def listed(summary: Summary) -> list[ListedImage]:
 def document(
     summary: Summary, reviews: Reviews | None = None, changes: Sequence[RecordedChange] = ()
 ) -> dict[str, Any]:
-    """The same for programs."""
+    """Return the report as plain data for programs."""
     return {
         "first": summary.first,
         "last": summary.last,
@@ -258,7 +258,7 @@ def _decisions(counted: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _decided(summary: Summary) -> list[tuple[str, int]]:
-    """Images by outcome; those that only shadow left clean by the outcome that they would have had."""
+    """Count images by outcome; those that are clean only because of shadow, by the outcome that they would have had."""
     decisions = summary.decisions.copy()
     decisions[Outcome.CLEAN] -= sum(count for (outcome, _), count in summary.would.items() if outcome == Outcome.CLEAN)
     would = [(f"would have been {name}", count) for name, count in _decisions(_would(summary))]
@@ -275,7 +275,7 @@ def _would(summary: Summary) -> Counter[str]:
 def _environment(*, escaped: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("dnp_guard.audit"),
-        autoescape=escaped,  # noqa: S701 (only Markdown is not, whose cells are)
+        autoescape=escaped,  # noqa: S701 (off only for Markdown, whose cells are escaped)
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -288,6 +288,6 @@ def _environment(*, escaped: bool) -> Environment:
 
 
 def _cell(text: object) -> str:
-    """A text that Markdown shows as it is: no table, tag, link, code, and above all no picture from elsewhere."""
+    """Escape a text for Markdown: no table, tag, link, code, and above all no picture from elsewhere."""
     escaped = "".join(f"\\{sign}" if sign in "\\|[]!`*" else sign for sign in clean(str(text)))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("://", ":&#47;&#47;")

@@ -1,8 +1,8 @@
-"""Purges what is old and leaves a tombstone in its place, so that the rest still verifies; holds exempt a request.
+"""Purge old records and replace them by a tombstone, so that the rest still verifies. A hold exempts a request.
 
-A tombstone says which places the purged records had and between which hashes. It counts only where a later
-``purged`` record of the log names it and, for who checks a log against its checkpoints, one of these, which are
-signed and kept where whoever may change the log cannot reach them: removing records by other means is found as before.
+A tombstone contains the positions of the purged records and the hashes around them. It is valid only if a later
+``purged`` record of the log names it. When a log is verified against its checkpoints, one of these must name it too:
+they are signed and stored where a person who can change the log cannot. Any other removal of records is still found.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 HOLD: Final = "hold"
 RELEASE: Final = "release"
 
-_NAMED = 5000  # tombstones a record names, which keeps it below the longest line
+_NAMED = 5000  # tombstones per record, which keeps it below the longest line
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge has done.
+    """The result of a purge.
 
     Attributes:
-        records: removed now.
-        held: old, and kept because their request is held.
-        tombstones: the log has now.
+        records: number of records removed.
+        held: number of old records that stay because their request is held.
+        tombstones: number of tombstones in the log.
     """
 
     records: int
@@ -55,10 +55,10 @@ class Purged:
 
 
 def open_log(path: Path) -> JsonlSink | SqliteSink:
-    """Open a log that is there, for appending.
+    """Open an existing log for appending.
 
     Raises:
-        AuditError: it is not there, or is no audit log.
+        AuditError: the log does not exist, or is not an audit log.
     """
     if not path.is_file() and not (path.parent.is_dir() and segments(path)):
         raise AuditError(f"{path}: there is no such log", hint="Check the path.")
@@ -66,13 +66,13 @@ def open_log(path: Path) -> JsonlSink | SqliteSink:
 
 
 def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> str:
-    """Exempt a request's records from purges, or no more; a record of the log itself says so.
+    """Exempt a request's records from purges, or end this, and record it in the log.
 
     Args:
         path: the log.
         request: id of the generation, or its beginning.
         release: end a hold.
-        why: for those who read the log.
+        why: reason, for readers of the log.
 
     Returns:
         The whole id.
@@ -89,12 +89,12 @@ def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> s
 
 
 def requests(path: Path) -> set[str]:
-    """Ids of all generations of a log."""
+    """Return the ids of all generations of a log."""
     return {str(record["request"]) for record in records(path) if "request" in record}
 
 
 def held(path: Path) -> set[str]:
-    """Ids of the requests that are held."""
+    """Return the ids of the held requests."""
     found: set[str] = set()
     for record in records(path):
         if record["event"] == Overridden.name and "request" in record:
@@ -107,17 +107,17 @@ def held(path: Path) -> set[str]:
 
 
 def purge(path: Path, before: str, second: SecondPlace | None = None, *, dry_run: bool = False) -> Purged:
-    """Remove the records before a time and the previews that they name, except those of requests that are held.
+    """Remove the records before a time and their previews, except those of held requests.
 
     Args:
-        path: the log; other processes may go on writing it.
-        before: as records write time.
-        second: where the log's checkpoints are kept, this purge's too; None where there are none.
-        dry_run: remove nothing, and say what would go.
+        path: the log; other processes may continue to write it.
+        before: time in the format of records.
+        second: second place of the log's checkpoints; None if there is none.
+        dry_run: remove nothing, and report what would be removed.
 
     Raises:
-        AuditError: the log does not verify, or cannot be written, or has checkpoints at a second place that was not
-            named. Nothing was removed then. Or a preview cannot be removed; the next purge tries it again.
+        AuditError: the log does not verify, cannot be written, or has checkpoints at a second place that was not
+            given; then nothing was removed. Or a preview cannot be removed; the next purge tries again.
     """
     return remove(path, before, f"purge: older than {before}", second=second, dry_run=dry_run)
 
@@ -131,29 +131,27 @@ def remove(
     second: SecondPlace | None = None,
     dry_run: bool = False,
 ) -> Purged:
-    """Remove records with the previews that they name, and announce the tombstones in the log first.
+    """Announce tombstones in the log, then remove records and their previews.
 
     Args:
         path: the log.
-        before: time before which records go.
-        reason: of the announcement.
-        erased: requests whose records go whenever they were written; those that are held stay all the same.
-        second: as :func:`purge`.
-        dry_run: remove nothing, and say what would go.
+        before: remove records before this time.
+        reason: reason in the announcement.
+        erased: requests whose records are removed whatever their time, unless they are held.
+        second: as in :func:`purge`.
+        dry_run: remove nothing, and report what would be removed.
 
     Raises:
-        AuditError: as :func:`purge`.
+        AuditError: as in :func:`purge`.
     """
     if second is None and any("checkpoint" in record for record in records(path)):
         raise AuditError(
-            f"{path}: has checkpoints at a second place, for which a purge would be a forgery",
+            f"{path}: the log has checkpoints at a second place, against which a purge would look like a forgery",
             hint="Name their file with --checkpoint, and their key with --sign.",
         )
     found = verify(path, second.notes() if second is not None else ())
     if not found.ok:
-        raise AuditError(
-            f"{path}: a log that does not verify is not purged", hint="See what 'audit verify' says of it first."
-        )
+        raise AuditError(f"{path}: a log that does not verify is not purged", hint="Run 'audit verify' first.")
     end = found.records + found.purged
     plan = _Plan(before, end, frozenset(held(path)), now(), erased)
     for file in _files(path):
@@ -178,7 +176,7 @@ def remove(
 
 @dataclass(slots=True)
 class _Plan:
-    """What becomes of each line; the same for the same lines."""
+    """The fate of every line; the same lines have the same fate."""
 
     before: str
     end: int
@@ -189,12 +187,12 @@ class _Plan:
     kept: int = 0
     hashes: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
-    """Previews that purged records name."""
+    """Previews in purged records."""
     staying: set[str] = field(default_factory=set)
-    """Previews that the others name."""
+    """Previews in the remaining records."""
 
     def lines(self, parsed: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[tuple[bytes, Tombstone | None]]:
-        """The lines of one file as they are to be, with the tombstone that a line is."""
+        """Yield the new lines of one file, with the tombstone for a line that is one."""
         grave: Tombstone | None = None
         dug = 0
         for line, record in parsed:
@@ -227,7 +225,7 @@ class _Plan:
 
     def _close(self, grave: Tombstone | None, dug: int) -> Iterator[tuple[bytes, Tombstone | None]]:
         if grave is not None:
-            # One that nothing was added to stays as it is, its time too.
+            # An old tombstone without additions stays the same, including its time.
             new = replace(grave, time=self.time) if dug else grave
             line, sealed = new.line()
             self.hashes.append(sealed)
@@ -301,7 +299,7 @@ def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a log; what is none is left out."""
+    """Yield the records of a log, skipping other lines."""
     for line in read_lines(path):
         record = parse(line.data)
         if record is not None and is_record(record):
@@ -309,5 +307,5 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def now() -> str:
-    """The time, as records write it."""
+    """Return the current time in the format of records."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""The second place of a log: where its checkpoints are kept, and with them what was purged of it."""
+"""The second place of a log, which stores its checkpoints and the tombstones of purges."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SecondPlace:
-    """Where the checkpoints of a log are kept.
+    """The file with the checkpoints of a log.
 
     Attributes:
-        file: of the checkpoints.
-        signer: signs them; None where they are unsigned.
+        file: file of the checkpoints.
+        signer: signs checkpoints; None for unsigned ones.
     """
 
     file: Path
     signer: Signer | None = None
 
     def notes(self) -> list[Checkpoint]:
-        """The checkpoints that are there.
+        """Read the existing checkpoints.
 
         Raises:
-            AuditError: they cannot be read, or are signed and there is no key to sign by, or by another.
+            AuditError: they cannot be read, or are signed and the key is missing or another one.
         """
         if not self.file.exists():
             return []
@@ -42,15 +42,15 @@ class SecondPlace:
         return notes
 
     def vouch(self, head: Head, time: str, tombstones: Sequence[str] = ()) -> None:
-        """Keep where a log ends, and what is purged of it.
+        """Write a checkpoint with the end of a log and its new tombstones.
 
         Args:
-            head: where the log ends.
-            time: as records write it.
-            tombstones: hashes of those that are new.
+            head: end of the log.
+            time: time in the format of records.
+            tombstones: hashes of the new tombstones.
 
         Raises:
-            AuditError: it could not be kept.
+            AuditError: the checkpoint cannot be written.
         """
         origin = next((made.origin for made in reversed(self.notes())), ORIGIN)
         keep(self.file, Checkpoint(origin, head.seq, head.prev, time, tuple(tombstones)), self.signer)

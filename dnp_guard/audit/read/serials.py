@@ -1,4 +1,4 @@
-"""Which serials of signed policies a log remembers, where the file that keeps them is gone."""
+"""Read the serials of signed policies from a log, in case the file that stores them is gone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LOADED: Final = PolicyLoaded.name.encode()
 
 
 def highest_serial(log: Path, signer: str, name: str) -> int:
-    """The highest serial under which a policy was in force, as far as a log tells; 0 where it tells of none.
+    """Return the highest serial in a log under which a policy was in force; 0 if there is none.
 
     Args:
-        log: in a file or a SQLite database; one that is not there tells of none.
-        signer: the public key, in base64.
-        name: of the policy's file without its ending, or of the store's folder.
+        log: the log, in a file or a SQLite database; it may be missing.
+        signer: public key, in base64.
+        name: name of the policy's file without its suffix, or of the store's folder.
 
     Raises:
         AuditError: the log cannot be read.

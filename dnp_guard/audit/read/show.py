@@ -1,4 +1,4 @@
-"""What a log says, for a person: its generations, and one generation step by step."""
+"""Show a log to a person: its generations, and one generation step by step."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ _STYLES = {
 
 
 class Log:
-    """The records of a log file, read anew at each iteration.
+    """The records of a log file; every iteration reads the file again.
 
     Args:
         path: the log.
 
     Attributes:
-        skipped: lines of the last iteration that are no records; :func:`dnp_guard.audit.read.verify` names them.
+        skipped: number of lines in the last iteration that are not records; :func:`dnp_guard.audit.read.verify` names
+            them.
 
     Raises:
-        AuditError: at the end of an iteration, where none of the lines is a record.
+        AuditError: at the end of an iteration, if no line is a record.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -76,7 +77,7 @@ class Log:
             raise AuditError(f"{self.path}: none of its lines is an audit record", hint="Check the path.")
 
     def only(self, *events: str) -> Iterator[dict[str, Any]]:
-        """The records of some events; lines of others are passed over without being parsed."""
+        """Yield the records of some events; lines of other events are not parsed."""
         marks = [b'"event":"%b"' % event.encode() for event in events]
         for line in read_lines(self.path):
             if any(mark in line.data for mark in marks):
@@ -90,16 +91,16 @@ class GenerationRow:
     """One generation in one row.
 
     Attributes:
-        request: its id.
-        time: of its first record.
-        policy: name and revision.
-        tenant: for whom it was; "" where there is none.
-        decisions: the outcome of each image, or what else ended the generation.
-        would: what would have become of images if nothing were in shadow, where that differs.
-        categories: ids of what was seen, in order.
-        queries: answered looks, one an image.
-        negatives: injected, one an image and change.
-        degraded: times the guard could not do its job.
+        request: id of the generation.
+        time: time of its first record.
+        policy: name and revision of the policy.
+        tenant: tenant of the generation; "" if there is none.
+        decisions: outcomes of the images, or ``abandoned``.
+        would: outcomes of images if nothing were in shadow, where they differ.
+        categories: ids of the categories found, in order.
+        queries: number of answered queries, counted per image.
+        negatives: number of negatives injected, counted per image and change.
+        degraded: number of times that the guard could not do its job.
     """
 
     request: str
@@ -115,17 +116,17 @@ class GenerationRow:
 
     @property
     def decision(self) -> str:
-        """The strictest of the images' outcomes; ``abandoned`` or ``unfinished`` where there is none."""
+        """The strictest outcome of the images; ``abandoned`` or ``unfinished`` if there is none."""
         return _strictest(self.decisions) or next(iter(self.decisions), UNFINISHED)
 
     @property
     def told(self) -> str:
-        """The decision, and what it would have been if nothing were in shadow."""
+        """The decision, and the one if nothing were in shadow."""
         would = _strictest(self.would)
         return f"{self.decision}, would have been {would}" if would else self.decision
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Take one of its records into account."""
+        """Add one of its records."""
         event = record["event"]
         self.queries += event == QueryAnswered.name
         self.negatives += event == NegativeInjected.name
@@ -140,15 +141,15 @@ class GenerationRow:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which generations to show; what is None does not count.
+    """Criteria for generations; None accepts every generation.
 
     Attributes:
-        category: that was seen.
-        decision: that an image came to; also ``abandoned`` and ``unfinished``.
-        policy: its name, alone or with its revision.
-        tenant: for whom it was.
-        since: time from which on it began, as records write time.
-        until: time before which it began.
+        category: id of a category found.
+        decision: outcome of an image; also ``abandoned`` and ``unfinished``.
+        policy: name of the policy, with or without its revision.
+        tenant: tenant of the generation.
+        since: earliest start, in the format of records.
+        until: end of the starts, exclusive, in the format of records.
     """
 
     category: str | None = None
@@ -159,7 +160,7 @@ class Filter:
     until: str | None = None
 
     def check(self, rows: Iterable[GenerationRow]) -> None:
-        """Refuse what no generation of the log can meet, as a misspelt name would read as "there was none".
+        """Refuse criteria that no generation can meet, so that a misspelt name does not read as "there was none".
 
         Args:
             rows: every generation of the log.
@@ -175,7 +176,7 @@ class Filter:
             known("tenant", self.tenant, {row.tenant for row in among})
 
     def takes(self, generation: GenerationRow) -> bool:
-        """Whether a generation is to be shown."""
+        """Return whether a generation meets the criteria."""
         return (
             (self.category is None or self.category in generation.categories)
             and (self.decision is None or self.decision in (generation.decisions or [UNFINISHED]))
@@ -187,11 +188,11 @@ class Filter:
 
 
 def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[GenerationRow]:
-    """The generations of a log, in the order in which they began.
+    """List the generations of a log, in the order in which they began.
 
     Args:
-        records: of the log.
-        wanted: which of them; all where it is not given.
+        records: records of the log.
+        wanted: criteria for the generations; None for all.
     """
     found: dict[str, GenerationRow] = {}
     for record in records:
@@ -204,26 +205,26 @@ def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = No
             generation = GenerationRow(str(request), record["time"], name, str(record.get("tenant", "")))
             found[generation.request] = generation
         generation.add(record)
-    return [each for each in found.values() if wanted is None or wanted.takes(each)]
+    return [row for row in found.values() if wanted is None or wanted.takes(row)]
 
 
 def overview(rows: Iterable[GenerationRow]) -> Table:
-    """A table of generations."""
+    """Make a table of generations."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("request", "began", "policy", "decision", "seen"):
         table.add_column(heading, no_wrap=heading in {"request", "began"}, overflow="fold")
-    for heading in ("looks", "negatives", "degraded"):
+    for heading in ("queries", "negatives", "degraded"):
         table.add_column(heading, justify="right")
-    for each in rows:
-        outcome = _text(each.told, _STYLES.get(_strictest(each.would) or each.decision, ""))
-        seen, began = _text(", ".join(each.categories)), _text(each.time[:19].replace("T", " "))
-        counts = [str(each.queries), str(each.negatives), str(each.degraded)]
-        table.add_row(_text(each.request), began, _text(each.policy), outcome, seen, *counts)
+    for row in rows:
+        outcome = _text(row.told, _STYLES.get(_strictest(row.would) or row.decision, ""))
+        seen, began = _text(", ".join(row.categories)), _text(row.time[:19].replace("T", " "))
+        counts = [str(row.queries), str(row.negatives), str(row.degraded)]
+        table.add_row(_text(row.request), began, _text(row.policy), outcome, seen, *counts)
     return table
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """One record in one line, for a log that is followed."""
+    """Format one record as one line, for following a log."""
     seen = " ".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
     where = " ".join(filter(None, [str(record.get("request", ""))[:8], _image(record), _step(record)]))
     then = _then(record)
@@ -232,7 +233,7 @@ def line(record: Mapping[str, Any]) -> str:
 
 
 def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
-    """A table of one generation's records: what was seen at which step, and what was done about it."""
+    """Make a table of one generation's records: findings and actions by step."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step", justify="right")
     table.add_column("image", justify="right")
@@ -254,12 +255,12 @@ def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _text(text: str, style: str = "") -> Text:
-    # What a forged log holds may be a terminal's commands.
+    # A forged log may contain commands for the terminal.
     return Text(clean(text), style)
 
 
 def _strictest(decisions: Iterable[str]) -> str:
-    """The strictest of outcomes; empty where there is none."""
+    """Return the strictest outcome; empty if there is none."""
     return max((decision for decision in decisions if decision in _OUTCOMES), key=_OUTCOMES.index, default="")
 
 
@@ -296,7 +297,7 @@ def _bar(probability: float) -> str:
 
 
 def _probabilities(record: Mapping[str, Any]) -> dict[str, float]:
-    """The highest probability of each category in a query's findings."""
+    """Return the highest probability per category in a query's findings."""
     highest: dict[str, float] = {}
     findings = record.get("findings") if record["event"] == QueryAnswered.name else None
     for finding in findings if isinstance(findings, list) else ():

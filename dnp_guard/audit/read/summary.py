@@ -1,4 +1,4 @@
-"""What a log says of a period, counted in one pass and in memory that does not grow with the log. Pure."""
+"""Summarise a period of a log in one pass, in memory that does not grow with the log. Pure."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from dnp_guard.audit.read.images import ImageRow
 
 HELD: Final = "kept from an earlier look"
-"""Stands for the category of a negative for which nothing was seen at its step."""
+"""Replaces the category of a negative without a finding at its step."""
 
 _OPEN = 20_000
-_STEPS = 40  # bins of a tenfold latency: the percentiles are right to 6 %
+_STEPS = 40  # bins per factor of ten: the percentiles are accurate to 6 %
 _SLOTS = 60
 _MOST_LISTED = 500
 _WITHHELD = frozenset(map(str, (Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED)))
@@ -37,18 +37,18 @@ _WITHHELD = frozenset(map(str, (Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED
 
 @dataclass(slots=True)
 class PolicyUse:
-    """How often one revision of a policy was in force, and what came of it.
+    """Use of one revision of a policy, and its results.
 
     Attributes:
-        name: of the policy.
-        revision: of the policy.
-        digest: of the policy.
+        name: name of the policy.
+        revision: revision of the policy.
+        digest: digest of the policy.
         mode: ``enforce`` or ``shadow``.
         first: time of its first record.
-        last: time of its last.
-        generations: begun under it.
-        steered: images into which a negative was injected.
-        still_present: of these, those that show at the final look what they were steered away from.
+        last: time of its last record.
+        generations: number of generations begun under it.
+        steered: number of images with an injected negative.
+        still_present: number of those whose final look still found what they were steered away from.
     """
 
     name: str
@@ -63,7 +63,7 @@ class PolicyUse:
 
     @property
     def share(self) -> float:
-        """Part of the steered images that show it still."""
+        """Share of the steered images with a remaining finding."""
         return self.still_present / self.steered if self.steered else 0.0
 
 
@@ -73,32 +73,31 @@ class Summary:
 
     Attributes:
         first: time of the first record; "" for none.
-        last: time of the last.
-        records: all of them.
-        generations: begun.
-        abandoned: of them, ended without images.
-        images: finished.
-        queries: answered, one an image.
-        skipped: steps at which nothing new was to be seen, one an image.
-        injections: negatives injected, one an image and change.
-        waived: findings that an allowed case excused.
+        last: time of the last record.
+        records: number of records.
+        generations: number of generations begun.
+        abandoned: number of those that ended without images.
+        images: number of finished images.
+        queries: number of answered queries, counted per image.
+        skipped: number of skipped queries, counted per image.
+        injections: number of negatives injected, counted per image and change.
+        waived: number of findings that an allowed case excused.
         by_category: injections by category.
-        seen: finished images by category seen in them and by outcome, those in shadow as ``would be`` the outcome that
-            they would have had.
-        tenants: finished images by tenant and by outcome, likewise.
-        over_time: injections by hour, and in it by category.
-        outcomes_over_time: finished images by hour, and in it by outcome, those in shadow as for ``seen``.
-        seen_over_time: finished images by hour, and in it by category that was seen in them.
-        by_day: finished images by day, tenant, policy, category and outcome; with the category "", all of them.
-        withheld: how many images were withheld, or would have been but for shadow.
-        listed: the latest of them.
+        seen: finished images by category found and by outcome; for images in shadow, ``would be`` and the outcome
+            without shadow.
+        tenants: finished images by tenant and by outcome, as in ``seen``.
+        over_time: injections by hour and category.
+        outcomes_over_time: finished images by hour and outcome, as in ``seen``.
+        seen_over_time: finished images by hour and category found.
+        by_day: finished images by day, tenant, policy, category and outcome; the category "" stands for all.
+        withheld: number of images that were withheld, or would have been without shadow.
+        listed: the latest of those.
         decisions: finished images by outcome.
-        would: finished images by their outcome and the one that they would have had if nothing were in shadow, where
-            these differ.
-        degraded: times the guard could not do its job, by reason.
+        would: finished images by their outcome and the one without shadow, where they differ.
+        degraded: number of times that the guard could not do its job, by reason.
         latencies: answers by logarithm of their latency.
-        policies: in force, by digest and mode.
-        unasked: finished generations without an answered query.
+        policies: policies in force, by digest and mode.
+        unasked: number of finished generations without an answered query.
     """
 
     first: str = ""
@@ -130,7 +129,7 @@ class Summary:
     _images: Follower = field(default_factory=Follower)
 
     def percentile(self, share: float) -> float | None:
-        """The latency in milliseconds that a share of the answers did not exceed; None for no answers."""
+        """Return the latency in milliseconds that a share of the answers did not exceed; None without answers."""
         left = share * self.latencies.total()
         for place in sorted(self.latencies):
             left -= self.latencies[place]
@@ -138,8 +137,8 @@ class Summary:
                 return float(10 ** ((place + 0.5) / _STEPS))
         return None
 
-    def add(self, record: Mapping[str, Any]) -> None:  # noqa: C901 (one branch an event)
-        """Take one record into account."""
+    def add(self, record: Mapping[str, Any]) -> None:  # noqa: C901 (one branch per event)
+        """Add one record."""
         event, time, request = record["event"], record["time"], str(record.get("request", ""))
         self.first = min(self.first or time, time)
         self.last = max(self.last, time)
@@ -230,14 +229,14 @@ class Summary:
 
 @dataclass(slots=True)
 class _Open:
-    """A generation that has begun and not ended."""
+    """An unfinished generation."""
 
     asked: bool = False
     steered: dict[object, frozenset[str]] = field(default_factory=dict)
 
 
 def timeline(by_hour: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
-    """Counts by hour as they are, or by day or month where a period is long, in order."""
+    """Return counts by hour in order, merged by day or month for a long period."""
     for digits in (13, 10, 7):
         slots: dict[str, Counter[str]] = {}
         for hour, counted in by_hour.items():
@@ -248,12 +247,12 @@ def timeline(by_hour: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str
 
 
 def summarise(records: Iterable[Mapping[str, Any]], since: str = "", until: str = "") -> Summary:
-    """Count a period of a log.
+    """Summarise a period of a log.
 
     Args:
-        records: of the log.
-        since: time of the first record that counts; "" for all.
-        until: time from which on records count no more; "" for never.
+        records: records of the log.
+        since: start of the period, inclusive; "" for the beginning of the log.
+        until: end of the period, exclusive; "" for the end of the log.
     """
     summary = Summary()
     for record in records:

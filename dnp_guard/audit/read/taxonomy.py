@@ -1,4 +1,4 @@
-"""What a log's policies say of where their categories belong in published lists of hazards."""
+"""Add the place of categories in published lists of hazards to records, from the policies in the log."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Records, those with findings with a `taxonomy` of each category found that has one.
+    """Yield records, adding to those with findings the `taxonomy` of the categories found.
 
     Args:
-        records: of a log from its beginning, where the policies say it.
+        records: records of a log from its beginning, so that its policies are among them.
     """
     known: dict[str, dict[str, Any]] = defaultdict(dict)
     for record in records:
@@ -30,7 +30,7 @@ def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, An
 
 
 def found_categories(record: Mapping[str, Any]) -> list[str]:
-    """The categories of a record's findings, once each."""
+    """Return the categories of a record's findings, without repeats."""
     findings = record.get("findings")
-    found = [str(each.get("category")) for each in findings or () if isinstance(each, dict)]
+    found = [str(finding.get("category")) for finding in findings or () if isinstance(finding, dict)]
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Times and periods as people write them on a command line."""
+"""Parse times and periods as people write them on a command line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ISO: Final = re.compile(
 
 
 def period(text: str) -> timedelta:
-    """Read a length of time such as ``90d``, ``36h`` or, in ISO 8601, ``P90D``; days where there is no unit.
+    """Parse a period such as ``90d``, ``36h`` or, in ISO 8601, ``P90D``; the default unit is days.
 
-    A month of ISO 8601 is 31 days and a year 366, so that nothing is older than it by mistake.
+    A month of ISO 8601 has 31 days and a year 366, so that no record is considered too old by mistake.
 
     Raises:
-        DnpGuardError: it is none.
+        DnpGuardError: the text is not a period.
 
     >>> period("90").days
     90
@@ -35,10 +35,10 @@ def period(text: str) -> timedelta:
 
 
 def keeping(text: str) -> timedelta:
-    """Read how long records are kept, as :func:`period` does, but for ``m``: people mean months by it as often.
+    """Parse a retention period as :func:`period` does, but refuse ``m``, by which people may mean months.
 
     Raises:
-        DnpGuardError: it is no length of time, or one in ``m``.
+        DnpGuardError: the text is not a period, or uses ``m``.
     """
     if match := re.fullmatch(r"(\d+)\s*m", text.strip()):
         number = match[1]
@@ -50,10 +50,10 @@ def keeping(text: str) -> timedelta:
 
 
 def moment(text: str, now: datetime | None = None) -> str:
-    """A date, a time (UTC where it has no zone) or a period before now, as records write time.
+    """Parse a date, a time (UTC by default) or a period before now into the format of records.
 
     Raises:
-        AuditError: it is neither.
+        AuditError: the text is none of these.
 
     >>> moment("2026-01-01")
     '2026-01-01T00:00:00.000Z'
@@ -65,7 +65,7 @@ def moment(text: str, now: datetime | None = None) -> str:
             time = (now or datetime.now(UTC)) - period(text)
         except DnpGuardError as error:
             raise AuditError(
-                f"{text!r} is neither a time nor a length of time", hint="Write 2026-01-31, 2026-01-31T12:00 or 7d."
+                f"{text!r} is neither a time nor a period", hint="Write 2026-01-31, 2026-01-31T12:00 or 7d."
             ) from error
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

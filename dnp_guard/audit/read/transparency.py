@@ -1,4 +1,4 @@
-"""The figures of a transparency report, a row each: what was done, how often it was wrong, what was appealed."""
+"""The figures of a transparency report, one per row: outcomes, error rates and appeals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from dnp_guard.audit.read.verdicts import Reviews
 
 COLUMNS: Final = ("from", "to", "measure", "category", "count", "of", "low", "high")
-"""``low`` and ``high`` are the 95 % interval of the share ``count`` of ``of``, where it is estimated from a part."""
+"""``low`` and ``high`` are the 95 % interval of the share ``count`` / ``of`` if it is estimated from a sample."""
 
 
 def figures(summary: Summary, reviews: Reviews) -> Iterator[tuple[object, ...]]:
-    """Rows of :data:`COLUMNS`.
+    """Yield the rows of :data:`COLUMNS`.
 
     Args:
-        summary: of the period.
-        reviews: what people said of its images.
+        summary: summary of the period.
+        reviews: people's verdicts on its images.
     """
     period = summary.first[:10], summary.last[:10]
     for outcome, count in sorted(summary.decisions.items()):

@@ -1,4 +1,4 @@
-"""Gives a verdict on an image, makes an appeal, and answers one: each is a record of the log."""
+"""Record a verdict on an image, an appeal, or the answer to an appeal."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Answer = Literal["upheld", "overturned"]
 
 
 def common_of(path: Path, request: str, image: int) -> tuple[str, Common]:
-    """The whole id of a generation, and the tenant and policy of one of its images, which verdicts on it have too.
+    """Find the whole id of a generation, and the tenant and policy of one of its images for verdicts on it.
 
     Args:
         path: the log.
-        request: id, or its beginning.
+        request: id of the generation, or its beginning.
         image: index in the batch.
 
     Raises:
-        AuditError: there is no such image, or it is not finished.
+        AuditError: the image does not exist, or is not finished.
     """
     finished = {image_of(record): record for record in records(path) if record["event"] == RequestFinished.name}
     request = whole_id(request, (of for of, _ in finished))
@@ -41,7 +41,7 @@ def common_of(path: Path, request: str, image: int) -> tuple[str, Common]:
 
 
 def shared(record: dict[str, Any]) -> Common:
-    """The tenant and the policy of a record."""
+    """Return the tenant and the policy of a record."""
     return {"tenant": record.get("tenant"), "policy": record["policy"]} if "policy" in record else {}
 
 

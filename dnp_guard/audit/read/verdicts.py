@@ -1,4 +1,4 @@
-"""What people said of images, and the error rates that follow from it."""
+"""People's verdicts on images, and the error rates that follow from them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MISSED: Final = "missed"
 
 @dataclass(frozen=True, slots=True)
 class ReviewVerdict:
-    """What one person said of one image.
+    """One person's verdict on one image.
 
     Attributes:
-        time: when.
+        time: time of the verdict.
         verdict: ``right``, ``false_alarm`` or ``missed``.
-        by: who.
-        category: what it is about; "" for all that was found.
-        note: what the person added.
+        by: name of the person.
+        category: category that the verdict is about; "" for all findings.
+        note: remark of the person.
     """
 
     time: str
@@ -42,11 +42,11 @@ class ReviewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """An image with what people said of it.
+    """An image with its verdicts.
 
     Attributes:
-        row: the image.
-        verdicts: the latest of each person.
+        row: row of the image.
+        verdicts: latest verdict per person.
     """
 
     row: ImageRow
@@ -54,25 +54,25 @@ class Reviewed:
 
     @property
     def agreed(self) -> ReviewVerdict | None:
-        """The verdict that more people gave than any other; None where they are divided."""
-        counted = Counter(each.verdict for each in self.verdicts)
+        """The verdict that most people gave; None in case of a tie."""
+        counted = Counter(verdict.verdict for verdict in self.verdicts)
         (first, most), *rest = counted.most_common(2)
         if rest and rest[0][1] == most:
             return None
-        return next(each for each in reversed(self.verdicts) if each.verdict == first)
+        return next(verdict for verdict in reversed(self.verdicts) if verdict.verdict == first)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How often a kind of error was made.
+    """The rate of one kind of error.
 
     Attributes:
         error: ``false_alarm`` among reviewed images that were altered or withheld, ``missed`` among the others.
-        category: where it is about one; "" for all.
-        count: errors.
-        of: reviewed images.
-        low: of the share, the lower end of its 95 % interval.
-        high: the upper end.
+        category: id of the category; "" for all.
+        count: number of errors.
+        of: number of reviewed images.
+        low: lower end of the rate's 95 % interval.
+        high: upper end of the interval.
     """
 
     error: str
@@ -85,13 +85,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Reviews:
-    """What people said in a period.
+    """People's verdicts and appeals in a period.
 
     Attributes:
-        images: with a verdict, in the order in which they were finished.
-        appeals: made.
-        upheld: appeals after which the decision stood.
-        overturned: appeals after which it did not.
+        images: images with a verdict, in the order in which they were finished.
+        appeals: number of appeals.
+        upheld: number of appeals after which the decision stands.
+        overturned: number of appeals after which it does not.
     """
 
     images: tuple[Reviewed, ...]
@@ -100,9 +100,9 @@ class Reviews:
     overturned: int = 0
 
     def rates(self) -> tuple[Rate, ...]:
-        """The error rates, over all and by category, with their intervals.
+        """Compute the error rates in total and by category, with their intervals.
 
-        They are those of the reviewed images: where people chose these, and did not sample them, of no others.
+        They apply to the reviewed images; unless these are a random sample, they say nothing about other images.
         """
         counted: Counter[tuple[str, str]] = Counter()
         of: Counter[tuple[str, str]] = Counter()
@@ -121,24 +121,24 @@ class Reviews:
         )
 
     def agreement(self) -> tuple[int, int]:
-        """Pairs of people who gave the same verdict on an image, and all pairs who gave one."""
+        """Count the pairs of people with the same verdict on an image, and all pairs with verdicts."""
         pairs = [pair for image in self.images for pair in combinations(image.verdicts, 2)]
         return sum(one.verdict == other.verdict for one, other in pairs), len(pairs)
 
     def overturned_interval(self) -> tuple[float, float]:
-        """The 95 % interval of the share of answered appeals after which the decision did not stand."""
+        """Compute the 95 % interval of the share of answered appeals that overturned the decision."""
         return wilson(self.overturned, self.upheld + self.overturned)
 
     def document(self) -> dict[str, Any]:
-        """The same for programs."""
+        """Return the reviews as plain data for programs."""
         same, pairs = self.agreement()
         low, high = self.overturned_interval()
         return {
             "reviewed": len(self.images),
             "rates": [
-                {"error": each.error, "category": each.category or None, "count": each.count, "of": each.of}
-                | {"low": round(each.low, 4), "high": round(each.high, 4)}
-                for each in self.rates()
+                {"error": rate.error, "category": rate.category or None, "count": rate.count, "of": rate.of}
+                | {"low": round(rate.low, 4), "high": round(rate.high, 4)}
+                for rate in self.rates()
             ],
             "agreement": {"same": same, "pairs": pairs},
             "appeals": {"made": self.appeals, "upheld": self.upheld, "overturned": self.overturned}
@@ -147,12 +147,12 @@ class Reviews:
 
 
 def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> Reviews:
-    """What people said of the images of a log; verdicts on images that the log no longer has are left out.
+    """Collect the verdicts and appeals of a log, without verdicts on images that the log no longer contains.
 
     Args:
-        log: read twice where it has verdicts.
-        policy: only of images under it; a name, or name and revision.
-        tenant: only of images of this tenant.
+        log: the log; read twice if it contains verdicts.
+        policy: only images under this policy; a name, or name and revision.
+        tenant: only images of this tenant.
     """
     given: dict[tuple[str, int], dict[str, ReviewVerdict]] = defaultdict(dict)
     appeals: Counter[str] = Counter()
@@ -170,7 +170,7 @@ def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> R
 
 
 def verdict_of(record: Mapping[str, Any]) -> ReviewVerdict:
-    """The verdict of a ``verdict`` record."""
+    """Read the verdict of a ``verdict`` record."""
     return ReviewVerdict(
         str(record["time"]),
         str(record.get("verdict")),
@@ -188,6 +188,6 @@ def _is_of(record: Mapping[str, Any], policy: str | None, tenant: str | None) ->
 
 
 def image_of(record: Mapping[str, Any]) -> tuple[str, int]:
-    """The generation and the image that a record is about."""
+    """Return the generation and the image that a record is about."""
     image = record.get("image", 0)
     return str(record.get("request", "")), image if isinstance(image, int) else 0

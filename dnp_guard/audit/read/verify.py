@@ -1,7 +1,7 @@
-"""Checks a log line by line, and names the lines at which something was changed.
+"""Verify a log line by line, and name the lines that were changed.
 
-A chain without a key finds accidents and partial edits at their line; rewriting to the end or cutting the tail is found
-only against a checkpoint kept elsewhere. One line is held in memory at a time.
+A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
+found only with a checkpoint stored elsewhere. Only one line is in memory at a time.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from dnp_guard.audit.checkpoint import Checkpoint
 
 MOST_PROBLEMS: Final = 100
-"""After so many problems the rest of a log is not read."""
+"""Most problems; after them, the rest of the log is not read."""
 
 _ANNOUNCE: Final = frozenset({RecordsPurged.name, CheckpointWritten.name})
-"""Events that name tombstones: the second did until there was the first."""
+"""Events that name tombstones; the second did so before the first existed."""
 
 _TEXTS: Final = {
     "torn": (
         "the last line ends before its newline, as after a crash",
-        "The next record written moves it to <file>.torn-<seq>; 'audit verify --repair FILE' copies what is whole.",
+        "The next record written moves it to <file>.torn-<seq>; 'audit verify --repair FILE' copies the whole lines.",
     ),
     "not-json": ("the line is not a JSON object", "It was edited, joined to its neighbour or split."),
     "not-a-record": ("the line is not an audit record of format 1", "It was edited, or it comes from elsewhere."),
@@ -39,14 +39,14 @@ _TEXTS: Final = {
     "seq-gap": ("seq is {found}, not {expected}", "Records were removed, inserted or reordered just before or here."),
     "prev-mismatch": (
         "prev is not the hash of the line before",
-        "The line before was rewritten with a new hash, or records were exchanged.",
+        "The line before was rewritten with a new hash, or records were swapped.",
     ),
     "not-announced": (
-        "records were purged here and no later record of the log says so",
+        "records were purged here, but no later record of the log says so",
         "They were removed by another program than 'audit purge'.",
     ),
     "not-vouched": (
-        "records were purged here, and no checkpoint kept elsewhere says so",
+        "records were purged here, but no checkpoint stored elsewhere says so",
         "Somebody replaced them, or purged without --checkpoint; vouch for your own with 'audit checkpoint --purged'.",
     ),
     "checkpoint-mismatch": (
@@ -59,16 +59,16 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What checking a log has shown.
+    """The result of verifying a log.
 
     Attributes:
-        ok: nothing is wrong.
-        records: lines that are records with a right hash.
-        problems: what is wrong, by line; at most :data:`MOST_PROBLEMS`.
-        head_hash: hash of the last record before the first problem; 64 zeros where there is none. Compare it, with
-            the count of records, to a checkpoint.
-        purged: records in whose place there is a tombstone.
-        tombstones: their hashes.
+        ok: whether the log has no problem.
+        records: number of lines that are records with the correct hash.
+        problems: problems by line; at most :data:`MOST_PROBLEMS`.
+        head_hash: hash of the last record before the first problem; 64 zeros if there is none. Compare it and the
+            number of records with a checkpoint.
+        purged: number of records replaced by tombstones.
+        tombstones: hashes of the tombstones.
     """
 
     ok: bool
@@ -80,16 +80,16 @@ class Verification:
 
     @property
     def torn(self) -> bool:
-        """Whether all that is wrong is a last line torn by a crash."""
+        """Whether the only problem is a last line torn by a crash."""
         return [problem.code for problem in self.problems] == ["torn"]
 
 
 def verify(path: str | os.PathLike[str], checkpoints: Iterable[Checkpoint] = ()) -> Verification:
-    """Check a log, its rotated files included, also while it is being written.
+    """Verify a log, including its rotated files, even while it is being written.
 
     Args:
         path: the log, in a file or a SQLite database.
-        checkpoints: what it was at some times.
+        checkpoints: checkpoints to compare it with.
 
     Raises:
         AuditError: a file cannot be read.
@@ -103,12 +103,12 @@ def verify(path: str | os.PathLike[str], checkpoints: Iterable[Checkpoint] = ())
 
 
 def verify_lines(lines: Iterable[bytes], file: str = "", checkpoints: Iterable[Checkpoint] = ()) -> Verification:
-    """Check a log's lines, each with its newline.
+    """Verify the lines of a log.
 
     Args:
-        lines: in the order of the log.
-        file: its name in the problems.
-        checkpoints: what it was at some times.
+        lines: lines with their newlines, in the order of the log.
+        file: name of the file in problems.
+        checkpoints: checkpoints to compare it with.
     """
     check = _check(checkpoints)
     for number, line in enumerate(lines, start=1):
@@ -120,13 +120,13 @@ def verify_lines(lines: Iterable[bytes], file: str = "", checkpoints: Iterable[C
 
 def _check(checkpoints: Iterable[Checkpoint]) -> _Check:
     notes = list(checkpoints)
-    vouched = frozenset(each for made in notes for each in made.purged) if notes else None
-    return _Check({each.count: each.root for each in notes}, vouched)
+    vouched = frozenset(tombstone for note in notes for tombstone in note.purged) if notes else None
+    return _Check({note.count: note.root for note in notes}, vouched)
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """What the next line should carry; a None is not known, after a line that says nothing."""
+    """The expected values of the next line; None if unknown, after an unreadable line."""
 
     seq: int | None = 0
     prev: frozenset[str] | None = frozenset({ZERO})
@@ -137,11 +137,11 @@ _NOWHERE: Final = Line("", 0, b"")
 
 @dataclass(slots=True)
 class _Check:
-    """The state of a check between two lines."""
+    """The state of a verification between two lines."""
 
     roots: Mapping[int, str]
     vouched: frozenset[str] | None = None
-    """The tombstones that checkpoints kept elsewhere stand for; None without checkpoints."""
+    """The tombstones that checkpoints vouch for; None without checkpoints."""
     expected: _Expected = field(default_factory=_Expected)
     records: int = 0
     purged: int = 0
@@ -157,7 +157,7 @@ class _Check:
 
     def add(self, line: Line) -> None:
         if self.problems and self.problems[-1].code == "torn":
-            before = self.problems.pop()  # a line without its newline is torn only where the log ends
+            before = self.problems.pop()  # a line without its newline is torn only at the end of the log
             self._problem("not-json", Line(before.file, before.line, b""))
             self.expected = _Expected(None if self.expected.seq is None else self.expected.seq + 1, None)
         record = (parse(line.data[:-1]) if line.data.endswith(b"\n") else None) or {}
@@ -222,7 +222,7 @@ def _prev(record: Mapping[str, Any]) -> str:
 
 
 def _unreadable(line: bytes, record: Mapping[str, Any]) -> str:
-    """The code of a line that is no record; "" for a record."""
+    """Return the code of a line that is not a record; "" for a record."""
     if not line.endswith(b"\n") and len(line) <= LONGEST_LINE:
         return "torn"
     if not record:
@@ -231,7 +231,7 @@ def _unreadable(line: bytes, record: Mapping[str, Any]) -> str:
 
 
 def _changed(line: bytes, record: Mapping[str, Any], sealed: str | None, expected: _Expected) -> str:
-    """The code of a record that is not what was written, or not there; "" for one that is."""
+    """Return the code of a record that was changed or moved; "" for an intact one."""
     if sealed is None or canonical(record) != line[:-1]:
         return "not-canonical"
     if record["hash"] != sealed:
@@ -244,13 +244,13 @@ def _changed(line: bytes, record: Mapping[str, Any], sealed: str | None, expecte
 
 
 def _following(code: str, record: Mapping[str, Any], sealed: str | None, expected: _Expected) -> _Expected:
-    """What should follow a line, so that one change is named once and the next one too."""
+    """Return the expectation after a line, so that one change is reported once, and the next one too."""
     after = None if expected.seq is None else expected.seq + 1
     place = head_after(record)
     if code == "torn":
         return _Expected(expected.seq, None)
     if code in {"not-json", "not-a-record"} or place is None:
         return _Expected(after, None)
-    # After an edit the next line tells which is the older: the hash that was written here, or the one that fits.
+    # After an edit, accept either hash in the next line: the one written here, or the one that fits.
     hashes = frozenset({place.prev, *({sealed} if sealed and is_record(record) else ())})
     return _Expected(after if code in {"not-canonical", "hash-mismatch"} else place.seq, hashes)

@@ -1,1 +1,1 @@
-"""Write records: sinks, the spool behind them, and previews."""
+"""Write records: sinks, and the spool behind them."""

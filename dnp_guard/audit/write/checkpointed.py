@@ -1,4 +1,4 @@
-"""A log whose checkpoints are written to a second place while it grows."""
+"""A log that writes checkpoints to a second place while it grows."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from dnp_guard.audit.checkpoint import Signer
 
 EVERY: Final = 60.0
-"""Seconds from a record to the checkpoint that covers it."""
+"""Most seconds from a record to the checkpoint that covers it."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
 
 class Kept(Protocol):
-    """A sink that knows where its log ends: one in a file or a database."""
+    """A sink that knows the end of its log, in a file or a database."""
 
     path: Path
 
     @property
     def head(self) -> Head:
-        """Where the log ends now."""
+        """The current end of the log."""
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Keep one event."""
+        """Store one event."""
 
     def close(self) -> None:
-        """Let go of what the sink holds."""
+        """Release the resources of the sink."""
 
 
 class CheckpointedSink:
-    """A log and the checkpoints of it, appended to a file that should lie where the log's writer cannot change it.
+    """A log that appends checkpoints to a file, which should be where the log's writer cannot change it.
 
-    Some time after a record, and when the sink is closed, a checkpoint is written, and a ``checkpoint`` record that
-    says so. A checkpoint that cannot be written is tried again after the same time; the log goes on meanwhile.
+    It writes a checkpoint some time after a record and when the sink is closed, followed by a ``checkpoint`` record. If
+    a checkpoint cannot be written, it tries again after the same time, and the log continues meanwhile.
 
     Args:
-        sink: of the log.
-        to: the file of the checkpoints; made where it is missing.
-        signer: signs them; unsigned where there is none.
-        origin: the log's name in them.
+        sink: sink of the log.
+        to: file of the checkpoints; created if missing.
+        signer: signs the checkpoints; None to leave them unsigned.
+        origin: name of the log in the checkpoints.
         every: seconds from a record to the checkpoint that covers it.
 
     Attributes:
-        path: of the log.
-        observe: called with each checkpoint written, and with None for one that could not be.
+        path: path of the log.
+        observe: called with every checkpoint written, and with None after a failure.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class CheckpointedSink:
         self._timed_by = 0
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Keep one event, and see to it that a checkpoint follows."""
+        """Store one event, and schedule a checkpoint."""
         self._sink.write(event)
         with self._lock:
             if self._timer is None or self._timed_by != os.getpid():
@@ -92,7 +92,7 @@ class CheckpointedSink:
         """Write a checkpoint now.
 
         Raises:
-            AuditError: it could not be written.
+            AuditError: the checkpoint cannot be written.
         """
         head = self._sink.head
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -104,7 +104,7 @@ class CheckpointedSink:
         return made
 
     def close(self) -> None:
-        """Write the last checkpoint where there are records since the one before, and close the log."""
+        """Write a last checkpoint if there are records since the previous one, and close the log."""
         with self._lock:
             timer, self._timer = self._timer, None
         if timer is not None:

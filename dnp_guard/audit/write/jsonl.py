@@ -1,4 +1,4 @@
-"""The log in a file: one line a record, shared by processes, rotated, going on after a crash."""
+"""The log in a file: one line per record, shared by processes, rotated, and continued after a crash."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _NOT_A_LOG = "It was left untouched. Give another path, or move the file away."
 
 
 class JsonlSink:
-    """A log in a file, one line a record, shared by any number of threads and processes of one machine.
+    """A log in a file, one line per record, shared by any number of threads and processes of one machine.
 
-    The file is locked for each record, and its end read from disk where another writer has been there: no two writers,
-    a forked child included, take the same place. A log that was moved away, cut or exchanged while it was written is
-    told of once, by a record that fails, and followed by a new one. A last line that was torn by a crash is moved to
-    ``<file>.torn-<seq>`` and the log goes on.
+    The sink locks the file for every record, and reads its end from disk if another writer has appended: no two
+    writers, including forked children, write the same position. If the log was moved away, cut or replaced, one write
+    fails and reports it, and the next starts a new log. A last line torn by a crash is moved to ``<file>.torn-<seq>``,
+    and the log continues.
 
     Args:
-        path: the log; made where it is missing, readable by its owner only. Its folder must exist.
-        rotate_bytes: from this size on the file is rotated, before the next record; the chain goes on in a new one.
-        rotate_hours: likewise, from this age of its first record on.
-        sync: wait for the disk at each record, so that a power cut loses none. What a killed process had written is
-            there without.
-        clock: the time, for the age.
+        path: the log; created if missing, readable by its owner only. Its folder must exist.
+        rotate_bytes: rotate the file before the next record from this size on; the chain continues in a new file.
+        rotate_hours: rotate the file from this age of its first record on.
+        sync: wait for the disk after every record, so that a power cut loses none. The records of a killed process
+            survive without it.
+        clock: returns the current time.
 
     Raises:
         AuditError: the folder is missing, the file cannot be written, or it is not an audit log.
@@ -65,14 +65,14 @@ class JsonlSink:
         self._lock = Lock()
         self._file: _File | None = None
         self._left: Head | None = None
-        """Where this writer left the log; None where it has not been there, or has told that it is another."""
+        """End of the log after this writer's last record; None if it has not written, or has reported a change."""
         _sinks.add(self)
         with self._locked() as file:
             self._read_end(file)
 
     @property
     def head(self) -> Head:
-        """Where the log ends now.
+        """The current end of the log.
 
         Raises:
             AuditError: the file cannot be read.
@@ -85,8 +85,8 @@ class JsonlSink:
         """Append an event in one write.
 
         Raises:
-            AuditError: the record is not whole in the file, and nothing of it is; or the log is not the one that was
-                written, which is told once.
+            AuditError: nothing of the record is in the file, or the log was changed by somebody else, which is reported
+                once.
         """
         written = False
         while not written:
@@ -100,17 +100,17 @@ class JsonlSink:
                     written = True
 
     def close(self) -> None:
-        """Close the file; a later record opens it again."""
+        """Close the file; a later write opens it again."""
         with self._lock:
             self._forget()
             self._left = None
 
     def _append(self, file: _File, event: Mapping[str, Any]) -> None:
         line, sealed = seal(event, file.head.seq, file.head.prev)
-        end, file.size = file.size, None  # not known until the record is whole
+        end, file.size = file.size, None  # unknown until the record is complete
         if os.write(file.descriptor, line + b"\n") <= len(line):
             os.ftruncate(file.descriptor, end or 0)
-            raise AuditError(f"{self.path}: the disk took only a part of a record", hint="Make room on the disk.")
+            raise AuditError(f"{self.path}: the disk took only a part of a record", hint="Free some space on the disk.")
         if self._sync:
             os.fdatasync(file.descriptor)
         file.first = file.first if end else file.head.seq
@@ -118,10 +118,10 @@ class JsonlSink:
         self._left, file.left_at = file.head, file.size
 
     def _check_goes_on(self, file: _File) -> None:
-        """See that the log holds what this writer has written.
+        """Check that the log still contains this writer's records.
 
         Raises:
-            AuditError: it does not; the next record is taken nevertheless.
+            AuditError: it does not; the next write is accepted nevertheless.
         """
         left, self._left = self._left, None
         if left is not None and left != file.head and not (_follows(file, left) or goes_on(self.path, left)):
@@ -151,7 +151,7 @@ class JsonlSink:
                 os.close(file.descriptor)
 
     def _read_end(self, file: _File) -> None:
-        """Learn where the log ends, where another writer has changed it; a torn last line is set aside."""
+        """Read the end of the log if another writer has changed it, and set a torn last line aside."""
         if file.size == (size := os.fstat(file.descriptor).st_size):
             return
         line, torn = _tail(file.descriptor, self.path)
@@ -160,14 +160,14 @@ class JsonlSink:
             raise AuditError(f"{self.path}: its last line is not an audit record", hint=_NOT_A_LOG)
         if torn:
             if not line and _is_foreign(torn):
-                raise AuditError(f"{self.path}: what it holds is not an audit log", hint=_NOT_A_LOG)
+                raise AuditError(f"{self.path}: the file is not an audit log", hint=_NOT_A_LOG)
             self._set_aside(file.descriptor, torn, head.seq)
         if (self._rotate_bytes is not None or self._rotate_after is not None) and line:
             file.first, file.began = _beginning(file.descriptor)
         file.head, file.size = head, size - len(torn)
 
     def _carried(self) -> Head | None:
-        """Where the newest rotated file ends."""
+        """Return the end of the newest rotated file."""
         before = segments(self.path)
         if not before:
             return Head()
@@ -197,16 +197,16 @@ class JsonlSink:
 
 @dataclass(slots=True)
 class _File:
-    """An open log file, and what its only writer so far knows of it.
+    """An open log file and its known state.
 
     Attributes:
-        descriptor: open for appending.
+        descriptor: descriptor, open for appending.
         identity: device and inode.
-        size: when its end was last read or written; None where that is not known.
-        head: at that size.
+        size: size when its end was last read or written; None if unknown.
+        head: end of the log at that size.
         first: ``seq`` of its first record.
         began: time of its first record.
-        left_at: where the last record ends that this writer has written.
+        left_at: offset after the last record by this writer.
     """
 
     descriptor: int
@@ -219,7 +219,7 @@ class _File:
 
 
 def _follows(file: _File, left: Head) -> bool:
-    """Whether another writer went on where this one left the file: the ordinary case, and quick to see."""
+    """Return whether another writer continued where this one stopped, the ordinary case, which is quick to check."""
     if file.left_at is None or file.size is None or file.size <= file.left_at:
         return False
     since = os.pread(file.descriptor, min(file.size - file.left_at, LONGEST_LINE + 1), file.left_at)
@@ -227,11 +227,11 @@ def _follows(file: _File, left: Head) -> bool:
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
-    """What keeps a log from being written, and what to do about it."""
+    """Explain why a log cannot be written, with a hint."""
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
-        return f"the folder {path.parent} does not exist", "Make it."
+        return f"the folder {path.parent} does not exist", "Create it."
     if isinstance(error, IsADirectoryError):
-        return "it is a folder", "Name a file in it, such as audit.jsonl."
+        return "it is a folder", "Name a file in the folder, such as audit.jsonl."
     if error.errno in _NO_LOCKS:
         return (
             f"its file system has no file locks: {error.strerror}",
@@ -246,7 +246,7 @@ def _opened(path: Path) -> _File:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        raise AuditError(f"{path} is not a regular file", hint="An audit log is read back to go on.")
+        raise AuditError(f"{path} is not a regular file", hint="An audit log must be readable to be continued.")
     return _File(descriptor, (status.st_dev, status.st_ino))
 
 
@@ -259,7 +259,7 @@ def _is_at(file: _File, path: Path) -> bool:
 
 
 def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
-    """The last whole line with its newline, and what follows it."""
+    """Read the last whole line with its newline, and the bytes after it."""
     size, block = os.fstat(descriptor).st_size, _BLOCK
     while True:
         start = max(0, size - block)
@@ -274,7 +274,7 @@ def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
 
 
 def _beginning(descriptor: int) -> tuple[int, datetime | None]:
-    """Place and time of a file's first record."""
+    """Read position and time of a file's first record."""
     line, _, _ = os.pread(descriptor, LONGEST_LINE, 0).partition(b"\n")
     record = parse(line) or {}
     buried = tombstone(record)
@@ -286,7 +286,7 @@ def _beginning(descriptor: int) -> tuple[int, datetime | None]:
 
 
 def _is_foreign(fragment: bytes) -> bool:
-    # A whole JSON object without a newline, unless it is an audit record, is somebody's settings, not a torn record.
+    # A whole JSON object without a newline that is not an audit record is another program's file, not a torn record.
     record = parse(fragment)
     return not b'{"'.startswith(fragment[:2]) or (record is not None and head_after(record) is None)
 
@@ -299,7 +299,7 @@ _sinks: weakref.WeakSet[JsonlSink] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # A lock on an inherited descriptor is the parent's too, and one of its threads may have held the sink's.
+    # A lock on an inherited descriptor is also the parent's, and one of its threads may have held the sink's lock.
     for sink in list(_sinks):
         sink._lock = Lock()  # noqa: SLF001 (of this module)
         sink._forget()  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Whether a log goes on where its writer left it."""
+"""Check that a log continues where its writer stopped."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def goes_on(log: Path, left: Head) -> bool:
-    """Whether the files of a log hold a record that follows the place where a writer left it, or did until a purge.
+    """Return whether the files of a log contain, or contained until a purge, the record after a writer's last one.
 
-    The newest files are read first: others have mostly written little since.
+    The newest files are read first, since others have usually written little since.
     """
     for file in (log, *reversed(segments(log))):
         with suppress(FileNotFoundError), file.open("rb") as lines:
@@ -29,15 +29,15 @@ def goes_on(log: Path, left: Head) -> bool:
 
 
 def follows(line: bytes, left: Head) -> bool:
-    """Whether a line is the record after the place where a writer left a log."""
+    """Return whether a line is the record after a writer's last one."""
     return left.prev.encode() in line and (parse(line) or {}).get("prev") == left.prev
 
 
 def changed(log: Path) -> AuditError:
-    """What to say of a log that does not go on where a writer left it."""
+    """Make the error of a log that does not continue where a writer stopped."""
     return AuditError(
-        f"{log}: the log was removed, cut or exchanged while it was written",
-        hint="Look for who did it; 'audit verify --checkpoint' says what is gone. The log goes on from here.",
+        f"{log}: the log was removed, cut or replaced while it was being written",
+        hint="Find out who did it; 'audit verify --checkpoint' shows what is missing. The log continues from here.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes records to a sink from a thread of its own, so that nobody has to wait for a slow or failing one."""
+"""Write records to a sink in a separate thread, so that nobody waits for a slow or failing sink."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ if TYPE_CHECKING:
     from dnp_guard.audit.write.spool import Spool
 
 WAITING: Final = 10_000
-"""Records that wait in memory for a sink that hangs; what comes after is dropped."""
+"""Most records that wait in memory for a hanging sink; later ones are dropped."""
 
 IDLE: Final = 5.0
-"""Seconds after which a thread that has nothing to write ends; the next record starts another."""
+"""Seconds after which an idle thread ends; the next record starts another."""
 
 RETRY: Final = 30.0
-"""Seconds after which a sink that fails is tried again, where no record comes before."""
+"""Seconds after which a failing sink is tried again if no record arrives before."""
 
 STALLED: Final = 0.5
-"""Seconds in which a sink has written nothing, after which nobody waits for it until it has."""
+"""Seconds without a write after which nobody waits for a sink until it has written again."""
 
 HANGING: Final = 5.0
-"""Seconds in which a sink has taken nothing of what waits for it, after which it hangs."""
+"""Seconds without a write after which a sink with waiting records is considered to hang."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
 
 class Outlet:
-    """A sink, what waits for it, and what it has missed.
+    """A sink with its waiting and missed records.
 
     Args:
-        sink: written to by one thread.
-        spool: keeps what the sink does not take.
-        failed: called with ``audit_sink`` for each record that the sink did not take and once for a sink that hangs,
-            and with ``audit_dropped`` for each record that could not be kept.
-        outage: makes the record that follows the first one missed, or that stands for one that was lost, of a reason.
+        sink: the sink; one thread writes to it.
+        spool: stores records that the sink does not accept.
+        failed: called with ``audit_sink`` for every record that the sink does not accept and once for a hanging sink,
+            and with ``audit_dropped`` for every record that is lost.
+        outage: makes a record of an outage, given the affected record and a reason. It is written after the first
+            missed record, and in place of a lost one.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class Outlet:
         self._taken = self._done = self._held = 0
         self._stalled = self._closing = self._hangs = False
         self._since = 0.0
-        """When something last was taken of what waits, or began to wait."""
+        """Time at which the sink last took a record, or the first record began to wait."""
         self._change = Condition()
         self._thread: Thread | None = None
         _outlets.add(self)
 
     def put(self, record: Mapping[str, Any]) -> int:
-        """Hand over a record; its number, for :meth:`wait`, or 0 where it was dropped."""
+        """Queue a record; return its number for :meth:`wait`, or 0 if it was dropped."""
         with self._change:
             if len(self._waiting) >= WAITING:
                 self._failed("audit_dropped")
@@ -77,23 +78,23 @@ class Outlet:
             if not self._waiting:
                 self._since = monotonic()
             elif not self._hangs and monotonic() - self._since > HANGING:
-                self._hangs = True  # counted once, until it takes something
+                self._hangs = True  # reported once, until it takes a record
                 self._failed("audit_sink")
-                _log.warning("an audit sink has taken nothing for %.0f s, and its events wait", HANGING)
+                _log.warning("an audit sink has taken no record for %.0f s, and its events wait", HANGING)
             self._waiting.append(record)
             self._taken += 1
             self._wake()
             return self._taken
 
     def wait(self, number: int, seconds: float) -> bool:
-        """Wait for a record to be written; not at all for a sink that hangs.
+        """Wait for a record to be written, unless the sink hangs.
 
         Args:
-            number: of the record.
-            seconds: at most.
+            number: number of the record.
+            seconds: longest wait.
 
         Returns:
-            Whether the sink holds it and all before it.
+            Whether the sink has stored this record and all before it.
         """
         with self._change:
             if seconds > 0 and not self._stalled and not self._change.wait_for(lambda: self._done >= number, seconds):
@@ -101,21 +102,21 @@ class Outlet:
             return 0 < number <= self._held
 
     def settle(self, seconds: float) -> bool:
-        """Wait for all records handed over so far."""
+        """Wait for all records queued so far, for some seconds at most."""
         return self._taken == 0 or self.wait(self._taken, seconds)
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the sink has missed nothing that it has yet to get, and hangs at nothing."""
+        """Whether the sink has no missed records to catch up with, and does not hang."""
         with self._change:
             hangs = bool(self._waiting) and monotonic() - self._since > HANGING
             return not hangs and not self._spool
 
     def close(self, seconds: float) -> None:
-        """Write what waits, try once more what was missed, and close the sink.
+        """Write the waiting records, try the missed ones once more, and close the sink.
 
         Args:
-            seconds: at most; a sink that hangs is left alone.
+            seconds: longest wait; after it, a hanging sink is left alone.
         """
         with self._change:
             self._closing = True
@@ -137,7 +138,7 @@ class Outlet:
             _log.warning("an audit sink could not be closed: %s", _of(error))
 
     def forked(self) -> None:
-        """Begin anew in a child process: the parent writes what waited when it forked."""
+        """Start afresh in a child process; the parent writes the records that were waiting."""
         self._change = Condition()
         self._waiting.clear()
         self._spool.leave()
@@ -174,13 +175,13 @@ class Outlet:
             if self._spool:
                 self._spool.drain(self._give)
             return record is None or self._give(record)
-        except BaseException as error:  # noqa: BLE001 (a sink may raise anything, and the thread must live on)
+        except BaseException as error:  # noqa: BLE001 (a sink may raise anything, and the thread must survive)
             if record is not None:
                 self._miss(record, error)
             return False
 
     def _give(self, record: Mapping[str, Any]) -> bool:
-        """Give a record to the sink; of one that it can never take, that it was lost, so that others can follow."""
+        """Write a record to the sink; replace one that can never be written by a record of the loss."""
         try:
             self.sink.write(record)
         except Unwritable as error:
@@ -196,8 +197,8 @@ class Outlet:
         if not self._spool:
             _log.warning("an audit sink failed, and its events wait for the next: %s", _of(error))
             missed.append(self._outage(record, "audit_sink"))
-        for each in missed:
-            if not self._spool.add(each):
+        for entry in missed:
+            if not self._spool.add(entry):
                 self._failed("audit_dropped")
 
 

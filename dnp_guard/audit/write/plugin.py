@@ -1,4 +1,4 @@
-"""The built-in plugin that opens audit sinks: a path is a JSONL log; other kinds have a prefix."""
+"""The built-in plugin that opens audit sinks: a plain path is a JSONL log; other kinds have a prefix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
 
 
 def log_path(sink: object) -> Path | None:
-    """Where the log of a sink, or of what names one, lies; None where it lies in no file."""
+    """Return the path of a sink's log, or of a sink's spec; None if it is not in a file."""
     if not isinstance(sink, str):
         path = sink if isinstance(sink, Path) else getattr(sink, "path", None)
         return path if isinstance(path, Path) else None
@@ -77,7 +77,7 @@ def _checkpointed(kind: Callable[..., Kept], place: str, options: dict[str, Any]
 
 
 def _stdout(place: str, options: dict[str, str], spec: str) -> Sink:
-    _options(options | ({place: ""} if place else {}), {}, spec)  # what follows the colon is no option either
+    _options(options | ({place: ""} if place else {}), {}, spec)  # text after the colon is no valid option
     return StreamSink()
 
 

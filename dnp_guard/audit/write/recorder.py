@@ -1,4 +1,4 @@
-"""Writes events to every audit sink, and never raises into a generation."""
+"""Write events to every audit sink, and never raise into a generation."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
     from dnp_guard.telemetry import Metrics, Tracing
 
 STEP_WAIT: Final = 0.005
-"""Seconds of each second that a generation may spend waiting for sinks."""
+"""Longest wait for sinks per second of a generation, in seconds."""
 
 REQUIRED_WAIT: Final = 5.0
-"""Seconds that it may wait for one record where the policy says ``audit.required``."""
+"""Longest wait for one record under ``audit.required``, in seconds."""
 
 SETTLE_WAIT: Final = 1.0
-"""Seconds to wait for the sinks when a generation is over."""
+"""Longest wait for the sinks at the end of a generation, in seconds."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
 
 class Recorder:
-    """The record of one guard.
+    """Records the events of one guard.
 
-    Each sink is written to by a thread of its own. A sink that fails is counted as ``degraded`` with the reason
-    ``audit_sink``; what it missed is spooled to disk and written before its next event, followed by a ``degraded``
-    record. What cannot be kept is counted as ``audit_dropped``.
+    Every sink has a thread that writes to it. A failure of a sink is counted as ``degraded`` with the reason
+    ``audit_sink``. The missed records are spooled to disk and written before the next event, followed by a ``degraded``
+    record. A lost record is counted as ``audit_dropped``.
 
     Args:
-        sinks: each gets every event.
-        metrics: of the guard.
-        tracing: of the guard.
+        sinks: sinks that get every event.
+        metrics: metrics of the guard.
+        tracing: tracing of the guard.
         common: fields that all records share.
-        spool: folder for what sinks with a ``path`` or a ``name`` miss; in memory for others, or where there is none.
-        previews: folder for pictures of findings; None where there is no log beside which it could be.
-        picture_key: encrypts them; None to blur them.
-        required: wait for each record, as ``audit.required`` asks, and not for a few milliseconds at most.
+        spool: folder for the missed records of sinks with a ``path`` or a ``name``; None for memory, as for others.
+        previews: folder for pictures of findings; None if there is no log in a file.
+        picture_key: key to encrypt pictures; None to blur them.
+        required: wait until every record is written, as ``audit.required`` demands, not just a few milliseconds.
 
     Attributes:
-        metrics: of the guard.
-        tracing: of the guard.
+        metrics: metrics of the guard.
+        tracing: tracing of the guard.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Recorder:
         """Record an event.
 
         Args:
-            event: what happened.
-            required: wait for it; as the recorder was made where it is not given.
-            policy: the policy that it happened under, where it is not the common one.
+            event: the event.
+            required: wait until it is written; by default, as the recorder was created.
+            policy: policy of the event, if it is not the common one.
 
         Returns:
-            Whether every sink holds this event and all before it, as far as could be waited for.
+            Whether every sink stored this event and all before it within the wait.
         """
         with self.metrics.overhead("audit"):
             try:
@@ -111,17 +111,17 @@ class Recorder:
             return all(held)
 
     def keep(self, request: str, image: int, step: int | None, picture: Image) -> PreviewFields | None:
-        """Keep the picture of a finding, small and blurred, or encrypted.
+        """Store the picture of a finding, small and blurred, or encrypted.
 
         Args:
             request: id of the generation.
             image: index in the batch.
-            step: None for the final look.
-            picture: RGB.
+            step: step of the query; None for the final look.
+            picture: RGB picture.
 
         Returns:
-            ``preview{file, sha256}`` of the record; None where it could not be kept, which is counted as ``degraded``
-            with the reason ``audit_preview``.
+            ``preview{file, sha256}`` of the record; None if it cannot be stored, which is counted as ``degraded`` with
+            the reason ``audit_preview``.
         """
         with self.metrics.overhead("audit"):
             try:
@@ -131,7 +131,7 @@ class Recorder:
                 return None
 
     def forget(self, request: str, image: int) -> None:
-        """Remove the previews of one image; what cannot be removed is counted as ``keep`` does."""
+        """Remove the previews of one image; count a failure as ``keep`` does."""
         if self._previews is None:
             return
         try:
@@ -140,24 +140,24 @@ class Recorder:
             self._unkept(error)
 
     def settle(self, seconds: float = SETTLE_WAIT) -> bool:
-        """Wait until every sink holds every event so far; not for a sink that hangs.
+        """Wait until every sink has stored every event so far, except sinks that hang.
 
         Args:
-            seconds: at most, a sink.
+            seconds: longest wait per sink.
 
         Returns:
-            Whether they do.
+            Whether every sink has stored every event.
         """
         held = [outlet.settle(seconds) for outlet in self._outlets]
         return all(held)
 
     @property
     def keeps_up(self) -> bool:
-        """Whether every sink takes its records, and none waits for one that fails or hangs."""
+        """Whether every sink accepts its records, without one that fails or hangs."""
         return all(outlet.keeps_up for outlet in self._outlets)
 
     def close(self) -> None:
-        """Try once more to write what sinks have missed, and close them."""
+        """Try to write the missed records once more, and close the sinks."""
         for outlet in self._outlets:
             outlet.close(REQUIRED_WAIT)
 
@@ -174,7 +174,7 @@ class Recorder:
         return held
 
     def _unkept(self, error: Exception) -> None:
-        _log.warning("the preview of a finding: %s", error)
+        _log.warning("cannot store the preview of a finding: %s", error)
         self.metrics.degraded("audit_preview")
 
     def _checkpointed(self, written: Checkpoint | None) -> None:
@@ -190,12 +190,12 @@ class Recorder:
 
 def _beside(folder: Path | None) -> Path:
     if folder is None:
-        raise AuditError("no log in a file beside which it could lie", hint="Add one: audit='audit.jsonl'.")
+        raise AuditError("there is no log in a file to store it beside", hint="Add one: audit='audit.jsonl'.")
     return folder
 
 
 def _spool(folder: Path | None, sink: Sink) -> Spool:
-    # What is left on disk goes to the next sink of the same name: one without a name could be anybody's.
+    # Records left on disk go to the next sink of the same name; a sink without a name could be any other.
     place = getattr(sink, "path", None) or getattr(sink, "name", None)
     kind = f"{type(sink).__module__}.{type(sink).__qualname__}"
     where = place.absolute() if isinstance(place, Path) else place

@@ -1,7 +1,7 @@
-"""Where records go. A sink seals each event into its own chain; more kinds come from plugins.
+"""The protocol of audit sinks, and the sink in memory. A sink seals events into its own chain; plugins add more kinds.
 
-A chain without a key finds accidents and partial edits at their line; rewriting to the end or cutting the tail is found
-only against a checkpoint kept elsewhere.
+A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
+found only with a checkpoint stored elsewhere.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes events, one after another, from any thread."""
+    """Stores events, one after another, from any thread."""
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Keep one event; when this returns, it is written.
+        """Store one event; it is written when this returns.
 
         Args:
-            event: what :func:`dnp_guard.audit.record.build` makes.
+            event: a record made by :func:`dnp_guard.audit.record.build`.
 
         Raises:
-            Exception: it could not be kept, and nothing of it was.
+            Exception: the event could not be stored, and no part of it was.
         """
 
     def close(self) -> None:
-        """Let go of what the sink holds; a second call does nothing."""
+        """Release the resources of the sink; a second call does nothing."""
 
 
 class MemorySink:
-    """A log in memory, for tests and for looking at what a guard would write.
+    """A log in memory, for tests and for inspecting a guard's records.
 
     Attributes:
         lines: the sealed lines, without newlines.
@@ -51,7 +51,7 @@ class MemorySink:
         return [record for line in self.lines if (record := parse(line)) is not None]
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Seal an event and keep it."""
+        """Seal an event and store it."""
         with self._lock:
             line, self._prev = seal(event, len(self.lines), self._prev)
             self.lines.append(line)

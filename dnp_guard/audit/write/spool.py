@@ -1,6 +1,6 @@
-"""What a sink has missed, kept on disk until it takes it: also after the process has ended.
+"""Records that a sink has missed, stored on disk until it accepts them, even after the process has ended.
 
-Records are kept as they were built, in the order in which they came, and are given to the sink at least once.
+Records are stored as built, in order, and are given to the sink at least once.
 """
 
 from __future__ import annotations
@@ -26,28 +26,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BACKLOG: Final = 1000
-"""Records kept in memory where no disk takes them; the oldest go first."""
+"""Most records in memory if no disk is available; the oldest are dropped first."""
 
 LARGEST: Final = 64 << 20
-"""Bytes kept on disk; what comes after goes."""
+"""Most bytes on disk; later records are dropped."""
 
 FOLDER_VARIABLE: Final = "DNP_GUARD_SPOOL"
 
 
 def spool_folder() -> Path | None:
-    """Where records wait for a sink that fails: ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state.
+    """Return the folder of records that wait for a failing sink.
 
-    None for a user without a home: they wait in memory.
+    It is ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state folder; None for a user without a home, whose
+    records wait in memory.
     """
     return state_path("spool", FOLDER_VARIABLE)
 
 
 class Spool:
-    """What one sink has missed.
+    """The missed records of one sink.
 
     Args:
-        folder: where it is kept, in files for their owner only; None to keep it in memory.
-        name: of the sink; what an ended process has left for a sink of this name is taken over.
+        folder: folder to store them in, in files readable by their owner only; None for memory.
+        name: name of the sink. Records that an ended process left for a sink of this name are taken over.
     """
 
     def __init__(self, folder: Path | None, name: str) -> None:
@@ -64,7 +65,7 @@ class Spool:
         return len(self._memory) + sum(file.count for file in self._files)
 
     def add(self, record: Mapping[str, Any]) -> bool:
-        """Keep a record for later; False where another had to go for it, or it could not be kept."""
+        """Store a record for later; return False if this or an older record was lost."""
         if self._folder is not None and not self._memory:
             with suppress(OSError):
                 return self._add_to_file(record)
@@ -75,10 +76,10 @@ class Spool:
         return False
 
     def drain(self, write: Callable[[Mapping[str, Any]], object]) -> None:
-        """Give everything to a sink, in order.
+        """Give all records to a sink, in order.
 
         Args:
-            write: raises where the sink does not take a record; it and what follows stay.
+            write: writes a record, and raises if the sink does not accept it; then this record and later ones stay.
         """
         while self._files:
             self._files[0].drain(write)
@@ -89,7 +90,7 @@ class Spool:
             self._memory.popleft()
 
     def leave(self) -> None:
-        """Leave what waits on disk to another process; in a forked child, to its parent."""
+        """Leave the records on disk to another process; in a forked child, to its parent."""
         for file in self._files:
             os.close(file.descriptor)
         self._files, self._own = [], None
@@ -104,7 +105,7 @@ class Spool:
 
 @dataclass(slots=True)
 class _Kept:
-    """A file of records that wait, locked by the process that writes or has taken it."""
+    """A file of waiting records, locked by the process that writes or drains it."""
 
     path: Path
     descriptor: int
@@ -122,7 +123,7 @@ class _Kept:
             raise
         if written < len(line):
             os.ftruncate(self.descriptor, self.size)
-            raise OSError("the disk took only a part")
+            raise OSError("the disk took only a part of a record")
         self.size += len(line)
         self.count += 1
         return True
@@ -149,7 +150,7 @@ def _created(folder: Path, key: str) -> _Kept:
 
 
 def _left(folder: Path, key: str) -> list[_Kept]:
-    """What processes that have ended have left."""
+    """Take over the files of processes that have ended."""
     found = []
     with suppress(OSError):
         for path in sorted(folder.glob(f"{key}.*.jsonl"), key=lambda path: path.stat().st_mtime):

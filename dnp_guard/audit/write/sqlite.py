@@ -1,4 +1,4 @@
-"""The log in a SQLite database, in write-ahead mode: the same lines and the same chain, one row a record."""
+"""The log in a SQLite database, in write-ahead mode: the same lines and the same chain, one row per record."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class SqliteSink:
     """A log in a SQLite database, shared by any number of threads and processes of one machine.
 
     Args:
-        path: the database; made where it is missing, readable by its owner only.
-        sync: wait for the disk at each record, so that a power cut loses none.
+        path: the database; created if missing, readable by its owner only.
+        sync: wait for the disk after every record, so that a power cut loses none.
 
     Raises:
-        AuditError: it cannot be opened, or is another kind of database.
+        AuditError: the database cannot be opened, or is of another kind.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sync: bool = False) -> None:
@@ -44,13 +44,13 @@ class SqliteSink:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._left: Head | None = None
-        """Where this writer left the log; None where it has not been there, or has told that it is another."""
+        """End of the log after this writer's last record; None if it has not written, or has reported a change."""
         with self._lock:
             self._open()
 
     @property
     def head(self) -> Head:
-        """Where the log ends now.
+        """The current end of the log.
 
         Raises:
             AuditError: the database cannot be read.
@@ -68,7 +68,7 @@ class SqliteSink:
         """Append an event in one transaction.
 
         Raises:
-            AuditError: the record is not in the database; or the log is not the one that was written, which is told
+            AuditError: the record is not in the database, or the log was changed by somebody else, which is reported
                 once.
         """
         self._leave_parent()
@@ -91,7 +91,7 @@ class SqliteSink:
                 raise
 
     def close(self) -> None:
-        """Close the database; a later record opens it again."""
+        """Close the database; a later write opens it again."""
         self._leave_parent()
         with self._lock:
             self._drop()
@@ -119,7 +119,7 @@ class SqliteSink:
         self._connection = None
 
     def _leave_parent(self) -> None:
-        # A connection must not cross a fork, and closing the parent's here would be using it.
+        # A connection must not be used after a fork, not even to close it.
         if self._pid != os.getpid():
             self._pid, self._lock = os.getpid(), Lock()
             if self._connection is not None:
@@ -136,14 +136,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def connect(path: Path, *, sync: bool = False) -> sqlite3.Connection:
-    """Open the database of a log, made where it is missing.
+    """Open the database of a log, created if missing.
 
     Args:
-        path: of the database.
-        sync: wait for the disk at each transaction.
+        path: path of the database.
+        sync: wait for the disk after every transaction.
 
     Raises:
-        AuditError: it cannot be opened, or is another kind of database.
+        AuditError: the database cannot be opened, or is of another kind.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

@@ -1,4 +1,4 @@
-"""Sinks that hand records on: to standard output, and to OpenTelemetry logs. Each process has a chain of its own."""
+"""Sinks that forward records to standard output and to OpenTelemetry logs. Every process has its own chain."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HASH: Final = "dnp_guard.audit.hash"
 
 
 class StreamSink:
-    """A log on a stream, one line a record, from the first record of this sink on.
+    """A log on a stream, one line per record; the chain begins with this sink.
 
     Args:
-        stream: standard output where it is not given.
+        stream: the stream; standard output by default.
     """
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
@@ -46,16 +46,16 @@ class StreamSink:
             self._seq, self._prev = self._seq + 1, sealed
 
     def close(self) -> None:
-        """Do nothing: the stream is not this sink's."""
+        """Do nothing, since the sink does not own the stream."""
 
 
 class OtelSink:
-    """Events as OpenTelemetry log records: the body is the sealed line, the event's name ``dnp_guard.<event>``.
+    """A log of OpenTelemetry log records: the body is the sealed line, the event name is ``dnp_guard.<event>``.
 
-    Without an SDK they go nowhere. What the exporter loses is not noticed here: keep a log in a file as well.
+    Without an SDK the records go nowhere. The sink does not notice losses of the exporter, so keep a log in a file too.
 
     Args:
-        provider: OpenTelemetry's global one where it is not given.
+        provider: provider of loggers; OpenTelemetry's global one by default.
     """
 
     def __init__(self, provider: LoggerProvider | None = None) -> None:
@@ -82,4 +82,4 @@ class OtelSink:
             self._seq, self._prev = self._seq + 1, sealed
 
     def close(self) -> None:
-        """Do nothing: the provider is not this sink's."""
+        """Do nothing, since the sink does not own the provider."""
