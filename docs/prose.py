@@ -35,6 +35,7 @@ CLEAN: Final = (
     "dnp_guard/glyphs",
     "dnp_guard/policy",
     "dnp_guard/preview",
+    "dnp_guard/server",
     "dnp_guard/steering",
     "dnp_guard/vlm",
     "docs/prose.py",

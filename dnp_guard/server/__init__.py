@@ -1,1 +1,1 @@
-"""The guard as a service: hosts that cannot import it ask over HTTP. Needs the extra ``server``."""
+"""The guard as an HTTP service, for hosts that cannot import it. Needs the extra ``server``."""

@@ -1,4 +1,4 @@
-"""The service over HTTP: who may ask, how much, and what is answered."""
+"""The HTTP application of the service: routes, authentication, limits and error responses."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dnp_guard.server")
 
 SWITCH_S = 0.0005
-"""Seconds that a request's thread may keep the interpreter while the event loop waits for it; Python's own 5 ms are as
-long as a whole query takes, and several of them passed before one was answered beside others."""
+"""Seconds that a request's thread may keep the interpreter while the event loop waits for it. Python's default of 5 ms
+is as long as a whole query, and concurrent requests waited several times that long for an answer."""
 
 _MOST_TOLD, _LONGEST = 16, 200
-"""Errors of a request that are told back, and characters of what each quotes."""
+"""How many errors of a request are reported, and how many characters of each are quoted."""
 
 _WATCH_S = 1.0
 SWEEP_S = 5.0
-"""Seconds between two looks for expired sessions."""
+"""Seconds between two sweeps for expired sessions."""
 
 
 def from_environment() -> FastAPI:
-    """The application of a worker, whose settings are in the environment; one that cannot be ends the service."""
+    """Create a worker's application from settings in the environment; end the service if that fails."""
     try:
         return create(Settings.model_validate_json(os.environ[VARIABLE]))
     except DnpGuardError as error:
@@ -79,19 +79,19 @@ def from_environment() -> FastAPI:
 
 
 def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        settings: of the service; what they name is opened.
-        backend: who is asked; the one that the settings name, unless given.
+        settings: settings of the service; the files and stores that they name are opened.
+        backend: the backend to query; built from the settings by default.
 
     Raises:
-        DnpGuardError: it cannot be.
+        DnpGuardError: the settings cannot be served.
     """
     app = FastAPI(
         title="dnp_guard",
         version=__version__,
-        description="The guard as a service: what is drawn is looked at while it is denoised, and steered.",
+        description="The guard as a service: it looks at images while they are denoised, and steers them.",
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
@@ -103,9 +103,7 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.tokens = Tokens(settings.token_file)
-    app.state.service = _service(
-        settings, app.state.tokens, backend
-    )  # what cannot be served is refused before it starts
+    app.state.service = _service(settings, app.state.tokens, backend)  # refuse bad settings before serving starts
     app.add_middleware(Gate, state=app.state, body=settings.limits.body, rate=settings.limits.rate)
     app.add_exception_handler(Refusal, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -121,7 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     service: SessionService = app.state.service
     to_thread.current_default_thread_limiter().total_tokens = settings.threads
-    app.state.aside = CapacityLimiter(2)  # so that health is told when all threads wait for the model
+    app.state.aside = CapacityLimiter(2)  # lets health checks run while all threads wait for the model
     app.state.readiness = Readiness(service)
     sweeping = asyncio.create_task(_sweep(service, app.state.aside))
     watching = asyncio.create_task(_watch_parent(settings.parent))
@@ -144,8 +142,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _watch_parent(parent: int | None) -> None:
-    """End this worker when its parent has gone without a word: nobody would end it, and it would hold the port."""
-    while parent is not None and os.getppid() == parent:  # noqa: ASYNC110 (nothing tells of it)
+    """End this worker when its parent has died: nobody else would end it, and it would keep the port."""
+    while parent is not None and os.getppid() == parent:  # noqa: ASYNC110 (no event announces it)
         await asyncio.sleep(_WATCH_S)
     if parent is not None:
         _log.warning("the parent process has gone; this worker ends")
@@ -167,7 +165,7 @@ async def _sweep(service: SessionService, aside: CapacityLimiter) -> None:
         await asyncio.sleep(SWEEP_S)
         try:
             await to_thread.run_sync(service.sweep, limiter=aside)
-        except Exception:  # noqa: BLE001 (the next time may go better, and must come)
+        except Exception:  # noqa: BLE001 (the next sweep must still run, and may succeed)
             _log.exception("expired sessions could not be ended")
 
 
@@ -192,50 +190,50 @@ def _routes(app: FastAPI) -> None:
 
     @v1.post("/sessions/{session}/inputs")
     def inputs(session: str, asked: InputsMessage, grant: Granted) -> InputVerdicts:
-        """Show the pictures that the request brought, before the first step; hear whether it goes on."""
+        """Show the pictures that the request brought, before the first step; return whether it may go on."""
         verdicts: InputVerdicts = state.service.inputs(grant, session, asked)
         return verdicts
 
     @v1.post("/sessions/{session}/queries")
     def query(session: str, asked: QueryMessage, grant: Granted, request: Request) -> AnswerMessage:
-        """Show what is being drawn at a step; hear what to steer away from. A repeated step is answered the same."""
+        """Show the image at a step; return what to steer away from. A repeated step gets the same answer."""
         answer: AnswerMessage
         answer, request.scope["dnp_guard.waited_ms"] = state.service.query(grant, session, asked)
         return answer
 
     @v1.post("/sessions/{session}/final")
     def final(session: str, asked: Finish, grant: Granted) -> Verdicts:
-        """Show the finished images; hear what becomes of each."""
+        """Show the finished images; return the verdict on every image."""
         verdicts: Verdicts = state.service.final(grant, session, asked)
         return verdicts
 
     @v1.delete("/sessions/{session}", status_code=204)
     def abandon(session: str, grant: Granted) -> None:
-        """End a generation that has no images."""
+        """End a generation that has no images to judge."""
         state.service.abandon(grant, session)
 
     app.include_router(v1)
 
     @app.get("/healthz", tags=["health"])
     async def alive() -> dict[str, str]:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["health"], responses={503: {"model": ProblemDocument, "description": "Not ready"}})
     async def ready() -> Response:
-        """Whether generations can be guarded."""
+        """Return whether generations can be guarded now."""
         why = await state.readiness.why()
         return problems.plain(503, why) if why else JSONResponse({"status": "ok", "features": list(FEATURES)})
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
-        """Prometheus metrics, of all workers."""
+        """Prometheus metrics of all workers."""
         page = await to_thread.run_sync(_metrics, state.service.guards.registry, limiter=state.aside)
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
 def _metrics(own: CollectorRegistry) -> bytes:
-    """The page of metrics: of all workers where there are several, and otherwise of this process."""
+    """Render the metrics: of all workers if there are several, else of this process."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:
         return generate_latest(own)
@@ -249,38 +247,38 @@ def _titles() -> dict[int, str]:
     titles: dict[int, list[str]] = {}
     for status, title in problems.KINDS.values():
         titles.setdefault(status, []).append(title)
-    return {status: "; ".join(said) for status, said in titles.items()}
+    return {status: "; ".join(kinds) for status, kinds in titles.items()}
 
 
 async def _problem(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)  # noqa: S101 (as it is registered)
+    assert isinstance(error, Refusal)  # noqa: S101 (registered for this class)
     return problems.response(error)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 (as it is registered)
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for this class)
     try:
         await _counted(request)
     except Refusal as problem:
         return problems.response(problem)
-    found = error.errors()
-    told = [
-        {"pointer": "/" + "/".join(str(part)[:_LONGEST] for part in each["loc"][1:]), "detail": each["msg"][:_LONGEST]}
-        for each in found[:_MOST_TOLD]
+    mistakes = error.errors()
+    errors = [
+        {"pointer": "/" + "/".join(str(part)[:_LONGEST] for part in item["loc"][1:]), "detail": item["msg"][:_LONGEST]}
+        for item in mistakes[:_MOST_TOLD]
     ]
-    first = told[0] if told else {"pointer": "/", "detail": "invalid"}
-    more = {"more": len(found) - _MOST_TOLD} if len(found) > _MOST_TOLD else {}
-    return problems.response(Refusal("request", f"{first['pointer']}: {first['detail']}", errors=told, **more))
+    first = errors[0] if errors else {"pointer": "/", "detail": "invalid"}
+    more = {"more": len(mistakes) - _MOST_TOLD} if len(mistakes) > _MOST_TOLD else {}
+    return problems.response(Refusal("request", f"{first['pointer']}: {first['detail']}", errors=errors, **more))
 
 
 async def _counted(request: Request) -> None:
-    """Count a request that is not parsed towards the rate of its token, as one that is answered."""
+    """Count a request that cannot be parsed towards its token's rate, like any other."""
     if (grant := request.scope.get("dnp_guard.grant")) is not None:
         await to_thread.run_sync(request.app.state.service.admit, grant, limiter=request.app.state.aside)
 
 
 async def _plain(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 (as it is registered)
+    assert isinstance(error, HTTPException)  # noqa: S101 (registered for this class)
     try:
         await _counted(request)
     except Refusal as problem:

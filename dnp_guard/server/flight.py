@@ -1,4 +1,4 @@
-"""What all requests that are worked on now hold together, bounded so that many at once cost no more than a few."""
+"""Limit what all requests in progress hold together, so that many at once cost no more than a few."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Flight:
-    """Counts what requests hold, such as pixels, and refuses what is too much at once.
+    """Counts a resource that requests hold, such as pixels, and refuses a request that would exceed the limit.
 
     Args:
-        most: held at once by all requests.
-        what: is held, as the refusal says.
+        most: most that all requests may hold at once.
+        what: name of the resource, for the refusal.
     """
 
     def __init__(self, most: int, what: str) -> None:
@@ -27,7 +27,7 @@ class Flight:
 
     @contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
-        """Yield what one request takes more by; it gives everything back at its end."""
+        """Yield a function that takes more for one request; release everything at the end of the request."""
         held = 0
 
         def take(more: int) -> None:

@@ -1,4 +1,4 @@
-"""What stands before every request to ``/v1``: address, token, rate and size, before anything of it is parsed."""
+"""Check every request to ``/v1`` before it is parsed: address, token, rate and size."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 _NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 _MOST_SIGNS = {b'"': 20_000, b"{": 20_000, b"[": 20_000, b",": 200_000}
-"""What a body may hold of each, so that no few bytes are parsed into many values. Of pictures, base64 holds none."""
+"""Most of these characters in a body, so that few bytes cannot become many values. Pictures in base64 hold none."""
 
 _BODIES = 16
-"""How many bodies of the largest size are held at once."""
+"""How many bodies of the largest size may be held at once."""
 
 
 class Gate:
-    """Lets a request through with the grant of its token as ``dnp_guard.grant``.
+    """Admits a request, and adds the grant of its token to the scope as ``dnp_guard.grant``.
 
     Args:
-        app: what it stands before.
-        state: of the application, with its ``tokens``.
-        body: bytes that a request may have.
-        rate: requests a minute, a token. They are counted here, in this worker, before anything is parsed; and once
-            more, for all workers, by who answers them.
+        app: the application behind it.
+        state: state of the application, with its ``tokens``.
+        body: most bytes of a request.
+        rate: most requests per minute and token. They are counted here per worker, before parsing; the service counts
+            them again for all workers together.
     """
 
     def __init__(self, app: ASGIApp, state: State, body: int, rate: int) -> None:
@@ -44,7 +44,7 @@ class Gate:
         self._flight = Flight(_BODIES * body, "bytes")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection, as ASGI has it."""
+        """Handle one connection, as ASGI requires."""
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
@@ -70,14 +70,14 @@ class Gate:
     async def _granted(self, headers: Headers) -> Any:
         tokens = self._state.tokens
         grant = tokens.grant(headers.get("authorization"))
-        if grant is None or grant.role is not None:  # a person's token opens the console, and no session
+        if grant is None or grant.role is not None:  # a person's token opens the console, but no session
             raise Refusal("token", "Send Authorization: Bearer with a token of the token file.")
         if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
-            # A web page would otherwise speak with the user's own service, be it under a name made to point here.
+            # Otherwise a web page could talk to the user's own service, even by a name that resolves to this machine.
             raise Refusal("address", "Without a token file, the service is asked as localhost, and by no web page.")
         self._count(grant.sha256)
         if int(headers.get("content-length") or 0) > self._body:
-            raise Refusal("body", f"{self._body} bytes are taken.")
+            raise Refusal("body", f"At most {self._body} bytes are allowed.")
         return grant
 
     def _count(self, token: str) -> None:
@@ -86,10 +86,10 @@ class Gate:
             self._minute, self._counts = now // 60, Counter()
         self._counts[token] += 1
         if self._counts[token] > self._rate:
-            raise Refusal("rate", f"{self._rate} requests a minute are taken.", wait=60 - now % 60)
+            raise Refusal("rate", f"At most {self._rate} requests per minute are allowed.", wait=60 - now % 60)
 
     async def _body_of(self, receive: Receive, take: Callable[[int], None]) -> bytes | None:
-        """The body, whole and within its bounds; None where the client has gone."""
+        """Read the body within its limits; None if the client has disconnected."""
         chunks, read = [], 0
         signs = dict.fromkeys(_MOST_SIGNS, 0)
         while True:
@@ -99,19 +99,19 @@ class Gate:
             chunk = message.get("body", b"")
             read += len(chunk)
             if read > self._body:
-                raise Refusal("body", f"{self._body} bytes are taken.")
+                raise Refusal("body", f"At most {self._body} bytes are allowed.")
             take(len(chunk))
             for sign, most in _MOST_SIGNS.items():
                 signs[sign] += chunk.count(sign)
                 if signs[sign] > most:
-                    raise Refusal("body", f"{most} {sign.decode()} are taken.")
+                    raise Refusal("body", f"At most {most} {sign.decode()} are allowed.")
             chunks.append(chunk)
             if not message.get("more_body"):
                 return b"".join(chunks)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    """What the application receives of a request whose body has come."""
+    """Return a receive function that returns a body which has already arrived."""
     left = [body]
 
     async def received() -> Message:

@@ -1,4 +1,4 @@
-"""The guards of a service: one per tenant, at the one desk of one backend."""
+"""The guards of a service: one per tenant, all in front of the same backend."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _log = logging.getLogger("dnp_guard.server")
 
 
 class Guards:
-    """Makes the guard of a tenant when it is first needed.
+    """Makes a tenant's guard when it is first needed.
 
-    All of them ask at the one desk of the backend, each in turn: see :class:`~dnp_guard.vlm.desk.Desk`.
+    All guards share the desk of the backend and take turns; see :class:`~dnp_guard.vlm.desk.Desk`.
 
     Args:
-        settings: of the service.
-        backend: who is asked; the one that the settings name, unless given.
+        settings: settings of the service.
+        backend: the backend to query; built from the settings by default.
 
     Attributes:
-        registry: where all of them are counted.
+        registry: Prometheus registry for the metrics of all guards.
 
     Raises:
         VlmUnavailable: the backend cannot be built.
-        MissingExtra: it computes in process, and the extra ``local`` is not installed.
+        MissingExtra: the backend computes in this process, and the extra ``local`` is not installed.
     """
 
     def __init__(self, settings: Settings, backend: Asked | None = None) -> None:
@@ -57,10 +57,10 @@ class Guards:
         self._stricter: dict[str, Policy] = {}
 
     def of(self, tenant: str | None) -> Guard:
-        """The guard of a tenant.
+        """Return the guard of a tenant.
 
         Raises:
-            DnpGuardError: no policy is for it, or it cannot be put in force.
+            DnpGuardError: there is no policy for the tenant, or it cannot be put in force.
         """
         with self._lock:
             if tenant not in self._of:
@@ -78,19 +78,19 @@ class Guards:
             return self._of[tenant]
 
     def stricter(self, grant: Grant) -> dict[str, Policy]:
-        """The policies that a token's sessions may ask for, by name.
+        """Return the stricter policies that a token's sessions may request, by name.
 
         Raises:
-            PolicyError: one of them does not check.
+            PolicyError: a policy does not check.
         """
-        found = [self._loaded(spec) for spec in grant.policies]
-        return {policy.name: policy for policy in found}
+        policies = [self._loaded(spec) for spec in grant.policies]
+        return {policy.name: policy for policy in policies}
 
     def granted(self, grant: Grant, name: str | None) -> tuple[Guard, Policy | None]:
-        """The guard of a token, and the policy of this name that its session is to be stricter by.
+        """Return the guard for a token, and the named policy that makes a session stricter.
 
         Raises:
-            Refusal: there is no valid policy, or the token is not for this one.
+            Refusal: there is no valid policy, or the token does not allow this one.
         """
         try:
             guard, stricter = self.of(grant.tenant), self.stricter(grant)
@@ -110,9 +110,9 @@ class Guards:
         return self._stricter[spec]
 
     def unready(self) -> str:
-        """Why nothing can be guarded now; empty where all is well."""
+        """Return why nothing can be guarded now; empty if everything works."""
         states = [member.states().values() for member in self._backend.members]
-        if any(of and all(state == "open" for state in of) for of in states):
+        if any(urls and all(state == "open" for state in urls) for urls in states):
             return "the vision-language model has failed too often and is left alone for a while"
         for guard in list(self._of.values()):
             try:

@@ -1,4 +1,4 @@
-"""Takes up the sessions of a service from its store, and keeps them there. Knows nothing of what is asked of them."""
+"""Load the sessions of a service from its store, and save them there. Knows nothing of the requests' content."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dnp_guard.server")
 
 INPUTS = "inputs"
-"""Among the answers by step, what was said of the request's own pictures."""
+"""Key, among the answers by step, of the verdicts on the request's own pictures."""
 
 
 class KeptSessions:
-    """The sessions of a service, each as the store has it after its last request.
+    """The sessions of a service, as they were after their last request.
 
-    The store is what counts: a session that is held here is only spared to be read again.
+    The store is authoritative: a session in memory only saves reading it again.
 
     Args:
-        guards: of the tenants.
+        guards: guards of the tenants.
         store: shared with other workers.
         idle_s: seconds without a request after which a session expires.
         clock: seconds since 1970.
@@ -46,65 +46,65 @@ class KeptSessions:
         self._clock = clock
         self._live: dict[str, Live] = {}
         self._unkept: dict[str, Stored] = {}
-        """What is to be saved of sessions at whose end the store failed."""
+        """Sessions still to be saved, because the store failed when they ended."""
 
-    def add(self, kept: Stored, guard: Guard, driver: Driver, most: int) -> bool:
-        """Keep a new session, unless its token has ``most`` open ones; whether it is kept."""
-        if not self._store.add(kept, most):
+    def add(self, stored: Stored, guard: Guard, driver: Driver, most: int) -> bool:
+        """Add a new session, unless its token already has ``most`` open ones; return whether it was added."""
+        if not self._store.add(stored, most):
             return False
         guard.settle()
-        self._live[kept.id] = Live(0, driver, kept.expires)
+        self._live[stored.id] = Live(0, driver, stored.expires)
         return True
 
     def load(self, token: str, session: str) -> Stored:
-        """Read a session.
+        """Load a session.
 
         Args:
-            token: SHA-256 of the token that asks for it.
-            session: its id.
+            token: SHA-256 of the token in the request.
+            session: id of the session.
 
         Raises:
-            Refusal: there is none that this token opened.
+            Refusal: this token opened no such session.
         """
         if (unkept := self._unkept.get(session)) is not None:
             self._store.save(unkept)
             del self._unkept[session]
-        kept = self._store.load(session)
-        if kept is None or kept.token != token:
+        stored = self._store.load(session)
+        if stored is None or stored.token != token:
             raise Refusal("session", "It was never opened with this token, or has expired.")
-        return kept
+        return stored
 
-    def take_up(self, kept: Stored) -> tuple[Guard, Driver]:
-        """Go on with a session as the store has it.
+    def take_up(self, stored: Stored) -> tuple[Guard, Driver]:
+        """Continue a session from the store.
 
         Raises:
             Refusal: another version of the service opened it.
         """
-        guard = self._guards.of(kept.tenant or None)
-        live = self._live.get(kept.id)
-        if live is not None and live.version == kept.version:
+        guard = self._guards.of(stored.tenant or None)
+        live = self._live.get(stored.id)
+        if live is not None and live.version == stored.version:
             return guard, live.driver
-        request = json.loads(kept.request)
+        request = json.loads(stored.request)
         begun = Request(request["images"], request["host"], draws_again="retry" in (request.get("can") or ()))
         try:
-            going = state.loads(kept.state)
+            resumed = state.loads(stored.state)
         except ValueError as error:
             raise Refusal("session", "Another version of the service opened it; open another one.") from error
-        return guard, guard.start(begun, replies.policy(kept.policy, kept.digest), going)
+        return guard, guard.start(begun, replies.policy(stored.policy, stored.digest), resumed)
 
-    def claim(self, kept: Stored) -> Stored:
-        """Mark a session as one that this request ends, so that no other, of any worker, writes how it ended.
+    def claim(self, stored: Stored) -> Stored:
+        """Mark a session as being ended by this request, so that no other, in any worker, records its end as well.
 
         Raises:
-            Refusal: another was sooner.
+            Refusal: another request was faster.
         """
-        ending = replace(kept, status="ending", expires=self.expiry())
-        if not self._saved(ending, otherwise=replace(kept, version=ending.version + 1)):
+        ending = replace(stored, status="ending", expires=self.expiry())
+        if not self._saved(ending, otherwise=replace(stored, version=ending.version + 1)):
             raise _busy()
         return replace(ending, version=ending.version + 1)
 
     def save(self, changed: Stored, guard: Guard, live: Driver) -> None:
-        """Keep what a request has changed; its records are written by then.
+        """Save the changes of a request, after its records are written.
 
         Raises:
             Refusal: another request has changed the session meanwhile.
@@ -113,9 +113,9 @@ class KeptSessions:
         over = changed.status != "open"
         changed = replace(changed, state="" if over else state.dumps(live.session.state), expires=self.expiry())
         if over:
-            told = json.loads(changed.answers).get(INPUTS)
-            # What was found goes with its session; that a picture refused it tells no more than its verdicts do.
-            changed = replace(changed, answers=json.dumps({INPUTS: told}) if told else "{}")
+            verdicts = json.loads(changed.answers).get(INPUTS)
+            # Delete findings with their session. A refusal by a picture reveals no more than the verdicts do.
+            changed = replace(changed, answers=json.dumps({INPUTS: verdicts}) if verdicts else "{}")
         if not self._saved(changed, otherwise=changed if over else None):
             self._live.pop(changed.id, None)
             raise _busy()
@@ -127,38 +127,38 @@ class KeptSessions:
     def sweep(self) -> None:
         """End the sessions that have expired."""
         now = self._clock()
-        for kept in self._store.expired(now):
-            self._end(kept, "expired")
+        for stored in self._store.expired(now):
+            self._end(stored, "expired")
         for session in [session for session, live in list(self._live.items()) if live.expires <= now]:
-            self._live.pop(session, None)  # it went on in another worker, or ended there
-        for session in [session for session, kept in list(self._unkept.items()) if kept.expires <= now]:
+            self._live.pop(session, None)  # another worker continued or ended it
+        for session in [session for session, stored in list(self._unkept.items()) if stored.expires <= now]:
             self._unkept.pop(session, None)
 
     def end_open(self, reason: str) -> None:
-        """End every open session."""
-        for kept in self._store.take_open():
-            self._end(kept, reason)
+        """End all open sessions."""
+        for stored in self._store.take_open():
+            self._end(stored, reason)
 
     def expiry(self) -> float:
-        """When a session expires that has a request now, in seconds since 1970."""
+        """Return when a session that has a request now expires, in seconds since 1970."""
         return self._clock() + self._idle_s
 
-    def _end(self, kept: Stored, reason: str) -> None:
-        if kept.status in {"open", "ending"}:
+    def _end(self, stored: Stored, reason: str) -> None:
+        if stored.status in {"open", "ending"}:
             try:
-                guard, live = self.take_up(kept)
+                guard, live = self.take_up(stored)
             except Refusal as problem:
-                _log.warning("session %s: %s", kept.id, problem)
+                _log.warning("session %s: %s", stored.id, problem)
             else:
                 if live.session.state.drawing:
-                    live.give_up(LEFT)  # its other images are delivered
+                    live.give_up(LEFT)  # its other images were delivered
                 else:
                     live.abandon(reason)
                 guard.settle()
-        self._live.pop(kept.id, None)
+        self._live.pop(stored.id, None)
 
     def _saved(self, changed: Stored, *, otherwise: Stored | None) -> bool:
-        """Save a session; ``otherwise`` at its next request, where the store fails and does not say what it took."""
+        """Save a session. If the store fails without saying what it saved, save ``otherwise`` at the next request."""
         if otherwise is not None:
             self._unkept[changed.id] = otherwise
         saved = self._store.save(changed)
@@ -166,17 +166,17 @@ class KeptSessions:
         return saved
 
 
-def check_goes_on(kept: Stored) -> None:
-    """See that a session is open.
+def check_goes_on(stored: Stored) -> None:
+    """Check that a session is open.
 
     Raises:
-        Refusal: it is over, or another request is ending it.
+        Refusal: the session is over, or another request is ending it.
     """
-    if kept.status == "ending":
+    if stored.status == "ending":
         raise _busy()
-    if kept.status != "open":
-        raise Refusal("over", f"It is {kept.status}; open another one.")
-    if kept.final:
+    if stored.status != "open":
+        raise Refusal("over", f"It is {stored.status}; open another one.")
+    if stored.final:
         raise Refusal("over", "Its images are judged; draw those again that are to be, in a session that `retries` it.")
 
 

@@ -1,4 +1,4 @@
-"""Pictures as they arrive: text to RGB, with nothing decoded that is too large."""
+"""Decode the pictures of a request to RGB, and refuse those that are too large before decoding."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from dnp_guard.server.settings import Limits
 
 _FORMATS = {"data:image/jpeg;base64": "JPEG", "data:image/png;base64": "PNG"}
-"""Formats whose size is read before any pixel is decoded."""
+"""Formats whose size can be read before any pixel is decoded."""
 
 _THINNEST = 50
-"""How much longer than wide a picture may be: models refuse to look at thinner ones."""
+"""Largest ratio of the sides of a picture: models refuse thinner ones."""
 
 _UNREADABLE = (
     binascii.Error,
@@ -40,60 +40,66 @@ _LABEL = b"dnp-guard picture 1\0"
 
 
 _SCAN, _MOST_SCANS = b"\xff\xda", 64
-"""What a scan of a JPEG begins with, and how many are decoded: a progressive one has about ten."""
+"""First bytes of a JPEG scan, and how many scans are decoded: a progressive JPEG has about ten."""
 
 
 def inputs(sent: Sequence[Picture], limits: Limits) -> dict[int, Image.Image]:
-    """The pictures that a request brought; see :func:`opened`.
+    """Open the pictures that a request brought; see :func:`opened`.
 
     Raises:
-        Refusal: they are too many, are not counted from 0, or one of them cannot be taken.
+        Refusal: there are too many, they are not numbered from 0, or one of them cannot be accepted.
     """
     if len(sent) > limits.images:
-        raise Refusal("images", f"{limits.images} pictures of a request are taken; send fewer.")
+        raise Refusal("images", f"At most {limits.images} pictures per request are allowed; send fewer.")
     return opened(sent, range(len(sent)), limits)
 
 
 def opened(sent: Sequence[Picture], images: Sequence[int], limits: Limits) -> dict[int, Image.Image]:
-    """The pictures of a request by index, in the order of the batch, of which the headers alone are read.
+    """Open the pictures of a request, and read only their headers.
 
     Args:
-        sent: one an image that is drawn, in any order.
-        images: that are drawn.
-        limits: of one of them, and of all together.
+        sent: one picture per image that is drawn, in any order.
+        images: indices of the images that are drawn.
+        limits: limits per picture and per request.
+
+    Returns:
+        The pictures by index, in the order of the batch.
 
     Raises:
-        Refusal: they are not one an image, or one of them cannot be taken.
+        Refusal: the pictures are not exactly those of the images, or one of them cannot be accepted.
     """
-    by_index = {each.index: each for each in sent}
+    by_index = {picture.index: picture for picture in sent}
     if len(sent) != len(images) or set(by_index) != set(images):
-        raise Refusal("images", f"Send each image of {', '.join(map(str, images))} once.")
-    found = {index: _opened(by_index[index], limits.pixels) for index in images}
-    if (total := _pixels(found)) > limits.total_pixels:
-        raise Refusal("picture", f"{total} pixels in all; {limits.total_pixels} a request are taken at most.")
-    return found
+        raise Refusal("images", f"Send each of the images {', '.join(map(str, images))} once.")
+    by_image = {index: _opened(by_index[index], limits.pixels) for index in images}
+    if (total := _pixels(by_image)) > limits.total_pixels:
+        raise Refusal("picture", f"{total} pixels in all; at most {limits.total_pixels} per request are allowed.")
+    return by_image
 
 
-def decoded(found: Mapping[int, Image.Image], take: Callable[[int], None]) -> list[Image.Image]:
-    """The RGB pictures of a request, in the order of the batch.
+def decoded(pictures: Mapping[int, Image.Image], take: Callable[[int], None]) -> list[Image.Image]:
+    """Decode the pictures of a request to RGB.
 
     Args:
-        found: as opened.
-        take: told how many pixels they have in all, before one is decoded; it may refuse them.
+        pictures: the opened pictures by index.
+        take: called with their number of pixels before any is decoded; may refuse them.
+
+    Returns:
+        The pictures in the order of the batch.
 
     Raises:
-        Refusal: one of them cannot be taken.
+        Refusal: a picture cannot be accepted.
     """
-    take(_pixels(found))
-    return [_decoded(index, picture) for index, picture in found.items()]
+    take(_pixels(pictures))
+    return [_decoded(index, picture) for index, picture in pictures.items()]
 
 
-def _pixels(found: Mapping[int, Image.Image]) -> int:
-    return sum(picture.width * picture.height for picture in found.values())
+def _pixels(pictures: Mapping[int, Image.Image]) -> int:
+    return sum(picture.width * picture.height for picture in pictures.values())
 
 
 def _opened(sent: Picture, pixels: int) -> Image.Image:
-    """A picture whose header alone is read."""
+    """Open a picture, and read only its header."""
     head, _, text = sent.data.partition(",")
     if head not in _FORMATS:
         raise Refusal("picture", f"Image {sent.index} is no data: URL of a JPEG or PNG in base64.", index=sent.index)
@@ -102,7 +108,8 @@ def _opened(sent: Picture, pixels: int) -> Image.Image:
         opened = Image.open(io.BytesIO(data), formats=[_FORMATS[head]])
     if opened.width * opened.height > pixels:
         size = f"{opened.width} × {opened.height}"
-        raise Refusal("picture", f"Image {sent.index} has {size} pixels; {pixels} are taken at most.", index=sent.index)
+        detail = f"Image {sent.index} has {size} pixels; at most {pixels} are allowed."
+        raise Refusal("picture", detail, index=sent.index)
     if max(opened.size) > _THINNEST * min(opened.size):
         raise Refusal("picture", f"Image {sent.index} is over {_THINNEST} times as long as wide.", index=sent.index)
     if _FORMATS[head] == "JPEG" and data.count(_SCAN) > _MOST_SCANS:
@@ -118,7 +125,7 @@ def _decoded(index: int, opened: Image.Image) -> Image.Image:
 
 @contextmanager
 def _refusing(index: int) -> Iterator[None]:
-    """Refuse a picture that is none, whatever is wrong with it."""
+    """Turn every error of decoding a picture into a refusal."""
     try:
         yield
     except NotAsShown as error:
@@ -128,13 +135,13 @@ def _refusing(index: int) -> Iterator[None]:
 
 
 def digest(picture: Image.Image) -> str:
-    """SHA-256, in hexadecimal, of what a picture shows: its width, height and RGB pixels, whatever file it is in.
+    """SHA-256, in hexadecimal, of what a picture shows: its width, height and RGB pixels, whatever its file format.
 
-    The bytes hashed are ``dnp-guard picture 1``, a zero byte, width and height as big-endian 32-bit numbers, and three
-    bytes a pixel, row by row.
+    The hashed bytes are ``dnp-guard picture 1``, a zero byte, width and height as big-endian 32-bit numbers, and three
+    bytes per pixel, row by row.
 
     Raises:
-        NotAsShown: it is not shown as its pixels say.
+        NotAsShown: a viewer would show the picture differently from its pixels.
     """
     rgb = as_shown(picture)
     width, height = rgb.size

@@ -1,4 +1,4 @@
-"""Which policies a session of the service may run under."""
+"""Decide which policies a session of the service may run under."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = logging.getLogger("dnp_guard.server")
 
 
 def check(policy: Policy, store: SessionStore) -> None:
-    """See that sessions under a policy may be kept where they would be.
+    """Check that a store may hold sessions under a policy.
 
     Raises:
-        DnpGuardError: it has a sensitive category, and what is found of that may not be stored.
+        DnpGuardError: the policy has a sensitive category, whose findings must not be stored.
     """
     sensitive = [category.id for category in policy.categories if category.sensitive]
     if sensitive and not store.private:
@@ -32,16 +32,16 @@ def check(policy: Policy, store: SessionStore) -> None:
 
 
 def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> None:
-    """See that a session may run under a policy, and that its host can steer as the policy says.
+    """Check that a session may run under a policy, and that its host can steer as the policy requires.
 
     Args:
         policy: the policy in force for the session.
-        store: where the session would be kept.
-        images: drawn together.
-        limits: of the service.
+        store: the store that would hold the session.
+        images: number of images drawn together.
+        limits: limits of the service.
 
     Raises:
-        Refusal: it may not.
+        Refusal: the session may not run.
     """
     try:
         check(policy, store)
@@ -50,9 +50,9 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> N
         raise Refusal("unready", "The service may not keep sessions under this policy; its log says more.") from error
     needed = images * questions_per_image(policy)
     if needed > limits.questions:
-        raise Refusal("refused", f"It may need {needed} questions; {limits.questions} a session are taken.")
+        raise Refusal("refused", f"It may need {needed} questions; {limits.questions} per session are allowed.")
     if policy.guidance.mode == "attention" and policy.mode != "shadow":
         raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which hosts of the service cannot do.")
-    # A host is told one negative per image, and its scale.
+    # The protocol carries one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 has them."""
+"""Errors as problem documents (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TYPE = "urn:dnp-guard:problem:"
-"""What every problem's type begins with."""
+"""Prefix of every problem's type."""
 
 KINDS: Mapping[str, tuple[int, str]] = {
     "token": (401, "No valid token"),
@@ -31,17 +31,17 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "sessions": (429, "Too many open sessions"),
     "unready": (503, "Nothing can be guarded now"),
 }
-"""Status and title of each problem that this service has a name for."""
+"""Status and title per kind of problem."""
 
 
 class Refusal(Exception):
-    """A request that is answered with a problem.
+    """A request that is refused with a problem document.
 
     Args:
-        kind: of :data:`KINDS`.
-        detail: what is wrong this time, and what to do.
+        kind: a key of :data:`KINDS`.
+        detail: the problem in this case, and what to do.
         more: other members of the document.
-        wait: seconds after which it may be tried again.
+        wait: seconds after which to try again.
     """
 
     def __init__(self, kind: str, detail: str, *, wait: int | None = None, **more: Any) -> None:
@@ -55,14 +55,14 @@ class ProblemResponse(JSONResponse):
     media_type = "application/problem+json"
 
     def render(self, content: Any) -> bytes:
-        """Encode it in ASCII: what it quotes of a request may be no valid text."""
+        """Encode in ASCII: text quoted from a request may be invalid Unicode."""
         import json  # noqa: PLC0415 (kept beside its only use)
 
         return json.dumps(content, allow_nan=False).encode()
 
 
 def response(problem: Refusal) -> ProblemResponse:
-    """The answer to a request that has a problem."""
+    """Make the response for a refusal."""
     status, title = KINDS[problem.kind]
     headers = {} if problem.wait is None else {"Retry-After": str(problem.wait)}
     if problem.kind == "token":
@@ -72,7 +72,7 @@ def response(problem: Refusal) -> ProblemResponse:
 
 
 def plain(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> ProblemResponse:
-    """A problem that its status says all of."""
+    """Make a problem document that its status describes fully."""
     title = HTTPStatus(status).phrase
     return ProblemResponse(
         {"type": "about:blank", "title": title, "status": status, "detail": detail}, status, dict(headers or {})

@@ -1,4 +1,4 @@
-"""Whether generations can be guarded now: the model, the policies, the records, the sessions' store and the threads."""
+"""Whether generations can be guarded now: checks the model, policies, records, session store and threads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from dnp_guard.server.service import SessionService
 
 WAIT_S: Final = 2.0
-"""Seconds in which the store has to take a write."""
+"""Seconds within which the store has to accept a write."""
 
 
 class Readiness:
-    """Finds out why nothing can be guarded; made on the event loop.
+    """Finds out why nothing can be guarded. Make it on the event loop.
 
     Args:
-        service: that guards.
+        service: the service to check.
     """
 
     def __init__(self, service: SessionService) -> None:
@@ -28,7 +28,7 @@ class Readiness:
         self._probing = CapacityLimiter(1)
 
     async def why(self) -> str:
-        """Why nothing can be guarded now; empty where all is well."""
+        """Return why nothing can be guarded now; empty if everything works."""
         if why := self._service.guards.unready():
             return why
         if self._threads.available_tokens < 1:
@@ -40,11 +40,11 @@ class Readiness:
             return "the store of sessions does not answer"
         with move_on_after(WAIT_S):
             try:
-                # A write, because a store that is full or locked can still be read.
+                # Try a write, because a store that is full or locked can still be read.
                 await to_thread.run_sync(self._service.try_store, abandon_on_cancel=True, limiter=self._probing)
             except DnpGuardError as error:
                 return error.message
-            except Exception as error:  # noqa: BLE001 (every kind of store raises its own)
+            except Exception as error:  # noqa: BLE001 (every store raises errors of its own)
                 return f"the store of sessions takes nothing: {type(error).__name__}"
             return ""
         return "the store of sessions does not answer"

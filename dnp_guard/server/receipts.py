@@ -1,7 +1,7 @@
-"""Receipts: what was decided about one image, signed, so that whoever delivers it can check.
+"""Receipts: signed decisions about single images, which whoever delivers an image can verify.
 
 A receipt is a JSON Web Signature in compact form (RFC 7515) with Ed25519 (RFC 8037), so that any library for JSON Web
-Tokens checks it.
+Tokens can verify it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TYPE = "dnp-guard-receipt"
-"""``typ`` of the header, so that no signature made for something else counts."""
+"""``typ`` of the header, so that a signature made for another purpose is not accepted."""
 
 
 class ReceiptRefused(DnpGuardError):
-    """A receipt that says nothing: not one, or not signed by this key."""
+    """A receipt that proves nothing: it is malformed, or this key did not sign it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Issuer:
     """Signs receipts.
 
     Args:
-        seed: of the key, 32 bytes.
-        seconds: for which a receipt counts.
+        seed: seed of the key, 32 bytes.
+        seconds: seconds for which a receipt is valid.
     """
 
     seed: bytes
@@ -50,7 +50,7 @@ class Issuer:
         return base64.b64encode(bytes(SigningKey(self.seed).verify_key)).decode()
 
     def sign(self, claims: Mapping[str, Any], now: float) -> str:
-        """A receipt of claims, with the time at which it was made and at which it ends."""
+        """Sign claims as a receipt, and add the time of issue and of expiry."""
         key = SigningKey(self.seed)
         header = {"alg": "EdDSA", "typ": TYPE, "kid": key_id(bytes(key.verify_key))}
         payload = {"v": 1, **claims, "iat": int(now), "exp": int(now) + self.seconds}
@@ -59,10 +59,10 @@ class Issuer:
 
 
 def issuer(path: Path, seconds: int) -> Issuer:
-    """The issuer of a key file, which holds 32 bytes in base64.
+    """Read an issuer from a key file, which holds 32 bytes in base64.
 
     Raises:
-        DnpGuardError: it cannot be read, others may read it, its group may change it, or it holds no key.
+        DnpGuardError: the file cannot be read, others may read it, its group may change it, or it holds no key.
     """
     try:
         seed = base64.b64decode(path.read_bytes().strip(), validate=True)
@@ -80,13 +80,13 @@ def issuer(path: Path, seconds: int) -> Issuer:
 
 
 def new_key(path: Path) -> str:
-    """Make a key, in a file that only its owner may read.
+    """Make a key in a file that only its owner may read.
 
     Returns:
         The public key, in base64.
 
     Raises:
-        DnpGuardError: the file is there already or cannot be made.
+        DnpGuardError: the file exists already, or cannot be made.
     """
     seed = os.urandom(32)
     try:
@@ -98,15 +98,15 @@ def new_key(path: Path) -> str:
 
 
 def read(receipt: str, public: str) -> dict[str, Any]:
-    """What a receipt claims, its signature checked; not whether it has expired.
+    """Verify a receipt's signature, and return its claims; the expiry is not checked.
 
     Args:
         receipt: in compact form.
-        public: the key, in base64.
+        public: the public key, in base64.
 
     Raises:
-        ReceiptRefused: it is no receipt, or not signed by this key.
-        DnpGuardError: the key is none.
+        ReceiptRefused: it is not a receipt, or this key did not sign it.
+        DnpGuardError: the key is malformed.
     """
     try:
         raw = base64.b64decode(public.strip(), validate=True)
@@ -128,7 +128,7 @@ def read(receipt: str, public: str) -> dict[str, Any]:
 
 
 def key_id(public: bytes) -> str:
-    """A name for a public key: the first 16 hexadecimal digits of its SHA-256."""
+    """Return a name for a public key: the first 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(public).hexdigest()[:16]
 
 

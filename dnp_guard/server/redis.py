@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENDS = "dnp_guard:ends"
-"""Every session by when it expires; whoever takes its name out of this has the session."""
+"""All sessions, sorted by expiry. The worker that removes a name from this set owns the session."""
 _LEFT_S = 3600
-"""Seconds after its end for which a session is kept for a worker to end it properly."""
+"""Seconds after its expiry for which a session is kept, so that a worker can end it properly."""
 _WINDOWS_S = 180
 
 
 def connect(url: str) -> RedisStore:
-    """The store at a URL.
+    """Open the store at a URL.
 
     Raises:
         MissingExtra: the package is missing.
-        DnpGuardError: nothing answers there.
+        DnpGuardError: no server answers there.
     """
     needs("redis", "this store")
     import redis  # noqa: PLC0415 (an extra)
@@ -42,7 +42,7 @@ class RedisStore:
     """Sessions in Redis.
 
     Args:
-        client: of redis-py, which decodes answers.
+        client: a redis-py client that decodes responses.
     """
 
     def __init__(self, client: Any) -> None:
@@ -86,7 +86,7 @@ class RedisStore:
     def take_open(self) -> Sequence[Stored]:
         """See :class:`~dnp_guard.server.sessions.SessionStore`."""
         names = self._client.zrange(_ENDS, 0, -1)
-        return self._taken([name for name in names if (kept := self.load(name)) and kept.status == "open"])
+        return self._taken([name for name in names if (stored := self.load(name)) and stored.status == "open"])
 
     def count(self, token: str, window: int) -> int:
         """See :class:`~dnp_guard.server.sessions.SessionStore`."""
@@ -100,13 +100,13 @@ class RedisStore:
         self._client.close()
 
     def _taken(self, names: Sequence[str]) -> list[Stored]:
-        found = []
+        sessions = []
         for name in names:
-            if self._client.zrem(_ENDS, name) and (kept := self.load(name)):
+            if self._client.zrem(_ENDS, name) and (stored := self.load(name)):
                 self._client.delete(_key(name))
-                self._client.srem(_open(kept.token), name)
-                found.append(kept)
-        return found
+                self._client.srem(_open(stored.token), name)
+                sessions.append(stored)
+        return sessions
 
     @staticmethod
     def _put(pipe: Any, session: Stored) -> None:

@@ -1,4 +1,4 @@
-"""What the protocol says of a session. Pure."""
+"""Build the protocol's messages about a session. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
-    """What the host of a new session has to do.
+    """Tell the host of a new session what to do.
 
     Args:
-        driver: of the session, which has begun.
-        asked: what the host asked for.
-        idle_s: seconds of silence after which it expires.
+        driver: driver of the session, which has begun.
+        asked: the host's request.
+        idle_s: seconds without a request after which the session expires.
     """
     policy = driver.policy
     due = _due(policy, asked.steps) if asked.steps is not None else None
@@ -52,10 +52,10 @@ def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
 
 
 def _on_failure(policy: Policy) -> Literal["closed", "open", "last"]:
-    """What a host does that cannot reach the service.
+    """Return what a host does when it cannot reach the service.
 
-    ``last`` is for a host whose last answer cannot have been that the image is to be blurred or blocked: an answer does
-    not tell. A policy that may find so is ``closed`` to it.
+    ``last`` keeps the last answer. An answer cannot say that an image is to be blurred or blocked, so a host gets
+    ``closed`` instead if the policy can decide that.
     """
     enforced = [category.action for category in policy.categories if not policy.shadow(category.id)]
     strict = {"blur", "block"} & {*enforced, *(rule.action for rule in policy.rules)}
@@ -63,7 +63,7 @@ def _on_failure(policy: Policy) -> Literal["closed", "open", "last"]:
 
 
 def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:
-    """What may be shown of unfinished images: nothing under a sensitive category, all where nothing is altered."""
+    """Return what may be shown of unfinished images: nothing if sensitive, everything if nothing is altered."""
     if any(category.sensitive for category in policy.categories):
         return "withhold"
     return "allow" if policy.mode == "shadow" else policy.preview.user_previews
@@ -74,14 +74,14 @@ def _due(policy: Policy, total: int) -> list[int]:
 
 
 def unasked(policy: Policy, total: int | None, asked: int) -> str:
-    """Which due look no query has come for, at its step or later; empty where there is none."""
+    """Describe the first due look that came without a query, at its step or later; empty if there is none."""
     late = [step for step in _due(policy, total or pacing.TICKS) if step > asked]
     where = "step {}" if total else f"{{}} of {pacing.TICKS} parts of the run"
     return f"no query came for {where.format(late[0])}" if late else ""
 
 
 def answer(driver: Driver) -> AnswerMessage:
-    """What every image that is drawn is steered away from now, and what may be shown of it."""
+    """Tell the host what to steer every image away from, and what may be shown of it."""
     return AnswerMessage(answered=not driver.session.state.missed, images=_steered(driver))
 
 
@@ -104,14 +104,14 @@ def _steer(index: int, negative: Negative | None, mode: GuidanceMode, preview: U
 
 
 def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
-    """What a host does with an image of this outcome."""
+    """Return what a host does with an image, given its outcome."""
     if withheld(outcome):
         return "block"
     return "blur" if outcome is Outcome.BLURRED else "pass"
 
 
 def refused(driver: Driver) -> Verdicts:
-    """The verdicts of a session that is over before its first step, for one of the request's own pictures."""
+    """Return the verdicts of a session that a picture of its own request ended before the first step."""
     assert driver.report is not None  # noqa: S101 (a session that is over has one)
     images = [
         Verdict(
@@ -129,30 +129,30 @@ def refused(driver: Driver) -> Verdicts:
 
 
 def of_inputs(reports: Sequence[InputReport], count: int) -> InputVerdicts:
-    """What becomes of a request for each of its pictures; where the policy does not ask, it goes on."""
+    """Return the verdict on each picture of a request; if the policy does not ask about them, the request goes on."""
     actions = [report.action for report in reports] or ["pass"] * count
     return InputVerdicts(images=[InputVerdict(index=index, action=action) for index, action in enumerate(actions)])
 
 
 def decision(outcome: Outcome, can: Sequence[str]) -> Outcome:
-    """The outcome as a host is told it: one that it does not know is the nearest that every host does.
+    """Return the outcome that a host is told: if it does not know the outcome, the nearest one that every host knows.
 
     Args:
-        outcome: of an image.
-        can: what the host said it knows.
+        outcome: outcome of an image.
+        can: features that the host announced.
     """
     return Outcome.FAILED_OPEN if outcome is Outcome.UNASKED and str(outcome) not in can else outcome
 
 
 def similarities(sent: Sequence[PreviewPicture], images: int) -> list[float]:
-    """What the host measured, by image; nothing where it did not measure all that it sends."""
-    found = {each.index: each.similarity for each in sent if each.similarity is not None}
-    return [found.get(index, -1.0) for index in range(images)] if len(found) == len(sent) else []
+    """Return the similarities that the host measured, by image; empty if it did not measure all that it sends."""
+    measured = {picture.index: picture.similarity for picture in sent if picture.similarity is not None}
+    return [measured.get(index, -1.0) for index in range(images)] if len(measured) == len(sent) else []
 
 
 def policy(text: str, digest: str) -> Policy:
-    """The policy that a session began with, from its JSON."""
-    kept = Policy.model_validate_json(text)
-    # Under an override its digest stays that of the file, as when the session began.
-    kept.__dict__["digest"] = digest
-    return kept
+    """Rebuild the policy that a session began with from its JSON."""
+    original = Policy.model_validate_json(text)
+    # Under an override the digest stays that of the file, as when the session began.
+    original.__dict__["digest"] = digest
+    return original

@@ -1,4 +1,4 @@
-"""A second chance over the protocol: what becomes of a session whose host is to draw images again."""
+"""Sessions whose host is to draw some images again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def of_batch(live: Driver, drawn: Sequence[Image]) -> list[Image]:
-    """A picture for every image of the batch: a blank one for those that are not drawn again, which nobody looks at."""
+    """Fill up a batch: images that are not drawn again get a blank picture, which nobody looks at."""
     own = dict(zip(live.session.state.drawn, drawn, strict=True))
     return [own.get(index) or blank((1, 1)) for index in range(len(live.session.state.images))]
 
 
-def check_awaited(kept: Stored) -> None:
-    """See that a session waits for its host to draw images again.
+def check_awaited(stored: Stored) -> None:
+    """Check that a session waits for its host to draw images again.
 
     Raises:
-        Refusal: it does not.
+        Refusal: it does not wait for that.
     """
-    if kept.status != "open" or not kept.final:
+    if stored.status != "open" or not stored.final:
         raise Refusal("over", "None of its images is to be drawn again, or they are already.")

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 _FACTORY = "dnp_guard.server.app:from_environment"
 _BACKLOG = 2048
 _IDLE_S = 75
-"""Seconds for which a connection waits for its next request: steps may be long."""
+"""Seconds for which a connection waits for its next request; a step may take long."""
 _HEALTHY_S = 30
-"""Seconds after which a worker that gives no sign of life is replaced."""
+"""Seconds after which a worker that does not respond is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Listener:
 
     Attributes:
         host: address or name.
-        port: 0 for any that is free.
-        certificate: file, for TLS.
+        port: 0 for any free port.
+        certificate: TLS certificate file.
         key: file of its private key.
-        clients: file of the authorities whose certificates clients have to show; None where they need none.
+        clients: file of the authorities whose certificates clients must present; None if they need none.
     """
 
     host: str = "127.0.0.1"
@@ -62,7 +62,7 @@ class Listener:
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the service."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -70,15 +70,15 @@ class Listener:
 
 
 def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
-    """See that what is served to other machines is protected.
+    """Check that traffic to other machines is protected.
 
     Raises:
-        DnpGuardError: it would go out unencrypted, or to anyone.
+        DnpGuardError: it would be unencrypted, or open to anyone.
     """
     if (address.certificate is None) != (address.key is None):
         raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")
     if address.clients is not None and address.certificate is None:
-        raise DnpGuardError("clients show certificates over TLS alone", hint="Give --tls-cert and --tls-key.")
+        raise DnpGuardError("client certificates need TLS", hint="Give --tls-cert and --tls-key.")
     for file in (address.certificate, address.key, address.clients):
         if file is not None and not file.is_file():
             raise DnpGuardError(f"{file}: no such file", hint="Give PEM files.")
@@ -101,13 +101,13 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
 
 
 def check_tested(settings: Settings) -> list[Problem]:
-    """See that a service that reloads its policies begins with what a reload would take.
+    """Check that a service which reloads its policies starts with policies that a reload would accept.
 
     Returns:
-        The enforced policies that have no tests, where the service does not reload them.
+        Problems of the enforced policies without tests, if the service does not reload them.
 
     Raises:
-        PolicyError: they have none where it does, or one does not check.
+        PolicyError: the service reloads policies and one has no tests, or a policy does not check.
     """
     problems = list(without_tests(as_store(settings.policy)))
     if problems and settings.watch:
@@ -116,22 +116,22 @@ def check_tested(settings: Settings) -> list[Problem]:
 
 
 def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
-    """Serve until the process is told to end; what is in flight then is answered.
+    """Serve until the process is told to end; requests in flight are still answered.
 
     Args:
-        address: where.
-        settings: what.
-        workers: processes.
-        grace_s: seconds that requests in flight have to end.
+        address: where to listen.
+        settings: settings of the service.
+        workers: number of processes.
+        grace_s: seconds that requests in flight have to finish.
         started: called with the base URL once the socket is bound.
 
     Returns:
         The exit code.
 
     Raises:
-        DnpGuardError: it cannot listen there, or what the settings name cannot be opened.
+        DnpGuardError: the address cannot be bound, or something that the settings name cannot be opened.
     """
-    # What is wrong with these is said before a model is loaded, once, and not by each worker.
+    # Report errors in these before a model is loaded, once, and not per worker.
     as_store(settings.policy)
     tokens = Tokens(settings.token_file)
     if settings.console:
@@ -162,8 +162,8 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
         )
         listening = stack.enter_context(closing(_bound(address)))
         host = f"[{address.host}]" if ":" in address.host else address.host
-        # Who is told the address may end the service at once, so it listens for that signal before. The server raises
-        # the signal that ended it once more, to the same handler, when all is answered.
+        # Whoever is told the address may end the service at once, so install the signal's handler first. When all
+        # requests are answered, the server raises the signal that ended it again, for the same handler.
         parent = Multiprocess(config, sockets=[listening]) if workers > 1 else None
         server = uvicorn.Server(config)
         if parent is None:
@@ -178,7 +178,7 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
 
 
 def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
-    """What several workers share, until the stack is closed: the store, metrics, and the settings themselves."""
+    """Set up what several workers share until the stack is closed: the store, the metrics and the settings."""
     metrics = folder / "metrics"
     metrics.mkdir()
     settings = settings.model_copy(update={"parent": os.getpid(), "shared": folder})

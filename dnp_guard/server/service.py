@@ -1,4 +1,4 @@
-"""Sessions of generations that run elsewhere. Knows the protocol and no HTTP."""
+"""Sessions of generations that run elsewhere. Implements the protocol without HTTP."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ if TYPE_CHECKING:
     from dnp_guard.server.tokens import Grant
 
 _REPEATABLE = 8
-"""Steps back to which a repeated query is answered once more."""
+"""How many of the last steps are answered again when a query is repeated."""
 
 _TRIAL = "0" * 8192
-"""A token that nobody has, long enough to need room of its own in the store."""
+"""A token that nobody has; it is long enough to need new space in the store."""
 
 
 class SessionService:
     """Opens, queries and ends sessions.
 
-    A session is kept in the store after each request, so that any worker can go on with it; what is kept here is only
-    spared to be read again. Every record of a request is written before it is answered.
+    The store has every session as it was after its last request, so that any worker can continue it; a copy in memory
+    only saves reading it again. All records of a request are written before it is answered.
 
     Args:
-        guards: of the tenants.
+        guards: guards of the tenants.
         store: shared with other workers.
-        limits: of what may be asked for.
-        issuer: signs receipts; None for none.
+        limits: limits per request, session and token.
+        issuer: signs receipts; None for no receipts.
         clock: seconds since 1970.
     """
 
@@ -76,13 +76,13 @@ class SessionService:
         self._flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        """A lock for each session that has a request now."""
+        """A lock per session that has a request now."""
 
     def open(self, grant: Grant, asked: Open) -> Opened:
         """Begin a session.
 
         Raises:
-            Refusal: the token does not allow it, or it is too much.
+            Refusal: the token does not allow it, or it exceeds a limit.
         """
         self.admit(grant)
         if asked.retries is not None:
@@ -90,7 +90,8 @@ class SessionService:
         if grant.hosts and asked.host.name not in grant.hosts:
             raise Refusal("host", f"The token is for {', '.join(grant.hosts)}.")
         if asked.images > self._limits.images:
-            raise Refusal("refused", f"{self._limits.images} images a session are taken; generate fewer together.")
+            detail = f"At most {self._limits.images} images per session are allowed; generate fewer together."
+            raise Refusal("refused", detail)
         guard, named = self.guards.granted(grant, asked.policy or None)
         request = Request(
             asked.images,
@@ -110,7 +111,7 @@ class SessionService:
             raise Refusal("refused", f"{error.message}. {error.hint}") from error
         except PolicyError as error:
             raise Refusal("policy", str(error)) from error
-        kept = Stored(
+        stored = Stored(
             id=driver.id,
             token=grant.sha256,
             tenant=grant.tenant or "",
@@ -120,79 +121,79 @@ class SessionService:
             expires=self._sessions.expiry(),
             state=state.dumps(driver.session.state),
         )
-        if not self._sessions.add(kept, guard, driver, self._limits.sessions):
+        if not self._sessions.add(stored, guard, driver, self._limits.sessions):
             driver.abandon("too many open sessions")
-            raise Refusal("sessions", f"{self._limits.sessions} open sessions a token are taken.", wait=1)
+            raise Refusal("sessions", f"At most {self._limits.sessions} open sessions per token are allowed.", wait=1)
         return replies.opened(driver, asked, self._limits.idle_s)
 
     def _open_again(self, grant: Grant, session: str, indices: Sequence[int]) -> Opened:
         with self._turn(session):
-            kept = self._sessions.load(grant.sha256, session)
-            retrying.check_awaited(kept)
-            guard, live = self._sessions.take_up(kept)
+            stored = self._sessions.load(grant.sha256, session)
+            retrying.check_awaited(stored)
+            guard, live = self._sessions.take_up(stored)
             if sorted(indices) != list(live.session.state.drawn):
                 raise Refusal("images", f"Draw each image of {live.session.state.drawn} again.")
-            told = {key: value for key, value in json.loads(kept.answers).items() if key == INPUTS}
-            begun = replace(kept, final="", asked=-1, step=-1, answers=json.dumps(told))
-            self._sessions.save(begun, guard, live)
-            return replies.opened(live, Open.model_validate_json(kept.request), self._limits.idle_s)
+            answers = {key: value for key, value in json.loads(stored.answers).items() if key == INPUTS}
+            restarted = replace(stored, final="", asked=-1, step=-1, answers=json.dumps(answers))
+            self._sessions.save(restarted, guard, live)
+            return replies.opened(live, Open.model_validate_json(stored.request), self._limits.idle_s)
 
     def inputs(self, grant: Grant, session: str, asked: InputsMessage) -> InputVerdicts:
-        """Look at the pictures that a request brought, before its first step. Repeated, it is answered the same.
+        """Look at the pictures that a request brought, before its first step. A repeated request gets the same answer.
 
         Raises:
-            Refusal: there is no such session, it has begun or is over, or a picture cannot be taken.
+            Refusal: there is no such session, it has begun or is over, or a picture cannot be accepted.
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._sessions.load(grant.sha256, session)
-            if (told := json.loads(kept.answers).get(INPUTS)) is not None:
-                return InputVerdicts.model_validate(told)
-            check_goes_on(kept)
-            guard, live = self._sessions.take_up(kept)
-            if kept.step >= 0 or live.session.state.drawing is not None:
-                raise Refusal("step", "The first step has been asked about already.", step=kept.step)
+            stored = self._sessions.load(grant.sha256, session)
+            if (given := json.loads(stored.answers).get(INPUTS)) is not None:
+                return InputVerdicts.model_validate(given)
+            check_goes_on(stored)
+            guard, live = self._sessions.take_up(stored)
+            if stored.step >= 0 or live.session.state.drawing is not None:
+                raise Refusal("step", "The first step has been asked about already.", step=stored.step)
             shown = pictures.decoded(pictures.inputs(asked.images, self._limits), take)
-            kept = self._sessions.claim(kept)  # it may be over by this
-            verdicts = replies.of_inputs(live.inputs([[each] for each in shown]), len(shown))
-            kept = replace(kept, status="open", answers=json.dumps({INPUTS: verdicts.model_dump(mode="json")}))
+            stored = self._sessions.claim(stored)  # the session may be over after this
+            verdicts = replies.of_inputs(live.inputs([[picture] for picture in shown]), len(shown))
+            stored = replace(stored, status="open", answers=json.dumps({INPUTS: verdicts.model_dump(mode="json")}))
             if live.report is not None:
-                kept = replace(kept, status="finished", final=replies.refused(live).model_dump_json())
-            self._sessions.save(kept, guard, live)
+                stored = replace(stored, status="finished", final=replies.refused(live).model_dump_json())
+            self._sessions.save(stored, guard, live)
             return verdicts
 
     def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
-        """Look at a step, where a look is due.
+        """Look at the images at a step, if a look is due.
 
         Returns:
-            What is answered, and for how many milliseconds the model was waited for.
+            The answer, and the milliseconds spent waiting for the model.
 
         Raises:
-            Refusal: there is no such session, its steps are further, or an image cannot be taken.
+            Refusal: there is no such session, it is past this step, or an image cannot be accepted.
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._sessions.load(grant.sha256, session)
-            answered = json.loads(kept.answers)
+            stored = self._sessions.load(grant.sha256, session)
+            answered = json.loads(stored.answers)
             if str(asked.step) in answered:
                 return AnswerMessage.model_validate(answered[str(asked.step)]), 0.0
-            check_goes_on(kept)
-            if asked.step < kept.step:
-                raise Refusal("step", f"Step {kept.step} was asked about already.", step=kept.step)
-            guard, live = self._sessions.take_up(kept)
-            total = json.loads(kept.request)["steps"]
+            check_goes_on(stored)
+            if asked.step < stored.step:
+                raise Refusal("step", f"Step {stored.step} was asked about already.", step=stored.step)
+            guard, live = self._sessions.take_up(stored)
+            total = json.loads(stored.request)["steps"]
             if total is None and asked.progress is None:
                 raise Refusal("request", "Without the number of steps, say the progress.")
             index = asked.step if total is None else min(asked.step, total - 1)
             step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
             if not live.in_time:
-                self._ended(kept, guard, live, NO_TIME)
+                self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
             at, of = pacing.place(step)
             due = live.due(at, of or pacing.TICKS)
             similarities = replies.similarities(asked.images, len(live.session.state.images))
             looks = due and live.looks(step, similarities)
-            with self._arriving(kept, live, step):
+            with self._arriving(stored, live, step):
                 opened = pictures.opened(asked.images, live.session.state.drawn, self._limits)
                 shown = retrying.of_batch(live, pictures.decoded(opened, take)) if looks else []
             waited = 0.0
@@ -202,74 +203,74 @@ class SessionService:
                 waited = live.session.state.images[0].pace.waited_ms - before
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
-            # Steps only grow, so a repeated one is one of the last; to keep all would cost more with every step.
-            told = {INPUTS: answered.pop(INPUTS)} if INPUTS in answered else {}
-            answered = told | dict(list(answered.items())[-_REPEATABLE:])
+            # Steps only grow, so a repeated one is among the last; keeping all would cost more with every step.
+            inputs = {INPUTS: answered.pop(INPUTS)} if INPUTS in answered else {}
+            answered = inputs | dict(list(answered.items())[-_REPEATABLE:])
             self._sessions.save(
-                replace(kept, asked=max(at, kept.asked), step=asked.step, answers=json.dumps(answered)), guard, live
+                replace(stored, asked=max(at, stored.asked), step=asked.step, answers=json.dumps(answered)), guard, live
             )
             return answer, waited
 
     def final(self, grant: Grant, session: str, asked: Finish) -> Verdicts:
-        """Look at the finished images, and say what becomes of each.
+        """Look at the finished images, and return the verdict on every image.
 
         Raises:
-            Refusal: there is no such session, it is over, or an image cannot be taken.
+            Refusal: there is no such session, it is over, or an image cannot be accepted.
         """
         self.admit(grant)
         with self._turn(session) as take:
-            kept = self._sessions.load(grant.sha256, session)
-            if kept.final:
-                return Verdicts.model_validate_json(kept.final)
-            check_goes_on(kept)
-            guard, live = self._sessions.take_up(kept)
+            stored = self._sessions.load(grant.sha256, session)
+            if stored.final:
+                return Verdicts.model_validate_json(stored.final)
+            check_goes_on(stored)
+            guard, live = self._sessions.take_up(stored)
             drawn = live.session.state.drawn
-            with self._arriving(kept, live, None):
+            with self._arriving(stored, live, None):
                 shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
-            total = json.loads(kept.request)["steps"]
-            missing = replies.unasked(live.policy, total, kept.asked)
-            kept = self._sessions.claim(kept)
+            total = json.loads(stored.request)["steps"]
+            missing = replies.unasked(live.policy, total, stored.asked)
+            stored = self._sessions.claim(stored)
             batch = retrying.of_batch(live, shown)
             stands, again = attempted(live, lambda: batch, missing=missing)
             judged = dict(zip(drawn, shown if stands else [None] * len(drawn), strict=True))
-            told = verdicts(self._issuer, kept, live, judged, self._clock(), again)
+            final = verdicts(self._issuer, stored, live, judged, self._clock(), again)
             status: Status = "open" if again else "finished"
-            self._sessions.save(replace(kept, status=status, final=told.model_dump_json()), guard, live)
-            return told
+            self._sessions.save(replace(stored, status=status, final=final.model_dump_json()), guard, live)
+            return final
 
     def abandon(self, grant: Grant, session: str, reason: str = "the host ended it") -> None:
-        """End a session without images; nothing where it is over.
+        """End a session without images; do nothing if it is over.
 
         Raises:
             Refusal: there is no such session.
         """
         self.admit(grant)
         with self._turn(session):
-            kept = self._sessions.load(grant.sha256, session)
-            if kept.status != "open":
+            stored = self._sessions.load(grant.sha256, session)
+            if stored.status != "open":
                 return
-            guard, live = self._sessions.take_up(kept)
+            guard, live = self._sessions.take_up(stored)
             if live.session.state.drawing:
-                self._ended(kept, guard, live, LEFT)
+                self._ended(stored, guard, live, LEFT)
                 return
-            kept = self._sessions.claim(kept)
+            stored = self._sessions.claim(stored)
             live.abandon(reason)
-            self._sessions.save(replace(kept, status="abandoned"), guard, live)
+            self._sessions.save(replace(stored, status="abandoned"), guard, live)
 
-    def _ended(self, kept: Stored, guard: Guard, live: Driver, reason: str) -> None:
-        """End an attempt of which no pictures come; its images meet what is done otherwise."""
+    def _ended(self, stored: Stored, guard: Guard, live: Driver, reason: str) -> None:
+        """End an attempt that brings no pictures; its images get the policy's other action."""
         drawn = live.session.state.drawn
-        kept = self._sessions.claim(kept)
+        stored = self._sessions.claim(stored)
         live.give_up(reason)
-        told = verdicts(None, kept, live, dict.fromkeys(drawn), self._clock())
-        self._sessions.save(replace(kept, status="finished", final=told.model_dump_json()), guard, live)
+        final = verdicts(None, stored, live, dict.fromkeys(drawn), self._clock())
+        self._sessions.save(replace(stored, status="finished", final=final.model_dump_json()), guard, live)
 
     def sweep(self) -> None:
-        """End the sessions that have expired."""
+        """End sessions that have expired."""
         self._sessions.sweep()
 
     def close(self, *, keep: bool) -> None:
-        """End what is open, unless it is kept for another worker, and close everything."""
+        """End the open sessions, unless another worker keeps them, and close everything."""
         if not keep:
             self._sessions.end_open("the service ended")
         self.guards.close()
@@ -279,37 +280,37 @@ class SessionService:
         """Count a request of a token.
 
         Raises:
-            Refusal: there are too many.
+            Refusal: there were too many.
         """
         now = self._clock()
         if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
             wait = 60 - int(now % 60)
-            raise Refusal("rate", f"{self._limits.rate} requests a minute are taken.", wait=wait)
+            raise Refusal("rate", f"At most {self._limits.rate} requests per minute are allowed.", wait=wait)
 
     def check(self, policy: Policy) -> None:
-        """See that sessions under a policy may be kept where they would be; see :func:`policies.check`."""
+        """Check that the store may hold sessions under a policy; see :func:`policies.check`."""
         policies.check(policy, self._store)
 
     def try_store(self) -> None:
-        """Write to the store, for nobody in particular, and raise where it takes nothing."""
+        """Write a test entry to the store; raise the store's error if it takes none."""
         self._store.count(_TRIAL, int(self._clock() // 60))
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[Callable[[int], None]]:
-        """One request of a session at a time, in this worker; the store sees to the others. It may hold pixels."""
+        """Admit one request per session at a time in this worker, and let it hold pixels; the store guards the rest."""
         with self._turning:
             turn = self._turns.setdefault(session, threading.Lock())
         with turn, self._flight.request() as take:
             yield take
 
     @contextmanager
-    def _arriving(self, kept: Stored, live: Driver, step: Step | None) -> Iterator[None]:
-        """Take the pictures of a request; one that cannot be taken is a look that was missed."""
+    def _arriving(self, stored: Stored, live: Driver, step: Step | None) -> Iterator[None]:
+        """Accept the pictures of a request; one that cannot be accepted is a missed look."""
         try:
             yield
         except Refusal as problem:
-            if problem.kind == "busy":  # nothing is wrong with them
+            if problem.kind == "busy":  # nothing is wrong with the pictures
                 raise
             live.missed(step, problem, caused=True)
-            self._sessions.save(kept, self.guards.of(kept.tenant or None), live)
+            self._sessions.save(stored, self.guards.of(stored.tenant or None), live)
             raise

@@ -1,4 +1,4 @@
-"""A session as the workers of a service keep it, so that each can go on with any of them."""
+"""A session as the workers of a service store it, so that any of them can continue it."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from dnp_guard.generation.driver import Driver
 
 Status = Literal["open", "ending", "finished", "abandoned"]
-"""``ending``: one worker is about to write how it ended, and no other may."""
+"""``ending``: one worker is about to write how the session ended, and no other may."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A session as it is kept.
+    """A session in the store.
 
     Attributes:
-        id: of the session.
+        id: id of the session.
         token: SHA-256 of the token that opened it.
-        tenant: whom it is for; empty for nobody in particular.
-        request: JSON of what the host asked for, without the prompts.
+        tenant: tenant that it is for; empty for none.
+        request: JSON of the host's request, without the prompts.
         policy: JSON of the resolved policy in force.
-        digest: of that policy.
+        digest: digest of that policy.
         expires: in seconds since 1970.
         state: JSON of the session's state; empty once it is over.
-        asked: how far in the run a query has come; -1 for none.
-        step: the highest step of a query; -1 for none.
-        answers: JSON of the answer to each step.
+        asked: progress of the furthest query; -1 for none.
+        step: highest step of a query; -1 for none.
+        answers: JSON of the answers by step.
         final: JSON of the verdicts; empty before them.
         status: whether it goes on.
         version: grows with every change.
@@ -53,11 +53,11 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A session that was worked on here.
+    """A session that this worker has in memory.
 
     Attributes:
-        version: of what the store has of it.
-        driver: of the session, as it was then.
+        version: the version that was last loaded from or saved to the store.
+        driver: driver of the session at that version.
         expires: in seconds since 1970.
     """
 
@@ -71,31 +71,31 @@ CHANGING = ("expires", "state", "asked", "step", "answers", "final", "status", "
 
 
 class SessionStore(Protocol):
-    """What every kind of store does. A session is changed by one worker at a time, or by none.
+    """Interface of a session store. At most one worker at a time changes a session.
 
     Attributes:
-        private: whether what it holds never leaves this process.
+        private: whether its contents never leave this process.
     """
 
     private: bool
 
     def add(self, session: Stored, most: int) -> bool:
-        """Keep a new session, unless its token has ``most`` open ones; whether it is kept."""
+        """Add a new session, unless its token already has ``most`` open ones; return whether it was added."""
 
     def load(self, session: str) -> Stored | None:
-        """The session of an id."""
+        """Load a session by its id; None if there is none."""
 
     def save(self, session: Stored) -> bool:
-        """Keep a session under the next version, unless another has changed it since it was loaded; whether it is."""
+        """Save a session with the next version, unless it changed since it was loaded; return whether it was saved."""
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """Take out what has expired; each session is given to one caller alone."""
+        """Take out the sessions that have expired; every session goes to one caller only."""
 
     def take_open(self) -> Sequence[Stored]:
-        """Take out every open session, likewise."""
+        """Take out every open session; every session goes to one caller only."""
 
     def count(self, token: str, window: int) -> int:
-        """Count a request of a token in a window of time; how many there were, this one included."""
+        """Count a request of a token in a window of time; return the count, this request included."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the store."""

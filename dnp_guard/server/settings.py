@@ -1,4 +1,4 @@
-"""How a service is set up; passed to its workers as JSON."""
+"""Settings of a service, which its workers get as JSON."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 VARIABLE = "DNP_GUARD_SERVE"
-"""The environment variable in which a worker finds its settings."""
+"""Name of the environment variable with a worker's settings."""
 
 
 class Limits(BaseModel):
-    """What one request, one session and one token may ask for.
+    """Limits per request, session and token.
 
     Attributes:
-        body: bytes of a request.
-        pixels: of one image, looked up before it is decoded.
-        total_pixels: of all images of a request.
-        pixels_held: of all images of all requests that are worked on, a worker; those of one request at least.
-        images: of a session, and so of a query.
-        sessions: open at once, a token.
-        questions: that a session may need.
-        rate: requests a minute, a token.
+        body: most bytes of a request.
+        pixels: most pixels of an image, checked before it is decoded.
+        total_pixels: most pixels of all images of a request.
+        pixels_held: most pixels of all requests in progress, per worker; at least those of one request.
+        images: most images of a session, and so of a query.
+        sessions: most open sessions per token.
+        questions: most questions that a session may need.
+        rate: most requests per minute and token.
         idle_s: seconds without a request after which a session expires.
-        connections: at once, a worker; fewer where the system has no file descriptors for them.
-        request_s: seconds in which a request's body has to come.
+        connections: most connections per worker; fewer if the system lacks file descriptors.
+        request_s: seconds within which a request's body has to arrive.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,27 +43,27 @@ class Limits(BaseModel):
 
 
 class Settings(BaseModel):
-    """What a worker needs to know.
+    """Settings of a worker.
 
     Attributes:
         policy: path or shipped name.
         vlm: spec of the backend.
-        second_opinion: spec of one that is asked beside it; see :class:`~dnp_guard.vlm.either.Either`.
-        final_vlm: spec of one that judges finished images in its place; see :class:`~dnp_guard.vlm.either.AtFinal`.
+        second_opinion: spec of a backend that is queried as well; see :class:`~dnp_guard.vlm.either.Either`.
+        final_vlm: spec of a backend that judges finished images instead; see :class:`~dnp_guard.vlm.either.AtFinal`.
         audit: specs of the audit sinks.
-        token_file: tokens; None lets everyone on this machine in.
-        receipt_key: file of the private key that receipts are signed with.
-        receipt_s: seconds for which a receipt counts.
+        token_file: file of tokens; None admits everyone on this machine.
+        receipt_key: file of the private key that signs receipts.
+        receipt_s: seconds for which a receipt is valid.
         store: ``sqlite:PATH`` or a ``redis://`` URL.
         keep: whether open sessions outlive the service; otherwise they are abandoned when it ends.
-        threads: requests worked on at once, a worker.
+        threads: most requests in progress per worker.
         watch: whether the policy is reloaded when its file changes.
-        metrics_tenants: how many tenants are told apart in the metrics.
-        require_signature: public key that policies have to be signed with.
-        console: whether people sign in to pages of their own.
-        limits: see there.
-        parent: process whose worker this is, and which it does not outlive; None where there is one process.
-        shared: folder of what the workers share; the last of them removes it where the parent cannot.
+        metrics_tenants: how many tenants the metrics distinguish.
+        require_signature: public key that policies must be signed with.
+        console: whether to serve the console.
+        limits: limits per request, session and token.
+        parent: process id of the parent, which a worker does not outlive; None if there is one process.
+        shared: folder that the workers share; the last worker removes it if the parent cannot.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -19,25 +19,25 @@ class SqliteStore:
     """Sessions in an SQLite file, which several processes of one machine may share.
 
     Args:
-        path: of the file; ``:memory:`` for one process alone.
+        path: path of the file; ``:memory:`` for a single process.
 
     Raises:
-        DnpGuardError: it cannot be opened.
+        DnpGuardError: the file cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
         self._lock = Lock()
         self._ended = True
-        """Whether a session has ended since the journal was last cut."""
+        """Whether a session has ended since the journal was last truncated."""
         self.private = path == ":memory:"
         try:
             if path != ":memory:":
                 Path(path).touch(mode=0o600)
             self._database = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
-            # What is written survives a killed process; a power cut ends the generations too.
+            # Writes survive a killed process; a power cut ends the generations too.
             self._database.execute("PRAGMA synchronous = OFF")
-            self._database.execute("PRAGMA secure_delete = ON")  # what was found goes with its session
+            self._database.execute("PRAGMA secure_delete = ON")  # findings are deleted with their session
             self._database.executescript(_TABLES)
         except (OSError, sqlite3.Error) as error:
             raise DnpGuardError(f"{path}: the store cannot be opened: {error}", hint="Name a file.") from error
@@ -70,7 +70,7 @@ class SqliteStore:
             rows = self._database.execute(_EXPIRED, [now]).fetchall()
             self._database.execute("DELETE FROM counts WHERE window < ?", [int(now // 60) - 1])
             if (self._ended or rows) and not self.private:
-                # What was found goes with its session, from the journal too; where another worker is in the way, later.
+                # Findings are deleted from the journal too; if another worker is in the way, at the next call.
                 self._ended = bool(self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
         return [Stored(*row) for row in rows]
 

@@ -1,4 +1,4 @@
-"""A session as text, so that another worker can go on with it."""
+"""Serialise a session's state, so that another worker can continue it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dnp_guard.steering.strength import Push
 
 
 def dumps(state: State) -> str:
-    """The JSON of a session's state."""
+    """Write a session's state as JSON."""
     return json.dumps(state, default=_plain, separators=(",", ":"), allow_nan=False)
 
 
 def loads(text: str) -> State:
-    """The state that :func:`dumps` wrote.
+    """Read the state that :func:`dumps` wrote.
 
     Raises:
-        ValueError: it is none, or one of another version.
+        ValueError: the text is not a state, or has another version.
     """
     version = json.loads(text).get("version")
     if version != VERSION:
@@ -46,6 +46,6 @@ def _names(kind: type) -> tuple[str, ...]:
 @cache
 def _adapter() -> TypeAdapter[State]:
     adapter = TypeAdapter(State)
-    # What the values' own modules import for the type checker alone.
+    # Names that the modules of these types import only for the type checker.
     adapter.rebuild(_types_namespace={**vars(types), "Mapping": Mapping, "Push": Push})
     return adapter

@@ -1,4 +1,4 @@
-"""Where the workers of a service keep their sessions."""
+"""Open the store where the workers of a service keep their sessions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def open_store(spec: str) -> SessionStore:
     """Open ``sqlite:PATH`` or a ``redis://`` URL.
 
     Raises:
-        DnpGuardError: it is neither, or cannot be opened.
+        DnpGuardError: the spec is neither, or the store cannot be opened.
     """
     if spec.startswith("sqlite:"):
         return SqliteStore(spec.removeprefix("sqlite:"))

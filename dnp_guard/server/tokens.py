@@ -1,6 +1,6 @@
-"""Who may ask: a file of tokens, each for a tenant, for hosts and for policies. The tokens themselves are not in it.
+"""The token file: which tokens may use the service, with their tenants, hosts and policies. It holds only hashes.
 
-A token is 32 random bytes, so its plain SHA-256 tells nothing about it.
+A token is 32 random bytes, so its plain SHA-256 reveals nothing about it.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 
 Role = Literal["moderator", "policy_owner", "auditor"]
-"""What a person may do in the console."""
+"""Role of a person in the console."""
 
 
 class Grant(BaseModel):
-    """What one token lets its holder do.
+    """Permissions of one token's holder.
 
     Attributes:
-        sha256: of the token, in hexadecimal.
-        name: for people.
-        tenant: whom sessions are for: selects from a store of policies, and is written to every record.
-        hosts: names of hosts that may use it; none lets any.
-        policies: paths or shipped names of policies that a session may ask for, to be stricter by.
-        expires: when it ends.
-        role: of a person who signs in to the console with it; None for a token of hosts, which is no good there, as one
-            with a role is none for sessions.
+        sha256: SHA-256 of the token, in hexadecimal.
+        name: name for people to read.
+        tenant: tenant of its sessions: selects a policy from a store, and is written to every record.
+        hosts: names of hosts that may use it; empty for any.
+        policies: paths or shipped names of stricter policies that a session may request.
+        expires: when it expires.
+        role: role of a person who signs in to the console with it. A token with a role cannot open sessions, and one
+            without, for hosts, cannot sign in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,18 +66,18 @@ class _File(BaseModel):
 
 
 ANYONE = Grant(sha256="0" * 64, name="anyone on this machine")
-"""What holds where there is no token file."""
+"""The grant that applies without a token file."""
 
 
 class Tokens:
-    """The grants of a file, read again when it changes, so that a token can be taken back at once.
+    """The grants of a token file, read again whenever it changes, so that a token can be revoked at once.
 
     Args:
-        path: of the file; None lets everyone in.
-        clock: tells the time, with its zone.
+        path: path of the file; None admits everyone on this machine.
+        clock: returns the current time with its zone.
 
     Raises:
-        DnpGuardError: it cannot be read, or is no token file.
+        DnpGuardError: the file cannot be read, or is not a token file.
     """
 
     def __init__(self, path: Path | None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -88,7 +88,7 @@ class Tokens:
 
     @property
     def open(self) -> bool:
-        """Whether anyone on this machine is let in."""
+        """Whether everyone on this machine is admitted."""
         return self._path is None
 
     @property
@@ -97,7 +97,7 @@ class Tokens:
         return self._grants
 
     def grant(self, authorization: str | None) -> Grant | None:
-        """The grant of an ``Authorization`` header; None where it has none.
+        """Return the grant for an ``Authorization`` header; None if there is none.
 
         A file that has become unreadable grants nothing.
         """
@@ -111,14 +111,14 @@ class Tokens:
         if scheme.lower() != "bearer":
             return None
         digest = hashlib.sha256(token.strip().encode("utf-8", "surrogatepass")).hexdigest()
-        found = None
-        for each in self._grants:  # all of them, so that the time tells nothing
-            if hmac.compare_digest(each.sha256, digest):
-                found = each
-        return self._in_time(found)
+        match = None
+        for grant in self._grants:  # compare with all, so that timing reveals nothing
+            if hmac.compare_digest(grant.sha256, digest):
+                match = grant
+        return self._in_time(match)
 
     def by_digest(self, digest: str) -> Grant | None:
-        """The grant of a person who has signed in, as it is now; None where it was taken back or has expired.
+        """Return the current grant of a person who has signed in; None if it was revoked or has expired.
 
         Args:
             digest: SHA-256 of the token.
@@ -141,24 +141,24 @@ class Tokens:
             content = _content(self._path)
         except OSError as error:
             raise _unreadable(self._path, error) from error
-        # By content, and not by time and size: those of a file edited in place, or copied, can be the same.
+        # Compare content, not time and size: a file edited in place, or copied, can keep both.
         if content != self._content:
             with self._lock:
                 self._grants, self._content = _parsed(self._path, content).tokens, content
 
 
 def add(path: Path, **granted: object) -> str:
-    """Make a token, and write what it grants to a file, which is made where it is not there.
+    """Make a token, and add its grant to a file, which is created if missing.
 
     Args:
-        path: of the token file.
-        granted: for whom and for what, as the attributes of :class:`Grant`.
+        path: path of the token file.
+        granted: attributes of the :class:`Grant`.
 
     Returns:
-        The token, which is kept nowhere.
+        The token, which is stored nowhere.
 
     Raises:
-        DnpGuardError: the file is no token file, or cannot be written.
+        DnpGuardError: the file is not a token file, or cannot be written.
     """
     token = secrets.token_urlsafe(32)
     sealed = Grant.model_validate({**granted, "sha256": hashlib.sha256(token.encode()).hexdigest()})
@@ -178,13 +178,13 @@ def add(path: Path, **granted: object) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers of the same folder away; the file itself will not do, as each writer puts a new one."""
+    """Lock the folder against other writers; the file cannot be locked, because a write replaces it."""
     if sys.platform == "win32":
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks: one operator at a time, as anywhere
+        with suppress(OSError):  # a file system without locks: at most one operator may write at a time
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -194,7 +194,7 @@ def _alone(folder: Path) -> Iterator[None]:
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         if sys.platform != "win32" and os.fstat(file.fileno()).st_mode & 0o022:
-            raise DnpGuardError(f"{path}: others than its owner may write who is let in", hint=f"chmod go-w {path}")
+            raise DnpGuardError(f"{path}: users other than its owner may write it", hint=f"chmod go-w {path}")
         return file.read()
 
 

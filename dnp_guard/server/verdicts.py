@@ -1,4 +1,4 @@
-"""What the service says of a finished image."""
+"""The verdicts of the service on finished images."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 def verdicts(
     issuer: Issuer | None,
-    kept: Stored,
+    stored: Stored,
     live: Driver,
     shown: Mapping[int, Image | None],
     now: float,
     again: Sequence[int] = (),
 ) -> Verdicts:
-    """The verdict on each image of an attempt, with a receipt for it where receipts are signed.
+    """Make the verdict on every image of an attempt, with a receipt if receipts are signed.
 
     Args:
-        issuer: signs receipts; None for none.
-        kept: the session.
+        issuer: signs receipts; None for no receipts.
+        stored: the session.
         live: its driver, which has made the final look.
-        shown: the finished images that were looked at, by their index in the batch; None for one of which the attempt
-            came to nothing, so that the verdict is on the picture of the one before.
+        shown: the finished images that were looked at, by index in the batch; None for an image of which the attempt
+            brought no picture, so that the verdict is on the picture of the attempt before.
         now: seconds since 1970.
-        again: the images that are to be drawn again.
+        again: indices of the images that are to be drawn again.
     """
     report = live.report or live.session.so_far
-    assert report is not None  # noqa: S101 (what has outcomes has one)
+    assert report is not None  # noqa: S101 (a session with outcomes has one)
     images = [
-        _verdict(issuer, kept, live, index, report.images[index], picture, now, again=index in again)
+        _verdict(issuer, stored, live, index, report.images[index], picture, now, again=index in again)
         for index, picture in shown.items()
     ]
     return Verdicts(images=images)
@@ -50,7 +50,7 @@ def verdicts(
 
 def _verdict(
     issuer: Issuer | None,
-    kept: Stored,
+    stored: Stored,
     live: Driver,
     index: int,
     image: ImageReport,
@@ -63,24 +63,24 @@ def _verdict(
     receipt = None
     if issuer is not None and shown is not None and not again:
         claims = {
-            "session": kept.id,
+            "session": stored.id,
             "image": index,
             "picture": pictures.digest(shown),
-            "policy": {"name": policy.name, "revision": policy.revision, "digest": kept.digest},
+            "policy": {"name": policy.name, "revision": policy.revision, "digest": stored.digest},
             "decision": image.decision,
             "action": action,
             "looked": any(query.step is None for query in image.queries),
         }
-        receipt = issuer.sign(claims | ({"tenant": kept.tenant} if kept.tenant else {}), now)
-    told = replies.decision(image.decision, json.loads(kept.request).get("can") or ())
+        receipt = issuer.sign(claims | ({"tenant": stored.tenant} if stored.tenant else {}), now)
+    decision = replies.decision(image.decision, json.loads(stored.request).get("can") or ())
     message = words(policy, image.decision)
     return Verdict(
         index=index,
-        decision=told,
+        decision=decision,
         action="retry" if again else action,
         receipt=receipt,
         why=image.why,
-        code=str(told),
+        code=str(decision),
         message=message,
         otherwise=action if again else None,
         earlier=shown is None,

@@ -1,4 +1,4 @@
-"""What a connection may cost before anyone has shown a token: bytes of headers, time, and how many there are."""
+"""Limit the cost of connections before they have shown a token: their header bytes, their time and their number."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
 HEAD_BYTES: Final = 64 << 10
-"""Bytes of a request that are no body, in a row: its line, its headers or its trailers."""
+"""Most consecutive bytes of a request outside its body: request line, headers or trailers."""
 
 FIELDS: Final = 100
-"""Headers of a request, trailers included."""
+"""Most headers of a request, trailers included."""
 
 HEAD_S: Final = 10.0
 """Seconds from a request's first byte, or from the connection, to the end of its headers."""
@@ -29,15 +29,16 @@ _OVER, _LATE = 431, 408
 
 
 class Bounded(HttpToolsProtocol):
-    """A connection within bounds.
+    """A connection within limits.
 
-    Where there are too many, the one that has been sending its request for the longest goes, or else the one that has
-    been idle for the longest: who comes last is let in, so that nobody keeps others out by holding connections.
+    When there are too many connections, the one that has been sending its request for the longest is dropped, or else
+    the one that has been idle for the longest. A new connection is always admitted, so that nobody can keep others out
+    by holding connections.
 
     Args:
-        most: connections of this worker.
+        most: most connections of this worker.
         request_s: seconds from the end of a request's headers to the end of its body.
-        options: of uvicorn's own protocol.
+        options: passed to uvicorn's own protocol.
     """
 
     def __init__(self, *, most: int, request_s: float, **options: Any) -> None:
@@ -49,7 +50,7 @@ class Bounded(HttpToolsProtocol):
         self._sending, self._idle = _queues.setdefault(self.server_state, ({}, {}))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """Let it in, in place of another where there are too many."""
+        """Admit the connection; drop another one if there are too many."""
         super().connection_made(transport)
         self._expect(HEAD_S)
         if len(self.connections) > self._most:
@@ -57,13 +58,13 @@ class Bounded(HttpToolsProtocol):
             (next(iter(self._idle), oldest) if oldest is self else oldest).drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget the connection."""
         self._settled()
         self._idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, a piece at a time, so that what is too long is never put together."""
+        """Read a piece at a time, so that an oversized head is never assembled."""
         if self._idle.pop(self, self) is None:
             self._expect(HEAD_S)
         for start in range(0, len(data), HEAD_BYTES):
@@ -78,7 +79,7 @@ class Bounded(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        """Begin to count."""
+        """Start counting for a new request."""
         super().on_message_begin()
         self._bare = self._fields = 0
         self._complete = False
@@ -88,11 +89,11 @@ class Bounded(HttpToolsProtocol):
         self._fields += 1
         if self._fields > FIELDS:
             self._over = True
-            raise ValueError("too many headers")  # the parser stops at it
+            raise ValueError("too many headers")  # makes the parser stop
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Wait for the body from here on."""
+        """Start the time limit for the body."""
         self._expect(self._request_s)
         super().on_headers_complete()
 
@@ -102,37 +103,37 @@ class Bounded(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Nothing more is expected."""
+        """Stop the time limits: the request is complete."""
         self._complete, self._bare = True, 0
         super().on_message_complete()
         self._settled()
-        if self.cycle.response_complete:  # it was answered, with a refusal, before it had come
+        if self.cycle.response_complete:  # a refusal was sent before the whole request had arrived
             self._rest()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def on_response_complete(self) -> None:
-        """Be idle, where the request is over too."""
+        """Become idle if the request is complete too."""
         super().on_response_complete()
         if self._complete and not self.pipeline:
             self._rest()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request, or more of one than is read."""
+        """Refuse a request that is malformed or exceeds the limits."""
         if self._over:
             self._refuse(_OVER, f"{HEAD_BYTES} bytes and {FIELDS} headers are read.")
         else:
             super().send_400_response(msg)
 
     def drop(self) -> None:
-        """Close it, whatever it was about to send."""
+        """Close the connection, whatever it was about to send."""
         self._settled()
         self._idle.pop(self, None)
         self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Log nothing: anyone can ask for it."""
+        """Log nothing: anyone could fill the log with it."""
 
     def _rest(self) -> None:
         if not self.transport.is_closing():
@@ -162,18 +163,18 @@ class Bounded(HttpToolsProtocol):
 
 
 _queues: WeakKeyDictionary[ServerState, tuple[dict[Bounded, None], dict[Bounded, None]]] = WeakKeyDictionary()
-"""Of each server the connections that are sending a request, and those that are idle; the longest there come first."""
+"""Per server, the connections that are sending a request and those that are idle, the longest first."""
 
 
 def affordable(connections: int) -> int:
-    """How many connections of those wished for this process has file descriptors for, once it has raised its limit."""
+    """Raise this process's limit of file descriptors; return how many connections it can afford, at most the given."""
     if sys.platform == "win32":
         return connections
     import resource  # noqa: PLC0415 (there is none on Windows)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _SPARE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = connections + _SPARE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _SPARE))

@@ -25,7 +25,7 @@ def pages(visit) -> dict[str, str]:
         "overview": "/console/overview",
         "changes": "/console/changes",
         "sign-in": "/console/sign-in",
-        "appeal": visit.page.get_by_role("link", name="for the person whom it was made for").get_attribute("href"),
+        "appeal": visit.page.get_by_role("link", name="for the person it was made for").get_attribute("href"),
     }
 
 

@@ -179,7 +179,7 @@ def test_a_progressive_jpeg_is_taken(serve):
 
 def test_sixteen_large_pictures_are_refused_undecoded(serve, service_table):
     answer, seconds = final(serve(NOTHING), [data_url(size=(4096, 4096))] * 16)
-    assert answer["detail"] == "268435456 pixels in all; 67108864 a request are taken at most."
+    assert answer["detail"] == "268435456 pixels in all; at most 67108864 per request are allowed."
     service_table.append(("sixteen 4096² PNGs in a request", "64 Mpx a request", "422", f"{seconds:.2f}", "-"))
 
 

@@ -162,7 +162,7 @@ def test_only_the_images_that_are_drawn_again_are_sent(serve, policy):
     session, _ = first(client, 3)
     again(client, session, [1])
     refused = client.post(f"/v1/sessions/{session}/queries", json={"step": 2, "images": images(3)})
-    assert refused.json()["detail"] == "Send each image of 1 once."
+    assert refused.json()["detail"] == "Send each of the images 1 once."
 
 
 @pytest.mark.parametrize("opens", [True, False])

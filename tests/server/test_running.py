@@ -115,7 +115,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--host", "0.0.0.0"], "anyone could ask"),  # noqa: S104 (refused)
         (["--host", "0.0.0.0", "--token-file", "TOKENS"], "unencrypted"),  # noqa: S104 (refused)
         (["--tls-cert", "TOKENS"], "go together"),
-        (["--tls-clients", "TOKENS"], "over TLS alone"),
+        (["--tls-clients", "TOKENS"], "client certificates need TLS"),
         (["--tls-cert", "none.pem", "--tls-key", "none.pem"], "no such file"),
         (["--token-file", "LOOKS"], "is no token file"),
         (["--receipt-key", "LOOKS"], "holds no key"),

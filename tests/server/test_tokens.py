@@ -52,7 +52,7 @@ def test_a_token_that_is_added_leaves_the_group(file):
 def test_a_file_that_others_may_write_is_refused(file, mode):
     tokens.add(file)
     file.chmod(mode)
-    with pytest.raises(DnpGuardError, match="may write who is let in"):
+    with pytest.raises(DnpGuardError, match="other than its owner may write it"):
         tokens.Tokens(file)
 
 

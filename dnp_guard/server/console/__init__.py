@@ -1,1 +1,1 @@
-"""The pages for people: what was decided, whether it is right, and who changed what."""
+"""The console: pages where people review decisions, and see who changed what."""

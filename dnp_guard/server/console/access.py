@@ -1,6 +1,6 @@
-"""Who may see and do what: roles, sign-in cookies, and the tokens of forms and appeals. Pure but for the time.
+"""Access to the console: roles, sign-in cookies, and the tokens of forms and appeals. Pure except for the clock.
 
-Everything is signed with a key derived from the log's, so that every worker, and the next process too, reads it.
+Everything is signed with a key derived from the log's key, so that every worker, now or after a restart, can verify it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ SIGNED_IN_S: Final = 12 * 3600
 """Seconds after which a person has to sign in again."""
 
 APPEAL_S: Final = 30 * 24 * 3600
-"""Seconds for which an appeal's link is good."""
+"""Seconds for which an appeal's link is valid."""
 
 READ: Final = frozenset({"moderator", "policy_owner", "auditor"})
-"""Roles that see the queue, an image and the overview."""
+"""Roles that may see the queue, images and the overview."""
 
 JUDGE: Final = frozenset({"moderator", "policy_owner"})
-"""Roles that give verdicts and answer appeals."""
+"""Roles that may give verdicts and answer appeals."""
 
 CHANGES: Final = frozenset({"policy_owner", "auditor"})
-"""Roles that see who changed what: names, reasons and sources."""
+"""Roles that may see who changed what: names, reasons and sources."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Signs and reads what goes through a browser.
+    """Signs and verifies the values that a browser holds.
 
     Args:
         key: secret bytes.
@@ -47,7 +47,7 @@ class Keyring:
     clock: Callable[[], float]
 
     def cookie(self, grant: str) -> str:
-        """The cookie of a person who signed in.
+        """Make the cookie of a person who signed in.
 
         Args:
             grant: SHA-256 of the token.
@@ -55,24 +55,24 @@ class Keyring:
         return self._sealed("cookie", {"grant": grant, "until": int(self.clock()) + SIGNED_IN_S})
 
     def grant(self, cookie: str) -> str | None:
-        """SHA-256 of the token that a cookie was given for; None where it is none, or has expired."""
+        """SHA-256 of the token that a cookie was made for; None if the cookie is invalid or has expired."""
         content = self._opened("cookie", cookie)
         return str(content["grant"]) if content is not None else None
 
     def form(self, cookie: str) -> str:
-        """The token that a form of this cookie's pages has to send, so that no other site can send one."""
+        """Make the token that the forms of this cookie's pages must send, so that no other site can send one."""
         return self._mac("form", cookie.encode())
 
     def is_form(self, cookie: str, token: str) -> bool:
-        """Whether a form was made for this cookie."""
+        """Return whether a form was made for this cookie."""
         return hmac.compare_digest(self.form(cookie).encode(), token.encode("utf-8", "surrogatepass"))
 
     def appeal(self, request: str, image: int) -> str:
-        """A token that lets its holder appeal the decision on one image, and do nothing else."""
+        """Make a token that lets its holder appeal the decision on one image, and nothing else."""
         return self._sealed("appeal", {"request": request, "image": image, "until": int(self.clock()) + APPEAL_S})
 
     def appealed(self, token: str) -> tuple[str, int] | None:
-        """The image that an appeal's token is for; None where it is none, or has expired."""
+        """Return the image that an appeal's token is for; None if the token is invalid or has expired."""
         content = self._opened("appeal", token)
         return (str(content["request"]), int(content["image"])) if content is not None else None
 
@@ -96,7 +96,7 @@ class Keyring:
 
 
 def keyring(log: Path, clock: Callable[[], float]) -> Keyring:
-    """The keyring of a log's console.
+    """Make the keyring of a log's console.
 
     Raises:
         AuditError: the log's key cannot be read or made.

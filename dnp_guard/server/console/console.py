@@ -1,4 +1,4 @@
-"""One console: whom it lets in, what it reads, and how it answers."""
+"""The console of one log: sign-in, permissions, forms and pages."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ SECURITY: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-"""Of every answer: no script but the console's own, nothing from elsewhere, nothing kept by the browser."""
+"""Headers of every response: only the console's own scripts run, nothing is loaded from elsewhere or cached."""
 
 
 class PageRefused(Exception):
-    """A page that is not shown.
+    """A page that is refused.
 
     Args:
-        status: of the answer.
-        why: for the person.
+        status: HTTP status.
+        why: reason to show to the person.
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -65,13 +65,13 @@ class PageRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is signed in.
+    """A person who is signed in.
 
     Attributes:
-        name: as the token's.
+        name: name of the token.
         role: ``moderator``, ``policy_owner`` or ``auditor``.
-        tenant: whose images alone the person sees; "" for all.
-        cookie: of the browser.
+        tenant: the only tenant whose images the person sees; "" for all.
+        cookie: the browser's cookie.
     """
 
     name: str
@@ -81,10 +81,10 @@ class Person:
 
 
 class TryLimit:
-    """Bounds how often something may be tried in a minute, in this worker.
+    """Limits tries per minute, in this worker.
 
     Args:
-        most: times a minute.
+        most: most tries per minute.
         clock: seconds since 1970.
     """
 
@@ -96,7 +96,7 @@ class TryLimit:
         """Count one try.
 
         Raises:
-            Refused: it is one too many.
+            PageRefused: there were too many tries.
         """
         with self._lock:
             minute = int(self._clock() // 60)
@@ -111,8 +111,8 @@ class Console:
     """The console of one log.
 
     Args:
-        log: whose images people look at.
-        tokens: who may sign in: those with a role.
+        log: the log whose images are shown.
+        tokens: the tokens; those with a role may sign in.
         clock: seconds since 1970.
 
     Raises:
@@ -136,20 +136,20 @@ class Console:
         self._templates.filters["n"] = lambda value: f"{value:,}"
 
     def signed_in(self, request: Request, token: str) -> str | None:
-        """The cookie of a person who signs in with a token; None where the token lets nobody in here."""
+        """Sign a person in with a token, and return the cookie; None if the token is not for the console."""
         self.tries.count(request.client.host if request.client else "")
         grant = self._tokens.grant(f"Bearer {token}")
         return self.keys.cookie(grant.sha256) if grant is not None and grant.role is not None else None
 
     def person(self, request: Request, roles: frozenset[str]) -> Person:
-        """Who asks.
+        """Return the person who sent a request.
 
         Args:
-            request: of a browser.
-            roles: that may.
+            request: from a browser.
+            roles: roles that may see the page.
 
         Raises:
-            Refused: nobody who is signed in, or somebody without such a role.
+            PageRefused: nobody is signed in, or the person has another role.
         """
         cookie = request.cookies.get(COOKIE, "")
         digest = self.keys.grant(cookie)
@@ -161,10 +161,10 @@ class Console:
         return Person(_name(grant), grant.role, grant.tenant or "", cookie)
 
     async def form(self, request: Request) -> dict[str, str]:
-        """The fields of a form, within its bounds.
+        """Read the fields of a form, within size limits.
 
         Raises:
-            Refused: it is too large, or no form.
+            PageRefused: the body is too large, or is not a form.
         """
         data = b""
         async for chunk in request.stream():
@@ -177,10 +177,10 @@ class Console:
             raise PageRefused(422, "This is no form.") from error
 
     async def checked(self, request: Request, person: Person) -> dict[str, str]:
-        """The fields of a form that one of this person's pages sent.
+        """Read the fields of a form, and check that one of this person's pages sent it.
 
         Raises:
-            Refused: another page did.
+            PageRefused: another page sent it.
         """
         fields = await self.form(request)
         if not self.keys.is_form(person.cookie, fields.get("form", "")):
@@ -188,30 +188,30 @@ class Console:
         return fields
 
     def entry(self, person: Person, request: str, image: int) -> queries.QueueEntry:
-        """One image that a person may see.
+        """Find an image that a person may see.
 
         Raises:
-            Refused: there is none.
+            PageRefused: there is none.
         """
         with self.index.reading() as database:
             return self.visible(person, queries.entry(database, request, image))
 
     @staticmethod
     def visible(person: Person, entry: queries.QueueEntry | None) -> queries.QueueEntry:
-        """The image, where a person may see it.
+        """Return the entry if a person may see it.
 
         Raises:
-            Refused: there is none, or it is of another tenant, which is answered alike.
+            PageRefused: there is no entry, or it belongs to another tenant; the answer is the same.
         """
         if entry is None or person.tenant not in {"", entry.row.tenant}:
             raise PageRefused(404, "There is no such image; it may have been purged.")
         return entry
 
     def appealed(self, token: str) -> queries.QueueEntry:
-        """The image that an appeal's link is for.
+        """Find the image that an appeal's link is for.
 
         Raises:
-            Refused: the link is none, has expired, or is asked for too often.
+            PageRefused: the link is invalid, has expired, or is used too often.
         """
         image = self.keys.appealed(token)
         self.tries.count(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest() if image else "unknown")
@@ -224,14 +224,14 @@ class Console:
         return entry
 
     def common(self, request: str, image: int) -> Common:
-        """The tenant and the policy of an image, which what is said of it has too."""
+        """Return the tenant and the policy of an image, which the records of its reviews share."""
         for record in self.index.records(request):
             if record["event"] == RequestFinished.name and record.get("image") == image:
                 return giving.shared(record)
         return {}
 
     def page(self, template: str, person: Person | None, status: int = 200, **values: Any) -> Response:
-        """A page."""
+        """Render a page."""
         form = self.keys.form(person.cookie) if person is not None else ""
         text = self._templates.get_template(template).render(
             person=person,
@@ -244,7 +244,7 @@ class Console:
         return HTMLResponse(text, status, headers=SECURITY)
 
     def refused(self, problem: PageRefused) -> Response:
-        """The page that is shown in place of one that is not."""
+        """Render the page that replaces a refused one."""
         wrong = problem.status == 401  # noqa: PLR2004 (not signed in)
         if wrong:
             return self.page("sign-in.html", None, problem.status, wrong=False)
@@ -252,7 +252,7 @@ class Console:
 
     @staticmethod
     def set_cookie(answer: Response, request: Request, value: str) -> None:
-        """Keep who is signed in: out of reach of scripts, and never sent along by another site."""
+        """Set the sign-in cookie: out of reach of scripts, and never sent from another site."""
         answer.set_cookie(
             COOKIE,
             value,
@@ -265,11 +265,11 @@ class Console:
 
     @staticmethod
     async def aside(write: Callable[[], Result]) -> Result:
-        """Do what waits for the disk apart from the event loop."""
+        """Run a call that waits for the disk in a thread, off the event loop."""
         return await to_thread.run_sync(write)
 
     def refresh(self) -> None:
-        """Bring the index up to date, some records at a time, so that pages are answered meanwhile."""
+        """Update the index a batch at a time, so that pages are answered in between."""
         while not self.index.update(_AT_ONCE):
             pass
 

@@ -1,6 +1,6 @@
-"""An index of a log's images, in a SQLite database beside the log, so that a page opens without reading all of it.
+"""An index of a log's images, in a SQLite database beside the log, so that pages open without reading the whole log.
 
-It holds no more than the log and is made from it alone: where it is missing, or the log was purged, it is made anew.
+It holds nothing that the log does not, and is rebuilt if it is missing or the log was purged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION: Final = 2
-"""Of the tables: an index of another version is made anew."""
+"""Version of the tables; an index of another version is rebuilt."""
 
 _TABLES: Final = """
 CREATE TABLE image (
@@ -71,18 +71,18 @@ class Index:
         self._turn, self._follower = -1, Follower()
 
     def update(self, most: int | None = None) -> bool:
-        """Take in what was written since; make it anew where the log was purged or the index is of another version.
+        """Add the records written since the last update; rebuild the index if it is stale.
 
         Args:
-            most: records at most, so that others can read in between; all where it is not given.
+            most: most records to add, so that others can read in between; all by default.
 
         Returns:
-            Whether all of the log is in it.
+            Whether the index now holds the whole log.
         """
         with self._lock, closing(self._connect()) as database:
             try:
                 database.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:  # another process is at it
+            except sqlite3.OperationalError:  # another process is updating it
                 return False
             if self._is_stale(database):
                 _make(database)
@@ -94,19 +94,21 @@ class Index:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """The database, to read from."""
+        """Open the database for reading."""
         with closing(self._connect()) as database:
             database.row_factory = sqlite3.Row
             yield database
 
     def records(self, request: str) -> list[dict[str, Any]]:
-        """The records of one generation: those of its run, then what people said of it."""
+        """Return the records of one generation: those of its run, then its reviews."""
         with self.reading() as database:
             place = database.execute("SELECT file, first, last FROM place WHERE request = ?", (request,)).fetchone()
-            said = database.execute("SELECT record FROM said WHERE request = ? ORDER BY rowid", (request,)).fetchall()
+            reviews = database.execute(
+                "SELECT record FROM said WHERE request = ? ORDER BY rowid", (request,)
+            ).fetchall()
         lines = list(self._between(*place)) if place is not None else []
-        found = [record for line in lines if (record := parse(line)) and record.get("request") == request]
-        return [record for record in found if is_record(record)] + [json.loads(row[0]) for row in said]
+        records = [record for line in lines if (record := parse(line)) and record.get("request") == request]
+        return [record for record in records if is_record(record)] + [json.loads(row[0]) for row in reviews]
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -124,7 +126,7 @@ class Index:
         return database
 
     def _files(self) -> list[tuple[int, Path]]:
-        """The files of the log, each by a number that a rotation leaves as it is and a purge changes."""
+        """Return the files of the log, with a number for each that a rotation keeps and a purge changes."""
         files = [path for path in (*segments(self.log), self.log) if path.is_file()]
         return [(path.stat().st_ino, path) for path in files]
 
@@ -137,9 +139,9 @@ class Index:
         return rewritten and not is_database(self.log)
 
     def _resume(self, database: sqlite3.Connection) -> None:
-        turn, kept = database.execute("SELECT turn, open FROM state").fetchone()
+        turn, rows = database.execute("SELECT turn, open FROM state").fetchone()
         if turn != self._turn:
-            self._turn, self._follower = turn, _loaded(kept)
+            self._turn, self._follower = turn, _loaded(rows)
 
     def _leave(self, database: sqlite3.Connection) -> None:
         self._turn += 1
@@ -188,14 +190,14 @@ class Index:
 
 
 def row_of(text: str) -> ImageRow:
-    """The row that an image's ``row`` holds."""
+    """Read a row from an image's ``row`` column."""
     values = json.loads(text)
     sights = {name: Sight(**sight) for name, sight in values.pop("sights").items()}
     return ImageRow(**values, sights=sights)
 
 
 def _lines(path: Path, offset: int) -> Iterator[tuple[int, int, bytes]]:
-    """The whole lines of a file from a place on, each with the place at which it begins and the next one does."""
+    """Return the complete lines of a file from an offset on, with the offsets of their start and end."""
     if is_database(path):
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as log:
             yield from log.execute("SELECT seq, next, line FROM record WHERE seq >= ? ORDER BY seq", (offset,))
@@ -242,7 +244,7 @@ def _insert(database: sqlite3.Connection, row: ImageRow) -> None:
         "INSERT INTO sight VALUES (?, ?, ?, ?, ?)",
         [(key, sight.category, sight.probability, sight.threshold, sight.picture) for sight in row.sights.values()],
     )
-    database.executemany(  # "" stands for all images, whatever was seen in them
+    database.executemany(  # "" stands for all images, whatever their categories
         "INSERT INTO day VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET images = images + 1",
         [(row.time[:10], row.tenant, row.policy, category, outcome) for category in ("", *row.sights)],
     )
@@ -262,8 +264,8 @@ def _dumped(follower: Follower) -> str:
     return json.dumps([[asdict(row) for row in follower.open()], follower.failures()])
 
 
-def _loaded(kept: str) -> Follower:
-    if kept == "[]":
+def _loaded(text: str) -> Follower:
+    if text == "[]":
         return Follower()
-    rows, failures = json.loads(kept)
+    rows, failures = json.loads(text)
     return Follower([row_of(json.dumps(row)) for row in rows], failures)

@@ -1,4 +1,4 @@
-"""What became of the images of the last days, by tenant, policy and category, read from the index."""
+"""Outcomes of the images of the last days, by tenant, policy and category, read from the index."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 DAYS: Final = 31
 MOST_ROWS: Final = 20
-"""Rows of a table, those with the most images."""
+"""Most rows of a table: the ones with the most images."""
 
 _BY: Final = ("tenant", "policy", "category")
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewFilter:
-    """Which images the overview counts.
+    """Selects the images that the overview covers.
 
     Attributes:
-        tenant: "" for all.
-        policy: name and revision; likewise.
-        category: that was seen in them; "" for all, whatever was seen.
+        tenant: a tenant; "" for all.
+        policy: name and revision of a policy; "" for all.
+        category: a category seen in the images; "" for all images, whatever was seen.
     """
 
     tenant: str = ""
@@ -36,12 +36,12 @@ class OverviewFilter:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Images of the last days by outcome; those in shadow as ``would be`` the outcome that they would have had.
+    """Images of the last days by outcome. An image in shadow has the outcome ``would be`` with the one it missed.
 
     Attributes:
-        outcomes: that there are, in the order in which they are shown.
+        outcomes: the outcomes that occur, in display order.
         days: day and counts, the earliest first.
-        totals: for each of tenant, policy and category: name and counts, the most first.
+        totals: names and counts by tenant, policy and category, the largest first.
     """
 
     outcomes: tuple[str, ...]
@@ -50,7 +50,7 @@ class Overview:
 
 
 def overview(database: sqlite3.Connection, asked: OverviewFilter) -> Overview:
-    """Count the images of the last :data:`DAYS` days that have any."""
+    """Count the images of the last :data:`DAYS` days that have images."""
     rows = database.execute(
         "WITH asked AS (SELECT * FROM day WHERE (? = '' OR tenant = ?) AND (? = '' OR policy = ?))"
         " SELECT day, tenant, policy, category, outcome, images FROM asked"

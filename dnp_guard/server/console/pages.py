@@ -1,4 +1,4 @@
-"""The pages over HTTP: sign in, queue, image, verdict, appeal, overview, thresholds, changes."""
+"""The console's pages over HTTP: sign-in, queue, image, verdict, appeal, overview, thresholds, changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AppealAsked(BaseModel):
     """An image whose decision a person may appeal.
 
     Attributes:
-        session: that it was made in.
+        session: the session that made it.
         image: index in the batch.
     """
 
@@ -51,7 +51,7 @@ class AppealAsked(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What a form sent, its token checked."""
+    """Fields of a form whose token was checked."""
 
     values: Mapping[str, str]
 
@@ -60,7 +60,7 @@ class _Form:
 
 
 def router(console: Console) -> APIRouter:
-    """The pages of a console."""
+    """Make the routes of a console's pages."""
     pages = APIRouter(include_in_schema=False)
     _sign_in(pages, console)
     _reading(pages, console)
@@ -176,16 +176,16 @@ def _figures(pages: APIRouter, console: Console) -> None:
         person = console.person(http, access.READ)
         asked = OverviewFilter(person.tenant or tenant, policy, category)
         with console.index.reading() as database:
-            found = counted(database, asked)
+            totals = counted(database, asked)
             reviews = queries.reviews(database, person.tenant)
             known = queries.names(database, person.tenant)
-        plot = stacked(found.days, found.outcomes, "Images by day and outcome")
-        swatches = [(name, swatch(number)) for number, name in enumerate(found.outcomes)]
+        plot = stacked(totals.days, totals.outcomes, "Images by day and outcome")
+        swatches = [(name, swatch(number)) for number, name in enumerate(totals.outcomes)]
         return console.page(
             "overview.html",
             person,
             asked=asked,
-            found=found,
+            found=totals,
             most_days=DAYS,
             known=known,
             plot=plot,
@@ -204,7 +204,9 @@ def _figures(pages: APIRouter, console: Console) -> None:
         at = min(1.0, max(at, now))
         nearest = sorted(sights, key=lambda seen: abs(seen.probability - at))[:_NEAREST]
         place = previews.folder(console.index.log)
-        kept = {seen.picture for seen in nearest if previews.is_name(seen.picture) and (place / seen.picture).is_file()}
+        existing = {
+            seen.picture for seen in nearest if previews.is_name(seen.picture) and (place / seen.picture).is_file()
+        }
         return console.page(
             "thresholds.html",
             person,
@@ -214,7 +216,7 @@ def _figures(pages: APIRouter, console: Console) -> None:
             now=now,
             sights=sights,
             nearest=sorted(nearest, key=attrgetter("probability")),
-            kept=kept,
+            kept=existing,
             pictures=pictures and person.role in access.JUDGE,
         )
 
@@ -235,7 +237,7 @@ def _judging(pages: APIRouter, console: Console) -> None:
 
         def write() -> str:
             entry = console.entry(person, request, image)
-            told = VerdictGiven(
+            record = VerdictGiven(
                 request=request,
                 image=image,
                 verdict=form["verdict"],  # type: ignore[arg-type]
@@ -243,7 +245,7 @@ def _judging(pages: APIRouter, console: Console) -> None:
                 by=person.name,
                 note=form["note"] or None,
             )
-            giving.judge(console.index.log, console.common(request, image), told)
+            giving.judge(console.index.log, console.common(request, image), record)
             console.index.update()
             with console.index.reading() as database:
                 following = queries.following(database, entry, person.tenant)
@@ -261,14 +263,14 @@ def _judging(pages: APIRouter, console: Console) -> None:
         def write() -> str:
             if console.entry(person, request, image).appeal != "open":
                 raise PageRefused(409, "There is no open appeal about this image.")
-            told = AppealAnswered(
+            record = AppealAnswered(
                 request=request,
                 image=image,
                 answer=form["answer"],  # type: ignore[arg-type]
                 by=person.name,
                 note=form["note"] or None,
             )
-            giving.answer(console.index.log, console.common(request, image), told)
+            giving.answer(console.index.log, console.common(request, image), record)
             console.index.update()
             return f"/console/image/{request}/{image}"
 
@@ -292,8 +294,8 @@ def _appeals(pages: APIRouter, console: Console) -> None:
             console.appeals.count(token)
             if not text:
                 raise PageRefused(422, "Write why the decision should be another.")
-            told = AppealMade(request=entry.row.request, image=entry.row.image, text=text)
-            giving.appeal(console.index.log, console.common(entry.row.request, entry.row.image), told)
+            record = AppealMade(request=entry.row.request, image=entry.row.image, text=text)
+            giving.appeal(console.index.log, console.common(entry.row.request, entry.row.image), record)
             console.index.update()
 
         await console.aside(write)
@@ -303,7 +305,7 @@ def _appeals(pages: APIRouter, console: Console) -> None:
 def _hosts(pages: APIRouter, console: Console) -> None:
     @pages.post("/v1/appeals", status_code=201)
     def link(http: Request, asked: AppealAsked) -> dict[str, str | int]:
-        """Make a link by which the person whom an image was made for can appeal the decision, once."""
+        """Make a link with which the person whom an image was made for can appeal the decision, once."""
         console.index.update()
         with console.index.reading() as database:
             entry = queries.entry(database, asked.session, asked.image)
@@ -314,7 +316,7 @@ def _hosts(pages: APIRouter, console: Console) -> None:
 
 
 def code(decision: str) -> str:
-    """A code of a decision for the person whom the image was for: nothing of the policy is in it."""
+    """Return a decision's code for the person whom the image was made for; it reveals nothing about the policy."""
     return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
 
 

@@ -1,4 +1,4 @@
-"""What the pages show, read from the index. Every query is bounded, whatever the size of the log."""
+"""Read the console's pages from the index. Every query is bounded, whatever the size of the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 50
 SAMPLED: Final = 100
-"""Of so many images that nothing was done about, one is shown to be judged."""
+"""One in this many images without a finding is offered for review."""
 
 SHOWN: Final = {
     "open": "attention = 1 AND verdict = ''",
@@ -28,7 +28,7 @@ SHOWN: Final = {
     "reviewed": "verdict != ''",
     "all": "1",
 }
-"""The lists of the queue: what needs a look, what is appealed, a sample of the rest, what was judged, everything."""
+"""Lists of the queue: images to review, appealed ones, a sample of the rest, reviewed ones, all."""
 
 _MOST_REVIEWED: Final = 20_000
 _MOST_CHANGES: Final = 500
@@ -37,16 +37,16 @@ _MOST_SIGHTS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class QueueFilter:
-    """What of the queue is asked for.
+    """Selects a page of the queue.
 
     Attributes:
         show: a list of :data:`SHOWN`.
-        decision: "" for any.
-        category: likewise.
-        tenant: likewise.
-        policy: name and revision; likewise.
-        request: the beginning of an id.
-        before: id of the last row of the page before; 0 for the first page.
+        decision: a decision; "" for any.
+        category: a category; "" for any.
+        tenant: a tenant; "" for any.
+        policy: name and revision of a policy; "" for any.
+        request: beginning of a request's id.
+        before: id of the last row of the previous page; 0 for the first page.
     """
 
     show: str = "open"
@@ -63,9 +63,9 @@ class QueueEntry:
     """One image of the queue.
 
     Attributes:
-        id: of the row in the index.
+        id: id of the row in the index.
         row: the image.
-        verdict: the latest; "" for none.
+        verdict: the latest verdict; "" for none.
         appeal: ``open``, ``upheld``, ``overturned`` or "".
     """
 
@@ -80,9 +80,9 @@ class SeenImage:
     """One image in which a category was seen.
 
     Attributes:
-        probability: the highest.
-        threshold: that it reached.
-        picture: name of a preview that was kept and in which it was seen, if not at this probability; "" for none.
+        probability: the highest probability.
+        threshold: the threshold that it reached.
+        picture: name of a stored preview in which the category was seen, perhaps with another probability; "" for none.
         entry: the image.
     """
 
@@ -93,7 +93,7 @@ class SeenImage:
 
 
 def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
-    """One page of the queue, the newest first."""
+    """Read one page of the queue, the newest first."""
     clauses, values = [SHOWN[asked.show]], list[object]()
     for column in ("decision", "tenant", "policy"):
         if value := getattr(asked, column):
@@ -117,7 +117,7 @@ def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
 
 
 def entry(database: sqlite3.Connection, request: str, image: int) -> QueueEntry | None:
-    """One image; None where the log has no such finished image."""
+    """Find one image; None if the log has no such finished image."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE request = ? AND image = ?", (request, image)
     ).fetchone()
@@ -125,7 +125,7 @@ def entry(database: sqlite3.Connection, request: str, image: int) -> QueueEntry 
 
 
 def following(database: sqlite3.Connection, after: QueueEntry, tenant: str) -> QueueEntry | None:
-    """The next older image that needs a look."""
+    """Find the next older image to review."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE attention = 1 AND verdict = '' AND (time, id) < (?, ?)"
         " AND (? = '' OR tenant = ?) ORDER BY time DESC, id DESC LIMIT 1",
@@ -135,7 +135,7 @@ def following(database: sqlite3.Connection, after: QueueEntry, tenant: str) -> Q
 
 
 def names(database: sqlite3.Connection, tenant: str) -> dict[str, list[str]]:
-    """The names that the queue can be filtered by."""
+    """Return the names that the queue can be filtered by."""
     of = "WHERE ? = '' OR tenant = ?"
     policies = database.execute(f"SELECT DISTINCT policy FROM day {of} ORDER BY policy", (tenant, tenant)).fetchall()  # noqa: S608
     tenants = database.execute(f"SELECT DISTINCT tenant FROM day {of} ORDER BY tenant", (tenant, tenant)).fetchall()  # noqa: S608
@@ -147,18 +147,18 @@ def names(database: sqlite3.Connection, tenant: str) -> dict[str, list[str]]:
 
 
 def categories(database: sqlite3.Connection) -> list[str]:
-    """Ids of every category that was seen, by a walk over the index that skips what is the same."""
-    found: list[str] = []
+    """Ids of all categories that were seen; the query jumps from one to the next in the index."""
+    seen: list[str] = []
     while True:
-        last = found[-1] if found else ""
+        last = seen[-1] if seen else ""
         row = database.execute("SELECT min(category) FROM sight WHERE category > ?", (last,)).fetchone()
         if row[0] is None:
-            return found
-        found.append(row[0])
+            return seen
+        seen.append(row[0])
 
 
 def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
-    """What people said of images, the latest."""
+    """Return the latest reviews that people gave."""
     given: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for (text,) in database.execute("SELECT record FROM said ORDER BY rowid DESC LIMIT ?", (_MOST_REVIEWED,)):
         record = json.loads(text)
@@ -172,19 +172,21 @@ def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
             (tenant, tenant),
         ).fetchall()
     )
-    found = tuple(Reviewed(of.row, tuple(given[key].values())) for key, of in entries.items() if of is not None)
-    return Reviews(found, sum(counted.values()), counted.get("upheld", 0), counted.get("overturned", 0))
+    reviewed = tuple(
+        Reviewed(item.row, tuple(given[key].values())) for key, item in entries.items() if item is not None
+    )
+    return Reviews(reviewed, sum(counted.values()), counted.get("upheld", 0), counted.get("overturned", 0))
 
 
 def changed(database: sqlite3.Connection, tenant: str) -> list[RecordedChange]:
-    """Who changed what, the latest first."""
+    """Return who changed what, the latest first."""
     records = [json.loads(text) for (text,) in database.execute("SELECT record FROM change ORDER BY rowid")]
-    found = [each for each in changes(records) if tenant in {"", each.tenant}]
-    return found[: -_MOST_CHANGES - 1 : -1]
+    visible = [change for change in changes(records) if tenant in {"", change.tenant}]
+    return visible[: -_MOST_CHANGES - 1 : -1]
 
 
 def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[SeenImage]:
-    """The latest images in which a category was seen at a probability that the record tells, the least sure first."""
+    """Return the latest images in which a category was seen with a recorded probability, the least certain first."""
     rows = database.execute(
         "SELECT probability, threshold, picture, id, row, verdict, appeal FROM sight"
         " JOIN image ON image.id = sight.image"
@@ -192,8 +194,8 @@ def sights(database: sqlite3.Connection, category: str, tenant: str) -> list[See
         " ORDER BY sight.image DESC LIMIT ?",
         (category, tenant, tenant, _MOST_SIGHTS),
     ).fetchall()
-    found = [SeenImage(row["probability"], row["threshold"] or 0.0, row["picture"], _entry(row)) for row in rows]
-    return sorted(found, key=lambda seen: seen.probability)
+    images = [SeenImage(row["probability"], row["threshold"] or 0.0, row["picture"], _entry(row)) for row in rows]
+    return sorted(images, key=lambda seen: seen.probability)
 
 
 def _entry(row: sqlite3.Row) -> QueueEntry:

@@ -1,4 +1,4 @@
-"""Puts the console into the application of the service."""
+"""Add the console to the service's application."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from dnp_guard.server.tokens import Tokens
 
 REFRESH_S: Final = 1.0
-"""Seconds between two looks for new records."""
+"""Seconds between two checks for new records."""
 
 _log = logging.getLogger("dnp_guard.server")
 
 
 def log_of(settings: Settings, tokens: Tokens) -> Path:
-    """Return the log that the console shows, or refuse settings it cannot run with.
+    """Return the log that the console shows; refuse settings that the console cannot run with.
 
     Raises:
-        DnpGuardError: there is no log in a file, or nobody who could sign in.
+        DnpGuardError: no log is a file, or nobody could sign in.
     """
     log = _first_file(settings.audit)
     if log is None:
@@ -51,7 +51,7 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
     """Serve the console beside the protocol.
 
     Raises:
-        DnpGuardError: there is no log in a file, or nobody who could sign in.
+        DnpGuardError: no log is a file, or nobody could sign in.
     """
     console = Console(log_of(settings, tokens), tokens, time.time)
     app.include_router(router(console))
@@ -61,23 +61,23 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
 
 
 async def refresh(console: Console) -> None:
-    """Bring the index up to date, until cancelled."""
+    """Keep the index up to date, until cancelled."""
     while True:
         try:
             await to_thread.run_sync(console.refresh)
-        except Exception:  # noqa: BLE001 (the next time may go better, and must come)
+        except Exception:  # noqa: BLE001 (the next update must still run, and may succeed)
             _log.exception("the console's index could not be brought up to date")
         await asyncio.sleep(REFRESH_S)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, PageRefused)  # noqa: S101 (as it is registered)
+    assert isinstance(error, PageRefused)  # noqa: S101 (registered for this class)
     console: Console = request.app.state.console
     return console.refused(error)
 
 
 def _first_file(specs: Sequence[str]) -> Path | None:
-    """The first log that is a file."""
+    """Return the first log that is a file."""
     for spec in specs:
         kind, colon, rest = spec.partition(":")
         if not colon or kind not in {"jsonl", "sqlite", "stdout", "otel"}:

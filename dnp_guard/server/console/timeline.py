@@ -1,4 +1,4 @@
-"""One image step by step, as the page of it shows. Pure."""
+"""One image step by step, for its page. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TimelineMoment:
-    """One thing that happened.
+    """One event in the history of an image.
 
     Attributes:
-        step: of the sampler; "final" for the look at the finished image, "end" after it, "" where it belongs to none.
-        what: in a few words.
-        seen: categories with term, probability and threshold; the numbers are None for a sensitive one.
-        picture: name of the kept preview; "" for none.
+        step: step of the sampler; "final" for the final look, "end" after it, "" if it belongs to no step.
+        what: short description.
+        seen: categories with term, probability and threshold; the numbers are None for a sensitive category.
+        picture: name of the stored preview; "" for none.
         latency: milliseconds until the answer.
     """
 
@@ -40,18 +40,18 @@ class TimelineMoment:
 
 
 def timeline(records: Iterable[Mapping[str, Any]]) -> list[TimelineMoment]:
-    """What happened to one image.
+    """List the events in the history of one image.
 
     Args:
-        records: of its generation that are about it, in order.
+        records: the generation's records about the image, in order.
     """
     return [moment for record in records if (moment := _moment(record)) is not None]
 
 
 def _moment(record: Mapping[str, Any]) -> TimelineMoment | None:
     event = record["event"]
-    told = _TOLD.get(event)
-    if told is None:
+    describe = _TOLD.get(event)
+    if describe is None:
         return None
     step = str(record["step"]) if "step" in record else _WITHOUT_STEP.get(event, "")
     if step and "steps" in record:
@@ -59,7 +59,7 @@ def _moment(record: Mapping[str, Any]) -> TimelineMoment | None:
     latency = record.get("latency_ms")
     return TimelineMoment(
         step,
-        told(record),
+        describe(record),
         tuple(_seen(record)) if event in _SEEING else (),
         previews.named(record) or "",
         float(latency) if isinstance(latency, int | float) else None,
@@ -67,7 +67,7 @@ def _moment(record: Mapping[str, Any]) -> TimelineMoment | None:
 
 
 _WITHOUT_STEP = {QueryAnswered.name: "final", RequestFinished.name: "end"}
-_SEEING = frozenset({QueryAnswered.name, FindingWaived.name})  # the others repeat what was seen before
+_SEEING = frozenset({QueryAnswered.name, FindingWaived.name})  # the others repeat earlier findings
 
 
 def _answered(record: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def _seen(record: Mapping[str, Any]) -> Iterable[tuple[str, str, float | None, f
     for finding in findings if isinstance(findings, list) else ():
         if isinstance(finding, dict):
             numbers = [finding.get(name) for name in ("probability", "threshold")]
-            probability, threshold = (float(each) if isinstance(each, int | float) else None for each in numbers)
+            probability, threshold = (float(number) if isinstance(number, int | float) else None for number in numbers)
             yield str(finding.get("category", "")), str(finding.get("term", "")), probability, threshold
 
 

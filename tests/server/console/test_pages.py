@@ -178,7 +178,7 @@ def test_a_threshold_is_moved_over_pictures_for_who_may_see_them(people):
 
 def test_a_kept_picture_is_said_to_show_the_category_and_no_probability(people):
     text = people("moderator").get("/console/thresholds?category=nudity&pictures=1").text
-    assert 'alt="A kept picture in which nudity was seen"' in text
+    assert 'alt="A stored picture in which nudity was seen"' in text
 
 
 def test_a_file_that_is_no_kept_picture_is_not_looked_for(people, log):
