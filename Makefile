@@ -133,7 +133,7 @@ host-check: $(READY) ## Check a running host: A1111=URL or COMFYUI=URL, and SERV
 		$(if $(STEPS),--steps $(STEPS))
 
 export CHROMIUM ?= chromium
-.PHONY: browser screenshots _has-chromium _has-browser
+.PHONY: browser pages screenshots _has-chromium _has-browser
 _has-chromium:
 	@command -v $(CHROMIUM) > /dev/null || { echo "there is no chromium: apt-get install chromium" >&2; exit 2; }
 
@@ -144,7 +144,10 @@ _has-browser: _has-chromium $(READY)
 browser: _has-browser ## Drive the console in a browser; needs Debian's chromium and the extra `browser`.
 	$(BIN)/python -m pytest tests/browser -o python_files='browse_*.py'
 
-screenshots: _has-browser ## Take the screenshots of the console in the documentation anew.
+pages: _has-browser docs ## Look at every page of the documentation, wide and narrow: parts cut off, pictures, links.
+	$(BIN)/python -m tests.browser.pages docs/_build/html
+
+screenshots: _has-browser ## Take the screenshots of the console and of a report anew.
 	$(BIN)/python -m tests.browser.shots docs/_static
 
 # A serving engine pins what the project does not: it has an environment of its own, without what needs a GPU.

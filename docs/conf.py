@@ -14,8 +14,13 @@ author = "the dnp_guard contributors"
 release = __version__
 html_theme = "furo"
 html_title = f"dnp_guard {release}"
+html_show_copyright = False
 html_static_path = ["_static"]
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_css_files = ["pages.css"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+# Of a console block the commands alone are copied, without their prompts and what they print.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

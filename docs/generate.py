@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dnp_guard.cli import build
 from dnp_guard.telemetry import Metrics
 from docs.ablations import ablations
 from docs.diagrams import diagrams
+from docs.figures import filled
 from docs.pipelines import pipelines
 from docs.policy_keys import policy
 from docs.results import pictures, results
@@ -79,18 +81,18 @@ holds a prompt, free text or a path. With `dnp-guard serve --metrics-tenants N`,
 
 
 def hooks() -> str:
-    """The page of the hooks: every one with its exact arguments."""
+    """Return the page of the hooks: every one with its exact arguments."""
     return "\n".join([_HOOKS, *(_hook(name) for name in hook_names())])
 
 
 def hook_names() -> list[str]:
-    """Names of all hooks, in the order of the module."""
+    """Return the names of all hooks, in the order of the module."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     return [name for name in vars(hookspecs) if manager.parse_hookspec_opts(hookspecs, name) is not None]
 
 
 def signature(name: str) -> str:
-    """A hook's name, arguments and result, as a plugin author writes them."""
+    """Return a hook's name, arguments and result, as a plugin author writes them."""
     return f"{name}{inspect.signature(getattr(hookspecs, name))}".replace("'", "")
 
 
@@ -106,7 +108,7 @@ def _hook(name: str) -> str:
 
 
 def cli() -> str:
-    """The page of the command line: every command with its options."""
+    """Return the page of the command line: every command with its options."""
     command = typer.main.get_command(build())
     page = get_docs_for_click(
         obj=command, ctx=typer.Context(command, info_name="dnp-guard"), name="dnp-guard", title="Command line"
@@ -119,13 +121,13 @@ def cli() -> str:
 
 
 def metrics() -> str:
-    """The page of the metrics: every one with its labels."""
+    """Return the page of the metrics: every one with its labels."""
     rows = [f"| `{name}` | {kind} | {labels} | {what} |" for name, kind, labels, what in metric_rows()]
     return _METRICS + "\n".join(rows) + "\n"
 
 
 def metric_rows() -> list[tuple[str, str, str, str]]:
-    """Name, kind, labels and help of every metric."""
+    """Return name, kind, labels and help of every metric."""
     registry = CollectorRegistry()
     Metrics(registry)
     rows = []
@@ -138,7 +140,7 @@ def metric_rows() -> list[tuple[str, str, str, str]]:
 
 
 def audit() -> str:
-    """The page of the audit records: every event and every field."""
+    """Return the page of the audit records: every event and every field."""
     events = [
         f"| `{event}` | {meaning} | {', '.join(f'`{name}`' for name in required)} |"
         for event, (meaning, required) in audit_schema.EVENTS.items()
@@ -170,7 +172,9 @@ PAGES = {
     "metrics.md": metrics,
     "pipelines.md": pipelines,
     "policy.md": policy,
+    "../../README.md": partial(filled, "README.md"),
     "../explanation/ablations.md": ablations,
+    "../explanation/comparison.md": partial(filled, "docs/explanation/comparison.md"),
     "../explanation/results.md": results,
 }
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dnp_guard.audit import previews
+from dnp_guard.cli import run
+from tests.browser.seed import seed
 from tests.browser.site import NARROW, WIDE, Visit, chromium, site_in
 
 KINDS = {"": ("light", WIDE), "-narrow": ("dark", NARROW)}
 
 
 def pages(visit) -> dict[str, str]:
-    """The path of each page, by the name of its screenshot."""
+    """Return the path of each page, by the name of its screenshot."""
     visit.open("/console?decision=blocked")
     image = visit.page.locator("a.row").nth(2).get_attribute("href")
     visit.open(image)
@@ -43,6 +45,17 @@ def shoot(browser, site, folder: Path) -> None:
         visit.context.close()
 
 
+def shoot_report(browser, folder: Path) -> None:
+    """Take the report of a log, as `dnp-guard audit report --out` writes it."""
+    with TemporaryDirectory() as name:
+        log, page = Path(name) / "audit.jsonl", Path(name) / "report.html"
+        seed(log, hostile=False)
+        run(["audit", "report", str(log), "--out", str(page)])
+        opened = browser.new_context(viewport=WIDE).new_page()
+        opened.goto(page.as_uri())
+        opened.screenshot(path=folder / "report.png")
+
+
 def main() -> None:
     """Take them into the folder that the command line names."""
     with TemporaryDirectory() as name:
@@ -50,6 +63,7 @@ def main() -> None:
         os.environ[previews.KEY_VARIABLE] = str(Path(name) / "picture.key")
         with site_in(Path(name), hostile=False) as site, chromium() as browser:
             shoot(browser, site, Path(sys.argv[1]))
+            shoot_report(browser, Path(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("target", ["browser", "screenshots"])
+@pytest.mark.parametrize("target", ["browser", "pages", "screenshots"])
 def test_a_target_that_needs_a_browser_says_how_to_get_one(target):
     done = subprocess.run(
         ["make", "-C", ROOT, target, "CHROMIUM=no-such-browser"],  # noqa: S607 (whichever make there is)

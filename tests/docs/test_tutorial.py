@@ -1,0 +1,43 @@
+"""The tutorial prints and draws what it shows, and its guarded image keeps what was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector
+from docs.tutorial_run import PICTURES, committed, run, shown
+
+pytestmark = pytest.mark.models
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory):
+    """Run the tutorial in a folder; give the folder, and the output of each block."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    return folder, run(folder)
+
+
+def test_the_tutorial_prints_what_it_shows(tutorial):
+    _, outputs = tutorial
+    assert outputs == shown(), "run: python -m docs.tutorial_run"
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_tutorial_draws_what_it_shows(tutorial, name):
+    folder, _ = tutorial
+    drawn, kept = (np.asarray(Image.open(path), dtype=float) for path in (folder / name, committed(name)))
+    assert np.abs(drawn - kept).mean() < 2, "run: python -m docs.tutorial_run"
+
+
+@pytest.mark.parametrize(("name", "forbidden"), [("unguarded.png", ["star"]), ("guarded.png", [])])
+def test_the_guard_takes_the_forbidden_glyph_away(name, forbidden):
+    (detection,) = GlyphsDetector().look([Image.open(committed(name))])
+    assert [glyph for glyph, probability in detection.probabilities.items() if probability >= 0.5] == forbidden
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_glyph_that_was_asked_for_is_in_the_picture(name):
+    (detection,) = GlyphsDetector().look([Image.open(committed(name))])
+    assert ("blue", "circle") in detection.objects
