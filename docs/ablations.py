@@ -21,12 +21,12 @@ Their figures stay as the reason. Each changed one thing of *every step*.
 - *sum* (`guidance.combine: sum`) added a term for each of several categories: 20 % of *multi* did, at 2.31 times the
   time in place of 1.77.
 - *orthogonal* (`guidance.mode: orthogonal`) added only what is orthogonal to the prompt's own direction: 86 % of
-  *attack* and all of *multi* did. What a prompt draws lies along its own direction, and that was taken
+  *attack* and all of *multi* did. The things that a prompt draws lie along its own direction, and that was taken
   out.
 - *sum, orthogonal* was both.
 """
 
 
 def ablations() -> str:
-    """What each part of the guard does, as it was measured."""
+    """Return the page of what each part of the guard does, as it was measured."""
     return markdown(read(FOLDER / FILE)) + _REMOVED + "\n" + tables(read(FOLDER / "ablations-removed.json"), "###")

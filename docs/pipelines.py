@@ -59,26 +59,27 @@ _NAMED = {
     "PixArt": "PixArtSigmaPipeline",
     "Ideogram 4": "Ideogram4Pipeline",
 }
-"""Models people use, and the class of each."""
+"""Models people use, with their classes."""
 
 _PAGE = """\
 # Pipelines
 
 No table says which pipeline can be steered: for each call the guard asks the pipeline itself. It runs the pipeline's
-own call on a copy up to the first step, with no part evaluated again, and compares what the denoiser is given with
-what it was given in the call. The user's own prompt has to give the same again, to the bit; other words in place of
-the negative prompt, or of the prompt where a call has no guidance, may change nothing but the arguments that a prompt
-decides. What the pipeline makes of its branches is asked of its own arithmetic. What cannot be shown raises
-`CannotSteer` before the denoiser's first evaluation returns to the pipeline, with the reason. Modular pipelines, with a
-guider or without, and classes of your own are asked in the same way.
+own call on a copy up to the first step, with no part evaluated again, and compares what the denoiser is given with what
+it was given in the call. The user's own prompt has to give the same again, to the bit; other words in place of the
+negative prompt, or of the prompt where a call has no guidance, may change nothing but the arguments that a prompt
+decides. The guard asks the pipeline's own arithmetic what it makes of its branches. A call for which this cannot be
+shown raises `CannotSteer` before the denoiser's first evaluation returns to the pipeline, with the reason. Modular
+pipelines, with a guider or without, and classes of your own are asked in the same way.
 
 `make matrix` runs every class of diffusers {version} of which a tiny pipeline of random weights can be built, and
-writes `matrix.json` beside this page: one image of the batch is steered at `scale: {scale}` and moves by at least
+writes `matrix.json` beside this page. One image of the batch is steered at `scale: {scale}` and moves by at least
 {changed} of a pixel, the others keep every bit, one injection is recorded, nothing is left behind, and a guard that
-finds nothing leaves every bit. A run that is cut short goes on where it was. **{steered} of {all} classes were
-steered**, {refused} were refused with the reason found out, {otherwise} came to something else, which is listed with
-the refused ones, and of {untried} no tiny pipeline could be built, so that nothing is said of them before they are
-called.
+finds nothing leaves every bit. A run that is cut short goes on where it was.
+
+**{steered} of {all} classes were steered**, and {refused} were refused with the reason found out. {otherwise} came to
+something else, which is listed with the refused ones. Of {untried} no tiny pipeline could be built, so that nothing is
+said of them before they are called.
 
 ## Models by name
 
@@ -99,11 +100,11 @@ negative prompt changes what the denoiser is given.
 Under FirstBlockCache, TaylorSeer and MagCache a negative's evaluations are cached apart from the call's own. Pyramid
 Attention Broadcast, FasterCache and TextKVCache cannot keep them apart, and a call under one of them is refused.
 
-Videos are looked at by their first, middle and last frame; the strictest of them counts.
+Videos are looked at by their first, middle and last frame; the strictest of them applies.
 
-What asking costs, as `make bench` measures it (`tests/bench/bench_capture.py`; medians on tiny pipelines, three images,
-one thread of a machine that others used): a call is proven once, in {proven}; a negative is captured once in a call, in
-{captured}; a look is decoded in {decoded}. No denoiser is evaluated for any of it.
+`make bench` measures the costs of asking (`tests/bench/bench_capture.py`; medians on tiny pipelines, three images, one
+thread of a machine that others used). A call is proven once, in {proven}. A negative is captured once per call, in
+{captured}, and a look is decoded in {decoded}. No denoiser is evaluated for any of it.
 
 | pipeline | 4 steps, plain | 4 steps, guarded without a look before the end |
 |---|---|---|
@@ -126,7 +127,7 @@ The clean image is predicted under these, with any of their prediction types, an
 
 
 def pipelines() -> str:
-    """The page of the pipelines: what was run, and what came of it."""
+    """Return the page of the pipelines: what was run, and what came of it."""
     rows = json.loads(MATRIX.read_text(encoding="utf-8"))
     steered = [row["class"] for row in rows if row["steerable"]]
     refused = [row for row in rows if not row["steerable"] and row.get("tried")]
@@ -152,21 +153,23 @@ def pipelines() -> str:
 
 
 def _costs() -> dict[str, str]:
-    """What asking a pipeline costs: a range over the pipelines for each part of it, and a table of whole calls."""
+    """Return the costs of asking a pipeline: a range for each part of it, and a table of whole calls."""
     median = json.loads(BENCH.read_text(encoding="utf-8"))
     tests = {
         "proven": "test_a_call_is_proven",
         "captured": "test_a_negative_is_captured",
         "decoded": "test_a_look_is_decoded",
     }
-    of = {name: [each for test, each in median.items() if test.startswith(start)] for name, start in tests.items()}
+    times = {name: [time for test, time in median.items() if test.startswith(start)] for name, start in tests.items()}
     calls = [test for test in median if test.startswith("test_a_call[") and test.endswith("-plain]")]
     rows = [
         f"| `{test[len('test_a_call[') : -len('-plain]')]}` | {median[test]:.0f} ms "
         f"| {median[test.replace('-plain]', '-guarded, no look]')]:.0f} ms |"
         for test in calls
     ]
-    return {name: f"{min(each):.0f} to {max(each):.0f} ms" for name, each in of.items()} | {"costs": "\n".join(rows)}
+    return {name: f"{min(of_part):.0f} to {max(of_part):.0f} ms" for name, of_part in times.items()} | {
+        "costs": "\n".join(rows)
+    }
 
 
 def _run(row: dict[str, Any] | None) -> str:

@@ -23,7 +23,7 @@ A file `tests/NAME.test.yaml` beside the policy, run by `dnp-guard policy test`.
 
 
 def policy() -> str:
-    """The page of the policy language and of its tests."""
+    """Return the page of the policy language and of its tests."""
     parts = [_HEAD, *_sections(schema(), "policy")]
     return "\n".join([*parts, _TESTS, *_sections(schema_of_tests(), "tests")])
 
@@ -51,7 +51,7 @@ def _sections(made: dict[str, Any], prefix: str) -> list[str]:
 
 
 def _refers(field: dict[str, Any]) -> tuple[str | None, bool]:
-    """The name of the model that a key holds, and whether it holds several."""
+    """Return the name of the model that a key holds, and whether it holds several."""
     for part in (field, *field.get("allOf", ()), *field.get("anyOf", ())):
         if "$ref" in part:
             return part["$ref"].rpartition("/")[2], False

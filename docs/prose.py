@@ -30,6 +30,7 @@ ROOT: Final = Path(__file__).parents[1]
 EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", "SECURITY.md", "CONTRIBUTING.md")
 
 CLEAN: Final = (
+    "CONTRIBUTING.md",
     "dnp_guard/audit",
     "dnp_guard/generation",
     "dnp_guard/glyphs",
@@ -38,13 +39,42 @@ CLEAN: Final = (
     "dnp_guard/server",
     "dnp_guard/steering",
     "dnp_guard/vlm",
+    "docs/ablations.py",
+    "docs/conf.py",
+    "docs/contributing",
+    "docs/diagrams.py",
+    "docs/explanation/architecture.md",
+    "docs/explanation/comparison.md",
+    "docs/explanation/methods.md",
+    "docs/explanation/not-proven.md",
+    "docs/explanation/threat-model.md",
+    "docs/figures.py",
+    "docs/generate.py",
+    "docs/how-to",
+    "docs/index.md",
+    "docs/pipelines.py",
+    "docs/policy_keys.py",
     "docs/prose.py",
     "docs/prose_metrics.py",
     "docs/prose_text.py",
+    "docs/reference/pipelines.md",
+    "docs/reference/protocol.md",
+    "docs/reference/python.md",
+    "docs/results.py",
+    "docs/tutorial.md",
+    "docs/tutorial_run.py",
+    "docs/withheld.py",
+    "README.md",
+    "SECURITY.md",
+    "tests/browser",
+    "tests/docs",
 )
 """Directories and files that ``make lint`` holds to the rules, one per line, in alphabetical order."""
 
-EXCUSED: Final[dict[str, str]] = {}
+EXCUSED: Final = {
+    "`AltDiffusionImg2ImgPipeline`, `AltDiffusionPipeline`": "a list of names",
+    "`euler`, `euler_cfg_pp`": "a list of names",
+}
 """Parts of sentences that stay as they are, and why."""
 
 MOST_WORDS: Final = 45

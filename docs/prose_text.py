@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DIRECTIVE = re.compile(r"#!|#:|# (?:noqa|type:|mypy:|ruff:|pragma|fmt:|/// |\W*$)")
-_SENTENCE = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)[)\"'`*]*\s+(?=[\"'`(*\[]*[A-Z0-9])")
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)[)\"'`*]*\s+(?=[\"'`(*\[]*[A-Z0-9]|`)")
 _MARK = re.compile(r"^(?:[-*+] |\d+\. |> |:\w+(?: \w+)?: (?=\S))")
 _ENTRY = re.compile(r"^[`*]*[\w.*]+(?: \(.*?\))?[`*]*: (?=\S)")
 _WORDS_OF_A_MESSAGE = 4

@@ -12,18 +12,18 @@ RESULTS = DOCS / "explanation" / "results.json"
 
 
 def results() -> str:
-    """Tables, targets met and not met, and where we lose."""
+    """Return the page: tables, targets met and not met, and where we lose."""
     drawn = {f"Pareto plot: suppression against {name}": f"../_static/{file}" for name, file in _files().items()}
     for sheet in sorted((DOCS / "_static").glob("results-sheet-*.png")):
         name = sheet.stem.removeprefix("results-sheet-")
-        drawn[f"{name}: a row a method, a column a seed"] = f"../_static/{sheet.name}"
+        drawn[f"{name}: one row per method, one column per seed"] = f"../_static/{sheet.name}"
     lines = read(RESULTS)
     whole = all(line["n"] >= ENOUGH for line in lines)
     return markdown(lines, "make evaluate" if whole else "dnp-guard evaluate --quick", drawn)
 
 
 def pictures() -> dict[Path, str]:
-    """The plots of the page: file and SVG."""
+    """Return the plots of the page: file and SVG."""
     return {DOCS / "_static" / _files()[name]: f"{svg}\n" for name, svg in plots(read(RESULTS))}
 
 

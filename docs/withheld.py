@@ -41,9 +41,9 @@ def main() -> None:
         comfy = install(patch, load_pipeline())
         nodes = with_nodes(workflow(batch=1, steps=4), vlm=f"scripted:{looks}")
         nodes["4"]["inputs"] |= {"width": _LARGE, "height": _LARGE}  # with room for words
-        status, told = comfy.server.post(nodes)
+        status, answer = comfy.server.post(nodes)
         if status != 200:  # noqa: PLR2004 (of HTTP)
-            raise RuntimeError(told)
+            raise RuntimeError(answer)
         (image,) = comfy.saved[-1]
         _saved(Image.fromarray((image.numpy() * 255).round().astype("uint8")), "comfyui")
 

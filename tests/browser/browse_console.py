@@ -30,9 +30,9 @@ def visit(browser, site):
         return visits[-1]
 
     yield begin
-    for each in visits:
-        assert each.errors == []
-        each.context.close()
+    for visit in visits:
+        assert visit.errors == []
+        visit.context.close()
 
 
 def given(site):

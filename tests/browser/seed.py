@@ -51,9 +51,9 @@ class Drawn:
 def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
     """Write the log."""
     sink, random_ = JsonlSink(log), random.Random(7)
-    told = {"author": "Olga Ruiz", "approver": "Bob Hall", "loosened": True, "before": "17aa" * 16}
-    told |= {"reason": "fewer false alarms of statues", "source": "policies/default.yaml"}
-    sink.write(build("policy.loaded", at=START, policy=POLICY, loaded=told))
+    loaded = {"author": "Olga Ruiz", "approver": "Bob Hall", "loosened": True, "before": "17aa" * 16}
+    loaded |= {"reason": "fewer false alarms of statues", "source": "policies/default.yaml"}
+    sink.write(build("policy.loaded", at=START, policy=POLICY, loaded=loaded))
     sink.write(build("policy.rejected", at=START + timedelta(hours=1), reason="it is signed with another key"))
     why = EVIL if hostile else "trial of the second half of November"
     by = EVIL if hostile else "Bob Hall"
@@ -76,12 +76,12 @@ def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
             )
         )
         _generation(sink, log, drawn[-1])
-    for each in drawn[:40]:
-        if each.number % 2 == 0:
-            _judge(sink, each, EVIL if hostile else "a sculpture")
-        if each.request == HOSTILE:
-            _judge(sink, each, EVIL)
-            of = {"request": each.request, "policy": each.policy, "tenant": each.tenant, "image": 0}
+    for one in drawn[:40]:
+        if one.number % 2 == 0:
+            _judge(sink, one, EVIL if hostile else "a sculpture")
+        if one.request == HOSTILE:
+            _judge(sink, one, EVIL)
+            of = {"request": one.request, "policy": one.policy, "tenant": one.tenant, "image": 0}
             sink.write(build("appeal", at=START + timedelta(days=6), **of, text=EVIL))
     sink.close()
 
@@ -123,7 +123,7 @@ def _judge(sink: JsonlSink, drawn: Drawn, note: str) -> None:
 
 
 def picture(drawn: Drawn) -> Image.Image:
-    """A bright figure on a soft background, another one for each number."""
+    """Draw a bright figure on a soft background, another one for each number."""
     random_ = random.Random(drawn.number)
     colours = [tuple(random_.randrange(40, 220) for _ in range(3)) for _ in range(3)]
     top, bottom = (Image.new("RGB", (256, 256), colour) for colour in colours[:2])

@@ -72,9 +72,9 @@ class Visit:
 
 
 def axe_problems(page) -> list[str]:
-    """What axe finds, and whether the page is wider than the window."""
+    """List what axe finds, and whether the page is wider than the window."""
     violations = Axe().run(page).response["violations"]
-    found = [f"{each['id']}: {each['nodes'][0]['html'][:120]}" for each in violations]
+    problems = [f"{violation['id']}: {violation['nodes'][0]['html'][:120]}" for violation in violations]
     if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-        found.append("wider than the window")
-    return found
+        problems.append("wider than the window")
+    return problems

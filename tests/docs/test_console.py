@@ -25,7 +25,7 @@ BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```console\n(.*?)```", re.DOTALL)
 
 
 def commands(page):
-    """Every command of a page with the lines that it prints, blocks that say why they are not run left out."""
+    """Yield every command of a page with the lines that it prints; leave out blocks that say why they are not run."""
     for excused, block in BLOCK.findall(page):
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:] if not excused else ():
             command, *printed = step.splitlines()
@@ -33,15 +33,15 @@ def commands(page):
 
 
 def shows(output, printed):
-    """Whether lines are printed in this order; `…` stands for the rest of a line, or for any lines."""
-    told = " ".join(output.split())
+    """Return whether lines are printed in this order; `…` stands for the rest of a line, or for any lines."""
+    text = " ".join(output.split())
     parts = [" ".join(part.split()) for line in printed for part in line.split("…")]
     at = 0
     for part in filter(None, parts):
-        found = told.find(part, at)
-        if found < 0:
+        place = text.find(part, at)
+        if place < 0:
             return False
-        at = found + len(part)
+        at = place + len(part)
     return True
 
 
