@@ -32,6 +32,7 @@ EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", 
 CLEAN: Final = (
     "CONTRIBUTING.md",
     "dnp_guard/audit",
+    "dnp_guard/cli",
     "dnp_guard/generation",
     "dnp_guard/glyphs",
     "dnp_guard/policy",

@@ -1,4 +1,4 @@
-"""The command line: one module a command or group of commands, imported only when it is asked for."""
+"""The command line: one module per command or group of commands, imported only when needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMANDS = (
     "install",
     "uninstall",
 )
-"""A module of this package each: it has a function of its own name, or a group of commands as ``app``."""
+"""Modules of this package; a module has a function of its own name, or a group of commands as ``app``."""
 
 _QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
@@ -48,7 +48,7 @@ _QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Notices and progress bars of loading a model, which say nothing that a command's own output does not."""
+"""Environment that silences notices and progress bars of loading a model, which only distract."""
 
 _USAGE = 2
 
@@ -56,16 +56,14 @@ _USAGE = 2
 def main() -> None:
     """Run ``dnp-guard`` and exit."""
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # of libraries, about how they are called; they hide the one line that counts
+        warnings.simplefilter("ignore")  # warnings of libraries hide the one line that matters
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="replace"
-            )  # a terminal's encoding may lack a sign, and ? is better than no answer
+            stream.reconfigure(errors="replace")  # if the terminal's encoding lacks a sign, ? is better than an error
     try:
         code = run(sys.argv[1:])
     except BrokenPipeError:
-        # The reader of a pipe has left; Python would complain once more when it flushes at exit.
+        # The reader of the pipe has gone; without this, Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
@@ -75,10 +73,10 @@ def run(args: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-        args: what follows ``dnp-guard``.
+        args: arguments after ``dnp-guard``.
 
     Returns:
-        The exit code: 0 done, 1 the answer is no, 2 usage or unreadable input.
+        The exit code: 0 for done, 1 if the answer is no, 2 for wrong usage or unreadable input.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -93,17 +91,17 @@ def run(args: Sequence[str]) -> int:
         return _refuse([_usage(error)], args)
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001 (the edge of the program: nobody is shown a traceback unasked)
+    except Exception as error:  # noqa: BLE001 (the edge of the program: show a traceback only on request)
         if os.environ.get("DNP_GUARD_TRACEBACK"):
             traceback.print_exc()
         return _refuse(problems_of(error), args)
 
 
 def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The application, with some of its commands.
+    """Build the application with some of its commands.
 
     Args:
-        commands: of :data:`COMMANDS`; only their modules are imported.
+        commands: names from :data:`COMMANDS`; only their modules are imported.
     """
     app = typer.Typer(
         help="A safety guard for image generation: dynamic VLM-guided negative prompting while an image is denoised.",
@@ -138,7 +136,7 @@ def _root(
 def _usage(error: TyperException) -> Problem:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "dnp-guard"
-    message = error.format_message().replace("Value error, ", "")  # pydantic's words, which say nothing
+    message = error.format_message().replace("Value error, ", "")  # a prefix of pydantic
     return Problem("", 0, 0, "usage", message, f"Try '{command} --help'.")
 
 

@@ -1,7 +1,7 @@
-"""``dnp-guard audit``: check a log, and show what it says.
+"""``dnp-guard audit``: verify a log, and show its records.
 
-A chain without a key finds accidents and partial edits at their line; rewriting to the end or cutting the tail is found
-only against a checkpoint kept elsewhere.
+A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
+found only with a checkpoint stored elsewhere.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dnp_guard.cli.audit_review import candidates, changes, show_images, verdict
 from dnp_guard.cli.console import print_json, print_problem, print_table
 from dnp_guard.errors import AuditError
 
-app = typer.Typer(help="The life of the audit log.", no_args_is_help=True)
+app = typer.Typer(help="Verify, show, report, keep and purge the audit log.", no_args_is_help=True)
 for command in (report, export, changes, candidates, verdict, hold, purge, erase, replay):
     app.command()(command)
 
@@ -54,25 +54,25 @@ def verify(
     repair: Annotated[
         Path | None,
         typer.Option(
-            help="Where the last line was torn by a crash and nothing else is wrong, copy what is whole to this file.",
+            help="If the only problem is a last line torn by a crash, copy the whole lines to this file.",
             show_default=False,
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoints of the log, kept elsewhere.", show_default=False)
+        Path | None, typer.Option(help="File with checkpoints of the log, stored elsewhere.", show_default=False)
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="The verifier key, name+id+key, that has to have signed them.", show_default=False),
+        typer.Option(help="Public key, name+id+key, that must have signed the checkpoints.", show_default=False),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check the chain of a log, its rotated files included, and name the lines at which something was changed.
+    """Verify the chain of a log, including its rotated files, and name the lines that were changed.
 
-    Rewriting to the end or cutting the tail is found only against a checkpoint that was kept elsewhere.
+    Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
     """
     if key is not None and checkpoint is None:
-        raise AuditError("--key says who signed the checkpoints", hint="Add --checkpoint FILE.")
+        raise AuditError("--key is for the signatures of checkpoints", hint="Add --checkpoint FILE.")
     found = verify_log(file, read_notes(checkpoint, key) if checkpoint is not None else ())
     copied = repair_log(file, repair) if repair is not None and (found.torn or found.ok) else None
     if json:
@@ -88,16 +88,18 @@ def verify(
 def checkpoint(
     file: File,
     *,
-    to: Annotated[Path | None, typer.Option(help="Append it to this file instead.", show_default=False)] = None,
-    sign: Annotated[
-        Path | None, typer.Option(help="Sign it with this key, made by 'audit key'.", show_default=False)
+    to: Annotated[
+        Path | None, typer.Option(help="Append the checkpoint to this file instead.", show_default=False)
     ] = None,
-    origin: Annotated[str, typer.Option(help="The log's name.")] = ORIGIN,
-    purged: Annotated[bool, typer.Option("--purged", help="Vouch for every purge that the log shows.")] = False,
+    sign: Annotated[
+        Path | None, typer.Option(help="Sign with this key, created by 'audit key'.", show_default=False)
+    ] = None,
+    origin: Annotated[str, typer.Option(help="Name of the log.")] = ORIGIN,
+    purged: Annotated[bool, typer.Option("--purged", help="Vouch for every purge in the log.")] = False,
 ) -> None:
-    """Print how many records a log has and what its head is, in the C2SP checkpoint form.
+    """Print the number of records of a log and its head, in the C2SP checkpoint format.
 
-    Keep it where whoever may change the log cannot reach it.
+    Store it where a person who can change the log cannot change it.
     """
     found = verify_log(file)
     if not found.ok:
@@ -115,19 +117,19 @@ def checkpoint(
 
 @app.command()
 def key(
-    file: Annotated[Path, typer.Argument(help="Where the key is written.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File to write the key to.", show_default=False)],
     *,
-    name: Annotated[str, typer.Option(help="Of the key in signatures.")] = "dnp-guard",
+    name: Annotated[str, typer.Option(help="Name of the key in signatures.")] = "dnp-guard",
 ) -> None:
-    """Make an Ed25519 key that signs checkpoints, and print the verifier key."""
+    """Create an Ed25519 key for signing checkpoints, and print the public key."""
     typer.echo(make_key(file, name).public)
 
 
 @app.command()
 def picture_key(
-    file: Annotated[Path, typer.Argument(help="Where the key is written, apart from the log.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="File to write the key to, apart from the log.", show_default=False)],
 ) -> None:
-    """Make a key with which kept pictures are encrypted instead of blurred."""
+    """Create a key that encrypts stored pictures instead of blurring them."""
     previews.make_key(file)
     typer.echo(f"export {previews.KEY_VARIABLE}={file.resolve()}")
 
@@ -143,40 +145,42 @@ def show(
     file: File,
     *,
     request: Annotated[
-        str | None, typer.Option(help="One generation, step by step; its id, or the beginning of it.")
+        str | None, typer.Option(help="Show one generation step by step, by its id or the beginning of it.")
     ] = None,
     by_image: Annotated[
-        bool, typer.Option("--images", help="A row per finished image: what became of it, and why.")
+        bool, typer.Option("--images", help="Show one row per finished image, with outcome and reason.")
     ] = False,
-    category: Annotated[str | None, typer.Option(help="Only generations in which it was seen.")] = None,
-    decision: Annotated[str | None, typer.Option(help="Only generations of which an image came to it.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Only generations under it; a name, or name and revision.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only generations in which this category was found.")] = None,
+    decision: Annotated[str | None, typer.Option(help="Only generations with an image of this outcome.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Only generations under this policy; a name, or name and revision.")
+    ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only generations of this tenant.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only before then.")] = None,
+    since: Annotated[str | None, typer.Option(help="Start of the period: a date, a time, or 7d, 12h, 30m ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="End of the period, exclusive.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Print records as they are written, until Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
     """Show the generations of a log, or one of them step by step."""
-    wanted = Filter(
+    criteria = Filter(
         category, decision, policy, tenant, moment(since) if since else None, moment(until) if until else None
     )
     if follow:
-        _follow(file, request, wanted, json=json)
+        _follow(file, request, criteria, json=json)
         return
     log = Log(file)
     rows = generations(log)
     if log.skipped:
-        typer.echo(f"dnp-guard: {file}: {log.skipped} lines are no records; 'audit verify' names them", err=True)
-    wanted.check(rows)
+        typer.echo(f"dnp-guard: {file}: {log.skipped} lines are not records; 'audit verify' names them", err=True)
+    criteria.check(rows)
     request = whole_id(request, (row.request for row in rows)) if request is not None else None
-    rows = [row for row in rows if wanted.takes(row) and request in {None, row.request}]
+    rows = [row for row in rows if criteria.takes(row) and request in {None, row.request}]
     if by_image:
         show_images(log, {row.request for row in rows}, category, decision, json=json)
         return
     records = [record for record in log if record.get("request") == request] if request is not None else []
     if json:
-        documents = [_row(each) | ({"records": records} if request is not None else {}) for each in rows]
+        documents = [_row(row) | ({"records": records} if request is not None else {}) for row in rows]
         print_json({"ok": True, "generations": documents, "errors": []})
     elif not rows:
         typer.echo("no generations")
@@ -184,14 +188,14 @@ def show(
         print_table(overview(rows), *([timeline(records)] if request is not None else []))
 
 
-def _follow(file: Path, request: str | None, wanted: Filter, *, json: bool) -> None:
-    if json or wanted.category or wanted.decision or wanted.since or wanted.until:
+def _follow(file: Path, request: str | None, criteria: Filter, *, json: bool) -> None:
+    if json or criteria.category or criteria.decision or criteria.since or criteria.until:
         raise AuditError(
             "--follow shows records, not whole generations", hint="Use it with --request, --policy or --tenant alone."
         )
     try:
         for record in follow_log(file, wait=_wait):
-            one = generations([record], wanted)
+            one = generations([record], criteria)
             if (one or not record.get("request")) and request in {None, record.get("request")}:
                 typer.echo(line(record))
     except KeyboardInterrupt:

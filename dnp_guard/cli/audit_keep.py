@@ -1,4 +1,4 @@
-"""``dnp-guard audit hold``, ``purge`` and ``erase``: how long records are kept."""
+"""``dnp-guard audit hold``, ``purge`` and ``erase``: keep and remove records."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy
 
 DEFAULT = "90d"
-"""How long records are kept where neither the command nor a policy says it, as in a policy that does not."""
+"""Default retention, if neither the command nor a policy sets it."""
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would go.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Remove nothing; report what would be removed.")]
 _Second = Annotated[
     Path | None,
     typer.Option(
-        "--checkpoint", help="Where its checkpoints are kept; what is removed is kept there too.", show_default=False
+        "--checkpoint", help="File with the log's checkpoints; the removal is recorded there too.", show_default=False
     ),
 ]
-_Sign = Annotated[Path | None, typer.Option("--sign", help="The key that they are signed with.", show_default=False)]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")]
+_Sign = Annotated[Path | None, typer.Option("--sign", help="Key to sign checkpoints with.", show_default=False)]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def hold(
@@ -36,16 +36,16 @@ def hold(
     request: Annotated[str, typer.Argument(help="Id of the generation, or its beginning.", show_default=False)],
     *,
     release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
-    why: Annotated[str, typer.Option(help="For those who read the log.")] = "",
+    why: Annotated[str, typer.Option(help="Reason, for readers of the log.")] = "",
 ) -> None:
-    """Keep the records of one generation through every purge and erasure; the log says so."""
+    """Exempt the records of one generation from purges and erasures, and record it in the log."""
     request = retention.hold(file, request, release=release, why=why)
     if not release:
-        typer.echo(f"{request} is held: no purge and no erasure removes it until 'audit hold --release'.")
+        typer.echo(f"{request} is held: no purge or erasure removes it until 'audit hold --release'.")
         return
-    typer.echo(f"{request} is held no more.")
+    typer.echo(f"{request} is no longer held.")
     if (subject := erasure.waiting(file, request)) is not None:
-        typer.echo(f"An erasure waited for this; carry it out: dnp-guard audit erase {file} --subject {subject}")
+        typer.echo(f"An erasure was waiting for this; run it: dnp-guard audit erase {file} --subject {subject}")
 
 
 def purge(
@@ -53,37 +53,39 @@ def purge(
     *,
     older_than: Annotated[
         str | None,
-        typer.Option(help=f"A period such as 90d or P3M; by default the policy's, or {DEFAULT}.", show_default=False),
+        typer.Option(help=f"Age such as 90d or P3M; by default the policy's, or {DEFAULT}.", show_default=False),
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="A policy; nothing younger than its audit.retention_days goes.", show_default=False),
+        typer.Option(help="Policy whose audit.retention_days is the lowest age.", show_default=False),
     ] = None,
     checkpoint: _Second = None,
     sign: _Sign = None,
     pictures_older_than: Annotated[
-        str | None, typer.Option(help="Instead: remove kept pictures alone, older than this.", show_default=False)
+        str | None, typer.Option(help="Instead: remove only stored pictures older than this.", show_default=False)
     ] = None,
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove what is older and not held; a tombstone keeps the rest verifiable.
+    """Remove older records that are not held; a tombstone keeps the rest verifiable.
 
-    'audit verify --checkpoint' takes it only where the same checkpoints say that it was purged.
+    'audit verify --checkpoint' accepts the purge only if the same checkpoints record it.
     """
     if pictures_older_than is not None:
         _purge_pictures(file, pictures_older_than, dry_run=dry_run)
         return
     second = _second(checkpoint, sign)
-    kept = timedelta(days=load_policy(policy).audit.retention_days) if policy is not None else None
-    asked = keeping(older_than) if older_than is not None else kept or keeping(DEFAULT)
-    before = moment((datetime.now(UTC) - max(asked, kept or asked)).isoformat())
+    least = timedelta(days=load_policy(policy).audit.retention_days) if policy is not None else None
+    age = keeping(older_than) if older_than is not None else least or keeping(DEFAULT)
+    before = moment((datetime.now(UTC) - max(age, least or age)).isoformat())
     when = f"older than {before[:19].replace('T', ' ')} UTC"
     if dry_run or not yes:
         planned = retention.purge(file, before, second, dry_run=True)
         if dry_run or planned.records:
             total = sum(1 for _ in retention.records(file))
-            typer.echo(f"{file}: {planned.records} of {total} records are {when} and would go{_held(planned.held)}")
+            typer.echo(
+                f"{file}: {planned.records} of {total} records are {when} and would be removed{_held(planned.held)}"
+            )
         if dry_run:
             return
         if planned.records:
@@ -98,17 +100,17 @@ def _purge_pictures(file: Path, older_than: str, *, dry_run: bool) -> None:
     old = previews.old(previews.folder(file), held=held, before=before)
     if not dry_run:
         previews.purge(previews.folder(file), gone=old, staying=(), held=held, before=before)
-    typer.echo(f"{file}: {len(old)} pictures {'would go' if dry_run else 'removed'}; their records stay")
+    typer.echo(f"{file}: {len(old)} pictures {'would be removed' if dry_run else 'removed'}; their records stay")
 
 
 def erase(
     file: _File,
     *,
     subject: Annotated[
-        str, typer.Option(help="The person, as the host names them or as the record does.", show_default=False)
+        str, typer.Option(help="The person's name as the host gives it, or the hash in records.", show_default=False)
     ],
-    by: Annotated[str, typer.Option(help="Who asks for it; it is recorded.")] = "",
-    why: Annotated[str, typer.Option(help="For those who read the log.")] = "",
+    by: Annotated[str, typer.Option(help="Person who requests the erasure; recorded.")] = "",
+    why: Annotated[str, typer.Option(help="Reason, for readers of the log.")] = "",
     checkpoint: _Second = None,
     sign: _Sign = None,
     dry_run: _DryRun = False,
@@ -116,14 +118,14 @@ def erase(
 ) -> None:
     """Remove every record of one person's generations; a tombstone keeps the rest verifiable.
 
-    A generation that is held stays, and the log says that its erasure waits.
+    A held generation stays, and the log records that its erasure is waiting.
     """
     second = _second(checkpoint, sign)
     if dry_run or not yes:
         planned = erasure.erase(file, subject, second=second, dry_run=True)
         typer.echo(
             f"{file}: {planned.records} records of {len(planned.requests)} generations of subject "
-            f"{planned.subject[:12]} would go{_waiting(planned.waiting)}"
+            f"{planned.subject[:12]} would be removed{_waiting(planned.waiting)}"
         )
         if dry_run:
             return
@@ -138,7 +140,7 @@ def erase(
 def _second(checkpoint: Path | None, sign: Path | None) -> SecondPlace | None:
     if checkpoint is None:
         if sign is not None:
-            raise AuditError("--sign signs a checkpoint", hint="Add --checkpoint FILE.")
+            raise AuditError("--sign is for checkpoints", hint="Add --checkpoint FILE.")
         return None
     return SecondPlace(checkpoint, read_signer(sign) if sign is not None else None)
 
@@ -148,10 +150,10 @@ def _confirm() -> None:
         sure = typer.confirm("Remove them?")
     except typer.Abort as error:
         raise AuditError(
-            "nobody answered, and nothing was removed", hint="Add --yes to go on without asking."
+            "there was no answer, so nothing was removed", hint="Add --yes to skip the question."
         ) from error
     if not sure:
-        raise AuditError("nothing was removed", hint="--dry-run says what would go.")
+        raise AuditError("nothing was removed", hint="--dry-run reports what would be removed.")
 
 
 def _held(count: int) -> str:

@@ -1,4 +1,4 @@
-"""``dnp-guard audit replay``: make a recorded generation again, and see whether the same is decided."""
+"""``dnp-guard audit replay``: repeat a recorded generation, and compare the decisions."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ if TYPE_CHECKING:
 def replay(
     request: Annotated[str, typer.Argument(help="Id of the generation.", show_default=False)],
     *,
-    prompt_file: Annotated[Path, typer.Option(help="Its prompt; of a batch, one prompt a line.", show_default=False)],
-    log: Annotated[Path, typer.Option(help="The log it is in.")] = Path("audit.jsonl"),
-    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or the folder of the model.")] = "glyphs",
-    vlm: Annotated[str, typer.Option("--vlm", help="The vision-language model that looked.")] = "glyphs",
+    prompt_file: Annotated[
+        Path, typer.Option(help="File with the prompt, or one prompt per line for a batch.", show_default=False)
+    ],
+    log: Annotated[Path, typer.Option(help="Log with the generation.")] = Path("audit.jsonl"),
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', or folder of the model.")] = "glyphs",
+    vlm: Annotated[str, typer.Option("--vlm", help="Vision-language model of the generation.")] = "glyphs",
     policy: Annotated[
         str | None,
-        typer.Option(help="The policy's file. Omitted: the shipped one of the record's name.", show_default=False),
+        typer.Option(help="File of the policy. Omitted: the shipped policy that the record names.", show_default=False),
     ] = None,
     negative_file: Annotated[
         Path | None,
-        typer.Option(help="The user's own negative prompt; nothing of it is in the record.", show_default=False),
+        typer.Option(help="File with the user's own negative prompt, which is not in the record.", show_default=False),
     ] = None,
     probe: Annotated[
-        Path | None, typer.Option(help="The latent probe, where the policy skips looks by one.", show_default=False)
+        Path | None, typer.Option(help="Latent probe, if the policy skips queries by one.", show_default=False)
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Make a recorded generation again and show that the same is decided, or where it parts.
+    """Repeat a recorded generation, and show that the decisions are the same, or where they differ.
 
-    The prompt is not in the record: supply it, and it is checked. Nothing that a sensitive category was seen in is
-    made again. Under `queries: {wait: false}`, verdicts come when they come, and decisions may part for that alone.
+    The prompt is not in the record: supply it, and it is checked. A generation with a sensitive finding is not
+    repeated. Under `queries: {wait: false}` the timing of verdicts varies, so that decisions may differ.
     """
     needs("lab", "dnp-guard audit replay")
     # torch and diffusers take seconds to import; --help should not
@@ -53,25 +55,25 @@ def replay(
 
     of = recorded(Log(log), request)
     prompts = matching_prompts(of, _text(prompt_file), _key(log))
-    wanted = load_policy(policy or str(of.started["policy"]["name"]))
+    in_force = load_policy(policy or str(of.started["policy"]["name"]))
     negative = _text(negative_file).removesuffix("\n") if negative_file is not None else None
-    came = regenerate(of, prompts, load_model(model), wanted, vlm, negative=negative, probe=probe)
+    result = regenerate(of, prompts, load_model(model), in_force, vlm, negative=negative, probe=probe)
     if json:
-        print_json(_document(request, came))
+        print_json(_document(request, result))
     else:
-        _print(request, came, wanted)
-    raise typer.Exit(1 if came.partings else 0)
+        _print(request, result, in_force)
+    raise typer.Exit(1 if result.partings else 0)
 
 
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise AuditError(f"{file}: it cannot be read", hint="Write it to a UTF-8 text file.") from error
+        raise AuditError(f"{file}: cannot be read", hint="Give a UTF-8 text file.") from error
 
 
 def _key(log: Path) -> bytes:
-    """The key of the log's hashes; none is made here, since prompts were not hashed with it."""
+    """Return the key of the log's hashes, without creating one, since prompts were not hashed with it."""
     known = KEY_VARIABLE in os.environ or key_file(log).exists()
     return prompt_key(log) if known else b"\0"
 
@@ -93,8 +95,8 @@ def _print(request: str, came: Regenerated, policy: Policy) -> None:
         typer.echo(str(parting))
     same = came.images - len(came.partings)
     typer.echo(
-        f"{request}: {same} of {came.images} images decided as recorded, {came.looks} looks; "
+        f"{request}: {same} of {came.images} images decided as recorded, {came.looks} queries; "
         f"probabilities differ by {came.furthest:.2g} at most"
     )
     if came.partings and policy.queries.wait is False:
-        typer.echo("the policy does not wait for answers, and so does not repeat exactly")
+        typer.echo("the policy does not wait for answers, so a repetition is not exact")

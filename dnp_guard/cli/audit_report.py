@@ -1,4 +1,4 @@
-"""``dnp-guard audit report`` and ``audit export``: a period of the log for people, and for other programs."""
+"""``dnp-guard audit report`` and ``audit export``: a period of the log for people, or for other programs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from dnp_guard.audit.read.changes import RecordedChange
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
-_Out = Annotated[Path | None, typer.Option(help="Write it to this file instead of printing it.", show_default=False)]
-_Since = Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")]
-_Until = Annotated[str | None, typer.Option(help="Only before then.")]
+_Out = Annotated[Path | None, typer.Option(help="Write to this file instead of printing.", show_default=False)]
+_Since = Annotated[str | None, typer.Option(help="Start of the period: a date, a time, or 7d, 12h, 30m ago.")]
+_Until = Annotated[str | None, typer.Option(help="End of the period, exclusive.")]
 
 
 class Page(StrEnum):
-    """A form of the report."""
+    """Formats of the report."""
 
     HTML = "html"
     MARKDOWN = "markdown"
@@ -48,7 +48,7 @@ class Page(StrEnum):
 
 
 class Table(StrEnum):
-    """A form of the export."""
+    """Formats of the export."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -60,20 +60,24 @@ def report(
     file: _File,
     *,
     form: Annotated[
-        Page | None, typer.Option("--format", help="By default that of --out's name, or else Markdown.")
+        Page | None, typer.Option("--format", help="Format; by default from the name of --out, or Markdown.")
     ] = None,
     out: _Out = None,
     since: _Since = None,
     until: _Until = None,
-    policy: Annotated[str | None, typer.Option(help="Only what was under it; a name, or name and revision.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only what was for this tenant.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Only generations under this policy; a name, or name and revision.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only generations of this tenant.")] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Put the kept previews into the HTML, shown when asked for.")
+        bool, typer.Option("--pictures", help="Include the stored previews in the HTML, shown on demand.")
     ] = False,
-    check: Annotated[bool, typer.Option("--verify", help="Check the chain too, and say so on the page.")] = False,
+    check: Annotated[
+        bool, typer.Option("--verify", help="Also verify the chain, and show the result on the page.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Sum up a period of a log: what was generated, seen, injected, decided and withheld, and what was changed."""
+    """Summarise a period of a log: generations, findings, negatives, decisions, withheld images and changes."""
     # Jinja2 takes time to import.
     from dnp_guard.audit.read.report import document, html, listed, markdown  # noqa: PLC0415
 
@@ -109,8 +113,8 @@ def export(
         Table,
         typer.Option(
             "--format",
-            help="dsa: fields of the DSA Transparency Database, a row an image withheld; dsa-json: the same as bodies "
-            "of requests to its API, one a line.",
+            help="dsa: fields of the DSA Transparency Database, one row per withheld image; dsa-json: the same as "
+            "request bodies for its API, one per line.",
         ),
     ] = Table.CSV,
     out: _Out = None,
@@ -118,15 +122,15 @@ def export(
     until: _Until = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(help="With dsa: a policy whose categories' taxonomy says the statement category; again for more."),
+        typer.Option(help="With dsa: policy whose taxonomy maps categories to statement categories; repeatable."),
     ] = None,
 ) -> None:
-    """Write the records of a log for other programs, one row a record, with the taxonomy of what was found."""
+    """Write the records of a log for other programs, one row per record, with the taxonomy of the findings."""
     first, last = (moment(since) if since else ""), (moment(until) if until else "")
     records = _between(classified(Log(file)), first, last)
     if form is Table.PARQUET:
         if out is None:
-            raise AuditError("Parquet goes to a file", hint="Add --out FILE.")
+            raise AuditError("Parquet can only be written to a file", hint="Add --out FILE.")
         to_parquet(records, out)
         return
     with _written(out) as target:
@@ -138,7 +142,7 @@ def export(
 
 
 def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, Any]]:
-    """The records of a policy and a tenant.
+    """Yield the records of a policy and a tenant.
 
     Raises:
         AuditError: the log has no such policy or tenant.
@@ -158,7 +162,7 @@ def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, 
 
 
 def _changes(file: Path, policy: str | None, tenant: str | None, first: str, last: str) -> list[RecordedChange]:
-    """What was changed in a period; of a policy or a tenant alone where one is named."""
+    """List the changes in a period, optionally of one policy or tenant."""
     return [
         change
         for change in changes(_between(Log(file).only(*CHANGES), first, last))

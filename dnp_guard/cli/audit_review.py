@@ -1,4 +1,4 @@
-"""``dnp-guard audit changes``, ``candidates``, ``verdict`` and ``show --images``: what people look into."""
+"""``dnp-guard audit changes``, ``candidates``, ``verdict`` and ``show --images``: reviews by people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dnp_guard.audit.events import VerdictGiven
 from dnp_guard.audit.read import verdict as giving
-from dnp_guard.audit.read.changes import changes as told_changes
+from dnp_guard.audit.read.changes import changes as recorded_changes
 from dnp_guard.audit.read.choose import known
 from dnp_guard.audit.read.images import ACTED_ON, ImageRow, images
 from dnp_guard.audit.read.show import Log
@@ -23,48 +23,48 @@ from dnp_guard.audit.record import clean
 from dnp_guard.cli.console import AsJson, print_json, print_table
 
 _File = Annotated[Path, typer.Argument(metavar="FILE", help="The log.", show_default=False)]
-_Since = Annotated[str | None, typer.Option(help="Only from then on: a date, a time, or 7d, 12h, 30m ago.")]
-_Until = Annotated[str | None, typer.Option(help="Only before then.")]
-_Category = Annotated[str | None, typer.Option(help="Only images in which it was seen.")]
+_Since = Annotated[str | None, typer.Option(help="Start of the period: a date, a time, or 7d, 12h, 30m ago.")]
+_Until = Annotated[str | None, typer.Option(help="End of the period, exclusive.")]
+_Category = Annotated[str | None, typer.Option(help="Only images in which this category was found.")]
 
 
 def changes(
     file: _File,
     *,
-    policy: Annotated[str | None, typer.Option(help="Only of this policy, by name.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only of this tenant.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Only changes of this policy, by name.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only changes of this tenant.")] = None,
     since: _Since = None,
     until: _Until = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say who changed what the guard does, when and why.
+    """List the changes to the guard, with person, time and reason.
 
-    Policies loaded and rejected, exceptions, overrides, holds, purges and erasures.
+    These are policies loaded and rejected, exceptions, overrides, holds, purges and erasures.
     """
-    found = list(told_changes(Log(file)))
+    found = list(recorded_changes(Log(file)))
     if found:
-        known("policy", policy, {name for each in found for name in (each.policy, each.policy.partition(" ")[0])})
-        known("tenant", tenant, {each.tenant for each in found})
+        known("policy", policy, {name for change in found for name in (change.policy, change.policy.partition(" ")[0])})
+        known("tenant", tenant, {change.tenant for change in found})
     first, last = moment(since) if since else "", moment(until) if until else ""
     found = [
-        each
-        for each in found
-        if (policy is None or policy in {each.policy, each.policy.partition(" ")[0]})
-        and tenant in {None, each.tenant}
-        and first <= each.time
-        and (not last or each.time < last)
+        change
+        for change in found
+        if (policy is None or policy in {change.policy, change.policy.partition(" ")[0]})
+        and tenant in {None, change.tenant}
+        and first <= change.time
+        and (not last or change.time < last)
     ]
     if as_json:
-        print_json({"ok": True, "changes": [asdict(each) for each in found], "errors": []})
+        print_json({"ok": True, "changes": [asdict(change) for change in found], "errors": []})
         return
     if not found:
         typer.echo("no changes")
         return
     rows = [
-        (each.time[:19].replace("T", " "), each.policy, each.what, each.who, each.why, each.digest[:12])
-        for each in found
+        (change.time[:19].replace("T", " "), change.policy, change.what, change.who, change.why, change.digest[:12])
+        for change in found
     ]
-    print_table(_table(("when (UTC)", "policy", "what", "who", "why", "digest"), rows))
+    print_table(_table(("time (UTC)", "policy", "change", "person", "reason", "digest"), rows))
 
 
 def candidates(
@@ -73,14 +73,14 @@ def candidates(
     category: _Category = None,
     margin: Annotated[
         float,
-        typer.Option(min=0, max=1, help="How far over its threshold evidence may be, as a part of what is above it."),
+        typer.Option(min=0, max=1, help="Largest excess over the threshold, as a fraction of the range above it."),
     ] = 0.25,
-    top: Annotated[int, typer.Option(min=1, help="Images at most.")] = 50,
+    top: Annotated[int, typer.Option(min=1, help="Most images to list.")] = 50,
     since: _Since = None,
     until: _Until = None,
     as_json: AsJson = False,
 ) -> None:
-    """List images that were altered or withheld on weak evidence, the weakest first: look there for false alarms."""
+    """List images that were altered or withheld on weak evidence, weakest first, to find false alarms."""
     first, last = moment(since) if since else "", moment(until) if until else ""
     rows = list(images(Log(file)))
     if rows:
@@ -112,25 +112,25 @@ def verdict(
         Judged, typer.Argument(metavar="VERDICT", help="right, false_alarm or missed.", show_default=False)
     ],
     *,
-    by: Annotated[str, typer.Option(help="Who says so; it is recorded.", show_default=False)],
+    by: Annotated[str, typer.Option(help="Person who gives the verdict; recorded.", show_default=False)],
     image: Annotated[int, typer.Option(min=0, help="Index in the batch.")] = 0,
-    category: Annotated[str | None, typer.Option(help="The category that it is about; omitted: all.")] = None,
-    note: Annotated[str, typer.Option(help="What else there is to say; it is recorded.")] = "",
+    category: Annotated[str | None, typer.Option(help="Category that the verdict is about; omitted: all.")] = None,
+    note: Annotated[str, typer.Option(help="Remark; recorded.")] = "",
 ) -> None:
-    """Record whether what was decided about an image is right.
+    """Record whether the decision about an image is right.
 
     Verdicts feed the report's error rates, 'vlm calibrate --from-verdicts' and 'policy cases --from-verdicts'.
     """
     if not by.strip():
         raise typer.BadParameter("say who gives the verdict.", param_hint="--by")
     request, common = giving.common_of(file, request, image)
-    told = VerdictGiven(request=request, image=image, verdict=judged, category=category, by=by, note=note or None)
-    giving.judge(file, common, told)
+    given = VerdictGiven(request=request, image=image, verdict=judged, category=category, by=by, note=note or None)
+    giving.judge(file, common, given)
     typer.echo(f"{request}/{image}: {judged}, by {by}")
 
 
 def show_images(log: Log, requests: Collection[str], category: str | None, decision: str | None, *, json: bool) -> None:
-    """Print a row per finished image of some generations, those that a category or a decision is given for alone."""
+    """Print one row per finished image of some generations, optionally only those of a category or decision."""
     rows = [
         row
         for row in images(log)
@@ -146,7 +146,7 @@ def show_images(log: Log, requests: Collection[str], category: str | None, decis
 
 def _print_images(rows: Iterable[ImageRow]) -> None:
     cells = [(row.id, row.time[:19].replace("T", " "), row.policy, row.decision, row.why) for row in rows]
-    print_table(_table(("image", "finished", "policy", "decision", "why"), cells))
+    print_table(_table(("image", "finished", "policy", "decision", "reason"), cells))
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

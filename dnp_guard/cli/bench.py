@@ -1,4 +1,4 @@
-"""``dnp-guard bench``: what the guard costs, every ratio measured in one run."""
+"""``dnp-guard bench``: the cost of the guard, with every ratio measured in one run."""
 
 from __future__ import annotations
 
@@ -23,33 +23,32 @@ GLYPHS = "glyphs"
 
 def bench(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="A folder, or a hub id that is cached; glyphs otherwise.")
+        str | None, typer.Option("--model", "-m", help="Folder, or cached hub id; glyphs by default.")
     ] = None,
     random_weights: Annotated[
-        str | None, typer.Option(help="In place of a model: sd15, sdxl, flux, or tiny- and one of these.")
+        str | None, typer.Option(help="Instead of a model: sd15, sdxl, flux, or one of these with the prefix tiny-.")
     ] = None,
     vlm: Annotated[
         str | None,
         typer.Option(
-            help="Backend to time with your own model, such as detector:nudenet; "
-            "its answers are replaced by fixed ones."
+            help="Backend to time with your own model, such as detector:nudenet; fixed answers replace its own."
         ),
     ] = None,
     policy: Annotated[str, typer.Option(help="Policy of the guard.")] = GLYPHS,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batches: Annotated[str, typer.Option(help="Sizes of the batch, with commas.")] = "1,4,16",
-    steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 25,
+    batches: Annotated[str, typer.Option(help="Batch sizes, separated by commas.")] = "1,4,16",
+    steps: Annotated[int, typer.Option(min=2, help="Sampler steps.")] = 25,
     guidance: Annotated[float, typer.Option(min=0, help="Scale of classifier-free guidance.")] = 5.0,
     rounds: Annotated[int, typer.Option(min=1, help="Timed generations per kind, after one warm-up.")] = 5,
-    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("bench.json"),
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("bench.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Time unguarded, guarded and VL-DNP generations in turn, with the guard's stages and the peak of memory."""
+    """Time unguarded, guarded and VL-DNP generations in turn, with the guard's stages and peak memory."""
     needs("lab", "dnp-guard bench")
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
     if random_weights is not None and (model or vlm):
-        raise typer.BadParameter("--random-weights brings a model and a backend; leave --model and --vlm out.")
+        raise typer.BadParameter("--random-weights includes a model and a backend; leave --model and --vlm out.")
     sizes = _sizes(batches)
     rules = load_policy(policy)
     pipe, asked = _models(model or GLYPHS, random_weights, vlm, device)
@@ -77,7 +76,7 @@ def bench(
         "vlm": vlm or ("a LLaVA of random weights" if random_weights else GLYPHS),
         "steps": steps,
         "rounds": rounds,
-        "rows": [each.to_json() for each in found],
+        "rows": [row.to_json() for row in found],
     }
     out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if as_json:
@@ -113,8 +112,8 @@ def _models(model: str, random_weights: str | None, vlm: str | None, device: str
         return load_pipeline().to(device), VLM
     if vlm is None:
         raise DnpGuardError(
-            "--model needs a backend for the guard to ask",
-            hint="Name one as --vlm, and a --policy that it can answer.",
+            "--model needs a backend for the guard's queries",
+            hint="Name one with --vlm, and a --policy that it can answer.",
         )
     from dnp_guard.lab.evaluate.model import load  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
@@ -127,7 +126,7 @@ def _random(model: str, device: str) -> tuple[Any, Any]:
 
     from dnp_guard.lab.evaluate.random_models import llava, pipeline  # noqa: PLC0415
 
-    # Half precision on a GPU, as they are used there; processors are slow at it.
+    # Half precision on a GPU, the usual choice there; CPUs are slow at it.
     half = torch.bfloat16 if "flux" in model else torch.float16
     dtype = half if device == "cuda" else torch.float32
     pipe = pipeline(model).to(device, dtype=dtype)

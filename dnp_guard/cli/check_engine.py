@@ -1,4 +1,4 @@
-"""``dnp-guard doctor --engine URL``: whether every worker of a serving engine says that it is guarded."""
+"""``dnp-guard doctor --engine URL``: check that every worker of a serving engine reports to be guarded."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _UNATTESTED = (
 
 
 def asked(url: str) -> Check:
-    """Ask an engine's middleware what its workers say."""
+    """Ask an engine's middleware for the state of its workers."""
     try:
         answer = httpx2.get(url.rstrip("/") + PATH, timeout=_WAIT_S)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-        return failed("engine", "engine-unreachable", f"{url} does not answer: {error}", "Name the engine's own URL.")
+        return failed("engine", "engine-unreachable", f"{url} does not answer: {error}", "Give the URL of the engine.")
     try:
         body = answer.json()
         workers, guarded = body["workers"], body["guarded"]
         newer = any(worker["version"] > VERSION for worker in workers)
         rows = [] if newer else [_row(worker) for worker in workers]
     except (ValueError, KeyError, TypeError):
-        message = f"{url} does not say how it is guarded: HTTP {answer.status_code} at {PATH}"
+        message = f"{url} does not report how it is guarded: HTTP {answer.status_code} at {PATH}"
         return failed("engine", "engine-unattested", message, _UNATTESTED)
     if not workers:
-        return failed("engine", "engine-unattested", f"no worker of {url} says that it is guarded", _UNATTESTED)
+        return failed("engine", "engine-unattested", f"no worker of {url} reports that it is guarded", _UNATTESTED)
     if newer:
-        return failed("engine", "engine-newer", f"{url} answers in a form that is not known", "Update this dnp-guard.")
+        return failed("engine", "engine-newer", f"{url} answers in an unknown format", "Update this dnp-guard.")
     if guarded is not True or any(worker["serving"] != "guarded" for worker in workers):
         return failed("engine", "engine-unguarded", f"{url}: {'; '.join(rows)}", "See the log of the worker.")
     return Check("engine", "ok", "; ".join(rows))

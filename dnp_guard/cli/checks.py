@@ -1,4 +1,4 @@
-"""What ``dnp-guard doctor`` looks at, one function a question; each says what would fail, why and the remedy."""
+"""The checks of ``dnp-guard doctor``, one function per check; a failed check has a problem with a remedy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ DISTRIBUTION = "dnp-guard"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        status: ``note`` is worth knowing and stops nothing.
-        found: what there is, in a few words.
-        problems: what would fail and the remedy; none unless ``failed``.
+        name: subject of the check.
+        status: ``ok``, ``failed``, or ``note`` for information that stops nothing.
+        found: the result, in a few words.
+        problems: problems with remedies; empty unless ``failed``.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Check:
 
 
 def failed(name: str, code: str, message: str, hint: str, file: str = "") -> Check:
-    """A check that found one problem."""
+    """Make a failed check with one problem."""
     return Check(name, "failed", message, (Problem(file, 0, 0, code, message, hint),))
 
 
 def python() -> Check:
-    """The interpreter against the declared range."""
+    """Check the Python version against the declared range."""
     version = platform.python_version()
     declared = _declared()
     needed = SpecifierSet(declared["Requires-Python"] or "" if declared else "")
@@ -60,20 +60,22 @@ def python() -> Check:
 
 
 def packages() -> Iterator[Check]:
-    """The version of every dependency, those of installed extras included, against the declared range."""
+    """Check the versions of all dependencies, including those of installed extras, against the declared ranges."""
     declared = _declared()
     if declared is None:
         yield Check("packages", "note", "not installed, so no ranges are known: pip install -e .")
         return
-    wanted = ["", *(extra for extra in PACKAGES if not absent(extra))]
+    installed = ["", *(extra for extra in PACKAGES if not absent(extra))]
     for requirement in map(Requirement, declared.get_all("Requires-Dist") or ()):
         marker = requirement.marker
-        if requirement.name != DISTRIBUTION and (marker is None or any(marker.evaluate({"extra": e}) for e in wanted)):
+        if requirement.name != DISTRIBUTION and (
+            marker is None or any(marker.evaluate({"extra": e}) for e in installed)
+        ):
             yield _package(requirement)
 
 
 def extras() -> Check:
-    """Which extras are installed."""
+    """List the installed extras."""
     there = [extra for extra in PACKAGES if not absent(extra)]
     missing = [extra for extra in PACKAGES if absent(extra)]
     found = ", ".join(there) or "none"
@@ -102,7 +104,7 @@ def _package(requirement: Requirement) -> Check:
 
 
 def device() -> Check:
-    """Whether torch loads, and what it computes on."""
+    """Check that torch loads, and on which device it computes."""
     try:
         torch = import_module("torch")
     except Exception as error:  # noqa: BLE001 (a broken binary raises anything)
@@ -115,7 +117,7 @@ def device() -> Check:
 
 
 def loading() -> Iterator[Check]:
-    """Whether the libraries that hold the pipelines and the vision-language models load together."""
+    """Check that the libraries of pipelines and of vision-language models load together."""
     for name, extra, classes in (
         ("diffusers", "diffusers", ("DiffusionPipeline", "StableDiffusionPipeline")),
         ("transformers", "local", ("AutoModelForImageTextToText", "AutoProcessor")),
@@ -124,18 +126,18 @@ def loading() -> Iterator[Check]:
             continue
         try:
             module = import_module(name)
-            for wanted in classes:
-                getattr(module, wanted)
-        except Exception as error:  # noqa: BLE001 (their lazy imports raise what their own dependencies raise)
+            for attribute in classes:
+                getattr(module, attribute)
+        except Exception as error:  # noqa: BLE001 (lazy imports raise the errors of their dependencies)
             reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            remedy = "A torchvision that was built for another torch is the usual cause: pip uninstall torchvision."
+            remedy = "The usual cause is a torchvision built for another torch: pip uninstall torchvision."
             yield failed(f"{name} loads", "import", f"{name} does not load: {reason[0]}", remedy)
         else:
             yield Check(f"{name} loads", "ok", ", ".join(classes))
 
 
 def hosts() -> Check:
-    """Which pipelines can be steered."""
+    """List the pipelines that can be steered."""
     from dnp_guard.hosts.diffusers.prediction import SPACES  # noqa: PLC0415 (imports torch)
 
     found = f"pipelines that give their denoiser a prompt, under {', '.join(sorted(SPACES))}"
@@ -143,10 +145,10 @@ def hosts() -> Check:
 
 
 def model(folder: Path) -> Check:
-    """Whether a pipeline in a folder can be attached to; its weights are not loaded."""
+    """Check that a guard can be attached to the pipeline in a folder, without loading its weights."""
     name = "pipeline"
     try:
-        needs("diffusers", "looking at a pipeline")
+        needs("diffusers", "checking a pipeline")
         from dnp_guard.hosts.diffusers.saved import class_in  # noqa: PLC0415 (imports torch)
 
         kind = class_in(folder)
@@ -155,7 +157,7 @@ def model(folder: Path) -> Check:
     except CannotSteer as error:
         return failed(name, "cannot-steer", error.message, error.hint, str(folder))
     except (OSError, ValueError, KeyError) as error:
-        remedy = "Name a folder that holds the model_index.json of a diffusers pipeline."
+        remedy = "Give a folder with the model_index.json of a diffusers pipeline."
         return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
     auto = "attention where each call shows its layers" if shown_in(folder) else "separate: attention was not measured"
     return Check(
@@ -164,7 +166,7 @@ def model(folder: Path) -> Check:
 
 
 def weights() -> Iterator[Check]:
-    """Whether the embedded models are there and can be read."""
+    """Check that the embedded models exist and can be read."""
     from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
 
     from dnp_guard.glyphs import FAST, PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
@@ -192,17 +194,17 @@ def weights() -> Iterator[Check]:
 
 
 def policies() -> Iterator[Check]:
-    """Whether every shipped policy checks."""
+    """Check that every shipped policy is valid."""
     from dnp_guard.policy.read.loading import load_policy, shipped  # noqa: PLC0415 (needed by this check alone)
 
     names = list(shipped())
     if not names:
-        yield failed("policies", "policies-missing", "no policy came with the package", "Reinstall the package.")
+        yield failed("policies", "policies-missing", "the package has no policies", "Reinstall the package.")
     for name in names:
         try:
             policy = load_policy(name)
         except PolicyError as error:
-            yield Check(f"policy {name}", "failed", "does not check", error.problems)
+            yield Check(f"policy {name}", "failed", "invalid", error.problems)
         else:
             count = len(policy.categories)
             yield Check(
@@ -211,20 +213,24 @@ def policies() -> Iterator[Check]:
 
 
 def audit(path: Path) -> Check:
-    """Whether an audit log can be written at a path; nothing is written."""
+    """Check that an audit log can be written at a path, without writing."""
     name = "audit log"
     folder = path.parent
     if not folder.is_dir():
-        return failed(name, "audit-folder", "its folder does not exist", f"mkdir -p {folder}", str(path))
+        return failed(name, "audit-folder", "the folder does not exist", f"mkdir -p {folder}", str(path))
     if path.is_dir():
-        return failed(name, "audit-folder", "it is a folder", "Name a file in it, such as audit.jsonl.", str(path))
+        return failed(
+            name, "audit-folder", "the path is a folder", "Name a file in it, such as audit.jsonl.", str(path)
+        )
     if not os.access(path if path.exists() else folder, os.W_OK):
-        return failed(name, "audit-not-writable", "it cannot be written", "Change its permissions or owner.", str(path))
+        return failed(
+            name, "audit-not-writable", "the file cannot be written", "Change its permissions or owner.", str(path)
+        )
     return Check(name, "ok", f"{path} can be {'continued' if path.exists() else 'created'}")
 
 
 def vlm(spec: str) -> Check:
-    """Whether the backend that a spec names can be built and answers."""
+    """Check that the backend of a spec can be built, and describe it."""
     name = "vision-language model"
     from dnp_guard.plugins import Plugins  # noqa: PLC0415 (needed by this check alone)
     from dnp_guard.vlm import plugin  # noqa: PLC0415 (needed by this check alone)
@@ -244,7 +250,7 @@ def vlm(spec: str) -> Check:
 
 
 def plugins() -> Check:
-    """Plugins that installed packages offer; none of them is loaded."""
+    """List the plugins that installed packages offer, without loading them."""
     from dnp_guard.plugins import ENTRY_POINTS  # noqa: PLC0415 (needed by this check alone)
 
     offered = sorted(
@@ -255,7 +261,7 @@ def plugins() -> Check:
 
 
 def tracing() -> Check:
-    """Whether spans go anywhere."""
+    """Check that an OpenTelemetry SDK receives the spans."""
     if util.find_spec("opentelemetry") and util.find_spec("opentelemetry.sdk"):
         return Check("tracing", "ok", f"OpenTelemetry SDK {metadata.version('opentelemetry-sdk')}")
     return Check("tracing", "note", "no OpenTelemetry SDK, so spans go nowhere: pip install 'dnp-guard[otel]'")

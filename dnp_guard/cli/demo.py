@@ -1,4 +1,4 @@
-"""``dnp-guard demo``: the main job on the embedded models."""
+"""``dnp-guard demo``: the guard at work on the embedded models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for demo.png and audit.jsonl.")] = Path("demo"),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Draw prompts that name nothing forbidden, unguarded and guarded side by side, on the embedded models."""
+    """Generate images unguarded and guarded, side by side, on the embedded models."""
     needs("lab", "dnp-guard demo")
     # torch and diffusers take seconds to import; --help should not
     from dnp_guard.lab.evaluate import demo as work  # noqa: PLC0415
@@ -48,8 +48,8 @@ def demo(
 
 def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
-    seen = Table(title="What was seen at which step, and what was injected", title_justify="left", box=None)
-    for heading in ("prompt", "seen at step", "injected from step", "outcome", "drawn without / with"):
+    seen = Table(title="Findings and negatives by step", title_justify="left", box=None)
+    for heading in ("prompt", "found at step", "injected from step", "outcome", "drawn unguarded / guarded"):
         seen.add_column(heading)
     for pair in attacks[:12]:
         report = pair.report.images[pair.index]
@@ -76,14 +76,14 @@ def _print(figures: dict[str, Any], attacks: list[Any]) -> None:
     figure.add_row("forbidden glyph, delivered", f"{after['after_final']:.0%}")
     figure.add_row("requested benign glyph kept", f"{after['kept']:.0%}")
     figure.add_row("clean images left identical to the bit", f"{figures['identical_when_clean']:.0%}")
-    figure.add_row("negatives injected / images looked at", f"{figures['negatives_injected']} / {figures['queries']}")
+    figure.add_row("negatives injected / queries answered", f"{figures['negatives_injected']} / {figures['queries']}")
     console.print(figure)
     if (again := figures["retried"]) is not None:
         shows = f"shows {', '.join(again['forbidden'])}" if again["forbidden"] else "shows nothing forbidden"
-        line = f"a second chance for the first image that was withheld, “{again['prompt']}”: made {again['attempts']} "
-        console.print(f"\n{line}times, now {again['code']}; what is delivered {shows}", highlight=False, markup=False)
+        line = f"a retry of the first image that was withheld, “{again['prompt']}”: generated {again['attempts']} "
+        console.print(f"\n{line}times, now {again['code']}; the delivered image {shows}", highlight=False, markup=False)
     else:
-        console.print("\nno image was withheld, so none is shown with a second chance")
+        console.print("\nno image was withheld, so there is no retry to show")
     console.print(f"\ncontact sheet  {figures['sheet']}\naudit log      {figures['audit']}", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""``dnp-guard distill``: a latent probe, which says which looks are not worth a question."""
+"""``dnp-guard distill``: train a latent probe, which decides which queries are unnecessary."""
 
 from __future__ import annotations
 
@@ -23,31 +23,29 @@ _MISSES = (0.01, 0.02, 0.05)
 
 def distill(
     *,
-    out: Annotated[Path, typer.Option("--out", help="The probe's file, safetensors.")] = Path("probe.safetensors"),
-    policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="'glyphs', a folder, or a hub id that is cached.")
-    ] = "glyphs",
-    vlm: Annotated[str, typer.Option("--vlm", help="What answers, in a run of its own.")] = "glyphs",
+    out: Annotated[Path, typer.Option("--out", help="File of the probe, safetensors.")] = Path("probe.safetensors"),
+    policy: Annotated[str, typer.Option("--policy", help="Policy file, or name of a shipped policy.")] = "glyphs",
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', a folder, or a cached hub id.")] = "glyphs",
+    vlm: Annotated[str, typer.Option("--vlm", help="Backend that answers in the run.")] = "glyphs",
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", help="One prompt a line; the world's own for the model 'glyphs'.")
+        Path | None, typer.Option("--prompts", help="File with one prompt per line; 'glyphs' has its own prompts.")
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=10, help="Prompts of the world's own.")] = 960,
+    images: Annotated[int, typer.Option("--images", min=10, help="Number of own prompts of 'glyphs'.")] = 960,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
-    guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance of the prompt.")] = 5.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is drawn from seed + i.")] = 0,
+    guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance scale.")] = 5.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed; image i uses seed + i.")] = 0,
     log: Annotated[
         Path | None, typer.Option("--from", help="Learn from this audit log instead of a run; needs --latents.")
     ] = None,
     latents: Annotated[
         Path | None,
-        typer.Option("--latents", help="The folder that dnp_guard.lab.distill.archive.Latents wrote beside it."),
+        typer.Option("--latents", help="Folder that dnp_guard.lab.distill.archive.Latents wrote beside the log."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a probe on what a vision-language model finds, for `queries.skip_probe`.
+    """Train a probe on the findings of a vision-language model, for `queries.skip_probe`.
 
-    Of the images six tenths train it, two tenths choose its thresholds and two tenths check them.
+    Six tenths of the images train the probe, two tenths choose its thresholds, and two tenths check them.
     """
     needs("lab", "dnp-guard distill")
     # torch and diffusers take seconds to import; --help should not
@@ -57,23 +55,23 @@ def distill(
 
     of = load_policy(policy)
     if (log is None) != (latents is None):
-        raise DnpGuardError("--from and --latents go together", hint="Give both, or neither to make a run.")
+        raise DnpGuardError("--from and --latents go together", hint="Give both, or neither to start a run.")
     if log is not None and latents is not None:
         looks, vlm_info, space = _recorded(log, latents, of, model)
     else:
-        wanted = _prompts(prompts, model, images, seed)
-        looks, vlm_info, space = _run(of, model, vlm, wanted, steps, guidance_scale, seed)
+        chosen = _prompts(prompts, model, images, seed)
+        looks, vlm_info, space = _run(of, model, vlm, chosen, steps, guidance_scale, seed)
     probe = training.train(looks, of, space, vlm_info, seed=seed)
     checked = [training.check(probe, looks, miss) for miss in _MISSES]
     save(probe, out)
     if as_json:
-        print_json({"probe": str(out), "looks": len(looks), "checked": [asdict(each) for each in checked]})
+        print_json({"probe": str(out), "looks": len(looks), "checked": [asdict(check) for check in checked]})
         return
-    typer.echo(f"{out}  from {len(looks)} looks; on images that it has not seen:")
-    for each in checked:
+    typer.echo(f"{out}  from {len(looks)} queries; on images held out from training:")
+    for check in checked:
         typer.echo(
-            f"  max_miss {each.max_miss:g}: {each.skipped} of {each.clean} looks that find nothing are skipped, "
-            f"and {each.missed} of {each.found} that find something"
+            f"  max_miss {check.max_miss:g}: {check.skipped} of {check.clean} queries without a finding are skipped, "
+            f"and {check.missed} of {check.found} with a finding"
         )
 
 
@@ -97,7 +95,7 @@ def _run(
     pipe: Any = load_model(model)
     backend = build(vlm)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("looking", total=len(prompts))
+        task = progress.add_task("querying", total=len(prompts))
         looks = watch(
             pipe,
             backend,
@@ -118,12 +116,12 @@ def _prompts(file: Path | None, model: str, images: int, seed: int) -> list[str]
             return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise DnpGuardError(
-                f"{file}: cannot be read: {error}", hint="Give a text file, one prompt a line."
+                f"{file}: cannot be read: {error}", hint="Give a text file with one prompt per line."
             ) from error
     if model != "glyphs":
         raise DnpGuardError(
             f"no prompts to run {model} with",
-            hint="Give --prompts FILE: some that draw what the policy looks for, and some that do not.",
+            hint="Give --prompts FILE, with prompts that draw the policy's categories and prompts that do not.",
         )
     from dnp_guard.lab.world.captions import mixed  # noqa: PLC0415 (imports numpy)
 

@@ -1,4 +1,4 @@
-"""``dnp-guard doctor``: what is installed, what would fail, why, and the remedy."""
+"""``dnp-guard doctor``: check the installation, and report problems with remedies."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ASKED = frozenset({"python", "audit log", "engine", "pipeline", "vision-language model"})
-"""Checks that are always shown: what is asked for by an option, and which Python answers."""
+"""Checks that are always shown: the Python version, and those requested by an option."""
 _STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
 
 
 def doctor(
     *,
-    audit: Annotated[Path | None, typer.Option(help="Also ask whether an audit log can be written here.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="Also check that an audit log can be written here.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Also ask whether the diffusers pipeline in this folder can be steered.")
+        Path | None, typer.Option(help="Also check that the diffusers pipeline in this folder can be steered.")
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
     engine: Annotated[
-        str | None, typer.Option(help="Also ask the serving engine at this URL whether all its workers are guarded.")
+        str | None, typer.Option(help="Also check that all workers of the serving engine at this URL are guarded.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also list what is as it should be.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also list the checks that passed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Say what is installed, what would fail, why, and the remedy. Exits 1 when something would fail."""
+    """Check the installation, and report problems with remedies. Exits 1 if there is a problem."""
     found = list(_look(audit, model, vlm, engine))
     problems = [problem for check in found for problem in check.problems]
     if as_json:

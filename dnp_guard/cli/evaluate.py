@@ -1,4 +1,4 @@
-"""``dnp-guard evaluate``: efficacy and cost of every method on the same prompts and seeds, in one run."""
+"""``dnp-guard evaluate``: efficacy and cost of methods on the same prompts and seeds, in one run."""
 
 from __future__ import annotations
 
@@ -32,23 +32,22 @@ if TYPE_CHECKING:
 def evaluate(
     compared: Compared,
     drawn: Drawn,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of this machine, each on one thread.")] = 1,
-    engine: Annotated[str, typer.Option(help="here, or ray to spread the batches over a cluster.")] = "here",
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; a local one otherwise.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Where results.json also goes.")] = None,
-    merge: Annotated[
-        list[Path] | None, typer.Option(help="Another results.json to report on beside this run's.")
-    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, with one thread per process.")] = 1,
+    engine: Annotated[str, typer.Option(help="here, or ray to distribute the batches over a cluster.")] = "here",
+    address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; a local one by default.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder for another copy of results.json.")] = None,
+    merge: Annotated[list[Path] | None, typer.Option(help="Another results.json to include in the report.")] = None,
     *,
     people: Annotated[
-        Path | None, typer.Option(help="A filled-in people.csv of this run: how far people agree with the detector.")
+        Path | None,
+        typer.Option(help="A completed people.csv of this run, to measure how well people agree with the detector."),
     ] = None,
-    unblurred: Annotated[bool, typer.Option("--unblurred", help="Show the images of your own model as they are.")] = (
-        False
-    ),
+    unblurred: Annotated[
+        bool, typer.Option("--unblurred", help="Show the images of your own model without blurring.")
+    ] = (False),
     as_json: AsJson = False,
 ) -> None:
-    """Measure methods side by side on the same prompts and seeds; killed and started again, it goes on."""
+    """Measure methods side by side on the same prompts and seeds; an interrupted run can be continued."""
     needs("lab", "dnp-guard evaluate")
     from dnp_guard.cli.evaluate_plan import planned  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
     from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415
@@ -61,8 +60,8 @@ def evaluate(
     if drawn.ablations:
         _ablations(plan, compared.out, as_json=as_json)
         return
-    kept = compared.out if plan.keep_images else None
-    world = World(plan, plugins, kept)
+    folder = compared.out if plan.keep_images else None
+    world = World(plan, plugins, folder)
     identity = outputs.identity(plan, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
     if compared.rejudge is not None:
         require_same_images(compared.rejudge, identity)
@@ -72,7 +71,7 @@ def evaluate(
     if engine == "ray":
         measure = _ray(plan, address, plugins)
     else:
-        measure = here(world) if workers == 1 else in_processes(plan, workers, plugins, kept)
+        measure = here(world) if workers == 1 else in_processes(plan, workers, plugins, folder)
     if compared.report:
         require_some(journal, plan)
     else:
@@ -98,7 +97,7 @@ def _check(compared: Compared, engine: str) -> None:
     if engine not in {"here", "ray"}:
         raise typer.BadParameter(f"--engine {engine!r}: here or ray.")
     if compared.rejudge is not None and compared.rejudge.resolve() == compared.out.resolve():
-        raise DnpGuardError(f"{compared.out} is the run to judge again", hint="Give another folder as --out.")
+        raise DnpGuardError(f"{compared.out} is the run to judge again", hint="Give another folder with --out.")
 
 
 def _run(
@@ -115,11 +114,11 @@ def _run(
 
 
 def advancing(progress: Progress, sizes: Sequence[int]) -> Callable[[int], None]:
-    """A task that hears how many more batches are done; its speed is that since it first heard.
+    """Return a function that advances a progress bar by a number of finished batches.
 
     Args:
-        progress: that shows it.
-        sizes: of the batches, in images, in order.
+        progress: display for the progress bar.
+        sizes: number of images per batch, in order.
     """
     task, left = progress.add_task("images of all methods", total=sum(sizes)), iter(sizes)
     return lambda batches: progress.advance(task, sum(islice(left, batches)))
@@ -132,8 +131,8 @@ def _ablations(plan: EvaluationPlan, out: Path, *, as_json: bool) -> None:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def begin(each: Ablation) -> Callable[[int], None]:
-            task = progress.add_task(each.name, total=len(plan.batches()))
+        def begin(ablation: Ablation) -> Callable[[int], None]:
+            task = progress.add_task(ablation.name, total=len(plan.batches()))
             return lambda done: progress.advance(task, done)
 
         lines = measure(plan, out, begin=begin)
@@ -177,10 +176,12 @@ def _print(written: Written, *, as_json: bool) -> None:
         console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)
     console.print()
     if written.agreement is not None:
-        said = written.agreement
-        kappa = "–" if said.kappa is None else f"{said.kappa:.2f}"
-        text = f"people agree with the detector on {said.agree:.1%} of {said.n} images, kappa {kappa}: it missed"
-        console.print(f"{text} {said.missed}, and raised {said.false_alarms} false alarms", highlight=False)
+        agreement = written.agreement
+        kappa = "–" if agreement.kappa is None else f"{agreement.kappa:.2f}"
+        text = (
+            f"people agree with the detector on {agreement.agree:.1%} of {agreement.n} images, kappa {kappa}: it missed"
+        )
+        console.print(f"{text} {agreement.missed}, and raised {agreement.false_alarms} false alarms", highlight=False)
     for file in written.files:
         console.print(str(file), highlight=False, markup=False)
     if written.lacking:

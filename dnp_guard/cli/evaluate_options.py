@@ -11,18 +11,18 @@ import typer
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What is measured side by side, and where that goes."""
+    """The methods to compare, and the output."""
 
     methods: Annotated[
         str | None,
-        typer.Option(help="Names with commas; NAME@SCALE for one at a scale of its own; 'all' otherwise."),
+        typer.Option(help="Methods, separated by commas; NAME@SCALE sets a scale; 'all' by default."),
     ] = None
     model: Annotated[
         str | None,
         typer.Option(
             "--model",
             "-m",
-            help="A folder, or a hub id that is cached; 'glyphs-fast'; 'glyphs' otherwise.",
+            help="Folder, cached hub id, 'glyphs-fast' or 'glyphs'; 'glyphs' by default.",
         ),
     ] = None
     sets: Annotated[
@@ -30,70 +30,67 @@ class Compared:
         typer.Option(
             "--prompts",
             "--sets",
-            help="Files of prompts (CSV, TSV, JSON, JSONL, Parquet), with commas, or embedded sets.",
+            help="Files of prompts (CSV, TSV, JSON, JSONL, Parquet) or embedded sets, separated by commas.",
         ),
     ] = ""
     columns: Annotated[
-        str, typer.Option(help="What to read from which column: prompt=…,seed=…,guidance=…,category=…,id=…,image=….")
+        str, typer.Option(help="Columns to read: prompt=…,seed=…,guidance=…,category=…,id=…,image=….")
     ] = ""
-    scales: Annotated[str, typer.Option(help="Scales of the negative, with commas, for every method that has one.")] = (
-        ""
-    )
-    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts a set; all of them otherwise.")] = None
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was cut short goes on.")] = Path("evaluation")
-    quick: Annotated[bool, typer.Option(help="A sign of life: 16 prompts a set, unless --n says otherwise.")] = False
+    scales: Annotated[
+        str, typer.Option(help="Scales of the negative, separated by commas, for every method that has one.")
+    ] = ""
+    n: Annotated[int | None, typer.Option("--n", min=1, help="Prompts per set; all by default.")] = None
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run is continued.")] = Path("evaluation")
+    quick: Annotated[bool, typer.Option(help="Quick trial: 16 prompts per set, unless --n is given.")] = False
     grow: Annotated[
         str,
         typer.Option(
-            help="Where prompts draw several forbidden things, grow the policy from one to all: beside the other "
-            "methods, as the only ones there, or no."
+            help="For prompts that draw several forbidden things, also measure policies of one category up to all: "
+            "beside the other methods, only these, or no."
         ),
     ] = "beside"
-    again: Annotated[bool, typer.Option(help="Begin anew where the folder holds a finished run or another one.")] = (
-        False
-    )
+    again: Annotated[bool, typer.Option(help="Start over if the folder contains a finished or another run.")] = False
     paper: Annotated[
         bool,
-        typer.Option("--paper", help="VL-DNP's published setting for all that is not given."),
+        typer.Option("--paper", help="Use VL-DNP's published settings as defaults."),
     ] = False
     rejudge: Annotated[
-        Path | None, typer.Option(help="Folder of a run whose images are judged again, without drawing them.")
+        Path | None, typer.Option(help="Folder of a run whose images to judge again, without generating them.")
     ] = None
-    report: Annotated[bool, typer.Option(help="Measure nothing more: report on the batches that the folder holds.")] = (
-        False
-    )
+    report: Annotated[bool, typer.Option(help="Measure nothing; report on the batches in the folder.")] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """How images are drawn and judged."""
+    """How to generate and judge images."""
 
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; the model's own otherwise.")] = None
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps; the model's own by default.")] = None
     guidance: Annotated[
-        float | None, typer.Option(min=0, help="Scale for prompts without one of their own; the model's otherwise.")
+        float | None, typer.Option(min=0, help="Guidance scale for prompts without their own; the model's by default.")
     ] = None
-    sampler: Annotated[str | None, typer.Option(help="dpm++ for DPM-Solver++ in place of the model's own.")] = None
-    batch: Annotated[int | None, typer.Option(min=1, help="Images at once: 16 of an embedded model, 4 of others.")] = (
-        None
-    )
+    sampler: Annotated[str | None, typer.Option(help="dpm++ for DPM-Solver++; the model's own by default.")] = None
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images per batch; 16 for an embedded model, 4 for others.")
+    ] = None
     policy: Annotated[str | None, typer.Option(help="Policy of the guard.")] = None
     vlm: Annotated[
-        str | None, typer.Option(help="Whom the guard and VL-DNP ask: transformers:ID_OR_FOLDER, detector:nudenet, ….")
+        str | None,
+        typer.Option(help="Backend for the guard and VL-DNP: transformers:ID_OR_FOLDER, detector:nudenet, …."),
     ] = None
     ablations: Annotated[
-        bool, typer.Option("--ablations", help="The guard alone, with one thing of its policy changed at a time.")
+        bool, typer.Option("--ablations", help="Measure only the guard, changing one setting of its policy at a time.")
     ] = False
     detector: Annotated[
         str | None,
         typer.Option(
-            help="What judges: glyphs, nudenet, opennsfw, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's."
+            help="Detector: glyphs, nudenet, opennsfw, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's."
         ),
     ] = None
     plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None
     clip: Annotated[
-        str | None, typer.Option(help="A CLIP model for the alignment score: a folder, or a hub id that is cached.")
+        str | None, typer.Option(help="CLIP model for the alignment score: a folder, or a cached hub id.")
     ] = None
     keep_images: Annotated[
-        bool, typer.Option(help="Keep every image, and not the first eight of a set; of your own model, always.")
+        bool, typer.Option(help="Keep every image, not only the first eight of a set; always on for your own model.")
     ] = False

@@ -1,4 +1,4 @@
-"""The setting that VL-DNP was published with, as options: what is given on the command line goes before it."""
+"""VL-DNP's published settings as defaults of the options; the command line takes precedence."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ METHODS = (
     "evl-dnp@15",
     "dnp-guard",
 )
-"""Beside ``unguarded``. VL-DNP looks at its ten released steps, and so does the policy."""
+"""Methods beside ``unguarded``. VL-DNP queries at its ten released steps, and so does the policy."""
 
 
 def as_published(compared: Compared, drawn: Drawn) -> tuple[Compared, Drawn]:
-    """Fill in what was not given.
+    """Fill in the options that were not given.
 
     Args:
-        compared: what is measured.
-        drawn: how images are drawn and judged.
+        compared: options of the methods to compare.
+        drawn: options of the generation.
     """
     return (
         replace(

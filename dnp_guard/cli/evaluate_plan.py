@@ -1,4 +1,4 @@
-"""From the options of ``dnp-guard evaluate`` to a plan; what cannot be measured is refused here, before it starts."""
+"""Turn the options of ``dnp-guard evaluate`` into a plan, and refuse an impossible one before it starts."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _ALL, _GLYPHS, _OWN_POLICY, _SETS = "all", "glyphs", "paper-nudity", "attack,ben
 
 
 def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
-    """Put a plan together.
+    """Make the plan of an evaluation.
 
     Raises:
-        DnpGuardError: something does not exist, or does not go with something else.
+        DnpGuardError: an option names something that does not exist, or options conflict.
     """
     if compared.paper:
         compared, drawn = as_published(compared, drawn)
@@ -48,14 +48,14 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
     vlm, detector = _asked(model, drawn, columns), _judge(model, drawn)
     _check(vlm, detector)
     if not compared.sets and not model.embedded:
-        raise DnpGuardError("there are no prompts", hint="Name files of prompts as --prompts.")
-    lists = [prompt_set(each, mapping(compared.columns)) for each in _words(compared.sets or _SETS)]
+        raise DnpGuardError("there are no prompts", hint="Name files of prompts with --prompts.")
+    lists = [prompt_set(prompts, mapping(compared.columns)) for prompts in _words(compared.sets or _SETS)]
     n = compared.n or (_QUICK if compared.quick else None)
-    for each in lists:
-        if each.assumed:
-            Console(stderr=True).print(each.assumed, highlight=False, markup=False)
+    for prompts in lists:
+        if prompts.assumed:
+            Console(stderr=True).print(prompts.assumed, highlight=False, markup=False)
     return EvaluationPlan(
-        {each.name: each.entries[:n] for each in lists},
+        {prompts.name: prompts.entries[:n] for prompts in lists},
         columns,
         () if compared.grow == "no" or not model.embedded else tuple(grown),
         policy,
@@ -70,7 +70,7 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
         only_grown=compared.grow == "only",
         vlm=vlm,
         sampler=drawn.sampler,
-        files={each.name: each.file for each in lists if each.file},
+        files={prompts.name: prompts.file for prompts in lists if prompts.file},
         revision=model.revision,
         judged_from="" if compared.rejudge is None else str(compared.rejudge),
     )
@@ -83,8 +83,8 @@ def _asked(model: Model, drawn: Drawn, columns: Sequence[Column]) -> str:
         return _GLYPHS
     if asking := [column.method for column in columns if column.method in ASKING]:
         raise DnpGuardError(
-            f"the method {asking[0]!r} asks a vision-language model, and none is named",
-            hint="Name one as --vlm, such as transformers:ID_OR_FOLDER or detector:nudenet.",
+            f"the method {asking[0]!r} queries a vision-language model, and none is named",
+            hint="Name one with --vlm, such as transformers:ID_OR_FOLDER or detector:nudenet.",
         )
     return ""
 
@@ -94,7 +94,7 @@ def _judge(model: Model, drawn: Drawn) -> str:
         return drawn.detector
     if model.embedded:
         return _GLYPHS
-    raise DnpGuardError("there is no judge of the images", hint=f"Name one as --detector: {', '.join(KINDS[1:])}.")
+    raise DnpGuardError("no detector is named", hint=f"Name one with --detector: {', '.join(KINDS[1:])}.")
 
 
 def _check(vlm: str, detector: str) -> None:

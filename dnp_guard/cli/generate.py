@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="Prompt of an image; repeatable.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="'glyphs', 'glyphs-fast', a folder, or a hub id that is cached.")
+        str, typer.Option("--model", "-m", help="'glyphs', 'glyphs-fast', a folder, or a cached hub id.")
     ] = "glyphs",
-    vlm: Annotated[str, typer.Option("--vlm", help="'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")] = "glyphs",
+    vlm: Annotated[
+        str, typer.Option("--vlm", help="Backend: 'glyphs', transformers:ID_OR_FOLDER, scripted:FILE.")
+    ] = "glyphs",
     second_opinion: Annotated[
-        str | None, typer.Option("--second-opinion", help="Another one, asked beside it; what either sees is seen.")
+        str | None, typer.Option("--second-opinion", help="Second backend, queried too; a finding of either applies.")
     ] = None,
     final_vlm: Annotated[
-        str | None, typer.Option("--final-vlm", help="The one that judges finished images in its place.")
+        str | None, typer.Option("--final-vlm", help="Backend for finished images, in its place.")
     ] = None,
-    policy: Annotated[str, typer.Option("--policy", help="A policy file, or the name of a shipped one.")] = "glyphs",
+    policy: Annotated[str, typer.Option("--policy", help="Policy file, or name of a shipped policy.")] = "glyphs",
     out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Denoising steps; 25 otherwise, and 4 of 'glyphs-fast'.")
+        int | None, typer.Option("--steps", min=1, help="Denoising steps; 25 by default, 4 for 'glyphs-fast'.")
     ] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option("--guidance-scale", min=0, help="Guidance of the prompt; 5 otherwise, and 1 of 'glyphs-fast'."),
+        typer.Option("--guidance-scale", min=0, help="Guidance scale; 5 by default, 1 for 'glyphs-fast'."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Image i is drawn from seed + i.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed; image i uses seed + i.")] = 0,
     negative_prompt: Annotated[str, typer.Option("--negative-prompt", help="Your own negative prompt.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
@@ -76,7 +78,7 @@ def generate(
 
 
 def _drawn(pipe: Any, prompts: list[str], seed: int, **settings: Any) -> list[Any]:
-    """Draw the images of some prompts, and show how far that has come."""
+    """Generate the images of some prompts, and show the progress."""
     import torch  # noqa: PLC0415 (as above)
 
     with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -1,4 +1,4 @@
-"""``dnp-guard install``: the guard's integration into a host, and whether it is there as it should be."""
+"""``dnp-guard install``: install the guard into a host, or check its installation."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from dnp_guard.vlm.plugin import look_up
 
 
 class Integration(StrEnum):
-    """The hosts that there is an integration for."""
+    """Hosts with an integration."""
 
     A1111 = "a1111"
     COMFYUI = "comfyui"
 
 
-Where = Annotated[Path, typer.Argument(metavar="PATH", help="The host's folder.")]
+Where = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of the host.")]
 Which = Annotated[Integration, typer.Argument(metavar="HOST", help="a1111 (Forge and reForge as well) or comfyui.")]
 
 
 class Enforce(StrEnum):
-    """Which workflows ComfyUI guards."""
+    """Workflows that ComfyUI guards."""
 
     OFF = "off"
     SERVER = "server"
 
 
 class OnFailure(StrEnum):
-    """What becomes of images while the service cannot be reached."""
+    """Handling of images while the service is unreachable."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -44,27 +44,33 @@ def install(
     host: Which,
     path: Where,
     *,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; say whether it is installed.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; check whether the guard is installed.")
+    ] = False,
     url: Annotated[str | None, typer.Option(help="Address of the service.")] = None,
-    token_file: Annotated[Path | None, typer.Option(help="File of the token, which is not copied.")] = None,
-    policy: Annotated[str | None, typer.Option(help="A policy to be stricter by than the service's.")] = None,
-    on_failure: Annotated[OnFailure | None, typer.Option(help="While the service cannot be reached.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the token; it is not copied.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy that tightens the service's policy.")] = None,
+    on_failure: Annotated[
+        OnFailure | None, typer.Option(help="Handling of images while the service is unreachable.")
+    ] = None,
     enforce: Annotated[
-        Enforce | None, typer.Option(help="server: ComfyUI guards every workflow; off: those with the nodes in them.")
+        Enforce | None,
+        typer.Option(help="server: ComfyUI guards every workflow; off: only workflows with the guard's nodes."),
     ] = None,
     locked: Annotated[
-        bool | None, typer.Option("--locked/--unlocked", help="Whether users can change the settings or switch it off.")
+        bool | None,
+        typer.Option("--locked/--unlocked", help="Whether users can change the settings or switch the guard off."),
     ] = None,
     start_vlm: Annotated[
-        str | None, typer.Option(help="Have the host start the service, from this environment, with this backend.")
+        str | None, typer.Option(help="Let the host start the service, from this environment, with this backend.")
     ] = None,
-    start_policy: Annotated[str, typer.Option(help="The policy of a service that the host starts.")] = "default",
-    start_audit: Annotated[str | None, typer.Option(help="Where a service that the host starts records.")] = None,
+    start_policy: Annotated[str, typer.Option(help="Policy of a service that the host starts.")] = "default",
+    start_audit: Annotated[str | None, typer.Option(help="Audit log of a service that the host starts.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Install the guard into a host, or bring it up to date; settings that are not named stay as they are.
+    """Install the guard into a host, or update it; settings that are not given stay the same.
 
-    With --check, exits 1 unless it is there and unchanged.
+    With --check, exits 1 unless the guard is installed and unchanged.
     """
     if enforce is not None and host is not Integration.COMFYUI:
         raise typer.BadParameter("only ComfyUI has workflows; A1111 guards every job", param_hint="--enforce")

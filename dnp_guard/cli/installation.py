@@ -1,4 +1,4 @@
-"""An integration in a host's folder: put there, checked, and taken away again, by a list of what was put there."""
+"""Install, check and remove an integration in a host's folder, by a manifest of the installed files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 FOLDER = "dnp-guard"
-"""Name of the integration's folder within the host's."""
+"""Name of the integration's folder in the host's folder."""
 
 MANIFEST = ".dnp-guard-installed.json"
 CONFIGURATION = "dnp_guard.json"
@@ -24,16 +24,16 @@ _MADE_BY_PYTHON = "__pycache__"
 
 
 class CannotInstall(DnpGuardError):
-    """A folder into which an integration cannot be put, or from which it cannot be taken."""
+    """An integration cannot be installed into a folder, or removed from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A host's kind of folder.
+    """A kind of host.
 
     Attributes:
-        name: of the integration.
-        within: the host's folder of extensions.
+        name: name of the integration.
+        within: name of the host's folder of extensions.
     """
 
     name: str
@@ -47,19 +47,19 @@ class Installation:
     """One integration in one host.
 
     Args:
-        kind: of the host.
-        host: its folder, the one with ``extensions`` or ``custom_nodes`` in it.
+        kind: kind of the host.
+        host: folder of the host, which contains ``extensions`` or ``custom_nodes``.
 
     Raises:
-        CannotInstall: it is no such folder.
+        CannotInstall: the folder is not that of such a host.
     """
 
     def __init__(self, kind: Kind, host: Path) -> None:
         if not (host / kind.within).is_dir():
-            what = f"has no folder named '{kind.within}' in it" if host.is_dir() else "is no folder"
+            reason = f"has no folder named '{kind.within}'" if host.is_dir() else "is not a folder"
             raise CannotInstall(
-                f"{host} {what}, so {kind.name} is not there",
-                hint=f"Give the folder that {kind.name} was installed into: the one that holds '{kind.within}'.",
+                f"{host} {reason}, so {kind.name} is not installed there",
+                hint=f"Give the folder of {kind.name}, which contains '{kind.within}'.",
             )
         self.kind = kind
         self.host = host
@@ -67,28 +67,28 @@ class Installation:
         self._source = _source(kind.name)
 
     def put(self, configuration: Mapping[str, Any]) -> int:
-        """Put the integration there, or bring it up to date.
+        """Install the integration, or update it.
 
         Args:
-            configuration: settings to be written; those that it does not name stay as they are.
+            configuration: settings to write; others stay the same.
 
         Returns:
-            How many files it consists of.
+            Number of files of the integration.
 
         Raises:
-            CannotInstall: a file is in the way that was not put there, or was changed since, or the settings cannot be
-                read; nothing was written.
+            CannotInstall: a file in the folder was not installed or was changed since, or the settings cannot be read;
+                nothing was written.
         """
         before = self._manifest()
         settings = {**self._settings(), **configuration}
         files = {name: self._source / name for name in _names(self._source)}
         if self.folder.exists() and before is None and any(self.folder.iterdir()):
-            raise CannotInstall(f"{self.folder} is there already", hint="Remove it if nobody needs it.")
+            raise CannotInstall(f"{self.folder} already exists", hint="Remove it if nobody needs it.")
         in_the_way = [name for name in files if self._foreign(name, files[name], before or {})]
         if in_the_way:
             raise CannotInstall(
                 f"{self.folder}: changed, or not of this integration: {', '.join(in_the_way)}",
-                hint="Keep what is yours elsewhere, remove these files, and try again.",
+                hint="Save your own changes elsewhere, remove these files, and try again.",
             )
         self.folder.mkdir(exist_ok=True)
         for name, digest in (before or {}).items():
@@ -105,7 +105,7 @@ class Installation:
         return len(files)
 
     def problems(self) -> list[Problem]:
-        """What is wrong with the installation; nothing where all is well."""
+        """List the problems of the installation."""
         manifest = self._manifest()
         if manifest is None:
             hint = f"Run dnp-guard install {self.kind.name} {self.host}"
@@ -115,26 +115,26 @@ class Installation:
         for name, digest in manifest.items():
             file = self.folder / name
             if not file.is_file():
-                found.append(Problem(str(file), 0, 0, "missing", "it is not there.", again))
+                found.append(Problem(str(file), 0, 0, "missing", "the file is missing.", again))
             elif _digest(file) != digest:
-                found.append(Problem(str(file), 0, 0, "changed", "it is not as it was installed.", again))
+                found.append(Problem(str(file), 0, 0, "changed", "the file was changed.", again))
         current = {name: _digest(self._source / name) for name in _names(self._source)}
         if current != manifest and not found:
             found.append(Problem(str(self.folder), 0, 0, "outdated", "another version is installed.", again))
         return found + self._misconfigured()
 
     def remove(self) -> list[Path]:
-        """Take it away.
+        """Remove the integration.
 
         Returns:
-            What is left in its folder, put there by someone else.
+            Files left in its folder, which were not installed.
 
         Raises:
-            CannotInstall: it is not installed.
+            CannotInstall: the integration is not installed.
         """
         manifest = self._manifest()
         if manifest is None:
-            raise CannotInstall(f"{self.folder} holds no installation", hint="There is nothing to remove.")
+            raise CannotInstall(f"{self.folder} has no installation", hint="There is nothing to remove.")
         for name in (*manifest, CONFIGURATION, MANIFEST):
             (self.folder / name).unlink(missing_ok=True)
         for cache in list(self.folder.rglob(_MADE_BY_PYTHON)):
@@ -150,12 +150,12 @@ class Installation:
         return left
 
     def _foreign(self, name: str, source: Path, before: Mapping[str, str]) -> bool:
-        """Whether a file that is to be written is somebody's own."""
+        """Return whether writing a file would overwrite somebody's own."""
         target = self.folder / name
         return target.exists() and _digest(target) not in {before.get(name), _digest(source)}
 
     def _manifest(self) -> dict[str, str] | None:
-        """What was put there, with the digest of each file; None where nothing was."""
+        """Read the digests of the installed files by name; None if nothing is installed."""
         try:
             document = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             files: dict[str, str] = document["files"]
@@ -167,19 +167,20 @@ class Installation:
             ) from error
         if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files):
             raise CannotInstall(
-                f"{self.folder / MANIFEST} names files elsewhere", hint="Remove the integration's folder by hand."
+                f"{self.folder / MANIFEST} names files outside the folder",
+                hint="Remove the integration's folder by hand.",
             )
         return files
 
     def _settings(self) -> dict[str, Any]:
-        """What the configuration file says; nothing where there is none."""
+        """Read the configuration file; empty if there is none."""
         file = self.folder / CONFIGURATION
         try:
             settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         except (OSError, ValueError) as error:
             raise CannotInstall(f"{file} cannot be read: {error}", hint="Mend the file, or remove it.") from error
         if not isinstance(settings, dict):
-            raise CannotInstall(f"{file} holds no JSON object", hint="Mend the file, or remove it.")
+            raise CannotInstall(f"{file} has no JSON object", hint="Mend the file, or remove it.")
         return settings
 
     def _misconfigured(self) -> list[Problem]:
@@ -190,17 +191,17 @@ class Installation:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             return [Problem(str(file), 0, 0, "configuration", str(error), "Mend the file, or remove it.")]
         if token is not None and not token.is_file():
-            hint = "Write the token there, readable by the host's user alone."
-            return [Problem(str(file), 0, 0, "token", f"its token_file {token} is not there.", hint)]
+            hint = "Write the token to it, readable only by the host's user."
+            return [Problem(str(file), 0, 0, "token", f"its token_file {token} does not exist.", hint)]
         return []
 
 
 def _source(name: str) -> Path:
-    """The folder of an integration, in the package or beside it."""
+    """Return the folder of an integration's files, in the package or beside it."""
     for root in (_PACKAGE, _PACKAGE.parent):
         if (root / "integrations" / name).is_dir():
             return root / "integrations" / name
-    raise CannotInstall(f"this installation comes without the integration {name}", hint="Reinstall dnp-guard.")
+    raise CannotInstall(f"this installation lacks the integration {name}", hint="Reinstall dnp-guard.")
 
 
 def _names(source: Path) -> Iterator[str]:
@@ -218,13 +219,13 @@ def _write(file: Path, document: Mapping[str, Any]) -> None:
 
 
 def _forget_settings(file: Path) -> None:
-    """Take the integration's settings out of the host's own file, as the host writes it."""
+    """Remove the integration's settings from the host's own file, in the host's format."""
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
     if not isinstance(settings, dict):
         return
-    kept = {name: value for name, value in settings.items() if not name.startswith("dnp_guard_")}
-    if kept != settings:
-        file.write_text(json.dumps(kept, indent=4, ensure_ascii=False), encoding="utf-8")
+    remaining = {name: value for name, value in settings.items() if not name.startswith("dnp_guard_")}
+    if remaining != settings:
+        file.write_text(json.dumps(remaining, indent=4, ensure_ascii=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Options that belong together, declared once as a dataclass and taken as one argument."""
+"""Groups of options, declared as a dataclass and passed as one argument."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Have a command take each field of its dataclass parameters as an option of its own, in the order of both.
+    """Turn the fields of a command's dataclass parameters into separate options, in order.
 
     Args:
-        command: each parameter is an option or argument of typer, or a dataclass whose fields are.
+        command: a command whose parameters are options or arguments of typer, or dataclasses of these.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: kind for name, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
@@ -36,7 +36,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
 def _options(kind: type) -> list[inspect.Parameter]:
     hints = get_type_hints(kind, include_extras=True)
-    assert is_dataclass(kind)  # noqa: S101 (as it was chosen)
+    assert is_dataclass(kind)  # noqa: S101 (the caller chose dataclasses)
     return [
         _option(field.name, hints[field.name], inspect.Parameter.empty if field.default is MISSING else field.default)
         for field in fields(kind)

@@ -1,4 +1,4 @@
-"""``dnp-guard policy``: check policies, see what they ask and inject, print their schema; and its other commands."""
+"""``dnp-guard policy``: check policies, print their schema, and the group's other commands."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ app.command()(verify)
 
 @app.command()
 def check(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Policy files, or folders of them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Policy files, or folders of policies.")],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Check policies; every problem at its line and column. Exits 1 when one does not check."""
+    """Check policies, and report every problem with line and column. Exits 1 if a policy is invalid."""
     found = PolicyCheck()
     for path in paths:
         found.add(path)
@@ -70,13 +70,13 @@ def check(
 
 
 @app.command()
-def schema(*, tests: Annotated[bool, typer.Option("--tests", help="Of files of tests.")] = False) -> None:
-    """Print the JSON Schema of the policy language, or of its tests, for editors."""
+def schema(*, tests: Annotated[bool, typer.Option("--tests", help="Print the schema of test files.")] = False) -> None:
+    """Print the JSON Schema of policies, or of their tests, for editors."""
     print_json(schema_of_tests() if tests else policy_schema())
 
 
 def in_force(policy: Policy) -> str:
-    """The digest that records carry of a policy where nothing else is in force, exceptions of now included."""
+    """Return the digest in records of a policy that is alone in force, with its current exceptions."""
     return merged((policy,), None, None, datetime.now(UTC)).policy.digest
 
 

@@ -1,4 +1,4 @@
-"""``dnp-guard policy cases``: test cases from what people said of recorded images."""
+"""``dnp-guard policy cases``: write test cases from people's verdicts on recorded images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dnp_guard.policy.rehearsal.reviewed import cases as made_cases
 
 
 def cases(
-    policy: Annotated[str, typer.Argument(metavar="POLICY", help="A policy file, or the name of a shipped policy.")],
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Policy file, or name of a shipped policy.")],
     *,
     from_verdicts: Annotated[Path, typer.Option(metavar="LOG", help="An audit log with verdicts.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="The file of tests to write, NAME.test.yaml.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Test file to write, NAME.test.yaml.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write test cases for a policy from the verdicts of a log: what was right stays, and false alarms come out clean.
+    """Write test cases for a policy from the verdicts in a log: right decisions stay, false alarms become clean.
 
-    Nothing can be made of what was missed, as the record does not hold how sure the model was.
+    A miss gives no case, because the record does not contain its probability.
     """
     of = load_policy(policy)
     log = Log(from_verdicts)
@@ -35,7 +35,7 @@ def cases(
     if as_json:
         print_json({"ok": True, "cases": made, "left_out": left, "file": str(out) if out else None, "errors": []})
         return
-    typer.echo(f"{len(made)} cases from verdicts; {left} reviewed images give none")
+    typer.echo(f"{len(made)} cases from verdicts; {left} reviewed images give no case")
     if out is None:
         for case in made:
             typer.echo(f"  {case['name']}: {case['expect']['decision']}")
@@ -44,14 +44,14 @@ def cases(
 
 
 def _write(out: Path, policy: str, made: list[dict[str, object]]) -> None:
-    from ruamel.yaml import YAML  # noqa: PLC0415 (only where a file is written)
+    from ruamel.yaml import YAML  # noqa: PLC0415 (needed only to write a file)
 
     if not out.name.endswith(".test.yaml"):
-        raise DnpGuardError(f"{out}: a file of tests ends in .test.yaml", hint="Give --out NAME.test.yaml.")
+        raise DnpGuardError(f"{out}: a test file ends in .test.yaml", hint="Give --out NAME.test.yaml.")
     if out.exists():
-        raise DnpGuardError(f"{out} is already there", hint="Choose another name.")
+        raise DnpGuardError(f"{out} already exists", hint="Choose another name.")
     if not made:
-        raise DnpGuardError("no verdict of this log gives a case for this policy", hint="Review some of its images.")
+        raise DnpGuardError("no verdict in this log gives a case for this policy", hint="Review some of its images.")
     source = shipped().get(policy, Path(policy))
     name = os.path.relpath(source, out.parent)
     with out.open("w", encoding="utf-8") as file:

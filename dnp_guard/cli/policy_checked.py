@@ -1,4 +1,4 @@
-"""What ``dnp-guard policy check`` finds out about files and folders."""
+"""The checks of ``dnp-guard policy check`` on files and folders."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
 
 NOT_POLICIES = {"tests", "schema"}
-"""Folders beside policies that hold other YAML."""
+"""Folders beside policies that contain other YAML files."""
 
 
 @dataclass(slots=True)
 class PolicyCheck:
-    """What was checked.
+    """The results of a check.
 
     Attributes:
-        loaded: the policies that check, by their files.
-        problems: what is wrong.
-        doubts: what is valid, and may not do what its author wants.
+        loaded: the valid policies, by file.
+        problems: problems of the others.
+        doubts: warnings about the valid policies.
     """
 
     loaded: dict[str, Loaded] = field(default_factory=dict)
@@ -39,11 +39,11 @@ class PolicyCheck:
 
     @property
     def policies(self) -> dict[str, Policy]:
-        """The policies that check, by their files."""
+        """The valid policies, by file."""
         return {file: loaded.policy for file, loaded in self.loaded.items()}
 
     def add(self, path: str) -> None:
-        """Check a file, or every policy of a folder and what they are together."""
+        """Check a file, or every policy of a folder and the folder as a store."""
         files = _files(path)
         self.problems += misnamed(Path(path).rglob("*"))
         if not files:
@@ -65,7 +65,7 @@ class PolicyCheck:
         top = {file: loaded for file, loaded in self.loaded.items() if Path(file).parent == Path(folder)}
         try:
             store = load_store(Path(folder))
-        except PolicyError as error:  # two of one name; a collection of copies is no store
+        except PolicyError as error:  # two have the same name; a collection of copies is not a store
             selecting = any(loaded.policy.select or Path(file).name == "floor.yaml" for file, loaded in top.items())
             self.problems += error.problems if selecting else []
             return
@@ -74,19 +74,21 @@ class PolicyCheck:
         self.problems += faults(store, folder, datetime.now(UTC))
         for policy, category, enforcing in never_in_shadow(store):
             loaded = self.loaded[str(store.sources[policy.name])]
-            index = [each.id for each in policy.categories].index(category)
-            message = f"`{category}` is in shadow here, and `{enforcing.name}` enforces it for all whom this is for"
-            hint = f"Nothing is rehearsed: give it another id, or take it out of {enforcing.name}."
+            index = [other.id for other in policy.categories].index(category)
+            message = (
+                f"`{category}` is in shadow here, but `{enforcing.name}` enforces it for everyone whom this is for"
+            )
+            hint = f"The shadow has no effect: give it another id, or delete it from {enforcing.name}."
             self.doubts.append(loaded.document.problem(("categories", index), "never-in-shadow", message, hint))
 
     def same_revision(self) -> Iterator[Problem]:
-        """Two texts that are told apart by nothing: they have one name and one revision."""
+        """Yield problems for policies with the same name and revision but different texts."""
         first: dict[tuple[str, str], tuple[str, str]] = {}
         for file, loaded in self.loaded.items():
             policy = loaded.policy
             other, digest = first.setdefault((policy.name, policy.revision), (file, policy.digest))
             if digest != policy.digest:
-                message = f"{other} has this name and revision too, over another text"
+                message = f"{other} has the same name and revision but another text"
                 yield loaded.document.problem(("revision",), "same-revision", message, "Raise `revision`.")
 
 

@@ -1,4 +1,4 @@
-"""``dnp-guard policy diff``: what another policy would change, in sentences, and for recorded generations."""
+"""``dnp-guard policy diff``: the changes between two policies in sentences, and for recorded generations."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from dnp_guard.policy.rehearsal.replay import Replay
 
 _SHOWN = 50
-"""Differing images that are listed for a person; --json lists all."""
+"""Most differing images to list; --json lists all."""
 
 
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A policy file, or the name of a shipped policy.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="The policy to compare with it.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="Policy file, or name of a shipped policy.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Policy to compare with it.")],
     *,
-    audit: Annotated[Path | None, typer.Option(help="An audit log made under A, to judge anew under B.")] = None,
+    audit: Annotated[Path | None, typer.Option(help="Audit log made under A, to judge again under B.")] = None,
     approve: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Approve B, milder or not, in a file beside it, for a reload.")
+        str | None, typer.Option(metavar="NAME", help="Approve B for a reload, even if milder, in a file beside it.")
     ] = None,
-    reason: Annotated[str, typer.Option(help="With --approve: why.")] = "",
+    reason: Annotated[str, typer.Option(help="With --approve: the reason.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Say what changes for whom from policy A to policy B."""
+    """List the changes from policy A to policy B, by category."""
     if approve is not None and not (approve.strip() and reason.strip() and Path(after).is_file()):
         raise typer.BadParameter("--approve takes a name, a --reason, and B as a file.")
     one, other = load_policy(before), load_policy(after)
     found = changes(one, other)
     if approve is not None:
         written = approvals.approve(Path(after), other, by=approve, reason=reason)
-        told = f"{approve} approves {other.name} {other.revision}, digest {other.digest[:12]}: {reason}"
-        typer.echo(f"{told}; written to {written}", err=as_json)
+        approved = f"{approve} approves {other.name} {other.revision}, digest {other.digest[:12]}: {reason}"
+        typer.echo(f"{approved}; written to {written}", err=as_json)
     replayed = replay(one, other, (line.data for line in read_lines(audit))) if audit is not None else None
     if as_json:
         print_json(
@@ -59,35 +59,35 @@ def diff(
         )
         return
     if (one.name, one.revision) == (other.name, other.revision) and one.digest != other.digest:
-        typer.echo(f"warning: both call themselves {one.name} {one.revision}, and their texts differ", err=True)
+        typer.echo(f"warning: both are named {one.name} {one.revision}, but their texts differ", err=True)
     typer.echo("\n".join(sentences(one, other, found)))
     if replayed:
         typer.echo("\n".join(_replayed(replayed)))
 
 
 def sentences(before: Policy, after: Policy, found: tuple[Change, ...]) -> list[str]:
-    """The changes as lines of text, one a category."""
+    """Return the changes as lines of text, one per category."""
     head = f"From {before.name} {before.revision} to {after.name} {after.revision}:"
     if not found:
-        return [f"{head} nothing that is asked, injected or decided changes."]
+        return [f"{head} no question, negative or decision changes."]
     lines = [head]
     for subject in dict.fromkeys(change.subject for change in found):
-        said = "; ".join(change.sentence for change in found if change.subject == subject)
-        lines.append(f"  {subject or 'policy'}: {said}.")
+        listed = "; ".join(change.sentence for change in found if change.subject == subject)
+        lines.append(f"  {subject or 'policy'}: {listed}.")
     count = {way: sum(change.direction is way for change in found) for way in Direction}
-    unclear = f", {count[Direction.UNCLEAR]} that only the model can tell" if count[Direction.UNCLEAR] else ""
+    unclear = f", {count[Direction.UNCLEAR]} that depend on the model" if count[Direction.UNCLEAR] else ""
     lines.append(f"{count[Direction.STRICTER]} stricter, {count[Direction.MILDER]} milder{unclear}.")
     return lines
 
 
 def _replayed(result: Replay) -> list[str]:
-    count = f"Of {result.images} recorded images, {len(result.differing)} would have gone differently"
+    count = f"Of {result.images} recorded images, {len(result.differing)} would have had another result"
     lines = [f"{count}; {result.comparable} are comparable to the end."]
-    lines += [f"  {each}" for each in result.differing[:_SHOWN]]
+    lines += [f"  {image}" for image in result.differing[:_SHOWN]]
     if len(result.differing) > _SHOWN:
         lines.append(f"  and {len(result.differing) - _SHOWN} more; --json lists all.")
     if result.unseen:
-        lines.append(f"There may be more: the record does not hold what B would find of {', '.join(result.unseen)}.")
+        lines.append(f"There may be more: the record lacks what B would find of {', '.join(result.unseen)}.")
     if result.left_out:
         lines.append(f"{result.left_out} images are left out: another policy, unfinished, or a sensitive finding.")
     return lines

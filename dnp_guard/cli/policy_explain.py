@@ -1,4 +1,4 @@
-"""``dnp-guard policy explain``: what the policy in force asks and does, for somebody at a time."""
+"""``dnp-guard policy explain``: explain the policy in force for a caller at a time."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
     from dnp_guard.policy.force.store import Selected
 
 RUN_LENGTHS = (28, 50)
-"""Usual numbers of sampler steps, to show which steps are looked at."""
+"""Usual numbers of sampler steps, to show the steps with a query."""
 
 ON_FAILURE = {
-    "closed": "An image that no later look clears is withheld.",
+    "closed": "An image that no later query clears is withheld.",
     "open": "The image passes, and is counted.",
-    "last": "The last decision stands; without one, the image is withheld.",
+    "last": "The last decision applies; without one, the image is withheld.",
 }
 IN_SHADOW = "Every image passes: the policy is in shadow."
 
 
 def explain(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A policy file, a folder of them, or a shipped name.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Policy file, folder of policies, or shipped name.")],
     *,
-    category: Annotated[str | None, typer.Option(help="Only this category.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="For this tenant.")] = None,
-    region: Annotated[str | None, typer.Option(help="For calls from this region.")] = None,
-    surface: Annotated[str | None, typer.Option(help="For calls of this surface.")] = None,
+    category: Annotated[str | None, typer.Option(help="Explain only this category.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant of the caller.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region of the caller.")] = None,
+    surface: Annotated[str | None, typer.Option(help="Surface of the caller.")] = None,
     at: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="At this time in UTC. Omitted: now."),
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="Time in UTC; now by default."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in force for somebody: what is asked, when, what may be injected, and what happens on failure.
+    """Explain the policy in force for a caller: its queries and questions, its negatives, and its failure mode.
 
-    The digest is the one that records and metrics carry.
+    The digest is the one in records and metrics.
     """
     time = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
     in_force = selected(path, tenant, region, surface, time)
     policy = in_force.policy
-    ids = [each.id for each in policy.categories]
+    ids = [listed.id for listed in policy.categories]
     if category is not None and category not in ids:
         raise typer.BadParameter(f"{path} has no category '{category}'. {did_you_mean(category, ids)}")
     document = explanation(in_force, category) | {
@@ -67,10 +67,10 @@ def explain(
 
 
 def selected(path: str, tenant: str | None, region: str | None, surface: str | None, at: datetime) -> Selected:
-    """What is in force of a source; of a single file for nobody in particular, whomever it selects.
+    """Select the policy in force from a source; a single file applies to a caller without names whomever it selects.
 
     Raises:
-        PolicyError: it does not check, or nothing is for this tenant, region and surface.
+        PolicyError: a policy is invalid, or no policy is for this tenant, region and surface.
     """
     store = as_store(path)
     if not is_folder(path) and (tenant, region, surface) == (None, None, None):
@@ -79,7 +79,7 @@ def selected(path: str, tenant: str | None, region: str | None, surface: str | N
 
 
 def summary(policy: Policy) -> dict[str, Any]:
-    """What a policy is, in one row."""
+    """Summarise a policy in one row."""
     return {
         "name": policy.name,
         "revision": policy.revision,
@@ -91,11 +91,11 @@ def summary(policy: Policy) -> dict[str, Any]:
 
 
 def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
-    """What a policy asks and does, as ``--json`` prints it.
+    """Explain a policy, as ``--json`` prints it.
 
     Args:
-        in_force: the policy, and what it is made from.
-        only: the one category to tell of; None for all.
+        in_force: the policy, and the policies that it is merged from.
+        only: the only category to explain; None for all.
     """
     policy = in_force.policy
     steps = {
@@ -133,7 +133,7 @@ def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
 
 
 def questions_in(policy: Policy, total: int) -> int:
-    """How many questions one image takes in a run of so many steps, before any finding."""
+    """Count the questions per image in a run of some steps, if nothing is found."""
     due = due_by_category(policy, total)
     asked = sum(
         len(category.terms) * (len(due[category.id]) + policy.queries.final_pictures) for category in policy.categories
@@ -181,17 +181,21 @@ def _print(document: dict[str, Any]) -> None:
         facts.add_row("made from", Text(", ".join(document["made_from"])))
     facts.add_row("mode", Text(policy["mode"]))
     facts.add_row("on failure", Text(f"{policy['on_failure']}. {document['failure']}"))
-    facts.add_row("questions", Text(f"{per_image['look']} a look at one image"))
+    facts.add_row("questions", Text(f"{per_image['look']} per query of one image"))
     for total, due in document["steps"].items():
-        looks = [*map(str, due), *(["the finished image"] if document["final"] else [])]
-        facts.add_row(f"{total} steps", Text(f"looks at {', '.join(looks)}: {per_image[total]} questions an image"))
+        queries = [*map(str, due), *(["the finished image"] if document["final"] else [])]
+        facts.add_row(
+            f"{total} steps", Text(f"queries at {', '.join(queries)}: {per_image[total]} questions per image")
+        )
     for sentence in document["pace"]:
         facts.add_row("", Text(sentence))
     if document["views"]:
-        facts.add_row("", Text(f"the finished image also as {', '.join(document['views'])}; the highest answer weighs"))
+        facts.add_row(
+            "", Text(f"the finished image also as {', '.join(document['views'])}; the highest answer applies")
+        )
     for sentence in document["end"]:
         facts.add_row("", Text(sentence))
-    facts.add_row("inputs", Text(f"the pictures that a request brings are {document['inputs']}"))
+    facts.add_row("inputs", Text(f"the pictures that a request contains are {document['inputs']}"))
     facts.add_row("steers", Text(document["guidance"]))
     for exception in document["exceptions"]:
         facts.add_row("exception", Text(_exception(exception)))
@@ -214,22 +218,22 @@ def _exception(exception: dict[str, Any]) -> str:
 def _in_words(threshold: float | list[dict[str, float]]) -> str:
     if not isinstance(threshold, list):
         return str(threshold)
-    return ", ".join(f"{each['value']:g} ({each['from']:g} to {each['to']:g} of the run)" for each in threshold)
+    return ", ".join(f"{part['value']:g} ({part['from']:g} to {part['to']:g} of the run)" for part in threshold)
 
 
 def _category_table(category: dict[str, Any]) -> Padding:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("does", Text(category["does"]))
-    seen = f"{category['severity']}, seen from probability {_in_words(category['threshold'])}"
+    seen = f"{category['severity']}, found from probability {_in_words(category['threshold'])}"
     if category["final_threshold"] not in {None, _whole(category["threshold"])}:
         seen += f"; in the finished image from {category['final_threshold']}"
     if category["more_than_input"] is not None:
-        seen += f"; only where that is {category['more_than_input']:g} more than in the request's own picture"
+        seen += f"; only if that is {category['more_than_input']:g} more than in the request's own picture"
     table.add_row("severity", Text(seen))
     if on := category["calibration"]:
         table.add_row("measured on", Text(f"{on['vlm']} {on['vlm_revision']}, in {on['file']}"))
     for total, due in (category["own_steps"] or {}).items():
-        table.add_row(f"{total} steps", Text(f"asked about at {', '.join(map(str, due))} alone, and at the end"))
+        table.add_row(f"{total} steps", Text(f"queried only at {', '.join(map(str, due))}, and at the end"))
     table.add_row("asks", Text("\n".join(category["questions"])))
     if category["excused"]:
         excused = [f"{term}: {' '.join(asked)}" for term, asked in category["excused"].items()]

@@ -1,4 +1,4 @@
-"""``dnp-guard policy promote``: from shadow to enforcement, with what that would have done."""
+"""``dnp-guard policy promote``: move a policy from shadow to enforcement, with the effect that it would have had."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _SHADOW = re.compile(r"^(\s*(?:- )?)mode: shadow\b", re.MULTILINE)
 
 
 def promote(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file that is in shadow, or in part.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Policy file that is in shadow, wholly or in part.")],
     *,
-    audit: Annotated[Path, typer.Option(help="An audit log made while it was.")],
-    out: Annotated[Path | None, typer.Option(help="Write the enforced policy here, to be approved.")] = None,
+    audit: Annotated[Path, typer.Option(help="Audit log made in shadow.")],
+    out: Annotated[Path | None, typer.Option(help="File to write the enforced policy to, for approval.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what enforcing a policy would have steered, blurred and blocked, and write it enforced."""
+    """Report what enforcing a policy would have steered, blurred and blocked, and write the enforced policy."""
     policy = load_policy(path)
     if not any(policy.shadow(category.id) for category in policy.categories):
-        raise DnpGuardError(f"{path}: nothing of it is in shadow", hint="Compare two policies with `policy diff`.")
+        raise DnpGuardError(
+            f"{path}: no part of the policy is in shadow", hint="Compare two policies with `policy diff`."
+        )
     shares = rehearsed(policy, Log(audit))
     if out is not None:
         _write(path, out)
@@ -44,11 +46,11 @@ def promote(
 
 def _write(path: Path, out: Path) -> None:
     if out.exists():
-        raise DnpGuardError(f"{out} is already there", hint="Choose another name.")
+        raise DnpGuardError(f"{out} already exists", hint="Choose another name.")
     text = _SHADOW.sub(r"\1mode: enforce", path.read_text(encoding="utf-8"))
     enforced = parse_policy(text.encode(), str(out))
     if any(enforced.shadow(category.id) for category in enforced.categories):
-        raise DnpGuardError(f"{path}: what it extends is in shadow", hint="Promote that one, or write `mode: enforce`.")
+        raise DnpGuardError(f"{path}: its base is in shadow", hint="Promote the base, or write `mode: enforce`.")
     out.write_text(text, encoding="utf-8")
 
 

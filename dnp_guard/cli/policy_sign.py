@@ -1,4 +1,4 @@
-"""``dnp-guard policy sign`` and ``policy verify``: signatures over everything that a policy is made from."""
+"""``dnp-guard policy sign`` and ``policy verify``: signatures over every file of a policy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dnp_guard.policy.force import signing
 
 
 def sign(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file, or a folder of policies.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Policy file, or folder of policies.")],
     *,
-    key: Annotated[Path, typer.Option(help="The file of the private key; written anew with --new-key.")],
-    serial: Annotated[int, typer.Option(min=1, help="Higher than that of every issue before.")] = 1,
+    key: Annotated[Path, typer.Option(help="File of the private key; created with --new-key.")],
+    serial: Annotated[int, typer.Option(min=1, help="Serial of this issue, higher than all before.")] = 1,
     expires: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day, in UTC, on which the signature ends.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day, in UTC, on which the signature expires.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="For this tenant alone.")] = "",
-    author: Annotated[str, typer.Option(help="Who wrote it, for the record of whoever loads it.")] = "",
-    new_key: Annotated[bool, typer.Option("--new-key", help="Make a key pair; print the public one.")] = False,
+    tenant: Annotated[str, typer.Option(help="Only for this tenant.")] = "",
+    author: Annotated[str, typer.Option(help="Author of the policy, for records.")] = "",
+    new_key: Annotated[bool, typer.Option("--new-key", help="Create a key pair, and print the public key.")] = False,
 ) -> None:
-    """Sign a policy or a folder of them; the signature lies beside it. Roll back by signing the old text anew."""
+    """Sign a policy or a folder of policies; the signature is beside it. To roll back, sign the old text again."""
     if expires is None:
-        raise typer.BadParameter("say when the signature ends: --expires 2027-12-31.")
+        raise typer.BadParameter("give the day on which the signature expires: --expires 2027-12-31.")
     store = as_store(path)
     if new_key:
         _write_key(key)
@@ -40,14 +40,14 @@ def sign(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file, or a folder of policies.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Policy file, or folder of policies.")],
     *,
-    key: Annotated[str, typer.Option(help="The public key, in base64, or a file of it.")],
-    tenant: Annotated[str | None, typer.Option(help="Whom it is to serve.")] = None,
-    lowest: Annotated[int, typer.Option(help="The lowest serial that is taken.")] = 0,
+    key: Annotated[str, typer.Option(help="Public key, in base64, or a file with it.")],
+    tenant: Annotated[str | None, typer.Option(help="Tenant that the guard serves.")] = None,
+    lowest: Annotated[int, typer.Option(help="Lowest serial to accept.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Check the signature of a policy or a folder of them. Exits 1 when it is refused."""
+    """Check the signature of a policy or a folder of policies. Exits 1 if it is refused."""
     store = as_store(path)
     text = Path(key).read_text(encoding="utf-8") if Path(key).is_file() else key
     try:
@@ -70,7 +70,7 @@ def _write_key(path: Path) -> None:
         with create_private(path) as file:
             file.write(f"{private}\n".encode())
     except FileExistsError:
-        raise DnpGuardError(f"{path} is already there", hint="Leave --new-key out to sign with it.") from None
+        raise DnpGuardError(f"{path} already exists", hint="Leave --new-key out to sign with it.") from None
     typer.echo(f"public key: {public}")
 
 

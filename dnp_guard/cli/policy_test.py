@@ -1,4 +1,4 @@
-"""``dnp-guard policy test``: run the tests of policies, and measure what a model detects of a folder of images."""
+"""``dnp-guard policy test``: run the tests of policies, and measure a model's detection on a folder of images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 _NAMED = 10
-"""Pictures that are named for a person; --json names all."""
+"""Most pictures to name; --json names all."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A file of tests that was run."""
+    """The results of a test file."""
 
     tests: PolicyTests
     ran: tuple[Ran, ...]
@@ -39,15 +39,15 @@ class _Run:
 
 
 def test(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files of tests, policies, or folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Test files, policies, or folders.")],
     *,
-    vlm: Annotated[str | None, typer.Option(help="With --images: the backend to measure.")] = None,
+    vlm: Annotated[str | None, typer.Option(help="With --images: backend to measure.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="A folder of pictures in folders named after categories, or `clean`.")
+        Path | None, typer.Option(help="Folder with folders of pictures named after categories, or `clean`.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the tests of policies; say what no case touches. Exits 1 when a case fails."""
+    """Run the tests of policies, and report what no case covers. Exits 1 if a case fails."""
     if (vlm is None) != (images is None):
         raise typer.BadParameter("--vlm and --images go together.")
     backend = _backends()
@@ -79,7 +79,7 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
     if place.is_dir():
         problems += misnamed(place.rglob("*"))
         found = [str(file) for file in named(place.rglob(f"*{ENDING}"))]
-        hint = f"Tests end in {ENDING} and lie in a folder `tests` beside the policies."
+        hint = f"Tests end in {ENDING} and are in a folder `tests` beside the policies."
     elif path.endswith(ENDING):
         return [path]
     else:
@@ -91,11 +91,11 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
 
 
 def _backends() -> Callable[[str], Backend]:
-    """Builds each backend once, when it is first needed."""
+    """Return a function that builds a backend when it is first needed, and then reuses it."""
     built: dict[str, Backend] = {}
 
     def backend(spec: str) -> Backend:
-        from dnp_guard.vlm.plugin import build  # noqa: PLC0415 (only a case with an image asks a model)
+        from dnp_guard.vlm.plugin import build  # noqa: PLC0415 (only a case with an image queries a model)
 
         if spec not in built:
             built[spec] = build(spec)
@@ -115,7 +115,7 @@ def _viewer(backend: Callable[[str], Backend]) -> Viewer:
 
 def _failure(tests: PolicyTests, ran: Ran) -> Problem:
     message = f"{ran.case.name}: {'; '.join(map(str, ran.differences))}."
-    return Problem(tests.file, ran.line, 1, "case-failed", message, "Mend the policy, or what the case expects.")
+    return Problem(tests.file, ran.line, 1, "case-failed", message, "Mend the policy, or the expectation of the case.")
 
 
 def _document(runs: list[_Run], problems: list[Problem]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _document(runs: list[_Run], problems: list[Problem]) -> dict[str, Any]:
                 "digest": run.tests.policy.digest,
                 "cases": [as_json(ran) for ran in run.ran],
                 "coverage": {"points": run.coverage.points, "missing": list(run.coverage.missing)},
-                "detection": [asdict(each) for each in run.detected],
+                "detection": [asdict(rate) for rate in run.detected],
             }
             for run in runs
         ],
@@ -149,17 +149,17 @@ def _print(runs: list[_Run], problems: list[Problem]) -> None:
     for run in runs:
         good = sum(ran.passed for ran in run.ran)
         touched = run.coverage.points - len(run.coverage.missing)
-        typer.echo(f"{run.tests.file}: {good} of {len(run.ran)} passed, touches {touched} of {run.coverage.points}")
+        typer.echo(f"{run.tests.file}: {good} of {len(run.ran)} passed, covers {touched} of {run.coverage.points}")
         for ran in run.ran:
             if not ran.passed:
                 typer.echo(f"  FAILED {ran.case.name} (line {ran.line})")
                 for difference in ran.differences:
                     typer.echo(f"    {difference}")
         for missing in run.coverage.missing:
-            typer.echo(f"  untouched: {missing}")
-        for each in run.detected:
+            typer.echo(f"  not covered: {missing}")
+        for rate in run.detected:
             typer.echo(
-                "\n".join([f"  {each}", *_wrong("missed in", each.missed), *_wrong("false alarm in", each.alarmed)])
+                "\n".join([f"  {rate}", *_wrong("missed in", rate.missed), *_wrong("false alarm in", rate.alarmed)])
             )
     cases = [ran for run in runs for ran in run.ran]
     typer.echo(f"{sum(ran.passed for ran in cases)} passed, {sum(not ran.passed for ran in cases)} failed")

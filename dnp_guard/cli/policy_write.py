@@ -22,20 +22,19 @@ from dnp_guard.policy.read.testfile import ENDING
 def init(
     path: Annotated[
         Path,
-        typer.Argument(metavar="PATH", help="The file to write, as policies/ours.yaml; with --store, a folder."),
+        typer.Argument(metavar="PATH", help="File to write, such as policies/ours.yaml; with --store, a folder."),
     ],
     *,
     from_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--from", metavar="NAME", help="Begin with a shipped policy, or a pack, and its tests; or with several."
-        ),
+        typer.Option("--from", metavar="NAME", help="Start from a shipped policy or pack and its tests; repeatable."),
     ] = None,
     store: Annotated[
-        bool, typer.Option("--store", help="Write a store: a floor, tenants, a region, an exception, and tokens.")
+        bool,
+        typer.Option("--store", help="Write an example store: a floor, tenants, a region, an exception, and tokens."),
     ] = False,
 ) -> None:
-    """Write a commented policy to begin with, its tests, and the schemas for editors; what is there stays."""
+    """Write a commented starter policy, its tests, and schemas for editors, without overwriting files."""
     if store and from_:
         raise typer.BadParameter("--store and --from do not go together.")
     if store:
@@ -54,7 +53,7 @@ def init(
 
 TOKENS = "tokens.json"
 TENANTS = ("kids", "museum")
-"""Tenants of the example store, each of which gets a token."""
+"""Tenants of the example store, who get tokens."""
 
 
 def _starter(path: Path) -> dict[Path, bytes]:
@@ -63,15 +62,18 @@ def _starter(path: Path) -> dict[Path, bytes]:
 
 
 def copied(name: str, path: Path) -> dict[Path, bytes]:
-    """The files of a shipped policy under another name: its own, its tests, and what it extends unless that is there.
+    """Copy a shipped policy under another name: the policy, its tests, and its bases unless they exist.
 
     Args:
-        name: of the shipped policy.
-        path: of the copy.
+        name: name of the shipped policy.
+        path: path of the copy.
+
+    Returns:
+        Contents of the files, by path.
     """
     known = shipped() | packs()
     if name not in known:
-        raise typer.BadParameter(f"no policy '{name}' is shipped. {did_you_mean(name, list(known))}")
+        raise typer.BadParameter(f"no shipped policy is named '{name}'. {did_you_mean(name, list(known))}")
     source = known[name]
     text = source.read_text(encoding="utf-8")
     files = {path: re.sub(rf"^name: {source.stem}$", f"name: {path.stem}", text, flags=re.MULTILINE).encode()}
@@ -87,15 +89,21 @@ def copied(name: str, path: Path) -> dict[Path, bytes]:
 
 
 def composed(names: list[str], path: Path) -> dict[Path, bytes]:
-    """The files of a policy that extends several shipped ones: its own, theirs unless they are there, and all tests.
+    """Make a policy that extends several shipped ones, with copies of these unless they exist, and all tests.
 
     Args:
-        names: of the shipped policies, in order.
-        path: of the policy.
+        names: names of the shipped policies, in order.
+        path: path of the policy.
+
+    Returns:
+        Contents of the files, by path.
     """
     bases = {f"{name}.yaml": copied(name, path.parent / f"{name}.yaml") for name in names}
     cases = [files[_tests_of(path.parent / base)].decode().partition("cases:\n")[2] for base, files in bases.items()]
-    cases = [cases[0], *(case.partition("\n\n")[2] for case in cases[1:])]  # each begins with: nothing is seen
+    cases = [
+        cases[0],
+        *(case.partition("\n\n")[2] for case in cases[1:]),
+    ]  # drop the first case of the others, which is the same
     head = "# yaml-language-server: $schema={}schema/policy{}.v1.json\nformat: 1\n"
     text = f'{head.format("", "")}name: {path.stem}\nrevision: "0.1.0"\nextends: [{", ".join(bases)}]\n'
     tests = f"{head.format('../', '-test')}policy: ../{path.name}\ncases:\n{chr(10).join(cases)}"
@@ -119,7 +127,7 @@ def _tests_of(path: Path) -> Path:
 
 def _write(files: dict[Path, bytes]) -> None:
     if there := [file for file in files if file.exists()]:
-        raise DnpGuardError(f"{there[0]} is already there", hint="Choose another name.")
+        raise DnpGuardError(f"{there[0]} already exists", hint="Choose another name.")
     for file, content in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
@@ -138,22 +146,22 @@ def _tokens(file: Path) -> None:
     from dnp_guard.server import tokens  # noqa: PLC0415 (needed with --store alone)
 
     for tenant in TENANTS:
-        typer.echo(f"token of {tenant}, shown this once: {tokens.add(file, name=tenant, tenant=tenant)}")
+        typer.echo(f"token of {tenant}, shown only once: {tokens.add(file, name=tenant, tenant=tenant)}")
     typer.echo(f"wrote {file}")
 
 
 def upgrade(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A policy file.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Policy file.")],
     *,
-    write: Annotated[bool, typer.Option("--write", help="Write the file in place of printing it.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Overwrite the file instead of printing.")] = False,
 ) -> None:
-    """Bring an older policy up to date, without keys that are gone, and check it; say which defaults have changed."""
+    """Update an older policy, delete removed keys, check the result, and list changed defaults."""
     text = read_file(path, str(path))
     made = migrate(text, str(path))
     for changed in changed_defaults(text, str(path)):
         typer.echo(f"dnp-guard: {path}: {changed}", err=True)
     if made is None:
-        typer.echo(f"{path} is of format {FORMAT} and has nothing that is gone: nothing to do")
+        typer.echo(f"{path} has format {FORMAT} and no removed keys: nothing to do")
         return
     parse_policy(made, str(path))
     if write:

@@ -1,4 +1,4 @@
-"""``dnp-guard preview``: how predictions become the pictures that are asked about."""
+"""``dnp-guard preview``: prepare how predictions are decoded into previews."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ def _group() -> None:
 @app.command()
 def fit(
     *,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="'glyphs', the folder of a pipeline, or a hub id that is cached.")
-    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="'glyphs', folder of a pipeline, or cached hub id.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fit the linear map of `preview.method: linear` to a model's autoencoder, keep it, and say how far off it is."""
+    """Fit the linear map of `preview.method: linear` to a model's autoencoder, store it, and report its error."""
     needs("diffusers", "dnp-guard preview")
     import torch  # noqa: PLC0415 (--help should not wait for it)
 
@@ -37,13 +35,13 @@ def fit(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     fitted = linear_map(vae.to(device), device)
     file = file_of(vae)
-    kept = file is not None and file.exists()
+    stored = file is not None and file.exists()
     if as_json:
         print_json(
             {
                 "autoencoder": type(vae).__name__,
                 "file": str(file) if file else None,
-                "kept": kept,
+                "kept": stored,
                 "rmse255": fitted.error,
                 "rmse255_of_one_colour": fitted.constant,
                 "pixels_a_latent": fitted.patch,
@@ -51,10 +49,10 @@ def fit(
         )
         return
     place = file or "the cache"
-    typer.echo(f"{place}" if kept else f"{place} could not be written; the map is fitted again when it is used")
+    typer.echo(f"{place}" if stored else f"{place} could not be written; the map is fitted again on use")
     typer.echo(
-        f"on drawn pictures that it was not fitted to, {fitted.error:.1f} of 255 (root mean square) from what "
-        f"{type(vae).__name__} decodes; the best single colour is {fitted.constant:.1f} off"
+        f"on held-out drawn pictures, the root mean square error against {type(vae).__name__} is {fitted.error:.1f} of "
+        f"255; the error of the best single colour is {fitted.constant:.1f}"
     )
 
 
@@ -71,6 +69,6 @@ def _autoencoder(model: str) -> Any:
     except (OSError, ValueError) as error:
         raise DnpGuardError(
             f"{model}: no autoencoder could be loaded: {str(error).splitlines()[0]}",
-            hint="Give the folder of a pipeline with vae/ in it, or an id that is in the hub cache.",
+            hint="Give the folder of a pipeline that contains vae/, or a cached hub id.",
         ) from error
     return vae.eval()

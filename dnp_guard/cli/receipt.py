@@ -1,4 +1,4 @@
-"""``dnp-guard receipt``: whether what is delivered is what the guard let pass."""
+"""``dnp-guard receipt``: check that a delivered image is one that the guard passed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ app = typer.Typer(help="Signed decisions about finished images.", no_args_is_hel
 
 @app.command()
 def verify(
-    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="The receipt, a file of it, or - for stdin.")],
+    receipt: Annotated[str, typer.Argument(metavar="RECEIPT", help="Receipt, a file with it, or - for stdin.")],
     *,
-    key: Annotated[str, typer.Option(help="The public key, in base64, or a file of it.")],
-    image: Annotated[Path | None, typer.Option(help="The image that is to be delivered.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="The tenant that it has to be for.")] = None,
-    policy: Annotated[str | None, typer.Option(help="The policy, by name or digest, that it has to be under.")] = None,
-    unlooked: Annotated[
-        bool, typer.Option("--unlooked", help="Let pass finished images that nobody looked at.")
-    ] = False,
+    key: Annotated[str, typer.Option(help="Public key, in base64, or a file with it.")],
+    image: Annotated[Path | None, typer.Option(help="Image to be delivered.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Tenant that the receipt must be for.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy, by name or digest, that must have applied.")] = None,
+    unlooked: Annotated[bool, typer.Option("--unlooked", help="Pass finished images that were not queried.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that an image may be delivered. Exits 1 unless the receipt is signed, in time, of it, and says pass."""
+    """Check that an image may be delivered. Exits 1 unless its receipt is signed, unexpired, and passes it."""
     text = sys.stdin.read() if receipt == "-" else _text(receipt)
     claims: dict[str, Any] | None = None
     try:
@@ -52,14 +50,14 @@ def verify(
 
 @app.command()
 def key(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write the private key to.")],
 ) -> None:
-    """Make a key for `dnp-guard serve --receipt-key`, and print the public one."""
+    """Create a key for `dnp-guard serve --receipt-key`, and print the public key."""
     typer.echo(receipts.new_key(file))
 
 
 def _text(given: str) -> str:
-    # A receipt is longer than a name may be, and asking the system about it would fail.
+    # A receipt is longer than a file name may be, so that looking it up would fail.
     if len(given) < _LONGEST_NAME and Path(given).is_file():
         return Path(given).read_text(encoding="utf-8")
     return given
@@ -74,7 +72,7 @@ def _objections(
     found = []
     if claims["exp"] <= time.time():
         found.append(
-            _objection("expired", f"it ended at {datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%dT%H:%M:%SZ}")
+            _objection("expired", f"it expired at {datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%dT%H:%M:%SZ}")
         )
     if claims["action"] != "pass":
         found.append(_objection("withheld", f"it says {claims['action']}: {claims['decision']}"))
@@ -83,14 +81,14 @@ def _objections(
     if policy is not None and policy not in {claims["policy"]["name"], claims["policy"]["digest"]}:
         found.append(_objection("other-policy", f"it is under policy {claims['policy']['name']}"))
     if not claims.get("looked", True) and not unlooked:
-        found.append(_objection("not-looked-at", "nobody looked at the finished image"))
+        found.append(_objection("not-looked-at", "the finished image was not queried"))
     if image is not None:
         found += _of_image(claims, image)
     return found
 
 
 def _of_image(claims: dict[str, Any], image: Path) -> list[Problem]:
-    from dnp_guard.shown import NotAsShown  # noqa: PLC0415 (needed with --image alone)
+    from dnp_guard.shown import NotAsShown  # noqa: PLC0415 (needed only with --image)
 
     try:
         same = _digest(image) == claims["picture"]
@@ -104,7 +102,7 @@ def _objection(code: str, message: str, file: str = "") -> Problem:
 
 
 def _digest(image: Path) -> str:
-    from PIL import Image  # noqa: PLC0415 (needed with --image alone)
+    from PIL import Image  # noqa: PLC0415 (needed only with --image)
 
     from dnp_guard.server.pictures import digest  # noqa: PLC0415 (as above)
 

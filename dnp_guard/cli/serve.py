@@ -18,90 +18,94 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """What is guarded by, and where that is recorded."""
+    """The policy and the backends."""
 
-    policy: Annotated[str, typer.Option("--policy", help="A policy file, a folder of them, or a shipped name.")]
-    vlm: Annotated[str, typer.Option("--vlm", help="The backend, such as glyphs or systemone:MODEL@URL.")]
+    policy: Annotated[str, typer.Option("--policy", help="Policy file, folder of policies, or shipped name.")]
+    vlm: Annotated[str, typer.Option("--vlm", help="Backend, such as glyphs or systemone:MODEL@URL.")]
     second_opinion: Annotated[
-        str | None, typer.Option(help="Another backend, asked beside it; what either sees is seen.")
+        str | None, typer.Option(help="Second backend, queried too; a finding of either applies.")
     ] = None
-    final_vlm: Annotated[str | None, typer.Option(help="The backend that judges finished images in its place.")] = None
+    final_vlm: Annotated[str | None, typer.Option(help="Backend for finished images, in its place.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where it listens, who is let in, and what is kept of it."""
+    """Address, access, records and receipts."""
 
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1"
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any that is free.")] = 8777
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free port.")] = 8777
     token_file: Annotated[
-        Path | None, typer.Option(help="Tokens, as `dnp-guard token add` makes them; without, this machine alone.")
+        Path | None, typer.Option(help="Token file of `dnp-guard token add`; without it, only this machine has access.")
     ] = None
-    audit: Annotated[list[str] | None, typer.Option(help="Where records go; may be given several times.")] = None
-    receipt_key: Annotated[Path | None, typer.Option(help="Key that receipts are signed with.")] = None
-    receipt_seconds: Annotated[int, typer.Option(min=1, help="How long a receipt counts.")] = 86_400
+    audit: Annotated[list[str] | None, typer.Option(help="Audit sink; repeatable.")] = None
+    receipt_key: Annotated[Path | None, typer.Option(help="Key to sign receipts with.")] = None
+    receipt_seconds: Annotated[int, typer.Option(min=1, help="Validity of a receipt, in seconds.")] = 86_400
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")] = None
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Private key of the certificate, PEM.")] = None
     tls_clients: Annotated[
-        Path | None, typer.Option(help="Authorities whose certificates clients have to show, PEM.")
+        Path | None, typer.Option(help="Authorities that must have issued the clients' certificates, PEM.")
     ] = None
     plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="Serve other machines without TLS: it ends before this.")
+        bool, typer.Option("--plain-http", help="Serve other machines without TLS, behind a proxy that terminates it.")
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """How it works."""
+    """Processes, sessions and features."""
 
-    workers: Annotated[int, typer.Option(min=1, help="Processes; they share sessions.")] = 1
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes, which share sessions.")] = 1
     store: Annotated[
         str | None,
-        typer.Option(envvar="DNP_GUARD_STORE", help="Keep sessions over a restart: sqlite:PATH or redis://HOST."),
+        typer.Option(
+            envvar="DNP_GUARD_STORE", help="Store for sessions that survive a restart: sqlite:PATH or redis://HOST."
+        ),
     ] = None
-    watch: Annotated[bool, typer.Option("--watch", help="Reload the policy when it changes.")] = False
+    watch: Annotated[bool, typer.Option("--watch", help="Reload the policy when its files change.")] = False
     metrics_tenants: Annotated[
-        int, typer.Option(min=0, help="Label metrics with the tenant, for so many of them; the rest are `other`.")
+        int, typer.Option(min=0, help="Number of tenants with a label in metrics; the rest are `other`.")
     ] = 0
     require_signature: Annotated[
-        str | None, typer.Option(help="The public key, in base64, that policies have to be signed with.")
+        str | None, typer.Option(help="Public key, in base64, that policies must be signed with.")
     ] = None
     console: Annotated[
         bool,
-        typer.Option("--console", help="Serve the pages for people; they sign in with tokens that have a role."),
+        typer.Option("--console", help="Serve the console for people, who sign in with tokens that have a role."),
     ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What may be asked for."""
+    """Limits of requests."""
 
-    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 32 << 20
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image.")] = 16 << 20
-    max_total_pixels: Annotated[int, typer.Option(min=1, help="Pixels of all images of a request.")] = 64 << 20
+    max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 32 << 20
+    max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of an image.")] = 16 << 20
+    max_total_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of all images of a request.")] = 64 << 20
     max_pixels_held: Annotated[
-        int, typer.Option(min=1, help="Pixels of all requests that are worked on, a worker.")
+        int, typer.Option(min=1, help="Most pixels of all requests in progress, per worker.")
     ] = 256 << 20
-    max_images: Annotated[int, typer.Option(min=1, help="Images of a session.")] = 16
-    max_sessions: Annotated[int, typer.Option(min=1, help="Open sessions, a token.")] = 256
-    max_questions: Annotated[int, typer.Option(min=1, help="Questions that a session may need.")] = 20_000
-    rate: Annotated[int, typer.Option(min=1, help="Requests a minute, a token.")] = 12_000
-    idle_seconds: Annotated[float, typer.Option(min=1, help="A session that hears nothing so long expires.")] = 600
-    max_connections: Annotated[int, typer.Option(min=1, help="Connections at once, a worker.")] = 4096
-    request_seconds: Annotated[float, typer.Option(min=1, help="In which a request's body has to come.")] = 60
-    threads: Annotated[int, typer.Option(min=1, help="Requests worked on at once, a worker.")] = 256
-    grace_seconds: Annotated[int, typer.Option(min=0, help="What requests in flight have to end.")] = 30
+    max_images: Annotated[int, typer.Option(min=1, help="Most images of a session.")] = 16
+    max_sessions: Annotated[int, typer.Option(min=1, help="Most open sessions per token.")] = 256
+    max_questions: Annotated[int, typer.Option(min=1, help="Most questions per session.")] = 20_000
+    rate: Annotated[int, typer.Option(min=1, help="Most requests per minute and token.")] = 12_000
+    idle_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds without a request after which a session expires.")
+    ] = 600
+    max_connections: Annotated[int, typer.Option(min=1, help="Most connections at once, per worker.")] = 4096
+    request_seconds: Annotated[float, typer.Option(min=1, help="Most seconds to receive a request's body.")] = 60
+    threads: Annotated[int, typer.Option(min=1, help="Most requests in progress, per worker.")] = 256
+    grace_seconds: Annotated[int, typer.Option(min=0, help="Seconds for requests in progress to end at shutdown.")] = 30
 
 
 @grouped
 def serve(judging: Judging, listening: Listening, working: Working, bounds: Bounds) -> None:
-    """Serve the guard to hosts that cannot import it; the protocol is in the documentation."""
+    """Serve the guard to hosts that cannot import it, by the documented protocol."""
     from dnp_guard.server import run  # noqa: PLC0415 (--help should not wait for it)
 
     settings, listener = _settings(judging, listening, working, bounds), _listener(listening)
     run.check(listener, settings, plain_http=listening.plain_http)
     if not listening.audit:
-        typer.echo("nothing is recorded: add --audit audit.jsonl to keep a record", err=True)
+        typer.echo("there is no audit log: add --audit audit.jsonl to record events", err=True)
     for problem in run.check_tested(settings):
         print_problem(replace(problem, message=f"warning: {problem.message}"))
     code = run.run(

@@ -1,4 +1,4 @@
-"""``dnp-guard token``: who may ask the service."""
+"""``dnp-guard token``: access to the service."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 Role = Literal["moderator", "policy_owner", "auditor"]
 
-app = typer.Typer(help="Who may ask the service.", no_args_is_help=True)
+app = typer.Typer(help="Manage access to the service.", no_args_is_help=True)
 
 
 @app.callback()
@@ -20,25 +20,27 @@ def _group() -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The token file; made where it is not there.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Token file; created if missing.")],
     *,
-    name: Annotated[str, typer.Option(help="For people.")] = "",
-    tenant: Annotated[str | None, typer.Option(help="Whom its sessions are for.")] = None,
-    host: Annotated[list[str] | None, typer.Option(help="A host that may use it; several times for several.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the token, for people.")] = "",
+    tenant: Annotated[str | None, typer.Option(help="Tenant of its sessions.")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="Host that may use it; repeatable.")] = None,
     policy: Annotated[
-        list[str] | None, typer.Option(help="A policy that its sessions may ask for, to be stricter by.")
+        list[str] | None, typer.Option(help="Policy by which its sessions may tighten the service's; repeatable.")
     ] = None,
     role: Annotated[
-        Role | None, typer.Option(help="Of a person who signs in to the console with it, in place of a host.")
+        Role | None, typer.Option(help="Role of a person who signs in to the console with it; omitted for a host.")
     ] = None,
     expires: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day, in UTC, on which it ends.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day, in UTC, on which it expires.")
     ] = None,
 ) -> None:
-    """Make a token and print it, once; the file keeps its hash and what it grants."""
+    """Create a token and print it once; the file stores its hash and its rights."""
     if role is not None and not name.strip():
-        raise typer.BadParameter("a person's verdicts are recorded under a name.", param_hint="--name")
-    from dnp_guard.server import tokens  # noqa: PLC0415 (imports what only a service needs)
+        raise typer.BadParameter(
+            "the token of a person needs a name, under which verdicts are recorded.", param_hint="--name"
+        )
+    from dnp_guard.server import tokens  # noqa: PLC0415 (imports modules that only a service needs)
 
     token = tokens.add(
         file,

@@ -1,4 +1,4 @@
-"""``dnp-guard uninstall``: take the guard's integration out of a host."""
+"""``dnp-guard uninstall``: remove the guard's integration from a host."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dnp_guard.cli.installation import KINDS, Installation
 def uninstall(host: Which, path: Where, *, as_json: AsJson = False) -> None:
     """Remove the guard from a host: its files, its configuration, and its settings in the host's own file."""
     installation = Installation(KINDS[host], path)
-    left = [str(each) for each in installation.remove()]
+    left = [str(file) for file in installation.remove()]
     if as_json:
         print_json({"ok": True, "folder": str(installation.folder), "left": left, "errors": []})
     else:
         typer.echo(f"removed from {installation.folder}")
-        for each in left:
-            typer.echo(f"  left, since it was not installed: {each}")
+        for file in left:
+            typer.echo(f"  left, since it was not installed: {file}")

@@ -1,4 +1,4 @@
-"""``dnp-guard vlm``: what a vision-language backend's answers are worth."""
+"""``dnp-guard vlm``: measure the answers of a vision-language backend."""
 
 from __future__ import annotations
 
@@ -33,32 +33,34 @@ def _group() -> None:
 @app.command()
 def calibrate(
     *,
-    vlm: Annotated[str | None, typer.Option(help="The backend, such as 'glyphs'.")] = None,
-    policy: Annotated[str, typer.Option(help="The policy whose questions are put.")] = "glyphs",
-    images: Annotated[Path | None, typer.Option(help="A folder of pictures.")] = None,
+    vlm: Annotated[str | None, typer.Option(help="Backend, such as 'glyphs'.")] = None,
+    policy: Annotated[str, typer.Option(help="Policy whose questions are asked.")] = "glyphs",
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A CSV file: file, a column of 1 and 0 for each category, progress.")
+        Path | None, typer.Option(help="CSV file with the columns file, one per category with 1 or 0, and progress.")
     ] = None,
     held_out: Annotated[
-        int | None, typer.Option(min=50, help="Instead: this many x̂0 pictures of the embedded model.")
+        int | None, typer.Option(min=50, help="Instead: number of x̂0 pictures from the embedded model.")
     ] = None,
     from_verdicts: Annotated[
-        Path | None, typer.Option(metavar="LOG", help="Instead: an audit log, by what people said of its images.")
+        Path | None, typer.Option(metavar="LOG", help="Instead: audit log with people's verdicts on its images.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0, max=1, help="The false positive rate that is wanted.")] = 0.01,
-    ranges: Annotated[str, typer.Option(help="Where ranges of progress end, with commas.")] = "1",
-    out: Annotated[Path, typer.Option(help="The file to write; the plot goes beside it.")] = Path("calibration.json"),
+    rate: Annotated[float, typer.Option(min=0, max=1, help="Target false positive rate.")] = 0.01,
+    ranges: Annotated[str, typer.Option(help="Ends of ranges of progress, separated by commas.")] = "1",
+    out: Annotated[Path, typer.Option(help="File to write; the plot is written beside it.")] = Path("calibration.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure each category: AUC, calibration error, and the threshold for a wanted false positive rate."""
-    from dnp_guard.lab.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (a command that does not measure needs none)
+    """Measure AUC, calibration error, and the threshold for a target false positive rate, per category."""
+    from dnp_guard.lab.evaluate.roc_plot import draw_roc  # noqa: PLC0415 (only this command needs it)
     from dnp_guard.policy.read.loading import load_policy  # noqa: PLC0415
     from dnp_guard.vlm.plugin import build  # noqa: PLC0415
 
     if (images is None) != (labels is None) or [images, held_out, from_verdicts].count(None) != 2:  # noqa: PLR2004
         raise typer.BadParameter("Give --images with --labels, or --held-out, or --from-verdicts.")
     if (vlm is None) != (from_verdicts is not None):
-        raise typer.BadParameter("Give --vlm, whose answers are measured; --from-verdicts alone has them in the log.")
+        raise typer.BadParameter(
+            "Give --vlm, whose answers are measured; only with --from-verdicts they are in the log."
+        )
     ends = _ends(ranges)
     rules = load_policy(policy)
     if from_verdicts is not None:
@@ -75,7 +77,7 @@ def calibrate(
         "vlm": {"name": info.name, "revision": info.revision},
         "policy": {"name": rules.name, "revision": rules.revision},
         "false_positive_rate": rate,
-        "categories": {name: [_plain(each) for each in ranges_] for name, ranges_ in found.items()},
+        "categories": {name: [_plain(measured) for measured in ranges_] for name, ranges_ in found.items()},
     }
     out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     plot = out.with_suffix(".svg")
@@ -83,10 +85,11 @@ def calibrate(
     if as_json:
         print_json({"ok": True, "file": str(out), "plot": str(plot), "errors": [], **document})
         return
-    for name, each in ((name, each) for name, ranges_ in found.items() for each in ranges_):
+    for name, measured in ((name, measured) for name, ranges_ in found.items() for measured in ranges_):
         typer.echo(
-            f"{name}, {each.begin:g} to {each.end:g}: n {each.n} ({each.positives} positive), AUC {each.auc:.3f}, "
-            f"threshold {each.threshold:.2f} finds {each.detected:.1%}, calibration error {each.error:.3f}"
+            f"{name}, {measured.begin:g} to {measured.end:g}: n {measured.n} ({measured.positives} positive), "
+            f"AUC {measured.auc:.3f}, threshold {measured.threshold:.2f} finds {measured.detected:.1%}, "
+            f"calibration error {measured.error:.3f}"
         )
     typer.echo(f"Wrote {out} and {plot}")
 
@@ -97,7 +100,7 @@ def _ends(text: str) -> list[float]:
     except ValueError as error:
         raise typer.BadParameter(f"--ranges {text!r}: write numbers such as 0.3,0.6,1.") from error
     if ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
-        raise typer.BadParameter(f"--ranges {text!r}: they rise from over 0 and end at 1.")
+        raise typer.BadParameter(f"--ranges {text!r}: ends must rise, be over 0, and include 1.")
     return ends
 
 
@@ -113,7 +116,8 @@ def _pictures(policy: Policy, images: Path | None, labels: Path | None, held_out
 
     drawn = draw(load_pipeline(), held_out or 0, seed=7)
     return [
-        labelled.Labelled(each.image, {name: each.scene.shows(name) for name in names}, each.progress) for each in drawn
+        labelled.Labelled(picture.image, {name: picture.scene.shows(name) for name in names}, picture.progress)
+        for picture in drawn
     ]
 
 
@@ -125,22 +129,29 @@ def _measure(
     from dnp_guard.policy import questions  # noqa: PLC0415
     from dnp_guard.vlm.desk import Desk  # noqa: PLC0415
 
-    asked = [each for each in questions(policy) if not policy.category(each.category).sensitive]
-    rows = Desk(backend).ask([each.image for each in pictures], [each.text for each in asked]).probabilities
+    asked = [question for question in questions(policy) if not policy.category(question.category).sensitive]
+    rows = (
+        Desk(backend).ask([picture.image for picture in pictures], [question.text for question in asked]).probabilities
+    )
     scores = [find(policy, asked, row)[1] for row in rows]
     found: dict[str, list[Calibration]] = {}
-    for name in dict.fromkeys(each.category for each in asked):
+    for name in dict.fromkeys(question.category for question in asked):
         for begin, end in zip([0.0, *ends], ends, strict=False):
-            chosen = [i for i, each in enumerate(pictures) if begin <= each.progress < end or each.progress == end == 1]
+            chosen = [
+                i
+                for i, picture in enumerate(pictures)
+                if begin <= picture.progress < end or picture.progress == end == 1
+            ]
             labels = [pictures[i].shows[name] for i in chosen]
             found.setdefault(name, []).append(measure([scores[i][name] for i in chosen], labels, rate, (begin, end)))
     return found
 
 
-def _plain(each: Calibration) -> dict[str, Any]:
-    """Numbers that are none are null; the curve thinned to what a plot shows."""
+def _plain(measured: Calibration) -> dict[str, Any]:
+    """Convert a measurement to JSON: NaN becomes null, and the curve is thinned for a plot."""
     values = {
-        key: None if isinstance(value, float) and math.isnan(value) else value for key, value in asdict(each).items()
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in asdict(measured).items()
     }
-    step = max(1, len(each.roc) // 200)
-    return values | {"roc": [[round(x, 4), round(y, 4)] for x, y in each.roc[::step]]}
+    step = max(1, len(measured.roc) // 200)
+    return values | {"roc": [[round(x, 4), round(y, 4)] for x, y in measured.roc[::step]]}

@@ -30,7 +30,7 @@ def test_a_record_says_what_the_next_one_carries() -> None:
 
 
 def test_a_line_that_would_be_too_long_is_refused() -> None:
-    with pytest.raises(AuditError, match=f"At most {LONGEST_LINE} bytes"):
+    with pytest.raises(AuditError, match=f"A line has at most {LONGEST_LINE} bytes"):
         seal({"reason": "x" * LONGEST_LINE}, 0, ZERO)
 
 

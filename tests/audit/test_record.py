@@ -46,7 +46,7 @@ def test_the_fields_of_the_log_itself_are_refused(field: str) -> None:
 
 
 def test_a_value_that_is_not_json_is_refused_with_its_place() -> None:
-    with pytest.raises(AuditError, match=r"run\.seeds\[1\] holds a object"):
+    with pytest.raises(AuditError, match=r"run\.seeds\[1\] contains a object"):
         build("query", run={"seeds": [1, object()]})
 
 

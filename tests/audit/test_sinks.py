@@ -158,7 +158,7 @@ def test_a_folder_that_takes_no_files_is_not_said_to_be_missing(tmp_path: Path) 
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AuditError, match=r"it is a folder\nName a file in it"):
+    with pytest.raises(AuditError, match=r"it is a folder\nName a file in the folder"):
         JsonlSink(tmp_path)
 
 

@@ -207,7 +207,7 @@ def test_show_says_that_nothing_matched(log: Path, capsys: pytest.CaptureFixture
 def test_show_points_to_verify_where_a_line_is_no_record(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log.write_bytes(log.read_bytes() + b"garbage\n")
     run(["audit", "show", str(log)])
-    assert "1 lines are no records; 'audit verify' names them" in capsys.readouterr().err
+    assert "1 lines are not records; 'audit verify' names them" in capsys.readouterr().err
 
 
 def test_a_checkpoint_made_on_the_command_line_finds_a_cut_tail(

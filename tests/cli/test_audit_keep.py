@@ -50,7 +50,7 @@ def test_a_hold_says_what_it_did(log: Path, capsys: pytest.CaptureFixture[str]) 
     run(["audit", "hold", str(log), "r1", "--release"])
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("r1 is held:")
-    assert second == "r1 is held no more."
+    assert second == "r1 is no longer held."
 
 
 def test_a_purge_never_removes_what_the_policy_retains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_a_purge_asks_before_it_removes(
 def test_a_dry_run_removes_nothing(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(["audit", "purge", str(log), "--dry-run"])
     assert code == 0
-    assert "would go" in capsys.readouterr().out
+    assert "would be removed" in capsys.readouterr().out
     assert requests(log) == ["r1", "r2", "r3"]
 
 

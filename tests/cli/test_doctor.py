@@ -39,7 +39,7 @@ def test_a_failed_check_says_what_and_the_remedy_and_exits_1(run, tmp_path):
     (error,) = [error for error in document["errors"] if error["code"] == "audit-folder"]
     assert code == 1
     assert error["file"].endswith("audit.jsonl")
-    assert error["message"] == "its folder does not exist"
+    assert error["message"] == "the folder does not exist"
     assert error["hint"].startswith("mkdir -p ")
 
 

@@ -52,7 +52,7 @@ def test_a_folder_that_someone_else_made_is_not_touched(host, capsys):
     folder_of(host).mkdir()
     (folder_of(host) / "mine.txt").write_text("mine", encoding="utf-8")
     assert run(["install", "a1111", str(host)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert tree(folder_of(host)) == {"mine.txt": b"mine"}
 
 
@@ -167,13 +167,13 @@ def test_files_that_someone_put_into_the_folder_stay_and_are_named(host, capsys)
 def test_a_folder_that_is_no_host_is_refused(command, tmp_path, capsys):
     assert run([command, "a1111", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "has no folder named 'extensions' in it, so a1111 is not there" in said
-    assert "the one that holds 'extensions'" in said
+    assert "has no folder named 'extensions', so a1111 is not installed there" in said
+    assert "which contains 'extensions'" in said
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path, capsys):
     assert run(["install", "a1111", str(tmp_path / "missing")]) == 2
-    assert "missing is no folder" in capsys.readouterr().err
+    assert "missing is not a folder" in capsys.readouterr().err
 
 
 def test_a_manifest_that_names_files_elsewhere_removes_nothing(host, capsys):

@@ -81,7 +81,7 @@ def test_promote_of_a_policy_that_is_enforced_already_is_refused(run, rehearsal,
     path.write_text(POLICY.replace("shadow", "enforce"))
     code, _, err = run("promote", path, "--audit", log)
     assert code == 2
-    assert "nothing of it is in shadow" in err
+    assert "no part of the policy is in shadow" in err
 
 
 @pytest.mark.parametrize(("count", "of", "low", "high"), [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (0, 0, 0, 1)])

@@ -70,7 +70,7 @@ def test_a_lower_serial_than_asked_for_exits_1(run, path, public):
 def test_a_key_is_not_overwritten(run, path, public):
     again = run("policy", "sign", path, "--key", path.with_name("key"), "--new-key", "--expires", "2100-01-01")
     assert again[0] == 2
-    assert "is already there" in again[2]
+    assert "already exists" in again[2]
 
 
 def test_a_signature_without_an_end_is_a_usage_error(run, path):

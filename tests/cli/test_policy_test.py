@@ -63,7 +63,7 @@ def test_a_person_reads_counts_failures_and_what_is_untouched(run, folder):
     _, out, err = run(folder)
     assert "0 of 1 passed" in out
     assert "FAILED A star is steered away (line 4)\n    decision: expected clean, got steered" in out
-    assert "untouched: star: nothing under its threshold 0.5" in out
+    assert "not covered: star: nothing under its threshold 0.5" in out
     assert err == ""
 
 

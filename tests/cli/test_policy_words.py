@@ -11,10 +11,10 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
 @pytest.mark.parametrize(
     ("queries", "said"),
     [
-        ({"wait": False}, "goes on while the model answers"),
-        ({"skip_similar": 0.9}, "like the last one to 0.9"),
-        ({"back_off": {"factor": 4, "below": 0.1}}, "comes to 0.1 of its threshold, the next is due 4 times as late"),
-        ({"budget_ms": 500}, "once 500 ms were waited"),
+        ({"wait": False}, "continues while the model answers"),
+        ({"skip_similar": 0.9}, "similarity of 0.9 to the last one"),
+        ({"back_off": {"factor": 4, "below": 0.1}}, "reaches 0.1 of its threshold, the next is due 4 times as late"),
+        ({"budget_ms": 500}, "after a wait of 500 ms"),
         ({"skip_probe": {"max_miss": 0.01}}, "may miss 0.01"),
     ],
 )
@@ -24,8 +24,8 @@ def test_what_makes_looks_fewer_or_later_is_said(queries, said):
 
 
 def test_what_becomes_of_a_requests_own_pictures_is_said():
-    assert inputs(policy()) == "not asked about"
-    assert inputs(policy(categories=[star(more_than_input=0.2)])) == "asked about before the first step"
+    assert inputs(policy()) == "not queried"
+    assert inputs(policy(categories=[star(more_than_input=0.2)])) == "queried before the first step"
     assert "is refused" in inputs(policy(inputs={"query": True, "action": "block"}))
 
 
@@ -33,7 +33,7 @@ def test_what_becomes_of_a_requests_own_pictures_is_said():
     ("changes", "said"),
     [
         ({"strength": "constant"}, "scale 6 throughout"),
-        ({"strength": "severity"}, "scale 6 weighed by severity"),
+        ({"strength": "severity"}, "scale 6 weighted by severity"),
         ({"strength": "controller"}, "scale 6 at most"),
         ({"mode": "replace", "scale": None, "strength": None}, "host's own scale"),
         ({"mask": 0.25}, "only in the 25% of the picture"),
@@ -42,10 +42,10 @@ def test_what_becomes_of_a_requests_own_pictures_is_said():
         ({"mode": "attention", "scale": None}, "α 0.25 throughout"),
         (
             {"mode": "attention", "escalate": 1},
-            "scale 6 after 1 more query still saw the category or when several categories are in force, throughout",
+            "scale 6 after 1 more query still found the category or when several categories are in force, throughout",
         ),
-        ({"mode": "attention", "escalate": 2}, "after 2 more queries still saw the category"),
-        ({"mode": "auto", "escalate": 1}, "are in force, or scale 6 where that cannot be, throughout"),
+        ({"mode": "attention", "escalate": 2}, "after 2 more queries still found the category"),
+        ({"mode": "auto", "escalate": 1}, "are in force, or scale 6 where that is impossible, throughout"),
     ],
 )
 def test_how_negatives_push_is_said(changes, said):

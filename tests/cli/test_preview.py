@@ -26,7 +26,7 @@ def test_fit_keeps_the_map_and_says_how_far_off_it_is(cache, capsys):
 
 def test_fit_says_the_same_in_words(capsys):
     assert run(["preview", "fit", "--model", "glyphs"]) == 0
-    assert "of 255 (root mean square)" in capsys.readouterr().out
+    assert "the root mean square error against" in capsys.readouterr().out
 
 
 def test_a_folder_without_an_autoencoder_is_named(tmp_path, capsys):

@@ -185,7 +185,7 @@ def test_a_receipt_says_that_nobody_looked_at_the_finished_image(receipt, tmp_pa
     made = receipt(policy=tmp_path / "unseen.yaml")
     assert receipts.read(*made)["looked"] is False
     assert verified(made) == 1
-    assert "nobody looked at the finished image" in capsys.readouterr().err
+    assert "the finished image was not queried" in capsys.readouterr().err
     assert verified(made, "--unlooked") == 0
 
 

@@ -85,7 +85,7 @@ def test_a_service_without_a_record_says_so(tmp_path, audit):
         started.terminate()
         started.wait()
         started.stdout.close()
-    assert ("nothing is recorded" in (tmp_path / "said").read_text()) is not audit
+    assert ("there is no audit log" in (tmp_path / "said").read_text()) is not audit
 
 
 @pytest.mark.parametrize(
