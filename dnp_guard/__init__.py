@@ -1,4 +1,4 @@
-"""A safety guard for image generation: dynamic VLM-guided negative prompting while the image is denoised."""
+"""A safety guard for image generation: dynamic VLM-guided negative prompting during denoising."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HOMES = {
     "dnp_guard.policy": ("Policy", "load_policy"),
     "dnp_guard.types": ("Action", "Decision", "Outcome", "Report"),
 }
-"""Where each name lives; it is imported when it is first asked for, as hosts import this package at every start."""
+"""Modules of the public names, imported on first use, since hosts import this package at every start."""
 
 
 def __getattr__(name: str) -> Any:

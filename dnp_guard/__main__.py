@@ -1,4 +1,4 @@
-"""``python -m dnp_guard`` is ``dnp-guard``."""
+"""Run ``dnp-guard`` as ``python -m dnp_guard``."""
 
 from dnp_guard.cli import main
 

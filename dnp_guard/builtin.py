@@ -1,4 +1,4 @@
-"""The plugins that the package itself brings."""
+"""The plugins of the package itself."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from dnp_guard.vlm import plugin as vlm
 
 
 def builtin() -> tuple[object, ...]:
-    """Hosts, backends and audit sinks, which are asked after every plugin that a guard allows."""
+    """Return the plugins for hosts, backends and audit sinks; their hooks run after those of allowed plugins."""
     return diffusers, kdiffusion, vlm, audit

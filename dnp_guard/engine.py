@@ -1,7 +1,7 @@
-"""The plugins that serving engines load in each of their processes, by the entry points of this package.
+"""The plugins that serving engines load in their processes, by the entry points of this package.
 
-An engine logs a plugin whose import fails and serves on without it, so this module imports nothing that can fail. Each
-function first installs the hooks that refuse to generate; the guard itself is made when a model is loaded.
+An engine logs a plugin whose import fails and continues without it, so this module imports nothing that can fail. Every
+function first installs hooks that refuse to generate; the guard itself is created when a model is loaded.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def vllm_omni() -> None:
-    """Guard what vLLM-Omni loads in this process; its group is ``vllm_omni.general_plugins``."""
+    """Guard the models that vLLM-Omni loads in this process; the entry-point group is ``vllm_omni.general_plugins``."""
     from dnp_guard.hosts.engines import vllm_omni as adapter  # noqa: PLC0415 (what fails here ends the worker)
 
     adapter.register(guard_of)
 
 
 def sglang() -> None:
-    """Guard what SGLang-Diffusion loads in this process; its group is ``sglang.multimodal_gen.plugins``."""
+    """Guard the models that SGLang-Diffusion loads; the entry-point group is ``sglang.multimodal_gen.plugins``."""
     from dnp_guard.hosts.engines import sglang as adapter  # noqa: PLC0415 (what fails here ends the worker)
 
     adapter.register(guard_of)
 
 
 def guard_of(settings: EngineSettings) -> Guard:
-    """Make the guard of a worker.
+    """Create the guard of a worker.
 
     Raises:
-        DnpGuardError: it cannot be.
+        DnpGuardError: the guard cannot be created.
     """
     from dnp_guard.guard import Guard  # noqa: PLC0415 (as above)
 

@@ -1,4 +1,4 @@
-"""The error tree. Every error says what was wrong, where, and what to do."""
+"""The error tree. Every error states the fault, its place, and a remedy."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class DnpGuardError(Exception):
-    """The root of every error this package raises on purpose.
+    """The root of every error that this package raises on purpose.
 
     Attributes:
-        message: what was wrong, and where.
-        hint: what to do about it.
+        message: the fault and its place.
+        hint: how to mend it.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -31,12 +31,12 @@ class Problem:
     """One problem at one place of a file, as ``--json`` prints it.
 
     Attributes:
-        file: the file's path as it was given.
-        line: 1-based; 0 where there is no line.
-        column: 1-based; 0 where there is no column.
-        code: a stable kebab-case name of the kind of problem.
-        message: what is wrong.
-        hint: what to do.
+        file: path of the file, as given.
+        line: line, 1-based; 0 if there is none.
+        column: column, 1-based; 0 if there is none.
+        code: stable kebab-case name of the kind of problem.
+        message: the fault, in words.
+        hint: how to mend it.
     """
 
     file: str
@@ -53,7 +53,7 @@ class Problem:
 
 
 class PolicyError(DnpGuardError):
-    """A policy that does not check; ``problems`` holds all of them, in the order of the file."""
+    """An invalid policy; ``problems`` contains all its problems, in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -65,7 +65,7 @@ class PluginError(DnpGuardError):
 
 
 class MissingExtra(DnpGuardError):
-    """What was asked for needs an extra that is not installed; the hint is the line to type."""
+    """A feature needs an extra that is not installed; the hint is the command to install it."""
 
 
 class AuditError(DnpGuardError):
@@ -73,14 +73,14 @@ class AuditError(DnpGuardError):
 
 
 class Unwritable(AuditError):
-    """A record that no log can take, now or later: too long for a line, or without a canonical form."""
+    """A record that no log can ever store: too long for a line, or without a canonical form."""
 
 
 class RequestRefused(DnpGuardError):
-    """A generation refused before it starts, because of what was asked for.
+    """A generation is refused before it starts, because of its request.
 
     Attributes:
-        report: what the record says of it.
+        report: report of the refused generation; None if there is none.
     """
 
     def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
@@ -89,71 +89,71 @@ class RequestRefused(DnpGuardError):
 
 
 class CannotSteer(DnpGuardError):
-    """A target, or a call of it, in which no negative can take effect; never a silent no-op.
+    """No negative can take effect in a target or a call; raised instead of silently doing nothing.
 
     Attributes:
-        reason: why it cannot be steered.
+        reason: the reason.
         hint: the remedy.
     """
 
     @property
     def reason(self) -> str:
-        """Why it cannot be steered."""
+        """The reason why it cannot be steered."""
         return self.message
 
 
 class VlmError(DnpGuardError):
-    """A query that was not answered.
+    """A query was not answered.
 
     Attributes:
-        reason: the ``reason`` label of ``dnp_guard_degraded_total`` and of the ``degraded`` record.
+        reason: ``reason`` in ``dnp_guard_degraded_total`` and in the ``degraded`` record.
     """
 
     reason = "vlm_error"
 
 
 class VlmTimeout(VlmError):
-    """No answer within the policy's ``deadline_ms``."""
+    """There was no answer within the policy's ``deadline_ms``."""
 
     reason = "vlm_timeout"
 
 
 class VlmBusy(VlmError):
-    """An earlier question that outlived its deadline is still being computed."""
+    """An earlier query that missed its deadline is still being computed."""
 
     reason = "vlm_busy"
 
 
 class VlmBadAnswer(VlmError):
-    """The wrong number of answers, or a probability that is not one."""
+    """The number of answers is wrong, or a probability is invalid."""
 
     reason = "vlm_bad_answer"
 
 
 class VlmUnavailable(VlmError):
-    """A backend that cannot be built: an unknown spec, a folder without weights."""
+    """A backend cannot be built, for example for an unknown spec or a folder without weights."""
 
     reason = "vlm_unavailable"
 
 
 class VlmCircuitOpen(VlmError):
-    """Every endpoint of the backend failed too often and is left alone for a while."""
+    """Every endpoint of the backend failed too often and is avoided for a while."""
 
     reason = "vlm_circuit_open"
 
 
 class VlmChanged(VlmError):
-    """The server answers as another model, or another revision, than it did when the guard was made."""
+    """The server answers as another model or revision than when the guard was created."""
 
     reason = "vlm_changed"
 
 
 _OFFERED = 30
-"""Valid names that are listed where none is near."""
+"""Most valid names to list if none is similar."""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str | None:
-    """The valid name most like a given one, if any is."""
+    """Return the valid name most similar to a given one; None if none is similar."""
     folded = name.lower().replace("-", "_")
     by_folded = {candidate.lower().replace("-", "_"): candidate for candidate in valid}
     close = get_close_matches(folded[:100], list(by_folded), n=1)
@@ -161,7 +161,7 @@ def nearest(name: str, valid: Sequence[str]) -> str | None:
 
 
 def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
-    """A sentence that offers the nearest valid name, or all of them where none is near.
+    """Offer the most similar valid name in a sentence, or all valid names if none is similar.
 
     >>> did_you_mean("treshold", ["threshold", "title"])
     'Did you mean `threshold`?'
@@ -176,7 +176,7 @@ def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
 
 
 def own(error: BaseException) -> bool:
-    """Whether an error is of this package's kinds and was raised by its code, so that it quotes no stranger unread."""
+    """Return whether an error has a class of this package and was raised by its code, so that its text is trusted."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""Extras: the packages that each brings, and what is said where one is missing."""
+"""The packages of the extras, and the error if one is missing."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "redis": ("redis",),
     }
 )
-"""What each extra brings, by the name that is imported; only extras without which something is refused."""
+"""Packages of the extras, by import name; only extras that some feature requires."""
 
 
 def absent(extra: str) -> tuple[str, ...]:
-    """The packages of an extra that are not installed; none of them is imported to find out."""
+    """List the packages of an extra that are not installed, without importing any."""
     return tuple(name for name in PACKAGES[extra] if find_spec(name) is None)
 
 
 def needs(extra: str, what: str) -> None:
-    """Go on only where an extra is installed.
+    """Check that an extra is installed.
 
     Args:
         extra: a key of :data:`PACKAGES`.
-        what: needs it, such as ``dnp-guard demo``.
+        what: name of the feature that needs it, such as ``dnp-guard demo``.
 
     Raises:
-        MissingExtra: a package of it is not installed.
+        MissingExtra: a package of the extra is not installed.
     """
     if missing := absent(extra):
         raise MissingExtra(

@@ -1,4 +1,4 @@
-"""Where a user's files lie, how they are written whole, and how people write a length of time."""
+"""Paths of a user's files, atomic writing, and parsing of durations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def state_path(name: str, variable: str) -> Path | None:
     """Find a file or folder of the user's state.
 
     Args:
-        name: what it is called in the state folder.
-        variable: the environment variable that may name another path for it.
+        name: name in the state folder.
+        variable: environment variable that may give another path.
 
     Returns:
-        None for a user who has no home, in an environment that names no folder.
+        The path; None for a user without a home if the environment names no folder.
     """
     return _of_user(name, variable, "XDG_STATE_HOME", ".local/state")
 
@@ -46,7 +46,7 @@ def _of_user(name: str, variable: str, folders: str, at_home: str) -> Path | Non
         return Path(folder, "dnp-guard", name)
     try:
         return Path.home() / at_home / "dnp-guard" / name
-    except RuntimeError:  # in a container, a user may have no entry and no HOME
+    except RuntimeError:  # in a container, a user may have neither an entry nor HOME
         return None
 
 
@@ -54,23 +54,23 @@ def create_private(path: Path) -> BinaryIO:
     """Open a new file that only its owner may read, for writing.
 
     Raises:
-        OSError: it is there already, or cannot be made.
+        OSError: the file already exists or cannot be created.
     """
     return open(path, "xb", opener=lambda name, flags: os.open(name, flags, _PRIVATE))
 
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Write a file whole or not at all: yield an empty draft beside it, which takes its place afterwards.
+    """Write a file atomically: yield an empty draft beside it, which replaces it afterwards.
 
-    A file that is there keeps its mode and its group, and a link stays a link.
+    An existing file keeps its mode and group, and a link stays a link.
 
     Args:
         path: the file to write.
-        private: whether only its owner may read a new one.
+        private: whether only the owner may read a new file.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: the file cannot be written; the old content stays.
     """
     path = path.resolve()
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -90,21 +90,21 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text whole or not at all; see :func:`replacing`."""
+    """Write a text atomically; see :func:`replacing`."""
     with replacing(path, private=private) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 def duration(text: str) -> timedelta:
-    """Read a length of time such as ``90s``, ``30m``, ``2h``, ``90d`` or ``2w``.
+    """Parse a duration such as ``90s``, ``30m``, ``2h``, ``90d`` or ``2w``.
 
     Raises:
-        DnpGuardError: it is none.
+        DnpGuardError: the text is not a duration.
 
     >>> duration("2w").days
     14
     """
     match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text.strip())
     if match is None:
-        raise DnpGuardError(f"{text!r} is no length of time", hint="Write 90s, 30m, 2h, 90d or 2w.")
+        raise DnpGuardError(f"{text!r} is not a duration", hint="Write 90s, 30m, 2h, 90d or 2w.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})

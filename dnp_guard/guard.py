@@ -1,4 +1,4 @@
-"""The guard: what users hold. It puts policy, backend, plugins and record together and attaches them to targets."""
+"""The guard, which combines policy, backend, plugins and record, and attaches to targets."""
 
 from __future__ import annotations
 
@@ -58,30 +58,30 @@ class Guard:
     Attach it to a diffusers pipeline with ``pipe.callback_on_step_end = guard``; every later call of the pipeline is
     guarded. ``with guard.attached(pipe):`` and ``guard.attach(target)`` do the same. As a call argument,
     ``pipe("…", callback_on_step_end=guard)``, it is weaker: it starts after the first step, does not know the prompts,
-    mends what a call that raised left behind only at the next call, and refuses videos.
+    cleans up after a call that raised only at the next call, and refuses videos.
 
     Args:
-        policy: the path of a policy or of a folder of them, a shipped name such as ``"default"``, a :class:`Policy`,
-            or a store.
+        policy: path of a policy or of a folder of policies, a shipped name such as ``"default"``, a :class:`Policy`, or
+            a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
-            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``; of two,
+            ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``; for two backends,
             :class:`~dnp_guard.vlm.either.Either` or :class:`~dnp_guard.vlm.either.AtFinal`.
-        audit: where records go: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
-            ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or several of them; None to keep none.
-        tenant: whom it serves: selects from a store, and is written to every record.
+        audit: sinks for records: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
+            ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or a sequence of these; None for no record.
+        tenant: tenant that the guard serves. It selects policies from a store, and is in every record.
         plugins: names of installed plugins that may load (entry-point group ``dnp_guard``), or plugin objects.
-        registry: where the Prometheus metrics are registered; a registry of its own otherwise.
-        require_signature: the public key, in base64, that policies must be signed with; unsigned, altered, expired or
-            rolled-back ones are refused.
-        canaries: a folder of pictures with known answers and their ``labels.csv``, asked about at first, every hour and
-            after a failure; a wrong answer refuses the guard, or later is ``degraded`` with ``vlm_changed``.
-        preview_vae: an ``AutoencoderTiny``, or the folder of one, that decodes looks where the policy's
-            ``preview.method`` is ``tiny`` or ``auto``.
-        probe: a file that ``dnp-guard distill`` wrote, for policies with ``queries.skip_probe``; the embedded model
-            brings its own.
+        registry: registry for the Prometheus metrics; a private one by default.
+        require_signature: public key, in base64, that policies must be signed with. Unsigned, altered, expired and
+            rolled-back policies are refused.
+        canaries: folder of pictures with known answers and their ``labels.csv``. They are queried at the start, every
+            hour and after a failure. A wrong answer refuses the guard at the start, and later is ``degraded`` with
+            ``vlm_changed``.
+        preview_vae: an ``AutoencoderTiny``, or its folder, to decode previews if the policy's ``preview.method`` is
+            ``tiny`` or ``auto``.
+        probe: file of ``dnp-guard distill``, for policies with ``queries.skip_probe``; the embedded model has its own.
 
     Raises:
-        PolicyError: the policy does not check.
+        PolicyError: the policy is invalid.
         VlmUnavailable: the backend cannot be built.
         MissingExtra: the backend computes in process, and the extra ``local`` is not installed.
         AuditError: a sink cannot be opened.
@@ -102,9 +102,9 @@ class Guard:
         preview_vae: Any = None,
         probe: str | Path | None = None,
     ) -> None:
-        store = as_store(policy)  # first: it costs nothing, and says at once where a policy is wrong
+        store = as_store(policy)  # first, since it costs nothing and reports mistakes in a policy immediately
         self.metrics = Metrics(registry, tenant=tenant)
-        named = (plugins,) if isinstance(plugins, str) else plugins  # not each of its letters
+        named = (plugins,) if isinstance(plugins, str) else plugins  # otherwise a string would be a sequence of letters
         self._plugins = Plugins(builtin(), named, lambda *_: self.metrics.degraded("plugin_error"))
         backend = self._plugins.backend(vlm)
         self._owned = backend if isinstance(vlm, str) else None
@@ -115,7 +115,7 @@ class Guard:
             store,
             tenant,
             admit=admit,
-            view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whichever the test names
+            view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whatever the test names
             verify=verifier(require_signature, tenant, partial(remembered, several(audit))),
         )
         now = self._rollout.current()
@@ -128,7 +128,7 @@ class Guard:
         self._leave = weakref.finalize(self, self.desk.close)
         self._leave.atexit = False
         self._tenant = tenant
-        sinks = [self._plugins.sink(each) for each in several(audit)]
+        sinks = [self._plugins.sink(spec) for spec in several(audit)]
         self._recorder, self._redaction = open_record(sinks, self.metrics, tenant, now, self.desk.info)
         self.preview_vae = preview_vae
         self.negatives: Encoded = {}
@@ -145,15 +145,15 @@ class Guard:
 
     @property
     def probe(self) -> Probe | None:
-        """The latent probe of the policy in force; None where the policy skips nothing by one."""
+        """The latent probe of the policy in force; None if the policy skips no queries by one."""
         return self._probes.of(self.policy, self.desk.backend)
 
     def encoded(self, negatives: Encoded | str | Path) -> Self:
-        """Give what the policy's words are encoded as, for pipelines whose text encoder is not there at the call.
+        """Supply the encoded words of the policy, for pipelines without a text encoder at the time of the call.
 
         Args:
-            negatives: words to the arguments of a prompt, ``{"star": {"prompt_embeds": [1, T, D]}}``, or a file of
-                safetensors with keys ``WORDS/ARGUMENT``. No other words can be injected, which is a failure.
+            negatives: prompt arguments by words, ``{"star": {"prompt_embeds": [1, T, D]}}``, or a safetensors file with
+                keys ``WORDS/ARGUMENT``. Other words cannot be injected; to need them is a failure of the guard.
         """
         self.negatives = encoded.read(negatives)
         return self
@@ -166,24 +166,24 @@ class Guard:
         region: str | None = None,
         surface: str | None = None,
     ) -> Iterator[Self]:
-        """Generations that start inside a ``with`` block of this context get more than the policy asks for, never less.
+        """Tighten the policy for generations that start inside a ``with`` block of this context.
 
         Args:
-            policy: merged into the one in force, the strictest of each.
-            region: of these calls, to select from a store.
-            surface: likewise.
+            policy: policy to merge into the one in force; the strictest values apply.
+            region: region of these calls, to select from a store.
+            surface: surface of these calls, to select from a store.
 
         Raises:
-            PolicyError: the policy does not check, or nothing is for this region and surface.
+            PolicyError: the policy is invalid, or no policy is for this region and surface.
         """
         with self._in_force.tightened(policy, region, surface):
             yield self
 
     def reload(self) -> bool:
-        """Read the policy again, and put it in force if it checks, passes its tests, and is no milder unapproved.
+        """Read the policy again, and put it in force if it is valid, passes its tests, and is approved if milder.
 
-        What is not put in force is recorded as ``policy.rejected``, and what was in force stays. Generations that run
-        keep the policy that they started with.
+        Otherwise ``policy.rejected`` is recorded, and the previous policy stays in force. Running generations keep the
+        policy that they started with.
 
         Returns:
             Whether another policy is in force now.
@@ -194,7 +194,7 @@ class Guard:
         """Reload the policy when its file or folder changes, until the guard is closed.
 
         Args:
-            every: seconds between looks.
+            every: seconds between checks.
 
         Raises:
             DnpGuardError: the policy was not given as a path.
@@ -205,8 +205,8 @@ class Guard:
     def last(self) -> Report | None:
         """The report of this context's latest generation; None before the first.
 
-        A call in another context, as under ``asyncio.to_thread``, leaves it here alone: the output of a diffusers
-        pipeline has its report as ``output.dnp_guard`` too.
+        A call in another context, such as ``asyncio.to_thread``, does not change it here. The output of a diffusers
+        pipeline also has its report, as ``output.dnp_guard``.
         """
         return self._last.get()
 
@@ -214,10 +214,10 @@ class Guard:
         """Guard every later call of a target.
 
         Args:
-            target: a diffusers pipeline, or anything a host plugin recognises.
+            target: a diffusers pipeline, or another target that a host plugin recognises.
 
         Returns:
-            A function that detaches the guard again.
+            A function that detaches the guard.
 
         Raises:
             CannotSteer: the target cannot be steered, or no host plugin knows it.
@@ -228,7 +228,7 @@ class Guard:
             kind = target if a_class else type(target)
             raise CannotSteer(
                 f"no host adapter recognises {'the class ' if a_class else ''}{kind.__module__}.{kind.__qualname__}",
-                hint="Attach the pipeline that its from_pretrained gives."
+                hint="Attach the pipeline that its from_pretrained returns."
                 if a_class
                 else "Attach a diffusers pipeline, or allow a plugin that knows it.",
             )
@@ -245,10 +245,10 @@ class Guard:
 
     @contextmanager
     def on_behalf_of(self, subject: str | None) -> Iterator[Self]:
-        """Record for whom the generations of a ``with`` block are, so that ``audit erase`` finds them.
+        """Record the person whom the generations of a ``with`` block are for, so that ``audit erase`` finds them.
 
         Args:
-            subject: the person, by any name; the record holds a keyed hash of it alone. None for nobody.
+            subject: any name of the person, of which the record contains only a keyed hash; None for nobody.
         """
         token = self._subject.set(subject)
         try:
@@ -266,10 +266,10 @@ class Guard:
         """Begin the guard's part in one generation; for host adapters.
 
         Args:
-            request: what is generated.
-            policy: what :attr:`policy` was when the adapter looked; it may have been reloaded since.
-            state: of a session that another process began under this policy, to go on with.
-            steering: takes the negatives of each step; None where the host reads ``Driver.negatives`` itself.
+            request: request of the generation.
+            policy: :attr:`policy` as the adapter read it; a reload may have replaced it since. None for the current.
+            state: state of a session that another process began under this policy, to continue it.
+            steering: receives the negatives of every step; None if the host reads ``Driver.negatives`` itself.
 
         Raises:
             RequestRefused: the request needs more questions than the policy allows.
@@ -295,7 +295,7 @@ class Guard:
         return driver
 
     def finished(self, driver: Driver) -> None:
-        """Keep the report of a generation as :attr:`last`; for host adapters."""
+        """Store the report of a generation as :attr:`last`; for host adapters."""
         self._keep(driver.report)
 
     def _keep(self, report: Report | None) -> None:
@@ -307,12 +307,12 @@ class Guard:
         self._in_force.note(event)
 
     def settle(self) -> bool:
-        """Wait until every audit sink holds every record so far, but not for one that hangs; whether they do."""
+        """Wait until every audit sink has stored every record so far, unless it hangs; return whether all have."""
         return self._recorder.settle()
 
     @property
     def keeps_up(self) -> bool:
-        """Whether every audit sink takes its records, and none waits for one that fails or hangs."""
+        """Whether every audit sink accepts its records, without one that fails or hangs."""
         return self._recorder.keeps_up
 
     def close(self) -> None:
@@ -330,7 +330,7 @@ class Guard:
         self.close()
 
     def __call__(self, pipe: Any, step: int, timestep: Any, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Act as ``callback_on_step_end`` of a single call; diffusers calls this after each step."""
+        """Act as ``callback_on_step_end`` of a single call; diffusers calls it after every step."""
         from dnp_guard.hosts.diffusers.argument import after_step  # noqa: PLC0415 (imports torch)
 
         return after_step(self, pipe, step, callback_kwargs)
@@ -342,7 +342,7 @@ class Guard:
         return self  # a copied pipeline shares its guard
 
     def _admit(self, backend: Backend, policy: Policy) -> None:
-        """See that the guard can do what a policy asks."""
+        """Check that the guard can enforce a policy."""
         admission.refuse_backend(policy, backend)
         admission.refuse_uncalibrated(policy, backend)
         self._probes.of(policy, backend)

@@ -1,7 +1,7 @@
-"""The hooks a plugin may implement, with :data:`dnp_guard.hookimpl`.
+"""The hooks that a plugin may implement with :data:`dnp_guard.hookimpl`.
 
 A plugin may make a decision stricter, never looser. An implementation that raises is counted in
-``dnp_guard_degraded_total{reason="plugin_error"}`` and skipped; it stops nothing.
+``dnp_guard_degraded_total{reason="plugin_error"}`` and skipped; the generation continues.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ PROJECT = "dnp_guard"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a function of a plugin as the implementation of the hook of the same name."""
+"""Marks a plugin's function as the implementation of the hook of the same name."""
 
 
 @hookspec(firstresult=True)
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
     """Attach the guard to a target that this plugin recognises.
 
-    Called by ``guard.attach(target)``; the first plugin that does not return None has attached it.
+    Called by ``guard.attach(target)``; the first plugin that does not return None attaches it.
 
     .. versionadded:: 0.1
 
     :param guard: the guard to attach.
-    :param target: a pipeline, a sampler, a model: whatever the user passed.
-    :return: a function that detaches again, or None where the target is not of this plugin's kind.
-    :raises dnp_guard.CannotSteer: where it is of this plugin's kind and cannot be steered.
+    :param target: the target that the user passed: a pipeline, a sampler or a model.
+    :return: a function that detaches the guard, or None if the target is not of this plugin's kind.
+    :raises dnp_guard.CannotSteer: if it is of this plugin's kind but cannot be steered.
     """
 
 
@@ -53,8 +53,8 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
     .. versionadded:: 0.1
 
     :param spec: the whole spec, such as ``transformers:FOLDER``.
-    :return: an object with ``ask(images, questions)``, or None where the spec is not of this plugin's kind.
-    :raises dnp_guard.errors.VlmUnavailable: where it is of this kind and cannot be built.
+    :return: an object with ``ask(images, questions)``, or None if the spec is not of this plugin's kind.
+    :raises dnp_guard.errors.VlmUnavailable: if it is of this kind but cannot be built.
     """
 
 
@@ -62,13 +62,13 @@ def dnp_guard_vlm(spec: str) -> Backend | None:
 def dnp_guard_audit_sink(spec: str) -> Sink | None:
     """Open the audit sink that a spec names.
 
-    Called once for each sink, when a guard is constructed with ``audit=…``.
+    Called once per sink, when a guard is constructed with ``audit=…``.
 
     .. versionadded:: 0.1
 
     :param spec: a path or ``kind:rest``.
-    :return: an object with ``write(event)`` and ``close()``, or None where the spec is not of this plugin's kind.
-    :raises dnp_guard.errors.AuditError: where it is of this kind and cannot be opened.
+    :return: an object with ``write(event)`` and ``close()``, or None if the spec is not of this plugin's kind.
+    :raises dnp_guard.errors.AuditError: if it is of this kind but cannot be opened.
     """
 
 
@@ -76,29 +76,29 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
 def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
     """Build the detector that judges the images of an evaluation.
 
-    Called once, by ``dnp-guard evaluate --detector kind:rest``; never by a guard, which must not see what judges it.
+    Called once, by ``dnp-guard evaluate --detector kind:rest``; never by a guard, which must not know its judge.
 
     .. versionadded:: 0.1
 
     :param spec: the whole spec, such as ``nudenet``.
-    :param policy: whose categories a detector that has none of its own looks for.
-    :return: an object with ``name``, ``version``, ``threshold``, ``categories`` and ``look(images)``, or None where the
+    :param policy: policy whose categories a detector without its own looks for.
+    :return: an object with ``name``, ``version``, ``threshold``, ``categories`` and ``look(images)``, or None if the
         spec is not of this plugin's kind.
-    :raises dnp_guard.errors.DnpGuardError: where it is of this kind and cannot be built.
+    :raises dnp_guard.errors.DnpGuardError: if it is of this kind but cannot be built.
     """
 
 
 @hookspec
 def dnp_guard_before_query(request: str, step: Step | None, images: Sequence[Image]) -> None:
-    """Look on just before the vision-language model is asked.
+    """Observe a query of the vision-language model just before it is sent.
 
-    Called once for each look, with the previews of every image of the batch.
+    Called once per query, with the previews of every image of the batch.
 
     .. versionadded:: 0.1
 
-    :param request: the id of the generation.
+    :param request: id of the generation.
     :param step: the sampler step, or None for the final look.
-    :param images: the previews, RGB, in the order of the batch; read only.
+    :param images: RGB previews, in the order of the batch; read only.
     """
 
 
@@ -108,13 +108,13 @@ def dnp_guard_negative(
 ) -> Sequence[str] | None:
     """Add words to the negative made from an image's findings.
 
-    Called for each image for which something is to be steered away. What the policy itself injects always stays;
-    words outside the policy's vocabulary are dropped and counted.
+    Called once per image that is about to be steered. The policy's own words always stay; words outside its vocabulary
+    are dropped and counted.
 
     .. versionadded:: 0.1
 
-    :param findings: what was seen in the image.
-    :param words: what the policy injects for it.
+    :param findings: findings in the image.
+    :param words: words that the policy injects for them.
     :param vocabulary: every word or phrase that this policy may inject.
     :return: words to add, or None.
     """
@@ -122,29 +122,29 @@ def dnp_guard_negative(
 
 @hookspec
 def dnp_guard_after_decision(request: str, image: int, step: Step | None, decision: Decision) -> Action | None:
-    """Look at a decision, and make it stricter where needed.
+    """Observe a decision, and optionally make it stricter.
 
-    Called for each image after each answered look.
+    Called once per image after every answered query.
 
     .. versionadded:: 0.1
 
-    :param request: the id of the generation.
+    :param request: id of the generation.
     :param image: index in the batch.
     :param step: the sampler step, or None for the final look.
-    :param decision: what the judge said.
-    :return: an action; it counts where it is stricter than the decision's. ``steer`` without a negative monitors.
+    :param decision: decision of the judge.
+    :return: an action, which applies if it is stricter than the decision's; ``steer`` without a negative monitors.
     """
 
 
 @hookspec
 def dnp_guard_degraded(request: str, reason: str, detail: Mapping[str, Any]) -> None:
-    """Hear that the guard could not do its job at some step.
+    """Observe that the guard could not do its job.
 
     Called after the event was recorded and counted.
 
     .. versionadded:: 0.1
 
-    :param request: the id of the generation.
-    :param reason: the label of ``dnp_guard_degraded_total``.
+    :param request: id of the generation.
+    :param reason: label of ``dnp_guard_degraded_total``.
     :param detail: fields of the ``degraded`` record.
     """

@@ -1,4 +1,4 @@
-"""The policy in force for a guard: how it changes while the guard runs, and what is told of that."""
+"""The policy in force for a guard, and the records and metrics of its changes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _REASONS = 5
-"""Problems of a rejected policy that are recorded."""
+"""Most problems of a rejected policy to record."""
 
 
 class InForce:
-    """Selects the policy of a generation, and records and counts each change of what is in force.
+    """Selects the policy of a generation, and records and counts the changes of the policy in force.
 
     Args:
-        source: what the guard was given, to watch.
-        rollout: of it.
-        admit: raises where the guard cannot do what a policy asks.
-        info: of the backend that is asked.
-        recorder: of the guard.
-        metrics: of the guard.
+        source: source of the guard's policies, to watch.
+        rollout: rollout of the source.
+        admit: raises if the guard cannot enforce a policy.
+        info: description of the backend.
+        recorder: recorder of the guard.
+        metrics: metrics of the guard.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class InForce:
 
     @property
     def standing(self) -> Policy:
-        """The policy to record by, although its signature may have ended."""
+        """The policy to record by, even if its signature has expired."""
         return self._rollout.current(self._narrowing.get(), expired=True)
 
     @contextmanager
     def tightened(self, policy: str | Path | Policy | None, region: str | None, surface: str | None) -> Iterator[None]:
-        """Select and merge more for a ``with`` block of this context; see :meth:`dnp_guard.Guard.tightened`."""
+        """Tighten the policy for a ``with`` block of this context; see :meth:`dnp_guard.Guard.tightened`."""
         before = self._narrowing.get() or Narrowing()
         more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
-        for each in more:
-            self._admit(each)
+        for addition in more:
+            self._admit(addition)
         narrowing = Narrowing((*before.policies, *more), region or before.region, surface or before.surface)
         self._admit(self._rollout.current(narrowing))
         token = self._narrowing.set(narrowing)
@@ -86,13 +86,13 @@ class InForce:
             self._narrowing.reset(token)
 
     def reload(self) -> bool:
-        """Read the source again, and put it in force where it may be; see :meth:`dnp_guard.Guard.reload`."""
+        """Read the source again, and put it in force if acceptable; see :meth:`dnp_guard.Guard.reload`."""
         try:
             changed = self._rollout.reload()
-        except Exception as error:  # noqa: BLE001 (whatever is wrong with a new policy, the old one stays)
+        except Exception as error:  # noqa: BLE001 (whatever the fault of a new policy, the old one stays)
             self._metrics.reload("rejected")
-            said = error.problems if isinstance(error, PolicyError) else (error,)
-            reason = "; ".join(str(problem).replace("\n", " ") for problem in said[:_REASONS])
+            problems = error.problems if isinstance(error, PolicyError) else (error,)
+            reason = "; ".join(str(problem).replace("\n", " ") for problem in problems[:_REASONS])
             self.note(PolicyRejected(reason=reason))
             _log.warning("a policy was not put in force: %s", reason)
             return False
@@ -104,7 +104,7 @@ class InForce:
         return changed
 
     def turn(self) -> None:
-        """Record the exceptions that have come in force or ended since the last call."""
+        """Record the exceptions that have begun or ended since the last call."""
         with self._turning:
             before, self._excepted = self._excepted, self._rollout.selected().exceptions
             ended = [exception for exception in before if exception not in self._excepted]
@@ -113,14 +113,14 @@ class InForce:
                 self._show(self.standing)
         policy = fields.policy(self.standing)
         for exception in ended:
-            told = fields.exception(exception)
-            self.note(ExceptionEnded(policy=policy, exception=told, reason=exception.reason))
+            recorded = fields.exception(exception)
+            self.note(ExceptionEnded(policy=policy, exception=recorded, reason=exception.reason))
         for exception in started:
-            told = fields.exception(exception)
-            self.note(ExceptionStarted(policy=policy, exception=told, reason=exception.reason))
+            recorded = fields.exception(exception)
+            self.note(ExceptionStarted(policy=policy, exception=recorded, reason=exception.reason))
 
     def watch(self, every: float) -> None:
-        """Reload when the source changes, until this is closed; see :meth:`dnp_guard.Guard.watch`."""
+        """Reload when the source changes, until closed; see :meth:`dnp_guard.Guard.watch`."""
         if not isinstance(self._source, str | Path):
             raise DnpGuardError(
                 "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
@@ -132,7 +132,7 @@ class InForce:
             self._watch.start()
 
     def tell(self, reason: str | None = None) -> None:
-        """Tell which policy is in force, and which categories in shadow were measured on another model."""
+        """Record the policy in force, and the categories in shadow that were measured on another model."""
         policy = self.policy
         self._show(policy)
         self.note(PolicyLoaded(policy=fields.policy(policy), loaded=self._rollout.origin, reason=reason))
@@ -148,7 +148,7 @@ class InForce:
         self._recorder.settle()
 
     def write(self, event: Event) -> None:
-        """Hand over an event outside a generation, and do not wait until it is written."""
+        """Record an event outside a generation, without waiting until it is written."""
         policy = self.standing
         self._recorder.emit(event, required=policy.audit.required, policy=fields.policy(policy))
 
@@ -158,7 +158,7 @@ class InForce:
         self.write(GuardDegraded(reason=f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"))
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._watch is not None:
             self._watch.close()
 

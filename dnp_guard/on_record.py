@@ -1,4 +1,4 @@
-"""The record of a guard: how it is put together, and what an earlier one remembers."""
+"""Open the record of a guard, and read serials from earlier records."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 def open_record(
     sinks: Sequence[Sink], metrics: Metrics, tenant: str | None, policy: Policy, info: BackendInfo
 ) -> tuple[Recorder, Redaction]:
-    """Put a guard's record together; its previews lie beside the first log that lies in a file.
+    """Open the record of a guard; previews are stored beside the first log in a file.
 
     Args:
-        sinks: take the records.
-        metrics: of the guard.
-        tenant: whom the guard serves.
+        sinks: sinks for the records.
+        metrics: metrics of the guard.
+        tenant: tenant that the guard serves.
         policy: the policy in force.
-        info: of the backend that is asked.
+        info: description of the backend.
 
     Returns:
-        What writes the records, and what hides in them what the policy does not keep.
+        The recorder, and the redaction of prompts.
     """
     log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
     redaction = Redaction(log, policy.audit.prompt)
@@ -55,6 +55,6 @@ def open_record(
 
 
 def remembered(audit: Iterable[object], signer: str, name: str) -> int:
-    """The highest serial of a signed policy that the logs of earlier runs tell of."""
+    """Return the highest serial of a signed policy in the logs of earlier runs."""
     logs = [path for sink in audit if (path := log_path(sink)) is not None]
     return max((highest_serial(log, signer, name) for log in logs), default=0)

@@ -1,7 +1,7 @@
-"""One plugin manager a guard: built-in plugins, and third-party ones that are allowed by name.
+"""The plugin manager of a guard, for built-in plugins and third-party ones that are allowed by name.
 
-Third-party plugins are found in the entry-point group ``dnp_guard`` and load only when named; each of their hook
-implementations is wrapped, so that one that raises is counted and stops nothing, and hook wrappers are refused.
+Third-party plugins are found in the entry-point group ``dnp_guard`` and load only when named. Their hook
+implementations are wrapped, so that an exception is counted and the generation continues. Hook wrappers are refused.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ENTRY_POINTS = "dnp_guard"
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """Where a third-party plugin comes from, as the audit records it.
+    """The origin of a third-party plugin, as the audit log records it.
 
     Attributes:
-        name: of its entry point; of a plugin object, its class.
-        distribution: the installed package that offers it; empty for a plugin object, as is what follows.
-        version: of the distribution.
-        sha256: of what the distribution installed, in hexadecimal.
+        name: name of its entry point, or class of a plugin object.
+        distribution: installed package that offers it; empty for a plugin object.
+        version: version of the distribution; empty for a plugin object.
+        sha256: hash of the distribution's files, in hexadecimal; empty for a plugin object.
     """
 
     name: str
@@ -48,7 +48,7 @@ class PluginInfo:
     sha256: str = ""
 
     def __str__(self) -> str:
-        """Name, distribution, version and hash, in one phrase."""
+        """Join name, distribution, version and hash in one phrase."""
         if not self.distribution:
             return self.name
         return f"{self.name} ({self.distribution} {self.version} sha256:{self.sha256})"
@@ -58,13 +58,12 @@ class Plugins:
     """The plugins of one guard.
 
     Args:
-        builtin: the package's own plugins; trusted, not wrapped.
+        builtin: the package's own plugins, which are trusted and not wrapped.
         allowed: names of entry points, or plugin objects.
-        on_error: called with the plugin's name, the hook's name and the exception of an implementation that raised.
+        on_error: called with plugin name, hook name and exception when an implementation raises.
 
     Raises:
-        PluginError: a name that no installed distribution offers, a plugin that cannot be imported, or one with a
-            hook wrapper.
+        PluginError: no installed distribution offers a name, a plugin cannot be imported, or it has a hook wrapper.
     """
 
     def __init__(
@@ -88,24 +87,24 @@ class Plugins:
         return self._manager.hook
 
     def backend(self, vlm: str | Asked) -> Backend:
-        """The backend that a spec names, or the one given.
+        """Build the backend of a spec, or adapt a given object.
 
         Raises:
-            VlmUnavailable: no plugin knows the spec, it cannot be built, or the object cannot be asked.
+            VlmUnavailable: no plugin knows the spec, the backend cannot be built, or the object is no backend.
         """
         built = self.hook.dnp_guard_vlm(spec=vlm) if isinstance(vlm, str) else vlm
         if built is None:
             raise VlmUnavailable(
                 f"no backend knows the spec {vlm!r}",
-                hint=f"{offer(str(vlm))} A plugin that knows another has to be allowed.",
+                hint=f"{offer(str(vlm))} A plugin with other specs must be allowed by name.",
             )
         return as_backend(built)
 
     def sink(self, audit: str | Path | Sink) -> Sink:
-        """The audit sink that a path or a spec names, or the one given.
+        """Open the audit sink of a path or a spec, or return a given sink.
 
         Raises:
-            AuditError: it cannot be opened.
+            AuditError: the sink cannot be opened.
         """
         if not isinstance(audit, str | Path):
             return audit
@@ -136,7 +135,7 @@ class Plugins:
         except (pluggy.PluginValidationError, ValueError) as error:
             message = " ".join(str(error).split())
             raise PluginError(
-                f"plugin {name!r} does not fit: {message}", hint="Compare its hooks with those documented."
+                f"plugin {name!r} does not fit: {message}", hint="Compare its hooks with the documentation."
             ) from error
         if not self._manager.get_hookcallers(plugin):
             raise PluginError(f"plugin {name!r} implements no hook", hint="Mark its functions with dnp_guard.hookimpl.")
@@ -160,7 +159,7 @@ class Plugins:
 
 
 _MAY_REFUSE = frozenset({"dnp_guard_attach", "dnp_guard_vlm", "dnp_guard_audit_sink", "dnp_guard_detector"})
-"""Hooks that run at construction, where an error of ours is the answer and no generation is running."""
+"""Hooks that run at construction, where an error of this package is the answer and no generation is running."""
 
 
 def _load(name: str) -> tuple[PluginInfo, object]:
@@ -169,13 +168,13 @@ def _load(name: str) -> tuple[PluginInfo, object]:
         offered = ", ".join(sorted({point.name for point in metadata.entry_points(group=ENTRY_POINTS)})) or "none"
         raise PluginError(
             f"no installed package offers a dnp_guard plugin named {name!r} (offered: {offered})",
-            hint="Install the package that has it, or take the name from plugins=.",
+            hint="Install its package, or remove the name from plugins=.",
         )
     if len(found) > 1:
         packages = ", ".join(sorted(point.dist.name for point in found if point.dist))
         raise PluginError(
             f"several installed packages offer a dnp_guard plugin named {name!r}: {packages}",
-            hint="Uninstall all but the one you trust.",
+            hint="Uninstall all except the one that you trust.",
         )
     (point,) = found
     try:
@@ -190,10 +189,10 @@ def _load(name: str) -> tuple[PluginInfo, object]:
 
 
 def _sha256(distribution: metadata.Distribution, module: str) -> str:
-    """SHA-256 over the files of a distribution as ``sha256sum`` lists them, in the order of their names.
+    """Compute the SHA-256 over the ``sha256sum`` list of a distribution's files, in the order of their names.
 
-    Left out is what differs from one installation of the same files to the next: compiled files and metadata. The
-    file of the module itself is always in, as an editable installation lists no other.
+    Compiled files and metadata are left out, since they differ between installations of the same files. The module's
+    own file is always included, since an editable installation lists no other.
     """
     files = {
         str(file): Path(str(file.locate()))
@@ -212,7 +211,7 @@ def _sha256(distribution: metadata.Distribution, module: str) -> str:
 
 
 def several(audit: str | Path | Sink | Sequence[str | Path | Sink] | None) -> list[str | Path | Sink]:
-    """What ``Guard(audit=…)`` names, one by one."""
+    """Return the value of ``Guard(audit=…)`` as a list."""
     if audit is None:
         return []
     return list(audit) if isinstance(audit, list | tuple) else [audit]  # type: ignore[list-item]

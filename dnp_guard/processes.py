@@ -1,4 +1,4 @@
-"""What can be said of other processes of this machine."""
+"""Checks on other processes of this machine."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 
 
 def runs(pid: int) -> bool:
-    """Whether a process of this id runs, whoever owns it."""
+    """Return whether a process with this id is running, under any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # a process of another user
     return True

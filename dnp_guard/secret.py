@@ -1,4 +1,4 @@
-"""Keys and tokens, seen to before they go into a header: no error about a header can then quote one."""
+"""Check keys and tokens before they go into a header, so that no error about a header can quote one."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ _PLAIN = re.compile(r"[!-~]+")  # what a header carries without escapes: visible
 
 
 def plain(secret: str, name: str) -> str:
-    r"""Strip a secret of white space around it, as a file or a shell leaves there.
+    r"""Strip a secret of surrounding white space, which files and shells often add.
 
     Args:
         secret: a key or token.
-        name: where it comes from, such as a variable; it is all that an error says.
+        name: origin of the secret, such as a variable, for errors, which never quote the secret.
 
     Raises:
-        DnpGuardError: it is empty, or holds something that no header carries.
+        DnpGuardError: the secret is empty, or contains characters that a header cannot carry.
 
     >>> plain("hunter2\r\n", "TOKEN")
     'hunter2'
     """
     stripped = secret.strip()
     if not stripped:
-        raise DnpGuardError(f"{name} is empty", hint="Set it to the key, or not at all.")
+        raise DnpGuardError(f"{name} is empty", hint="Set it to the key, or unset it.")
     if not _PLAIN.fullmatch(stripped):
         raise DnpGuardError(
-            f"{name} holds a space, a control character or a letter beyond ASCII, which no key does",
-            hint="Copy the key once more, on one line.",
+            f"{name} contains a space, a control character or a letter beyond ASCII, which no key does",
+            hint="Copy the key again, on one line.",
         )
     return stripped

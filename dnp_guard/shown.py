@@ -1,4 +1,4 @@
-"""A picture as everybody sees it."""
+"""Check that every program displays a picture alike."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _OPAQUE: Final = (255, 255)
 
 
 class NotAsShown(DnpGuardError):
-    """A picture that shows something else than its pixels say, or different things in different programs."""
+    """A picture that programs may display differently from its pixels."""
 
 
 def as_shown(picture: Image) -> Image:
-    """The RGB pixels of a picture that every program shows alike.
+    """Return the RGB pixels of a picture that every program displays alike.
 
     Raises:
-        NotAsShown: it can be seen through, is one of several frames, or is turned or coloured by what goes with it.
+        NotAsShown: the picture is transparent, has several frames, or its metadata turn or colour it.
     """
     if picture.mode == "RGB" and not picture.info:
-        return picture  # as nearly all are
+        return picture  # the usual case
     if getattr(picture, "n_frames", 1) > 1 or picture.info.get("default_image"):
         raise _refused("it has several frames")
     if picture.mode not in _MODES:

@@ -1,4 +1,4 @@
-"""Test suites for those who extend the guard; pytest must be installed."""
+"""Test suites for extensions of the guard; they need pytest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BackendContract:
-    """What every vision-language backend must do. Subclass it and override the ``backend`` fixture.
+    """Tests that every vision-language backend must pass. Subclass it and override the ``backend`` fixture.
 
     Example::
 
@@ -34,8 +34,8 @@ class BackendContract:
                 return mine
 
     Attributes:
-        questions: put to the backend; give questions that it answers differently.
-        tolerance: how far two probabilities that must be equal may lie apart. Half precision may need more.
+        questions: questions to ask; choose some that the backend answers differently.
+        tolerance: largest difference between probabilities that must be equal. Half precision may need more.
     """
 
     questions: Sequence[str] = (
@@ -47,12 +47,12 @@ class BackendContract:
 
     @pytest.fixture
     def backend(self) -> Asked:
-        """The backend under test."""
+        """Return the backend under test."""
         raise NotImplementedError("override the backend fixture")
 
     @pytest.fixture
     def images(self) -> list[Image.Image]:
-        """Three RGB pictures that differ, in brightness too."""
+        """Return three different RGB pictures, of different brightness."""
         rng = np.random.default_rng(7)
         noise = Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
         dusk = Image.linear_gradient("L").resize((32, 32)).point(lambda value: value // 4)
@@ -62,11 +62,11 @@ class BackendContract:
         return probabilities(backend.ask(images, questions), len(images), len(questions))
 
     def test_is_a_backend(self, backend: Asked) -> None:
-        """It has ``ask``."""
+        """Check that it has ``ask``."""
         assert as_backend(backend)
 
     def test_a_query_is_answered_as_its_questions_are(self, backend: Asked, images: list[Image.Image]) -> None:
-        """A desk puts queries."""
+        """Check ``put``, which the guard uses for queries."""
         query = Query(tuple(images), tuple(self.questions))
         answer = probabilities(as_backend(backend).put(query), len(images), len(self.questions))
         np.testing.assert_allclose(answer, self._ask(backend, images, self.questions), rtol=0, atol=self.tolerance)
@@ -74,14 +74,14 @@ class BackendContract:
     def test_answers_every_question_about_every_image_with_a_probability(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Shape [images, questions], values 0…1: the check raises otherwise."""
+        """Check shape [images, questions] and values from 0 to 1."""
         answer = self._ask(backend, images, self.questions)
         assert [len(row) for row in answer] == [len(self.questions)] * len(images)
 
     def test_images_asked_about_together_get_the_answers_they_get_alone(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """What one image holds never answers for another."""
+        """Check that the content of one image does not affect another's answers."""
         together = self._ask(backend, images, self.questions)
         alone = tuple(self._ask(backend, [image], self.questions)[0] for image in images)
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
@@ -89,13 +89,13 @@ class BackendContract:
     def test_a_question_is_answered_the_same_whatever_else_is_asked(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Questions are independent."""
+        """Check that questions are independent."""
         together = np.array(self._ask(backend, images, self.questions))
         alone = np.hstack([self._ask(backend, images, [question]) for question in self.questions])
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
     def test_the_order_of_questions_does_not_matter(self, backend: Asked, images: list[Image.Image]) -> None:
-        """A column belongs to its question."""
+        """Check that a column belongs to its question."""
         forward = np.array(self._ask(backend, images, self.questions))
         backward = np.array(self._ask(backend, images, self.questions[::-1]))
         np.testing.assert_allclose(forward, backward[:, ::-1], rtol=0, atol=self.tolerance)
@@ -103,28 +103,28 @@ class BackendContract:
     def test_the_same_question_about_the_same_image_has_the_same_answer(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Nothing is drawn at random."""
+        """Check that answers are deterministic."""
         first = self._ask(backend, images, self.questions)
         second = self._ask(backend, images, self.questions)
         np.testing.assert_allclose(first, second, rtol=0, atol=self.tolerance)
 
     def test_no_images_give_no_rows(self, backend: Asked) -> None:
-        """Shape [0, questions]."""
+        """Check shape [0, questions]."""
         assert self._ask(backend, [], self.questions) == ()
 
     def test_no_questions_give_empty_rows(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Shape [images, 0]."""
+        """Check shape [images, 0]."""
         assert self._ask(backend, images, []) == ((),) * len(images)
 
     def test_leaves_the_random_generators_alone(self, backend: Asked, images: list[Image.Image]) -> None:
-        """A guard that draws from them would change the image it only looks at."""
+        """Check the generators, since a guard that draws from them would change the image."""
         before = _random_states()
         self._ask(backend, images, self.questions)
         assert _random_states() == before
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
     def test_takes_pictures_of_every_common_mode(self, backend: Asked, images: list[Image.Image], mode: str) -> None:
-        """Hosts hand over what they have."""
+        """Check several modes, since hosts pass pictures as they have them."""
         picture = images[0].convert(mode)
         assert len(self._ask(backend, [picture], self.questions)) == 1
 
@@ -132,31 +132,31 @@ class BackendContract:
     def test_takes_pictures_of_every_size(
         self, backend: Asked, images: list[Image.Image], size: tuple[int, int]
     ) -> None:
-        """Previews are small, and final images are not square."""
+        """Check several sizes, since previews are small and final images may not be square."""
         assert len(self._ask(backend, [images[0].resize(size)], self.questions)) == 1
 
     def test_takes_pictures_of_different_sizes_together(self, backend: Asked, images: list[Image.Image]) -> None:
-        """And answers for each as it would alone."""
+        """Check that pictures get the same answers as alone."""
         pictures = [images[0].resize((40, 20)), images[1].resize((16, 64))]
         together = self._ask(backend, pictures, self.questions)
         alone = tuple(self._ask(backend, [picture], self.questions)[0] for picture in pictures)
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
     def test_leaves_the_pictures_alone(self, backend: Asked, images: list[Image.Image]) -> None:
-        """The caller goes on to use them."""
+        """Check the pictures, which the caller continues to use."""
         before = [image.tobytes() for image in images]
         self._ask(backend, images, self.questions)
         assert [image.tobytes() for image in images] == before
 
     def test_says_who_it_is_in_strings(self, backend: Asked) -> None:
-        """The audit record needs a name and a revision."""
+        """Check name and revision, which the audit record needs."""
         of = as_backend(backend)
         assert all(isinstance(value, str) for value in (of.name, of.revision))
         assert of.info.name
         assert of.revision
 
     def test_says_what_it_takes_and_where_images_go(self, backend: Asked) -> None:
-        """A policy allows addresses, and a desk asks as much at once as it is told."""
+        """Check addresses, which a policy may restrict, and batching, which the guard relies on."""
         of = as_backend(backend)
         assert all(isinstance(value, bool) for value in (of.local, of.batches))
         assert all(isinstance(url, str) for url in of.addresses)
@@ -165,7 +165,7 @@ class BackendContract:
 
 
 def _random_states() -> tuple[object, ...]:
-    legacy = repr(np.random.get_state(legacy=False))  # noqa: NPY002 (the global generator is what is checked)
+    legacy = repr(np.random.get_state(legacy=False))  # noqa: NPY002 (this checks the global generator)
     try:
         import torch  # noqa: PLC0415 (a backend need not have it)
     except ImportError:

@@ -1,4 +1,4 @@
-"""The values that move through one generation. Frozen, and free of torch."""
+"""The values of one generation. They are frozen, and independent of torch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class _Ranked(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Position from the mildest, 0, on."""
+        """Position in the order, 0 for the mildest."""
         return list(type(self)).index(self)
 
     @classmethod
     def strictest(cls, first: Self, *others: Self) -> Self:
-        """The strictest of some members."""
+        """Return the strictest of some members."""
         return max(first, *others, key=lambda member: member.rank) if others else first
 
 
 class Action(_Ranked):
-    """What a policy asks for when a category is found, mildest first."""
+    """The response to a finding, mildest first."""
 
     MONITOR = "monitor"
     STEER = "steer"
@@ -37,7 +37,7 @@ class Action(_Ranked):
 
 
 class Outcome(_Ranked):
-    """What became of an image, mildest first; ``unasked``: in shadow, no query was answered."""
+    """The outcome of an image, mildest first; ``unasked``: in shadow, no query was answered."""
 
     FAILED_OPEN = "failed_open"
     UNASKED = "unasked"
@@ -50,7 +50,7 @@ class Outcome(_Ranked):
 
     @property
     def withholds(self) -> bool:
-        """Whether nothing of the image may be delivered."""
+        """Whether the image must not be delivered."""
         return self in {Outcome.BLOCKED, Outcome.FAILED_CLOSED}
 
 
@@ -60,8 +60,8 @@ class Question:
 
     Attributes:
         category: id of the policy's category.
-        term: the ``look_for`` term (the title where a category has none), or the ``allowed`` case.
-        text: what the vision-language model is asked.
+        term: the ``look_for`` term (or the category's title without any), or the ``allowed`` case.
+        text: text for the vision-language model.
     """
 
     category: str
@@ -71,13 +71,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A term seen at or over its threshold.
+    """A term found at or above its threshold.
 
     Attributes:
         category: id of the policy's category.
         term: the ``look_for`` term.
-        probability: of the answer yes, 0 to 1.
-        threshold: what it was compared with.
+        probability: probability of the answer yes, 0 to 1.
+        threshold: threshold of the term.
     """
 
     category: str
@@ -91,9 +91,9 @@ class InAttention:
     """How a negative steers the attention over the prompt (NAG, arXiv 2505.21179).
 
     Attributes:
-        phi: how far it extrapolates.
-        tau: how long a feature vector may become, as a multiple of what it was.
-        alpha: the share of what is steered, at the strength of the negative, 0 to 1.
+        phi: how far to extrapolate.
+        tau: largest norm of a feature vector, as a multiple of the norm before.
+        alpha: share of the steered features in the mix, at the strength of the negative, 0 to 1.
     """
 
     phi: float
@@ -107,11 +107,11 @@ class Negative:
 
     Attributes:
         words: words or phrases, in policy order.
-        scale: s of the separate term, which attention may have beside it; None where there is none.
-        mode: how it enters the guidance.
-        categories: ids of the categories it is made from.
-        attention: how hard it steers the attention over the prompt, where it does.
-        groups: there the words of each category by themselves, without repetition, in policy order.
+        scale: scale s of the separate term, which may also be beside attention; None if there is no such term.
+        mode: how the negative enters the guidance.
+        categories: ids of its categories.
+        attention: how to steer the attention over the prompt; None if it is not steered.
+        groups: words by category, without repetition, in policy order; only with ``attention``.
     """
 
     words: tuple[str, ...]
@@ -123,24 +123,24 @@ class Negative:
 
     @property
     def text(self) -> str:
-        """What the text encoder gets."""
+        """The text for the text encoder."""
         return ", ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the judge says of one image at one answered query, or at the final look.
+    """The judge's decision about one image after an answered query, or at the final look.
 
     Attributes:
-        action: the strictest action now called for; None when nothing of the policy is seen or held.
-        negative: what the next steps are steered away from; None to steer no more.
-        findings: what was seen, in policy order, waived findings left out.
+        action: strictest action required; None if nothing is found or held.
+        negative: negative of the next steps; None to stop steering.
+        findings: findings in policy order, without the waived ones.
         waived: findings that an ``allowed`` case excused.
-        probabilities: P(category) for every category asked about.
-        why: one sentence for a person.
-        would_action: what the action would be if nothing were in shadow; None where nothing is.
-        would_negative: likewise.
-        otherwise: what is done where ``action`` is a retry and the image is not made again.
+        probabilities: P(category) for every queried category.
+        why: reason, in one sentence for a person.
+        would_action: action if nothing were in shadow; None if nothing is.
+        would_negative: negative if nothing were in shadow; None if nothing is.
+        otherwise: action if ``action`` is a retry and the image is not generated again.
     """
 
     action: Action | None
@@ -156,15 +156,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One sampler step, as a host hands it to a session.
+    """One sampler step, as a host passes it to a session.
 
     Attributes:
-        index: 0-based step of this run.
-        total: steps this run executes; None where the sampler does not know.
-        sigma: the noise level of x_t in the host's own parameterisation; None where it has none.
-        prediction: the clean image predicted at this step, x̂0 = ``pred_original_sample``, latents [B, C, H, W].
-        progress: the part of the run that is done, 0…1; where ``total`` is None it says when a look is due.
-        effective: whether a negative can take effect at the steps that follow.
+        index: step of this run, 0-based.
+        total: number of steps of this run; None if the sampler does not know.
+        sigma: noise level of x_t in the host's own parameterisation; None if it has none.
+        prediction: clean image predicted at this step, x̂0 = ``pred_original_sample``, latents [B, C, H, W].
+        progress: fraction of the run that is done, 0…1; determines when a query is due if ``total`` is None.
+        effective: whether a negative can take effect at later steps.
     """
 
     index: int
@@ -180,11 +180,11 @@ class QueryReport:
     """One answered query about one image, for the report.
 
     Attributes:
-        step: 0-based; None for the final look.
-        sigma: the noise level at that step.
-        decision: what the judge said.
-        latency_ms: how long the answer took, the batch's time.
-        attempt: at which the image was asked about, from 1.
+        step: step of the query, 0-based; None for the final look.
+        sigma: noise level at that step.
+        decision: decision of the judge.
+        latency_ms: time to the answer for the whole batch, in milliseconds.
+        attempt: attempt at the image, from 1.
     """
 
     step: int | None
@@ -195,16 +195,16 @@ class QueryReport:
 
 
 InputAction = Literal["pass", "block"]
-"""What becomes of a request for one of its own pictures; ``block``: it is refused."""
+"""Effect of a request's own picture on the request; ``block`` refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputReport:
-    """What was seen in one of the pictures that a request brought.
+    """The result for one of a request's own pictures.
 
     Attributes:
-        action: what becomes of the request for it.
-        decision: what would be decided of a finished image that shows this; None where it was not answered about.
+        action: effect on the request.
+        decision: decision as for a finished image; None if the query was not answered.
     """
 
     action: InputAction
@@ -213,15 +213,15 @@ class InputReport:
 
 @dataclass(frozen=True, slots=True)
 class ImageReport:
-    """What happened to one image of a generation.
+    """The report on one image of a generation.
 
     Attributes:
-        decision: the image's outcome.
+        decision: outcome of the image.
         queries: every answered query, in order; the final one has no step.
-        negatives: each negative injected, with the first step it applied to.
-        why: one sentence for a person.
-        would: what the outcome would have been if nothing were in shadow; None where it is the same.
-        attempts: how often the image was made.
+        negatives: every injected negative, with the first step that it applied to.
+        why: reason, in one sentence for a person.
+        would: outcome if nothing were in shadow; None if it is the same.
+        attempts: number of attempts at the image.
     """
 
     decision: Outcome
@@ -233,27 +233,27 @@ class ImageReport:
 
     @property
     def withheld(self) -> bool:
-        """Whether the image is withheld, for what it shows or because the guard could not do its job."""
+        """Whether the image is withheld, for its content or because the guard could not do its job."""
         return self.decision.withholds
 
     @property
     def code(self) -> str:
-        """A short word for what became of the image, for programs."""
+        """The outcome as a short word, for programs."""
         return str(self.decision)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What happened in one generation, ``guard.last``.
+    """The report on one generation, ``guard.last``.
 
     Attributes:
-        request: the id that every audit record of it carries.
+        request: id of the generation, as in its audit records.
         policy: name of the policy in force.
-        digest: its digest.
-        images: one report an image, in the order of the batch.
-        degraded: reasons for which the guard could not do its job at some step.
-        inputs: one report per picture that the request brought, where the policy has them asked about.
-        retry_ms: how long further attempts took, all together.
+        digest: digest of the policy.
+        images: one report per image, in the order of the batch.
+        degraded: reasons why the guard could not do its job.
+        inputs: one report per picture of the request, if the policy queries them.
+        retry_ms: total time of further attempts, in milliseconds.
     """
 
     request: str

@@ -90,5 +90,5 @@ def test_it_refuses_what_has_no_canonical_form(value: object, message: str) -> N
 def test_it_refuses_a_value_that_holds_itself() -> None:
     value: list[object] = []
     value.append(value)
-    with pytest.raises(AuditError, match="holds itself"):
+    with pytest.raises(AuditError, match="contains itself"):
         canonical(value)

@@ -1,4 +1,4 @@
-"""What worker processes that have ended leave in the folder of prometheus_client's multiprocess mode."""
+"""Merge the files that ended workers leave in the folder of prometheus_client's multiprocess mode."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _FILE: Final = re.compile(r"(counter|histogram|gauge_[a-z]+)_([1-9]\d*)\.db")
 _TOTAL: Final = "{}_0.db"
-"""What holds all that have ended, of one kind: no process has the id 0."""
+"""Name of the total of all ended processes, by kind of metric; no process has the id 0."""
 _BESIDE: Final = re.compile(r"(\w+)_0\.db\.(\d+)")
 
 
 @contextmanager
 def ended_merged(folder: Path) -> Iterator[None]:
-    """Keep of processes that have ended their totals alone, in one file a kind, while the folder is read.
+    """Merge the files of ended processes into one total per kind of metric, and lock the folder while it is read.
 
-    Counts and histograms are added up, of a ``max`` the greatest stays, and what is shown of living processes goes.
-    Where a process is killed at this, nothing is lost or counted twice: a new total is written beside the old one, and
-    put in its place once the file that it takes in has gone. A file system without locks keeps all files.
+    Counters and histograms are summed, the maximum of a ``max`` gauge stays, and gauges of living processes are
+    deleted. If a process is killed during the merge, nothing is lost or counted twice: the new total is written beside
+    the old one, and replaces it once the merged file is deleted. On a file system without locks, all files stay.
     """
     descriptor = _alone(folder)
     try:
@@ -48,7 +48,7 @@ def ended_merged(folder: Path) -> Iterator[None]:
 
 
 def _alone(folder: Path) -> int | None:
-    """Keep other readers away until the descriptor is closed; None where that cannot be."""
+    """Lock the folder until the descriptor is closed; None if it cannot be locked."""
     if sys.platform == "win32":
         return None
     descriptor = os.open(folder, os.O_RDONLY)
@@ -61,7 +61,7 @@ def _alone(folder: Path) -> int | None:
 
 
 def _finish(folder: Path) -> None:
-    """Finish or undo what a process was killed at."""
+    """Finish or undo the merge of a killed process."""
     for beside in folder.glob("*_0.db.*"):
         match = _BESIDE.fullmatch(beside.name)
         if match is None:
@@ -73,7 +73,7 @@ def _finish(folder: Path) -> None:
 
 
 def _take_in(file: Path, kind: str, pid: str) -> None:
-    """Add the file of a process that has ended to the total of its kind."""
+    """Add the file of an ended process to the total of its kind."""
     if kind.startswith("gauge_live") or not file.stat().st_size:
         file.unlink()
         return
@@ -81,9 +81,9 @@ def _take_in(file: Path, kind: str, pid: str) -> None:
         return
     total = file.with_name(_TOTAL.format(kind))
     values: dict[str, float] = {}
-    for each in (total, file):
-        if each.exists():
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(each)):  # type: ignore[no-untyped-call]
+    for source in (total, file):
+        if source.exists():
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(source)):  # type: ignore[no-untyped-call]
                 before = values.get(key, 0.0)
                 values[key] = max(before, value) if kind == "gauge_max" else before + value
     beside = total.with_name(f"{total.name}.{pid}")

@@ -1,4 +1,4 @@
-"""What observes a generation may fail; the generation goes on."""
+"""Protect generations from failures of telemetry."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _log = logging.getLogger("dnp_guard.telemetry")
 
 
 def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
-    """Wrap a function so that what it raises is logged, and None returned."""
+    """Wrap a function so that it logs its exceptions, and returns None instead of raising."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R | None:
         try:
             return function(*args, **kwargs)
         except Exception:  # noqa: BLE001 (an exporter may raise anything)
-            _log.warning("telemetry failed in %s; the generation goes on", function.__qualname__, exc_info=True)
+            _log.warning("telemetry failed in %s; the generation continues", function.__qualname__, exc_info=True)
             return None
 
     return call

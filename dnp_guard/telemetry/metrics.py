@@ -27,18 +27,17 @@ class Metrics:
     """The metrics of one registry.
 
     Args:
-        registry: where they are registered; two ``Metrics`` of one registry count together. None for
-            a private one.
-        tenant: whom these are about.
-        tenants: how many tenants are told apart by a label of their own, those that come first; all others are
-            ``other``. The first ``Metrics`` of a registry says it for all; 0 for no such label.
+        registry: registry of the metrics, which several ``Metrics`` can share; None for a private one.
+        tenant: tenant that the metrics are about.
+        tenants: number of tenants that get their own label; later ones are ``other``. The first ``Metrics`` of a
+            registry decides for all; 0 for no label.
 
     Attributes:
-        registry: where they are registered.
+        registry: registry of the metrics.
 
     Raises:
-        DnpGuardError: the registry has metrics of these names that are not this package's, or the folder in which
-            several processes count together is not there.
+        DnpGuardError: the registry has other metrics of these names, or the folder for metrics of several processes
+            does not exist.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Metrics:
     ) -> None:
         folder = os.environ.get(_FOLDER)
         if folder is not None and not Path(folder).is_dir():
-            raise DnpGuardError(f"{folder}: there is no such folder, which {_FOLDER} names", hint=f"mkdir -p {folder}")
+            raise DnpGuardError(f"{folder}, the folder in {_FOLDER}, does not exist", hint=f"mkdir -p {folder}")
         self.registry = CollectorRegistry() if registry is None else registry
         with _registering:
             if self.registry not in _collectors:
@@ -56,17 +55,17 @@ class Metrics:
 
     @harmless
     def queries(self, policy: str, outcome: str, images: int = 1) -> None:
-        """Count queries, one an image; the outcome is ``answered``, ``skipped`` or ``failed``."""
+        """Count queries per image; the outcome is ``answered``, ``skipped`` or ``failed``."""
         self._of.queries.labels(policy, outcome, *self._tenant).inc(images)
 
     @harmless
     def query_seconds(self, seconds: float) -> None:
-        """Observe how long an answer took."""
+        """Observe the time to an answer."""
         self._of.query_seconds.observe(seconds)
 
     @harmless
     def negative(self, policy: str, category: str) -> None:
-        """Count a negative injected into one image, under the first category it is made from."""
+        """Count a negative injected into one image, under the first of its categories."""
         self._of.negatives.labels(policy, category, *self._tenant).inc()
 
     @harmless
@@ -76,12 +75,12 @@ class Metrics:
 
     @harmless
     def degraded(self, reason: str) -> None:
-        """Count that the guard could not do its job at some point; the reason is one of the program's words."""
+        """Count a failure of the guard to do its job; the reason is one of a fixed set of words."""
         self._of.degraded.labels(reason).inc()
 
     @contextmanager
     def overhead(self, stage: str) -> Iterator[None]:
-        """Time what the guard adds, in one of the stages of :data:`dnp_guard.telemetry.names.STAGES`."""
+        """Time a stage of the guard, one of :data:`dnp_guard.telemetry.names.STAGES`."""
         start = perf_counter()
         try:
             yield
@@ -90,16 +89,16 @@ class Metrics:
 
     @harmless
     def policy_info(self, name: str, revision: str, digest: str, mode: str, *, narrowed: bool = False) -> None:
-        """Show the policy in force; what was shown of an earlier revision of the same name goes, here.
+        """Show the policy in force, in place of an earlier revision of the same name.
 
-        What may be counted under it begins at 0, so that the first failure too is an increase.
+        Counters of the policy start at 0, so that even the first failure is an increase.
 
         Args:
-            name: of the policy.
-            revision: of its text.
-            digest: of what is in force.
-            mode: of the policy.
-            narrowed: whether it is in force for some calls only, beside the one in force for all.
+            name: name of the policy.
+            revision: revision of the policy.
+            digest: digest of the policy in force.
+            mode: mode of the policy.
+            narrowed: whether it is in force only for some calls, beside the one in force for all.
         """
         if not self._of.show(self, (name, revision, digest, mode, *self._tenant), narrowed=narrowed):
             return
@@ -116,32 +115,32 @@ class Metrics:
 
     @harmless
     def session(self, policy: str, end: str) -> None:
-        """Count a generation by how it ended, one of :data:`dnp_guard.telemetry.names.ENDS`."""
+        """Count a generation by its end, one of :data:`dnp_guard.telemetry.names.ENDS`."""
         self._of.sessions.labels(policy, end, *self._tenant).inc()
 
     @harmless
     def finding(self, policy: str, category: str, outcome: str) -> None:
-        """Count a category seen in a look: by its action, or ``waived``, or ``shadow`` where it only records."""
+        """Count a category found by a query, under its action, ``waived``, or ``shadow`` if it only records."""
         self._of.findings.labels(policy, category, outcome, *self._tenant).inc()
 
     @harmless
     def still_present(self, policy: str, category: str) -> None:
-        """Count an image that was steered away from a category and shows it at the final look."""
+        """Count an image that was steered away from a category but shows it at the final look."""
         self._of.still_present.labels(policy, category, *self._tenant).inc()
 
     @harmless
     def input(self, policy: str, action: str) -> None:
-        """Count a picture that a request brought, by what became of the request for it: ``pass`` or ``block``."""
+        """Count a picture from a request by its effect on the request, ``pass`` or ``block``."""
         self._of.inputs.labels(policy, action, *self._tenant).inc()
 
     @harmless
     def retry(self, policy: str, outcome: str) -> None:
-        """Count a further attempt at an image by how it ended: :data:`dnp_guard.telemetry.names.RETRY_OUTCOMES`."""
+        """Count a retry of an image by its outcome, one of :data:`dnp_guard.telemetry.names.RETRY_OUTCOMES`."""
         self._of.retries.labels(policy, outcome, *self._tenant).inc()
 
     @harmless
     def checkpoint(self, timestamp: float) -> None:
-        """Show when the latest checkpoint of an audit log was written, in seconds since 1970."""
+        """Show the time of the latest checkpoint of an audit log, in seconds since 1970."""
         self._of.checkpoint.set(timestamp)
 
     @harmless
@@ -160,14 +159,14 @@ class _Collectors:
         self._most, self._tenants = tenants, set[str]()
         try:
             self.queries = Counter(
-                names.QUERIES, "Queries, one an image.", [names.POLICY, names.OUTCOME, *more], registry=registry
+                names.QUERIES, "Queries, counted per image.", [names.POLICY, names.OUTCOME, *more], registry=registry
             )
             self.query_seconds = Histogram(
                 names.QUERY_SECONDS, "Time to an answer.", buckets=names.QUERY_BUCKETS, registry=registry
             )
             self.negatives = Counter(
                 names.NEGATIVES,
-                "Negatives injected, under the first category seen.",
+                "Negatives injected, by their first category.",
                 [names.POLICY, names.CATEGORY, *more],
                 registry=registry,
             )
@@ -175,11 +174,11 @@ class _Collectors:
                 names.GENERATIONS, "Images finished.", [names.POLICY, names.DECISION, *more], registry=registry
             )
             self.degraded = Counter(
-                names.DEGRADED, "Times the guard could not do its job.", [names.REASON], registry=registry
+                names.DEGRADED, "Times that the guard could not do its job.", [names.REASON], registry=registry
             )
             self.overhead = Histogram(
                 names.OVERHEAD,
-                "Time the guard adds.",
+                "Time that the guard adds.",
                 [names.STAGE],
                 buckets=names.OVERHEAD_BUCKETS,
                 registry=registry,
@@ -196,44 +195,44 @@ class _Collectors:
             )
             self.findings = Counter(
                 names.FINDINGS,
-                "Categories seen, one per look and image, by the category's action, or waived, or shadow.",
+                "Categories found, counted per query and image, by the category's action, waived, or shadow.",
                 [names.POLICY, names.CATEGORY, names.OUTCOME, *more],
                 registry=registry,
             )
             self.still_present = Counter(
                 names.STILL_PRESENT,
-                "Images steered away from a category and showing it at the final look.",
+                "Images steered away from a category that show it at the final look.",
                 [names.POLICY, names.CATEGORY, *more],
                 registry=registry,
             )
             self.inputs = Counter(
                 names.INPUTS,
-                "Pictures that requests brought, by whether the request went on.",
+                "Pictures from requests, by whether the request continued.",
                 [names.POLICY, names.ACTION, *more],
                 registry=registry,
             )
             self.retries = Counter(
                 names.RETRIES,
-                "Further attempts at an image, by how they ended.",
+                "Retries of an image, by outcome.",
                 [names.POLICY, names.OUTCOME, *more],
                 registry=registry,
             )
             self.checkpoint = Gauge(
                 names.CHECKPOINT,
-                "When the latest audit checkpoint was written; 0 for never.",
+                "Time of the latest audit checkpoint; 0 for never.",
                 registry=registry,
                 multiprocess_mode="max",
             )
             self.reloads = Counter(names.POLICY_RELOADS, "Reloads of the policy.", [names.RESULT], registry=registry)
         except ValueError as error:
             raise DnpGuardError(
-                f"the Prometheus registry has other metrics of this package's names: {error}",
-                hint="Pass registry= a registry of its own.",
+                f"the Prometheus registry has other metrics with this package's names: {error}",
+                hint="Pass another registry as registry=.",
             ) from error
         self._shown: WeakKeyDictionary[Metrics, dict[str, _Info]] = WeakKeyDictionary()
 
     def label(self, tenant: str | None) -> tuple[str, ...]:
-        """The label of a tenant; none where tenants have none."""
+        """Return the label of a tenant; empty if tenants have no label."""
         if not self._most:
             return ()
         if tenant is not None and (tenant in self._tenants or len(self._tenants) < self._most):
@@ -242,7 +241,7 @@ class _Collectors:
         return (names.OTHER if tenant is not None else "",)
 
     def show(self, owner: Metrics, info: _Info, *, narrowed: bool) -> bool:
-        """Show a policy for one guard, beside those of others; whether it was not shown by it before."""
+        """Show a policy for one guard, beside those of others; return whether the guard did not show it before."""
         with _registering:
             own = self._shown.setdefault(owner, {})
             if info in own.values() or (narrowed and len(own) >= _SHOWN):
@@ -252,17 +251,17 @@ class _Collectors:
             own[f"digest {info[2]}" if narrowed else info[0]] = info
             for before in gone:
                 if not any(before in others.values() for others in self._shown.values()):
-                    self.info.labels(*before).set(0)  # all that a process among several can do
+                    self.info.labels(*before).set(0)  # the most that one of several processes can do
                     self.info.remove(*before)
             self.info.labels(*info).set(1)
             return True
 
 
 _Info = tuple[str, ...]
-"""Name, revision, digest and mode of a policy, and the tenant where tenants have a label."""
+"""Name, revision, digest and mode of a policy, and the tenant if tenants have a label."""
 
 _SHOWN = 100
-"""Policies that one guard shows at most; regions and surfaces come from callers."""
+"""Most policies that one guard shows; callers choose regions and surfaces freely."""
 
 _registering = Lock()
 _collectors: WeakKeyDictionary[CollectorRegistry, _Collectors] = WeakKeyDictionary()

@@ -1,7 +1,7 @@
-"""Every name that telemetry gives out, and nothing else.
+"""Every name in telemetry.
 
-The GenAI names are OpenTelemetry's, still in development there; ``dnp_guard.*`` are ours, as no convention for guards
-exists. No label and no attribute ever holds a prompt, free text or a path.
+The GenAI names are OpenTelemetry's, where they are still in development; ``dnp_guard.*`` are our own, since there is no
+convention for guards. No label or attribute ever contains a prompt, free text or a path.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ RESULT: Final = "result"
 ACTION: Final = "action"
 TENANT: Final = "tenant"
 OTHER: Final = "other"
-"""Stands for every tenant that has no label of its own."""
+"""Label of every tenant without its own label."""
 INFO: Final = ("name", "revision", "digest", "mode")
 
 ENDS: Final = ("finished", "unasked", "abandoned")
-"""How a session ends; ``unasked`` is finished without one answered query."""
+"""Ends of a session; ``unasked`` means finished without an answered query."""
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
 RETRY_OUTCOMES: Final = ("cleared", "still_present", "failed", "not_made")
@@ -50,15 +50,15 @@ AUDIT_REASONS: Final = (
     "audit_checkpoint",
     "audit_preview",
 )
-"""Why the record is not whole, or a checkpoint or a preview of it not written."""
+"""Reasons why the record is incomplete, or a checkpoint or preview was not written."""
 
 STAGES: Final = ("predict", "preview", "ask", "judge", "encode", "evaluate", "audit")
 
 QUERY_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
-"""Seconds, those of OpenTelemetry's ``gen_ai.client.inference.duration``: 0.01 … 81.92."""
+"""Buckets in seconds, those of OpenTelemetry's ``gen_ai.client.inference.duration``: 0.01 … 81.92."""
 
 OVERHEAD_BUCKETS: Final = tuple(0.0001 * 4**power for power in range(10))
-"""Seconds, 0.1 ms … 26 s: from a decision to a slow model."""
+"""Buckets in seconds, 0.1 ms … 26 s: from a decision to a slow model."""
 
 TRACER: Final = "dnp_guard"
 GENERATION_SPAN: Final = "dnp_guard.generation"

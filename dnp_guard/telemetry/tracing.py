@@ -1,6 +1,6 @@
-"""Spans and the GenAI metric, over the OpenTelemetry API alone: without an SDK they cost microseconds and go nowhere.
+"""Spans and the GenAI metric, on the OpenTelemetry API only: without an SDK they cost microseconds and go nowhere.
 
-``dnp_guard.generation`` holds a ``dnp_guard.query`` for each look, and that the GenAI client span of the ask.
+``dnp_guard.generation`` contains a ``dnp_guard.query`` per query, which contains the GenAI client span.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Tracing:
-    """Opens a span for each generation.
+    """Opens one span per generation.
 
     Args:
-        tracer_provider: OpenTelemetry's global one where it is not given.
-        meter_provider: likewise.
+        tracer_provider: provider of tracers; OpenTelemetry's global one by default.
+        meter_provider: provider of meters; OpenTelemetry's global one by default.
     """
 
     def __init__(
@@ -46,19 +46,19 @@ class Tracing:
         )
 
     def generation(self, request: str, policy: str, digest: str, images: int) -> GenerationSpan:
-        """Open the span of one generation, a child of the current span; end it with its ``end``.
+        """Open the span of one generation, a child of the current span; end it with its method ``end``.
 
         Args:
-            request: the id that the audit records carry.
-            policy: its name.
-            digest: its digest.
-            images: in the batch.
+            request: id of the generation, as in the audit records.
+            policy: name of the policy.
+            digest: digest of the policy.
+            images: number of images in the batch.
         """
         return GenerationSpan(self._tracer, self._duration, request, policy, digest, images)
 
 
 class GenerationSpan:
-    """The span of one generation. It is not made the current span, as a generation begins and ends in callbacks."""
+    """The span of one generation. It is not the current span, since a generation begins and ends in callbacks."""
 
     def __init__(
         self, tracer: Tracer, duration: Histogram, request: str, policy: str, digest: str, images: int
@@ -72,14 +72,14 @@ class GenerationSpan:
     def query(
         self, step: int | None, images: int, questions: int, model: str, *, provider: str = names.TRACER
     ) -> Iterator[None]:
-        """Hold the span of one look, and in it the current span: the GenAI client span of the ask.
+        """Open the span of one query and, inside it as the current span, the GenAI client span.
 
         Args:
-            step: 0-based; None for the final look.
-            images: asked about.
-            questions: asked of each image.
+            step: step of the query, 0-based; None for the final look.
+            images: number of images in the query.
+            questions: number of questions per image.
             model: name of the vision-language model.
-            provider: GenAI name of who serves it.
+            provider: GenAI name of the model's provider.
         """
         opened = self._open(step, images, questions, model, provider)
         attributes = {names.GENAI_OPERATION: names.CHAT, names.GENAI_PROVIDER: provider, names.GENAI_MODEL: model}
@@ -98,7 +98,7 @@ class GenerationSpan:
 
     @harmless
     def injected(self, image: int, step: int, categories: Sequence[str], scale: float | None) -> None:
-        """Add the event of a negative injected into one image from one step on."""
+        """Add the event of a negative injected into one image from a step on."""
         attributes: dict[str, int | float | tuple[str, ...]] = {
             names.IMAGE_ATTRIBUTE: image,
             names.STEP_ATTRIBUTE: step,
@@ -110,7 +110,7 @@ class GenerationSpan:
 
     @harmless
     def retried(self, image: int, attempt: int, categories: Sequence[str]) -> None:
-        """Add the event of an image that is made again, steered away from categories."""
+        """Add the event of an image that is generated again, steered away from categories."""
         attributes: dict[str, int | tuple[str, ...]] = {
             names.IMAGE_ATTRIBUTE: image,
             names.ATTEMPT_ATTRIBUTE: attempt,
@@ -124,9 +124,9 @@ class GenerationSpan:
 
         Args:
             image: index in the batch.
-            category: its id.
-            probability: None where it is not to be told.
-            found: whether it counts as seen.
+            category: id of the category.
+            probability: probability of the category; None to omit it.
+            found: whether the category was found.
         """
         attributes: dict[str, int | float | str] = {
             names.IMAGE_ATTRIBUTE: image,
@@ -139,12 +139,12 @@ class GenerationSpan:
 
     @harmless
     def degraded(self, reason: str) -> None:
-        """Add the event of the guard not having done its job."""
+        """Add the event of a failure of the guard to do its job."""
         self._span.add_event(names.DEGRADED_EVENT, {names.REASON_ATTRIBUTE: reason})
 
     @harmless
     def end(self, decision: str) -> None:
-        """End the span with what became of the generation."""
+        """End the span with the outcome of the generation."""
         self._span.set_attribute(names.DECISION_ATTRIBUTE, str(decision))
         self._span.end()
 
@@ -185,7 +185,7 @@ class GenerationSpan:
 
 
 class _Ask:
-    """The open spans of one look, and what makes the inner one current."""
+    """The open spans of one query, and the context token that makes the inner one current."""
 
     def __init__(self, query: Span, client: Span, token: Token[Context]) -> None:
         self._spans = (client, query)
@@ -205,5 +205,5 @@ class _Ask:
 
 
 def _kind(error: BaseException) -> str:
-    # Not the exception's text, which may hold an address or a path.
+    # Not the exception's text, which may contain an address or a path.
     return error.reason if isinstance(error, VlmError) else type(error).__qualname__

@@ -77,7 +77,7 @@ def test_a_missing_file_is_named(failing, capsys):
 def test_a_file_in_place_of_a_folder_is_said_to_be_one(failing, capsys):
     failing(FileExistsError(17, "File exists", "out"))
     assert cli.run(["fail"]) == 2
-    assert capsys.readouterr().err == "dnp-guard: out: there is a file of this name\n  Give another path.\n"
+    assert capsys.readouterr().err == "dnp-guard: out: a file of this name exists\n  Give another path.\n"
 
 
 def test_a_defect_shows_no_traceback(failing, capsys):

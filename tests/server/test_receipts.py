@@ -152,7 +152,7 @@ def test_the_command_stops_another_image(delivered, public, capsys, tmp_path):
 
 def test_the_command_stops_what_is_too_old(issuer, public, capsys, tmp_path):
     assert run(["receipt", "verify", issuer.sign(CLAIMS, 0), "--key", public]) == 1
-    assert "it ended at 1970-01-01" in capsys.readouterr().err
+    assert "it expired at 1970-01-01" in capsys.readouterr().err
 
 
 def test_the_command_makes_a_key(capsys, tmp_path):

@@ -53,7 +53,7 @@ def test_metrics_of_one_registry_count_together() -> None:
 def test_a_registry_with_foreign_metrics_of_these_names_is_refused() -> None:
     registry = CollectorRegistry()
     Counter(names.DEGRADED, "of somebody else", registry=registry)
-    with pytest.raises(DnpGuardError, match="registry of its own"):
+    with pytest.raises(DnpGuardError, match="another registry"):
         Metrics(registry)
 
 
