@@ -163,20 +163,20 @@ _MAY_REFUSE = frozenset({"dnp_guard_attach", "dnp_guard_vlm", "dnp_guard_audit_s
 
 
 def _load(name: str) -> tuple[PluginInfo, object]:
-    found = list(metadata.entry_points(group=ENTRY_POINTS, name=name))
-    if not found:
+    points = list(metadata.entry_points(group=ENTRY_POINTS, name=name))
+    if not points:
         offered = ", ".join(sorted({point.name for point in metadata.entry_points(group=ENTRY_POINTS)})) or "none"
         raise PluginError(
             f"no installed package offers a dnp_guard plugin named {name!r} (offered: {offered})",
             hint="Install its package, or remove the name from plugins=.",
         )
-    if len(found) > 1:
-        packages = ", ".join(sorted(point.dist.name for point in found if point.dist))
+    if len(points) > 1:
+        packages = ", ".join(sorted(point.dist.name for point in points if point.dist))
         raise PluginError(
             f"several installed packages offer a dnp_guard plugin named {name!r}: {packages}",
             hint="Uninstall all except the one that you trust.",
         )
-    (point,) = found
+    (point,) = points
     try:
         plugin = point.load()
     except Exception as error:

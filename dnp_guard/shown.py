@@ -34,15 +34,17 @@ def as_shown(picture: Image) -> Image:
         raise _refused(f"its mode is {picture.mode}")
     picture.load()
     if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != _OPAQUE:
-        raise _refused("it can be seen through")
+        raise _refused("it is transparent")
     if picture.info.get("icc_profile"):
         raise _refused("it has a colour profile")
     if abs(picture.info.get("gamma", _GAMMA) - _GAMMA) > _NEAR:
-        raise _refused("it has a gamma of its own")
+        raise _refused("it has its own gamma")
     if picture.getexif().get(_ORIENTATION, 1) not in {0, 1}:
-        raise _refused("it is to be shown turned")
+        raise _refused("its metadata turn it")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _refused(why: str) -> NotAsShown:
-    return NotAsShown(f"the picture is not as it is shown: {why}", hint="Pass opaque RGB pixels, one frame of them.")
+    return NotAsShown(
+        f"programs may display the picture differently: {why}", hint="Pass opaque RGB pixels, one frame of them."
+    )

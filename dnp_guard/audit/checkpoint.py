@@ -111,9 +111,9 @@ def parse_note(text: str, public: str | None = None, *, file: str = "checkpoint"
     Raises:
         AuditError: the text is not a checkpoint, or has no valid signature of this key.
     """
-    body, found, signatures = text.partition("\n\n")
+    body, separator, signatures = text.partition("\n\n")
     match = _BODY.match(body + "\n")
-    if not found or match is None:
+    if not separator or match is None:
         raise AuditError(
             f"{file} is not a checkpoint", hint="A checkpoint has a line for the origin, the count and the root."
         )

@@ -32,8 +32,8 @@ def segments(log: Path) -> list[Path]:
         OSError: the folder cannot be read.
     """
     named = re.compile(rf"{re.escape(log.name)}\.([0-9]{{{_DIGITS},}})")
-    found = [(int(match[1]), path) for path in log.parent.iterdir() if (match := named.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    files = [(int(match[1]), path) for path in log.parent.iterdir() if (match := named.fullmatch(path.name))]
+    return [path for _, path in sorted(files)]
 
 
 def index_file(log: Path) -> Path:

@@ -73,15 +73,15 @@ def verify(
     """
     if key is not None and checkpoint is None:
         raise AuditError("--key is for the signatures of checkpoints", hint="Add --checkpoint FILE.")
-    found = verify_log(file, read_notes(checkpoint, key) if checkpoint is not None else ())
-    copied = repair_log(file, repair) if repair is not None and (found.torn or found.ok) else None
+    result = verify_log(file, read_notes(checkpoint, key) if checkpoint is not None else ())
+    copied = repair_log(file, repair) if repair is not None and (result.torn or result.ok) else None
     if json:
-        print_json(_document(found))
+        print_json(_document(result))
     else:
-        _print(file, found)
+        _print(file, result)
         if copied is not None:
             typer.echo(f"{repair}: {copied} whole lines")
-    raise typer.Exit(0 if found.ok or copied is not None else 1)
+    raise typer.Exit(0 if result.ok or copied is not None else 1)
 
 
 @app.command()
@@ -101,13 +101,13 @@ def checkpoint(
 
     Store it where a person who can change the log cannot change it.
     """
-    found = verify_log(file)
-    if not found.ok:
-        _print(file, found)
+    result = verify_log(file)
+    if not result.ok:
+        _print(file, result)
         raise typer.Exit(1)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    vouched = found.tombstones if purged else ()
-    made = Checkpoint(origin, found.records + found.purged, found.head_hash, now, vouched)
+    vouched = result.tombstones if purged else ()
+    made = Checkpoint(origin, result.records + result.purged, result.head_hash, now, vouched)
     signer = read_signer(sign) if sign is not None else None
     if to is None:
         typer.echo(note(made, signer), nl=False)
@@ -211,20 +211,20 @@ def _row(generation: GenerationRow) -> dict[str, object]:
     return {"decision": generation.decision, **asdict(generation)}
 
 
-def _document(found: Verification) -> dict[str, object]:
+def _document(result: Verification) -> dict[str, object]:
     return {
-        "ok": found.ok,
-        "records": found.records,
-        "purged": found.purged,
-        "head_hash": found.head_hash,
-        "errors": [asdict(problem) for problem in found.problems],
+        "ok": result.ok,
+        "records": result.records,
+        "purged": result.purged,
+        "head_hash": result.head_hash,
+        "errors": [asdict(problem) for problem in result.problems],
     }
 
 
-def _print(file: Path, found: Verification) -> None:
-    for problem in found.problems[:_PRINTED]:
+def _print(file: Path, result: Verification) -> None:
+    for problem in result.problems[:_PRINTED]:
         print_problem(problem)
-    more = ", the rest with --json" if len(found.problems) > _PRINTED else ""
-    verdict = "unbroken" if found.ok else f"{len(found.problems)} problems{more}"
-    purged = f", {found.purged} more purged" if found.purged else ""
-    typer.echo(f"{file}: {found.records} records{purged}, {verdict}; head hash {found.head_hash}")
+    more = ", the rest with --json" if len(result.problems) > _PRINTED else ""
+    verdict = "unbroken" if result.ok else f"{len(result.problems)} problems{more}"
+    purged = f", {result.purged} more purged" if result.purged else ""
+    typer.echo(f"{file}: {result.records} records{purged}, {verdict}; head hash {result.head_hash}")

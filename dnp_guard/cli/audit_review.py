@@ -41,28 +41,30 @@ def changes(
 
     These are policies loaded and rejected, exceptions, overrides, holds, purges and erasures.
     """
-    found = list(recorded_changes(Log(file)))
-    if found:
-        known("policy", policy, {name for change in found for name in (change.policy, change.policy.partition(" ")[0])})
-        known("tenant", tenant, {change.tenant for change in found})
+    listed = list(recorded_changes(Log(file)))
+    if listed:
+        known(
+            "policy", policy, {name for change in listed for name in (change.policy, change.policy.partition(" ")[0])}
+        )
+        known("tenant", tenant, {change.tenant for change in listed})
     first, last = moment(since) if since else "", moment(until) if until else ""
-    found = [
+    listed = [
         change
-        for change in found
+        for change in listed
         if (policy is None or policy in {change.policy, change.policy.partition(" ")[0]})
         and tenant in {None, change.tenant}
         and first <= change.time
         and (not last or change.time < last)
     ]
     if as_json:
-        print_json({"ok": True, "changes": [asdict(change) for change in found], "errors": []})
+        print_json({"ok": True, "changes": [asdict(change) for change in listed], "errors": []})
         return
-    if not found:
+    if not listed:
         typer.echo("no changes")
         return
     rows = [
         (change.time[:19].replace("T", " "), change.policy, change.what, change.who, change.why, change.digest[:12])
-        for change in found
+        for change in listed
     ]
     print_table(_table(("time (UTC)", "policy", "change", "person", "reason", "digest"), rows))
 

@@ -57,7 +57,7 @@ def bench(
     with Progress(*columns, console=console, transient=True) as progress:
         kinds = len(cost.kinds_of(pipe))
         task = progress.add_task("generating, each kind in turn", total=kinds * len(sizes) * (rounds + 1))
-        found = cost.measure(
+        rows = cost.measure(
             pipe,
             asked,
             batches=sizes,
@@ -76,7 +76,7 @@ def bench(
         "vlm": vlm or ("a LLaVA of random weights" if random_weights else GLYPHS),
         "steps": steps,
         "rounds": rounds,
-        "rows": [row.to_json() for row in found],
+        "rows": [row.to_json() for row in rows],
     }
     out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if as_json:

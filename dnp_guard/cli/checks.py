@@ -78,10 +78,10 @@ def extras() -> Check:
     """List the installed extras."""
     there = [extra for extra in PACKAGES if not absent(extra)]
     missing = [extra for extra in PACKAGES if absent(extra)]
-    found = ", ".join(there) or "none"
+    names = ", ".join(there) or "none"
     if missing:
-        return Check("extras", "note", f"{found}; not {', '.join(missing)}: pip install 'dnp-guard[NAME]'")
-    return Check("extras", "ok", found)
+        return Check("extras", "note", f"{names}; not {', '.join(missing)}: pip install 'dnp-guard[NAME]'")
+    return Check("extras", "ok", names)
 
 
 def _declared() -> metadata.PackageMetadata | None:
@@ -140,8 +140,8 @@ def hosts() -> Check:
     """List the pipelines that can be steered."""
     from dnp_guard.hosts.diffusers.prediction import SPACES  # noqa: PLC0415 (imports torch)
 
-    found = f"pipelines that give their denoiser a prompt, under {', '.join(sorted(SPACES))}"
-    return Check("can be steered", "ok", found)
+    pipelines = f"pipelines that give their denoiser a prompt, under {', '.join(sorted(SPACES))}"
+    return Check("can be steered", "ok", pipelines)
 
 
 def model(folder: Path) -> Check:
@@ -167,9 +167,9 @@ def model(folder: Path) -> Check:
 
 def weights() -> Iterator[Check]:
     """Check that the embedded models exist and can be read."""
-    from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
+    from safetensors import safe_open  # noqa: PLC0415 (only this check needs it)
 
-    from dnp_guard.glyphs import FAST, PIPELINE, VLM  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.glyphs import FAST, PIPELINE, VLM  # noqa: PLC0415 (only this check needs it)
 
     for name, folder in (
         ("embedded text-to-image model", PIPELINE),
@@ -195,7 +195,7 @@ def weights() -> Iterator[Check]:
 
 def policies() -> Iterator[Check]:
     """Check that every shipped policy is valid."""
-    from dnp_guard.policy.read.loading import load_policy, shipped  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.policy.read.loading import load_policy, shipped  # noqa: PLC0415 (only this check needs it)
 
     names = list(shipped())
     if not names:
@@ -232,9 +232,9 @@ def audit(path: Path) -> Check:
 def vlm(spec: str) -> Check:
     """Check that the backend of a spec can be built, and describe it."""
     name = "vision-language model"
-    from dnp_guard.plugins import Plugins  # noqa: PLC0415 (needed by this check alone)
-    from dnp_guard.vlm import plugin  # noqa: PLC0415 (needed by this check alone)
-    from dnp_guard.vlm.specs import offer  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.plugins import Plugins  # noqa: PLC0415 (only this check needs it)
+    from dnp_guard.vlm import plugin  # noqa: PLC0415 (only this check needs it)
+    from dnp_guard.vlm.specs import offer  # noqa: PLC0415 (only this check needs it)
 
     try:
         backend = Plugins([plugin], (), lambda *_: None).hook.dnp_guard_vlm(spec=spec)
@@ -251,7 +251,7 @@ def vlm(spec: str) -> Check:
 
 def plugins() -> Check:
     """List the plugins that installed packages offer, without loading them."""
-    from dnp_guard.plugins import ENTRY_POINTS  # noqa: PLC0415 (needed by this check alone)
+    from dnp_guard.plugins import ENTRY_POINTS  # noqa: PLC0415 (only this check needs it)
 
     offered = sorted(
         f"{point.name} ({point.dist.name} {point.dist.version})" if point.dist else point.name

@@ -38,18 +38,18 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
     """Check the installation, and report problems with remedies. Exits 1 if there is a problem."""
-    found = list(_look(audit, model, vlm, engine))
-    problems = [problem for check in found for problem in check.problems]
+    results = list(_look(audit, model, vlm, engine))
+    problems = [problem for check in results for problem in check.problems]
     if as_json:
         print_json(
             {
                 "ok": not problems,
-                "checks": [{"name": check.name, "status": check.status, "found": check.found} for check in found],
+                "checks": [{"name": check.name, "status": check.status, "found": check.found} for check in results],
                 "errors": [asdict(problem) for problem in problems],
             }
         )
     else:
-        _print(found, every=every)
+        _print(results, every=every)
         for problem in problems:
             print_problem(problem)
     if problems:
@@ -86,11 +86,11 @@ def _models() -> Iterator[checks.Check]:
     yield from checks.weights()
 
 
-def _print(found: list[checks.Check], *, every: bool) -> None:
+def _print(results: list[checks.Check], *, every: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
-    shown = [check for check in found if every or check.status != "ok" or check.name in _ASKED]
+    shown = [check for check in results if every or check.status != "ok" or check.name in _ASKED]
     for check in shown:
         table.add_row(Text(check.status, style=_STYLE[check.status]), Text(check.name), Text(check.found))
     Console().print(table)
-    if fine := len(found) - len(shown):
+    if fine := len(results) - len(shown):
         typer.echo(f"{fine} more checks are ok; --all lists them.")

@@ -80,8 +80,8 @@ def install(
     if check:
         problems = installation.problems()
         if as_json:
-            found = [asdict(problem) for problem in problems]
-            print_json({"ok": not problems, "folder": str(installation.folder), "errors": found})
+            errors = [asdict(problem) for problem in problems]
+            print_json({"ok": not problems, "folder": str(installation.folder), "errors": errors})
         for problem in problems if not as_json else ():
             print_problem(problem)
         if problems:

@@ -111,17 +111,17 @@ class Installation:
             hint = f"Run dnp-guard install {self.kind.name} {self.host}"
             return [Problem(str(self.folder), 0, 0, "not-installed", f"{self.kind.name} is not installed.", hint)]
         again = f"Run dnp-guard install {self.kind.name} {self.host} again."
-        found = []
+        problems = []
         for name, digest in manifest.items():
             file = self.folder / name
             if not file.is_file():
-                found.append(Problem(str(file), 0, 0, "missing", "the file is missing.", again))
+                problems.append(Problem(str(file), 0, 0, "missing", "the file is missing.", again))
             elif _digest(file) != digest:
-                found.append(Problem(str(file), 0, 0, "changed", "the file was changed.", again))
+                problems.append(Problem(str(file), 0, 0, "changed", "the file was changed.", again))
         current = {name: _digest(self._source / name) for name in _names(self._source)}
-        if current != manifest and not found:
-            found.append(Problem(str(self.folder), 0, 0, "outdated", "another version is installed.", again))
-        return found + self._misconfigured()
+        if current != manifest and not problems:
+            problems.append(Problem(str(self.folder), 0, 0, "outdated", "another version is installed.", again))
+        return problems + self._misconfigured()
 
     def remove(self) -> list[Path]:
         """Remove the integration.

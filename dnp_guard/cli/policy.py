@@ -45,10 +45,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check policies, and report every problem with line and column. Exits 1 if a policy is invalid."""
-    found = PolicyCheck()
+    result = PolicyCheck()
     for path in paths:
-        found.add(path)
-    policies, problems, doubts = found.policies, found.problems, [*found.doubts, *found.same_revision()]
+        result.add(path)
+    policies, problems, doubts = result.policies, result.problems, [*result.doubts, *result.same_revision()]
     if as_json:
         checked = [{"file": file, **summary(policy), "in_force": in_force(policy)} for file, policy in policies.items()]
         print_json(

@@ -40,7 +40,7 @@ def diff(
     if approve is not None and not (approve.strip() and reason.strip() and Path(after).is_file()):
         raise typer.BadParameter("--approve takes a name, a --reason, and B as a file.")
     one, other = load_policy(before), load_policy(after)
-    found = changes(one, other)
+    listed = changes(one, other)
     if approve is not None:
         written = approvals.approve(Path(after), other, by=approve, reason=reason)
         approved = f"{approve} approves {other.name} {other.revision}, digest {other.digest[:12]}: {reason}"
@@ -52,7 +52,7 @@ def diff(
                 "ok": True,
                 "before": {"name": one.name, "revision": one.revision, "digest": one.digest},
                 "after": {"name": other.name, "revision": other.revision, "digest": other.digest},
-                "changes": [asdict(change) for change in found],
+                "changes": [asdict(change) for change in listed],
                 "replay": asdict(replayed) if replayed else None,
                 "errors": [],
             }
@@ -60,21 +60,21 @@ def diff(
         return
     if (one.name, one.revision) == (other.name, other.revision) and one.digest != other.digest:
         typer.echo(f"warning: both are named {one.name} {one.revision}, but their texts differ", err=True)
-    typer.echo("\n".join(sentences(one, other, found)))
+    typer.echo("\n".join(sentences(one, other, listed)))
     if replayed:
         typer.echo("\n".join(_replayed(replayed)))
 
 
-def sentences(before: Policy, after: Policy, found: tuple[Change, ...]) -> list[str]:
+def sentences(before: Policy, after: Policy, changed: tuple[Change, ...]) -> list[str]:
     """Return the changes as lines of text, one per category."""
     head = f"From {before.name} {before.revision} to {after.name} {after.revision}:"
-    if not found:
+    if not changed:
         return [f"{head} no question, negative or decision changes."]
     lines = [head]
-    for subject in dict.fromkeys(change.subject for change in found):
-        listed = "; ".join(change.sentence for change in found if change.subject == subject)
+    for subject in dict.fromkeys(change.subject for change in changed):
+        listed = "; ".join(change.sentence for change in changed if change.subject == subject)
         lines.append(f"  {subject or 'policy'}: {listed}.")
-    count = {way: sum(change.direction is way for change in found) for way in Direction}
+    count = {way: sum(change.direction is way for change in changed) for way in Direction}
     unclear = f", {count[Direction.UNCLEAR]} that depend on the model" if count[Direction.UNCLEAR] else ""
     lines.append(f"{count[Direction.STRICTER]} stricter, {count[Direction.MILDER]} milder{unclear}.")
     return lines

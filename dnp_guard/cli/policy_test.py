@@ -78,16 +78,16 @@ def _files(path: str, problems: list[Problem]) -> list[str]:
         return []
     if place.is_dir():
         problems += misnamed(place.rglob("*"))
-        found = [str(file) for file in named(place.rglob(f"*{ENDING}"))]
+        files = [str(file) for file in named(place.rglob(f"*{ENDING}"))]
         hint = f"Tests end in {ENDING} and are in a folder `tests` beside the policies."
     elif path.endswith(ENDING):
         return [path]
     else:
         beside = place.parent / "tests" / f"{place.stem}{ENDING}"
-        found, hint = [str(beside)] if beside.is_file() else [], f"Write them to {beside}."
-    if not found:
+        files, hint = [str(beside)] if beside.is_file() else [], f"Write them to {beside}."
+    if not files:
         problems.append(Problem(path, 0, 0, UNREADABLE, "no tests here.", hint))
-    return found
+    return files
 
 
 def _backends() -> Callable[[str], Backend]:

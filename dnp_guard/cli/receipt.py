@@ -69,22 +69,22 @@ _LONGEST_NAME = 255
 def _objections(
     claims: dict[str, Any], image: Path | None, tenant: str | None, policy: str | None, *, unlooked: bool
 ) -> list[Problem]:
-    found = []
+    objections = []
     if claims["exp"] <= time.time():
-        found.append(
+        objections.append(
             _objection("expired", f"it expired at {datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%dT%H:%M:%SZ}")
         )
     if claims["action"] != "pass":
-        found.append(_objection("withheld", f"it says {claims['action']}: {claims['decision']}"))
+        objections.append(_objection("withheld", f"it says {claims['action']}: {claims['decision']}"))
     if tenant is not None and claims.get("tenant") != tenant:
-        found.append(_objection("other-tenant", "it is for another tenant"))
+        objections.append(_objection("other-tenant", "it is for another tenant"))
     if policy is not None and policy not in {claims["policy"]["name"], claims["policy"]["digest"]}:
-        found.append(_objection("other-policy", f"it is under policy {claims['policy']['name']}"))
+        objections.append(_objection("other-policy", f"it is under policy {claims['policy']['name']}"))
     if not claims.get("looked", True) and not unlooked:
-        found.append(_objection("not-looked-at", "the finished image was not queried"))
+        objections.append(_objection("not-looked-at", "the finished image was not queried"))
     if image is not None:
-        found += _of_image(claims, image)
-    return found
+        objections += _of_image(claims, image)
+    return objections
 
 
 def _of_image(claims: dict[str, Any], image: Path) -> list[Problem]:

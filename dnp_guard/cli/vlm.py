@@ -66,26 +66,26 @@ def calibrate(
     if from_verdicts is not None:
         from dnp_guard.lab.evaluate.verdicts import answered  # noqa: PLC0415
 
-        info, found = answered(rules, Log(from_verdicts), rate)
+        info, results = answered(rules, Log(from_verdicts), rate)
     else:
         pictures = _pictures(rules, images, labels, held_out)
         backend = build(str(vlm))
-        found = _measure(rules, backend, pictures, rate, ends)
+        results = _measure(rules, backend, pictures, rate, ends)
         info = backend.info
     document = {
         "format": 1,
         "vlm": {"name": info.name, "revision": info.revision},
         "policy": {"name": rules.name, "revision": rules.revision},
         "false_positive_rate": rate,
-        "categories": {name: [_plain(measured) for measured in ranges_] for name, ranges_ in found.items()},
+        "categories": {name: [_plain(measured) for measured in ranges_] for name, ranges_ in results.items()},
     }
     out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     plot = out.with_suffix(".svg")
-    plot.write_text(draw_roc(f"{info.name} {info.revision}, policy {rules.name}", found), encoding="utf-8")
+    plot.write_text(draw_roc(f"{info.name} {info.revision}, policy {rules.name}", results), encoding="utf-8")
     if as_json:
         print_json({"ok": True, "file": str(out), "plot": str(plot), "errors": [], **document})
         return
-    for name, measured in ((name, measured) for name, ranges_ in found.items() for measured in ranges_):
+    for name, measured in ((name, measured) for name, ranges_ in results.items() for measured in ranges_):
         typer.echo(
             f"{name}, {measured.begin:g} to {measured.end:g}: n {measured.n} ({measured.positives} positive), "
             f"AUC {measured.auc:.3f}, threshold {measured.threshold:.2f} finds {measured.detected:.1%}, "
@@ -134,7 +134,7 @@ def _measure(
         Desk(backend).ask([picture.image for picture in pictures], [question.text for question in asked]).probabilities
     )
     scores = [find(policy, asked, row)[1] for row in rows]
-    found: dict[str, list[Calibration]] = {}
+    results: dict[str, list[Calibration]] = {}
     for name in dict.fromkeys(question.category for question in asked):
         for begin, end in zip([0.0, *ends], ends, strict=False):
             chosen = [
@@ -143,8 +143,8 @@ def _measure(
                 if begin <= picture.progress < end or picture.progress == end == 1
             ]
             labels = [pictures[i].shows[name] for i in chosen]
-            found.setdefault(name, []).append(measure([scores[i][name] for i in chosen], labels, rate, (begin, end)))
-    return found
+            results.setdefault(name, []).append(measure([scores[i][name] for i in chosen], labels, rate, (begin, end)))
+    return results
 
 
 def _plain(measured: Calibration) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_nothing_of_a_transparency_survives_what_is_done_to_the_image(kind, outc
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_model_in_process_is_shown_no_picture_that_can_be_seen_through(name):
     # Refused before a model is needed.
-    with pytest.raises(NotAsShown, match="seen through"):
+    with pytest.raises(NotAsShown, match="transparent"):
         TransformersBackend.__new__(TransformersBackend).ask([HIDDEN[name]], ["Is there a star?"])
-    with pytest.raises(NotAsShown, match="seen through"):
+    with pytest.raises(NotAsShown, match="transparent"):
         TextBackend.__new__(TextBackend).ask([HIDDEN[name]], ["Is there a star?"])

@@ -25,14 +25,16 @@ def whole_id(given: str, ids: Iterable[str]) -> str:
     >>> whole_id("f08", ["f0843c", "a11"])
     'f0843c'
     """
-    found = {name for name in ids if given and name.startswith(given)}
-    if given in found:
+    matches = {name for name in ids if given and name.startswith(given)}
+    if given in matches:
         return given
-    if not found:
+    if not matches:
         raise AuditError(f"no such generation: {given}", hint="'audit show' without --request lists them.")
-    if len(found) > 1:
-        raise AuditError(f"{len(found)} generations begin with {given}: {_listed(found)}", hint="Give more of the id.")
-    return found.pop()
+    if len(matches) > 1:
+        raise AuditError(
+            f"{len(matches)} generations begin with {given}: {_listed(matches)}", hint="Give more of the id."
+        )
+    return matches.pop()
 
 
 def known(kind: str, given: str | None, valid: Iterable[str]) -> None:

@@ -65,10 +65,10 @@ def statements(
     seen: dict[tuple[str, object], dict[str, StatementCategory]] = {}
     for record in records:
         key = str(record.get("request", "")), record.get("image", 0)
-        if record["event"] == QueryAnswered.name and (found := found_categories(record)):
+        if record["event"] == QueryAnswered.name and (names := found_categories(record)):
             listed = record.get("taxonomy") or {}
             own = {name: nearest_of(str(of.get("name")), str(of.get("id"))) for name, of in listed.items()}
-            seen[key] = {name: (categories or {}).get(name) or own.get(name) or OTHER for name in found}
+            seen[key] = {name: (categories or {}).get(name) or own.get(name) or OTHER for name in names}
             if len(seen) > _OPEN:
                 del seen[next(iter(seen))]
         if record["event"] != RequestFinished.name:

@@ -95,7 +95,7 @@ def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
     Raises:
         AuditError: a taxonomy named ``DSA`` has an id that the database does not know.
     """
-    found: dict[str, StatementCategory] = {}
+    mapping: dict[str, StatementCategory] = {}
     for policy in policies:
         for category in policy.categories:
             of = category.taxonomy
@@ -108,8 +108,8 @@ def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
                     f"category {category.id!r} of {policy.name!r}: the DSA's database has no {of.id!r}",
                     hint=f"Did you mean {meant}?" if meant else "Its API documentation lists them.",
                 )
-            found[category.id] = listed or OTHER
-    return found
+            mapping[category.id] = listed or OTHER
+    return mapping
 
 
 def nearest_of(name: str, entry: str) -> StatementCategory | None:

@@ -35,9 +35,9 @@ def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, 
     Raises:
         AuditError: a picture cannot be read, or is encrypted and the key is missing or wrong.
     """
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for name in names:
-        if len(found) == MOST:
+        if len(addresses) == MOST:
             break
         file = place / name
         if previews.is_name(name) and file.is_file():
@@ -49,5 +49,5 @@ def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, 
             small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
             data = io.BytesIO()
             small.save(data, "JPEG", quality=80)
-            found[name] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
-    return found
+            addresses[name] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return addresses

@@ -89,12 +89,12 @@ def erase(
 
 def waiting(path: Path, request: str) -> str | None:
     """Return the subject whose erasure waits for the hold on a request to end; None if there is none."""
-    found = None
+    subject = None
     for record in Log(path):
         if record["event"] == SubjectErased.name:
             named = record.get("waiting")
             if isinstance(named, list) and request in named:
-                found = str(record.get("subject"))
-            elif found == record.get("subject"):
-                found = None
-    return found
+                subject = str(record.get("subject"))
+            elif subject == record.get("subject"):
+                subject = None
+    return subject

@@ -95,15 +95,15 @@ def requests(path: Path) -> set[str]:
 
 def held(path: Path) -> set[str]:
     """Return the ids of the held requests."""
-    found: set[str] = set()
+    requests_held: set[str] = set()
     for record in records(path):
         if record["event"] == Overridden.name and "request" in record:
             kind = str(record.get("reason", "")).partition(":")[0]
             if kind == HOLD:
-                found.add(str(record.get("request")))
+                requests_held.add(str(record.get("request")))
             elif kind == RELEASE:
-                found.discard(str(record.get("request")))
-    return found
+                requests_held.discard(str(record.get("request")))
+    return requests_held
 
 
 def purge(path: Path, before: str, second: SecondPlace | None = None, *, dry_run: bool = False) -> Purged:
@@ -149,10 +149,10 @@ def remove(
             f"{path}: the log has checkpoints at a second place, against which a purge would look like a forgery",
             hint="Name their file with --checkpoint, and their key with --sign.",
         )
-    found = verify(path, second.notes() if second is not None else ())
-    if not found.ok:
+    verification = verify(path, second.notes() if second is not None else ())
+    if not verification.ok:
         raise AuditError(f"{path}: a log that does not verify is not purged", hint="Run 'audit verify' first.")
-    end = found.records + found.purged
+    end = verification.records + verification.purged
     plan = _Plan(before, end, frozenset(held(path)), now(), erased)
     for file in _files(path):
         for _ in plan.lines(parsed for parsed in map(_parsed, _data(file, path))):

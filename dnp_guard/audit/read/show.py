@@ -194,18 +194,18 @@ def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = No
         records: records of the log.
         wanted: criteria for the generations; None for all.
     """
-    found: dict[str, GenerationRow] = {}
+    rows: dict[str, GenerationRow] = {}
     for record in records:
         if (request := record.get("request")) is None:
             continue
-        generation = found.get(str(request))
+        generation = rows.get(str(request))
         if generation is None:
             policy = _object(record, "policy")
             name = " ".join(str(policy[key]) for key in ("name", "revision") if key in policy)
             generation = GenerationRow(str(request), record["time"], name, str(record.get("tenant", "")))
-            found[generation.request] = generation
+            rows[generation.request] = generation
         generation.add(record)
-    return [row for row in found.values() if wanted is None or wanted.takes(row)]
+    return [row for row in rows.values() if wanted is None or wanted.takes(row)]
 
 
 def overview(rows: Iterable[GenerationRow]) -> Table:

@@ -32,5 +32,5 @@ def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, An
 def found_categories(record: Mapping[str, Any]) -> list[str]:
     """Return the categories of a record's findings, without repeats."""
     findings = record.get("findings")
-    found = [str(finding.get("category")) for finding in findings or () if isinstance(finding, dict)]
-    return list(dict.fromkeys(found))
+    names = [str(finding.get("category")) for finding in findings or () if isinstance(finding, dict)]
+    return list(dict.fromkeys(names))

@@ -165,8 +165,8 @@ def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> R
         else:
             appeals[str(record.get("answer", "made"))] += 1
     rows = {key: row for row in images(log) if (key := (row.request, row.image)) in given} if given else {}
-    found = tuple(Reviewed(row, tuple(given[key].values())) for key, row in rows.items())
-    return Reviews(found, appeals["made"], appeals["upheld"], appeals["overturned"])
+    reviewed = tuple(Reviewed(row, tuple(given[key].values())) for key, row in rows.items())
+    return Reviews(reviewed, appeals["made"], appeals["upheld"], appeals["overturned"])
 
 
 def verdict_of(record: Mapping[str, Any]) -> ReviewVerdict:

@@ -151,15 +151,15 @@ def _created(folder: Path, key: str) -> _Kept:
 
 def _left(folder: Path, key: str) -> list[_Kept]:
     """Take over the files of processes that have ended."""
-    found = []
+    files = []
     with suppress(OSError):
         for path in sorted(folder.glob(f"{key}.*.jsonl"), key=lambda path: path.stat().st_mtime):
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
             if _lock(descriptor):
-                found.append(_Kept(path, descriptor, path.stat().st_size, count=path.read_bytes().count(b"\n")))
+                files.append(_Kept(path, descriptor, path.stat().st_size, count=path.read_bytes().count(b"\n")))
             else:
                 os.close(descriptor)
-    return found
+    return files
 
 
 def _lock(descriptor: int) -> bool:

@@ -176,7 +176,7 @@ def _categories(before: Policy, after: Policy) -> Iterator[Change]:
             yield Change(name, "id", "no longer looked for", Direction.MILDER)
     for name, category in new.items():
         if name not in old:
-            sentence = f"looked for anew, {_done(category.action)} from {in_words(category.threshold)} on"
+            sentence = f"newly looked for, {_done(category.action)} from {in_words(category.threshold)} on"
             yield Change(name, "id", sentence, Direction.STRICTER)
         elif old[name] != category or before.question != after.question:
             yield from _category(before, after, old[name], category)

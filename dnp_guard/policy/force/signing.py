@@ -264,5 +264,5 @@ def _bytes(text: str) -> bytes:
         return base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError, AttributeError):
         raise DnpGuardError(
-            "a key or signature is not base64", hint="Use what `policy sign --new-key` wrote."
+            "a key or signature is not base64", hint="Use the output of `policy sign --new-key`."
         ) from None

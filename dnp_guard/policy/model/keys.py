@@ -38,12 +38,12 @@ def key_hint(loc: Loc, valid: Keys | None = None) -> str:
 
 def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...]]:
     """Return the keys of a model and of the models in it, by the path of their mapping."""
-    found = {where: tuple(model.model_fields)}
+    keys = {where: tuple(model.model_fields)}
     for name, info in model.model_fields.items():
         for part in (info.annotation, *get_args(info.annotation)):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                found |= keys_of(part, f"{where}.{name}" if where else name)
-    return found
+                keys |= keys_of(part, f"{where}.{name}" if where else name)
+    return keys
 
 
 KEYS: Keys = keys_of(Policy, "") | {"categories.threshold": ("from", "to", "value")}

@@ -18,8 +18,8 @@ class _Placeholders(Template):
 
 def placeholders(text: str) -> tuple[str, ...]:
     """Return the names of a text's placeholders, in order, without repeats; a stray ``$`` gives the name ``"$"``."""
-    found = [match["braced"] or "$" for match in _Placeholders.pattern.finditer(text) if match["escaped"] is None]
-    return tuple(dict.fromkeys(found))
+    names = [match["braced"] or "$" for match in _Placeholders.pattern.finditer(text) if match["escaped"] is None]
+    return tuple(dict.fromkeys(names))
 
 
 def render(text: str, **values: str) -> str:

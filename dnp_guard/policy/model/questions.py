@@ -35,10 +35,10 @@ def allowed_questions(policy: Policy, category_id: str, terms: Iterable[str] | N
         KeyError: the policy has no such category.
     """
     category = policy.category(category_id)
-    found = category.terms if terms is None else terms
+    matching = category.terms if terms is None else terms
     return tuple(
         Question(category_id, case, render(policy.question.allowed_template, allowed=case))
-        for case in dict.fromkeys(case for term in found for case in category.excuses(term))
+        for case in dict.fromkeys(case for term in matching for case in category.excuses(term))
     )
 
 

@@ -58,7 +58,7 @@ def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> P
         return end
     after = end[1] + len(rest) - len(rest.lstrip())
     if rest.lstrip()[0] in "]}":
-        return Unfinished(end[0], after, f"`{rest.lstrip()[0]}` closes what was not opened", "Delete it.")
+        return Unfinished(end[0], after, f"`{rest.lstrip()[0]}` closes nothing that was opened", "Delete it.")
     if rest.lstrip().startswith(":"):
         return end
     message = f"text after the closing {_NAMES[first]}"

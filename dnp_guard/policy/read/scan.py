@@ -260,8 +260,8 @@ class _Reader:
         if hidden := HIDDEN.search(text):
             message = f"character {name_of(hidden[0])}, made by a backslash, does not show"
             self._problem(place, "hidden-character", message, "Delete it.")
-        elif found := doubtful(text):
-            self._problem(self._within(place, found.text), found.code, found.message, found.hint)
+        elif doubt := doubtful(text):
+            self._problem(self._within(place, doubt.text), doubt.code, doubt.message, doubt.hint)
         elif space := SPACES.search(text) if key else SPACES.match(text) or SPACES.match(text, len(text) - 1):
             at = self._within(place, space[0])
             fault = strange_space(space[0], at.column)

@@ -96,7 +96,7 @@ def bad_plain(text: str, start: int, key: str) -> Fault | None:
     if plain[0] in _SPECIAL:
         fault = Fault(start, f"a text without quotes may not begin with `{plain[0]}`", hint)
     elif plain[0] in "]}":
-        fault = Fault(start, f"`{plain[0]}` closes what was not opened", "Delete it, or open it on this line.")
+        fault = Fault(start, f"`{plain[0]}` closes nothing that was opened", "Delete it, or open it on this line.")
     elif plain.startswith("- "):
         fault = Fault(start, "a list begins on the line of its key", "Write each `- item` on a line of its own.")
     elif match := re.search(r":(?=\s|$)", plain):
@@ -118,10 +118,10 @@ def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
         column: column of the rest.
         item: whether a dash precedes it, so that it may be text unless it has a colon.
     """
-    found = key_of(rest)
-    if found is None or (item and not found[2]):
+    key = key_of(rest)
+    if key is None or (item and not key[2]):
         return None
-    name, value, colon = found
+    name, value, colon = key
     missing = "space after the colon" if colon else "colon"
     spelt = name if name in KNOWN else nearest(name, sorted(KNOWN)) or name
     return Fault(column, f"there is no {missing} of `{name}`", f"Write `{shorten(f'{spelt}: {value}')}`.")
@@ -143,8 +143,8 @@ def continued(text: str) -> tuple[str, str] | None:
     if match := KEY.match(text):
         name = match["name"]
         return (name, text[match.end() :].strip()) if name in KNOWN else None
-    found = key_of(text)
-    return found[:2] if found and found[0] in KNOWN else None
+    key = key_of(text)
+    return key[:2] if key and key[0] in KNOWN else None
 
 
 def bad_text(value: str, line: int, column: int) -> Fault | None:
@@ -160,7 +160,7 @@ def bad_text(value: str, line: int, column: int) -> Fault | None:
         return Fault(column, "typeset quotes are part of the text", hint, line)
     if value.endswith('"') and value.count('"') % 2:
         hint = f'Write `"{shorten(value[:-1])}"`.'
-        return Fault(column + len(value) - 1, "this quote closes what was not opened", hint, line)
+        return Fault(column + len(value) - 1, "this quote closes nothing that was opened", hint, line)
     return None
 
 
@@ -178,11 +178,11 @@ def bad_continuation(first: str, further: Sequence[str], line: int, column: int)
     for number, text in enumerate(further, line + 1):
         stripped = text.strip()
         begin = len(text) - len(text.lstrip())
-        if (found := continued(stripped)) and (fault := no_colon(first, column, item=False)):
+        if (key := continued(stripped)) and (fault := no_colon(first, column, item=False)):
             return Fault(column, fault.message, fault.hint, line)
-        if found:
+        if key:
             message = f"`{shorten(stripped)}` is read as a continuation of the text above"
-            hint = f"Write `{found[0]}: {shorten(found[1])}`, and begin it where the key above begins."
+            hint = f"Write `{key[0]}: {shorten(key[1])}`, and begin it where the key above begins."
             return Fault(begin, message, hint, number)
         if stripped.startswith("- "):
             message = f"`{shorten(stripped)}` is read as a continuation of the text above"

@@ -53,7 +53,7 @@ categories:
 TESTS = Template("""\
 # yaml-language-server: $$schema=../schema/policy-test.v1.json
 #
-# What the policy must do. A look gives the probabilities that a model might answer with; a term left out has 0.
+# What the policy must do. `looks` has the probabilities that a model might answer per query, 0 for a term left out.
 format: 1
 policy: ../$file
 cases:

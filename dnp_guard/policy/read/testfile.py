@@ -59,7 +59,7 @@ class Steering(PolicyModel):
 
     negatives: tuple[tuple[Text, ...], ...] | None = Field(
         default=None,
-        description="Words injected after a query, as a list per look, empty for none. Omitted: not compared.",
+        description="Words injected after a query, one list per query, empty for none. Omitted: not compared.",
         examples=[[[], ["nudity", "exposed breasts"]]],
     )
     scale: Scale | None = Field(

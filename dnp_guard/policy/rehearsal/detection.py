@@ -103,10 +103,10 @@ def detect(policy: Policy, backend: Backend, folder: Path) -> tuple[DetectionRat
 
 
 def _count(category: str, seen: Sequence[tuple[Path, frozenset[str]]]) -> DetectionRate:
-    own = [(file, found) for file, found in seen if file.parent.name == category]
-    missed = tuple(str(file) for file, found in own if category not in found)
-    others = [(file, found) for file, found in seen if file.parent.name != category]
-    alarmed = tuple(str(file) for file, found in others if category in found)
+    own = [(file, categories) for file, categories in seen if file.parent.name == category]
+    missed = tuple(str(file) for file, categories in own if category not in categories)
+    others = [(file, categories) for file, categories in seen if file.parent.name != category]
+    alarmed = tuple(str(file) for file, categories in others if category in categories)
     return DetectionRate(
         category, len(own), len(own) - len(missed), len(others), len(alarmed), missed=missed, alarmed=alarmed
     )

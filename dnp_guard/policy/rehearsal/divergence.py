@@ -73,25 +73,25 @@ class Parting:
 
 def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[RecordedDecision]]:
     """Return the decisions of one generation in order, by image."""
-    found: dict[int, list[RecordedDecision]] = {}
+    decisions: dict[int, list[RecordedDecision]] = {}
     for record in records:
         if record.get("request") == request and record.get("event") in _DECISIONS:
-            found.setdefault(int(record["image"]), []).append(_point(record))
-    return found
+            decisions.setdefault(int(record["image"]), []).append(_point(record))
+    return decisions
 
 
 def partings(
     recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]
 ) -> tuple[Parting, ...]:
     """Return the first difference per image; images with equal decisions are omitted."""
-    found = []
+    differences = []
     for image in sorted({*recorded, *now}):
         for here, there in zip_longest(recorded.get(image, []), now.get(image, [])):
             if here is None or there is None or not here.same(there):
                 step = here.step if here is not None else there.step if there is not None else None
-                found.append(Parting(image, step, str(here) if here else None, str(there) if there else None))
+                differences.append(Parting(image, step, str(here) if here else None, str(there) if there else None))
                 break
-    return tuple(found)
+    return tuple(differences)
 
 
 def furthest(recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]) -> float:

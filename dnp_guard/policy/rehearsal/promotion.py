@@ -56,17 +56,17 @@ def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Sha
     for record in records:
         key = str(record.get("request", "")), record.get("image")
         if record["event"] == QueryAnswered.name:
-            found = open_images.setdefault(key, {})
+            outcomes = open_images.setdefault(key, {})
             for name in _found(record) & shadow.keys():
                 outcome = _outcome(policy, shadow[name], final="step" not in record)
-                found[name] = Outcome.strictest(found.get(name, outcome), outcome)
+                outcomes[name] = Outcome.strictest(outcomes.get(name, outcome), outcome)
         elif record["event"] == RequestFinished.name:
-            tenant, found = str(record.get("tenant", "")), open_images.pop(key, {})
+            tenant, outcomes = str(record.get("tenant", "")), open_images.pop(key, {})
             images[tenant] += 1
-            for name, outcome in found.items():
+            for name, outcome in outcomes.items():
                 counted[tenant, name, outcome] += 1
-            if found:
-                counted[tenant, "", Outcome.strictest(*found.values())] += 1
+            if outcomes:
+                counted[tenant, "", Outcome.strictest(*outcomes.values())] += 1
         elif record["event"] == RequestAbandoned.name:
             for gone in [other for other in open_images if other[0] == key[0]]:
                 del open_images[gone]

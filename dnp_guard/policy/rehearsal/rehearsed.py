@@ -108,7 +108,7 @@ def _seen(
     policy: Policy, look: Answer, *, final: bool, query: RecordedQuery = RecordedQuery(None)
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
     asked = [question for question in questions(policy) if query.asked is None or question.category in query.asked]
-    found, probabilities = judge.find(policy, asked, look(asked), final=final, progress=query.progress)
-    categories = dict.fromkeys(finding.category for finding in found)
+    findings, probabilities = judge.find(policy, asked, look(asked), final=final, progress=query.progress)
+    categories = dict.fromkeys(finding.category for finding in findings)
     cases = [question for category in categories for question in allowed_questions(policy, category)]
-    return found, probabilities, judge.waive(policy, found, cases, [look(cases)])
+    return findings, probabilities, judge.waive(policy, findings, cases, [look(cases)])

@@ -130,9 +130,9 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
     if event == "request.finished":
         track.finished = True
         return
-    found = record.get("findings", [])
-    track.found |= {finding["category"] for finding in found}
-    named = [finding for finding in found if "term" in finding]  # a sensitive finding has no term
+    findings = record.get("findings", [])
+    track.found |= {finding["category"] for finding in findings}
+    named = [finding for finding in findings if "term" in finding]  # a sensitive finding has no term
     answer = _answer({(finding["category"], finding["term"]): float(finding["probability"]) for finding in named})
     if "step" in record:
         track.looks.append((record["step"], answer))
@@ -144,9 +144,9 @@ def _take(tracks: dict[tuple[str, int], _Track], line: bytes) -> None:
         track.final = answer
 
 
-def _answer(found: Mapping[tuple[str, str], float]) -> Answer:
+def _answer(probabilities: Mapping[tuple[str, str], float]) -> Answer:
     def answer(asked: Sequence[Question]) -> Sequence[float]:
-        return [found.get((question.category, question.term), 0.0) for question in asked]
+        return [probabilities.get((question.category, question.term), 0.0) for question in asked]
 
     return answer
 
