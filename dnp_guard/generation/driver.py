@@ -97,9 +97,10 @@ class Driver:
                 report=self.report,
             )
 
-    def steers_attention(self, *, guided: bool = True) -> None:
-        """Note that the host steers in attention space; see :meth:`Session.steers_attention`."""
-        self.session.steers_attention(guided=guided)
+    def attention_lost(self) -> None:
+        """Note that the host could not steer in attention space; see :meth:`Session.attention_lost`."""
+        self.session.attention_lost()
+        self._tell()
 
     def inputs(
         self, pictures: Sequence[Sequence[Image]], of: Sequence[Collection[int] | None] = ()
@@ -326,8 +327,7 @@ class Driver:
         images = len(self.session.state.images)
         per_image, rest = divmod(len(pictures), images or 1)
         if len(pictures) != images and (rest or not per_image):
-            message = f"the host showed {len(pictures)} pictures of {images} images"
-            raise DnpGuardError(message, hint="This is a bug of the host adapter.")
+            raise DnpGuardError(f"{len(pictures)} pictures of {images} images", hint="Report it: the host is wrong.")
         self._account.showing(plan.step, pictures)
         shown = [pictures[index * per_image : (index + 1) * per_image] for index in plan.images]
         names = self.policy.queries.views if plan.step is None else ()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import own
-from dnp_guard.generation import again, events, fields, inputs, pacing
+from dnp_guard.generation import again, events, fields, inputs, pacing, reach
 from dnp_guard.generation.answering import Answering, untouched
 from dnp_guard.generation.outcomes import enforces, outcome, previews, report, would
 from dnp_guard.generation.plan import Plan, plan
@@ -46,7 +46,8 @@ class Session:
         tighten: may make an image's decision stricter; used for plugins.
 
     Attributes:
-        policy: the policy in force; ``mode: auto`` is ``separate`` until the host can steer in attention.
+        given: the policy in force, as it was given.
+        policy: the same policy; ``mode: auto`` is ``separate`` until the host can steer in attention.
         state: the session's memory, frozen.
         waits: whether the host waits for an answer instead of denoising on.
         needed: number of questions that the generation may need.
@@ -56,9 +57,9 @@ class Session:
     def __init__(
         self, policy: Policy, request: Request, state: State | None = None, tighten: Tighten = untouched
     ) -> None:
-        self._given = policy
-        self.policy = policy.steered_by("separate")
+        self.given = policy
         self.state = state or State(uuid.uuid4().hex, (ImageState(),) * request.images)
+        self.policy = reach.steered(policy, self.state.reach)
         self._tighten = tighten
         self._questions = questions(policy)
         self._sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
@@ -106,7 +107,15 @@ class Session:
         Args:
             guided: whether the host has an unconditional prediction, which the separate term beside attention needs.
         """
-        self.policy = self._given.steered_by("attention", guided=guided)
+        self.state = replace(self.state, reach="guided" if guided else "alone")
+        self.policy = reach.steered(self.given, self.state.reach)
+
+    def attention_lost(self) -> None:
+        """Steer by ``separate`` from now on; nothing where the host was not told to steer in attention space."""
+        if self.policy.guidance.mode == "attention":
+            self.state, event = reach.lost(self.given, self.state)
+            self.policy = reach.steered(self.given, self.state.reach)
+            self._events.append(event)
 
     def due(self, index: int, total: int) -> bool:
         """Return whether a query is due at step ``index`` of ``total``."""

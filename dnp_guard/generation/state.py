@@ -13,9 +13,10 @@ from dnp_guard.types import Action
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dnp_guard.generation.reach import Reach
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Version of the state. Raise it when fields change, so that no process continues a state that it cannot read."""
 
 
@@ -109,6 +110,7 @@ class State:
         outcomes: one per image; None before the generation is over.
         drawing: images of the running or last attempt; None for all, in the first attempt.
         retry_ms: how long the retries took.
+        reach: whether the host reaches the attention of its denoiser.
         began: when the request and its latest attempt began, in seconds since 1970; None before.
         version: version of this class.
     """
@@ -127,6 +129,7 @@ class State:
     outcomes: tuple[Outcome, ...] | None = None
     drawing: frozenset[int] | None = None
     retry_ms: float = 0.0
+    reach: Reach = "none"
     began: tuple[float, float] | None = field(default=None, compare=False)
     version: int = VERSION
 

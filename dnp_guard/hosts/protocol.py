@@ -12,13 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
-FEATURES: Final = ("inputs", "retry", "subject", "unasked")
+FEATURES: Final = ("attention", "attention_shown", "inputs", "retry", "subject", "unasked")
 """What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Line = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Used = Literal["attention", "separate"]
+USED: Final = (
+    "How the host has steered. `separate`: it could not steer in attention space; the session goes on by `separate`."
+)
 
 
 class _Message(BaseModel):
@@ -61,8 +65,9 @@ class Open(_Message):
         default=None,
         max_length=100,
         description="What the host is able to do, of `features` that `/readyz` lists; others are ignored. `inputs`; "
-        "`retry`: it can draw images of a batch again from their seed, and heeds `earlier`; `unasked`: it knows this "
-        "outcome of an image in shadow that no query was answered for, which is `failed_open` otherwise.",
+        "`attention`: it reaches the attention of its denoiser; `attention_shown`: steering there was shown to work "
+        "for this model; `retry`: it can draw images of a batch again from their seed, and heeds `earlier`; `unasked`: "
+        "it knows this outcome of an image in shadow that no query was answered for, which is `failed_open` otherwise.",
     )
     retries: Line | None = Field(
         default=None,
@@ -74,13 +79,25 @@ class Open(_Message):
     )
 
 
+class SteerAttention(_Message):
+    """How one image is steered in the attention over its prompt (NAG, arXiv 2505.21179)."""
+
+    phi: float
+    tau: float
+    alpha: float
+    parts: list[str] = Field(description="Negatives that steer one after the other.")
+
+
 class Steer(_Message):
     """What one image is steered away from, from the next step on."""
 
     index: int
     negative: str | None
-    scale: float | None = Field(description="Of the separate term; null in mode replace and without a negative.")
+    scale: float | None = Field(
+        description="Of the separate term, which attention may have beside it; null where there is none."
+    )
     mode: GuidanceMode
+    attention: SteerAttention | None = Field(None, description="In mode attention; only to hosts that can.")
     action: Literal["none", "steer"]
     preview: Literal["withhold", "blur", "allow"] = Field(
         "withhold", description="What the host may show of the unfinished image from now on."
@@ -161,6 +178,7 @@ class QueryMessage(_Message):
     sigma: Finite | None = None
     images: list[PreviewPicture] = Field(max_length=1000)
     effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
+    used: Used | None = Field(default=None, description=USED)
 
 
 class AnswerMessage(_Message):
@@ -174,6 +192,7 @@ class Finish(_Message):
     """The finished images."""
 
     images: list[Picture] = Field(max_length=1000)
+    used: Used | None = Field(default=None, description=USED)
 
 
 class Verdict(_Message):

@@ -52,13 +52,12 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from dnp_guard.hosts.protocol import InputVerdict, Steer, Verdict
+    from dnp_guard.hosts.protocol import InputVerdict, Steer, Used, Verdict
 
 Message = TypeVar("Message", bound=BaseModel)
 
 TRIES: Final = 3
 """How often a request is sent that may be repeated: every one but the first of a session."""
-
 CAN: Final = ("unasked",)
 """What this client knows beyond what every host does."""
 
@@ -102,6 +101,7 @@ class Service:
         run: Run | None = None,
         inputs: bool = False,
         retry: bool = False,
+        attention: bool | None = None,
     ) -> RemoteSession:
         """Begin a session for one generation.
 
@@ -117,6 +117,7 @@ class Service:
             inputs: whether the request brings pictures, which :meth:`RemoteSession.inputs` shows before the first step.
             retry: whether the host can draw images of the batch again from their seed, and delivers the picture before
                 where a verdict is ``earlier``; see :meth:`RemoteSession.again`.
+            attention: whether steering there was shown to work for this model; None where the host does not reach it.
 
         Raises:
             ServiceError: it cannot be begun; do not generate, or withhold what is generated.
@@ -131,7 +132,7 @@ class Service:
             region=region,
             surface=surface,
             run=run or Run(),
-            can=self._can(inputs=inputs, retry=retry),
+            can=self._can(inputs=inputs, retry=retry, attention=attention is not None, attention_shown=bool(attention)),
         )
         return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), asked)
 
@@ -142,10 +143,9 @@ class Service:
         except httpx2.HTTPError:
             return False
 
-    def _can(self, *, inputs: bool, retry: bool) -> list[str] | None:
+    def _can(self, **abilities: bool) -> list[str] | None:
         """What to offer, of what the service knows; None where that is nothing."""
-        offered = (*CAN, *(["inputs"] if inputs else []), *(["retry"] if retry else []))
-        return [word for word in offered if word in self.features()] or None
+        return [word for word in (*CAN, *filter(abilities.get, abilities)) if word in self.features()] or None
 
     def features(self) -> tuple[str, ...]:
         """What of the protocol's newer parts it knows; nothing where it is not ready."""
@@ -254,6 +254,7 @@ class RemoteSession:
         sigma: float | None = None,
         similarity: Sequence[float] | None = None,
         effective: bool = True,
+        used: Used | None = None,
     ) -> list[Steer]:
         """Show what is being drawn.
 
@@ -264,6 +265,7 @@ class RemoteSession:
             sigma: for the record.
             similarity: of each prediction with the one last asked about: the cosine of their latents.
             effective: whether a negative can take effect at the steps that follow.
+            used: ``separate`` where the host could not steer in attention space.
 
         Returns:
             What each image is steered away from, from the next step on.
@@ -277,17 +279,18 @@ class RemoteSession:
             PreviewPicture(index=index, data=data_url(picture), similarity=similarity[place] if similarity else None)
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
-        asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective)
+        asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used)
         answer = self._service.send(f"{self._path}/queries", asked, AnswerMessage)
         if answer.answered:
             self._reached = step if self.opened.due is not None else (progress or 0.0)
         return answer.images
 
-    def final(self, images: Sequence[Image]) -> list[Verdict]:
+    def final(self, images: Sequence[Image], *, used: Used | None = None) -> list[Verdict]:
         """Show the finished images.
 
         Args:
             images: each of ``drawn``, in this order.
+            used: as :meth:`query` has it.
 
         Returns:
             What becomes of each. Of one whose ``action`` is ``retry``, the other fields say what becomes of it if it
@@ -298,7 +301,7 @@ class RemoteSession:
                 fault (status 413 or 422): withhold the images then.
         """
         shown = [Picture(index=index, data=_png(image)) for index, image in zip(self.drawn, images, strict=True)]
-        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown), Verdicts).images
+        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
         self._again = tuple(verdict.index for verdict in verdicts if verdict.action == "retry")
         self.over = not self._again
         return verdicts

@@ -10,11 +10,21 @@ from dnp_guard.policy import questions_per_image
 from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dnp_guard.policy import Policy
     from dnp_guard.server.sessions import SessionStore
     from dnp_guard.server.settings import Limits
 
 _log = logging.getLogger("dnp_guard.server")
+
+
+def in_attention(policy: Policy, can: Sequence[str]) -> bool:
+    """Return whether a session steers in attention space: its host reaches it, and ``auto`` needs it shown."""
+    if policy.mode == "shadow" or "attention" not in can:
+        return False
+    mode = policy.guidance.mode
+    return mode == "attention" or (mode == "auto" and "attention_shown" in can)
 
 
 def check(policy: Policy, store: SessionStore) -> None:
@@ -31,7 +41,7 @@ def check(policy: Policy, store: SessionStore) -> None:
         )
 
 
-def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> None:
+def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can: Sequence[str]) -> None:
     """Check that a session may run under a policy, and that its host can steer as the policy requires.
 
     Args:
@@ -39,6 +49,7 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> N
         store: the store that would hold the session.
         images: number of images drawn together.
         limits: limits of the service.
+        can: abilities of the host, as it named them.
 
     Raises:
         Refusal: the session may not run.
@@ -51,8 +62,8 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits) -> N
     needed = images * questions_per_image(policy)
     if needed > limits.questions:
         raise Refusal("refused", f"It may need {needed} questions; {limits.questions} per session are allowed.")
-    if policy.guidance.mode == "attention" and policy.mode != "shadow":
-        raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which hosts of the service cannot do.")
+    if policy.guidance.mode == "attention" and policy.mode != "shadow" and "attention" not in can:
+        raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which this host does not reach.")
     # The protocol carries one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from dnp_guard.generation import pacing
 from dnp_guard.hosts.delivery import withheld
-from dnp_guard.hosts.protocol import AnswerMessage, InputVerdict, InputVerdicts, Opened, Steer, Verdict, Verdicts
+from dnp_guard.hosts.protocol import (
+    AnswerMessage,
+    InputVerdict,
+    InputVerdicts,
+    Opened,
+    Steer,
+    SteerAttention,
+    Verdict,
+    Verdicts,
+)
 from dnp_guard.hosts.withheld import words
 from dnp_guard.policy import Policy
 from dnp_guard.types import Outcome
@@ -98,9 +107,18 @@ def _steer(index: int, negative: Negative | None, mode: GuidanceMode, preview: U
         negative=negative.text,
         scale=negative.scale,
         mode=negative.mode,
+        attention=_attention(negative),
         action="steer",
         preview=preview,
     )
+
+
+def _attention(negative: Negative) -> SteerAttention | None:
+    how = negative.attention
+    if how is None:
+        return None
+    parts = [", ".join(words) for words in negative.groups]
+    return SteerAttention(phi=how.phi, tau=how.tau, alpha=how.alpha, parts=parts)
 
 
 def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:

@@ -104,8 +104,10 @@ class SessionService:
             narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
             with narrowed, guard.on_behalf_of(asked.subject):
                 policy = guard.policy
-                policies.admit(policy, self._store, asked.images, self._limits)
+                policies.admit(policy, self._store, asked.images, self._limits, asked.can or ())
                 driver = guard.start(request, policy)
+            if policies.in_attention(policy, asked.can or ()):
+                driver.session.steers_attention(guided=asked.run.guidance_scale != 1)
         except RequestRefused as error:
             guard.settle()
             raise Refusal("refused", f"{error.message}. {error.hint}") from error
@@ -116,7 +118,7 @@ class SessionService:
             token=grant.sha256,
             tenant=grant.tenant or "",
             request=asked.model_copy(update={"prompts": [], "subject": None}).model_dump_json(),
-            policy=json.dumps(driver.policy.resolved()),
+            policy=json.dumps(driver.session.given.resolved()),
             digest=driver.policy.digest,
             expires=self._sessions.expiry(),
             state=state.dumps(driver.session.state),
@@ -190,6 +192,8 @@ class SessionService:
                 self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
             at, of = pacing.place(step)
+            if asked.used == "separate":
+                live.attention_lost()
             due = live.due(at, of or pacing.TICKS)
             similarities = replies.similarities(asked.images, len(live.session.state.images))
             looks = due and live.looks(step, similarities)
@@ -225,6 +229,8 @@ class SessionService:
             check_goes_on(stored)
             guard, live = self._sessions.take_up(stored)
             drawn = live.session.state.drawn
+            if asked.used == "separate":
+                live.attention_lost()
             with self._arriving(stored, live, None):
                 shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
             total = json.loads(stored.request)["steps"]

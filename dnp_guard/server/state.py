@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dnp_guard import types
+from dnp_guard.generation.reach import Reach
 from dnp_guard.generation.state import VERSION, State
 from dnp_guard.steering.strength import Push
 
@@ -47,5 +48,5 @@ def _names(kind: type) -> tuple[str, ...]:
 def _adapter() -> TypeAdapter[State]:
     adapter = TypeAdapter(State)
     # Names that the modules of these types import only for the type checker.
-    adapter.rebuild(_types_namespace={**vars(types), "Mapping": Mapping, "Push": Push})
+    adapter.rebuild(_types_namespace={**vars(types), "Mapping": Mapping, "Push": Push, "Reach": Reach})
     return adapter

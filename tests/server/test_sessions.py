@@ -44,6 +44,7 @@ def test_what_is_seen_is_steered_away_from(serve):
         "negative": "star",
         "scale": 15.0,
         "mode": "separate",
+        "attention": None,
         "action": "steer",
         "preview": "withhold",
     }

@@ -229,7 +229,7 @@ class Call:
             return
         self._attention = self._attending.injection(proof, begun.words, self)
         if self._attention is not None:
-            self.driver.steers_attention(guided=proof.places.negative)
+            self.driver.session.steers_attention(guided=proof.places.negative)
         self._inject(proof, begun.channels)
 
     def _inject(self, proof: Proof, channels: int) -> None:

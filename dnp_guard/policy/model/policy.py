@@ -16,7 +16,16 @@ from dnp_guard.policy.model.category import Category, Rule
 from dnp_guard.policy.model.ends import Retries, Withheld  # noqa: TC001 (pydantic reads them when it runs)
 from dnp_guard.policy.model.scalars import Bases, Identifier, Line, PolicyModel, Text
 from dnp_guard.policy.model.scope import Floor, PolicyException, Select  # noqa: TC001 (pydantic reads them when it runs)
-from dnp_guard.policy.model.sections import Audit, Guidance, Inputs, Preview, Queries, QuestionTemplate, Vlm
+from dnp_guard.policy.model.sections import (
+    DEFAULT_SCALE,
+    Audit,
+    Guidance,
+    Inputs,
+    Preview,
+    Queries,
+    QuestionTemplate,
+    Vlm,
+)
 from dnp_guard.policy.model.violation import Loc, Violation
 from dnp_guard.types import Action
 
@@ -200,8 +209,17 @@ class Policy(PolicyModel):
             keys: dict[str, Any] = {"attention": None, "escalate": None}
         else:
             keys = {"batched": None} | ({} if guided else {"scale": None, "mask": None, "escalate": None})
-        guidance = self.guidance.model_copy(update={"mode": mode, **keys})
-        made = self.model_copy(update={"guidance": guidance})
+        return self._guided_by(mode=mode, **keys)
+
+    def by_outputs(self) -> Policy:
+        """Return the same policy, digest included, for a host that cannot steer in attention space after all."""
+        if self.guidance.mode not in {"auto", "attention"}:
+            return self
+        scale = DEFAULT_SCALE if self.guidance.scale is None else self.guidance.scale
+        return self._guided_by(mode="separate", scale=scale, attention=None, escalate=None)
+
+    def _guided_by(self, **keys: Any) -> Policy:
+        made = self.model_copy(update={"guidance": self.guidance.model_copy(update=keys)})
         made.__dict__["digest"] = self.digest
         return made
 

@@ -1,0 +1,55 @@
+"""How a policy steers on a host, by whether the host reaches the attention of its denoiser. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from dnp_guard.generation import events
+from dnp_guard.types import Negative
+
+if TYPE_CHECKING:
+    from dnp_guard.generation.state import State
+    from dnp_guard.policy.model.policy import Policy
+
+Reach = Literal["none", "guided", "alone", "lost"]
+"""``guided``: the host reaches the attention, and ``alone``: it does without an unconditional prediction, so that
+attention gets nothing beside it. ``lost``: it could not do what it had said."""
+
+LOST: Final = "attention_lost"
+"""The reason told where a host steers by ``separate`` although it was told to steer in attention space."""
+
+
+def steered(policy: Policy, reach: Reach) -> Policy:
+    """Return the same policy, digest included, with one way of steering in the place of ``auto``."""
+    if reach == "lost":
+        return policy.by_outputs()
+    return (
+        policy.steered_by("separate") if reach == "none" else policy.steered_by("attention", guided=reach == "guided")
+    )
+
+
+def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
+    """Have a session whose host could not steer in attention space go on by ``separate``.
+
+    Args:
+        policy: of the session, as it was before ``auto`` was resolved.
+        state: of the session.
+
+    Returns:
+        The state, in which the negatives in force are terms of the prediction, and what to tell.
+    """
+    images = tuple(replace(image, negative=_by_outputs(policy, image.negative)) for image in state.images)
+    event = events.Degraded(LOST, None, "the host could not steer in attention space, and goes on by separate")
+    return replace(state, images=images, reach="lost", degraded=(*state.degraded, LOST)), event
+
+
+def _by_outputs(policy: Policy, negative: Negative | None) -> Negative | None:
+    """Return a negative as a separate term, at the same part of the full strength."""
+    if negative is None or negative.attention is None:
+        return negative
+    full = policy.guidance.attention.alpha if policy.guidance.attention is not None else 0.0
+    share = negative.attention.alpha / full if full else 1.0
+    scales = [policy.by_outputs().scale(category) for category in negative.categories]
+    scale = max((scale for scale in scales if scale is not None), default=0.0)
+    return Negative(negative.words, scale * share, "separate", negative.categories)
