@@ -1,7 +1,8 @@
 """k-diffusion and every sampler of its shape: ``sampler(model, x, sigmas, extra_args=…, callback=…)``.
 
 ``target`` is what users attach a guard to; ``generation`` takes part in one run of a sampler; ``progress`` tells its
-steps from their sub-steps; ``guided`` steers the model; ``batch`` picks images out of conditionings of any form.
+steps from their sub-steps; ``guided`` steers the model; ``attending`` finds its attention, which ``layers`` steers;
+``batch`` picks images out of conditionings of any form.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
+from dnp_guard.generation.again import to_hold
 from dnp_guard.generation.host import View
 from dnp_guard.generation.redrawing import check_time, finished
 from dnp_guard.hosts.delivery import delivered
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from dnp_guard.generation.driver import Driver
     from dnp_guard.generation.state import Request
     from dnp_guard.guard import Guard
+    from dnp_guard.hosts.kdiffusion.layers import Layers
     from dnp_guard.hosts.kdiffusion.progress import Progress
+    from dnp_guard.policy import Guidance
 
     Encode = Callable[[list[str]], Any]
     """Texts to the model's conditioning, one entry a text."""
@@ -43,6 +46,8 @@ class Generation:
         encode: texts to conditioning.
         decode: latents to pictures, for the looks.
         negatives: the user's own negative prompt of each image; None where it is not known as text.
+        attention: layers in which it is steered; None where it is by the model's outputs.
+        guided: whether the model has an unconditional prediction.
 
     Raises:
         CannotSteer: ``replace`` would drop a negative prompt that is not known.
@@ -57,6 +62,9 @@ class Generation:
         encode: Encode,
         decode: Decode,
         negatives: Sequence[str] | None = None,
+        *,
+        attention: Layers | None = None,
+        guided: bool = True,
     ) -> None:
         policy = guard.policy
         if policy.guidance.mode == "replace" and negatives is None and policy.mode != "shadow":
@@ -64,12 +72,7 @@ class Generation:
                 "guidance mode 'replace' needs the user's negative as text",
                 hint="Pass negative_prompts= (empty strings where there are none), or use guidance mode 'separate'.",
             )
-        if policy.guidance.mode == "attention" and policy.mode != "shadow":
-            raise CannotSteer(
-                "guidance mode 'attention' needs the layers of the denoiser, which k-diffusion does not show",
-                hint="Use guidance mode 'auto', which is 'separate' here.",
-            )
-        self.guidance = policy.guidance
+        self.attention = attention
         self._guard = guard
         self._progress = progress
         self.decode = decode
@@ -77,6 +80,23 @@ class Generation:
         self.held = Held(lambda text: encode([text]), negatives or [""] * request.images)
         self.driver: Driver = guard.start(request, policy, steering=self.held)
         self.driver.session.levels = progress.levels
+        if attention is not None:
+            self.driver.session.steers_attention(guided=guided)
+
+    @property
+    def guidance(self) -> Guidance:
+        """Return how a negative enters the guidance."""
+        return self.driver.policy.guidance
+
+    def attention_lost(self) -> None:
+        """Steer by the model's outputs from this evaluation on, as its attention is not reached."""
+        self.attention = None
+        self.driver.attention_lost()
+        try:
+            self.held.hold(to_hold(self.driver.session.state))
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self.driver.missed(None, error)
+        self.held.take()
 
     def evaluating(self, sigma: float) -> bool:
         """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look.

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dnp_guard.hosts.kdiffusion.attending import parts, rows_of
 from dnp_guard.hosts.kdiffusion.batch import alike, joined, replaced, rows
+from dnp_guard.hosts.kdiffusion.layers import NotReached
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
@@ -51,12 +53,30 @@ class Guided:
             return self._model(x, sigma, **extra)
         if self._generation.guidance.mode == "replace":
             return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
-        denoised = self._model(x, sigma, **extra)
+        denoised = self._attended(x, sigma, extra)
         try:
             return self._pushed(denoised, x, sigma, extra, begins=begins)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._generation.driver.missed(None, error)
             return denoised
+
+    def _attended(self, x: Tensor, sigma: Tensor, extra: dict[str, Any]) -> Tensor:
+        """Evaluate the model, steered in its attention where that is reached."""
+        layers = self._generation.attention
+        if layers is None:
+            return self._model(x, sigma, **extra)
+        try:
+            due = parts(self._generation.held.active)
+        except NotReached:
+            self._generation.attention_lost()
+            return self._model(x, sigma, **extra)
+        if not due:
+            return self._model(x, sigma, **extra)
+        with layers.steered(due, rows_of(extra["cond"])) as steering:
+            denoised = self._model(x, sigma, **extra)
+        if steering.failure is not None:
+            self._generation.attention_lost()
+        return denoised
 
     def _replaced(self, extra: dict[str, Any], images: int) -> dict[str, Any]:
         active = self._generation.held.active
@@ -68,8 +88,11 @@ class Guided:
             return extra
 
     def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any], *, begins: bool) -> Tensor:
-        active = self._generation.held.active
+        # Attention alone has no term beside it.
+        active = {image: term for image, term in self._generation.held.active.items() if term.conditioning is not None}
         due = self._branch.due(active, begins=begins)
+        if not active:
+            return denoised
         d_u = denoised
         if due and extra.get("uncond") is not None:
             concerned = list(active)

@@ -12,6 +12,7 @@ from dnp_guard.audit.events import GuardAttached, GuardDetached
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.asking.recording import random_state, replayed
+from dnp_guard.hosts.kdiffusion.attending import reached
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.guided import Guided
 from dnp_guard.hosts.kdiffusion.progress import Progress
@@ -42,6 +43,8 @@ class KDiffusion:
         decode: latents [N, ...] to N pictures, RGB.
         denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. Without it the model is evaluated with
             ``cond_scale=0``, which costs twice as much and, in a model that counts its calls, counts.
+        network: the UNet or the like inside, for steering in its attention over the prompt; it is looked for in
+            ``model`` and ``denoise`` where these are torch modules.
         name: for the record.
 
     Attributes:
@@ -55,10 +58,12 @@ class KDiffusion:
         encode: Encode,
         decode: Decode,
         denoise: Callable[..., Tensor] | None = None,
+        network: torch.nn.Module | None = None,
         name: str = "",
     ) -> None:
         self.guard: Guard | None = None
         self._model, self._denoise = model, denoise
+        self._networks = (network, model, denoise)
         self._encode, self._decode = encode, decode
         self._host = {"name": _HOST, "target": name or type(model).__name__}
 
@@ -170,10 +175,20 @@ class KDiffusion:
             raise CannotSteer("no guard is attached to this KDiffusion", hint="guard.attach(…) it first.")
         given = extra_args or {}
         _check(self.guard.policy, given)
+        attention = reached(self.guard.policy, self._networks, given.get("cond"))
         scale = {"guidance_scale": given["cond_scale"]} if "cond_scale" in given else {}
         request = Request(images, self._host, tuple(prompts), {**(run or {}), **scale}, draws_again=draws_again)
         progress = Progress([float(sigma) for sigma in sigmas], ends)
-        generation = Generation(self.guard, request, progress, self._encode, self._decode, negative_prompts)
+        generation = Generation(
+            self.guard,
+            request,
+            progress,
+            self._encode,
+            self._decode,
+            negative_prompts,
+            attention=attention,
+            guided=given.get("uncond") is not None and given.get("cond_scale", 1.0) != 1.0,
+        )
         try:
             yield Guided(self._model, generation, self._denoise), generation
         except BaseException as error:

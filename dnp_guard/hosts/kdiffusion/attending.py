@@ -1,0 +1,112 @@
+"""Whether the attention of a model of k-diffusion's shape is reached, and which of its rows are the prompt's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.kdiffusion.layers import Layers, NotReached, Part
+from dnp_guard.steering.effect import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import Tensor
+
+    from dnp_guard.hosts.kdiffusion.layers import Rows
+    from dnp_guard.policy import Policy
+    from dnp_guard.steering.branch import Term
+
+_WORDS = ("crossattn", "c_crossattn")
+"""Keys under which a dict of conditioning holds the tokens of the prompt."""
+
+
+def reached(policy: Policy, candidates: Iterable[Any], cond: Any) -> Layers | None:
+    """Return the layers in which a run is steered; None where it is steered by the model's outputs.
+
+    Args:
+        policy: the policy in force.
+        candidates: where the network may be.
+        cond: the user's conditioning of the run.
+
+    Raises:
+        CannotSteer: the policy wants attention, and it cannot be reached.
+    """
+    mode = policy.guidance.mode
+    if policy.mode == "shadow" or mode not in {"attention", "auto"}:
+        return None
+    networks = [each for each in candidates if isinstance(each, torch.nn.Module)]
+    found = next(((network, layers) for network in networks if (layers := Layers(network))), None)
+    if found is None or tokens(cond) is None:
+        if mode == "auto":
+            return None
+        raise CannotSteer(
+            "guidance mode 'attention' needs the layers attn2 of the network, and tokens [B, tokens, width] as `cond`",
+            hint="Give KDiffusion network=… where neither model nor denoise is a torch module, or use mode 'auto'.",
+        )
+    network, layers = found
+    return layers if mode == "attention" or any(map(shown, network.modules())) else None
+
+
+def tokens(conditioning: Any) -> Tensor | None:
+    """Return the tokens of conditioning, [N, tokens, width]; None where it has another form."""
+    if isinstance(conditioning, dict):
+        return next((tokens(conditioning[key]) for key in _WORDS if key in conditioning), None)
+    if isinstance(conditioning, list | tuple) and len(conditioning) == 1:
+        one = conditioning[0]
+        return tokens(one[None] if isinstance(one, torch.Tensor) and one.ndim == 2 else one)  # noqa: PLR2004 (no batch)
+    fits = isinstance(conditioning, torch.Tensor) and conditioning.ndim == 3  # noqa: PLR2004 (batch, tokens, width)
+    return conditioning if fits else None
+
+
+def parts(active: Mapping[int, Term]) -> list[Part]:
+    """List the negatives that steer in attention space, in the order in which they act; alike ones together.
+
+    Args:
+        active: the term of each image that is steered.
+
+    Raises:
+        NotReached: a negative has no tokens.
+    """
+    alike: dict[Any, list[int]] = {}
+    contexts: dict[str, Tensor] = {}
+    for image, term in active.items():
+        for turn, part in enumerate(term.parts):
+            if part.attention is None or part.attention.phi <= 1 or part.attention.alpha <= 0:
+                continue
+            alike.setdefault((turn, part.text, part.attention), []).append(image)
+            if (context := tokens(part.conditioning)) is None:
+                raise NotReached("a negative has no tokens")
+            contexts[part.text] = context
+    return [
+        Part(tuple(images), contexts[text], how.phi, how.tau, how.alpha)
+        for (_, text, how), images in sorted(alike.items(), key=lambda each: each[0][0])
+    ]
+
+
+def rows_of(cond: Any) -> Rows:
+    """Return a function that finds the rows of an evaluation whose tokens are the prompts' own.
+
+    Args:
+        cond: the user's conditioning of the run.
+    """
+    words = tokens(cond)
+
+    def rows(context: Tensor) -> dict[int, int]:
+        if words is None or context.shape[1:] != words.shape[1:]:
+            return {}
+        own = words.to(context)
+        same = [[bool(torch.equal(row, word)) for row in context] for word in own]
+        found: dict[int, int] = {}
+        for image, places in enumerate(same):
+            alike = [other for other, theirs in enumerate(same) if theirs == places]
+            held = [row for row, is_own in enumerate(places) if is_own]
+            if held and len(held) != len(alike):
+                raise NotReached("some rows of the evaluation cannot be told apart, as under an empty prompt")
+            if held:
+                found[image] = held[alike.index(image)]
+        return found
+
+    return rows

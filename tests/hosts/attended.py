@@ -1,0 +1,25 @@
+"""One evaluation of a UNet steered in its cross-attention as a diffusers pipeline is: what other hosts must equal."""
+
+import torch
+
+from dnp_guard.hosts.diffusers.attending.reading import Reach
+from dnp_guard.hosts.diffusers.attending.stages import Crossing, Steered
+from dnp_guard.hosts.diffusers.attending.watched import WatchedDenoiser
+
+
+@torch.no_grad()
+def attended(unet, x, timestep, context, negatives):
+    """What the UNet answers.
+
+    Args:
+        unet: of diffusers.
+        x: its input, [B, C, H, W].
+        timestep: its timestep.
+        context: the tokens of the prompts, [B, tokens, width].
+        negatives: (row, tokens of the negative [1, tokens, width], InAttention), in the order in which they steer.
+    """
+    watched = WatchedDenoiser(unet)
+    layers = frozenset(name for name, _ in unet.named_modules() if name.endswith("attn2"))
+    steered = [Steered([row], [how], {"encoder_hidden_states": words}) for row, words, how in negatives]
+    watched.stage = Crossing(Reach(layers, {}), steered, len(x), None)
+    return watched.module(x, timestep, context).sample
