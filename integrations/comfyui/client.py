@@ -11,7 +11,7 @@ from http import HTTPStatus
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
-from .messages import Answer, Negative, Session, Verdict
+from .messages import Answer, Attention, Negative, Session, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +97,7 @@ class Client:
         steps: int | None,
         policy: str,
         again: bool = False,
+        attention: bool | None = None,
     ) -> Session:
         """Open a session.
 
@@ -107,14 +108,17 @@ class Client:
             steps: of the sampler, all passes; None where that is not known.
             policy: another one to be stricter by; empty for none.
             again: whether images of the batch can be drawn again.
+            attention: whether steering in attention space was shown to work; None where the host cannot.
 
         Raises:
             ServiceFailed: there is none.
         """
         body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
-        if again and "retry" in self.features():
-            body.update(can=["retry"])
+        able = {"retry": again, "attention": attention is not None, "attention_shown": bool(attention)}
+        can = [word for word, is_able in able.items() if is_able and word in self.features()]
+        if can:
+            body.update(can=can)
         return self._opened(body, tuple(range(len(prompts))))[0]
 
     def again(
@@ -168,6 +172,7 @@ class Client:
         pictures: Sequence[str],
         similarities: Sequence[float] = (),
         effective: bool = True,
+        used: str = "",
     ) -> Answer:
         """Put one look.
 
@@ -179,6 +184,7 @@ class Client:
             pictures: one data URL an image that is drawn.
             similarities: of each prediction with the one that was last looked at; empty where there is none.
             effective: whether a negative can take effect at the steps that follow.
+            used: ``separate`` where the host could not steer in attention space as it was told to.
 
         Raises:
             ServiceFailed: there is no answer, or none that can be used.
@@ -187,6 +193,7 @@ class Client:
         for image, similarity in zip(images, similarities):
             image["similarity"] = similarity
         body = {"step": step, "progress": progress, "sigma": sigma, "images": images, "effective": effective}
+        body.update({"used": used} if used else {})
         answer = self._call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
         try:
             rows = _rows(answer, session.drawn)
@@ -196,13 +203,18 @@ class Client:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
-    def final(self, session: Session, pictures: Sequence[str]) -> list[Verdict]:
+    def final(self, session: Session, pictures: Sequence[str], *, used: str = "") -> list[Verdict]:
         """Have the finished images looked at that are drawn.
+
+        Args:
+            session: that they belong to.
+            pictures: one data URL an image that is drawn.
+            used: as :meth:`query` has it.
 
         Raises:
             ServiceFailed: there is no verdict.
         """
-        body = {"images": _images(session, pictures)}
+        body: dict[str, Any] = {"images": _images(session, pictures), **({"used": used} if used else {})}
         answer = self._call("POST", f"/v1/sessions/{session.id}/final", body, session.look_s)
         try:
             return [_verdict(row) for row in _rows(answer, session.drawn)]
@@ -299,7 +311,15 @@ def _negative(row: dict[str, Any]) -> Negative | None:
     if text is None:
         return None
     scale = row.get("scale")
-    return Negative(_text(text), None if scale is None else float(scale), _text(row["mode"]))
+    return Negative(
+        _text(text), None if scale is None else float(scale), _text(row["mode"]), _attention(row.get("attention"))
+    )
+
+
+def _attention(how: Any) -> Attention | None:
+    if how is None:
+        return None
+    return Attention(*(float(how[key]) for key in ("phi", "tau", "alpha")), tuple(map(_text, how["parts"])))
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import host, inprocess
+from .attending import Attending, wraps_conditions
 from .batch import Batch, Withheld
 from .client import Client
 from .counts import COUNTS
@@ -55,6 +56,9 @@ class Guarding:
         clone = model.clone()
         clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
         clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, self.outer_sample)
+        if wraps_conditions():
+            clone.remove_wrappers_with_key(WrappersMP.CALC_COND_BATCH, KEY)
+            clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self.calc_cond_batch)
         after = clone.model_options.get("sampler_post_cfg_function", [])
         others = [each for each in after if not isinstance(getattr(each, "__self__", None), Guarding)]
         clone.model_options["sampler_post_cfg_function"] = others
@@ -80,14 +84,16 @@ class Guarding:
         """
         guider = executor.class_obj
         seed = kwargs.get("seed", args[1] if len(args) > 1 else None)
-        run_of = {"seed": seed, "scheduler": _name(sampler)}
+        run_of = {"seed": seed, "scheduler": _name(sampler), "guidance_scale": host.cfg(guider)}
         about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
         about["run"] = {key: value for key, value in run_of.items() if value is not None}
         # Only what is finished here, and can be shown, can be judged here, and so drawn again.
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
-        batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, again=again)
+        attending = Attending(guider.model_patcher)
+        able = {"again": again, "attention": attending.shown}
+        batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, **able)
         given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
-        run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given)
+        run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given, attending)
         model = guider.model_patcher.model
 
         def looked(step: int, x0: Any, x: Any, total: int) -> None:
@@ -114,13 +120,25 @@ class Guarding:
             self._run = None
         return made
 
+    def calc_cond_batch(self, executor: Any, model: Any, conds: Any, x: Any, timestep: Any, options: Any) -> Any:
+        """ComfyUI's wrapper of an evaluation of conditionings."""
+        if self._run is None:
+            return executor(model, conds, x, timestep, options)
+        return self._run.conditioned(executor, model, conds, x, timestep, options)
+
     def post_cfg(self, args: dict[str, Any]) -> Any:
         """ComfyUI's hook after guidance."""
         return args["denoised"] if self._run is None else self._run.post_cfg(args)
 
 
 def batch_for(
-    settings: Settings, policy: str, prompts: list[str], about: dict[str, dict[str, Any]], *, again: bool = False
+    settings: Settings,
+    policy: str,
+    prompts: list[str],
+    about: dict[str, dict[str, Any]],
+    *,
+    again: bool = False,
+    attention: bool | None = None,
 ) -> Any:
     """The looks at one batch: in process where there is a backend, else at the service.
 
@@ -130,14 +148,16 @@ def batch_for(
         prompts: one an image.
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
+        attention: whether steering in attention space was shown to work; None where the host cannot.
     """
+    able: dict[str, Any] = {"again": again, "attention": attention}
     if settings.vlm:
         guard = inprocess.guard_for(settings.policy or policy, settings.vlm, settings.audit)
-        return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about, again=again)
+        return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about, **able)
     client = Client(settings.url, settings.token or None)
     _SERVICE.ensure(client, settings.start, settings.start_s)
     stricter = settings if settings.policy or not policy else _with(settings, policy)
-    return Batch(client, stricter, prompts, about, again=again)
+    return Batch(client, stricter, prompts, about, **able)
 
 
 def _with(settings: Settings, policy: str) -> Settings:

@@ -35,6 +35,12 @@ def wraps_sampling(model: Any) -> bool:
     return hasattr(model, "add_wrapper_with_key")
 
 
+def cfg(guider: Any) -> float:
+    """The scale of guidance of a run; 1 where the guider has no negative to guide from."""
+    conds = getattr(guider, "conds", None) or getattr(guider, "original_conds", {})
+    return float(getattr(guider, "cfg", 1.0)) if conds.get("negative") else 1.0
+
+
 def running_prompt() -> str | None:
     """The id of the workflow that runs now; None without a server."""
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import pictures
 from .batch import Withheld
+from .messages import Attention, Negative
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ class InProcess:
         prompts: one an image.
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
+        attention: whether steering in attention space was shown to work; None where the host cannot.
 
     Attributes:
         negatives: what each image is steered away from.
@@ -52,7 +54,14 @@ class InProcess:
     """
 
     def __init__(
-        self, guard: Any, policy: str, prompts: Sequence[str], about: dict[str, dict[str, Any]], *, again: bool = False
+        self,
+        guard: Any,
+        policy: str,
+        prompts: Sequence[str],
+        about: dict[str, dict[str, Any]],
+        *,
+        again: bool = False,
+        attention: bool | None = None,
     ) -> None:
         self.negatives: list[Any] = [None] * len(prompts)
         self.driver: Any = None
@@ -61,7 +70,7 @@ class InProcess:
         self._prompts, self._about = tuple(prompts), about
         self._steps: int | None = None
         self._outcomes: tuple[Any, ...] | None = None
-        self._can = again
+        self._can, self._attention = again, attention
         self._pending: tuple[int, ...] = ()
 
     def open(self, steps: int | None) -> None:
@@ -78,9 +87,18 @@ class InProcess:
         request = Request(len(self._prompts), self._about["host"], told, self._about["run"], draws_again=self._can)
         try:
             with self._guard.tightened(self._policy or None) as guard:
+                refused = guard.policy.guidance.mode == "attention" and guard.policy.mode != "shadow"
+                if refused and self._attention is None:
+                    raise Withheld("The policy steers in attention space, which is not reached in this model.")
                 self.driver = guard.start(request)
+                self._steers_attention(guard.policy)
         except RequestRefused as error:
             raise Withheld(str(error)) from error
+
+    def _steers_attention(self, policy: Any) -> None:
+        wanted = self._attention is not None if policy.guidance.mode == "attention" else self._attention
+        if wanted and policy.mode != "shadow":
+            self.driver.session.steers_attention(guided=self._about["run"].get("guidance_scale") != 1)
 
     @property
     def mode(self) -> str:
@@ -175,7 +193,12 @@ class InProcess:
     def _hold(self) -> None:
         from dnp_guard.generation.again import to_hold  # noqa: PLC0415 (it may not be installed)
 
-        self.negatives[:] = to_hold(self.driver.session.state)
+        self.negatives[:] = map(_negative, to_hold(self.driver.session.state))
+
+    def attention_lost(self) -> None:
+        """Note that the host could not steer in attention space, and hold what it does instead."""
+        self.driver.attention_lost()
+        self._hold()
 
     def missed(self, error: Exception) -> None:
         """Note what could not be done at a step; the next one is looked at."""
@@ -223,3 +246,13 @@ class InProcess:
 
         known = self._steps is not None
         return Step(index, self._steps, sigma, None, progress=None if known else progress, effective=effective)
+
+
+def _negative(held: Any) -> Negative | None:
+    """A negative of the package's as one of the service's."""
+    if held is None:
+        return None
+    how = held.attention
+    parts = tuple(", ".join(words) for words in held.groups)
+    attention = None if how is None else Attention(how.phi, how.tau, how.alpha, parts)
+    return Negative(held.text, held.scale, held.mode, attention)

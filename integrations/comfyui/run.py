@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import guidance, host, pictures
+from .attending import Attending
 from .batch import Withheld
 from .likeness import coarse, similarity
 from .progress import Progress
@@ -33,6 +35,7 @@ class Run:
         clip: encodes negatives.
         vae: decodes predictions; None to show them by the latent format's colours.
         given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run.
+        attending: its part in the attention of the model.
 
     Attributes:
         drawn_by: the node that samples, and at which item of a list; None where the host does not say.
@@ -44,7 +47,15 @@ class Run:
     """
 
     def __init__(
-        self, batch: Any, sampler: Any, sigmas: Tensor, guider: Any, clip: Any, vae: Any, given: Mapping[str, Any]
+        self,
+        batch: Any,
+        sampler: Any,
+        sigmas: Tensor,
+        guider: Any,
+        clip: Any,
+        vae: Any,
+        given: Mapping[str, Any],
+        attending: Attending | None = None,
     ) -> None:
         self.batch = batch
         self.images = len(batch.negatives)
@@ -56,6 +67,9 @@ class Run:
         self.judged: list[Image] | None = None
         self.attempts = [1] * self.images
         self._guider, self._clip, self._vae, self._given = guider, clip, vae, given
+        self._attending = attending or Attending(guider.model_patcher)
+        self._attended = False  # whether the attention was steered since the last guided prediction
+        self._asks = False  # an evaluation of the guard's own, which nothing is to steer
         levels = [float(sigma) for sigma in sigmas]
         name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
         own = self._own_steps = any(each in name for each in _OWN_STEPS)
@@ -85,13 +99,12 @@ class Run:
     @property
     def cfg(self) -> float:
         """The scale of guidance; 1 where the guider has no negative to guide from."""
-        conds = getattr(self._guider, "conds", None) or getattr(self._guider, "original_conds", {})
-        return float(getattr(self._guider, "cfg", 1.0)) if conds.get("negative") else 1.0
+        return host.cfg(self._guider)
 
     @property
     def effective(self) -> bool:
         """Whether a negative can take effect: in place of the unconditional only where there is guidance."""
-        return self.batch.mode == "separate" or not math.isclose(self.cfg, 1.0)
+        return self.batch.mode in {"separate", "attention"} or not math.isclose(self.cfg, 1.0)
 
     def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
         """Look at a step; nothing is raised into the run."""
@@ -105,6 +118,31 @@ class Run:
         except Exception as error:  # noqa: BLE001 (what could not be looked at is missed, and the run goes on)
             self.batch.missed(error)
 
+    def conditioned(self, executor: Any, model: Any, conds: Any, x: Tensor, sigma: Tensor, options: Any) -> Any:
+        """ComfyUI's wrapper of an evaluation of conditionings, steered in the attention over the prompt."""
+
+        def evaluate(with_options: Any) -> Any:
+            return executor(model, conds, x, sigma, with_options)
+
+        if self.batch.mode != "attention" or self._asks:
+            return evaluate(options)
+        # The hook after guidance counts; here it is only seen whether this evaluation begins a step.
+        if copy(self._progress).begins(float(sigma.flatten()[0])) or self._own_steps:
+            self._take()
+        if not self._active:
+            return evaluate(options)
+        prompt = getattr(self._guider, "conds", {}).get("positive")
+        place = next((index for index, each in enumerate(conds) if each is not None and each is prompt), None)
+        if place is None:
+            return evaluate(options)  # such as a further one of the unconditional alone
+        made, failure = self._attending.evaluated(evaluate, options, self._active, self._context, place)
+        self._attended = failure is None
+        return made
+
+    def _context(self, text: str) -> Tensor:
+        context: Tensor = self._encoded[text][0][0]
+        return context
+
     def post_cfg(self, args: dict[str, Any]) -> Tensor:
         """ComfyUI's hook after guidance: the guided prediction, pushed."""
         self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
@@ -113,6 +151,11 @@ class Run:
         if not self._active:
             return args["denoised"]
         try:
+            if self.batch.mode == "attention" and not self._attended:
+                self.batch.attention_lost()
+                self._hold()
+                self._take()
+            self._attended = False
             return self._pushed(args)
         except Exception as error:  # noqa: BLE001 (the step goes on unsteered, and the next one is looked at)
             self.batch.missed(error)
@@ -209,8 +252,10 @@ class Run:
         """Have what is held encoded, to be taken at the next step."""
         held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
         for negative in held.values():
-            if negative.text not in self._encoded:
-                self._encoded[negative.text] = host.encode(self._clip, negative.text)
+            inside = negative.attention.parts if negative.attention is not None else ()
+            for text in (*inside, *([negative.text] if _has_term(negative) else [])):
+                if text not in self._encoded:
+                    self._encoded[text] = host.encode(self._clip, text)
         self._next = held
         return held
 
@@ -240,12 +285,22 @@ class Run:
         if self.batch.mode == "replace":
             conditioning = host.joined(conditioning, beside)
         conds = host.prepared(model, conditioning, beside, x, rows, self._given)
-        return host.predict(model, conds, x[rows], sigma[rows], args["model_options"]) - d_u
+        self._asks = True
+        try:
+            return host.predict(model, conds, x[rows], sigma[rows], args["model_options"]) - d_u
+        finally:
+            self._asks = False
 
 
 def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
-    """The images that are steered away from the same, by its words and scale."""
+    """The images whose prediction is pushed away from the same, by its words and scale."""
     alike: dict[tuple[str, float], list[int]] = {}
     for index, negative in active.items():
-        alike.setdefault((negative.text, float(negative.scale or 0.0)), []).append(index)
+        if _has_term(negative):
+            alike.setdefault((negative.text, float(negative.scale or 0.0)), []).append(index)
     return alike
+
+
+def _has_term(negative: Any) -> bool:
+    """Whether a negative is a term of the prediction, and not only something that the attention reads."""
+    return negative.attention is None or negative.scale is not None

@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from tests.hosts.ksampling import Conditioning, Denoiser, noise, sampler
+from tests.hosts.patched_unet import UNetModel, optimized_attention
 
 INTEGRATION = Path(__file__).parents[2] / "integrations" / "comfyui"
 SAMPLER_NAMES = [
@@ -61,6 +62,7 @@ class Model:
         factors = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)).tolist()
         self.latent_format = SimpleNamespace(latent_channels=8, latent_rgb_factors=factors)
         self.model_sampling = SimpleNamespace(percent_to_sigma=lambda at: float(self.denoiser.sigmas(25)[int(at * 24)]))
+        self.diffusion_model = UNetModel(pipe.unet)
         self.evaluated = []
 
     def process_latent_in(self, latent):
@@ -73,8 +75,13 @@ class Model:
         assert prompt_type in {"positive", "negative"}
         return {"c_crossattn": Condition(cross_attn)}
 
-    def apply_model(self, x, sigma, c_crossattn):
+    def apply_model(self, x, sigma, c_crossattn, transformer_options):
         self.evaluated.append(len(x))
+
+        def unet(x, timesteps, context):
+            return SimpleNamespace(sample=self.diffusion_model(x, timesteps, context, transformer_options))
+
+        self.denoiser.pipe = SimpleNamespace(unet=unet)
         return self.denoiser(x, sigma, c_crossattn)
 
 
@@ -94,9 +101,9 @@ class InpaintingModel(Model):
         given = {"c_concat": Condition(kept), "guidance": Condition(strength)}
         return {**super().extra_conds(noise=noise, **more), **given}
 
-    def apply_model(self, x, sigma, c_crossattn, c_concat, guidance):
+    def apply_model(self, x, sigma, c_crossattn, c_concat, guidance, transformer_options):
         self.given.append((c_concat, guidance))
-        return super().apply_model(x, sigma, c_crossattn)
+        return super().apply_model(x, sigma, c_crossattn, transformer_options)
 
 
 class ModelPatcher:
@@ -132,6 +139,7 @@ class ModelPatcher:
 
 class WrappersMP:
     OUTER_SAMPLE = "outer_sample"
+    CALC_COND_BATCH = "calc_cond_batch"
 
 
 class Executor:
@@ -167,12 +175,23 @@ def calculate_start_end_timesteps(model, conds):
 
 
 def calc_cond_batch(model, conds, x, timestep, model_options):
+    """As ``comfy/samplers.py``: wrapped by what the options hold, each conditioning marked by its number."""
+    keyed = model_options.get("transformer_options", {}).get("wrappers", {}).get("calc_cond_batch", {})
+    wrappers = [each for group in keyed.values() for each in group]
+    return Executor(_calc_cond_batch, None, wrappers)(model, conds, x, timestep, model_options)
+
+
+def _calc_cond_batch(model, conds, x, timestep, model_options):
     outputs = []
-    for each in conds:
+    for number, each in enumerate(conds):
+        options = {**model_options.get("transformer_options", {}), "cond_or_uncond": [number], "sigmas": timestep}
         held = [cond for cond in each or () if float(timestep[0]) >= cond.get("timestep_end", 0.0)]
         made = [
             model.apply_model(
-                x, timestep, **{k: v.process_cond(batch_size=len(x)).cond for k, v in c["model_conds"].items()}
+                x,
+                timestep,
+                **{k: v.process_cond(batch_size=len(x)).cond for k, v in c["model_conds"].items()},
+                transformer_options=options,
             )
             for c in held
         ]
@@ -239,6 +258,8 @@ class CFGGuider:
 
     def sample(self, noise, latent, sampler, sigmas, mask=None, callback=None, seed=None):
         self.conds = copy.copy(self.original_conds)
+        options = {**self.model_options["transformer_options"], "wrappers": self.model_patcher.wrappers}
+        self.model_options = {**self.model_options, "transformer_options": options}
         wrappers = [each for group in self.model_patcher.wrappers.get("outer_sample", {}).values() for each in group]
         run = Executor(self.outer_sample, self, wrappers)
         try:
@@ -611,6 +632,9 @@ def install(monkeypatch, pipe):
             "calc_cond_batch": calc_cond_batch,
         },
         "comfy.model_management": {"load_models_gpu": reloads.append},
+        "comfy.ldm": {},
+        "comfy.ldm.modules": {},
+        "comfy.ldm.modules.attention": {"optimized_attention": optimized_attention},
         "comfy_execution": {},
         "comfy_execution.utils": {"get_executing_context": lambda: server.executing},
         "aiohttp": {"web": SimpleNamespace(json_response=lambda document: document)},

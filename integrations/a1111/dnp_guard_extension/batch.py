@@ -28,6 +28,7 @@ class Batch:
         prompts: one an image.
         about: ``host`` and ``run`` of the record.
         again: whether images of it can be drawn again.
+        attention: whether steering in attention space was shown to work; None where the host cannot.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Batch:
         about: dict[str, dict[str, Any]],
         *,
         again: bool = False,
+        attention: bool | None = None,
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
@@ -49,7 +51,8 @@ class Batch:
         self._client = client
         self._settings = settings
         self._prompts = list(prompts)
-        self._about, self._can = about, again
+        self._about, self._can, self._attention = about, again, attention
+        self._used = ""
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
         self._before = [list(each) for each in self._injected]  # of the attempt whose picture is the latest that stands
         self._previews: tuple[str, ...] = ()
@@ -78,6 +81,7 @@ class Batch:
                     steps=steps,
                     policy=self._settings.policy,
                     again=self._can,
+                    attention=self._attention,
                 )
                 self.mode = self.session.guidance
             except ServiceFailed as error:
@@ -137,6 +141,7 @@ class Batch:
                 pictures=[pictures.preview_url(previews[index]) for index in self.drawn],
                 similarities=[similarities[index] for index in self.drawn] if similarities else (),
                 effective=effective,
+                used=self._used,
             )
         except ServiceFailed as error:
             self.missed(error)
@@ -162,7 +167,8 @@ class Batch:
         if self.session is None or self._fate or self.over:
             return ()
         try:
-            told = self._client.final(self.session, pictures.finished_urls([images[index] for index in self.drawn]))
+            shown = pictures.finished_urls([images[index] for index in self.drawn])
+            told = self._client.final(self.session, shown, used=self._used)
         except ServiceFailed as error:
             self.failed(error)
             return ()
@@ -228,6 +234,11 @@ class Batch:
             if negative is not None and negative != self.negatives[index]:
                 self._injected[index].append((negative.text, step))
         self.negatives[:] = [held.get(index) for index in range(len(self._prompts))]
+
+    def attention_lost(self) -> None:
+        """Note that the host could not steer in attention space: the next step asks what to do instead."""
+        if self.mode == "attention":
+            self._used, self._missed = "separate", True
 
     def missed(self, error: Exception) -> None:
         """Note a look that was not answered: negatives in force stay, and the next step is looked at."""

@@ -37,18 +37,38 @@ class Session:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """How a negative steers the attention over the prompt.
+
+    Attributes:
+        phi: how far it extrapolates.
+        tau: how long a feature vector may become, as a multiple of what it was.
+        alpha: the share of what is steered.
+        parts: negatives that steer one after the other.
+    """
+
+    phi: float
+    tau: float
+    alpha: float
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Negative:
     """What an image is steered away from.
 
     Attributes:
         text: words of the policy.
-        scale: of the separate term; None where the words take the place of the unconditional.
-        mode: ``separate`` or ``replace``.
+        scale: of the separate term; None where the words take the place of the unconditional, or steer by attention
+            alone.
+        mode: ``separate``, ``replace`` or ``attention``.
+        attention: how it steers there; None in the other modes.
     """
 
     text: str
     scale: float | None
     mode: str
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

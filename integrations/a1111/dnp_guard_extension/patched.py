@@ -1,0 +1,148 @@
+"""Steer inside the cross-attention of a UNet by the host's own patches of its blocks.
+
+A ``BasicTransformerBlock`` of ComfyUI (``comfy/ldm/modules/attention.py``) and of Forge (``backend/nn/unet.py``) hands
+queries, keys and values of its ``attn2``, which reads the prompt, to the patch that ``transformer_options`` holds for
+it under ``patches_replace``, and projects what that answers. The patches are there for one evaluation alone; a patch
+that another extension has put there goes on working inside.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .attention import normalised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from .messages import Negative
+
+    Block = tuple[str, int, int]
+    """``input``, ``middle`` or ``output``, its number, and the number of the transformer in it."""
+
+_ATTN2 = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(?:.*\.)?transformer_blocks\.(\d+)\.attn2")
+
+
+class NotReached(Exception):
+    """A network did not read its prompt in any layer that can be steered."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A negative in the attention over the prompt of some images.
+
+    Attributes:
+        images: that are steered by it.
+        context: its conditioning, [1, tokens, width].
+        phi: how far it extrapolates.
+        tau: how long a feature vector may become, as a multiple of what it was.
+        alpha: the share of what is steered.
+    """
+
+    images: tuple[int, ...]
+    context: Tensor
+    phi: float
+    tau: float
+    alpha: float
+
+
+def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:
+    """List the negatives that steer in attention space, in the order in which they act; alike ones together.
+
+    Args:
+        active: the negative of each image that is steered.
+        context: the conditioning of words, [1, tokens, width].
+    """
+    alike: dict[Any, list[int]] = {}
+    for image, negative in active.items():
+        how = negative.attention
+        if how is not None and how.phi > 1 and how.alpha > 0:
+            for turn, text in enumerate(how.parts):
+                alike.setdefault((turn, text, how.phi, how.tau, how.alpha), []).append(image)
+    return [
+        Part(tuple(images), context(text), phi, tau, alpha)
+        for (_, text, phi, tau, alpha), images in sorted(alike.items(), key=lambda each: each[0][0])
+    ]
+
+
+def blocks(network: Any) -> dict[Block, Any]:
+    """Return the layers that read the prompt, by the names of their patches; none in a network of another kind."""
+    found: dict[Block, Any] = {}
+    for name, module in network.named_modules() if hasattr(network, "named_modules") else ():
+        if (match := _ATTN2.fullmatch(name)) and all(hasattr(module, each) for each in ("to_q", "to_k", "to_v")):
+            where, number, index = match.groups()
+            # There is one middle block, and the host gives it the number 0 whatever module of it this is.
+            found[where, 0 if where == "middle" else int(number), int(index)] = module
+    return found
+
+
+class Patched:
+    """The patches of some evaluations.
+
+    Args:
+        layers: from :func:`blocks`.
+        acting: in the order in which they act.
+        attend: the host's own attention, of queries, keys, values and the block's options.
+        prompt: which of the host's conditionings is the prompt: its number in ``cond_or_uncond``.
+
+    Attributes:
+        failure: why an image was not steered; None where all were.
+    """
+
+    def __init__(
+        self, layers: Mapping[Block, Any], acting: Sequence[Part], attend: Callable[..., Tensor], prompt: int = 0
+    ) -> None:
+        self._layers, self._parts, self._attend, self._prompt = layers, acting, attend, prompt
+        self._error: Exception | None = None
+        self._reached = False
+
+    @property
+    def failure(self) -> Exception | None:
+        """Return why an image was not steered; None where all were."""
+        return self._error or (None if self._reached else NotReached("no layer of the network read the prompt"))
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``transformer_options`` with the patches in them; the host's own stay as they are."""
+        replaced = given.get("patches_replace", {})
+        before = replaced.get("attn2", {})
+        own = {
+            block: self._patch(layer, before.get(block) or before.get(block[:2]))
+            for block, layer in self._layers.items()
+        }
+        return {**given, "patches_replace": {**replaced, "attn2": {**before, **own}}}
+
+    def _patch(self, layer: Any, before: Any) -> Callable[..., Tensor]:
+        attend = before or self._attend
+
+        def patch(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+            z = attend(q, k, v, options)
+            try:
+                return self._steered(z, q, k, layer, options, before)
+            except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+                self._error = error
+                return z
+
+        return patch
+
+    def _steered(self, z: Tensor, q: Tensor, k: Tensor, layer: Any, options: dict[str, Any], before: Any) -> Tensor:
+        marks = options["cond_or_uncond"]
+        images = len(q) // len(marks)
+        chunks = [place * images for place, mark in enumerate(marks) if mark == self._prompt]
+        if not chunks:
+            return z
+        steered = z.clone()
+        for part in self._parts:
+            rows = [start + image for start in chunks for image in part.images]
+            context = part.context.to(k)
+            keys, values = layer.to_k(context), layer.to_v(context)
+            if before is None:
+                z_neg = self._attend(q[rows], *(each.expand(len(rows), -1, -1) for each in (keys, values)), options)
+            else:  # which may count on a row for each of the host's own
+                z_neg = before(q, *(each.expand(len(q), -1, -1) for each in (keys, values)), options)[rows]
+            steered[rows] = normalised(steered[rows], z_neg, part.phi, part.tau, part.alpha)
+        self._reached = True
+        return steered

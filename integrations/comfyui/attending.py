@@ -1,0 +1,85 @@
+"""What is taken of ComfyUI for steering in attention space, and the part that one run has in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import patched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from .messages import Negative
+
+MEASURED = ".attention.json"
+"""Beside a checkpoint, with this in the place of its ending: the measurement that steering there works for it."""
+
+
+class Attending:
+    """The attention of the model that one run samples with.
+
+    Args:
+        patcher: of the model.
+
+    Attributes:
+        shown: whether steering there was shown to work for its checkpoint; None where the attention is not reached.
+    """
+
+    def __init__(self, patcher: Any) -> None:
+        self._layers = patched.blocks(getattr(patcher.model, "diffusion_model", None))
+        self.shown = _measured(patcher) if self._layers and wraps_conditions() else None
+
+    def evaluated(
+        self,
+        evaluate: Callable[[dict[str, Any]], Any],
+        options: dict[str, Any],
+        active: Mapping[int, Negative],
+        context: Callable[[str], Tensor],
+        prompt: int,
+    ) -> tuple[Any, Exception | None]:
+        """Evaluate the model, with the images concerned steered.
+
+        Args:
+            evaluate: makes it, with other ``model_options``.
+            options: the ``model_options`` of the host.
+            active: the negative of each image that is steered.
+            context: the conditioning of words, [1, tokens, width].
+            prompt: the number of the prompt among the conditionings that are evaluated.
+
+        Returns:
+            What it gives, and why an image was not steered; None where all were.
+        """
+        acting = patched.parts(active, context)
+        if not acting:
+            return evaluate(options), None
+        patches = patched.Patched(self._layers, acting, _attend, prompt)
+        transformer = patches.options(options.get("transformer_options", {}))
+        return evaluate({**options, "transformer_options": transformer}), patches.failure
+
+
+def wraps_conditions() -> bool:
+    """Return whether this ComfyUI lets an evaluation of its conditionings be wrapped."""
+    from comfy.patcher_extension import WrappersMP  # noqa: PLC0415 (ComfyUI's own)
+
+    return hasattr(WrappersMP, "CALC_COND_BATCH")
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
+    """Attend as a block of ComfyUI's does where nothing replaces it."""
+    from comfy.ldm.modules.attention import optimized_attention  # noqa: PLC0415 (ComfyUI's own)
+
+    # A newer ComfyUI may be told of another attention there; an older one does not know the argument.
+    told = {"transformer_options": options} if "optimized_attention_override" in options else {}
+    precision = options.get("attn_precision")
+    made: Tensor = optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, **told)
+    return made
+
+
+def _measured(patcher: Any) -> bool:
+    """Return whether the measurement lies beside the model's file, whose name a newer ComfyUI keeps."""
+    given = (getattr(patcher, "cached_patcher_init", None) or (None, ()))[1]
+    files = [Path(each) for each in given if isinstance(each, str)]
+    return any(file.is_file() and file.with_suffix(MEASURED).is_file() for file in files)
