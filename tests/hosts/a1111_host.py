@@ -30,6 +30,8 @@ from PIL import Image
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.lab.world.models import LATENT_CHANNELS, MAX_TOKENS
 from dnp_guard.preview.autoencoder import to_tensor
+from tests.hosts.compvis_unet import compvis
+from tests.hosts.patched_unet import UNetModel, optimized_attention
 
 EXTENSION = Path(__file__).parents[2] / "integrations" / "a1111"
 FACTOR = 4
@@ -118,9 +120,12 @@ def schedules(prompts, steps, hires_steps=None, use_old_scheduling=False):
 class SdModel:
     """The embedded model as the host holds one."""
 
-    def __init__(self, pipe: Any, *, sdxl: bool) -> None:
-        self._pipe, self._sdxl = pipe, sdxl
-        self.model = SimpleNamespace(conditioning_key="crossattn")
+    def __init__(self, pipe: Any, *, sdxl: bool, forge: bool) -> None:
+        self._pipe, self._sdxl, self._forge = pipe, sdxl, forge
+        self.network = UNetModel(pipe.unet) if forge else compvis(pipe.unet)
+        self.model = SimpleNamespace(conditioning_key="crossattn", diffusion_model=self.network)
+        self.transformer_options: dict[str, Any] = {}
+        """What Forge's UNet is called with."""
         self.alphas_cumprod = pipe.scheduler.alphas_cumprod
         self.encoded: list[list[str]] = []
 
@@ -143,7 +148,9 @@ class SdModel:
         return {"crossattn": crossattn, "vector": crossattn.mean(dim=1)} if self._sdxl else crossattn
 
     def velocity(self, x, t, context):
-        return self._pipe.unet(x, t, encoder_hidden_states=context)[0]
+        if self._forge:
+            return self.network(x, t, context, self.transformer_options)
+        return self.network(x, t, encoder_hidden_states=context)[0]
 
     def decode(self, latents):
         return self._pipe.vae.decode(latents)[0].clamp(-1, 1) / 2 + 0.5
@@ -252,21 +259,34 @@ class CfgDenoiser:
         x, sigma, image = params.x[:images], params.sigma[:images], params.image_cond[:images]
         c = self._host.conditions(params.text_cond, image)
         if skipped:
+            self._marked(0)
             answer = self.inner_model(x, sigma, cond=c)
             return torch.cat([answer, answer])
         uncond = params.text_uncond
         if uncond.shape[1] == params.text_cond.shape[1]:
+            self._marked(0, 1)
             both = self._host.conditions(together(params.text_cond, uncond), torch.cat([image] * 2))
             return self.inner_model(torch.cat([x] * 2), torch.cat([sigma] * 2), cond=both)
-        u = self.inner_model(x, sigma, cond=self._host.conditions(uncond, image))
-        return torch.cat([self.inner_model(x, sigma, cond=c), u])
+        self._marked(0)
+        given = self.inner_model(x, sigma, cond=c)
+        self._marked(1)
+        return torch.cat([given, self.inner_model(x, sigma, cond=self._host.conditions(uncond, image))])
+
+    def _marked(self, *marks):
+        """Have Forge's UNet told which rows are the prompt's, as its ``backend/sampling/sampling_function.py`` does."""
+        if self._host.forge:
+            options = self.inner_model.inner_model.forge_objects.unet.model_options
+            model = self.inner_model.inner_model
+            model.transformer_options = {**options["transformer_options"], "cond_or_uncond": list(marks)}
 
 
 class ForgeObjects:
     """Where Forge keeps its model."""
 
     def __init__(self, model) -> None:
-        self.unet = SimpleNamespace(model=model, model_options={}, controlnet_linked_list=None)
+        model.diffusion_model = model.inner_model.network
+        options = {"transformer_options": {}}
+        self.unet = SimpleNamespace(model=model, model_options=options, controlnet_linked_list=None)
 
 
 class Sampler:
@@ -454,7 +474,7 @@ class Host:
         self, folder: Path | None = EXTENSION, *, forge=False, reforge=False, sdxl=False, options=None
     ) -> None:
         self.folder, self.forge, self.reforge = folder, forge or reforge, reforge
-        self.model = SdModel(load_pipeline(), sdxl=sdxl)
+        self.model = SdModel(load_pipeline(), sdxl=sdxl, forge=self.forge)
         self.state, self.options = State(), Options()
         self.options.data |= options or {}
         self.errors: list[BaseException] = []
@@ -673,11 +693,14 @@ class Host:
         if self.reforge:
             parts |= {"ldm_patched": {}, "ldm_patched.modules": {}, "modules_forge": {}}
             parts["ldm_patched.modules.model_management"] = {"load_model_gpu": self.loaded.append}
+            parts |= {"ldm_patched.ldm": {}, "ldm_patched.ldm.modules": {}}
+            parts["ldm_patched.ldm.modules.attention"] = {"optimized_attention": optimized_attention}
             parts["ldm_patched.modules.conds"] = {"CONDRegular": SimpleNamespace}
             parts["ldm_patched.modules.samplers"] = {"calc_cond_uncond_batch": evaluated}
             parts["modules_forge.forge_sampler"] = {"cond_from_a1111_to_patched_ldm": compiled}
         elif self.forge:
             parts |= {"backend": {}, "backend.sampling": {}}
+            parts["backend.attention"] = {"attention_function": optimized_attention}
             parts["backend.memory_management"] = {"load_model_gpu": self.loaded.append}
             parts["backend.sampling.condition"] = {"Condition": SimpleNamespace, "compile_conditions": compiled}
             parts["backend.sampling.sampling_function"] = {"calc_cond_uncond_batch": evaluated}
@@ -710,6 +733,7 @@ def compiled(conditioning):
 
 def evaluated(model, cond, uncond, x, sigma, options):
     conditioning = cond[0]["conditioning"]
+    model.inner_model.transformer_options = {**options["transformer_options"], "cond_or_uncond": [0]}
     if isinstance(conditioning, dict):
         return model(x, sigma, cond=conditioning), None
     return model(x, sigma, cond={"c_crossattn": [conditioning]}), None

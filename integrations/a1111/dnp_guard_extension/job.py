@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from . import host, pictures
+from .attending import reached
 from .batch import Batch, Withheld
 from .client import Client
 from .settings import DECODERS, BadSettings, Settings
@@ -65,7 +66,8 @@ class Job:
         self._first, self._before_pass, self._done = first, 0, 0
         self._expected = self._seen = None
         self._redraw = host.redraw(p)
-        self.batch = Batch(self._client, self._settings, prompts, host.about(p), again=self._redraw is not None)
+        able = {"again": self._redraw is not None, "attention": reached()}
+        self.batch = Batch(self._client, self._settings, prompts, host.about(p), **able)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
 
@@ -101,6 +103,8 @@ class Job:
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.after(params), steers=True)
+            if steering.lost and self.batch is not None:
+                self.batch.attention_lost()
 
     def batch_done(self, images: Any) -> None:
         """A batch has been decoded: the final look at images [B, 3, H, W] of 0…1."""

@@ -2,7 +2,7 @@
 
 ``replace`` puts a negative into the unconditional that the host is about to evaluate, which costs nothing. ``separate``
 has the model evaluated once more for the images concerned, after the host has combined its own answers, and adds delta
-to them:
+to them (``attention`` steers inside the model, see ``attending``, and may have this term beside it):
 
     D' = D - s (D_n - D_u)
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import host, words
+from .attending import Attending
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,9 @@ class Steering:
         self.negatives = negatives
         self.failed = False
         """Whether a negative could not be applied for an error."""
+        self.lost = False
+        """Whether the attention was not reached although a negative was to steer there."""
+        self._attending = Attending()
         self._guided = True
         self._call: host.Call | None = None
         self._uncond: torch.Tensor | None = None
@@ -51,6 +55,9 @@ class Steering:
         self.prepare()
         if self._guided and self._replacing():
             params.text_uncond = self._replaced(at, self._replacing())
+        self._attending.ends()
+        if inside := self._rows("attention"):
+            self._attending.begins(at, params.text_cond.shape[0], inside, self._context)
 
     def prepare(self) -> None:
         """Have the host evaluate the unconditional at every call while a negative stands in it: NGMS skips some."""
@@ -70,6 +77,7 @@ class Steering:
 
     def after(self, params: Any) -> None:
         """After guidance: add delta for the images concerned."""
+        self.lost = self._attending.ends() is not None or self.lost
         at, separate = self._call, self._separate()
         if at is None or not separate:
             return
@@ -94,6 +102,7 @@ class Steering:
 
     def released(self) -> None:
         """Give the host back what was changed."""
+        self._attending.ends()
         if self._call is not None and self._skips is not None:
             self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
         self._call = self._uncond = self._skips = None
@@ -105,7 +114,13 @@ class Steering:
         return self._rows("replace")
 
     def _separate(self) -> dict[int, Negative]:
-        return self._rows("separate")
+        beside = {row: each for row, each in self._rows("attention").items() if each.scale is not None}
+        return {**self._rows("separate"), **beside}
+
+    def _context(self, text: str) -> torch.Tensor:
+        encoded = self._encode([words.literal(text)])
+        context: torch.Tensor = encoded["crossattn"] if isinstance(encoded, dict) else encoded
+        return context
 
     def _replaced(self, at: host.Call, replacing: Mapping[int, Negative]) -> Any:
         """The unconditional with the rows of the images concerned replaced.

@@ -1,0 +1,42 @@
+"""A stand-in of the UNet that AUTOMATIC1111 samples with, over the embedded one: its layers of cross-attention.
+
+They have the interface of ``CrossAttention`` in CompVis' ``ldm/modules/attention.py``, whose ``forward`` the web UI
+replaces with one of those in its ``modules/sd_hijack_optimizations.py``: ``forward(x, context=None, mask=None)``, which
+projects its output by the two modules of ``to_out`` one after the other.
+"""
+
+import copy
+
+import torch
+
+
+class CrossAttention(torch.nn.Module):
+    """One layer, with the weights of one of diffusers."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.heads = layer.heads
+        self.to_q, self.to_k, self.to_v = layer.to_q, layer.to_k, layer.to_v
+        self.to_out = torch.nn.Sequential(*layer.to_out)
+
+    def forward(self, x, context=None, mask=None):
+        assert mask is None
+        given = self.to_q(x), self.to_k(x if context is None else context), self.to_v(x if context is None else context)
+        q, k, v = [each.view(len(x), -1, self.heads, each.shape[-1] // self.heads).transpose(1, 2) for each in given]
+        z = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        projection, dropout = self.to_out
+        return dropout(projection(z.transpose(1, 2).reshape(len(x), -1, x.shape[-1])))
+
+
+def compvis(unet):
+    """The embedded UNet with such layers in the place of its own."""
+    made = copy.deepcopy(unet)
+    blocks = [module for module in made.modules() if hasattr(module, "attn2")]
+    for block in blocks:
+        block.attn2 = layer = CrossAttention(block.attn2)
+
+        def asked(x, encoder_hidden_states=None, layer=layer, **_):
+            return layer(x, context=encoder_hidden_states)
+
+        vars(block)["attn2"] = asked  # what the block calls; the layer stays the module of this name
+    return made
