@@ -165,6 +165,25 @@ def model(folder: Path) -> Check:
     )
 
 
+def checkpoint(file: Path) -> Check:
+    """Say how hosts other than diffusers steer with a checkpoint in one file, without loading its weights."""
+    name = "checkpoint"
+    try:
+        needs("diffusers", "looking at a checkpoint")
+        from safetensors import safe_open  # noqa: PLC0415 (needed by this check alone)
+
+        with safe_open(file, "np") as opened:
+            reaches = any(key.endswith("attn2.to_k.weight") for key in opened.keys())  # noqa: SIM118 (no mapping)
+    except MissingExtra as error:
+        return failed(name, "missing-extra", error.message, error.hint, str(file))
+    except Exception as error:  # noqa: BLE001 (safetensors raises its own error for a damaged header)
+        return failed(name, "weights-unreadable", f"it cannot be read: {error}", "Name a safetensors file.", str(file))
+    auto = "separate: no layer attn2 reads its prompt"
+    if reaches:
+        auto = "attention" if shown_in(file) else f"separate: {file.stem}.attention.json does not lie beside it"
+    return Check(name, "ok", f"in ComfyUI, AUTOMATIC1111 and Forge `mode: auto` is {auto}")
+
+
 def weights() -> Iterator[Check]:
     """Check that the embedded models exist and can be read."""
     from safetensors import safe_open  # noqa: PLC0415 (only this check needs it)

@@ -19,7 +19,7 @@ from dnp_guard.extras import absent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ASKED = frozenset({"python", "audit log", "engine", "pipeline", "vision-language model"})
+_ASKED = frozenset({"python", "audit log", "engine", "checkpoint", "pipeline", "vision-language model"})
 """Checks that are always shown: the Python version, and those requested by an option."""
 _STYLE = {"ok": "green", "note": "yellow", "failed": "bold red"}
 
@@ -28,7 +28,8 @@ def doctor(
     *,
     audit: Annotated[Path | None, typer.Option(help="Also check that an audit log can be written here.")] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Also check that the diffusers pipeline in this folder can be steered.")
+        Path | None,
+        typer.Option(help="Also check how the diffusers pipeline in this folder, or this checkpoint, is steered."),
     ] = None,
     vlm: Annotated[str | None, typer.Option(help="Also build this vision-language backend, such as 'glyphs'.")] = None,
     engine: Annotated[
@@ -68,7 +69,7 @@ def _look(audit: Path | None, model: Path | None, vlm: str | None, engine: str |
     if audit:
         yield checks.audit(audit)
     if model:
-        yield checks.model(model)
+        yield checks.checkpoint(model) if model.is_file() else checks.model(model)
     if vlm:
         yield checks.vlm(vlm)
     if engine:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "attention.json"
-"""Name of the measurement's file beside the weights of a denoiser."""
+"""Name of the measurement's file beside the weights of a denoiser; beside ``x.safetensors``, ``x.attention.json``."""
 
 
 def shown(denoiser: Any) -> bool:
@@ -18,6 +18,8 @@ def shown(denoiser: Any) -> bool:
     return bool(name) and (Path(str(name)) / NAME).is_file()
 
 
-def shown_in(folder: Path) -> bool:
-    """Return whether the effect was measured for the pipeline in a folder."""
-    return any(folder.glob(f"*/{NAME}"))
+def shown_in(model: Path) -> bool:
+    """Return whether the effect was measured for the pipeline in a folder, or for a checkpoint in one file."""
+    if model.is_file():
+        return model.with_suffix(f".{NAME}").is_file()
+    return any(model.glob(f"*/{NAME}"))
