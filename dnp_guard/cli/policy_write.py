@@ -100,10 +100,8 @@ def composed(names: list[str], path: Path) -> dict[Path, bytes]:
     """
     bases = {f"{name}.yaml": copied(name, path.parent / f"{name}.yaml") for name in names}
     cases = [files[_tests_of(path.parent / base)].decode().partition("cases:\n")[2] for base, files in bases.items()]
-    cases = [
-        cases[0],
-        *(case.partition("\n\n")[2] for case in cases[1:]),
-    ]  # drop the first case of the others, which is the same
+    # Drop the first case of the others, which is the same.
+    cases = [cases[0], *(case.partition("\n\n")[2] for case in cases[1:])]
     head = "# yaml-language-server: $schema={}schema/policy{}.v1.json\nformat: 1\n"
     text = f'{head.format("", "")}name: {path.stem}\nrevision: "0.1.0"\nextends: [{", ".join(bases)}]\n'
     tests = f"{head.format('../', '-test')}policy: ../{path.name}\ncases:\n{chr(10).join(cases)}"

@@ -247,7 +247,7 @@ def _threshold(was: Category, now: Category) -> Change:
 
 
 def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
-    """Changes of a category's own steps and scale."""
+    """Yield the changes of a category's own steps and scale."""
     name = now.id
     if was.queries != now.queries:
         yield from looks(name, was.queries or before.queries, now.queries or after.queries)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def at_the_end(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of the final look, of retries, and of the replacement of a withheld image."""
+    """Yield the changes of the final look, of retries, and of the replacement of a withheld image."""
     was, now = before.queries, after.queries
     if bool(was.final) != bool(now.final):
         then = "the finished image is queried" if now.final else "the finished image is no longer queried"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
-    """Changes of the steps at which to query."""
+    """Yield the changes of the steps at which to query."""
     old, new = (
         frozenset(step / queries.of if queries.of else step for step in queries.steps) for queries in (was, now)
     )
@@ -31,7 +31,7 @@ def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQ
 
 
 def queries(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of the policy's queries."""
+    """Yield the changes of the policy's queries."""
     was, now = before.queries, after.queries
     yield from looks("", was, now)
     yield from _levels(was, now)
@@ -60,7 +60,7 @@ def queries(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
-    """Changes of the keys that make queries fewer or later than the list of steps."""
+    """Yield the changes of the keys that make queries fewer or later than the list of steps."""
     waits = [queries.wait is not False for queries in (was, now)]
     if waits[0] != waits[1]:
         then = "every answer is awaited" if waits[1] else "denoising continues meanwhile, and verdicts steer later"
@@ -96,7 +96,7 @@ def _levels(was: Queries, now: Queries) -> Iterator[Change]:
 
 
 def inputs(before: Policy, after: Policy) -> Iterator[Change]:
-    """Changes of the handling of a request's own pictures."""
+    """Yield the changes of the handling of a request's own pictures."""
     asks = [policy.inputs is not None and policy.inputs.query for policy in (before, after)]
     if asks[0] != asks[1]:
         then = f"the pictures that a request contains are {'' if asks[1] else 'no longer '}queried"
@@ -108,7 +108,7 @@ def inputs(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def over_input(was: Category, now: Category) -> Iterator[Change]:
-    """Changes of the required rise over a request's own picture."""
+    """Yield the changes of the required rise over a request's own picture."""
     if was.more_than_input != now.more_than_input:
         rises = [category.more_than_input or 0.0 for category in (was, now)]
         then = "less" if rises[1] < rises[0] else "more"

@@ -66,7 +66,7 @@ def faults(store: Store, folder: str, at: datetime) -> Iterator[Problem]:
 
 
 def never_in_shadow(store: Store) -> Iterator[tuple[Policy, str, Policy]]:
-    """Categories in shadow that another policy enforces for every caller that they match.
+    """Find the categories in shadow that another policy enforces for every caller that they match.
 
     Yields:
         The policy in shadow, the id of the category, and the policy that enforces it.

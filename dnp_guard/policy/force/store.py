@@ -199,7 +199,7 @@ def load_store(folder: Path) -> Store:
 
 
 def exception_problems(loaded: Loaded) -> list[Problem]:
-    """Problems for exceptions that would make the policy invalid."""
+    """Return problems for exceptions that would make the policy invalid."""
     problems: list[Problem] = []
     policy = loaded.policy
     for index, exception in enumerate(policy.exceptions or ()):

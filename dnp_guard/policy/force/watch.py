@@ -19,7 +19,7 @@ _LARGEST = 4 * 1024 * 1024
 
 
 def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
-    """Digests of every file that a policy may consist of, or that decides on it.
+    """Hash every file that a policy may consist of, or that decides on it.
 
     These are the files in its folder and in the folder of its tests, and the inputs of the last load. Other folders
     are not searched, since a policy may lie at the top of a large tree. Times and sizes are not enough: ``rsync -t``

@@ -192,7 +192,7 @@ class Policy(PolicyModel):
         return "shadow" in (self.mode, self.category(category_id).mode)
 
     def scale(self, category_id: str) -> float | None:
-        """Scale of a category's separate negative, before strength; None in the modes that have no separate term."""
+        """Return the scale of a category's separate negative, before strength; None in modes without one."""
         own = self.category(category_id).guidance
         return own.scale if own else self.guidance.scale
 

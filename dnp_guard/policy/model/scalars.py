@@ -35,7 +35,7 @@ class PolicyModel(BaseModel):
 
 
 def _number(value: Any) -> float | int:
-    """Keep an integer an integer: the two kinds mean different things in ``queries.steps``."""
+    """Keep an integer as an integer, since integers and fractions mean different things in ``queries.steps``."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INTEGER:
         raise PydanticCustomError("step_type", "Input should be a fraction 0 to 1, or a whole step with `of`")
     return value

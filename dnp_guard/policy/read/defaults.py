@@ -17,7 +17,7 @@ CHANGED: Final = (
 
 
 def changed_defaults(text: bytes, file: str) -> Iterator[str]:
-    """Messages about omitted keys whose default has changed, with the text that keeps the previous default.
+    """Yield messages about omitted keys whose default has changed, with the text that keeps the previous default.
 
     Args:
         text: text of the policy. A policy that extends another gives no message, since its base may set the key.

@@ -21,7 +21,7 @@ TOGETHER: dict[Loc, dict[str, tuple[str, ...]]] = {
 
 
 def merged(base: Document, over: Document) -> Document:
-    """Lay one document over another.
+    """Merge a document with the one that extends it.
 
     Mappings are merged key by key and ``categories`` by id, in the base's order with new ones last. The extension's
     ``rules`` are added to the base's. Any other value, including a list, replaces the base's.

@@ -17,7 +17,7 @@ def named(files: Iterable[Path]) -> list[Path]:
 
 
 def misnamed(files: Iterable[Path]) -> Iterator[Problem]:
-    """Problems for files that would never be read, so that nobody relies on a floor or a test that has no effect."""
+    """Yield problems for files that would never be read, such as a floor or a test without effect."""
     for file in named(files):
         if file.suffix.lower() in {".yml", ".yaml"} and file.suffix != ".yaml":
             message = f"`{file.name}` is never read: policies and their tests end in .yaml."

@@ -184,7 +184,7 @@ def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
 
 
 def _twice(below: Document, base: Document, over: Document) -> Iterator[Problem]:
-    """Problems for categories that two bases define and the extending policy does not."""
+    """Yield problems for categories that two bases define and the extending policy does not."""
     for name in _ids(base):
         if name in _ids(below) and name not in _ids(over):
             message = f"two policies that this one extends define `{name}`, and `{base.file}` overrides the other"

@@ -54,7 +54,7 @@ class RecordedQuery:
 
 
 def answers(terms: Mapping[str, float]) -> Answer:
-    """Answers from probabilities by term or allowed case; 0 for an omitted one."""
+    """Make answers from probabilities by term or allowed case; 0 for an omitted one."""
     return lambda asked: [terms.get(question.term, 0.0) for question in asked]
 
 
