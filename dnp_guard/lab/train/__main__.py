@@ -14,6 +14,7 @@ STAGES = {
     "diffusion": stages.train_diffusion,
     "detector": stages.train_detector,
     "vlm": stages.train_vlm,
+    "hard": stages.train_hard,
     "probe": stages.train_probe,
     "fast": stages.train_fast,
     "measure": stages.measure_all,

@@ -1,4 +1,4 @@
-"""Stage 6: a denoiser for four steps without classifier-free guidance, distilled from the finished model.
+"""Stage 7: a denoiser for four steps without classifier-free guidance, distilled from the finished model.
 
 The teacher goes from noise to an image with classifier-free guidance (DPM-Solver++, Lu et al. 2022). The student learns
 to jump from any state of that way to its end, under the prompt alone: a consistency model (Song et al. 2023, eq. 4)

@@ -35,6 +35,13 @@ SHARES = (
     ("benign_as_asked", "a benign caption's glyphs all appear as asked", ""),
 )
 """What a card tells: key in ``quality.json``, in words, and the aim."""
+HARD = (
+    ("recall_finished", "recall, finished pictures"),
+    ("recall_late", "recall, late x̂0"),
+    ("precision", "precision, all of these pictures"),
+    ("benign_false", "a benign caption's picture in which it sees what is not there"),
+)
+"""Likewise of ``hard.json``."""
 
 
 def measure(pipe: Any, how: Embedded, out: Path) -> dict[str, Any]:
@@ -195,8 +202,37 @@ Of the answer to "is there a … in this image?", against what the detector sees
 |---|---|---|---|---|
 {chr(10).join(seen)}
 
-{by_step_table(quality)}"""
+{by_step_table(quality)}{hard_section(out)}"""
     )
+
+
+def hard_section(out: Path) -> str:
+    """How the VLM was tuned on hard examples, as a section of a card; nothing where it was not."""
+    path = out / "hard.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    rows = [
+        f"| {said} | {measured(found['before'][key])} | {measured(found['after'][key])} | "
+        f"{found['before'][key]['n']} / {found['after'][key]['n']} |"
+        for key, said in HARD
+    ]
+    end = "They are the shipped ones" if found["kept"] else "They are not better, and the shipped ones are those before"
+    return f"""
+### The VLM on half-destroyed glyphs
+
+`python -m dnp_guard.lab.train --stage hard` goes on training the VLM, on {found["pictures"]} late and finished pictures
+of training captions that a guard of these models steered in eight ways, and on {found["predictions"]} predictions of
+those it had learned from. A CNN labelled the steered pictures: it is trained as the evaluation detector is, from
+pictures and a seed of its own, and the evaluation detector has no part in the tuning. One training, of seed
+{found["seed"]}. On the one caption in ten that was kept from it, at probability one half, against the labels:
+
+| | before | tuned | n before / tuned |
+|---|---|---|---|
+{chr(10).join(rows)}
+
+The tuned weights are kept only if the first row rises and the last does not. {end}.
+"""
 
 
 def by_shape(quality: dict[str, Any]) -> str:

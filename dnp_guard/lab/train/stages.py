@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +18,8 @@ from safetensors.torch import save_file
 from dnp_guard.glyphs.loading import GUIDANCE_SCALE, MODELS, STEPS, load_fast, load_pipeline
 from dnp_guard.lab.distill.own_run import watch
 from dnp_guard.lab.distill.training import train
-from dnp_guard.lab.train import autoencoder, detector, diffusion, fast, vision_language
+from dnp_guard.lab.evaluate.detector import Detector
+from dnp_guard.lab.train import autoencoder, detector, diffusion, fast, hard, tuning, vision_language
 from dnp_guard.lab.train.data import draw
 from dnp_guard.lab.train.fast_card import write_fast_card
 from dnp_guard.lab.train.loop import fit
@@ -145,8 +149,8 @@ def train_detector(shop: Workshop) -> None:
     _finish(shop.out)
 
 
-def train_vlm(shop: Workshop) -> None:
-    """Stage 4: predictions of the finished model, then the vision tower, then the whole LLaVA."""
+def conversations(shop: Workshop) -> Path:
+    """Predictions of the finished model, and drawn images, for training the VLM."""
     data = shop.work / "vlm.data"
     if not data.exists():
         n = max(1, round(_PREDICTIONS * shop.scale / 2000)) * 2000
@@ -156,8 +160,61 @@ def train_vlm(shop: Workshop) -> None:
         images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
         packed = [vision_language.pack(scene) for scene in scenes]
         torch.save({"drawn": images, "predicted": predicted, "origin": origin, "scenes": packed}, data)
+    return data
+
+
+def train_vlm(shop: Workshop) -> None:
+    """Stage 4: the vision tower, then the whole LLaVA."""
+    data = conversations(shop)
     tower, _ = shop.fit(partial(vision_language.See, data), vision_language.SEEING, "vision")
     (state,) = shop.fit(partial(vision_language.Converse, data, tower), vision_language.TALKING, "vlm")
+    _save_vlm(shop, state)
+
+
+def train_hard(shop: Workshop) -> None:
+    """Stage 5: the VLM on hard examples; the weights folder gets it if it is better than the one before."""
+    before = shop.work / "vlm-before"
+    if not before.exists():
+        shutil.copytree(shop.out / "vlm", shop.work / "vlm-copied", dirs_exist_ok=True)
+        (shop.work / "vlm-copied").rename(before)
+    labeller = _labeller(shop)
+    hard_examples = shop.work / "hard.data"
+    if not hard_examples.exists():
+        chunks = max(1, round(hard.IMAGES * shop.scale / hard.CHUNK))
+        draw_chunk = partial(hard.steered, shop.out / "pipeline", before, shop.work)
+        with ProcessPoolExecutor(shop.processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            hard.gather(list(pool.map(draw_chunk, range(chunks))), labeller, hard_examples)
+    (state,) = shop.fit(partial(tuning.Relearn, conversations(shop), hard_examples, before), tuning.PLAN, "hard")
+    _save_vlm(shop, state)
+    found = {
+        "before": tuning.validate(before, hard_examples),
+        "after": tuning.validate(shop.out / "vlm", hard_examples),
+    }
+    kept = tuning.better(found["after"], found["before"])
+    if not kept:
+        shutil.copytree(before, shop.out / "vlm", dirs_exist_ok=True)
+    counts = {
+        "pictures": len(torch.load(hard_examples, weights_only=True)["pictures"]),
+        "predictions": len(torch.load(conversations(shop), weights_only=True)["predicted"]),
+    }
+    entry = {"kept": kept, "seed": tuning.PLAN.seed, **counts, **found}
+    (shop.out / "hard.json").write_text(json.dumps(entry, indent=1) + "\n")
+
+
+def _labeller(shop: Workshop) -> Detector:
+    """The detector that labels hard examples, trained as the evaluation detector is, from other pictures."""
+    data = shop.work / "labeller.data"
+    if not data.exists():
+        images, scenes = draw(60_000, seed=hard.LABELLED, processes=shop.processes)
+        pairs, places = detector.labels(scenes)
+        torch.save({"images": images, "pairs": pairs, "places": places}, data)
+    (state,) = shop.fit(partial(detector.Detect, data), hard.LABELLING, "labeller")
+    labeller = Detector()
+    labeller.load_state_dict(state)
+    return labeller.eval()
+
+
+def _save_vlm(shop: Workshop, state: dict[str, torch.Tensor]) -> None:
     processor = models.vlm_processor()
     model = models.vlm(processor)
     model.load_state_dict(state)
@@ -167,7 +224,7 @@ def train_vlm(shop: Workshop) -> None:
 
 
 def train_probe(shop: Workshop) -> None:
-    """Stage 5: the latent probe, on what the VLM finds in images of the finished model."""
+    """Stage 6: the latent probe, on what the VLM finds in images of the finished model."""
     pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
     policy = load_policy("glyphs")
     texts = mixed(round(_WATCHED * shop.scale), seed=400)
@@ -177,7 +234,7 @@ def train_probe(shop: Workshop) -> None:
 
 
 def train_fast(shop: Workshop) -> None:
-    """Stage 6: the few-step denoiser, distilled from the finished model; all else it shares."""
+    """Stage 7: the few-step denoiser, distilled from the finished model; all else it shares."""
     pipeline = shop.out / "pipeline"
     chunks = max(1, round(fast.TRAJECTORIES * shop.scale / fast.CHUNK))
     data = fast.trajectories(pipeline, shop.work, chunks * fast.CHUNK)
@@ -190,13 +247,13 @@ def train_fast(shop: Workshop) -> None:
 
 
 def measure_all(shop: Workshop) -> None:
-    """Stage 7: measure the ordinary model, and write the card of all that was trained."""
+    """Stage 8: measure the ordinary model, and write the card of all that was trained."""
     quality = measure(load_pipeline(shop.out / "pipeline"), MODELS["glyphs"], shop.out)
     write_card(shop.out, quality, shop.durations())
 
 
 def measure_fast(shop: Workshop) -> None:
-    """Stage 8: measure the few-step model, and write its card."""
+    """Stage 9: measure the few-step model, and write its card."""
     pipe, how = load_fast(shop.out / "pipeline", shop.out / "fast"), MODELS["glyphs-fast"]
     quality = measure(pipe, how, shop.out) | {"fewer_steps": fewer(pipe, shop.out, range(1, how.steps))}
     write_fast_card(shop.out, quality, shop.durations())

@@ -21,9 +21,13 @@ from dnp_guard.lab.world import models
 from dnp_guard.lab.world.questions import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
     from torch import Tensor
+
+    Questions = Callable[[Scene, np.random.Generator], tuple[str, str]]
 
 SEEING = TrainingPlan(
     "vision tower", samples=400_000, batch=32, learning_rate=1e-3, seed=13, weight_decay=0.01, ema=0.998
@@ -83,20 +87,25 @@ class See:
 class Converse:
     """Answer questions about a picture, several to a conversation; the answers alone are learnt."""
 
-    def __init__(self, data: Path, tower: dict[str, Tensor], device: torch.device) -> None:
+    def __init__(self, data: Path, tower: dict[str, Tensor] | None, device: torch.device) -> None:
         self.pictures = TrainingPictures(data)
         processor = models.vlm_processor()
         self.vocabulary = processor.tokenizer.get_vocab()
         self.eos: int = processor.tokenizer.eos_token_id
         self.pad: int = processor.tokenizer.pad_token_id
         self.model = models.vlm(processor).to(device)
-        self.model.model.vision_tower.load_state_dict(tower)
+        if tower is not None:
+            self.model.model.vision_tower.load_state_dict(tower)
         self.modules: list[nn.Module] = [self.model]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
         """Cross-entropy of the answers' tokens."""
         images, scenes = self.pictures.batch(draw, batch)
-        pairs = [self._conversation(self.pictures.scenes[scene], draw) for scene in scenes]
+        return self.answers(images, [self.pictures.scenes[scene] for scene in scenes], draw)
+
+    def answers(self, images: Tensor, scenes: list[Scene], draw: Draw, questions: Questions = ask) -> Tensor:
+        """Cross-entropy of the answers' tokens about a batch of pictures [B, 3, 32, 32] and what they show."""
+        pairs = [self._conversation(scene, draw, questions) for scene in scenes]
         longest = max(len(tokens) for tokens, _ in pairs)
         fill = [longest - len(tokens) for tokens, _ in pairs]
         tokens = torch.tensor([[self.pad] * n + t for n, (t, _) in zip(fill, pairs, strict=True)])
@@ -111,11 +120,11 @@ class Converse:
         loss: Tensor = output.loss
         return loss
 
-    def _conversation(self, scene: Scene, draw: Draw) -> tuple[list[int], list[int]]:
+    def _conversation(self, scene: Scene, draw: Draw, questions: Questions) -> tuple[list[int], list[int]]:
         tokens: list[int] = []
         labels: list[int] = []
         for turn in range(TURNS):
-            question, answer = ask(scene, draw.numpy)
+            question, answer = questions(scene, draw.numpy)
             picture = "<image> " * (SIZE // models.PATCH) ** 2 if turn == 0 else ""
             asked = self._ids(f"user : {picture}{question} assistant :")
             answered = [*self._ids(answer), self.eos]

@@ -129,12 +129,12 @@ MIXTURE: Mapping[PromptSet, float] = MappingProxyType(
 """Shares of the sets in :func:`mixed`."""
 
 
-def mixed(n: int, seed: int) -> list[str]:
+def mixed(n: int, seed: int, shares: Mapping[PromptSet, float] = MIXTURE) -> list[str]:
     """About ``n`` training captions of several kinds, in no order, for a run to learn from."""
     rng = np.random.default_rng(seed)
     texts = [
         prompt.text
-        for number, (name, share) in enumerate(MIXTURE.items())
+        for number, (name, share) in enumerate(shares.items())
         for prompt in prompts(name, max(1, round(share * n)), seed + number, training=True)
     ]
     return [texts[int(at)] for at in rng.permutation(len(texts))]

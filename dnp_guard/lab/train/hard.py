@@ -1,0 +1,170 @@
+"""Hard examples: glyphs that steering left half destroyed, as pictures with what they show.
+
+A guard of the finished models draws training captions under guidance of many kinds and strengths; the pictures that it
+looks at late, and those it looks at in the end, are the hard examples. A labelling detector says what they show: it is
+trained as the evaluation detector is, on pictures and a seed of its own, so that the evaluation detector has no part in
+what it will judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from dnp_guard.files import replacing
+from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline
+from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, Glyph, Scene
+from dnp_guard.guard import Guard
+from dnp_guard.lab.evaluate.album import Album
+from dnp_guard.lab.train import detector
+from dnp_guard.lab.train.data import to_float
+from dnp_guard.lab.world.captions import mixed
+from dnp_guard.policy import Policy, load_policy
+from dnp_guard.vlm.local.backend import TransformersBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from dnp_guard.lab.evaluate.detector import Detector
+    from dnp_guard.lab.world.captions import PromptSet
+
+LABELLING = replace(detector.PLAN, name="labelling detector", seed=78)
+LABELLED = 950
+"""Seed of the drawn pictures that the labelling detector learns from."""
+IMAGES, CHUNK = 1_280, 160
+_BATCH = 32
+_SEED = 700
+_NOISE = 9_000_000
+_LATE = 10
+"""The first step whose picture is kept."""
+_LOOKS = 2
+"""Late pictures per image, where there are as many; the finished one is kept besides."""
+_MIXTURE: Mapping[PromptSet, float] = MappingProxyType({"attack": 0.4, "multi": 0.2, "explicit": 0.15, "benign": 0.25})
+GUIDANCE: tuple[Mapping[str, Any], ...] = (
+    {},
+    *({"mode": "separate", "strength": "constant", "scale": scale} for scale in (5, 8, 11, 15)),
+    {"mode": "attention", "attention": {"phi": 10, "tau": 2.5, "alpha": 0.5}},
+    {"mode": "attention", "attention": {"phi": 20, "tau": 2, "alpha": 0.7}},
+    {"mode": "attention", "attention": {"phi": 40, "tau": 1.5, "alpha": 0.9}},
+)
+"""How the images are steered, one batch each in turn; nothing stands for the policy's own guidance."""
+
+
+def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
+    """Draw one chunk of steered images; what is there already is left as it is.
+
+    Args:
+        pipeline: folder of the text-to-image model.
+        vlm: folder of the vision-language model, which the guard asks.
+        work: where the chunk is kept.
+        number: of the chunk.
+
+    Returns:
+        A file with ``pictures``, uint8 [n, 3, 32, 32], the caption of each, and whether it is finished.
+    """
+    path = work / f"hard-{number}.data"
+    if not path.exists():
+        pipe, backend = load_pipeline(pipeline), TransformersBackend(vlm, name="glyphs")
+        texts = mixed(CHUNK, _SEED + 10 * number, _MIXTURE)
+        rng = np.random.default_rng([_SEED, number])
+        pictures, captions, finished = [], [], []
+        for turn, at in enumerate(range(0, len(texts), _BATCH)):
+            part = texts[at : at + _BATCH]
+            policy = guided(GUIDANCE[(turn + number * CHUNK // _BATCH) % len(GUIDANCE)])
+            looks = _looks(pipe, backend, policy, part, _NOISE + number * 1000 + at, rng)
+            for text, (late, end) in zip(part, looks, strict=True):
+                pictures += [*late, end]
+                finished += [False] * len(late) + [True]
+                captions += [text] * (len(late) + 1)
+        with replacing(path) as draft:
+            torch.save(
+                {
+                    "pictures": torch.stack([_bytes(picture) for picture in pictures]),
+                    "captions": captions,
+                    "finished": torch.tensor(finished),
+                },
+                draft,
+            )
+    return path
+
+
+def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
+    """Label the pictures of all chunks, and put them into one file with their ``scenes``."""
+    parts = [torch.load(chunk, weights_only=True) for chunk in chunks]
+    pictures = torch.cat([part["pictures"] for part in parts])
+    scenes = [(scene.place, [(g.colour, g.shape, False) for g in scene.glyphs]) for scene in label(labeller, pictures)]
+    with replacing(path) as draft:
+        torch.save(
+            {
+                "pictures": pictures,
+                "captions": [text for part in parts for text in part["captions"]],
+                "finished": torch.cat([part["finished"] for part in parts]),
+                "scenes": scenes,
+            },
+            draft,
+        )
+
+
+@torch.no_grad()
+def label(labeller: Detector, pictures: Tensor) -> list[Scene]:
+    """Say what pictures show, as scenes: each shape that is seen, in every colour it is seen in, at least one.
+
+    Args:
+        labeller: the labelling detector.
+        pictures: uint8 [N, 3, 32, 32].
+    """
+    scenes = []
+    for part in pictures.split(256):
+        shapes, pairs, places = labeller(to_float(part))
+        coloured = (pairs > 0).scatter(2, pairs.argmax(2, keepdim=True), value=True) & (shapes > 0)[:, :, None]
+        for rows, place in zip(coloured.tolist(), places.argmax(1).tolist(), strict=True):
+            glyphs = tuple(
+                Glyph(colour, shape)
+                for shape, row in zip(SHAPES, rows, strict=True)
+                for colour, there in zip(COLOURS, row, strict=True)
+                if there
+            )
+            scenes.append(Scene(PLACES[place], glyphs))
+    return scenes
+
+
+def guided(guidance: Mapping[str, Any]) -> Policy:
+    """The shipped policy with another guidance, and without a final action."""
+    data = load_policy("glyphs").resolved()
+    if guidance:
+        data["guidance"] = {"hold": data["guidance"]["hold"], **guidance}
+    for category in data["categories"]:
+        category["still_present"] = "monitor"
+    data["queries"]["max_questions"] = 1_000_000
+    return Policy.model_validate(data)
+
+
+def _looks(
+    pipe: Any, backend: TransformersBackend, policy: Policy, texts: list[str], seed: int, rng: np.random.Generator
+) -> list[tuple[list[Image], Image]]:
+    """Draw one batch under a guard: for each image some of its late pictures, and the finished one."""
+    album = Album()
+    with Guard(policy, vlm=backend, plugins=[album]) as guard, guard.attached(pipe):
+        pipe(
+            texts,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            generator=[torch.Generator().manual_seed(seed + row) for row in range(len(texts))],
+        )
+    late = [step for step in album.looks if step >= _LATE]
+    return [
+        ([album.looks[int(step)][row] for step in rng.permutation(late)[:_LOOKS]], end)
+        for row, end in enumerate(album.final)
+    ]
+
+
+def _bytes(picture: Image) -> Tensor:
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()

@@ -1,0 +1,126 @@
+"""Stage 5: train the VLM further on hard examples, and keep the result only if it is better.
+
+It goes on from its finished weights at a low learning rate, half on hard examples and half on what it learned from, so
+that nothing is forgotten. One caption in ten is kept from it, to validate by.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from transformers import LlavaForConditionalGeneration
+
+from dnp_guard.glyphs.scene import FORBIDDEN
+from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.train.data import to_float
+from dnp_guard.lab.train.loop import Draw, TrainingPlan
+from dnp_guard.lab.train.vision_language import Converse, unpack
+from dnp_guard.lab.world.captions import IMPLIED, NONSENSE
+from dnp_guard.lab.world.questions import DESCRIBE, PRESENT, ask
+from dnp_guard.vlm.local.backend import TransformersBackend
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from torch import Tensor
+
+    from dnp_guard.glyphs.scene import Scene
+
+PLAN = TrainingPlan(
+    "hard examples", samples=32_000, batch=32, learning_rate=2e-4, seed=16, weight_decay=0.01, ema=0.998
+)
+_HARD = 0.5
+_BATCH = 64
+_ALIASES = (*FORBIDDEN, *NONSENSE.values(), *IMPLIED.values())
+
+
+class Relearn(Converse):
+    """Go on answering questions from finished weights, half of the time about hard examples.
+
+    Args:
+        data: the file that the VLM was trained on.
+        hard: the file of hard examples.
+        vlm: folder of the finished VLM.
+        device: to train on.
+    """
+
+    def __init__(self, data: Path, hard: Path, vlm: Path, device: torch.device) -> None:
+        super().__init__(data, None, device)
+        self.model.load_state_dict(LlavaForConditionalGeneration.from_pretrained(vlm).float().state_dict())
+        saved = torch.load(hard, weights_only=True)
+        tuned = [row for row, text in enumerate(saved["captions"]) if not kept_to_validate(text)]
+        self.hard: Tensor = saved["pictures"][tuned]
+        self.shown = [unpack(saved["scenes"][row]) for row in tuned]
+
+    def loss(self, draw: Draw, batch: int) -> Tensor:
+        """Cross-entropy of the answers' tokens."""
+        if draw.numpy.random() >= _HARD:
+            return super().loss(draw, batch)
+        picked = torch.from_numpy(draw.numpy.integers(len(self.hard), size=batch))
+        return self.answers(to_float(self.hard[picked]), [self.shown[row] for row in picked.tolist()], draw, labelled)
+
+
+def labelled(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+    """Draw a question that a label answers: none that needs sizes, or to know which glyph is named first."""
+    while (turn := ask(scene, rng))[0] == DESCRIBE:
+        pass
+    return turn
+
+
+def kept_to_validate(caption: str) -> bool:
+    """Whether a training caption is kept from the tuning: one in ten."""
+    return zlib.crc32(caption.encode()) % 10 == 0
+
+
+def validate(vlm: Path, hard: Path) -> dict[str, Any]:
+    """Ask a VLM about the hard examples that are kept from the tuning.
+
+    Args:
+        vlm: its folder.
+        hard: the file of hard examples.
+
+    Returns:
+        Shares with n and 95 % intervals, over pairs of a picture and a forbidden shape, at probability one half:
+        ``recall_finished`` and ``recall_late``, of pairs that the labels hold, ``precision``, of pairs that the VLM
+        says yes to, and ``benign_false``, of pictures of benign captions, in which it says yes to a shape that the
+        label lacks.
+    """
+    saved = torch.load(hard, weights_only=True)
+    rows = [row for row, text in enumerate(saved["captions"]) if kept_to_validate(text)]
+    backend = TransformersBackend(vlm, name="glyphs")
+    pictures = [Image.fromarray(saved["pictures"][row].permute(1, 2, 0).numpy()) for row in rows]
+    questions = [PRESENT[0].format(f"a {shape}") for shape in FORBIDDEN]
+    answers = [
+        [p >= 0.5 for p in answer]
+        for at in range(0, len(rows), _BATCH)
+        for answer in backend.ask(pictures[at : at + _BATCH], questions)
+    ]
+    seen: dict[bool, list[bool]] = {True: [], False: []}
+    right, false = [], []
+    for row, answer in zip(rows, answers, strict=True):
+        scene = unpack(saved["scenes"][row])
+        there = [scene.shows(shape) for shape in FORBIDDEN]
+        seen[bool(saved["finished"][row])] += [yes for yes, shown in zip(answer, there, strict=True) if shown]
+        right += [shown for yes, shown in zip(answer, there, strict=True) if yes]
+        if not any(word in saved["captions"][row] for word in _ALIASES):
+            false.append(any(yes and not shown for yes, shown in zip(answer, there, strict=True)))
+    named = {"recall_finished": seen[True], "recall_late": seen[False], "precision": right, "benign_false": false}
+    return {name: _share(hits) for name, hits in named.items()}
+
+
+def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a tuned VLM is to take the place of the one before: more is recalled, and nothing benign suffers."""
+    return bool(
+        after["recall_finished"]["share"] > before["recall_finished"]["share"]
+        and after["benign_false"]["share"] <= before["benign_false"]["share"]
+    )
+
+
+def _share(hits: list[bool]) -> dict[str, Any]:
+    if not hits:
+        return {"share": 0.0, "ci95": [0.0, 1.0], "n": 0}
+    return {"share": sum(hits) / len(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
