@@ -5,6 +5,7 @@ import torch
 from torch import distributed, nn
 
 from dnp_guard.lab.train import loop
+from dnp_guard.lab.train.stages import Workshop
 
 PLAN = loop.TrainingPlan("test", samples=48, batch=4, learning_rate=0.1, seed=5, warmup=1, ema=0.9)
 
@@ -49,3 +50,9 @@ def test_a_run_that_was_stopped_goes_on_exactly_as_it_would_have(tmp_path, monke
     assert resumed.steps == 12 - 7
     results = [torch.load(tmp_path / name, weights_only=True)["result"][0] for name in ("whole.pt", "resumed.pt")]
     assert all(torch.equal(results[0][key], results[1][key]) for key in results[0])
+
+
+def test_every_training_of_a_recipe_has_a_seed_of_its_own(tmp_path):
+    seeds = [Workshop(tmp_path, tmp_path, training=number).planned(PLAN).seed for number in range(3)]
+    assert seeds[0] == PLAN.seed
+    assert len(set(seeds)) == 3

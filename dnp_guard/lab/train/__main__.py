@@ -34,9 +34,12 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="single-thread CPU processes (default: 2)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the planned samples, to try the recipe")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage; may be given several times")
+    parser.add_argument(
+        "--training", type=int, default=0, help="0 is the shipped one; another begins from other weights (default: 0)"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    shop = stages.Workshop(args.work, args.out, args.processes, args.scale)
+    shop = stages.Workshop(args.work, args.out, args.processes, args.scale, args.training)
     for name in args.stage or STAGES:
         started = time.monotonic()
         STAGES[name](shop)

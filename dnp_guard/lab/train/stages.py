@@ -54,12 +54,15 @@ class Workshop:
         out: the weights folder that is written.
         processes: single-thread CPU processes.
         scale: share of the planned samples, for a quick trial of the recipe.
+        training: which training of several; another one begins from other weights and sees its samples in another
+            order.
     """
 
     work: Path
     out: Path
     processes: int = 2
     scale: float = 1.0
+    training: int = 0
 
     @property
     def device(self) -> torch.device:
@@ -81,8 +84,11 @@ class Workshop:
         self, make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, name: str
     ) -> list[dict[str, torch.Tensor]]:
         """Run one plan at this workshop's scale."""
-        plan = replace(plan, samples=int(plan.samples * self.scale))
-        return fit(make_task, plan, self.work / f"{name}.pt", self.processes)
+        return fit(make_task, self.planned(plan), self.work / f"{name}.pt", self.processes)
+
+    def planned(self, plan: TrainingPlan) -> TrainingPlan:
+        """A plan at this workshop's scale, from the seed of its training."""
+        return replace(plan, samples=int(plan.samples * self.scale), seed=plan.seed + 1000 * self.training)
 
 
 def drawn(shop: Workshop) -> Path:
@@ -197,7 +203,7 @@ def train_hard(shop: Workshop) -> None:
         "pictures": len(torch.load(hard_examples, weights_only=True)["pictures"]),
         "predictions": len(torch.load(conversations(shop), weights_only=True)["predicted"]),
     }
-    entry = {"kept": kept, "seed": tuning.PLAN.seed, **counts, **found}
+    entry = {"kept": kept, "seed": shop.planned(tuning.PLAN).seed, **counts, **found}
     (shop.out / "hard.json").write_text(json.dumps(entry, indent=1) + "\n")
 
 
