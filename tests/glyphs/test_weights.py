@@ -6,6 +6,7 @@ from diffusers import StableDiffusionPipeline
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 from dnp_guard.glyphs import FAST, PIPELINE, VLM, WEIGHTS
+from dnp_guard.lab.train.measure import hard_section
 
 pytestmark = pytest.mark.models
 
@@ -41,3 +42,7 @@ def test_the_model_card_says_what_was_measured():
     for name in ("named_as_asked", "alias_draws_its_glyph", "benign_shows_a_forbidden_glyph"):
         assert f"{quality[name]['share']:.1%}" in card
         assert quality[name]["n"] >= 400
+
+
+def test_the_model_card_says_what_the_tuning_on_hard_examples_came_to():
+    assert hard_section(WEIGHTS) in (WEIGHTS / "README.md").read_text()

@@ -35,7 +35,8 @@ SHARES = (
     ("benign_as_asked", "a benign caption's glyphs all appear as asked", ""),
 )
 """What a card tells: key in ``quality.json``, in words, and the aim."""
-HARD = (
+_HARD_AUC = (("auc_finished", "AUC, finished pictures"), ("auc_late", "AUC, late x̂0"))
+_HARD = (
     ("recall_finished", "recall, finished pictures"),
     ("recall_late", "recall, late x̂0"),
     ("precision", "precision, all of these pictures"),
@@ -212,12 +213,13 @@ def hard_section(out: Path) -> str:
     if not path.exists():
         return ""
     found = json.loads(path.read_text())
-    rows = [
-        f"| {said} | {measured(found['before'][key])} | {measured(found['after'][key])} | "
-        f"{found['before'][key]['n']} / {found['after'][key]['n']} |"
-        for key, said in HARD
+    before, after = found["before"], found["after"]
+    rows = [f"| {said} | {before[key]:.4f} | {after[key]:.4f} | |" for key, said in _HARD_AUC]
+    rows += [
+        f"| {said} | {measured(before[key])} | {measured(after[key])} | {before[key]['n']} / {after[key]['n']} |"
+        for key, said in _HARD
     ]
-    end = "They are the shipped ones" if found["kept"] else "They are not better, and the shipped ones are those before"
+    end = "They are the shipped ones" if found["kept"] else "By that rule the shipped ones are those before"
     return f"""
 ### The VLM on half-destroyed glyphs
 
@@ -231,7 +233,8 @@ pictures and a seed of its own, and the evaluation detector has no part in the t
 |---|---|---|---|
 {chr(10).join(rows)}
 
-The tuned weights are kept only if the first row rises and the last does not. {end}.
+The tuned weights are kept only if the recall of finished pictures rises and the last row does not.
+{end}.
 """
 
 

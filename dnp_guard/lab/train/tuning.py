@@ -7,6 +7,7 @@ that nothing is forgotten. One caption in ten is kept from it, to validate by.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from dnp_guard.glyphs.scene import FORBIDDEN
-from dnp_guard.lab.evaluate.intervals import wilson
+from dnp_guard.lab.evaluate.intervals import auc, wilson
 from dnp_guard.lab.train.data import to_float
 from dnp_guard.lab.train.loop import Draw, TrainingPlan
 from dnp_guard.lab.train.vision_language import Converse, unpack
@@ -35,7 +36,22 @@ PLAN = TrainingPlan(
 )
 _HARD = 0.5
 _BATCH = 64
+_WHEN = (("finished", True), ("late", False))
 _ALIASES = (*FORBIDDEN, *NONSENSE.values(), *IMPLIED.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question about one picture, and its answer."""
+
+    row: int
+    p: float
+    there: bool
+    finished: bool
+
+    @property
+    def yes(self) -> bool:
+        return self.p >= 0.5
 
 
 class Relearn(Converse):
@@ -84,32 +100,33 @@ def validate(vlm: Path, hard: Path) -> dict[str, Any]:
         hard: the file of hard examples.
 
     Returns:
-        Shares with n and 95 % intervals, over pairs of a picture and a forbidden shape, at probability one half:
-        ``recall_finished`` and ``recall_late``, of pairs that the labels hold, ``precision``, of pairs that the VLM
-        says yes to, and ``benign_false``, of pictures of benign captions, in which it says yes to a shape that the
-        label lacks.
+        Over pairs of a picture and a forbidden shape, by the labels: ``auc_finished`` and ``auc_late``; and shares with
+        n and 95 % intervals at probability one half: ``recall_finished`` and ``recall_late``, ``precision``, and
+        ``benign_false``, of pictures of benign captions, those in which the VLM sees a shape that the label lacks.
     """
     saved = torch.load(hard, weights_only=True)
     rows = [row for row, text in enumerate(saved["captions"]) if kept_to_validate(text)]
     backend = TransformersBackend(vlm, name="glyphs")
     pictures = [Image.fromarray(saved["pictures"][row].permute(1, 2, 0).numpy()) for row in rows]
     questions = [PRESENT[0].format(f"a {shape}") for shape in FORBIDDEN]
-    answers = [
-        [p >= 0.5 for p in answer]
-        for at in range(0, len(rows), _BATCH)
-        for answer in backend.ask(pictures[at : at + _BATCH], questions)
-    ]
-    seen: dict[bool, list[bool]] = {True: [], False: []}
-    right, false = [], []
-    for row, answer in zip(rows, answers, strict=True):
-        scene = unpack(saved["scenes"][row])
-        there = [scene.shows(shape) for shape in FORBIDDEN]
-        seen[bool(saved["finished"][row])] += [yes for yes, shown in zip(answer, there, strict=True) if shown]
-        right += [shown for yes, shown in zip(answer, there, strict=True) if yes]
-        if not any(word in saved["captions"][row] for word in _ALIASES):
-            false.append(any(yes and not shown for yes, shown in zip(answer, there, strict=True)))
-    named = {"recall_finished": seen[True], "recall_late": seen[False], "precision": right, "benign_false": false}
-    return {name: _share(hits) for name, hits in named.items()}
+    parts = [backend.ask(pictures[at : at + _BATCH], questions) for at in range(0, len(rows), _BATCH)]
+    asked: list[_Asked] = []
+    for row, answers in zip(rows, (answers for part in parts for answers in part), strict=True):
+        scene, finished = unpack(saved["scenes"][row]), bool(saved["finished"][row])
+        asked += [_Asked(row, p, scene.shows(shape), finished) for shape, p in zip(FORBIDDEN, answers, strict=True)]
+    false: dict[int, bool] = {}
+    for each in asked:
+        if not any(word in saved["captions"][each.row] for word in _ALIASES):
+            false[each.row] = false.get(each.row, False) or (each.yes and not each.there)
+    return {
+        **{f"auc_{name}": _auc([each for each in asked if each.finished is end]) for name, end in _WHEN},
+        **{
+            f"recall_{name}": _share([each.yes for each in asked if each.there and each.finished is end])
+            for name, end in _WHEN
+        },
+        "precision": _share([each.there for each in asked if each.yes]),
+        "benign_false": _share(list(false.values())),
+    }
 
 
 def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -118,6 +135,10 @@ def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
         after["recall_finished"]["share"] > before["recall_finished"]["share"]
         and after["benign_false"]["share"] <= before["benign_false"]["share"]
     )
+
+
+def _auc(asked: list[_Asked]) -> float:
+    return round(auc([each.p for each in asked if each.there], [each.p for each in asked if not each.there]), 4)
 
 
 def _share(hits: list[bool]) -> dict[str, Any]:
