@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.audit.chain import LONGEST_LINE, Head, head_after, parse, seal, tombstone
 from dnp_guard.audit.lock import locked
 from dnp_guard.audit.segments import segment, segments
-from dnp_guard.audit.write.left import changed, follows, goes_on
+from dnp_guard.audit.write.continuity import changed, continues, follows
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class JsonlSink:
         while not written:
             with self._locked() as file:
                 self._read_end(file)
-                self._check_goes_on(file)
+                self._check_continues(file)
                 if self._is_due(file):
                     self.path.rename(segment(self.path, file.first))
                 else:
@@ -117,14 +117,14 @@ class JsonlSink:
         file.head, file.size = Head(file.head.seq + 1, sealed), (end or 0) + len(line) + 1
         self._left, file.left_at = file.head, file.size
 
-    def _check_goes_on(self, file: _File) -> None:
+    def _check_continues(self, file: _File) -> None:
         """Check that the log still contains this writer's records.
 
         Raises:
             AuditError: it does not; the next write is accepted nevertheless.
         """
         left, self._left = self._left, None
-        if left is not None and left != file.head and not (_follows(file, left) or goes_on(self.path, left)):
+        if left is not None and left != file.head and not (_follows(file, left) or continues(self.path, left)):
             raise changed(self.path)
         self._left = left
 

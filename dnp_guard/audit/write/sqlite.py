@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from dnp_guard.audit.chain import Head, seal
-from dnp_guard.audit.write.left import changed
+from dnp_guard.audit.write.continuity import changed
 from dnp_guard.errors import AuditError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class SqliteSink:
                 database.execute("BEGIN IMMEDIATE")
                 last = database.execute(_LAST).fetchone()
                 head = Head(*last) if last else Head()
-                self._check_goes_on(database, head)
+                self._check_continues(database, head)
                 line, sealed = seal(event, head.seq, head.prev)
                 database.execute("INSERT INTO record VALUES (?, ?, ?, ?)", (head.seq, head.seq + 1, sealed, line))
                 database.execute("COMMIT")
@@ -97,7 +97,7 @@ class SqliteSink:
             self._drop()
             self._left = None
 
-    def _check_goes_on(self, database: sqlite3.Connection, head: Head) -> None:
+    def _check_continues(self, database: sqlite3.Connection, head: Head) -> None:
         left, self._left = self._left, None
         if left is not None and left != head:
             row = database.execute(_BEFORE, (left.seq,)).fetchone()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit.chain import Head
 
 
-def goes_on(log: Path, left: Head) -> bool:
+def continues(log: Path, left: Head) -> bool:
     """Return whether the files of a log contain, or contained until a purge, the record after a writer's last one.
 
     The newest files are read first, since others have usually written little since.
