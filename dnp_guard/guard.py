@@ -29,7 +29,7 @@ from dnp_guard.policy import as_store
 from dnp_guard.policy.force import admission
 from dnp_guard.policy.force.rollout import Rollout
 from dnp_guard.policy.force.signing import verifier
-from dnp_guard.policy.rehearsal.detection import looking_at
+from dnp_guard.policy.rehearsal.detection import answers_about
 from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics
 from dnp_guard.vlm.canary import Watched
@@ -115,7 +115,7 @@ class Guard:
             store,
             tenant,
             admit=admit,
-            view=lambda _spec, path: looking_at(path, backend),  # the guard's own backend, whatever the test names
+            view=lambda _spec, path: answers_about(path, backend),  # the guard's own backend, whatever the test names
             verify=verifier(require_signature, tenant, partial(remembered, several(audit))),
         )
         now = self._rollout.current()

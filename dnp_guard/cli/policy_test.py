@@ -106,9 +106,9 @@ def _backends() -> Callable[[str], Backend]:
 
 def _viewer(backend: Callable[[str], Backend]) -> Viewer:
     def view(spec: str, path: Path) -> Any:
-        from dnp_guard.policy.rehearsal.detection import looking_at  # noqa: PLC0415
+        from dnp_guard.policy.rehearsal.detection import answers_about  # noqa: PLC0415
 
-        return looking_at(path, backend(spec))
+        return answers_about(path, backend(spec))
 
     return view
 

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from dnp_guard.cli import run
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.hosts.remote import _png
-from dnp_guard.policy.rehearsal.detection import looking_at
+from dnp_guard.policy.rehearsal.detection import answers_about
 from dnp_guard.server import receipts
 from dnp_guard.server.pictures import digest
 from dnp_guard.shown import NotAsShown, as_shown
@@ -220,13 +220,13 @@ def test_no_labelled_picture_that_is_shown_otherwise_is_measured(tmp_path, name)
 def test_no_picture_of_a_policys_tests_that_is_shown_otherwise_is_looked_at(tmp_path, name):
     (tmp_path / "one").write_bytes(FILES[name])
     with pytest.raises(PolicyError, match="programs may display the picture differently"):
-        looking_at(tmp_path / "one", ScriptedBackend([{}]))
+        answers_about(tmp_path / "one", ScriptedBackend([{}]))
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_picture_of_a_policys_tests_that_every_program_shows_alike_is_looked_at(tmp_path, name):
     (tmp_path / "one").write_bytes(PLAIN[name])
-    assert looking_at(tmp_path / "one", Levels())([Question("star", "a star", "is there a star?")]) == [0.0]
+    assert answers_about(tmp_path / "one", Levels())([Question("star", "a star", "is there a star?")]) == [0.0]
 
 
 @pytest.mark.parametrize("name", PLAIN)

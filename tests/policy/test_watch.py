@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dnp_guard.policy.force.watch import Watch, look
+from dnp_guard.policy.force.watch import Watch, contents
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_tests_and_bases_beside_the_policy_are_watched_too(path):
     (path.parent / "tests").mkdir()
     (path.parent / "tests" / "p.test.yaml").write_text("")
     (path.parent / "image.png").write_text("")
-    assert {each.name for each in look(path)} == {"p.yaml", "p.test.yaml"}
+    assert {each.name for each in contents(path)} == {"p.yaml", "p.test.yaml"}
 
 
 def test_folders_below_are_left_alone_but_for_what_the_policy_was_made_from(path):
@@ -63,7 +63,7 @@ def test_folders_below_are_left_alone_but_for_what_the_policy_was_made_from(path
     below.mkdir()
     for name in ("base.yaml", "other.yaml"):
         (below / name).write_text("")
-    assert set(look(path, [below / "base.yaml"])) == {path, below / "base.yaml"}
+    assert set(contents(path, [below / "base.yaml"])) == {path, below / "base.yaml"}
 
 
 @pytest.mark.parametrize("poll", [True, False])

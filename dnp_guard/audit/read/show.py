@@ -120,7 +120,7 @@ class GenerationRow:
         return _strictest(self.decisions) or next(iter(self.decisions), UNFINISHED)
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """The decision, and the one if nothing were in shadow."""
         would = _strictest(self.would)
         return f"{self.decision}, would have been {would}" if would else self.decision
@@ -216,7 +216,7 @@ def overview(rows: Iterable[GenerationRow]) -> Table:
     for heading in ("queries", "negatives", "degraded"):
         table.add_column(heading, justify="right")
     for row in rows:
-        outcome = _text(row.told, _STYLES.get(_strictest(row.would) or row.decision, ""))
+        outcome = _text(row.summary, _STYLES.get(_strictest(row.would) or row.decision, ""))
         seen, began = _text(", ".join(row.categories)), _text(row.time[:19].replace("T", " "))
         counts = [str(row.queries), str(row.negatives), str(row.degraded)]
         table.add_row(_text(row.request), began, _text(row.policy), outcome, seen, *counts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.compare.change import Change, Direction, changed, turn
 from dnp_guard.policy.compare.ending import at_the_end
-from dnp_guard.policy.compare.queries import inputs, looks, over_input, queries
+from dnp_guard.policy.compare.queries import inputs, over_input, queries, steps
 from dnp_guard.policy.model.category import Severity
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls, in_words
@@ -250,7 +250,7 @@ def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterato
     """Yield the changes of a category's own steps and scale."""
     name = now.id
     if was.queries != now.queries:
-        yield from looks(name, was.queries or before.queries, now.queries or after.queries)
+        yield from steps(name, was.queries or before.queries, now.queries or after.queries)
     old, new = (before.scale(name) or 0.0, after.scale(name) or 0.0)
     if (was.guidance or now.guidance) and old != new:
         yield changed(name, "guidance.scale", old, new, f"steered {'harder' if new > old else 'less'}", turn(old, new))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.sections import CategoryQueries, Queries
 
 
-def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
+def steps(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
     """Yield the changes of the steps at which to query."""
     old, new = (
         frozenset(step / queries.of if queries.of else step for step in queries.steps) for queries in (was, now)
@@ -33,7 +33,7 @@ def looks(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQ
 def queries(before: Policy, after: Policy) -> Iterator[Change]:
     """Yield the changes of the policy's queries."""
     was, now = before.queries, after.queries
-    yield from looks("", was, now)
+    yield from steps("", was, now)
     yield from _levels(was, now)
     if was.skip_similar != now.skip_similar:
         similar = [2.0 if similarity is None else similarity for similarity in (was.skip_similar, now.skip_similar)]

@@ -18,7 +18,7 @@ _LARGEST = 4 * 1024 * 1024
 """Most bytes of a file to hash; for a larger file, time and size are compared."""
 
 
-def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
+def contents(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
     """Hash every file that a policy may consist of, or that decides on it.
 
     These are the files in its folder and in the folder of its tests, and the inputs of the last load. Other folders
@@ -30,11 +30,11 @@ def look(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
     for file in {*named(folder.glob("*")), *named((folder / "tests").glob("*")), *inputs}:
         if file.suffix in _ENDINGS:
             with suppress(OSError):  # gone since it was listed
-                digests[file] = _contents(file)
+                digests[file] = _digest(file)
     return digests
 
 
-def _contents(file: Path) -> object:
+def _digest(file: Path) -> object:
     stat = file.stat()
     if stat.st_size > _LARGEST:
         return stat.st_mtime_ns, stat.st_size
@@ -64,7 +64,7 @@ class Watch:
     ) -> None:
         self._path, self._changed, self._every, self._inputs = path, changed, every, inputs
         self._turn = turn
-        self._acted = self._seen = look(path, inputs())
+        self._acted = self._seen = contents(path, inputs())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
 
@@ -80,7 +80,7 @@ class Watch:
 
     def check(self) -> bool:
         """Check the files once, and return whether a stable change was reported."""
-        before, self._seen = self._seen, look(self._path, self._inputs())
+        before, self._seen = self._seen, contents(self._path, self._inputs())
         if self._seen != before or self._seen == self._acted:
             return False
         self._acted = self._seen

@@ -56,7 +56,7 @@ class DetectionRate:
         )
 
 
-def looking_at(path: Path, backend: Backend) -> Answer:
+def answers_about(path: Path, backend: Backend) -> Answer:
     """Return a function that answers questions about an image file.
 
     Raises:
@@ -113,10 +113,10 @@ def _count(category: str, seen: Sequence[tuple[Path, frozenset[str]]]) -> Detect
 
 
 def _found(policy: Policy, backend: Backend, path: Path) -> frozenset[str]:
-    asked, look = questions(policy), looking_at(path, backend)
-    row = look(asked)
+    asked, answer = questions(policy), answers_about(path, backend)
+    row = answer(asked)
     if policy.question.paired:
-        row = judge.stricter(row, look([negation(question) for question in asked]))
+        row = judge.stricter(row, answer([negation(question) for question in asked]))
     return frozenset(finding.category for finding in judge.find(policy, asked, row, final=True)[0])
 
 
