@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,8 @@ def check(request: Any) -> None:
     Raises:
         CannotSteer: it does.
     """
-    if isinstance(request.prompt, list) or request.num_outputs_per_prompt != 1:
-        raise CannotSteer("several images in one request are not guarded", hint="Serve without dynamic batching.")
+    if not isinstance(request.prompt, str) or request.num_outputs_per_prompt != 1:
+        raise CannotSteer("a request is guarded for one prompt and one image", hint="Serve without dynamic batching.")
     if asked := [name for name in _UNGUARDED if getattr(request, name, None)]:
         raise CannotSteer(f"a guarded request cannot have {', '.join(asked)}", hint="Leave it out.")
 
@@ -101,7 +102,7 @@ class Running:
                 hint="Leave out what makes the engine use others, such as progressive_mode.",
             )
         pictures = _pictures(result.output)
-        (picture,) = self._generation.finish(lambda: pictures)
+        (picture,) = self._generation.finish(lambda: pictures, partial(self._drawn_again, self._generation))
         if picture is not pictures[0]:
             result.output = _like(result.output, picture)
         return result
@@ -134,6 +135,11 @@ class Running:
                 hint="Keep the text encoder on the device, without offloading.",
             )
         guard = self._stages.guard
+        if guard.policy.asks_inputs and (batch.image_path or batch.condition_image is not None):
+            raise CannotSteer(
+                "the request brings pictures, which the engine's own stages do not show to the guard",
+                hint="Serve the model with --backend diffusers, or leave `inputs` out of the policy.",
+            )
         if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow" and len(branches) == 1:
             raise CannotSteer("guidance mode 'replace' needs guidance", hint="Use guidance mode 'separate'.")
         self._levels = (*prediction.levels(batch.scheduler, range(len(batch.timesteps))), 0.0)
@@ -146,12 +152,18 @@ class Running:
         }
         host = {"name": "sglang", "version": metadata.version("sglang"), "target": type(self._stages.pipeline).__name__}
         known = {key: value for key, value in run.items() if value is not None}
-        request = Request(1, host, (batch.prompt,), known)
+        request = Request(1, host, (batch.prompt,), known, draws_again=True)
         self._generation = Generation(
             guard, request, Progress(self._levels), self.encode, self.decode, [batch.negative_prompt or ""]
         )
         self._branch = Branch(self._generation.guidance)
         return self._generation
+
+    def _drawn_again(self, generation: Generation) -> list[Image.Image]:
+        """Draw the request again from its seed, steered from the first step on."""
+        generation.begin_again(Progress(self._levels))
+        self._branch = Branch(generation.guidance)
+        return _pictures(self._stages.drawn(self._request, self._server_args).output)
 
     def _steered(self, generation: Generation, arguments: dict[str, Any]) -> Any:
         active = generation.held.active

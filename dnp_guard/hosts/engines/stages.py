@@ -98,6 +98,10 @@ class Stages:
         finally:
             self._running = None
 
+    def drawn(self, request: Any, server_args: Any) -> Any:
+        """Run a request that was kept as it came through the engine's own pipeline, in the midst of its own run."""
+        return self._forward(fresh(request), server_args)
+
     def predicted(self, **arguments: Any) -> Any:
         """Predict the noise of a step, steered, and look at what it predicts."""
         if self._running is None:
