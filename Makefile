@@ -153,15 +153,19 @@ screenshots: _has-browser ## Take the screenshots of the console and of a report
 # A serving engine pins what the project does not: it has an environment of its own, without what needs a GPU.
 ENGINES := .venv-engines
 ENGINES_READY := $(ENGINES)/.ready
+SGLANG_NEEDS := aiohttp cloudpickle dill einops fastapi httpx imageio IPython msgpack msgspec openai orjson pybase64 \
+	python-dateutil python-multipart pyzmq scipy setproctitle uvicorn xxhash
 $(ENGINES_READY): pyproject.toml constraints.txt Makefile | $(BIN)/python
 	$(BIN)/python -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[diffusers]'
-	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q --no-deps vllm-omni==0.30.0
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q --no-deps vllm-omni==0.30.0 sglang==0.5.23
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt $(SGLANG_NEEDS)
 	@touch $@
 
 .PHONY: engines
-engines: $(ENGINES_READY) ## Run the plugin in the real vLLM-Omni, guarded and unguarded, as far as it runs without a GPU.
+engines: $(ENGINES_READY) ## Run the plugins in the real vLLM-Omni and SGLang-Diffusion, as far as they run without a GPU.
 	$(ENGINES)/bin/python -m tests.hosts.engines_real
+	$(ENGINES)/bin/python -m tests.hosts.engines_sglang
 
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.
 	@mkdir -p build/fuzz && cp policies/*.yaml build/fuzz/

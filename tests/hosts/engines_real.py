@@ -22,12 +22,13 @@ from dnp_guard.hosts.engines import attestation
 from dnp_guard.hosts.engines.vllm_omni import RUNNER
 from tests.hosts import engines_stubs
 from tests.hosts.tiny import tiny
+from tests.policies import policy, star
 
 GUARDED = ("load_model", "execute_model", "execute_model_batch", "execute_stepwise")
 
 
 def show(name, value):
-    print(f"{name:<26}{value}")  # noqa: T201 (it is what the command is for)
+    print(f"{name:<36}{value}")  # noqa: T201 (it is what the command is for)
 
 
 def digest(images):
@@ -43,6 +44,13 @@ def configure(folder, name, looks, **more):
     file.write_text(json.dumps({**settings, **more}))
     os.environ["DNP_GUARD_ENGINE_CONFIG"] = str(file)
     return audit
+
+
+def stricter(folder):
+    """Write a policy that requests may name."""
+    file = folder / "strict.yaml"
+    file.write_text(json.dumps(policy(name="strict", categories=[star(action="block")]).resolved()))
+    return {"strict": str(file)}
 
 
 def adapter(saved):
@@ -153,13 +161,13 @@ def main():
         show("attested", attestation.header(attestation.said(folder / "state")))
 
         fresh(kind, plain)
-        log = configure(folder, "seen", [{"star": 0.99}, {}], stricter={"light": "glyphs-light"})
+        log = configure(folder, "seen", [{"star": 0.99}, {}], stricter=stricter(folder))
         runner = worker(kind)
         runner.load_model()
         seen = digest(runner.execute_model(request()).output)
         show("guarded, a star seen", f"{seen} ({kind._dnp_guard_worker.guard.last.images[0].decision})")
         digests = [kind._dnp_guard_worker.guard.last.digest]
-        runner.execute_model(request(dnp_guard={"policy": "light"}))
+        runner.execute_model(request(dnp_guard={"policy": "strict"}))
         digests.append(kind._dnp_guard_worker.guard.last.digest)
         kind._dnp_guard_worker.guard.settle()
         records = [json.loads(line) for line in log.read_text().splitlines()]

@@ -10,17 +10,27 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 PACKAGES = (
+    "addict",
     "aenum",
     "av",
     "cache_dit",
+    "compressed_tensors",
+    "flashinfer",
+    "gguf",
+    "imageio_ffmpeg",
     "janus",
     "librosa",
     "modelscope",
     "omegaconf",
+    "partial_json_parser",
     "prettytable",
     "pynvml",
+    "sentencepiece",
+    "sgl_kernel",
     "soundfile",
     "torchvision",
+    "triton",
+    "tvm_ffi",
     "vllm",
     "vllm_omni.config",
     "vllm_omni.core",
@@ -112,7 +122,8 @@ class _Stubs(MetaPathFinder, Loader):
 
 
 def install():
-    """Stub what is missing; what diffusers finds out about its surroundings, it finds out first."""
+    """Stub what is missing; what diffusers and torch find out about their surroundings, they find out first."""
+    import torch._inductor.codegen.triton  # noqa: F401 (as below)
     from diffusers import DiffusionPipeline, StableDiffusionPipeline  # noqa: F401 (imported for what they bring)
 
     sys.meta_path.insert(0, _Stubs())

@@ -139,7 +139,13 @@ def test_a_worker_without_a_guard_refuses_to_generate(lang, pipe, configured, ru
 
 @pytest.mark.parametrize(
     "given",
-    [{"prompt": ["a lake", "a hill"]}, {"num_outputs_per_prompt": 2}, {"enable_teacache": True}, {"rollout": True}],
+    [
+        {"prompt": ["a lake", "a hill"]},
+        {"prompt": None},
+        {"num_outputs_per_prompt": 2},
+        {"enable_teacache": True},
+        {"rollout": True},
+    ],
 )
 def test_a_request_whose_steps_or_pictures_would_not_be_seen_is_refused(given):
     with pytest.raises(CannotSteer):

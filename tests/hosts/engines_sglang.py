@@ -1,0 +1,194 @@
+"""Run the plugin in the real SGLang-Diffusion, as far as it runs without a GPU: ``make engines``.
+
+Real: the loader of its plugins, its worker, which loads a model of random weights from a folder and draws on the CPU,
+every stage of its Stable Diffusion 3, its wrapper of a diffusers pipeline, and the application of its HTTP server.
+Standing in: kernels and packages that need a GPU. Not run: the server's processes and its scheduler.
+"""
+
+import importlib
+import json
+import logging
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from starlette.testclient import TestClient
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+
+from dnp_guard import DnpGuardError, Outcome
+from dnp_guard.hosts.engines import attestation
+from dnp_guard.hosts.engines.sglang import RUNNER, SERVER
+from tests.hosts import engines_stubs
+from tests.hosts.engines_real import configure, digest, show, stricter
+from tests.hosts.tiny import parts
+from tests.hosts.tiny.stable_diffusion import sd3
+from tests.policies import policy, star
+
+NATIVE = {"pipeline_class_name": "StableDiffusion3Pipeline"}
+WRAPPED = {"backend": "diffusers"}
+MODEL = "stable-diffusion-3-medium-diffusers"
+"""The name of the folder, by which the engine knows what model it is."""
+WAYS = ("init_device_and_model", "execute_forward", "execute_forward_sequentially")
+
+
+def save(folder):
+    """Save a Stable Diffusion 3 of random weights with all three text encoders, which the engine asks for."""
+    torch.manual_seed(0)
+    tokenizer = parts.clip_tokenizer()
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": 606, "eos_token_id": 607, "pad_token_id": 607}
+    clips = [
+        CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=608, projection_dim=32, **sizes, **ends))
+        for _ in range(2)
+    ]
+    t5 = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=64, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
+    made = {**sd3(text_encoder_3=t5, tokenizer_3=tokenizer), "text_encoder": clips[0], "text_encoder_2": clips[1]}
+    for name, weights in made["transformer"].named_parameters():
+        if "context_embedder" in name:  # random weights hardly listen to a prompt
+            weights.data *= 16
+    StableDiffusion3Pipeline(**made).save_pretrained(folder)
+
+
+def arguments(folder, way):
+    """The arguments of a server of the saved model, in single precision."""
+    from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
+
+    made = ServerArgs.from_kwargs(model_path=str(folder), num_gpus=1, **way)
+    made.pipeline_config.dit_precision = made.pipeline_config.vae_precision = "fp32"
+    made.pipeline_config.text_encoder_precisions = ("fp32",) * 3
+    set_global_server_args(made)
+    return made
+
+
+def drawn(worker, **more):
+    """What a worker answers to one request, as its scheduler would ask."""
+    from sglang.multimodal_gen.configs.sample.stablediffusion3 import StableDiffusion3SamplingParams
+    from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
+
+    asked = {"prompt": "a lake at night", "num_inference_steps": 4, "guidance_scale": 5.0, "seed": 0, **more}
+    sampling = StableDiffusion3SamplingParams(height=128, width=128, save_output=False, **asked)
+    return worker.execute_forward([prepare_request(worker.server_args, sampling)])
+
+
+def picture(answer):
+    """The hash of what was drawn, or why nothing was."""
+    return first_line(answer.error) or digest(answer.output.float().numpy())
+
+
+def first_line(error):
+    """The first line of an error; empty where there is none."""
+    return error.splitlines()[0] if error else ""
+
+
+class Plugin:
+    """Workers of the engine, without the plugin and with it, one after the other in one process."""
+
+    def __init__(self, kind, folder):
+        self.kind, self.folder = kind, folder
+        self.plain = {name: getattr(kind, name) for name in WAYS}
+
+    def worker(self, way):
+        """A worker that has just loaded its model."""
+        return self.kind(local_rank=0, rank=0, master_port=29511, server_args=arguments(self.folder / MODEL, way))
+
+    def guarded(self, way, name, looks, **settings):
+        """The same, guarded: its plugin is loaded by the engine's own loader, as in a process of its own."""
+        from sglang.multimodal_gen.runtime.platforms import plugins
+
+        if "_dnp_guard_worker" in self.kind.__dict__:
+            if self.guard is not None:
+                self.guard.close()
+            del self.kind._dnp_guard_worker
+        for method, before in self.plain.items():
+            setattr(self.kind, method, before)
+        self.log = configure(self.folder, name, looks, **settings)
+        plugins._reset_lifecycle_for_tests()
+        plugins.load_plugins()
+        return self.worker(way)
+
+    @property
+    def guard(self):
+        return self.kind._dnp_guard_worker.guard
+
+    def injected(self):
+        """The first negative that the record says of."""
+        self.guard.settle()
+        records = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return next((record["negative"] for record in records if record.get("negative")), None)
+
+
+def compared(plugin, way, title):
+    """Whether a way to draw is left alone where nothing is seen, and steered where something is."""
+    unguarded = picture(drawn(plugin.worker(way)))
+    show(f"{title}: unguarded", unguarded)
+    worker = plugin.guarded(way, "idle", [{}])
+    answer = drawn(worker)
+    idle = picture(answer)
+    show("guarded, nothing seen", idle)
+    show("attested", answer.usage["dnp_guard"])
+    again = drawn(worker, diffusers_kwargs={"dnp_guard": {"policy": "other"}})
+    show("a policy not offered", first_line(again.error) or "NOT REFUSED")
+    worker = plugin.guarded(way, "seen", [{"star": 0.99}, {}], stricter=stricter(plugin.folder))
+    seen = picture(drawn(worker))
+    show("guarded, a star seen", f"{seen} ({plugin.guard.last.images[0].decision})")
+    injected = plugin.injected()
+    show("injected negative", injected)
+    named = drawn(worker, diffusers_kwargs={"dnp_guard": {"policy": "strict"}}).usage["dnp_guard"]
+    show("with a policy it names", named)
+    return bool(idle == unguarded != seen and injected and again.error and named != answer.usage["dnp_guard"])
+
+
+def redrawn(plugin):
+    """Whether an image whose final look fails is drawn again by the engine's own stages, and steered."""
+    file = plugin.folder / "again.yaml"
+    made = policy(queries={"steps": [0.5]}, categories=[star(still_present="retry")])
+    file.write_text(json.dumps(made.resolved()))
+    worker = plugin.guarded(NATIVE, "again", [{}, {"star": 0.99}, {}], policy=str(file))
+    again = picture(drawn(worker))
+    (image,) = plugin.guard.last.images
+    show("drawn again", f"{again} ({image.decision}, {image.attempts} attempts)")
+    return image.attempts == 2 and image.decision == Outcome.STEERED
+
+
+def refusals(plugin):
+    """Whether a worker that has no guard ends, and a request that cannot be steered is refused."""
+    said = []
+    for what, settings in (("no such policy", {"policy": "no-such-policy"}), ("no backend", {"vlm": "nothing:x"})):
+        try:
+            plugin.guarded(NATIVE, "refused", [{}], **settings)
+            said.append("")
+        except DnpGuardError as error:
+            said.append(error.message.splitlines()[0][:110])
+        show(f"refused: {what}", said[-1] or "NOT REFUSED")
+    worker = plugin.guarded(NATIVE, "idle", [{}])
+    for what, asked in (("TeaCache", {"enable_teacache": True}), ("cfg_gate_step", {"cfg_gate_step": 0.5})):
+        answer = drawn(worker, **asked)
+        said.append(first_line(answer.error) if answer.output is None else "")
+        show(f"refused: {what}", said[-1] or "NOT REFUSED")
+    return all(said)
+
+
+def main():
+    """Print what ran; 1 where something is not as it should be."""
+    engines_stubs.install()
+    logging.disable(logging.CRITICAL)  # the engine tells of each stage
+    kind = importlib.import_module(RUNNER).GPUWorker
+    show("sglang", metadata.version("sglang"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save(folder / MODEL)
+        plugin = Plugin(kind, folder)
+        well = [compared(plugin, NATIVE, "own stages"), redrawn(plugin)]
+        well += [compared(plugin, WRAPPED, "diffusers"), refusals(plugin)]
+        plugin.guarded(NATIVE, "idle", [{}])
+        server = importlib.import_module(SERVER).create_app(arguments(folder / MODEL, NATIVE))
+        answer = TestClient(server).get(attestation.PATH)
+        show("its HTTP server", answer.json())
+    return 0 if all(well) and answer.json()["guarded"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
