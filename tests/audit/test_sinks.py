@@ -20,6 +20,7 @@ from dnp_guard.audit.write.sinks import MemorySink, Sink
 from dnp_guard.audit.write.sqlite import SqliteSink
 from dnp_guard.audit.write.streams import StreamSink
 from dnp_guard.errors import AuditError
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,8 +264,7 @@ def _write_many(sink: Sink) -> None:
 def test_a_log_goes_on_after_its_writer_was_killed(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     process = writer(path, 1_000_000, 50_000)
-    while not path.exists() or path.stat().st_size < 500_000:
-        os.sched_yield()
+    wait_until(lambda: path.exists() and path.stat().st_size > 500_000)
     process.kill()
     process.wait()
     JsonlSink(path).write(build("query"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx2
 
+from tests.waiting import wait_until
+
 
 class Running:
     """A service that runs; its base URL and its processes."""
@@ -36,22 +38,26 @@ class Running:
     def kill(self, worker):
         """End a worker as a crash would, and wait until it is gone."""
         os.kill(worker, signal.SIGKILL)
-        while worker in self.workers:
-            pass
+        wait_until(lambda: worker not in self.workers)
 
     def wait(self):
         """Wait until it can guard."""
-        while True:
-            try:
-                if httpx2.get(f"{self.url}/readyz", trust_env=False, verify=self._verify).is_success:
-                    return
-            except httpx2.HTTPError:
-                assert self.process.poll() is None, "the service ended"
+        wait_until(self._ready, 300)
 
     def wait_for(self, workers):
         """Wait until so many workers run."""
-        while len(self.workers) < workers:
-            assert self.process.poll() is None, "the service ended"
+        wait_until(lambda: len(self.workers) >= workers or self._ended())
+        assert not self._ended(), "the service ended"
+
+    def _ready(self):
+        try:
+            return httpx2.get(f"{self.url}/readyz", trust_env=False, verify=self._verify).is_success
+        except httpx2.HTTPError:
+            assert not self._ended(), "the service ended"
+            return False
+
+    def _ended(self):
+        return self.process.poll() is not None
 
 
 def _command(pid):
