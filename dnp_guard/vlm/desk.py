@@ -195,6 +195,11 @@ class Desk:
         """Whether the desk takes no more queries."""
         return self._closed
 
+    @property
+    def waiting(self) -> int:
+        """Number of questions in line."""
+        return len(self._line)
+
     def _enter(self, place: Pending, left: float | None) -> BackendCall | None:
         """Put a query in line, or return the call that the caller makes itself if nobody else is there."""
         with self._arrived:

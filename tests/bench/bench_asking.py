@@ -27,7 +27,7 @@ class Unstopped(FreeTextBackend):
     """The paper's way with a model that uses up its 64 tokens, as one that explains itself does."""
 
     def say(self, image, question, most_tokens):
-        self._reader.model.generation_config.min_new_tokens = most_tokens
+        self.reader.model.generation_config.min_new_tokens = most_tokens
         return super().say(image, question, most_tokens)
 
 

@@ -23,7 +23,7 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull"
 def reader():
     """The embedded model, told 40 words before every image, as a system prompt would."""
     torch.set_num_threads(1)
-    reader = TransformersBackend(glyphs.VLM)._reader
+    reader = TransformersBackend(glyphs.VLM).reader
     told = copy.copy(reader.processor)
     told.chat_template = "is there a star in this image ? " * (WORDS // 8) + reader.processor.chat_template
     return replace(reader, processor=told)

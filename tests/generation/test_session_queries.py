@@ -12,7 +12,8 @@ from dnp_guard.types import Outcome
 from dnp_guard.vlm.deadline import remaining
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
-from tests.sampler import PICTURE, Holds, denoise, finish, run, start
+from tests.sampler import PICTURE, STEPS, Holds, denoise, finish, run, start
+from tests.waiting import wait_until
 
 
 class Gate:
@@ -138,9 +139,8 @@ def run_late(gate, sink, at):
     def before(index):
         if index == at:
             gate.open.release(100)
-        late = driver._late
-        if index >= at and late is not None:
-            late[1].exception(timeout=30)
+        if index >= at and driver.session.state.in_flight:
+            wait_until(lambda: driver.due(index, STEPS))
 
     denoise(driver, holds=holds, before=before)
     return holds.held, finish(driver)

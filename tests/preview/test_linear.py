@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -26,7 +28,6 @@ def fitted(vae):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv(maps.FOLDER_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(maps, "_IN_USE", type(maps._IN_USE)())
     return tmp_path
 
 
@@ -72,9 +73,8 @@ def test_an_autoencoder_with_a_distribution_can_be_fitted_and_half_its_patch_is_
 
 
 @pytest.mark.models
-def test_a_map_is_fitted_once_and_read_from_disk_afterwards(vae, fitted, cache, monkeypatch):
-    first = maps.linear_map(vae, CPU)
-    maps._IN_USE.clear()
+def test_a_map_is_fitted_once_and_read_from_disk_afterwards(vae, cache, monkeypatch):
+    first = maps.linear_map(copy.deepcopy(vae), CPU)
     monkeypatch.setattr(maps, "fit", lambda *_: pytest.fail("fitted again"))
     second = maps.linear_map(vae, CPU)
     assert torch.equal(first.weight, second.weight)

@@ -49,7 +49,7 @@ def test_pictures_and_questions_change_the_answers(backend):
 
 
 def test_each_picture_is_seen_once_for_all_questions(backend, monkeypatch):
-    inner = getattr(backend._reader.model, "model", backend._reader.model)
+    inner = getattr(backend.reader.model, "model", backend.reader.model)
     tower = next(getattr(inner, name) for name in ("vision_tower", "visual", "vision_model") if hasattr(inner, name))
     seen, forward = [], tower.forward
     monkeypatch.setattr(
@@ -83,8 +83,8 @@ def test_shieldgemma_answers_as_its_own_classifier_does():
     # The classifier reads "Yes" and "No" alone; here every spelling counts, so its vocabulary is cut to those.
     backend = TransformersBackend((model, processor), form=forms.SHIELDGEMMA2)
     words = processor.tokenizer
-    object.__setattr__(backend._reader, "yes", (words.convert_tokens_to_ids("Yes"),))
-    object.__setattr__(backend._reader, "no", (words.convert_tokens_to_ids("No"),))
+    object.__setattr__(backend.reader, "yes", (words.convert_tokens_to_ids("Yes"),))
+    object.__setattr__(backend.reader, "no", (words.convert_tokens_to_ids("No"),))
     assert backend.ask([RED], QUESTIONS[:1])[0][0] == pytest.approx(expected, abs=1e-4)
 
 
@@ -94,18 +94,18 @@ def test_a_form_is_named_by_the_spec(kind, tmp_path):
     for part in architectures.build(name):
         part.save_pretrained(tmp_path)
     backend = build(f"{kind}:{tmp_path}")
-    assert backend._reader.form is forms.BY_KIND[kind]
+    assert backend.reader.form is forms.BY_KIND[kind]
     assert len(backend.ask([RED], QUESTIONS)[0]) == 3
 
 
 def test_the_answer_of_a_form_begins_where_its_word_is_expected():
     backend = TransformersBackend(architectures.build("idefics3"), form=forms.LLAVAGUARD)
-    assert backend._reader.prompt("a star?").endswith('assistant :{\n"rating": "')
+    assert backend.reader.prompt("a star?").endswith('assistant :{\n"rating": "')
 
 
 @pytest.mark.parametrize("token", ["<image>", "</s>", "<s>", "<im<image>age>"])
 def test_control_tokens_in_a_question_are_only_text_that_is_left_out(token):
-    reader = TransformersBackend(architectures.build("idefics3"))._reader
+    reader = TransformersBackend(architectures.build("idefics3")).reader
     prompt = reader.prompt(f"is there {token} a star ?")
     assert prompt.count("<image>") == 1
     assert "</s>" not in prompt

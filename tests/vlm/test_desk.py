@@ -13,7 +13,9 @@ from PIL import Image
 from dnp_guard import Guard
 from dnp_guard.errors import VlmBadAnswer, VlmBusy, VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.vlm import Desk, ScriptedBackend, desk_of
+from dnp_guard.vlm.worker import NAME
 from tests.policies import policy
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,19 +82,8 @@ def stuck() -> Iterator[Stuck]:
 both = pytest.mark.parametrize("deadline_ms", [None, PATIENT], ids=["inline", "deadline"])
 
 
-def in_line(desk: Desk, count: int) -> None:
-    while len(desk._line) < count:
-        threading.Event().wait(0.001)
-
-
-def finish(desk: Desk) -> None:
-    """Wait until the threads of a desk have ended."""
-    for call in list(desk._calls):
-        call.thread.join(60)
-
-
 def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "dnp-guard-ask"]
+    return [thread for thread in threading.enumerate() if thread.name == NAME]
 
 
 @both
@@ -185,7 +176,8 @@ def test_once_a_late_call_has_returned_questions_are_answered_again(stuck: Stuck
     with pytest.raises(VlmTimeout):
         desk.ask(IMAGES, QUESTIONS, deadline_ms=20)
     stuck.released.set()
-    finish(desk)
+    for thread in workers():
+        thread.join(60)
     assert desk.ask(IMAGES, QUESTIONS, deadline_ms=20_000).probabilities == ((0.5, 0.5), (0.5, 0.5))
 
 
@@ -198,7 +190,7 @@ def test_a_late_call_does_not_refuse_who_waits_longer(stuck: Stuck) -> None:
             pool.submit(desk.ask, IMAGES, QUESTIONS, deadline_ms=patience, turn="patient")
             for patience in (None, PATIENT)
         ]
-        in_line(desk, 2)
+        wait_until(lambda: desk.waiting == 2)
         stuck.released.set()
         assert [each.result(60).probabilities for each in asked] == [((0.5, 0.5), (0.5, 0.5))] * 2
 
@@ -232,7 +224,7 @@ def test_a_question_that_finds_another_running_waits_for_its_turn(stuck: Stuck) 
         first = pool.submit(desk.ask, IMAGES, QUESTIONS)
         assert stuck.entered.wait(60)
         second = pool.submit(desk.ask, IMAGES[:1], QUESTIONS)
-        in_line(desk, 1)
+        wait_until(lambda: desk.waiting == 1)
         stuck.released.set()
         assert first.result(60).probabilities == ((0.5, 0.5), (0.5, 0.5))
         assert second.result(60).probabilities == ((0.5, 0.5),)

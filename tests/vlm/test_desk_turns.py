@@ -10,6 +10,7 @@ from PIL import Image
 
 from dnp_guard.errors import VlmBusy, VlmTimeout
 from dnp_guard.vlm import Backend, Desk
+from tests.waiting import wait_until
 
 
 class Letting(Backend):
@@ -33,10 +34,9 @@ def crowd(desk, pool, *tenants, **query):
     """Have tenants ask, each after the one before it is in line."""
     asked = []
     for tenant in tenants:
-        before = len(desk._line)
+        before = desk.waiting
         asked.append(pool.submit(desk.ask, [Image.new("L", (tenant, 1))], ["q"], turn=tenant, **query))
-        while len(desk._line) == before and not asked[-1].done():
-            Event().wait(0.001)
+        wait_until(lambda before=before: desk.waiting > before or asked[-1].done())
     return asked
 
 

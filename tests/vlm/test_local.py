@@ -50,9 +50,10 @@ def loaded(llava_folder: Path) -> TransformersBackend:
 
 @pytest.fixture(scope="module")
 def unshared(llava: tuple[Any, Any]) -> TransformersBackend:
-    backend = TransformersBackend(llava, batch_size=3)
-    backend._shared = None
-    return backend
+    with pytest.MonkeyPatch.context() as patch:
+        for way in ("SharedImage", "SeenOnce"):
+            patch.delattr(f"dnp_guard.vlm.local.backend.{way}")
+        return TransformersBackend(llava, batch_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_what_stands_before_the_image_is_read_once_for_all_queries(llava: tuple[
         answers = backend.ask(pictures(2), QUESTIONS)
     finally:
         hook.remove()
-    whole = Reader(model, told, yes=backend._reader.yes, no=backend._reader.no, rows=64, least_mass=0)
+    whole = Reader(model, told, yes=backend.reader.yes, no=backend.reader.no, rows=64, least_mass=0)
     row = whole.encode([(pictures(1)[0], whole.prompt(QUESTIONS[0]))])["input_ids"][0]
     before = int((row == model.config.image_token_id).nonzero().min())
     assert before > 20
@@ -214,7 +215,7 @@ def test_every_spelling_of_yes_and_no_counts(llava: tuple[Any, Any]) -> None:
         def __call__(self, **kwargs: Any) -> Any:
             return processor(**kwargs)
 
-    reader = TransformersBackend((model, Wrapped()))._reader  # type: ignore[arg-type]
+    reader = TransformersBackend((model, Wrapped())).reader  # type: ignore[arg-type]
     assert reader.yes == (0, 1, 2, 3)
     assert reader.no == (6, 7, 8)
 
@@ -242,7 +243,7 @@ def test_a_half_precision_checkpoint_is_computed_in_float32_on_the_cpu(llava: tu
     copy.deepcopy(model).half().save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     backend = TransformersBackend(tmp_path, device="cpu")
-    assert backend._reader.model.dtype is torch.float32
+    assert backend.reader.model.dtype is torch.float32
     np.testing.assert_allclose(
         backend.ask(pictures(2), QUESTIONS), TransformersBackend(llava).ask(pictures(2), QUESTIONS), atol=0.02
     )
@@ -250,7 +251,7 @@ def test_a_half_precision_checkpoint_is_computed_in_float32_on_the_cpu(llava: tu
 
 def test_half_precision_answers_nearly_the_same(llava_folder: Path, backend: TransformersBackend) -> None:
     half = TransformersBackend(llava_folder, dtype=torch.bfloat16)
-    assert half._reader.model.dtype is torch.bfloat16
+    assert half.reader.model.dtype is torch.bfloat16
     np.testing.assert_allclose(half.ask(pictures(2), QUESTIONS), backend.ask(pictures(2), QUESTIONS), atol=0.05)
 
 

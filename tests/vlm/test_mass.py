@@ -69,7 +69,7 @@ def test_a_model_that_would_rather_say_something_else_is_refused_with_what_to_do
 
 
 def test_the_embedded_model_says_yes_or_no() -> None:
-    assert Strict(glyphs.VLM)._reader.form == PLAIN
+    assert Strict(glyphs.VLM).reader.form == PLAIN
 
 
 def test_a_model_that_answers_at_length_is_told_what_to_answer_with(
@@ -84,7 +84,7 @@ def test_a_model_that_answers_at_length_is_told_what_to_answer_with(
 
     monkeypatch.setattr(module, "plain", at_length)
     backend = TransformersBackend(llava)
-    assert backend._reader.prompt("a star?").count("a star? Answer with yes or no.") == 1
+    assert backend.reader.prompt("a star?").count("a star? Answer with yes or no.") == 1
 
 
 def test_a_model_that_thinks_is_asked_for_its_answer_at_once(llava: tuple[Any, Any]) -> None:
@@ -93,7 +93,7 @@ def test_a_model_that_thinks_is_asked_for_its_answer_at_once(llava: tuple[Any, A
     closed = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
     try:
         processor.chat_template = template + closed
-        assert TransformersBackend((model, processor))._reader.prompt("a star?").endswith("<think></think>")
+        assert TransformersBackend((model, processor)).reader.prompt("a star?").endswith("<think></think>")
     finally:
         processor.chat_template = template
 

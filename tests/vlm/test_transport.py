@@ -5,13 +5,16 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pytest
 
 from dnp_guard.errors import VlmBadAnswer, VlmCircuitOpen, VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.vlm.deadline import within
+from dnp_guard.vlm.remote.breaker import Breaker
 from dnp_guard.vlm.remote.transport import KEY, PLAIN_HTTP, Refused, Transport
 from tests.vlm import fault_server as faults
+from tests.waiting import wait_until
 
 BODY = {"questions": {"q0": {}}}
 
@@ -177,20 +180,32 @@ def test_an_outage_of_every_address_is_refused_without_asking(server, transport)
     assert len(server.requests) == asked
 
 
-def test_it_comes_back_by_itself(server, transport):
-    now = time.monotonic()
-    for _ in range(3):
-        transport._note(server.url, lambda breaker: breaker.failed(now - 100))
+@dataclass(frozen=True, slots=True)
+class Hasty(Breaker):
+    """A breaker that does not rest."""
+
+    pause: float = 1e-6
+
+
+def test_it_comes_back_by_itself(server, monkeypatch):
+    monkeypatch.setattr("dnp_guard.vlm.remote.transport.Breaker", Hasty)
+    transport = Transport([server.url])
+    server.fault = faults.status("500 Internal Server Error")
+    while transport.states() == {server.url: "closed"}:
+        with pytest.raises(VlmError):
+            transport.post("/x", [BODY])
+    server.fault = None
     assert transport.states() == {server.url: "half-open"}
     assert transport.post("/x", [BODY])
     assert transport.states() == {server.url: "closed"}
+    transport.close()
 
 
 def test_a_query_of_many_requests_that_all_fail_is_one_failure(server, transport):
     server.fault = faults.silence
     with within(200), pytest.raises(VlmTimeout):
         transport.post("/x", [BODY] * 8)
-    assert transport._health[server.url].failures == 1
+    assert transport.states() == {server.url: "closed"}  # it opens after three
 
 
 @pytest.mark.parametrize("fault", [faults.slow_loris, faults.slow_body, faults.silence, faults.endless])
@@ -224,8 +239,7 @@ def test_close_ends_a_request_that_runs(server):
     transport = Transport([server.url])
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(transport.post, "/x", [BODY])
-        while not server.requests:
-            server.stopping.wait(0.01)
+        wait_until(lambda: server.requests)
         transport.close()
         with pytest.raises(VlmError, match="closed"):
             running.result(5)

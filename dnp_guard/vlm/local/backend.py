@@ -68,6 +68,7 @@ class TransformersBackend(Backend):
         name: name for the audit record.
         revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's files.
         least_mass: least probability that the two answers must have together, so that their ratio is not noise.
+        reader: puts questions to the model.
         shares_images: whether an image is read once for all questions; decided by a trial.
 
     Raises:
@@ -104,7 +105,7 @@ class TransformersBackend(Backend):
         self.revision = files.revision if files else getattr(config, "_commit_hash", None) or "unknown"
         _require_chat(processor, self.name)
         yes, no = _answers(processor.tokenizer, form, self.name)
-        self._reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form, self.least_mass)
+        self.reader = Reader(network.eval(), processor, yes, no, max(1, batch_size), form, self.least_mass)
         # Tokenizers and caches are not made for use by two threads at once.
         self._turn = threading.Lock()
         with torch.inference_mode(), own_precision(network.device):
@@ -118,15 +119,15 @@ class TransformersBackend(Backend):
     @property
     def pair(self) -> tuple[PreTrainedModel, ProcessorMixin]:
         """The model and its processor, for another backend of the same model."""
-        return self._reader.model, self._reader.processor
+        return self.reader.model, self.reader.processor
 
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[list[float]]:
         """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:
             return [[] for _ in images]
         pictures = [as_shown(image) for image in images]
-        with self._turn, torch.inference_mode(), own_precision(self._reader.model.device):
-            odds = self._shared(pictures, questions) if self._shared else plain(self._reader, pictures, questions)
+        with self._turn, torch.inference_mode(), own_precision(self.reader.model.device):
+            odds = self._shared(pictures, questions) if self._shared else plain(self.reader, pictures, questions)
         answer: list[list[float]] = odds.sigmoid().tolist()
         return answer
 
@@ -134,11 +135,11 @@ class TransformersBackend(Backend):
         """Find the fastest way to share images that gives the same answers as the plain way."""
         pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
         expected = self._expected(pictures)
-        tolerance = _TOLERANCE.get(self._reader.model.dtype, _HALF_TOLERANCE)
+        tolerance = _TOLERANCE.get(self.reader.model.dtype, _HALF_TOLERANCE)
         ways = (
-            lambda: SharedImage(self._reader, pictures[1]),
-            lambda: SharedImage(self._reader, pictures[1], prefix=False),
-            lambda: SeenOnce(self._reader),
+            lambda: SharedImage(self.reader, pictures[1]),
+            lambda: SharedImage(self.reader, pictures[1], prefix=False),
+            lambda: SeenOnce(self.reader),
         )
         for way in ways:
             with suppress(Exception):  # whatever went wrong, the plain way works
@@ -150,7 +151,7 @@ class TransformersBackend(Backend):
     def _expected(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
         """Return the plain answers to the trial; switch to prompts that name yes and no if the model needs them."""
         try:
-            return plain(self._reader, pictures, _TRIAL)
+            return plain(self.reader, pictures, _TRIAL)
         except VlmBadAnswer as error:
             noise = error
         except Exception as error:
@@ -158,11 +159,11 @@ class TransformersBackend(Backend):
                 f"{self.name}: cannot answer a question about a picture: {first_line(error)}",
                 hint="Use a model of AutoModelForImageTextToText whose chat template takes an image and a text.",
             ) from error
-        if self._reader.form == PLAIN:
-            instructed = replace(self._reader, form=TOLD)
+        if self.reader.form == PLAIN:
+            instructed = replace(self.reader, form=TOLD)
             with suppress(VlmBadAnswer):
                 expected = plain(instructed, pictures, _TRIAL)
-                self._reader = instructed
+                self.reader = instructed
                 return expected
         raise VlmUnavailable(f"{self.name}: {noise.message}", hint=noise.hint) from noise
 

@@ -45,7 +45,7 @@ class TextBackend(TransformersBackend):
             most_tokens: most tokens to generate.
         """
         shown = as_shown(image)
-        reader: Any = self._reader
+        reader: Any = self.reader
         with self._turn, torch.inference_mode(), own_precision(reader.model.device):
             inputs = reader.encode([(shown, reader.prompt(question))])
             tokens = reader.model.generate(**inputs, max_new_tokens=most_tokens, do_sample=False)
