@@ -200,6 +200,7 @@ class RemoteSession:
         asked: what it was opened with.
 
     Attributes:
+        service: as given; another that shares its store may take its place.
         opened: what the host has to do: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
         over: whether there are verdicts that stand, or it was ended.
         drawn: the images that are drawn: all of the batch at first, and then those that are drawn again.
@@ -208,7 +209,7 @@ class RemoteSession:
     def __init__(self, service: Service, opened: Opened, asked: Open) -> None:
         self.opened, self.over = opened, False
         self.drawn: tuple[int, ...] = tuple(range(asked.images))
-        self._service, self._asked = service, asked
+        self.service, self._asked = service, asked
         self._path = f"/v1/sessions/{opened.session}"
         self._reached: float = -1
         """The step that was last answered, or the progress."""
@@ -240,8 +241,8 @@ class RemoteSession:
         """
         if not self.opened.inputs:
             return []
-        shown = [Picture(index=index, data=_png(picture)) for index, picture in enumerate(pictures)]
-        verdicts = self._service.send(f"{self._path}/inputs", InputsMessage(images=shown), InputVerdicts).images
+        shown = [Picture(index=index, data=png_url(picture)) for index, picture in enumerate(pictures)]
+        verdicts = self.service.send(f"{self._path}/inputs", InputsMessage(images=shown), InputVerdicts).images
         self.over = any(verdict.action == "block" for verdict in verdicts)
         return verdicts
 
@@ -280,7 +281,7 @@ class RemoteSession:
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
         asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used)
-        answer = self._service.send(f"{self._path}/queries", asked, AnswerMessage)
+        answer = self.service.send(f"{self._path}/queries", asked, AnswerMessage)
         if answer.answered:
             self._reached = step if self.opened.due is not None else (progress or 0.0)
         return answer.images
@@ -300,8 +301,8 @@ class RemoteSession:
             ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at
                 fault (status 413 or 422): withhold the images then.
         """
-        shown = [Picture(index=index, data=_png(image)) for index, image in zip(self.drawn, images, strict=True)]
-        verdicts = self._service.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
+        shown = [Picture(index=index, data=png_url(image)) for index, image in zip(self.drawn, images, strict=True)]
+        verdicts = self.service.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
         self._again = tuple(verdict.index for verdict in verdicts if verdict.action == "retry")
         self.over = not self._again
         return verdicts
@@ -316,7 +317,7 @@ class RemoteSession:
             ServiceError: it cannot be begun; each image meets its verdict's ``otherwise``.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
-        self.opened = self._service.send("/v1/sessions", asked, Opened, tries=1)
+        self.opened = self.service.send("/v1/sessions", asked, Opened, tries=1)
         self.drawn, self._reached = self._again, -1
         self._path = f"/v1/sessions/{self.opened.session}"
         return self.opened.negatives
@@ -328,7 +329,7 @@ class RemoteSession:
             ServiceError: the service does not hear; the session expires by itself.
         """
         if not self.over:
-            self._service.delete(self._path)
+            self.service.delete(self._path)
             self.over = True
 
     def __enter__(self) -> Self:
@@ -344,7 +345,12 @@ class RemoteSession:
                 raise
 
 
-def _png(image: Image) -> str:
+def png_url(image: Image) -> str:
+    """Write a picture without loss, as the service takes it.
+
+    Raises:
+        NotAsShown: it is shown otherwise than its pixels say.
+    """
     buffer = io.BytesIO()
     as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

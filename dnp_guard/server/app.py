@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ from dnp_guard.server.tokens import Grant, Tokens
 from dnp_guard.telemetry.ended import ended_merged
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from dnp_guard.vlm.base import Backend
 
@@ -78,12 +79,13 @@ def from_environment() -> FastAPI:
         sys.exit(STARTUP_FAILURE)
 
 
-def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
+def create(settings: Settings, backend: Backend | None = None, clock: Callable[[], float] = time.time) -> FastAPI:
     """Create the application.
 
     Args:
         settings: settings of the service; the files and stores that they name are opened.
         backend: the backend to query; built from the settings by default.
+        clock: seconds since 1970.
 
     Raises:
         DnpGuardError: the settings cannot be served.
@@ -103,7 +105,8 @@ def create(settings: Settings, backend: Backend | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.tokens = Tokens(settings.token_file)
-    app.state.service = _service(settings, app.state.tokens, backend)  # refuse bad settings before serving starts
+    # Refuse bad settings before serving starts.
+    app.state.service = _service(settings, app.state.tokens, backend, clock)
     app.add_middleware(Gate, state=app.state, body=settings.limits.body, rate=settings.limits.rate)
     app.add_exception_handler(Refusal, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -150,10 +153,10 @@ async def _watch_parent(parent: int | None) -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def _service(settings: Settings, tokens: Tokens, backend: Backend | None) -> SessionService:
+def _service(settings: Settings, tokens: Tokens, backend: Backend | None, clock: Callable[[], float]) -> SessionService:
     signer = issuer(settings.receipt_key, settings.receipt_s) if settings.receipt_key else None
     guards = Guards(settings, backend)
-    service = SessionService(guards, open_store(settings.store), settings.limits, signer)
+    service = SessionService(guards, open_store(settings.store), settings.limits, signer, clock)
     for grant in tokens.all:
         for policy in (guards.of(grant.tenant).policy, *guards.stricter(grant).values()):
             service.check(policy)

@@ -36,12 +36,15 @@ class Gate:
         body: most bytes of a request.
         rate: most requests per minute and token. They are counted here per worker, before parsing; the service counts
             them again for all workers together.
+
+    Attributes:
+        flight: counts the bytes of bodies that all requests hold.
     """
 
     def __init__(self, app: ASGIApp, state: State, body: int, rate: int) -> None:
         self._app, self._state, self._body, self._rate = app, state, body, rate
         self._minute, self._counts = 0, Counter[str]()
-        self._flight = Flight(_BODIES * body, "bytes")
+        self.flight = Flight(_BODIES * body, "bytes")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as ASGI requires."""
@@ -60,7 +63,7 @@ class Gate:
 
         try:
             scope["dnp_guard.grant"] = await self._granted(Headers(scope=scope))
-            with self._flight.request() as take:
+            with self.flight.request() as take:
                 body = await self._body_of(receive, take)
                 if body is not None:
                     await self._app(scope, _once(body, receive), timed)

@@ -57,6 +57,11 @@ class SessionService:
         limits: limits per request, session and token.
         issuer: signs receipts; None for no receipts.
         clock: seconds since 1970.
+
+    Attributes:
+        guards: as given.
+        store: as given.
+        flight: counts the pixels that all requests hold.
     """
 
     def __init__(
@@ -68,12 +73,12 @@ class SessionService:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.guards = guards
-        self._store = store
+        self.store = store
         self._limits = limits
         self._issuer = issuer
         self._clock = clock
         self._sessions = KeptSessions(guards, store, limits.idle_s, clock)
-        self._flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
+        self.flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
         """A lock per session that has a request now."""
@@ -104,7 +109,7 @@ class SessionService:
             narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
             with narrowed, guard.on_behalf_of(asked.subject):
                 policy = guard.policy
-                policies.admit(policy, self._store, asked.images, self._limits, asked.can or ())
+                policies.admit(policy, self.store, asked.images, self._limits, asked.can or ())
                 driver = guard.start(request, policy)
             if policies.in_attention(policy, asked.can or ()):
                 driver.session.steers_attention(guided=asked.run.guidance_scale != 1)
@@ -280,7 +285,7 @@ class SessionService:
         if not keep:
             self._sessions.end_open("the service ended")
         self.guards.close()
-        self._store.close()
+        self.store.close()
 
     def admit(self, grant: Grant) -> None:
         """Count a request of a token.
@@ -289,24 +294,24 @@ class SessionService:
             Refusal: there were too many.
         """
         now = self._clock()
-        if self._store.count(grant.sha256, int(now // 60)) > self._limits.rate:
+        if self.store.count(grant.sha256, int(now // 60)) > self._limits.rate:
             wait = 60 - int(now % 60)
             raise Refusal("rate", f"At most {self._limits.rate} requests per minute are allowed.", wait=wait)
 
     def check(self, policy: Policy) -> None:
         """Check that the store may hold sessions under a policy; see :func:`policies.check`."""
-        policies.check(policy, self._store)
+        policies.check(policy, self.store)
 
     def try_store(self) -> None:
         """Write a test entry to the store; raise the store's error if it takes none."""
-        self._store.count(_TRIAL, int(self._clock() // 60))
+        self.store.count(_TRIAL, int(self._clock() // 60))
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[Callable[[int], None]]:
         """Admit one request per session at a time in this worker, and let it hold pixels; the store guards the rest."""
         with self._turning:
             turn = self._turns.setdefault(session, threading.Lock())
-        with turn, self._flight.request() as take:
+        with turn, self.flight.request() as take:
             yield take
 
     @contextmanager

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dnp_guard.cli import run
 from dnp_guard.errors import DnpGuardError, PolicyError
-from dnp_guard.hosts.remote import _png
+from dnp_guard.hosts.remote import png_url
 from dnp_guard.policy.rehearsal.detection import answers_about
 from dnp_guard.server import receipts
 from dnp_guard.server.pictures import digest
@@ -152,7 +152,7 @@ def test_a_receipt_is_for_the_same_pixels_in_any_file(receipt, tmp_path, name):
     assert verified(receipt(), "--image", tmp_path / "image") == 0
 
 
-@pytest.mark.parametrize("send", [data_url, _png, digest, as_shown])
+@pytest.mark.parametrize("send", [data_url, png_url, digest, as_shown])
 @pytest.mark.parametrize("name", FILES)
 def test_no_picture_that_is_shown_otherwise_is_sent_as_if_it_were_not(name, send):
     with pytest.raises(NotAsShown):

@@ -186,7 +186,7 @@ def test_sixteen_large_pictures_are_refused_undecoded(serve, service_table):
 def test_pixels_of_all_requests_together_are_bounded_and_nobody_fails_by_it(serve, service_table):
     client = serve(NOTHING, limits={"total_pixels": 64 * 64, "pixels_held": 64 * 64})
     first, second = (begin(client).json()["session"] for _ in range(2))
-    flight = client.app.state.service._flight
+    flight = client.app.state.service.flight
     with flight.request() as take:
         take(1)
         full = [{"index": 0, "data": data_url(size=(64, 64))}]
@@ -206,7 +206,7 @@ def test_bodies_of_all_requests_together_are_bounded(serve):
     gate = client.app.middleware_stack.app  # the error middleware stands before it
     while not isinstance(gate, Gate):
         gate = gate.app
-    with gate._flight.request() as take:
+    with gate.flight.request() as take:
         take(16_000)
         assert begin(client).json()["type"] == "urn:dnp-guard:problem:busy"
     assert begin(client).is_success

@@ -18,6 +18,7 @@ from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from dnp_guard.vlm.base import Backend, BackendInfo
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.faults.databases import failing_databases
 from tests.server.conftest import HERE, ask, begin, finish
 
 STEPS = (2, 22)
@@ -25,29 +26,13 @@ STEPS = (2, 22)
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
-class Deadly:
-    """A connection to a database at one of whose calls this process is killed, before it or after it took effect."""
-
-    def __init__(self, database, at, *, after):
-        self._database, self._at, self._after = database, at, after
-        self._calls = count(1)
-
-    def execute(self, *arguments):
-        last = next(self._calls) == self._at
-        if last and not self._after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = self._database.execute(*arguments)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-    def __getattr__(self, name):
-        return getattr(self._database, name)
+def kill_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def service(folder, backend=None):
+def service(folder, backend=None, clock=time.time):
     settings = Settings(policy="glyphs", vlm="", store=f"sqlite:{folder}/sessions", audit=(f"{folder}/log",), keep=True)
-    app = create(settings, backend or ScriptedBackend([{"a star": 0.9}]))
+    app = create(settings, backend or ScriptedBackend([{"a star": 0.9}]), clock)
     return TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
 
@@ -70,9 +55,8 @@ def acknowledged(work):
 
 def dying(folder, at, *, after):
     def work(say):
-        with service(folder) as client:
-            store = client.app.state.service._store
-            store._database = Deadly(store._database, at, after=after)
+        with failing_databases() as opened, service(folder) as client:
+            opened[0].arm(at, kill_this_process, after=after)
             session = begin(client).json()["session"]
             say(session)
             for step in STEPS:
@@ -132,7 +116,7 @@ class DiesAtTheFinal(Backend):
 
     def put(self, query):
         if query.final:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_this_process()
         return [[0.0] * len(query.questions) for _ in query.images]
 
 
@@ -162,10 +146,9 @@ def test_a_session_whose_worker_is_killed_in_its_final_query_is_withheld(left_en
 
 def test_a_session_whose_worker_is_killed_in_its_final_query_is_abandoned_once_it_expires(left_ending, tmp_path):
     client, session = left_ending
-    sessions = client.app.state.service._sessions
-    now = time.time() + client.app.state.settings.limits.idle_s + 1
-    sessions._clock = lambda: now
-    client.app.state.service.sweep()
+    expired = time.time() + client.app.state.settings.limits.idle_s + 1
+    with service(tmp_path, clock=lambda: expired) as later:
+        later.app.state.service.sweep()
     assert finish(client, session).status_code == 404
     ended = [record["event"] for record in Log(tmp_path / "log") if record.get("request") == session]
     assert ended[-1] == "request.abandoned"

@@ -13,6 +13,7 @@ import pytest
 from tests.server.conftest import ask, begin
 from tests.server.processes import serving
 from tests.vlm import fault_server as faults
+from tests.waiting import wait_until
 
 THREADS = 4
 LOAD = 10 * THREADS
@@ -39,8 +40,7 @@ def test_health_is_told_beside_ten_times_the_load_and_every_request_is_answered(
         model.fault, before = held, len(model.requests)
         with ThreadPoolExecutor(LOAD) as pool:
             asked = [pool.submit(ask, host, session, 2) for session in sessions]
-            while len(model.requests) < before + THREADS:  # until the load has come as far as the model
-                time.sleep(0.01)
+            wait_until(lambda: len(model.requests) >= before + THREADS)  # the load has come as far as the model
             waits = []
             for _ in range(ASKED):
                 began = time.monotonic()

@@ -24,7 +24,7 @@ from dnp_guard.server.settings import Settings
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.plugin import look_up
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.policies import policy
+from tests.policies import at, policy
 from tests.sampler import run as generate
 from tests.server.conftest import HERE, begin
 
@@ -129,9 +129,9 @@ def test_a_policy_whose_signature_ends_is_not_ready_and_guards_nothing(tmp_path,
     settings = Settings(policy=str(path), vlm="", require_signature=public)
     with TestClient(create(settings, ScriptedBackend([{}])), base_url=HERE) as client:
         assert client.get("/readyz").status_code == 200
-        client.app.state.service.guards.of(None)._rollout._clock = lambda: ends
-        answer = client.get("/readyz")
-        opened = begin(client)
+        with at(ends):
+            answer = client.get("/readyz")
+            opened = begin(client)
     assert answer.status_code == 503
     assert "no valid policy" in answer.json()["detail"]
     assert opened.status_code == 503

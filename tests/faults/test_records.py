@@ -95,7 +95,7 @@ def test_what_a_spool_holds_that_no_log_takes_does_not_block_it(tmp_path):
 def test_answers_do_not_grow_with_a_session(serve):
     client = serve(NOTHING)
     session = begin(client, steps=1000).json()["session"]
-    store = client.app.state.service._store
+    store = client.app.state.service.store
     sizes = []
     for step in range(300):
         assert ask(client, session, step, progress=step / 1000).is_success

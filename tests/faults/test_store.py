@@ -19,33 +19,17 @@ from dnp_guard.errors import AuditError
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.faults.databases import failing_databases
 from tests.server.conftest import HERE, ask, begin, finish
 
 ERRORS = ("database or disk is full", "database is locked", "disk I/O error", "interrupted")
 
 
-class Failing:
-    """A connection to a database that fails at one numbered call, before it or after it took effect."""
+def raises(error):
+    def fail():
+        raise sqlite3.OperationalError(error)
 
-    def __init__(self, database, error, *, after):
-        self._database, self._error, self._after = database, error, after
-        self.calls, self.at, self.hit = count(1), 0, False
-
-    def execute(self, *arguments):
-        failing = next(self.calls) == self.at
-        if failing and not self._after:
-            self.fail()
-        result = self._database.execute(*arguments)
-        if failing:
-            self.fail()
-        return result
-
-    def fail(self):
-        self.hit = True
-        raise sqlite3.OperationalError(self._error)
-
-    def __getattr__(self, name):
-        return getattr(self._database, name)
+    return fail
 
 
 STEPS = (2, 3, 4, 22)
@@ -71,13 +55,15 @@ def generation(client):
 
 @pytest.fixture
 def service(tmp_path):
-    """A service whose store is in a file, and its client, which gets the answer to what the service raises."""
+    """The client of a service, which gets the answer to what the service raises; and the database of its store."""
     settings = Settings(
         policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", audit=(f"{tmp_path}/log",), keep=True
     )
-    app = create(settings, ScriptedBackend([{"a star": 0.9}]))
+    with failing_databases() as opened:
+        app = create(settings, ScriptedBackend([{"a star": 0.9}]))
+    (database,) = opened
     with TestClient(app, base_url=HERE, raise_server_exceptions=False) as client:
-        yield client
+        yield client, database
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -85,20 +71,19 @@ def service(tmp_path):
 def test_a_fault_at_any_call_of_the_store_lets_nothing_through_and_keeps_nobody_out(
     service, tmp_path, error, after, service_table
 ):
-    store = service.app.state.service._store
-    real, tried = store._database, 0
+    client, database = service
+    tried = 0
     for number in count(1):
-        store._database = failing = Failing(real, error, after=after)
-        failing.at = number
-        codes, action = generation(service)
-        store._database = real
-        if not failing.hit:
+        database.arm(number, raises(error), after=after)
+        codes, action = generation(client)
+        database.disarm()
+        if not database.hit:
             break
         tried += 1
         assert action == "block", (number, codes)
         assert set(codes) - {200, 201, 409, 500} == set(), (number, codes)
-    assert generation(service)[1] == "block"
-    service.app.state.service.guards.of(None).settle()
+    assert generation(client)[1] == "block"
+    client.app.state.service.guards.of(None).settle()
     text = (tmp_path / "log").read_text()
     assert tried >= 13
     assert verify(tmp_path / "log").ok
@@ -112,9 +97,10 @@ def test_a_fault_at_any_call_of_the_store_lets_nothing_through_and_keeps_nobody_
 def test_a_fault_at_any_call_of_a_log_in_a_database_loses_no_acknowledged_record(tmp_path, error, after):
     for number in count(1):
         path = tmp_path / f"{number}.db"
-        sink, written = SqliteSink(path), []
-        sink._connection = failing = Failing(sink._connection, error, after=after)
-        failing.at = number
+        with failing_databases() as opened:
+            sink, written = SqliteSink(path), []
+        (database,) = opened
+        database.arm(number, raises(error), after=after)
         for step in range(4):
             try:
                 sink.write(build("query", step=step))
@@ -125,7 +111,7 @@ def test_a_fault_at_any_call_of_a_log_in_a_database_loses_no_acknowledged_record
         found = verify(path)
         assert found.ok
         assert found.records >= len(written) >= 3
-        if not failing.hit:
+        if not database.hit:
             break
     assert number > 10
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 from dnp_guard.hosts.remote import Service
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
+from tests.waiting import wait_until
 
 HERE = "http://localhost"
 SERVED = Path(__file__).parent / "served.yaml"
@@ -39,14 +41,14 @@ class Script:
     def __init__(self, folder, stack):
         self.folder, self._stack = folder, stack
 
-    def __call__(self, looks, *, policy=SERVED, **settings):
+    def __call__(self, looks, *, policy=SERVED, clock=time.time, **settings):
         import json
 
         file = self.folder / "looks.json"
         file.write_text(json.dumps(looks))
         audit = self.folder / "audit.jsonl"
         made = Settings(policy=str(policy), vlm=f"scripted:{file}", audit=(str(audit),), **settings)
-        return self._stack.enter_context(TestClient(create(made), base_url=HERE))
+        return self._stack.enter_context(TestClient(create(made, clock=clock), base_url=HERE))
 
     def stop(self):
         self._stack.close()
@@ -110,8 +112,7 @@ def service(served):
 
     def connect(script="{a star: 0.0}", token=None, **settings):
         opened.append(Service(served(script, **settings), token))
-        while not opened[-1].ready():
-            pass
+        wait_until(opened[-1].ready)
         return opened[-1]
 
     yield connect

@@ -11,6 +11,7 @@ from dnp_guard.server.guards import Guards
 from dnp_guard.server.settings import Settings
 from dnp_guard.telemetry import names
 from dnp_guard.vlm import Backend, Either, ScriptedBackend
+from tests.waiting import wait_until
 
 PICTURE = Image.new("RGB", (8, 8))
 
@@ -51,18 +52,18 @@ def finished(guard):
 
 
 @pytest.mark.parametrize("guards", [Waiting()], indirect=True)
-def test_tenants_share_one_desk_where_each_takes_its_turn(guards):
-    backend, desk = guards._backend, guards.of("a").desk
+def test_tenants_share_one_desk_where_each_takes_its_turn(guards, monkeypatch):
+    desk, turns = guards.of("a").desk, []
+    backend, ask = desk.backend, desk.ask
+    monkeypatch.setattr(desk, "ask", lambda *args, **query: turns.append(query["turn"]) or ask(*args, **query))
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(finished, guards.of("a"))
         assert backend.began.wait(60)
         others = [pool.submit(finished, guards.of(tenant)) for tenant in ("a", "b", "c")]
-        while len(desk._line) < 3:
-            Event().wait(0.001)
-        turns = set(desk._line._of)
+        wait_until(lambda: desk.waiting == 3)
         backend.go.set()
         assert all(each.result(60) for each in (first, *others))
-    assert turns == {"a", "b", "c"}
+    assert sorted(turns) == ["a", "a", "b", "c"]
     assert backend.sizes == [1, 3]
 
 

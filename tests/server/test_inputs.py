@@ -5,8 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from dnp_guard.hosts.protocol import Host
-from dnp_guard.hosts.remote import Service
-from tests.server.conftest import HERE, ask, begin, finish, images
+from tests.server.conftest import ask, begin, finish, images
 
 BLOCKING = "inputs: {query: true, action: block}\n"
 RISING = "    more_than_input: 0.2\n"
@@ -91,24 +90,18 @@ def test_pictures_are_counted(serve, tmp_path):
     assert 'dnp_guard_inputs_total{action="block",policy="edits"} 1.0' in client.get("/metrics").text
 
 
-def test_the_client_shows_them_and_hears_that_the_request_is_over(serve, tmp_path):
-    client = serve([{"a star": 0.9}], policy=written(tmp_path, BLOCKING))
-    service = Service(HERE)
-    service._connection.client = client
-    session = service.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
+def test_the_client_shows_them_and_hears_that_the_request_is_over(service, tmp_path):
+    client = service("{a star: 0.9}", policy=written(tmp_path, BLOCKING))
+    session = client.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
     assert [each.action for each in session.inputs([Image.new("RGB", (16, 16))])] == ["block"]
     assert session.over
 
 
-def test_the_client_sends_no_newer_key_to_a_service_that_does_not_know_it(serve, monkeypatch):
-    client = serve([{}])
-    service = Service(HERE)
-    service._connection.client = client
-    monkeypatch.setattr(Service, "features", lambda _: ())
-    sent = []
-    monkeypatch.setattr(
-        client, "post", lambda path, json: sent.append(json) or type(client).post(client, path, json=json)
-    )
-    session = service.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
-    assert "can" not in sent[0]
+def test_the_client_sends_no_newer_key_to_a_service_that_does_not_know_it(service, monkeypatch):
+    client, sent = service(), []
+    monkeypatch.setattr(client, "features", lambda: ())
+    send = client.send
+    monkeypatch.setattr(client, "send", lambda *args, **tries: sent.append(args[1]) or send(*args, **tries))
+    session = client.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
+    assert sent[0].can is None
     assert session.inputs([]) == []

@@ -17,6 +17,7 @@ from dnp_guard.server import tokens
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from tests.server.conftest import HERE, ask, begin, finish, images
+from tests.waiting import wait_until
 
 NOTHING = {"a star": 0.0}
 
@@ -317,9 +318,7 @@ def test_open_sessions_are_counted(serve):
 
 
 def test_requests_are_counted(serve):
-    client = serve(NOTHING, limits={"rate": 2})
-    clock = iter([60.0] * 100)
-    client.app.state.service._clock = lambda: next(clock)
+    client = serve(NOTHING, limits={"rate": 2}, clock=lambda: 60.0)
     assert [begin(client).status_code for _ in range(3)] == [201, 201, 429]
 
 
@@ -411,8 +410,7 @@ def test_sessions_that_ask_at_once_share_a_call():
         backend.first.wait(60)
         others = [pool.submit(ask, client, session, 2) for session in sessions[1:]]
         desk = client.app.state.service.guards.of(None).desk
-        while len(desk._line) < 4:
-            pass
+        wait_until(lambda: desk.waiting == 4)
         backend.go.set()
         assert all(each.result(60).json()["answered"] for each in [first, *others])
     assert backend.sizes == [1, 4]

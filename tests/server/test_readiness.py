@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
 from tests.server.conftest import HERE, ask, begin
 from tests.server.processes import serving
+from tests.waiting import wait_until
 
 NOTHING = {"a star": 0.0}
 
@@ -44,12 +44,14 @@ def test_a_locked_store_is_not_ready(serve, tmp_path):
         other.close()
 
 
-def test_a_full_store_is_not_ready(serve, tmp_path):
+def test_a_full_store_is_not_ready(serve, tmp_path, monkeypatch):
+    opened, connect = [], sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **more: opened.append(connect(*args, **more)) or opened[-1])
     client = serve(NOTHING, store=f"sqlite:{tmp_path / 'sessions'}")
-    database = client.app.state.service._store._database
+    (database,) = opened
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
-    store = client.app.state.service._store
+    store = client.app.state.service.store
     with suppress(sqlite3.OperationalError):
         while True:
             store.count(os.urandom(500).hex(), 0)
@@ -100,14 +102,11 @@ class Sink:
 
 
 @pytest.fixture
-def kept(serve):
+def kept(serve, monkeypatch):
     """A service, and the sink of its guard."""
     sink = Sink()
-    client = serve(NOTHING)
-    guards = client.app.state.service.guards
-    guards._of[None].close()
-    guards._of[None] = Guard("glyphs", vlm=guards._backend, audit=sink, registry=guards.registry)
-    return client, sink
+    monkeypatch.setattr("dnp_guard.server.guards.Guard", lambda *args, **given: Guard(*args, **given | {"audit": sink}))
+    return serve(NOTHING), sink
 
 
 def test_a_log_that_takes_nothing_is_not_ready(kept):
@@ -147,10 +146,7 @@ def test_workers_do_not_outlive_their_parent_and_leave_nothing(tmp_path, monkeyp
         assert list(tmp_path.glob("dnp-guard-*"))
         running.process.send_signal(signal.SIGKILL)
         running.process.wait()
-        began = time.monotonic()
-        while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() - began < 30:
-            time.sleep(0.05)
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert list(tmp_path.glob("dnp-guard-*")) == []
     with pytest.raises(httpx2.HTTPError):
         httpx2.get(f"{running.url}/healthz", trust_env=False)

@@ -224,7 +224,7 @@ def test_another_worker_goes_on_with_a_retry_and_its_time(served, policy, tmp_pa
         for step in DUE:
             session.query(step, [GREY])
         session.final([GREY])
-        session._service = clients[1]  # as a balancer in between does
+        session.service = clients[1]  # as a balancer in between does
         assert [steer.negative for steer in session.again()] == ["star"]
         with pytest.raises(ServiceError, match="409"):
             session.again()

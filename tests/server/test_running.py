@@ -21,6 +21,7 @@ from dnp_guard.server.app import create
 from dnp_guard.server.run import check_tested
 from dnp_guard.server.settings import Settings
 from tests.server.processes import serving
+from tests.waiting import wait_until
 
 HOST = Host(name="tests")
 RED = Image.new("RGB", (16, 16), "red")
@@ -70,7 +71,7 @@ def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
         session = client.open(images=1, steps=25, host=HOST)
         session.query(22, [RED])
     with serving(*options) as running, Service(running.url) as client:
-        session._service = client
+        session.service = client
         (verdict,) = session.final([RED])
     assert verdict.decision == "clean"
 
@@ -97,8 +98,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
     listening = server.config.bind_socket()
     with ThreadPoolExecutor() as pool, Service(f"http://127.0.0.1:{listening.getsockname()[1]}") as client:
         served = pool.submit(server.run, sockets=[listening])
-        while not client.ready():
-            pass
+        wait_until(client.ready)
         session = client.open(images=1, steps=25, host=HOST)
         query = pool.submit(session.query, 2, [RED])
         slow.asked.wait(60)

@@ -59,13 +59,15 @@ def test_it_does_not_matter_which_worker_answers(rows, turns):
     assert generation(rows, turns) == generation(rows, [0] * LOOKS)
 
 
-def test_a_session_is_the_same_when_it_was_read_back(serve):
-    client = serve([{"a star": 0.9}, {"a star": 0.1}])
+def test_a_session_is_the_same_when_it_was_read_back(serve, monkeypatch):
+    client, drivers = serve([{"a star": 0.9}, {"a star": 0.1}]), []
+    guard = client.app.state.service.guards.of(None)
+    start = guard.start
+    monkeypatch.setattr(guard, "start", lambda *args: drivers.append(start(*args)) or drivers[-1])
     opened = begin(client).json()
     for step in opened["due"][:4]:
         ask(client, opened["session"], step)
-    (live,) = client.app.state.service._sessions._live.values()
-    before = live.driver.session.state
+    before = drivers[0].session.state
     assert state.loads(state.dumps(before)) == before
 
 
@@ -73,7 +75,7 @@ def test_of_two_workers_that_change_a_session_one_has_to_come_again():
     with tempfile.TemporaryDirectory() as folder:
         one, other = workers(folder, [[[0.0] * 3]] * 9, 2)
         session = begin(one).json()["session"]
-        theirs = other.app.state.service._store
+        theirs = other.app.state.service.store
         stale = theirs.load(session)
         ask(one, session, 2)
         theirs.load = lambda _: stale
@@ -90,7 +92,7 @@ def test_the_state_of_a_session_goes_when_it_is_over(serve):
     client = serve({"a star": 0.9})
     opened = begin(client).json()
     ask(client, opened["session"], 22)
-    store = client.app.state.service._store
+    store = client.app.state.service.store
     assert store.load(opened["session"]).state
     finish(client, opened["session"])
     assert store.load(opened["session"]).state == ""
