@@ -1,6 +1,25 @@
-"""Small policies for tests."""
+"""Small policies for tests, and the time that they take for the present."""
+
+from contextlib import contextmanager
+from datetime import datetime
+
+import pytest
 
 from dnp_guard.policy import Policy
+
+
+@contextmanager
+def at(moment):
+    """Have every policy take a moment for the present."""
+
+    class Present(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return moment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dnp_guard.policy.force.rollout.datetime", Present)
+        yield
 
 
 def policy(**changes):

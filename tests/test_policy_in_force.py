@@ -15,7 +15,7 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.cli.policy_explain import explanation, selected
 from dnp_guard.policy import as_store
 from dnp_guard.telemetry import names
-from tests.policies import bolt, policy, star
+from tests.policies import at, bolt, policy, star
 from tests.sampler import finish, start
 
 NOW = datetime(2026, 12, 24, tzinfo=UTC)
@@ -108,13 +108,13 @@ EXCEPTION = {
 }
 
 
-def test_an_exception_is_recorded_when_it_starts_and_when_it_ends_with_who_approved_it_and_why(monkeypatch):
+def test_an_exception_is_recorded_when_it_starts_and_when_it_ends_with_who_approved_it_and_why():
     sink, lasting = MemorySink(), EXCEPTION | {"until": LATER}
     with Guard(policy(exceptions=[lasting]), vlm=Silent(), audit=sink) as guard:
         excepted = guard.policy.digest
-        monkeypatch.setattr(guard._rollout, "_clock", lambda: datetime(2099, 1, 1, tzinfo=UTC))
-        finish(start(guard))
-        plain = guard.policy.digest
+        with at(datetime(2099, 1, 1, tzinfo=UTC)):
+            finish(start(guard))
+            plain = guard.policy.digest
     events = {record["event"]: record for record in sink.records if record["event"].startswith("exception")}
     told = {key: lasting[key] for key in ("category", "set", "until", "approved_by")}
     assert [events[name]["exception"] for name in events] == [told, told]

@@ -26,7 +26,7 @@ from dnp_guard.errors import RequestRefused
 from dnp_guard.generation.host import View
 from dnp_guard.policy.force.rollout import Origin
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.policies import policy, star
+from tests.policies import at, policy, star
 from tests.sampler import PICTURE, denoise, finish, start
 
 PACKAGE = Path(__file__).parents[2] / "dnp_guard"
@@ -79,11 +79,13 @@ def brought(sink):
 def excepted(sink):
     """An exception of the policy comes in force, and ends when its time has come."""
     exception = {"category": "star", "until": "2099-01-01T00:00:00Z", "reason": "r", "approved_by": "a"}
-    with Guard(
-        policy(exceptions=[{**exception, "set": {"threshold": 0.9}}]), vlm=ScriptedBackend([{}]), audit=sink
-    ) as guard:
-        guard._rollout._clock = lambda: datetime(2100, 1, 1, tzinfo=UTC)
-        guard._in_force.turn()
+    with (
+        Guard(
+            policy(exceptions=[{**exception, "set": {"threshold": 0.9}}]), vlm=ScriptedBackend([{}]), audit=sink
+        ) as guard,
+        at(datetime(2100, 1, 1, tzinfo=UTC)),
+    ):
+        start(guard).abandon("over")
 
 
 def retried(sink):

@@ -62,14 +62,11 @@ def _build(wheel: Path) -> None:
 
 
 def test_it_is_found_by_its_entry_point_when_it_is_allowed(installed):
-    with Guard(policy(), vlm="brightness:0.1", plugins=["brightness"]) as guard:
+    with Guard(policy(), vlm="brightness:0.1", plugins=["brightness"], audit=(sink := MemorySink())) as guard:
         backend = guard.desk.backend
         assert type(backend).__name__ == "Brightness"
         assert backend.floor == 0.1
-        (info,) = guard._plugins.third_party
-        assert info.name == "brightness"
-        assert info.distribution == "dnp-guard-brightness"
-        assert info.version == "1.0.0"
+    assert sink.records[0]["reason"].startswith("plugins: brightness (dnp-guard-brightness 1.0.0 sha256:")
 
 
 def test_the_record_says_which_files_it_was(installed):
