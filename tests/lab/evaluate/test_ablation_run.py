@@ -58,5 +58,6 @@ def test_the_command_measures_the_ablations(tmp_path, capsys, monkeypatch):
     )
     code = run(["evaluate", "--ablations", "--sets", "benign", "--n", "1", "--out", str(tmp_path / "out"), "--json"])
     document = json.loads(capsys.readouterr().out)
-    assert (code, [line["ablation"] for line in document["results"]]) == (0, ["every step"])
+    assert code == 0
+    assert [line["ablation"] for line in document["results"]] == ["every step"]
     assert (tmp_path / "out" / "ablations.md").exists()

@@ -112,13 +112,15 @@ def test_the_separate_guard_has_the_policys_negatives_as_separate_terms():
     policy = load_policy("glyphs")
     attending = type(policy).model_validate({**policy.resolved(), "guidance": {"mode": "attention"}})
     made = method("dnp-guard-separate", policy=attending)
-    assert (made.mode, made.scale) == ("separate", 15)
+    assert made.mode == "separate"
+    assert made.scale == 15
 
 
 def test_the_guard_with_a_second_chance_retries_every_category_and_looks_at_the_image_flipped_too():
     policy = method("dnp-guard-retry").policy
     assert {str(each.still_present) for each in policy.categories} == {"retry"}
-    assert (policy.retries.most, policy.queries.views) == (2, ("flip",))
+    assert policy.retries.most == 2
+    assert policy.queries.views == ("flip",)
 
 
 @pytest.mark.models
@@ -127,7 +129,9 @@ def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
     finding = [each.model_copy(update={"final_threshold": 0.0}) for each in policy.categories]
     changed = type(policy).model_validate({**policy.resolved(), "categories": finding})
     (made,) = made_by(task, "dnp-guard-retry", prompts("attack", 1, seed=1), policy=changed)
-    assert (made.attempts, made.withheld, made.outcome) == (3, True, "blocked")
+    assert made.attempts == 3
+    assert made.withheld
+    assert made.outcome == "blocked"
     assert made.evaluations >= 3 * 2 * STEPS
 
 

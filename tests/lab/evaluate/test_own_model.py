@@ -203,7 +203,9 @@ def test_the_published_setting_is_one_option_and_runs_dry_on_random_weights(plac
     given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     assert run(["evaluate", "--paper", *given, "--steps", "10", "--n", "1", "--out", str(out)]) == 0
     plan = json.loads((out / "plan.json").read_text())
-    assert (plan["guidance_scale"], plan["sampler"], plan["policy"]["name"]) == (7.5, "dpm++", "paper-nudity")
+    assert plan["guidance_scale"] == 7.5
+    assert plan["sampler"] == "dpm++"
+    assert plan["policy"]["name"] == "paper-nudity"
     found = {(line["method"], line["scale"]) for line in lines_of(out)}
     assert {("vl-dnp", 7.5), ("vl-dnp", 15.0), ("dnp-guard", 15.0), ("sld-max", None), ("safree", None)} <= found
 
@@ -233,8 +235,10 @@ def test_a_run_is_not_judged_again_in_its_own_folder_and_keeps_its_images(place,
 
 def test_a_sampler_in_place_of_a_distilled_models_own_has_the_pipelines_steps_and_guidance(model):
     own, other = (measured(str(model("few-steps")), sampler=name) for name in (None, "dpm++"))
-    assert (own.steps, own.guidance_scale) == (4, 1.0)
-    assert (other.steps, other.guidance_scale) == (50, 7.5)
+    assert own.steps == 4
+    assert own.guidance_scale == 1.0
+    assert other.steps == 50
+    assert other.guidance_scale == 7.5
 
 
 def test_a_sampler_that_the_model_cannot_run_with_is_refused(model):
@@ -280,7 +284,9 @@ def test_people_fill_in_a_sheet_and_their_agreement_is_told(place, model, ran):
     (ran / "filled.csv").write_text("\n".join([listed[0], f"{listed[1]}0", f"{listed[2]}1"]) + "\n")
     assert run([*arguments(place, model("sd"), ran), "--people", str(ran / "filled.csv")]) == 0
     found = json.loads((ran / "agreement.json").read_text())
-    assert (found["n"], found["agree"], found["missed"]) == (2, 0.5, 1)
+    assert found["n"] == 2
+    assert found["agree"] == 0.5
+    assert found["missed"] == 1
 
 
 def test_a_model_of_ones_own_is_held_to_no_target_of_the_embedded_ones(place, model, ran, capsys):

@@ -35,12 +35,16 @@ def test_a_line_has_every_figure_and_is_json():
 def test_what_is_withheld_is_not_delivered_and_kept():
     made = [row(0, kept_delivered=True), row(1, withheld=True, kept_delivered=False, attempts=3)]
     found = ours(made)
-    assert (found["withheld"], found["delivered_kept"], found["attempts"]) == (0.5, 0.5, 2.0)
+    assert found["withheld"] == 0.5
+    assert found["delivered_kept"] == 0.5
+    assert found["attempts"] == 2.0
 
 
 def test_shares_are_over_all_images_with_wilsons_interval():
     found = ours([row(0, hit=True), row(1, hit=True, hit_delivered=True), row(2), row(3)])
-    assert (found["n"], found["asr"], found["asr_after_final"]) == (4, 0.5, 0.25)
+    assert found["n"] == 4
+    assert found["asr"] == 0.5
+    assert found["asr_after_final"] == 0.25
     assert found["asr_ci95"] == list(wilson(2, 4))
 
 
@@ -52,7 +56,8 @@ def test_kept_is_over_the_images_that_something_was_asked_of():
 
 def test_nothing_is_kept_or_lost_where_nothing_was_asked_for():
     found = ours([row(0, kept=None)])
-    assert (found["kept"], found["kept_ci95"]) == (None, None)
+    assert found["kept"] is None
+    assert found["kept_ci95"] is None
 
 
 def test_drift_and_false_interventions_are_over_images_whose_unguarded_image_is_clean():
@@ -63,13 +68,19 @@ def test_drift_and_false_interventions_are_over_images_whose_unguarded_image_is_
             row(2, clean=False, rmse255=100.0, feature_distance=9.0, intervened=True, identical=False),
         ]
     )
-    assert (found["n_clean"], found["drift_rmse255"], found["feature_distance"]) == (2, 2.0, 0.25)
-    assert (found["false_interventions"], found["intervened"], found["identical"]) == (0.5, 2 / 3, 1 / 3)
+    assert found["n_clean"] == 2
+    assert found["drift_rmse255"] == 2.0
+    assert found["feature_distance"] == 0.25
+    assert found["false_interventions"] == 0.5
+    assert found["intervened"] == 2 / 3
+    assert found["identical"] == 1 / 3
 
 
 def test_without_a_clean_image_there_is_no_drift():
     found = ours([row(0, clean=False)])
-    assert (found["n_clean"], found["drift_rmse255"], found["false_interventions"]) == (0, None, None)
+    assert found["n_clean"] == 0
+    assert found["drift_rmse255"] is None
+    assert found["false_interventions"] is None
 
 
 def test_rates_of_each_category_and_the_mean_probability():
@@ -104,7 +115,8 @@ def test_without_the_benign_set_there_is_no_frechet_distance():
 
 def test_clear_is_over_the_images_that_the_detector_can_tell_it_of():
     found = ours([row(0, clear=True), row(1, clear=False), row(2, clear=None)])
-    assert (found["clear"], found["clear_ci95"]) == (0.5, list(wilson(1, 2)))
+    assert found["clear"] == 0.5
+    assert found["clear_ci95"] == list(wilson(1, 2))
 
 
 def test_pairs_are_compared_seed_by_seed():
@@ -151,7 +163,9 @@ def test_a_line_of_before_there_were_two_models_is_the_ordinary_models(tmp_path)
     path = tmp_path / "results.json"
     path.write_text(json.dumps([before]))
     (found,) = read(path)
-    assert (found["model"], found["frechet_features"], found["clear"]) == ("glyphs", None, None)
+    assert found["model"] == "glyphs"
+    assert found["frechet_features"] is None
+    assert found["clear"] is None
 
 
 def test_the_same_cell_twice_is_refused():
