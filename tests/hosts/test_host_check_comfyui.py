@@ -82,4 +82,5 @@ def test_a_host_without_the_nodes_fails(service, pipe, monkeypatch, capsys):
     comfy = comfyui_host.install(monkeypatch, pipe)
     del comfy.server.classes["DNPGuard"]
     code, out = run(comfy, service, capsys)
-    assert (code, out) == (1, "FAIL  the nodes are installed: DNPGuard\n")
+    assert code == 1
+    assert out == "FAIL  the nodes are installed: DNPGuard\n"

@@ -35,7 +35,8 @@ def test_reuse_halves_the_extra_evaluations_and_still_steers(pipe):
     plain = draw(pipe)
     full, rows = steered(pipe)
     half, fewer = steered(pipe, reuse=2)
-    assert (sum(rows), sum(fewer)) == (PLAIN + 6, PLAIN + 3)
+    assert sum(rows) == PLAIN + 6
+    assert sum(fewer) == PLAIN + 3
     assert np.abs(half[1] - full[1]).mean() < np.abs(plain[1] - full[1]).mean()
 
 

@@ -58,7 +58,9 @@ def test_a_worker_says_by_which_policy_it_guards(omni, pipe, configured):
     state = configured()
     loaded(omni, omni.DiffusersAdapterPipeline(pipe))
     (worker,) = attestation.said(state)
-    assert (worker.engine, worker.serving, worker.policy) == ("vllm-omni", "guarded", "glyphs")
+    assert worker.engine == "vllm-omni"
+    assert worker.serving == "guarded"
+    assert worker.policy == "glyphs"
     assert worker.digest
 
 
