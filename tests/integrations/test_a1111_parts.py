@@ -110,7 +110,8 @@ def test_the_environment_comes_before_the_file_and_the_file_before_the_page(part
     (tmp_path / "dnp_guard.json").write_text('{"on_failure": "open", "locked": true}', encoding="utf-8")
     page = options(url="http://page", on_failure="closed")
     settings = parts.settings.load(tmp_path, page, {"DNP_GUARD_URL": "http://environment"})
-    assert (settings.url, settings.on_failure) == ("http://environment", "open")
+    assert settings.url == "http://environment"
+    assert settings.on_failure == "open"
 
 
 def test_the_page_counts_where_nothing_locks_it(parts, tmp_path):
@@ -141,7 +142,8 @@ def test_what_a_program_asks_for_never_loosens(parts, arguments):
     settings = parts.settings.Settings(locked=False)
     asked = parts.settings.asked(settings, arguments, is_api=True)
     assert asked.enabled
-    assert (asked.url, asked.on_failure) == (settings.url, settings.on_failure)
+    assert asked.url == settings.url
+    assert asked.on_failure == settings.on_failure
 
 
 def test_the_operators_policy_is_not_replaced(parts):
@@ -235,7 +237,8 @@ def opened(parts, client):
 def test_an_answer_that_is_none_is_a_failure_that_says_whose(parts, status, body, reason, caused):
     with Answers(status, body) as service, pytest.raises(parts.client.ServiceFailed) as failure:
         opened(parts, parts.client.Client(service.url, "secret"))
-    assert (failure.value.reason, failure.value.request_caused) == (reason, caused)
+    assert failure.value.reason == reason
+    assert failure.value.request_caused == caused
     assert len(service.asked) == 1
     assert service.asked[0][1]["Authorization"] == "Bearer secret"
 
@@ -314,7 +317,9 @@ def test_shadow_withholds_nothing_when_it_fails(parts, caused):
     batch.session = dataclasses.replace(batch.session, mode="shadow")
     assert batch.action(0) == "pass"
     batch.failed(parts.client.ServiceFailed("service_down", "gone", request_caused=caused))
-    assert (batch.action(0), batch.decision(0), batch.closed) == ("pass", "failed_open", False)
+    assert batch.action(0) == "pass"
+    assert batch.decision(0) == "failed_open"
+    assert not batch.closed
 
 
 @pytest.fixture
