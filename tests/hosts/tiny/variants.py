@@ -6,28 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import (
-    AnimaTextConditioner,
-    ControlNetXSAdapter,
-    CosmosTransformer3DModel,
-    FlowMatchEulerDiscreteScheduler,
-    Flux3Transformer2DModel,
-    Krea2Transformer2DModel,
-    UNet2DConditionModel,
-    UNet3DConditionModel,
-    ZImageControlNetModel,
-)
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    CLIPVisionModel,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen3Config,
-    Qwen3Model,
-    Qwen3VLForConditionalGeneration,
-)
 
-from tests.hosts.tiny import PIPELINES, newest, of_diffusers, parts
+from tests.hosts.tiny import of_diffusers, own_parts, parts
 from tests.hosts.tiny.calls import CLIP, PICTURE, PICTURES
 
 
@@ -83,91 +63,6 @@ def given_to(name, given, images):
     return {key: value for key, value in changed.items() if value is not None}
 
 
-def clip_vision(side=32, size=32, kind=CLIPVisionModel, patch=8):
-    sizes = {"hidden_size": size, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return kind(CLIPVisionConfig(image_size=side, patch_size=patch, projection_dim=size, **sizes)).eval()
-
-
-def seeing(side=32, **settings):
-    return {
-        "image_encoder": clip_vision(side, **settings),
-        "image_processor": CLIPImageProcessor(crop_size=side, size=side),
-    }
-
-
-SIZES_3D = {
-    "sample_size": 16,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 4,
-    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    "cross_attention_dim": 32,
-}
-
-
-def unet_3d(_):
-    torch.manual_seed(0)
-    return {"unet": parts.listening(parts.without_zeros(UNet3DConditionModel(**SIZES_3D)).eval(), 2)}
-
-
-def controlnet_xs(found):
-    torch.manual_seed(0)
-    if found.get("text_encoder_2") is None:
-        unet = UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(4, 8),
-            layers_per_block=2,
-            norm_num_groups=4,
-            attention_head_dim=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=32,
-            use_linear_projection=True,
-        )
-    else:
-        unet = UNet2DConditionModel(
-            sample_size=16,
-            block_out_channels=(4, 8),
-            layers_per_block=2,
-            norm_num_groups=4,
-            attention_head_dim=(2, 4),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=64,
-            use_linear_projection=True,
-            transformer_layers_per_block=(1, 1),
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=80,
-        )
-    controlnet = ControlNetXSAdapter.from_unet(
-        unet=unet,
-        size_ratio=0.5 if found.get("text_encoder_2") is not None else 1.0,
-        learn_time_embedding=True,
-        conditioning_embedding_out_channels=(2, 2),
-        num_attention_heads=2 if found.get("text_encoder_2") is not None else None,
-    )
-    return {"unet": parts.listening(unet.eval(), 2), "controlnet": parts.without_zeros(controlnet.eval())}
-
-
-def z_image_control(found):
-    torch.manual_seed(0)
-    control = ZImageControlNetModel(
-        control_layers_places=[0],
-        control_refiner_layers_places=[0],
-        control_in_dim=9 if found.get("mask") else 4,
-        add_control_noise_refiner="control_layers",
-        dim=32,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-    )
-    control = parts.without_zeros(control.eval())
-    return {"controlnet": ZImageControlNetModel.from_transformer(control, found["transformer"])}
-
-
 BOXES = {"gligen_phrases": ["a star"], "gligen_boxes": [[0.1, 0.1, 0.6, 0.6]], "gligen_scheduled_sampling_beta": 1.0}
 JSON = [json.dumps({"text": each, "edit_instruction": each}) for each in of_diffusers.PROMPTS]
 STAGED = Variant(
@@ -176,109 +71,7 @@ STAGED = Variant(
 )
 
 
-def padded_left(found):
-    """A tokenizer that pads as Gemma's does, on the left."""
-    found["tokenizer"].padding_side = "left"
-    return {}
-
-
-def read_small(_):
-    """A text encoder of a few words, in place of one of a whole vocabulary."""
-    config = newest.qwen2_vl()
-    torch.manual_seed(0)
-    encoder = parts.listening(Qwen2_5_VLForConditionalGeneration(config).eval(), 4)
-    return {"text_encoder": encoder, "tokenizer": parts.seeing_words(config).tokenizer}
-
-
-def deep_qwen3(layers, **more):
-    """A text encoder of so many layers, whose further ones are asked for what they hold."""
-    torch.manual_seed(0)
-    config = newest.qwen3_vl(num_hidden_layers=layers, **more)
-    return parts.listening(Qwen3VLForConditionalGeneration(config).eval(), 2), parts.seeing_words(config)
-
-
-def krea2(_):
-    encoder, processor = deep_qwen3(36)
-    transformer = Krea2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=32,
-        timestep_embed_dim=8,
-        text_hidden_dim=32,
-        num_text_layers=12,
-        text_num_attention_heads=2,
-        text_num_key_value_heads=1,
-        text_intermediate_size=16,
-        num_layerwise_text_blocks=1,
-        num_refiner_text_blocks=1,
-        axes_dims_rope=(4, 2, 2),
-    )
-    made = parts.without_zeros(transformer.eval())
-    return {"text_encoder": encoder.model, "tokenizer": processor.tokenizer, "transformer": made}
-
-
-def flux3(flow_map=False):
-    def made(_):
-        encoder, processor = deep_qwen3(2)
-        transformer = Flux3Transformer2DModel(
-            in_channels=16,
-            cond_in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=64,
-            axes_dims_rope=(4, 4, 4, 4),
-            timestep_channels=16,
-            flow_map=flow_map,
-        )
-        vae = newest.flux2_vae()
-        made = parts.listening(parts.without_zeros(transformer.eval()))
-        return {"text_encoder": encoder, "tokenizer": processor, "transformer": made, "vae": vae.eval()}
-
-    return made
-
-
-def anima(_):
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    encoder = Qwen3Model(Qwen3Config(vocab_size=64, num_key_value_heads=2, head_dim=16, **sizes)).eval()
-    conditioner = AnimaTextConditioner(
-        source_dim=32,
-        target_dim=32,
-        model_dim=32,
-        num_layers=1,
-        num_attention_heads=2,
-        target_vocab_size=64,
-        min_sequence_length=16,
-    )
-    transformer = CosmosTransformer3DModel(
-        in_channels=4,
-        out_channels=4,
-        adaln_lora_dim=4,
-        attention_head_dim=16,
-        max_size=[4, 32, 32],
-        mlp_ratio=2,
-        num_attention_heads=2,
-        num_layers=1,
-        text_embed_dim=32,
-        extra_pos_embed_type=None,
-    )
-    return {
-        "text_encoder": parts.listening(encoder, 4),
-        "tokenizer": parts.words(),
-        "t5_tokenizer": parts.words(),
-        "text_conditioner": parts.listening(conditioner.eval(), 2),
-        "transformer": parts.listening(parts.without_zeros(transformer.eval()), 2),
-        "vae": PIPELINES["QwenImagePipeline"][0]()["vae"].eval(),
-        "scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0),
-    }
-
-
-PADDED = Variant(made=padded_left)
+PADDED = Variant(made=own_parts.padded_left)
 SMALL = {"max_sequence_length": 64}
 UPSAMPLED = ("prompt_upsampler",)
 TAPPED = {"text_encoder_out_layers": (1, 2), "image": None, "max_sequence_length": 160}
@@ -293,7 +86,7 @@ VARIANTS = {
         several={"image": PICTURES, "mask_image": torch.ones(3, 1, 32, 32)},
     ),
     "ChronoEditPipeline": Variant(listens=2),
-    "AnimaModularPipeline": Variant(made=anima, given={"image": None, "image_latents": None}),
+    "AnimaModularPipeline": Variant(made=own_parts.anima, given={"image": None, "image_latents": None}),
     "CycleDiffusionPipeline": Variant(
         like="StableDiffusionImg2ImgPipeline",
         given={"image": PICTURES[:1], "strength": 1.0, "source_prompt": "a star", "source_guidance_scale": 1.0},
@@ -314,13 +107,13 @@ VARIANTS = {
     "HunyuanVideo15ImageToVideoPipeline": Variant(
         resized={"transformer": {"image_embed_dim": 32, "task_type": "i2v"}}, given={"image": PICTURE}
     ),
-    "Flux3ModularPipeline": Variant(made=flux3(), given=TAPPED, without=UPSAMPLED),
-    "Flux3DistilledModularPipeline": Variant(made=flux3(flow_map=True), given=TAPPED, without=UPSAMPLED),
-    "HunyuanImagePipeline": Variant(made=read_small),
+    "Flux3ModularPipeline": Variant(made=own_parts.flux3(), given=TAPPED, without=UPSAMPLED),
+    "Flux3DistilledModularPipeline": Variant(made=own_parts.flux3(flow_map=True), given=TAPPED, without=UPSAMPLED),
+    "HunyuanImagePipeline": Variant(made=own_parts.read_small),
     "JoyImageEditPipeline": Variant(resized={"transformer": {"text_dim": 32}}, given={"max_sequence_length": 256}),
     "JoyImageEditPlusPipeline": Variant(resized={"transformer": {"text_dim": 32}}, given={"max_sequence_length": 256}),
-    "Krea2ModularPipeline": Variant(made=krea2, given=SMALL),
-    "Krea2TurboModularPipeline": Variant(made=krea2, given=SMALL),
+    "Krea2ModularPipeline": Variant(made=own_parts.krea2, given=SMALL),
+    "Krea2TurboModularPipeline": Variant(made=own_parts.krea2, given=SMALL),
     "SanaImageToVideoPipeline": Variant(
         resized={"transformer": {"caption_channels": 32}},
         made=lambda _: {"text_encoder": parts.listening(parts.gemma(), 2), "tokenizer": parts.words(512)},
@@ -345,10 +138,16 @@ VARIANTS = {
         several={"token_indices": [[2]] * 3},
     ),
     "StableDiffusionControlNetXSPipeline": Variant(
-        like="StableDiffusionPipeline", made=controlnet_xs, given={"image": PICTURES[:1]}, several={"image": PICTURES}
+        like="StableDiffusionPipeline",
+        made=own_parts.controlnet_xs,
+        given={"image": PICTURES[:1]},
+        several={"image": PICTURES},
     ),
     "StableDiffusionXLControlNetXSPipeline": Variant(
-        like="StableDiffusionXLPipeline", made=controlnet_xs, given={"image": PICTURES[:1]}, several={"image": PICTURES}
+        like="StableDiffusionXLPipeline",
+        made=own_parts.controlnet_xs,
+        given={"image": PICTURES[:1]},
+        several={"image": PICTURES},
     ),
     "StableDiffusionDiffEditPipeline": Variant(
         like="StableDiffusionPipeline",
@@ -375,9 +174,9 @@ VARIANTS = {
         several={"image": PICTURES[..., ::2, ::2]},
         listens=2,
     ),
-    "TextToVideoSDPipeline": Variant(like="StableDiffusionPipeline", made=unet_3d, given={"num_frames": 3}),
+    "TextToVideoSDPipeline": Variant(like="StableDiffusionPipeline", made=own_parts.unet_3d, given={"num_frames": 3}),
     "VideoToVideoSDPipeline": Variant(
-        like="StableDiffusionPipeline", made=unet_3d, given={"video": CLIP[0][:3], "strength": 1.0}
+        like="StableDiffusionPipeline", made=own_parts.unet_3d, given={"video": CLIP[0][:3], "strength": 1.0}
     ),
     "Wan22Image2VideoModularPipeline": Variant(
         resized={"transformer": {"in_channels": 12}, "transformer_2": {"in_channels": 12}},
@@ -385,18 +184,18 @@ VARIANTS = {
     ),
     "WanImage2VideoModularPipeline": Variant(
         resized={"transformer": {"in_channels": 12, "image_dim": 32, "added_kv_proj_dim": 24}},
-        made=lambda _: seeing(),
+        made=lambda _: own_parts.seeing(),
         given={"image": PICTURE, "num_frames": 9, "last_image": None},
     ),
     "ZImageControlNetPipeline": Variant(
         like="ZImagePipeline",
-        made=z_image_control,
+        made=own_parts.z_image_control,
         given={"control_image": PICTURES[:1]},
         several={"control_image": PICTURES},
     ),
     "ZImageControlNetInpaintPipeline": Variant(
         like="ZImagePipeline",
-        made=lambda found: z_image_control({**found, "mask": True}),
+        made=lambda found: own_parts.z_image_control({**found, "mask": True}),
         given={"control_image": PICTURES[:1], "image": PICTURES[:1], "mask_image": torch.ones(1, 1, 32, 32)},
         several={"control_image": PICTURES, "image": PICTURES, "mask_image": torch.ones(3, 1, 32, 32)},
     ),
