@@ -204,7 +204,7 @@ class Run:
         self.batch.settle(shown)
         while images := self.batch.again():
             try:
-                self._begin_again(images)
+                self.begin_again(images)
                 drawn = draw()
                 pictures_of = host.pictures(self._vae.decode(drawn))
             except Exception as error:
@@ -219,7 +219,8 @@ class Run:
         self.judged = shown
         return made
 
-    def _begin_again(self, images: Sequence[int]) -> None:
+    def begin_again(self, images: Sequence[int]) -> None:
+        """Begin another attempt at some images of the batch."""
         self._progress = Progress(*self._levels)
         self._seen = self._last = None
         for index in images:

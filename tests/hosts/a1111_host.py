@@ -606,7 +606,7 @@ class Host:
             p.rng, p.sd_model, p.sample = (
                 ImageRNG((LATENT_CHANNELS, *size), p.seeds),
                 self.model,
-                partial(self._sample, p),
+                partial(self.sample, p),
             )
             self.hook("process_batch", p, batch_number=number, prompts=p.prompts, seeds=p.seeds, subseeds=[])
             decoded = decode_latent_batch(self.model, p.sample())
@@ -626,7 +626,7 @@ class Host:
         self.hook("postprocess", p, result)
         return result
 
-    def _sample(self, p: Processing, **_: Any):
+    def sample(self, p: Processing, **_: Any):
         noise = p.noise = lambda size=None: p.rng.next(size)
         cond = schedules(p.prompts, p.steps)
         without = self.forge and not self.reforge and p.cfg_scale == 1

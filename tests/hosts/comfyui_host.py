@@ -453,7 +453,7 @@ class PromptServer:
         self.executed = []
         self.metadata = {}
         self._handlers = []
-        self._cache = {}
+        self.cache = {}
 
     def add_on_prompt_handler(self, handler):
         self._handlers.append(handler)
@@ -505,9 +505,9 @@ class PromptServer:
         if name in done:
             return done[name]
         signature = self._signature(nodes, name)
-        if signature not in self._cache:
-            self._cache[signature] = self._executed(nodes, name, done)
-        done[name] = self._cache[signature]
+        if signature not in self.cache:
+            self.cache[signature] = self._executed(nodes, name, done)
+        done[name] = self.cache[signature]
         return done[name]
 
     def _executed(self, nodes, name, done):
@@ -587,7 +587,7 @@ class Api:
         return {name: self._history[name]} if name in self._history else {}
 
     def freed(self):
-        self._comfy.server._cache.clear()
+        self._comfy.server.cache.clear()
         return 200, {}
 
     def queued(self, nodes):

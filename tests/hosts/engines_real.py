@@ -20,6 +20,7 @@ import torch
 from dnp_guard import DnpGuardError
 from dnp_guard.hosts.engines import attestation
 from dnp_guard.hosts.engines.vllm_omni import RUNNER
+from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stubs
 from tests.hosts.tiny import tiny
 from tests.policies import policy, star
@@ -74,7 +75,7 @@ def adapter(saved):
     )
     made = DiffusersAdapterPipeline(od_config=config, device=torch.device("cpu"))
     made.load_weights()
-    made._pipeline.set_progress_bar_config(disable=True)
+    made._pipeline.set_progress_bar_config(disable=True)  # noqa: SLF001 (the engine's)
     return made
 
 
@@ -119,10 +120,10 @@ def worker(kind):
 
 def fresh(kind, plain):
     """Undo what the plugin did, as in another process."""
-    if "_dnp_guard_worker" in kind.__dict__:
-        if kind._dnp_guard_worker.guard is not None:
-            kind._dnp_guard_worker.guard.close()
-        del kind._dnp_guard_worker
+    if WORKER in vars(kind):
+        if vars(kind)[WORKER].guard is not None:
+            vars(kind)[WORKER].guard.close()
+        delattr(kind, WORKER)
     for name, method in plain.items():
         setattr(kind, name, method)
 
@@ -165,11 +166,11 @@ def main():
         runner = worker(kind)
         runner.load_model()
         seen = digest(runner.execute_model(request()).output)
-        show("guarded, a star seen", f"{seen} ({kind._dnp_guard_worker.guard.last.images[0].decision})")
-        digests = [kind._dnp_guard_worker.guard.last.digest]
+        show("guarded, a star seen", f"{seen} ({vars(kind)[WORKER].guard.last.images[0].decision})")
+        digests = [vars(kind)[WORKER].guard.last.digest]
         runner.execute_model(request(dnp_guard={"policy": "strict"}))
-        digests.append(kind._dnp_guard_worker.guard.last.digest)
-        kind._dnp_guard_worker.guard.settle()
+        digests.append(vars(kind)[WORKER].guard.last.digest)
+        vars(kind)[WORKER].guard.settle()
         records = [json.loads(line) for line in log.read_text().splitlines()]
         injected = next((record["negative"] for record in records if record.get("negative")), None)
         show("injected negative", injected)

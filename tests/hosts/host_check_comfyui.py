@@ -35,7 +35,7 @@ REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
 TOLERATED = {**POLICY["categories"][0], "still_present": "monitor"}
 NODES = ("DNPGuard", "DNPGuardFinalLook", "DNPGuardReport")
 _TIMEOUT_S = 3600
-_POLL_S = 0.2
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Host:
         while name not in (history := self.get(f"/history/{name}")):
             if time.monotonic() > until:
                 return Made((), (), "no answer")
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
         done = history[name]
         status = done.get("status", {})
         if status.get("status_str") == "error":

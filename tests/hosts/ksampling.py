@@ -116,14 +116,14 @@ class Conditioning:
     """The embedded text encoder, and pictures of the embedded autoencoder."""
 
     def __init__(self, pipe):
-        self._pipe = pipe
+        self.pipe = pipe
 
     @torch.no_grad()
     def encode(self, texts):
-        return self._pipe.encode_prompt(list(texts), self._pipe.device, 1, do_classifier_free_guidance=False)[0]
+        return self.pipe.encode_prompt(list(texts), self.pipe.device, 1, do_classifier_free_guidance=False)[0]
 
     def decode(self, latents):
-        return autoencoder.decode(self._pipe.vae, latents)
+        return autoencoder.decode(self.pipe.vae, latents)
 
 
 def noise(x0_like, sigmas, seed):

@@ -120,7 +120,8 @@ class Spy:
 
         def watched(injection, evaluation, args, kwargs):
             output = evaluate(injection, evaluation, args, kwargs)
-            active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)
+            # Nothing outside an injection knows what steers and which rows hold the prompt.
+            active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)  # noqa: SLF001
             if active and copies and self.kept is None:
                 ((image, term),) = active.items()
                 negatives = [part.conditioning.of(image) for part in term.parts]

@@ -86,7 +86,7 @@ def test_a_refused_picture_ends_the_call_before_anything_is_drawn(name):
         with pytest.raises(RequestRefused, match="picture 0 of the request is refused: Star calls for block"):
             draw(pipe)
         assert watching.last.decision == "blocked"
-        assert watching.desk.backend._at == 0
+        assert watching.last.images[0].queries == ()
 
 
 @pytest.mark.parametrize("name", EDITS)

@@ -41,7 +41,7 @@ def service(monkeypatch, tmp_path):
             yield Records(folder / "audit.jsonl")
 
     monkeypatch.setattr(host_check_comfyui, "serving", serving)
-    monkeypatch.setattr(host_check_comfyui, "_POLL_S", 0.0)
+    monkeypatch.setattr(host_check_comfyui, "POLL_S", 0.0)
     monkeypatch.setattr(comfyui_host, "SAMPLER_NAMES", ["euler", "heun"])
     monkeypatch.setenv("DNP_GUARD_URL", url)
     return url

@@ -42,7 +42,8 @@ OF = policy(queries={"steps": [0, 1], "of": 4, "final": True}, guidance={"mode":
 
 def drawn(pipe):
     torch.manual_seed(0)  # some blocks draw without their generator
-    pipe.guider._step = pipe.guider._num_inference_steps = None  # a call that has ended leaves its last step there
+    # A call that has ended leaves its last step in the guider, which has no other way to forget it.
+    pipe.guider._step = pipe.guider._num_inference_steps = None  # noqa: SLF001
     return modular.draw(pipe, 3, type(pipe).__name__ if type(pipe).__name__ in KNOWN else NAME)
 
 

@@ -470,7 +470,7 @@ def test_installed_from_the_command_line_it_starts_the_service_and_stops_it(tmp_
         service = sys.modules["dnp_guard_extension.guarding"].SERVICE
         try:
             result = host.process(Processing(prompt="a storm sign and a white triangle at night", steps=25))
-            process = service._process
+            process = service.process
         finally:
             service.stop()
 

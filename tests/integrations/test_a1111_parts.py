@@ -279,7 +279,7 @@ def batch_of(parts, due, images=1):
 @given(due=st.sets(st.integers(0, 30), min_size=1), total=st.integers(31, 40))
 def test_every_due_step_is_asked_at_once_and_no_other(parts, due, total):
     batch = batch_of(parts, tuple(sorted(due)))
-    batch._client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
+    batch.client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
     asked = []
     for step in range(total):
         if batch.due(step, 0.0):
@@ -291,7 +291,7 @@ def test_every_due_step_is_asked_at_once_and_no_other(parts, due, total):
 
 def test_where_steps_are_unknown_progress_decides(parts):
     batch = batch_of(parts, None)
-    batch._client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
+    batch.client.query = lambda *_, **__: parts.client.Answer(True, (None,), "separate")
     asked = []
     for step, progress in enumerate((0.1, 0.25, 0.3, 0.7, 0.9)):
         if batch.due(step, progress):
@@ -304,7 +304,7 @@ def test_a_missed_look_is_asked_again_at_the_next_step_and_holds_what_held(parts
     batch = batch_of(parts, (1, 9))
     star = parts.client.Negative("star", 6.0, "separate")
     batch.negatives[:] = [star]
-    batch._client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
+    batch.client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
     batch.look(1, 0.1, None, [SMALL])
     assert batch.due(2, 0.2)
     assert batch.negatives == [star]
@@ -399,9 +399,9 @@ def test_a_service_is_started_once_and_stopped(parts, address):
     command = [sys.executable, "-c", STAND_IN, str(address)]
     try:
         assert service.ensure(client, command, 60)
-        first = service._process
+        first = service.process
         assert service.ensure(client, command, 60)
-        assert service._process is first
+        assert service.process is first
     finally:
         service.stop()
     assert first.returncode is not None
@@ -431,7 +431,7 @@ def test_a_service_that_does_not_start_is_not_waited_for(parts, address, command
 def test_nothing_is_started_where_nobody_said_how(parts, address):
     service = parts.service.Service()
     assert service.ensure(parts.client.Client(f"http://127.0.0.1:{address}", None), [], 600)
-    assert service._process is None
+    assert service.process is None
 
 
 def test_installing_installs_nothing():

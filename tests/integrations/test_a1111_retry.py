@@ -81,7 +81,7 @@ def test_a_retry_that_fails_ends_as_otherwise_and_the_others_stay(guarded, plain
     guarded.serve([*FIRST, *SHOWN, CLEAN], **SECOND)
     unguarded = plain(**vars_of("Euler")).images
     host = guarded.host()
-    begin, calls = host._sample, []
+    begin, calls = host.sample, []
 
     def failing(p, **given):
         calls.append(p)
@@ -89,7 +89,7 @@ def test_a_retry_that_fails_ends_as_otherwise_and_the_others_stay(guarded, plain
             raise RuntimeError("no more")
         return begin(p, **given)
 
-    host._sample = failing
+    host.sample = failing
     drawn = host.process(job())
     assert same(unguarded, drawn.images)[::2] == [True, True]
     assert grey(drawn.images[1])

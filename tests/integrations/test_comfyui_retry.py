@@ -73,12 +73,12 @@ def test_a_retry_that_raises_ends_as_otherwise(comfy, monkeypatch):  # noqa: F81
     guard = inside(monkeypatch, [*FIRST, *SHOWN, CLEAN], retries={"otherwise": "monitor"})
     begun = []
 
-    def raising(self, images, *, begin=sys.modules["comfyui_dnp_guard.run"].Run._begin_again):
+    def raising(self, images, *, begin=sys.modules["comfyui_dnp_guard.run"].Run.begin_again):
         begin(self, images)
         begun.append(images)
         raise RuntimeError("no more")
 
-    monkeypatch.setattr(sys.modules["comfyui_dnp_guard.run"].Run, "_begin_again", raising)
+    monkeypatch.setattr(sys.modules["comfyui_dnp_guard.run"].Run, "begin_again", raising)
     plain, _ = drawn(comfy, workflow())
     images, _ = drawn(comfy, with_nodes(workflow()))
     assert begun == [(1,)]

@@ -30,7 +30,7 @@ def trained(shop):
     """The stage, run on a handful of trajectories."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "CHUNK", 16)
-        patch.setattr(fast, "_BATCH", 8)
+        patch.setattr(fast, "BATCH", 8)
         stages.train_fast(shop)
     return shop
 
@@ -56,7 +56,7 @@ def test_trajectories_go_on_where_they_were_cut_short(trained, monkeypatch):
     (trained.work / "fast.data").unlink()
     (trained.work / "fast-1.data").unlink()
     monkeypatch.setattr(fast, "CHUNK", 16)
-    monkeypatch.setattr(fast, "_BATCH", 8)
+    monkeypatch.setattr(fast, "BATCH", 8)
     again = torch.load(fast.trajectories(PIPELINE, trained.work, len(whole["states"])), weights_only=True)
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 

@@ -31,7 +31,7 @@ def run(checkpoint, task):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     try:
-        loop._run(0, 1, port, lambda _: task, PLAN, checkpoint)
+        loop.run_rank(0, 1, port, lambda _: task, PLAN, checkpoint)
     finally:
         torch.set_flush_denormal(False)
         if distributed.is_initialized():
@@ -39,7 +39,7 @@ def run(checkpoint, task):
 
 
 def test_a_run_that_was_stopped_goes_on_exactly_as_it_would_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_SAVE_EVERY_S", 0)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
     whole, stopped, resumed = Fit(), Fit(stops_at=8), Fit()
     for task in (stopped, resumed):
         task.line.load_state_dict(whole.line.state_dict())

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     Attach = Callable[["Worker", Any, Guard], object]
 
 _log = logging.getLogger("dnp_guard.engines")
-_GUARDED = "_dnp_guard_worker"
+WORKER = "_dnp_guard_worker"
+"""The attribute of a guarded class that holds its worker."""
 
 
 class Worker:
@@ -157,12 +158,12 @@ def guard_class(worker: Worker, kind: Any, load: str, runs: tuple[str, ...], att
     Raises:
         AttributeError: the class has changed; the import of its module fails with it, and so ends the worker.
     """
-    if _GUARDED in kind.__dict__:
+    if WORKER in kind.__dict__:
         return  # a process may load its plugins again
     for name in runs:
         setattr(kind, name, _checked(worker, getattr(kind, name)))
     setattr(kind, load, _loading(worker, getattr(kind, load), attach))
-    setattr(kind, _GUARDED, worker)
+    setattr(kind, WORKER, worker)
 
 
 def _loading(worker: Worker, load: Any, attach: Attach) -> Any:

@@ -49,6 +49,7 @@ class KDiffusion:
 
     Attributes:
         guard: what is attached; None for nothing.
+        model: as given.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class KDiffusion:
         name: str = "",
     ) -> None:
         self.guard: Guard | None = None
-        self._model, self._denoise = model, denoise
+        self.model, self._denoise = model, denoise
         self._networks = (network, model, denoise)
         self._encode, self._decode = encode, decode
         self._host = {"name": _HOST, "target": name or type(model).__name__}
@@ -111,7 +112,7 @@ class KDiffusion:
         """
         extra = dict(extra_args or {})
         if self.guard is None:
-            return self._decode(sampler(self._model, x, *args, extra_args=extra, callback=callback, **kwargs))
+            return self._decode(sampler(self.model, x, *args, extra_args=extra, callback=callback, **kwargs))
         sigmas, ends = _levels(sampler, x, args, kwargs)
         run = {"seed": seed, "scheduler": _name(sampler), "steps": len(sigmas) - 1 if sigmas else None}
         with self.generation(
@@ -132,7 +133,7 @@ class KDiffusion:
             def again() -> list[Image]:
                 generation.begin_again(Progress(sigmas, ends))
                 with replayed(before):
-                    return draw(Guided(self._model, generation, self._denoise))
+                    return draw(Guided(self.model, generation, self._denoise))
 
             before = random_state()
             made = draw(model)
@@ -190,7 +191,7 @@ class KDiffusion:
             guided=given.get("uncond") is not None and given.get("cond_scale", 1.0) != 1.0,
         )
         try:
-            yield Guided(self._model, generation, self._denoise), generation
+            yield Guided(self.model, generation, self._denoise), generation
         except BaseException as error:
             generation.abandon(type(error).__name__)
             raise

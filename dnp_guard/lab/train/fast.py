@@ -32,7 +32,7 @@ TRAJECTORIES = 12_800
 STATES = 8
 """Steps of the teacher; the student can take any number of steps up to this."""
 CHUNK = 640
-_BATCH = 64
+BATCH = 64
 _SEED = 600
 _SCENES, _UNCONDITIONAL = 0.5, 0.04
 _VISITED = (0.34, 0.04, 0.24, 0.04, 0.17, 0.04, 0.09, 0.04)
@@ -133,7 +133,7 @@ def _drawn(pipe: Any, number: int) -> dict[str, Tensor]:
     shape = (CHUNK, pipe.unet.config.in_channels, pipe.unet.config.sample_size, pipe.unet.config.sample_size)
     noise = torch.randn(shape, generator=source)
     scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    states = [_way(pipe, scheduler, *part) for part in zip(noise.split(_BATCH), tokens.split(_BATCH), strict=True)]
+    states = [_way(pipe, scheduler, *part) for part in zip(noise.split(BATCH), tokens.split(BATCH), strict=True)]
     return {"states": torch.cat(states), "tokens": tokens.short(), "timesteps": scheduler.timesteps.cpu()}
 
 

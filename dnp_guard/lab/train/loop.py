@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_SAVE_EVERY_S = 60.0
+SAVE_EVERY_S = 60.0
 _SAY_EVERY_S = 30.0
 
 
@@ -88,12 +88,12 @@ def fit(
         The state of each of the task's modules, the moving average where the plan has one.
     """
     if torch.cuda.is_available():
-        _run(0, 1, 0, make_task, plan, checkpoint)
+        run_rank(0, 1, 0, make_task, plan, checkpoint)
     elif not _finished(checkpoint):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        multiprocessing.spawn(_run, (processes, port, make_task, plan, checkpoint), nprocs=processes)
+        multiprocessing.spawn(run_rank, (processes, port, make_task, plan, checkpoint), nprocs=processes)
     return list(torch.load(checkpoint, weights_only=True)["result"])
 
 
@@ -101,7 +101,7 @@ def _finished(checkpoint: Path) -> bool:
     return checkpoint.exists() and "result" in torch.load(checkpoint, weights_only=True)
 
 
-def _run(
+def run_rank(
     rank: int,
     world: int,
     port: int,
@@ -109,6 +109,16 @@ def _run(
     plan: TrainingPlan,
     checkpoint: Path,
 ) -> None:
+    """Train as one of several processes.
+
+    Args:
+        rank: of this process.
+        world: number of processes.
+        port: of this machine, at which they meet.
+        make_task: as for :func:`fit`.
+        plan: likewise.
+        checkpoint: likewise.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -223,7 +233,7 @@ class _Report:
             self._said = time.monotonic()
 
     def time_to_save(self) -> bool:
-        if time.monotonic() - self._saved < _SAVE_EVERY_S:
+        if time.monotonic() - self._saved < SAVE_EVERY_S:
             return False
         self._saved = time.monotonic()
         return True

@@ -48,7 +48,7 @@ class Batch:
         self.verdicts: list[Verdict] | None = None
         self.failure = ""
         """Why the guard could not do its job at some time; empty while it could."""
-        self._client = client
+        self.client = client
         self._settings = settings
         self._prompts = list(prompts)
         self._about, self._can, self._attention = about, again, attention
@@ -75,7 +75,7 @@ class Batch:
         """
         if self.session is None and not self._fate:
             try:
-                self.session = self._client.start(
+                self.session = self.client.start(
                     **self._about,
                     prompts=self._prompts,
                     steps=steps,
@@ -133,7 +133,7 @@ class Batch:
             return
         self._asked, self._progress = step, progress
         try:
-            answer = self._client.query(
+            answer = self.client.query(
                 self.session,
                 step=step,
                 progress=progress,
@@ -168,7 +168,7 @@ class Batch:
             return ()
         try:
             shown = pictures.finished_urls([images[index] for index in self.drawn])
-            told = self._client.final(self.session, shown, used=self._used)
+            told = self.client.final(self.session, shown, used=self._used)
         except ServiceFailed as error:
             self.failed(error)
             return ()
@@ -201,7 +201,7 @@ class Batch:
         if self.session is None or not images:
             return ()
         try:
-            self.session, negatives = self._client.again(self.session, self._about["host"], images)
+            self.session, negatives = self.client.again(self.session, self._about["host"], images)
         except (ServiceFailed, KeyError, TypeError, ValueError) as error:
             self.give_up(error)
             return ()
@@ -215,7 +215,7 @@ class Batch:
         if self.session is None or self.verdicts is None or not images:
             return
         self.failure = str(error) or type(error).__name__
-        self._client.abandon(self.session)
+        self.client.abandon(self.session)
         self._missed = False
         for index in images:
             self._injected[index] = list(self._before[index])
@@ -261,7 +261,7 @@ class Batch:
     def abandon(self) -> None:
         """Close a session that has had no final look."""
         if self.session is not None and (self.verdicts is None or self._pending):
-            self._client.abandon(self.session)
+            self.client.abandon(self.session)
 
     @property
     def _shadow(self) -> bool:

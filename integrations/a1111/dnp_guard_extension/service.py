@@ -25,10 +25,14 @@ _STOP_S = 10.0
 
 
 class Service:
-    """Starts one service, and stops what it started."""
+    """Starts one service, and stops what it started.
+
+    Attributes:
+        process: the service that was started; None before that, and once it is stopped.
+    """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def ensure(self, client: Client, command: Sequence[str], within_s: float) -> bool:
@@ -47,10 +51,10 @@ class Service:
         with self._lock:
             if client.ready():
                 return True
-            if self._process is None or self._process.poll() is not None:
+            if self.process is None or self.process.poll() is not None:
                 environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_HOST}
                 try:
-                    self._process = subprocess.Popen(  # noqa: S603 (the operator's)
+                    self.process = subprocess.Popen(  # noqa: S603 (the operator's)
                         list(command), stdin=subprocess.DEVNULL, env=environment
                     )
                 except OSError:
@@ -61,7 +65,7 @@ class Service:
 
     def stop(self) -> None:
         """Stop what was started, if anything was."""
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         atexit.unregister(self.stop)
         if process is None or process.poll() is not None:
             return
@@ -77,7 +81,7 @@ class Service:
         while time.monotonic() < until:
             if client.ready():
                 return True
-            if self._process is None or self._process.poll() is not None:
+            if self.process is None or self.process.poll() is not None:
                 log.error("DNP Guard: the service ended while it was starting")
                 return False
             time.sleep(_POLL_S)

@@ -138,7 +138,7 @@ class TestSteering:
     def branches(self, words, at):
         """D of the negative, the unconditional and the prompt, of the second image."""
         x, sigma, extra = at
-        denoiser = Denoiser(words._pipe)
+        denoiser = Denoiser(words.pipe)
         given = words.encode(["star"]), extra["uncond"][1:2], extra["cond"][1:2]
         return [denoiser(x[1:2], sigma[1:2], each) for each in given]
 
@@ -159,7 +159,7 @@ class TestSteering:
     def test_the_other_images_keep_every_bit(self, host, at, mode):
         x, sigma, extra = at
         of = replacing() if mode == "replace" else policy(guidance={"mode": mode})
-        plain = host._model(x, sigma, **extra)
+        plain = host.model(x, sigma, **extra)
         assert [bool((a == b).all()) for a, b in zip(self.steered(host, at, of), plain, strict=True)] == [
             True,
             False,
@@ -243,9 +243,9 @@ class TestTheWebUIsDenoiser:
 
     @pytest.mark.parametrize("name", ["euler_ancestral", "heun", "dpmpp_2m_sde"])
     def test_is_bit_identical_where_nothing_is_found(self, host, words, sigmas, extra, name):
-        host._model.step = 0
+        host.model.step = 0
         plain = draw(name, host, words, sigmas, extra=extra)
-        host._model.step = 0
+        host.model.step = 0
         with guard().attached(host):
             assert (draw(name, host, words, sigmas, extra=extra) == plain).all()
 
@@ -260,9 +260,9 @@ class TestTheWebUIsDenoiser:
 
     def test_steps_that_skip_the_unconditional_are_steered_too(self, host, words, sigmas, extra):
         extra = {**extra, "s_min_uncond": 100.0}
-        host._model.step = 0
+        host.model.step = 0
         plain = draw("euler", host, words, sigmas, extra=extra)
-        host._model.step = 0
+        host.model.step = 0
         with guard(SEES_A_STAR_ONCE).attached(host) as watching:
             steered = draw("euler", host, words, sigmas, extra=extra)
         assert same(plain, steered) == [True, False, True]
@@ -403,7 +403,7 @@ class TestAttaching:
 
     def test_the_model_still_gives_a_sampler_what_it_asks_for(self, host):
         with guard().attached(host), host.generation(1) as (model, going):
-            assert model.inner_model is host._model.inner_model
+            assert model.inner_model is host.model.inner_model
             going.abandon("enough")
 
 

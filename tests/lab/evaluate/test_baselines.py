@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.lab.evaluate.baselines import dng, perp_neg, safree, sld, vsf
 from dnp_guard.lab.evaluate.methods import Task
-from dnp_guard.lab.evaluate.methods.published import _Safe
+from dnp_guard.lab.evaluate.methods.published import SafeCourse
 from dnp_guard.lab.evaluate.methods.sampling import denoise
 
 CONCEPTS = ("star", "skull", "bolt")
@@ -80,7 +80,7 @@ def test_sld_is_that_of_diffusers_on_the_same_weights(name):
         sld_mom_beta=safety.beta_m,
         callback=lambda step, t, latents: last.append(latents),
     )
-    ours, _ = denoise(task := Task(pipe, steps, 5.0, CONCEPTS), seeds, texts, _Safe(task, len(texts), safety))
+    ours, _ = denoise(task := Task(pipe, steps, 5.0, CONCEPTS), seeds, texts, SafeCourse(task, len(texts), safety))
     assert len(last) == steps
     assert (ours - last[-1]).abs().max() <= 1e-4
 

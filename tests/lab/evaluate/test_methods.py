@@ -16,9 +16,9 @@ from dnp_guard.lab.evaluate.methods import METHODS, UNGUIDED, Task, applicable, 
 from dnp_guard.lab.evaluate.methods.guarded import whole_list
 from dnp_guard.lab.evaluate.methods.meter import Meter
 from dnp_guard.lab.evaluate.methods.oracle import DetectorBackend
-from dnp_guard.lab.evaluate.methods.safree import _filtered, _pooled, _tokens
+from dnp_guard.lab.evaluate.methods.safree import filtered, pooled, tokens
 from dnp_guard.lab.evaluate.methods.sampling import embed, sample
-from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, _Told, released_steps
+from dnp_guard.lab.evaluate.methods.vl_dnp import RELEASED_STEPS, NamedCourse, released_steps
 from dnp_guard.lab.evaluate.model import measured
 from dnp_guard.lab.world.captions import prompts
 from dnp_guard.policy import Policy, load_policy
@@ -64,7 +64,7 @@ class Says:
         return [[float(name in names) for name in questions] for _ in images]
 
 
-def told(task, wanted, vlm, *, scale=15.0, gate=None, course=_Told):
+def told(task, wanted, vlm, *, scale=15.0, gate=None, course=NamedCourse):
     return sample(task, range(SEED, SEED + len(wanted)), wanted, course(task, len(wanted), vlm, scale=scale, gate=gate))
 
 
@@ -259,9 +259,9 @@ def test_dng_makes_the_same_image_from_the_same_noise(task):
 
 @pytest.mark.models
 def test_safree_projects_the_tokens_of_a_named_concept_alone(task):
-    p_c = projector(_pooled(task.pipe, *_tokens(task.pipe, CONCEPTS)))
+    p_c = projector(pooled(task.pipe, *tokens(task.pipe, CONCEPTS)))
     text = "star circle"
-    before, (after, _) = embed(task.pipe, [text])[0], _filtered(task.pipe, p_c, text)
+    before, (after, _) = embed(task.pipe, [text])[0], filtered(task.pipe, p_c, text)
     assert (before != after).any(dim=1).nonzero().flatten().tolist() == [1]
 
 
@@ -298,10 +298,10 @@ def test_vl_dnp_that_sees_nothing_leaves_the_image_as_it_is(task, unguarded):
 def test_vl_dnp_looks_at_the_prediction_without_the_negative_term(task, unguarded):
     looked = []
 
-    class Watched(_Told):
-        def _look(self, moment, guided):
+    class Watched(NamedCourse):
+        def look(self, moment, guided):
             looked.append(torch.equal(guided, classifier_free(moment.e_u, moment.e_c, moment.g)))
-            super()._look(moment, guided)
+            super().look(moment, guided)
 
     told(task, unguarded[0], Says(["skull"]), course=Watched)
     assert looked == [True] * 10

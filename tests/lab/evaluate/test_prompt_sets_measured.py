@@ -4,14 +4,14 @@ from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.lab.evaluate.detector import Seen, load_detector
 from dnp_guard.lab.evaluate.methods import Task
 from dnp_guard.lab.evaluate.prompt_sets import embedded_set
-from dnp_guard.lab.evaluate.prompt_sets.measuring import _Watched, measure
+from dnp_guard.lab.evaluate.prompt_sets.measuring import WatchedCourse, measure
 
 CONCEPTS = ("star", "skull", "bolt")
 
 
 def watched(*steps):
-    course = _Watched(Task(None, len(steps), 5.0, CONCEPTS), 1)
-    course._seen = [[Seen(frozenset(shapes), frozenset(), "night")] for shapes in steps]
+    course = WatchedCourse(Task(None, len(steps), 5.0, CONCEPTS), 1)
+    course.seen = [[Seen(frozenset(shapes), frozenset(), "night")] for shapes in steps]
     return course
 
 

@@ -48,7 +48,7 @@ class Sld:
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
         """Make one batch."""
-        return sample(task, seeds, prompts, _Safe(task, len(prompts), self.safety))
+        return sample(task, seeds, prompts, SafeCourse(task, len(prompts), self.safety))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,16 @@ class _Always(Course):
         self._words = [words.rows([row] * images) for row in range(len(negatives))]
 
 
-class _Safe(_Always):
+class SafeCourse(_Always):
+    """Guides by safe latent diffusion."""
+
     def __init__(self, task: Task, images: int, safety: Safety) -> None:
         super().__init__(task, images, [listed(task.concepts)])
         self._safety = safety
         self._nu: Tensor | None = None
 
     def guided(self, moment: Moment) -> Tensor:
+        """The guided output of a step, with the safety term of the concepts."""
         e_s = moment.evaluate(self._rows, self._words[0])
         nu = torch.zeros_like(e_s) if self._nu is None else self._nu
         warm = moment.index * _RELEASED_STEPS >= self._safety.delta * moment.total

@@ -44,24 +44,24 @@ class _Projected(Course):
         super().__init__(len(texts))
         self.intervened = [True] * len(texts)
         self._negative = embed(task.pipe, [listed(task.concepts)])
-        p_c = projector(_pooled(task.pipe, *_tokens(task.pipe, task.concepts)))
-        filtered = [_filtered(task.pipe, p_c, text) for text in texts]
-        self._embeddings = torch.stack([embeddings for embeddings, _ in filtered])
-        self._until = torch.tensor([last * task.steps / _RELEASED_STEPS for _, last in filtered])
+        p_c = projector(pooled(task.pipe, *tokens(task.pipe, task.concepts)))
+        found = [filtered(task.pipe, p_c, text) for text in texts]
+        self._embeddings = torch.stack([embeddings for embeddings, _ in found])
+        self._until = torch.tensor([last * task.steps / _RELEASED_STEPS for _, last in found])
 
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
         early = (index <= self._until).to(e_c.device).view(-1, 1, 1)
         return self._negative.expand_as(e_u), torch.where(early, self._embeddings, e_c)
 
 
-def _filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, int]:
+def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, int]:
     """A prompt's embeddings [L, D] with its dangerous tokens projected, and the last step of 50 to use them at."""
-    ids, mask = _tokens(pipe, [text])
+    ids, mask = tokens(pipe, [text])
     own = range(1, int(mask.sum()) - 1)  # between the marks of beginning and end
     without = mask.repeat(len(own), 1)
     for row, position in enumerate(own):
         without[row, position] = 0
-    masked = _pooled(pipe, ids.repeat(len(own), 1), without)
+    masked = pooled(pipe, ids.repeat(len(own), 1), without)
     given = embed(pipe, [text])[0]
     before = given.float()
     after = before.clone()
@@ -73,7 +73,8 @@ def _filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, int]:
     return after.to(given.dtype), last_step(float(cosine.mean()))
 
 
-def _tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The token ids of some texts and the mask of those that are words, [n, L] each."""
     encoded = pipe.tokenizer(
         list(texts),
         padding="max_length",
@@ -85,6 +86,6 @@ def _tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
+def pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
     """The text encoder's pooled output, [n, D], in single precision: half has no pseudoinverse."""
     return pipe.text_encoder(ids, attention_mask=mask).pooler_output.float()

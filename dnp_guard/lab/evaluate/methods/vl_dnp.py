@@ -75,7 +75,7 @@ class VlDnp:
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
         """Make one batch."""
-        return sample(task, seeds, prompts, _Told(task, len(prompts), self.backend(task), self.scale, self._gate))
+        return sample(task, seeds, prompts, NamedCourse(task, len(prompts), self.backend(task), self.scale, self._gate))
 
     def backend(self, task: Task) -> Backend:
         """Who says which of the concepts are visible."""
@@ -113,7 +113,9 @@ class OneByOne(Backend):
 _HALF = 0.5
 
 
-class _Told(Course):
+class NamedCourse(Course):
+    """Steers by the concepts that a model names in the predictions of the published steps."""
+
     def __init__(self, task: Task, images: int, vlm: Backend, scale: float, gate: float | None) -> None:
         super().__init__(images)
         self._task, self._vlm, self._scale, self._gate = task, vlm, torch.tensor(scale), gate
@@ -123,9 +125,10 @@ class _Told(Course):
         self._asked_about: dict[int, Tensor] = {}
 
     def guided(self, moment: Moment) -> Tensor:
+        """The guided output of a step, with the negatives that hold taken from it."""
         guided = super().guided(moment).clone()
         if moment.index in self._due:
-            self._look(moment, guided)
+            self.look(moment, guided)
         if not self._negatives:
             return guided
         rows = list(self._negatives)
@@ -133,7 +136,8 @@ class _Told(Course):
         guided[rows] += separate(e_n, moment.e_u[rows], self._scale)
         return guided
 
-    def _look(self, moment: Moment, guided: Tensor) -> None:
+    def look(self, moment: Moment, guided: Tensor) -> None:
+        """Ask about the prediction that a guided output makes, and take up the answers."""
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
         seen = coarse(x0)
         rows = [row for row in range(len(x0)) if not self._like(row, seen[row])]

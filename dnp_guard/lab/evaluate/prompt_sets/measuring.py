@@ -64,7 +64,7 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
     first: list[int] = []
     for at in range(0, len(entries), BATCH):
         part = entries[at : at + BATCH]
-        course = _Watched(task, len(part))
+        course = WatchedCourse(task, len(part))
         made = sample(task, [entry.seed for entry in part], [entry.prompt for entry in part], course)
         seen = detect(task.detector, to_tensor([each.image for each in made]) * 2 - 1)
         finished += seen
@@ -83,23 +83,28 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
     )
 
 
-class _Watched(Course):
-    """The unguarded course, with the detector looking at every prediction."""
+class WatchedCourse(Course):
+    """The unguarded course, with the detector looking at every prediction.
+
+    Attributes:
+        seen: by step and image.
+    """
 
     def __init__(self, task: Task, images: int) -> None:
         super().__init__(images)
         self._detector = task.detector
-        self._seen: list[list[Seen]] = []
+        self.seen: list[list[Seen]] = []
 
     def guided(self, moment: Moment) -> Tensor:
+        """The guided output of a step, whose prediction the detector sees."""
         guided = super().guided(moment)
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
-        self._seen.append(detect(self._detector, to_tensor(autoencoder.decode(moment.pipe.vae, x0)) * 2 - 1))
+        self.seen.append(detect(self._detector, to_tensor(autoencoder.decode(moment.pipe.vae, x0)) * 2 - 1))
         return guided
 
     def first(self, row: int, finally_seen: set[str]) -> int:
         """The step from which on one of the shapes is seen in every prediction; the run's length if in none."""
-        step = len(self._seen)
-        while step and finally_seen & self._seen[step - 1][row].shapes:
+        step = len(self.seen)
+        while step and finally_seen & self.seen[step - 1][row].shapes:
             step -= 1
         return step
