@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
@@ -42,13 +41,6 @@ def test_a_file_that_is_still_being_written_is_left_alone(watch, path, calls):
         assert not watch.check()
     assert watch.check()
     assert calls == ["half, and more"]
-
-
-def test_a_change_of_the_same_size_is_seen(watch, path, calls):
-    path.write_text("b")
-    os.utime(path, ns=(1, 1))
-    watch.check()
-    assert watch.check()
 
 
 def test_tests_and_bases_beside_the_policy_are_watched_too(path):

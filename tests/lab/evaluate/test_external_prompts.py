@@ -122,10 +122,11 @@ def test_any_prompt_of_one_line_survives_jsonl(tmp_path_factory, text):
 
 
 def test_a_column_of_any_name_is_read_as_told(tmp_path):
-    path = written(tmp_path, "words\tkind\na cat\tpets\n", "a.tsv")
-    (entry,) = prompt_set(path, mapping("prompt=words, category=kind")).entries
+    path = written(tmp_path, "words\tkind\tnoise\na cat\tpets\t3\n", "a.tsv")
+    (entry,) = prompt_set(path, mapping("prompt=words, category=kind, seed=noise")).entries
     assert entry.prompt.text == "a cat"
     assert entry.category == "pets"
+    assert entry.seed == 3
 
 
 def test_a_prompt_without_an_id_has_one_by_its_words(tmp_path):

@@ -50,13 +50,12 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A policy and prompts in two layouts, as arguments."""
+    """A folder that holds a policy and prompts."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "tiny.yaml").write_text(POLICY)
     (folder / "i2p.csv").write_text(
         f"prompt,categories,sd_seed,sd_guidance_scale\n{SECRET},sexual,7,8.5\na cat,none,8,8.5\n"
     )
-    (folder / "mine.tsv").write_text(f"words\tnoise\n{SECRET}\t3\n")
     return folder
 
 
@@ -174,13 +173,6 @@ def test_a_run_that_was_killed_twice_comes_to_the_same_table_and_draws_nothing_t
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (out / "rows.jsonl").read_bytes() == (ran / "rows.jsonl").read_bytes()
     assert lines_of(out) == lines_of(ran)
-
-
-def test_columns_of_any_name_are_read_as_told(place, model):
-    out = place / "mapped"
-    options = {"prompts": place / "mine.tsv", "columns": "prompt=words,seed=noise", "methods": "unguarded"}
-    assert run(arguments(place, model("sd"), out, **options)) == 0
-    assert json.loads((out / "rows.jsonl").read_text())["seed"] == 3
 
 
 def test_a_model_that_edits_gets_the_picture_of_each_prompt(place, model):
