@@ -4,12 +4,12 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,15 +115,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
-    ends = time.monotonic() + 180
-    while time.monotonic() < ends:
+    def listens() -> bool:
         assert server.poll() is None, log.read_text()
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
-            # It says nothing that could be waited for.
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(0.2)
-        else:
-            return
-    raise AssertionError(f"not ready in 180 s: {log.read_text()}")
+            return False
+        return True
+
+    wait_until(listens, 180)

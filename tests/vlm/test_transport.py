@@ -191,7 +191,7 @@ def test_it_comes_back_by_itself(server, monkeypatch):
     monkeypatch.setattr("dnp_guard.vlm.remote.transport.Breaker", Hasty)
     transport = Transport([server.url])
     server.fault = faults.status("500 Internal Server Error")
-    while transport.states() == {server.url: "closed"}:
+    for _ in range(Breaker().threshold):
         with pytest.raises(VlmError):
             transport.post("/x", [BODY])
     server.fault = None
