@@ -106,7 +106,7 @@ def mixed(sampler, t):
     if name == "SCMScheduler":
         return math.cos(t), math.sin(t)
     if name == "DDPMWuerstchenScheduler":
-        product = float(sampler._alpha_cumprod(t, t.device))
+        product = float(sampler._alpha_cumprod(t, t.device))  # noqa: SLF001 (its schedule has no other name)
         return product**0.5, (1 - product) ** 0.5
     if not hasattr(sampler, "sigmas"):
         product = float(sampler.alphas_cumprod[int(t)])

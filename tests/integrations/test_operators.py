@@ -27,9 +27,9 @@ def metrics():
     registry = CollectorRegistry()
     Metrics(registry)
     shown = {}
-    for collector in dict.fromkeys(registry._collector_to_names):
+    for collector in dict.fromkeys(registry._collector_to_names):  # noqa: SLF001 (its public face hides unused labels)
         (family,) = collector.describe()
-        labels = set(collector._labelnames)
+        labels = set(collector._labelnames)  # noqa: SLF001 (as above)
         if family.type == "counter":
             shown[f"{family.name}_total"] = labels
         elif family.type == "histogram":

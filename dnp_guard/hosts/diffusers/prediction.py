@@ -30,7 +30,7 @@ def cumulative(scheduler: Any, timestep: Any) -> tuple[float, float]:
 def cosine(scheduler: Any, timestep: Any) -> tuple[float, float]:
     """The same with a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
     t = torch.as_tensor(timestep, dtype=torch.float32).flatten()[:1]
-    product = float(scheduler._alpha_cumprod(t, t.device))
+    product = float(scheduler._alpha_cumprod(t, t.device))  # noqa: SLF001 (its schedule has no other name)
     return product**0.5, (1 - product) ** 0.5
 
 
