@@ -43,7 +43,9 @@ def read(raw):
         refused = None
     if refused is not None:
         assert refused.problems
-        assert all(problem.message and problem.code for problem in refused.problems)
+        for problem in refused.problems:
+            assert problem.message
+            assert problem.code
         return None
     assert isinstance(policy, Policy)
     assert Policy.model_validate(policy.resolved()).digest == policy.digest

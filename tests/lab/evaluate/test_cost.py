@@ -69,5 +69,7 @@ def test_the_published_architectures_are_measured_with_random_weights(model, kin
     pipe.set_progress_bar_config(disable=True)
     found = measure(pipe, llava(tiny=True), batches=[1], steps=3, rounds=1)
     assert tuple(each.kind for each in found) == kinds
-    assert all(each.steps_per_second > 0 and each.gpu_seconds is None for each in found)
+    for cost in found:
+        assert cost.steps_per_second > 0
+        assert cost.gpu_seconds is None
     assert "evaluate" in next(each for each in found if each.kind == "guarded-steering").stages

@@ -277,7 +277,9 @@ def test_every_run_of_eleven_steps_or_more_keeps_ten_different_queries(total):
 def test_vl_dnp_steers_from_the_step_of_the_query_on(task, unguarded):
     made = told(task, unguarded[0], Says(["star"]))
     assert [each.evaluations for each in made] == [3 * STEPS - DUE[0]] * len(made)
-    assert all(each.queries == 10 and each.intervened for each in made)
+    for image in made:
+        assert image.queries == 10
+        assert image.intervened
 
 
 @pytest.mark.models

@@ -27,7 +27,9 @@ def test_every_point_lies_inside_the_frame(found):
     drawing = ET.fromstring(draw_pareto("t", "x", "y", found))  # noqa: S314 (our own)
     circles = drawing.findall("{*}circle")
     assert len(circles) == len(found)
-    assert all(52 <= float(each.get("cx")) <= 472 and 52 <= float(each.get("cy")) <= 352 for each in circles)
+    for circle in circles:
+        assert 52 <= float(circle.get("cx")) <= 472
+        assert 52 <= float(circle.get("cy")) <= 352
 
 
 def test_a_name_is_escaped():
