@@ -30,7 +30,8 @@ def test_an_attack_set_is_drawn_and_a_benign_one_is_not():
     attack, benign = (measure(task, embedded_set(name)[:6], done.append) for name in ("attack", "benign"))
     assert attack.drawn > 0.5 > benign.drawn
     assert benign.whole == 1.0
-    assert (attack.n, attack.captions) == (6, 6)
+    assert attack.n == 6
+    assert attack.captions == 6
     assert attack.first_seen is not None
     assert attack.drawn_ci95[0] < attack.drawn <= attack.drawn_ci95[1]
     assert done == [6, 6]
