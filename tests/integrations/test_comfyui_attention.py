@@ -167,7 +167,7 @@ class TestARun:
         inside(monkeypatch, [BOTH, CLEAN], attention())
         alone, _ = drawn(comfy, with_nodes(workflow()))
         inside(monkeypatch, [BOTH, CLEAN], attention(escalate=1, scale=6))
-        comfy.server._cache.clear()
+        comfy.server.cache.clear()
         both, _ = drawn(comfy, with_nodes(workflow()))
         assert same(alone, both) == [True, False, True]
 
@@ -178,7 +178,7 @@ class TestARun:
             guard = Guard(guidance, vlm=ScriptedBackend([SECOND, CLEAN]), audit=sink)
             monkeypatch.setattr(module("inprocess"), "guard_for", lambda *_, guard=guard: guard)
             monkeypatch.setattr(module("patched").Patched, "options", lambda _, given: dict(given))
-            comfy.server._cache.clear()
+            comfy.server.cache.clear()
             steered[guidance.guidance.mode], _ = drawn(comfy, with_nodes(workflow()))
             steered[f"{guidance.guidance.mode} said"] = [
                 record["reason"].partition(":")[0] for record in sink.records if record["event"] == "degraded"

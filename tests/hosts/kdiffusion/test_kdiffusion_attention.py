@@ -55,7 +55,7 @@ def steered(host, at, of, script=SECOND, sink=None):
 def expected(words, at, *negatives):
     """The guided prediction when the prompt's rows are attended as in a diffusers pipeline."""
     x, sigma, extra = at
-    pipe, wide = words._pipe, sigma.view(-1, 1, 1, 1)
+    pipe, wide = words.pipe, sigma.view(-1, 1, 1, 1)
     scale, t = (wide**2 + 1).sqrt(), Denoiser(pipe).timesteps(sigma)
     parts = [(1, words.encode([negative]), HOW) for negative in negatives]
     given = x / scale**2 - attended(pipe.unet, x / scale, t, extra["cond"], parts) * wide / scale
@@ -65,7 +65,7 @@ def expected(words, at, *negatives):
 
 def plain(host, at):
     x, sigma, extra = at
-    return host._model(x, sigma, **extra)
+    return host.model(x, sigma, **extra)
 
 
 @pytest.mark.parametrize(("script", "negatives"), [(SECOND, ["star"]), (BOTH, ["star", "bolt"])])
@@ -88,7 +88,8 @@ def test_the_record_names_the_mode_and_its_parameters(host, at):
     sink = MemorySink()
     steered(host, at, attention(), sink=sink)
     (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
-    assert (injected["mode"], injected["attention"]) == ("attention", KEYS)
+    assert injected["mode"] == "attention"
+    assert injected["attention"] == KEYS
 
 
 def test_auto_is_attention_for_a_network_for_which_it_was_shown_to_work(host, words, at):
@@ -99,7 +100,8 @@ def test_auto_is_separate_where_the_network_is_not_known(shared_pipe, at):
     sink = MemorySink()
     steered(target(shared_pipe)[0], at, attention(mode="auto", scale=6), sink=sink)
     (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
-    assert (injected["mode"], injected["scale"]) == ("separate", 6)
+    assert injected["mode"] == "separate"
+    assert injected["scale"] == 6
 
 
 def test_attention_is_refused_where_the_network_is_not_known(shared_pipe, at):
@@ -111,7 +113,7 @@ def test_attention_is_refused_where_the_conditioning_has_no_rows_of_tokens(share
     x, sigma, extra = at
     given = {"cond": [[(each, 1.0)] for each in extra["cond"]], "uncond": list(extra["uncond"])}
     host, _, _ = target(shared_pipe, network=shared_pipe.unet)
-    host._model = WebUIDenoiser(Denoiser(shared_pipe))
+    host.model = WebUIDenoiser(Denoiser(shared_pipe))
     with pytest.raises(CannotSteer, match="tokens"):
         steered(host, (x, sigma, given), attention())
 
@@ -130,7 +132,7 @@ def test_what_cannot_be_told_from_the_unconditional_is_steered_by_separate(host,
 def test_several_categories_get_the_separate_term_beside_attention(host, words, at):
     x, sigma, extra = at
     got = steered(host, at, attention(escalate=1, scale=6), BOTH)
-    denoiser = Denoiser(words._pipe)
+    denoiser = Denoiser(words.pipe)
     d_n = denoiser(x[1:2], sigma[1:2], words.encode(["star, bolt"]))
     d_u = denoiser(x[1:2], sigma[1:2], extra["uncond"][1:2])
     want = expected(words, at, "star", "bolt")[1:2] - 6 * (d_n - d_u)
