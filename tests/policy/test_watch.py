@@ -31,7 +31,9 @@ def test_nothing_is_done_while_nothing_changes(watch, calls):
 
 def test_a_change_counts_once_it_has_come_to_rest(watch, path, calls):
     path.write_text("changed")
-    assert [watch.check(), watch.check(), watch.check()] == [False, True, False]
+    assert not watch.check()
+    assert watch.check()
+    assert not watch.check()
     assert calls == ["changed"]
 
 
