@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, 
 from dnp_guard import DnpGuardError, Outcome
 from dnp_guard.hosts.engines import attestation
 from dnp_guard.hosts.engines.sglang import RUNNER, SERVER
+from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stubs
 from tests.hosts.engines_real import configure, digest, show, stricter
 from tests.hosts.tiny import parts
@@ -98,20 +99,20 @@ class Plugin:
         """The same, guarded: its plugin is loaded by the engine's own loader, as in a process of its own."""
         from sglang.multimodal_gen.runtime.platforms import plugins
 
-        if "_dnp_guard_worker" in self.kind.__dict__:
+        if WORKER in vars(self.kind):
             if self.guard is not None:
                 self.guard.close()
-            del self.kind._dnp_guard_worker
+            delattr(self.kind, WORKER)
         for method, before in self.plain.items():
             setattr(self.kind, method, before)
         self.log = configure(self.folder, name, looks, **settings)
-        plugins._reset_lifecycle_for_tests()
+        plugins._reset_lifecycle_for_tests()  # noqa: SLF001 (the engine's own, for tests)
         plugins.load_plugins()
         return self.worker(way)
 
     @property
     def guard(self):
-        return self.kind._dnp_guard_worker.guard
+        return vars(self.kind)[WORKER].guard
 
     def injected(self):
         """The first negative that the record says of."""

@@ -114,7 +114,7 @@ def test_what_cannot_be_reached_is_steered_by_separate_and_the_record_says_so(gu
     serve(guarded, ATTENTION)
     host = guarded.host()
     attending = sys.modules["dnp_guard_extension.attending"]
-    monkeypatch.setattr(attending, "_in_order", lambda *_: lambda _: {})
+    monkeypatch.setattr(attending, "in_order", lambda *_: lambda _: {})
     host.process(Processing(**ASKED, batch_size=2))
     assert modes(guarded) == ["attention", "separate"]
     assert reasons(guarded) == ["attention_lost"]

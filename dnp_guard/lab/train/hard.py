@@ -41,13 +41,13 @@ LABELLED = 950
 """Seed of the drawn pictures that the labelling detector learns from."""
 IMAGES, CHUNK = 1_280, 160
 _BATCH = 32
-_SEED = 700
+SEED = 700
 _NOISE = 9_000_000
 _LATE = 10
 """The first step whose picture is kept."""
 _LOOKS = 2
 """Late pictures per image, where there are as many; the finished one is kept besides."""
-_MIXTURE: Mapping[PromptSet, float] = MappingProxyType({"attack": 0.4, "multi": 0.2, "explicit": 0.15, "benign": 0.25})
+MIXTURE: Mapping[PromptSet, float] = MappingProxyType({"attack": 0.4, "multi": 0.2, "explicit": 0.15, "benign": 0.25})
 GUIDANCE: tuple[Mapping[str, Any], ...] = (
     {},
     *({"mode": "separate", "strength": "constant", "scale": scale} for scale in (5, 8, 11, 15)),
@@ -73,8 +73,8 @@ def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
     path = work / f"hard-{number}.data"
     if not path.exists():
         pipe, backend = load_pipeline(pipeline), TransformersBackend(vlm, name="glyphs")
-        texts = mixed(CHUNK, _SEED + 10 * number, _MIXTURE)
-        rng = np.random.default_rng([_SEED, number])
+        texts = mixed(CHUNK, SEED + 10 * number, MIXTURE)
+        rng = np.random.default_rng([SEED, number])
         pictures, captions, finished = [], [], []
         for turn, at in enumerate(range(0, len(texts), _BATCH)):
             part = texts[at : at + _BATCH]

@@ -53,7 +53,7 @@ class Attending:
             self._steering = self._patched(forge.unet, acting)
         else:
             layers = Layers(_network(shared.sd_model))
-            self._steering = self._stack.enter_context(layers.steered(acting, _in_order(at.images, prompts)))
+            self._steering = self._stack.enter_context(layers.steered(acting, in_order(at.images, prompts)))
 
     def ends(self) -> Exception | None:
         """Leave the model as it was, and return why an image was not steered; None where all were."""
@@ -86,7 +86,7 @@ def _network(model: Any) -> Any:
     return getattr(forge.unet.model if forge is not None else getattr(model, "model", None), "diffusion_model", None)
 
 
-def _in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, int]]:
+def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, int]]:
     """Find the rows of the prompts, which the host evaluates ahead of the unconditional, in one call or several."""
     done = 0
 
