@@ -12,11 +12,12 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 from diffusers import StableDiffusion3Pipeline
 from starlette.testclient import TestClient
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from dnp_guard import DnpGuardError, Outcome
 from dnp_guard.hosts.engines import attestation
@@ -24,7 +25,7 @@ from dnp_guard.hosts.engines.sglang import RUNNER, SERVER
 from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stubs
 from tests.hosts.engines_real import configure, digest, show, stricter
-from tests.hosts.tiny import parts
+from tests.hosts.tiny import parts, tiny
 from tests.hosts.tiny.stable_diffusion import sd3
 from tests.policies import policy, star
 
@@ -32,15 +33,27 @@ NATIVE = {"pipeline_class_name": "StableDiffusion3Pipeline"}
 WRAPPED = {"backend": "diffusers"}
 MODEL = "stable-diffusion-3-medium-diffusers"
 """The name of the folder, by which the engine knows what model it is."""
+OTHERS = {"FLUX.1-dev": "FluxPipeline", "Sana_600M_1024px_diffusers": "SanaPipeline"}
+PARAMETERS = {
+    MODEL: "stablediffusion3.StableDiffusion3SamplingParams",
+    "FLUX.1-dev": "flux.FluxSamplingParams",
+    "Sana_600M_1024px_diffusers": "sana.SanaSamplingParams",
+}
+"""Of each model, where the engine has the form of a request."""
 WAYS = ("init_device_and_model", "execute_forward", "execute_forward_sequentially")
 
 
 def save(folder):
-    """Save a Stable Diffusion 3 of random weights with all three text encoders, which the engine asks for."""
+    """Save models of random weights, with text encoders as long as the engine asks for."""
     torch.manual_seed(0)
     tokenizer = parts.clip_tokenizer()
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     ends = {"bos_token_id": 606, "eos_token_id": 607, "pad_token_id": 607}
+    for model, kind in OTHERS.items():
+        pipe = tiny(kind)
+        if kind == "FluxPipeline":
+            pipe.text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=608, projection_dim=32, **sizes, **ends))
+        pipe.save_pretrained(folder / model)
     clips = [
         CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=608, projection_dim=32, **sizes, **ends))
         for _ in range(2)
@@ -50,27 +63,29 @@ def save(folder):
     for name, weights in made["transformer"].named_parameters():
         if "context_embedder" in name:  # random weights hardly listen to a prompt
             weights.data *= 16
-    StableDiffusion3Pipeline(**made).save_pretrained(folder)
+    StableDiffusion3Pipeline(**made).save_pretrained(folder / MODEL)
 
 
 def arguments(folder, way):
     """The arguments of a server of the saved model, in single precision."""
     from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
 
-    made = ServerArgs.from_kwargs(model_path=str(folder), num_gpus=1, **way)
+    path = folder / way.get("model", MODEL)
+    options = {name: value for name, value in way.items() if name != "model"}
+    made = ServerArgs.from_kwargs(model_path=str(path), num_gpus=1, **options)
     made.pipeline_config.dit_precision = made.pipeline_config.vae_precision = "fp32"
-    made.pipeline_config.text_encoder_precisions = ("fp32",) * 3
+    made.pipeline_config.text_encoder_precisions = ("fp32",) * len(made.pipeline_config.text_encoder_precisions)
     set_global_server_args(made)
     return made
 
 
 def drawn(worker, **more):
     """What a worker answers to one request, as its scheduler would ask."""
-    from sglang.multimodal_gen.configs.sample.stablediffusion3 import StableDiffusion3SamplingParams
     from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
 
     asked = {"prompt": "a lake at night", "num_inference_steps": 4, "guidance_scale": 5.0, "seed": 0, **more}
-    sampling = StableDiffusion3SamplingParams(height=128, width=128, save_output=False, **asked)
+    form = resolve_name(f"sglang.multimodal_gen.configs.sample.{PARAMETERS[Path(worker.server_args.model_path).name]}")
+    sampling = form(height=128, width=128, save_output=False, **asked)
     return worker.execute_forward([prepare_request(worker.server_args, sampling)])
 
 
@@ -93,7 +108,7 @@ class Plugin:
 
     def worker(self, way):
         """A worker that has just loaded its model."""
-        return self.kind(local_rank=0, rank=0, master_port=29511, server_args=arguments(self.folder / MODEL, way))
+        return self.kind(local_rank=0, rank=0, master_port=29511, server_args=arguments(self.folder, way))
 
     def guarded(self, way, name, looks, **settings):
         """The same, guarded: its plugin is loaded by the engine's own loader, as in a process of its own."""
@@ -180,12 +195,15 @@ def main():
     show("sglang", metadata.version("sglang"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save(folder / MODEL)
+        save(folder)
         plugin = Plugin(kind, folder)
         well = [compared(plugin, NATIVE, "own stages"), redrawn(plugin)]
+        well += [
+            compared(plugin, {"model": model, "pipeline_class_name": kind}, kind) for model, kind in OTHERS.items()
+        ]
         well += [compared(plugin, WRAPPED, "diffusers"), refusals(plugin)]
         plugin.guarded(NATIVE, "idle", [{}])
-        server = importlib.import_module(SERVER).create_app(arguments(folder / MODEL, NATIVE))
+        server = importlib.import_module(SERVER).create_app(arguments(folder, NATIVE))
         answer = TestClient(server).get(attestation.PATH)
         show("its HTTP server", answer.json())
     return 0 if all(well) and answer.json()["guarded"] else 1
