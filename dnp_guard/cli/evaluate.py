@@ -35,7 +35,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, with one thread per process.")] = 1,
     engine: Annotated[str, typer.Option(help="here, or ray to distribute the batches over a cluster.")] = "here",
     address: Annotated[str | None, typer.Option(help="Address of the Ray cluster; a local one by default.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder for another copy of results.json.")] = None,
+    results: Annotated[Path | None, typer.Option(help="File for another copy of results.json.")] = None,
     merge: Annotated[list[Path] | None, typer.Option(help="Another results.json to include in the report.")] = None,
     *,
     people: Annotated[

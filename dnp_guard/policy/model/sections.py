@@ -251,7 +251,7 @@ class Guidance(PolicyModel):
     )
     hold: Hold = Field(
         default=2,
-        description="Number of answered queries without its category that a negative outlasts.",
+        description="A negative stays for this many answered queries that no longer find its category.",
         examples=[2],
     )
     mask: Share | None = Field(

@@ -28,7 +28,7 @@ queries:
 
 guidance:
   scale: 15                     # how strongly a negative pushes; weighted by severity
-  hold: 2                       # queries without its category that a negative outlasts
+  hold: 2                       # it stays for this many queries that no longer find its category
 
 categories:
   - id: weapons
