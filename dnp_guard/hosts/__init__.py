@@ -1,1 +1,1 @@
-"""Host adapters: each turns a sampler into steps, and a negative into conditioning."""
+"""Host adapters: each turns a sampler's run into steps, and a negative into conditioning."""

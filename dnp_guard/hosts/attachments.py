@@ -1,4 +1,4 @@
-"""Guards that are attached to a target for a while, and may go in another order than they came."""
+"""Attach guards to a target for a while; they may be detached in any order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Attachment:
 
 
 _STACKS: WeakKeyDictionary[Any, list[_Attachment]] = WeakKeyDictionary()
-"""What is attached to each target, on top of what was there at first."""
+"""Guards attached to each target, on top of the one that was there at first."""
 
 _TURN = threading.Lock()
 
@@ -30,14 +30,14 @@ def attached(
     """Put a guard on a target for a while.
 
     Args:
-        target: what is guarded.
-        guard: that is put there.
-        there: gives the guard that is on the target now.
-        put: puts a guard there, or none.
+        target: object to guard.
+        guard: the guard.
+        there: returns the guard that is on the target now.
+        put: puts a guard, or None, on the target.
 
     Returns:
-        A function that takes it off: what was there before comes back, unless a later one still stays, or another was
-        put there by other means.
+        A function that detaches the guard. It restores the guard before, unless a later one is still attached, or
+        another was put there by other means.
     """
     mine = _Attachment(guard)
     with _TURN:

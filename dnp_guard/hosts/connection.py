@@ -1,4 +1,4 @@
-"""The connection to a guard service: where images may be sent, what is sent again, and what is said at the end."""
+"""The connection to a guard service: where images may be sent, which requests are retried, and its errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ServiceError(DnpGuardError):
     """The service cannot be reached, or answers with a problem. It permits nothing.
 
     Attributes:
-        status: of HTTP; None where there was no answer.
-        type: of the problem, as RFC 9457 has it; empty where there was none.
+        status: HTTP status; None if there was no answer.
+        type: type of the problem (RFC 9457); empty if there was none.
     """
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None, type_: str = "") -> None:
@@ -34,13 +34,13 @@ class ServiceError(DnpGuardError):
 
 
 class Connection:
-    """A connection to a service; its arguments are those of :class:`dnp_guard.hosts.remote.Service`.
+    """A connection to a service; takes the arguments of :class:`dnp_guard.hosts.remote.Service`.
 
     Attributes:
-        client: of HTTP, with the token in its headers.
+        client: HTTP client, with the token in its headers.
 
     Raises:
-        ServiceError: images may not be sent to this address, or no header carries the token.
+        ServiceError: images may not be sent to this address, or the token does not fit into a header.
     """
 
     def __init__(self, url: str, token: str | None, *, timeout_s: float, verify: str | None, plain_http: bool) -> None:
@@ -53,7 +53,7 @@ class Connection:
                 hint="Use https://, or plain_http=True where the network between is yours.",
             )
         headers = {"Authorization": f"Bearer {_plain(token)}"} if token else {}
-        # Nothing of the environment: neither a proxy nor another machine's certificates get to see images.
+        # Use nothing from the environment: no proxy and no other certificates may get to see images.
         self.client = httpx2.Client(
             base_url=url,
             headers=headers,
@@ -64,14 +64,14 @@ class Connection:
         )
 
     def tried(self, send: Callable[[httpx2.Client], httpx2.Response], tries: int) -> httpx2.Response:
-        """Send a request, again where that may help.
+        """Send a request, and retry it if that may help.
 
         Args:
-            send: sends it.
-            tries: how often it may be sent.
+            send: sends the request.
+            tries: most times to send it.
 
         Raises:
-            ServiceError: there was no answer, or a problem.
+            ServiceError: there was no answer, or the answer is a problem.
         """
         for left in reversed(range(tries)):
             try:

@@ -1,4 +1,4 @@
-"""What is delivered in place of an image that may not be: blurred, or a picture that says that it is withheld."""
+"""Replace images that may not be delivered: by a blurred picture, or by one that says that the image is withheld."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def withheld(outcome: Outcome) -> bool:
-    """Whether nothing of the image may be delivered."""
+    """Return whether nothing of the image may be delivered."""
     return outcome.withholds
 
 
 def delivered(policy: Policy, pictures: Sequence[Image.Image], outcomes: Sequence[Outcome]) -> list[Image.Image]:
-    """Each picture as its outcome allows: itself, blurred, or one that says that it is withheld."""
+    """Return the pictures as their outcomes allow: unchanged, blurred, or replaced by a notice."""
     return [_delivered(policy, picture, outcome) for picture, outcome in zip(pictures, outcomes, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Negatives that were encoded beforehand, for pipelines whose text encoder is not there when they are called."""
+"""Negatives that were encoded beforehand, for pipelines whose text encoder is not available during a call."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
 Encoded = Mapping[str, Mapping[str, Any]]
-"""Words to what a call takes for them: ``prompt_embeds``, ``pooled_prompt_embeds``, ``prompt_attention_mask`` …"""
+"""Words, with the arguments of a call for them: ``prompt_embeds``, ``pooled_prompt_embeds``, …"""
 
 
 def read(encoded: Encoded | str | Path) -> Encoded:
-    """What words are encoded as, from a mapping or from a file of safetensors whose keys are ``WORDS/ARGUMENT``.
+    """Read encoded words, from a mapping or from a safetensors file whose keys are ``WORDS/ARGUMENT``.
 
     Raises:
         MissingExtra: it is a file, and the extra ``diffusers`` is not installed.
-        DnpGuardError: there are none, or what is given is not one row of a tensor for each argument of a prompt.
+        DnpGuardError: there are none, or a value is not a one-row tensor for an argument of a prompt.
     """
-    found = encoded if isinstance(encoded, Mapping) else _from_file(Path(encoded))
-    if not found:
-        raise DnpGuardError("no words are encoded", hint="Give what each negative of the policy is encoded as.")
-    for words, given in found.items():
+    encodings = encoded if isinstance(encoded, Mapping) else _from_file(Path(encoded))
+    if not encodings:
+        raise DnpGuardError("no words are encoded", hint="Give an encoding for each negative of the policy.")
+    for words, given in encodings.items():
         for name, value in given.items():
             if name.startswith("negative_") or "prompt" not in name:
                 raise DnpGuardError(
@@ -34,7 +34,7 @@ def read(encoded: Encoded | str | Path) -> Encoded:
                 raise DnpGuardError(
                     f"{name} of {words!r} is not one row of a tensor", hint="Encode each text on its own: [1, …]."
                 )
-    return {words: dict(given) for words, given in found.items()}
+    return {words: dict(given) for words, given in encodings.items()}
 
 
 def _from_file(path: Path) -> Encoded:
@@ -46,8 +46,8 @@ def _from_file(path: Path) -> Encoded:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DnpGuardError(f"{path}: it cannot be read: {error}", hint="Write it with safetensors.") from error
-    found: dict[str, dict[str, Any]] = {}
+    encodings: dict[str, dict[str, Any]] = {}
     for key, value in tensors.items():
         words, _, name = key.rpartition("/")
-        found.setdefault(words, {})[name] = value
-    return found
+        encodings.setdefault(words, {})[name] = value
+    return encodings

@@ -1,4 +1,4 @@
-"""What a picture may look like where it is displayed: one that can be seen through looks otherwise on each ground."""
+"""Show a picture as it may look when it is displayed: a transparent one looks different on every background."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OPAQUE = 255
 
 
 def faces(pictures: Sequence[Image.Image]) -> list[Image.Image]:
-    """RGB pictures to ask about: as many of each, those of one together.
+    """Return RGB pictures to query: equally many per picture, those of one picture together.
 
-    Where one of them can be seen through, each is there without its transparency, over white and over black: what is
-    drawn in the transparency alone shows on one of these.
+    If any picture is transparent, every picture is included without its transparency, over white and over black:
+    content drawn only in the transparency shows on one of these.
     """
     if not any(_seen_through(picture) for picture in pictures):
         return [picture.convert("RGB") for picture in pictures]

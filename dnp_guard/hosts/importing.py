@@ -1,4 +1,4 @@
-"""Run a function as soon as a module has been imported, without importing it; at once if it is imported already."""
+"""Run a function as soon as a module is imported, without importing it; at once if it already is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def after_import(module: str, run: Callable[[ModuleType], None]) -> None:
-    """Run a function with a module once it is loaded; what it raises, the import raises.
+    """Run a function with a module once it is loaded; the import raises any error of the function.
 
     Args:
-        module: its dotted name. The first function that waits for a module is the one that is run.
+        module: dotted name of the module. Only the first function registered for a module is run.
         run: called once.
     """
     if module in sys.modules:
@@ -27,7 +27,7 @@ def after_import(module: str, run: Callable[[ModuleType], None]) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds one module the ordinary way, and runs one function after it was loaded."""
+    """Finds one module the ordinary way, and runs one function after it is loaded."""
 
     def __init__(self, module: str, run: Callable[[ModuleType], None]) -> None:
         self.module = module
@@ -55,6 +55,6 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         module.__loader__ = self._loader
-        if self._finder in sys.meta_path:  # once loaded it is needed no more; an import that failed comes again
+        if self._finder in sys.meta_path:  # not needed once loaded; a failed import comes here again
             sys.meta_path.remove(self._finder)
         self._finder.run(module)

@@ -137,7 +137,7 @@ class Service:
         return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), asked)
 
     def ready(self) -> bool:
-        """Whether it can guard generations now."""
+        """Return whether it can guard generations now."""
         try:
             return self._connection.client.get("/readyz").is_success
         except httpx2.HTTPError:
@@ -148,7 +148,7 @@ class Service:
         return [word for word in (*CAN, *filter(abilities.get, abilities)) if word in self.features()] or None
 
     def features(self) -> tuple[str, ...]:
-        """What of the protocol's newer parts it knows; nothing where it is not ready."""
+        """Return what of the protocol's newer parts it knows; nothing where it is not ready."""
         if self._features is None:
             try:
                 told = self._connection.client.get("/readyz").json().get("features", ())
@@ -216,7 +216,7 @@ class RemoteSession:
         self._again: tuple[int, ...] = ()
 
     def due(self, step: int, progress: float | None = None) -> bool:
-        """Whether to ask at a step: one is due at it, or at an earlier one that was not answered.
+        """Return whether to ask at a step: one is due at it, or at an earlier one that was not answered.
 
         Args:
             step: counted from 0.

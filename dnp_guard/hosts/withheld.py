@@ -1,4 +1,4 @@
-"""The picture that stands in place of one that is withheld: words that say so, or a plain sign where none would fit."""
+"""The picture in place of a withheld one: words that say so, or a plain sign if no words would fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GREY: Final = (128, 128, 128)
 _INK: Final = (255, 255, 255)
 _PLATE: Final = (64, 64, 64)
 _SMALLEST: Final = 9
-"""Height of the smallest letters that can be read, in pixels."""
+"""Smallest readable height of letters, in pixels."""
 
 _WORDS: Final[Mapping[Outcome, str]] = {
     Outcome.BLOCKED: "Image withheld",
@@ -29,14 +29,14 @@ _WORDS: Final[Mapping[Outcome, str]] = {
 
 
 def words(policy: Policy, outcome: Outcome) -> str:
-    """What a person reads in place of an image.
+    """Return the text that a person reads in place of an image.
 
     Args:
         policy: the policy in force.
-        outcome: of the image.
+        outcome: outcome of the image.
 
     Returns:
-        The policy's own text in this process's language, or the guard's; empty for an image that is not withheld.
+        The policy's own text in this process's language, or the default; empty if the image is not withheld.
     """
     if not outcome.withholds:
         return ""
@@ -45,7 +45,7 @@ def words(policy: Policy, outcome: Outcome) -> str:
 
 
 def locale() -> str:
-    """The language of whoever runs this process, such as ``de-CH``: of ``DNP_GUARD_LOCALE`` or the usual variables."""
+    """Return the user's language, such as ``de-CH``, from ``DNP_GUARD_LOCALE`` or the usual variables."""
     named = ("DNP_GUARD_LOCALE", "LC_ALL", "LC_MESSAGES", "LANG")
     value = next((value for name in named if (value := os.environ.get(name))), "")
     return value.partition(".")[0].partition("@")[0].replace("_", "-")
@@ -54,14 +54,14 @@ def locale() -> str:
 def cover(
     policy: Policy, outcome: Outcome, size: tuple[int, int], under: Callable[[], Image.Image] | None = None
 ) -> Image.Image:
-    """The picture that stands in place of a withheld one.
+    """Return the picture in place of a withheld one.
 
     Args:
         policy: the policy in force.
-        outcome: of the image.
+        outcome: outcome of the image.
         size: width and height in pixels.
-        under: gives the image itself; blurred beyond recognition it lies under the words where the policy says so, it
-            was looked at, and nothing in it can be sensitive.
+        under: returns the image itself. It is put under the words, blurred beyond recognition, if the policy says so,
+            the image was looked at, and no category is sensitive.
     """
     blurs = policy.withheld is not None and policy.withheld.style == "blur" and outcome is Outcome.BLOCKED
     secret = any(category.sensitive for category in policy.categories)
@@ -70,17 +70,17 @@ def cover(
 
 
 def blank(size: tuple[int, int]) -> Image.Image:
-    """A grey picture, of width and height in pixels."""
+    """Return a grey picture, with width and height in pixels."""
     return Image.new("RGB", size, _GREY)
 
 
 def blurred(picture: Image.Image) -> Image.Image:
-    """A picture blurred beyond recognition, in RGB: what is drawn in its transparency goes with that."""
+    """Blur a picture beyond recognition, in RGB; content of its transparency is removed with that."""
     return picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
 def written(picture: Image.Image, text: str) -> Image.Image:
-    """A picture with words in its middle, as large as they fit; with a sign where they would be too small to read."""
+    """Write words into the middle of a picture, as large as they fit; draw a sign if they would be unreadable."""
     drawing = ImageDraw.Draw(picture)
     for lines, font in _settings(picture.size, text):
         box = drawing.multiline_textbbox((0, 0), lines, font=font, align="center", spacing=2)
@@ -97,7 +97,7 @@ def written(picture: Image.Image, text: str) -> Image.Image:
 
 
 def _settings(size: tuple[int, int], text: str) -> Iterator[tuple[str, Any]]:
-    """A text in lines of every sensible length, with its font: large letters first, few lines first."""
+    """Yield a text with every sensible line length and its font: large letters first, few lines first."""
     largest = max(_SMALLEST, min(48, min(size) // 7))
     for height in range(largest, _SMALLEST - 1, -1):
         font = _font(height)
@@ -108,7 +108,7 @@ def _settings(size: tuple[int, int], text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _font(height: int) -> Any:
-    """Pillow's own font; None where it has none that can be scaled."""
+    """Return Pillow's own font; None if it has no scalable one."""
     try:
         return ImageFont.load_default(height)
     except (ImportError, OSError, TypeError):
@@ -116,18 +116,18 @@ def _font(height: int) -> Any:
 
 
 def _can_write(font: Any, text: str) -> bool:
-    """Whether a font has a letter for each of a text's."""
+    """Return whether a font has a glyph for every letter of a text."""
     return not any(bytes(font.getmask(letter)) == _missing(font) for letter in set(text) if not letter.isspace())
 
 
 @cache
 def _missing(font: Any) -> bytes:
-    """What a font draws for a letter that it does not have."""
+    """Return the bitmap that a font draws for a missing letter."""
     return bytes(font.getmask("\U0010fffd"))
 
 
 def _signed(picture: Image.Image) -> Image.Image:
-    """A picture with a sign in its middle: a crossed circle."""
+    """Draw a sign into the middle of a picture: a crossed circle."""
     drawing = ImageDraw.Draw(picture)
     radius = min(picture.size) * 0.3
     x, y = picture.width / 2, picture.height / 2

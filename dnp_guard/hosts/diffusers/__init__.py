@@ -1,7 +1,10 @@
 """Diffusers pipelines.
 
-``late`` puts the attribute on ``DiffusionPipeline`` (no torch until diffusers is imported); ``attach`` swaps the class
-of a guarded pipeline; ``call`` guards one call; ``argument`` is the weaker call-argument form; ``asking`` has the
-pipeline itself say where its prompt goes; ``showing`` is what its predictions and its output look like; ``injection``
-puts a negative into its denoiser; ``prediction`` gives x̂0.
+- ``late`` puts the attribute on ``DiffusionPipeline``, without importing torch before diffusers is imported.
+- ``attach`` swaps the class of a guarded pipeline, and ``call`` guards one call.
+- ``argument`` is the weaker form, as an argument of a call.
+- ``asking`` finds out from the pipeline itself where its prompt goes.
+- ``showing`` turns its predictions and its output into pictures.
+- ``injection`` puts a negative into its denoiser.
+- ``prediction`` computes x̂0.
 """

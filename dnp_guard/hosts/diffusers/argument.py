@@ -1,8 +1,8 @@
 """The weaker form: ``pipe("…", callback_on_step_end=guard)``.
 
-Diffusers calls the guard after each step and nothing more, so it starts after the first step, reads the arguments in
-the frame of the call, evaluates the denoiser once more to see what the prompt does, makes the final look at the last
-latents, and replaces those of an image that may not be delivered.
+Diffusers calls the guard after each step, and at no other time. So it starts after the first step: it reads the
+arguments in the frame of the call, and evaluates the denoiser once more to find where the prompt goes. It makes the
+final look at the last latents, and replaces the latents of an image that may not be delivered.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
     """Take part in a call after one of its steps.
 
     Returns:
-        Latents for diffusers to go on with where some were replaced; otherwise nothing.
+        Replaced latents with which diffusers goes on; empty if none were replaced.
 
     Raises:
-        CannotSteer: at the first step, where no negative could take effect.
+        CannotSteer: at the first step, if no negative could take effect.
     """
     attached = guard_of(pipe)
     if attached is guard:
@@ -52,7 +52,7 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
         )
     if call is None:
         check(pipe)
-        given = _given(pipe, sys._getframe(1))  # noqa: SLF001 (nothing else tells)
+        given = _given(pipe, sys._getframe(1))  # noqa: SLF001 (there is no other way to read them)
         given, accepted = read_arguments(pipe, type(pipe).__call__, (), given)
         recording = Recording(pipe, type(pipe).__call__, given, accepted, before=False, encoded=guard.negatives)
         call = begun(guard, recording, images=callback_kwargs["latents"].shape[0], done=step + 1)
@@ -73,12 +73,12 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
 
 
 def _given(pipe: Any, frame: FrameType | None) -> dict[str, Any]:
-    """The arguments of the running call, by name, as its own frame holds them.
+    """Return the arguments of the running call, by name, from its own frame.
 
-    What a pipeline computes under the name of an argument, as it does of embeddings and latents, is left out.
+    Names under which a pipeline computes values of its own, such as embeddings and latents, are left out.
 
     Raises:
-        CannotSteer: the guard was not called by the pipeline's own call.
+        CannotSteer: the pipeline's own call did not call the guard.
     """
     call = type(pipe).__call__
     code = inspect.unwrap(call).__code__
@@ -86,23 +86,23 @@ def _given(pipe: Any, frame: FrameType | None) -> dict[str, Any]:
         frame = frame.f_back
     if frame is None:
         raise CannotSteer(
-            "the arguments of this call cannot be read, by which a negative is encoded",
+            "the arguments of this call, which are needed to encode a negative, cannot be read",
             hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
         )
-    found = frame.f_locals
-    names = [name for name in list(inspect.signature(call).parameters)[1:] if name in found]
+    local = frame.f_locals
+    names = [name for name in list(inspect.signature(call).parameters)[1:] if name in local]
     computed = ("latents", "timesteps", "sigmas", "_embeds", "_mask", "callback")
-    kept = [name for name in names if not name.endswith(computed) and not name.startswith("callback")]
-    if found.get("prompt") is None:
+    given = [name for name in names if not name.endswith(computed) and not name.startswith("callback")]
+    if local.get("prompt") is None:
         raise CannotSteer(
             "this call has embeddings in place of a prompt, and its callback is not told which",
             hint="Attach the guard instead: pipe.callback_on_step_end = guard.",
         )
-    return {name: found[name] for name in kept}
+    return {name: local[name] for name in given}
 
 
 def _end_at_the_next_call(pipe: Any, call: Call) -> None:
-    """Clean up before the next call samples, should this one raise: whatever it is, it sets the timesteps first."""
+    """Clean up before the next call samples, in case this one raises: every call sets the timesteps first."""
 
     def set_timesteps(plain: Any, *args: Any, **kwargs: Any) -> Any:
         _end(pipe, call).abandon("the call ended early")

@@ -1,6 +1,6 @@
 """Attach a guard to a pipeline: ``pipe.callback_on_step_end = guard``.
 
-Diffusers reads ``callback_on_step_end`` from the arguments of a call only, and Python looks ``__call__`` up on the
+Diffusers reads ``callback_on_step_end`` only from the arguments of a call, and Python looks up ``__call__`` on the
 class. So a data descriptor on ``DiffusionPipeline`` swaps the class of a guarded pipeline for a subclass of the same
 name whose ``__call__`` is guarded, and swaps it back for ``None``.
 """
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 ATTRIBUTE = "callback_on_step_end"
 _GUARD = "_dnp_guard"
 _GUARDED: WeakSet[Any] = WeakSet()
-"""Every guarded pipeline: another one that is made of the same parts is not guarded, and says so."""
+"""All guarded pipelines, to warn about another pipeline that is made of their parts without being guarded."""
 
 
 def put_attribute(guards: type) -> None:
-    """Give every pipeline the attribute, and an ear for parts that it shares with a guarded one, once.
+    """Add the attribute to every pipeline, and warn when a pipeline takes the parts of a guarded one; do so only once.
 
     Args:
-        guards: the class of what may be put there.
+        guards: class of the values that the attribute accepts.
     """
     if isinstance(DiffusionPipeline.__dict__.get(ATTRIBUTE), _Attribute):
         return
@@ -53,7 +53,7 @@ def put_attribute(guards: type) -> None:
 
 
 def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
-    """Say that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
+    """Warn that a pipeline made of a guarded one's parts (``from_pipe``, ``**components``) has no guard itself."""
     for guarded in list(_GUARDED):
         denoisers = [part for part in vars(guarded).values() if takes_time(part)]
         if guarded is not pipe and any(part is denoiser for part in modules.values() for denoiser in denoisers):
@@ -66,10 +66,10 @@ def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
 
 
 def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
-    """Guard every later call of a pipeline; the guard that was there before steps aside.
+    """Guard every later call of a pipeline, in place of the guard before.
 
     Returns:
-        A function that detaches it again.
+        A function that detaches the guard.
 
     Raises:
         CannotSteer: the pipeline cannot be steered.
@@ -78,7 +78,7 @@ def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
 
 
 def guard_of(pipe: DiffusionPipeline) -> Guard | None:
-    """The guard that is attached to a pipeline."""
+    """Return the guard that is attached to a pipeline."""
     return pipe.__dict__.get(_GUARD)
 
 
@@ -105,12 +105,12 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
 
 
 def put_attribute_on_modular(guards: type) -> None:
-    """Give every modular pipeline the attribute.
+    """Add the attribute to every modular pipeline.
 
     Args:
-        guards: the class of what may be put there.
+        guards: class of the values that the attribute accepts.
     """
-    from diffusers.modular_pipelines.modular_pipeline import ModularPipeline  # noqa: PLC0415 (only where it is used)
+    from diffusers.modular_pipelines.modular_pipeline import ModularPipeline  # noqa: PLC0415 (only used here)
 
     if not isinstance(ModularPipeline.__dict__.get(ATTRIBUTE), _Attribute):
         setattr(ModularPipeline, ATTRIBUTE, _Attribute(guards))
@@ -136,7 +136,7 @@ class _Attribute:
 
 @cache
 def _guarded(kind: Any) -> type[DiffusionPipeline]:
-    """A subclass of the same name whose call is guarded; one per class."""
+    """Return a subclass of the same name whose call is guarded; one per class."""
     call = kind.__call__
 
     @wraps(call)
@@ -145,18 +145,18 @@ def _guarded(kind: Any) -> type[DiffusionPipeline]:
         return call(self, *args, **kwargs) if guard is None else guarded_call(guard, self, call, args, kwargs)
 
     def new(_guarded_kind: Any, *args: Any, **kwargs: Any) -> Any:
-        return kind(*args, **kwargs)  # what is made by the class of a guarded pipeline is not guarded itself
+        return kind(*args, **kwargs)  # a pipeline made by a guarded pipeline's class is not guarded itself
 
     def copied(self: DiffusionPipeline) -> DiffusionPipeline:
         return _made_of(type(self), self.__dict__)
 
     def deep_copied(self: DiffusionPipeline, memo: dict[int, Any]) -> DiffusionPipeline:
-        memo[id(guard_of(self))] = guard_of(self)  # the copy is watched by the same guard
+        memo[id(guard_of(self))] = guard_of(self)  # the copy has the same guard
         return _made_of(type(self), {key: copy.deepcopy(value, memo) for key, value in self.__dict__.items()})
 
     def reduced(self: DiffusionPipeline, _protocol: int) -> Any:
         warnings.warn(f"the pickled {kind.__name__} is not guarded: attach a guard where it is loaded", stacklevel=2)
-        return object.__new__, (kind,), {key: each for key, each in self.__dict__.items() if key != _GUARD}
+        return object.__new__, (kind,), {key: value for key, value in self.__dict__.items() if key != _GUARD}
 
     copying = {"__new__": new, "__copy__": copied, "__deepcopy__": deep_copied, "__reduce_ex__": reduced}
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}

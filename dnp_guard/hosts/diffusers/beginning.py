@@ -1,4 +1,4 @@
-"""What is shown of a call before its first step: what a negative of it is, and what its predictions look like."""
+"""Prove before a call's first step what a negative is in it, and how its predictions become pictures."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _READ_TWICE = "Pass arguments that can be read twice, or use another pipeline of
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What is shown of one call.
+    """Facts about one call.
 
     Attributes:
         denoisers: names of the parts that denoise.
-        shows: what its predictions look like.
-        proof: what a negative of it is; None in shadow, where nothing is steered.
-        channels: which dimension of what its denoiser answers holds channels.
+        shows: turns its predictions into pictures.
+        proof: proof of where a negative goes; None in shadow, where nothing is steered.
+        channels: dimension of the denoiser's answer that holds channels.
         words: any words that may be injected.
     """
 
@@ -48,17 +48,17 @@ class Begun:
 
 
 def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, images: int) -> Begun:
-    """Show what a negative of a call is and what it looks like.
+    """Prove where a negative goes in a call, and how its predictions become pictures.
 
     Args:
         guard: the guard.
-        policy: that is in force.
-        recording: of the call.
+        policy: the policy in force.
+        recording: recording of the call.
         first: its first step, with the evaluations of every part that takes the time.
-        images: items of the batch.
+        images: number of images in the batch.
 
     Raises:
-        CannotSteer: it cannot be shown.
+        CannotSteer: that cannot be shown.
     """
     sample = first.sample
     own = _of_denoiser(first.evaluations, sample)
@@ -90,10 +90,10 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
 
 
 def evaluated_again(recording: Recording) -> FirstStep:
-    """The first step of a call that is past it, evaluated again by a copy.
+    """Return the first step of a call that is past it, evaluated again by a copy.
 
     Raises:
-        CannotSteer: its call cannot be made again.
+        CannotSteer: the call cannot be repeated on a copy.
     """
     try:
         return capture_evaluated(recording)
@@ -128,26 +128,26 @@ def _not_again(error: Exception, hint: str) -> CannotSteer:
 
 
 def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
-    """The evaluations of the part that was evaluated last before a step, and of others of its class.
+    """Return the evaluations of the part that was evaluated last before a step, and of others of its class.
 
     Raises:
         CannotSteer: there are none.
     """
-    last = next((each for each in reversed(evaluations) if takes_time(each.part)), None)
+    last = next((evaluation for evaluation in reversed(evaluations) if takes_time(evaluation.part)), None)
     if last is None:
         raise CannotSteer(
             f"no part of it that can be evaluated again denoises its latents ({'x'.join(map(str, sample.shape))})",
             hint="Use a pipeline whose denoiser is a torch module.",
         )
-    if kept := arguments.keeps(last):
+    if cached := arguments.keeps(last):
         raise CannotSteer(
-            f"its {last.name} keeps a {kept} of the whole batch for later evaluations, where no negative is",
+            f"its {last.name} keeps a {cached} of the whole batch for later evaluations, where no negative is",
             hint="Switch it off, or use the pipeline of the same model that computes each step anew.",
         )
-    return [each for each in evaluations if type(each.part) is type(last.part)]
+    return [evaluation for evaluation in evaluations if type(evaluation.part) is type(last.part)]
 
 
 def _any_words(policy: Any) -> str:
-    """Words that may be injected; any will do."""
+    """Return any words that may be injected."""
     negatives = [text for category in policy.categories for text in (category.negative or ())]
     return next((text for text in negatives if "$" not in text), "a word")

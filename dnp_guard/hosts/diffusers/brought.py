@@ -1,4 +1,4 @@
-"""The pictures that a call brings in its own arguments, whatever the pipeline calls them."""
+"""Find the pictures that a call brings in its own arguments, whatever the pipeline names them."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
 
 Picture = Sequence[Image.Image]
-"""One that a call brings: itself, some frames of a video, or nothing where it cannot be shown."""
+"""One picture of a call: the picture itself, some frames of a video, or nothing if it cannot be shown."""
 
 _PICTURED = ("image", "video", "frame")
 """Parts of the names of arguments whose tensors are pictures."""
 _VIDEOS = ("video", "frames")
 _OF_PICTURES, _OF_VIDEOS = 4, 5
-"""Dimensions of a batch of either."""
+"""Number of dimensions of a batch of pictures, and of videos."""
 _COLOURS = (1, 3)
 
 
 def ask_inputs(guard: Guard, driver: Driver, given: Mapping[str, Any], images: int) -> None:
-    """Ask about the pictures of a call before its first step, where the policy does.
+    """Query the pictures of a call before its first step, if the policy does so.
 
     Args:
         guard: the guard.
-        driver: of the generation.
-        given: the call's arguments by name.
+        driver: driver of the generation.
+        given: arguments of the call by name.
         images: number of images that it makes.
 
     Raises:
-        RequestRefused: the policy refuses one of them.
+        RequestRefused: the policy refuses a picture.
     """
     if not driver.policy.asks_inputs:
         return
-    found = brought(given, images)
-    driver.inputs([picture for picture, _ in found], [owners for _, owners in found])
+    pictures = brought(given, images)
+    driver.inputs([picture for picture, _ in pictures], [owners for _, owners in pictures])
     if driver.report is not None:
         guard.finished(driver)
         raise RequestRefused(
@@ -56,45 +56,45 @@ def ask_inputs(guard: Guard, driver: Driver, given: Mapping[str, Any], images: i
 
 
 def brought(given: Mapping[str, Any], images: int) -> list[tuple[Picture, Collection[int] | None]]:
-    """Each picture of a call with the images that are made from it; None for all.
+    """Return the pictures of a call, and for every picture the images that are made from it; None for all.
 
-    What is a mask by its name is no picture. A tensor is one where its name says so; what is already latents or
-    embeddings cannot be shown. A list, or a batch, of as many pictures as there are prompts has one for each.
+    Arguments named as masks are not pictures. A tensor is a picture if its name says so; latents and embeddings cannot
+    be shown. A list or batch with as many pictures as there are prompts has one per prompt.
     """
     prompt = prompt_of(given)[1]
     prompts = len(prompt) if isinstance(prompt, list | tuple) else 1
-    each = images // prompts
-    found: list[tuple[Picture, Collection[int] | None]] = []
+    per_prompt = images // prompts
+    inputs: list[tuple[Picture, Collection[int] | None]] = []
     for name, value in given.items():
         pictures = [] if "mask" in name else _pictures(name, value)
         own = len(pictures) == prompts > 1 and images % prompts == 0
-        found += [
-            (picture, range(place * each, (place + 1) * each) if own else None)
+        inputs += [
+            (picture, range(place * per_prompt, (place + 1) * per_prompt) if own else None)
             for place, picture in enumerate(pictures)
         ]
-    return found
+    return inputs
 
 
 def _pictures(name: str, value: Any) -> list[Picture]:
-    """The pictures in a value, in turn; those of a video together."""
+    """Return the pictures in a value, in order; those of a video together."""
     if isinstance(value, Image.Image):
         return [[value.convert("RGB")]]
     if isinstance(value, np.ndarray | torch.Tensor):
         return _of_array(name, value) if any(part in name for part in _PICTURED) else []
     if isinstance(value, Mapping):
-        return [picture for key, each in value.items() for picture in _pictures(f"{name}.{key}", each)]
+        return [picture for key, item in value.items() for picture in _pictures(f"{name}.{key}", item)]
     if is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        return [picture for key, each in parts.items() for picture in _pictures(key, each)]
+        return [picture for key, item in parts.items() for picture in _pictures(key, item)]
     if not isinstance(value, list | tuple):
         return []
-    pictures = [picture for each in value for picture in _pictures(name, each)]
-    plain = all(isinstance(each, Image.Image) for each in value)
+    pictures = [picture for item in value for picture in _pictures(name, item)]
+    plain = all(isinstance(item, Image.Image) for item in value)
     return [_some(pictures)] if plain and pictures and any(part in name for part in _VIDEOS) else pictures
 
 
 def _some(pictures: Sequence[Picture]) -> Picture:
-    """Some frames of a video, each of which was taken for a picture."""
+    """Return some frames of a video whose frames were taken as separate pictures."""
     return [pictures[frame][0] for frame in frames(len(pictures))]
 
 
@@ -112,8 +112,8 @@ def _of_array(name: str, value: Any) -> list[Picture]:
         return [()] * (len(pixels) if pixels.ndim else 1)
     if pixels.shape[-3] not in _COLOURS:
         return [()] * len(pixels)
-    scaled = pixels / 2 + 0.5 if pixels.min() < 0 else pixels  # as diffusers reads a picture
-    return [_shown(each if each.ndim == _OF_PICTURES else each[None]) for each in scaled]
+    scaled = pixels / 2 + 0.5 if pixels.min() < 0 else pixels  # as diffusers interprets a picture
+    return [_shown(picture if picture.ndim == _OF_PICTURES else picture[None]) for picture in scaled]
 
 
 def _shown(pixels: torch.Tensor) -> Picture:

@@ -1,4 +1,4 @@
-"""One guarded call: stand-ins take the places of the pipeline's parts for it and go after it, whatever happens."""
+"""One guarded call: stand-ins replace the pipeline's parts for its duration, and are removed whatever happens."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Call:
 
     Args:
         guard: the guard.
-        recording: of the call.
-        request: what is generated.
-        negatives: the user's own negative prompt for each image; None where only its embeddings are known.
-        done: sampler steps that ran before this was installed.
+        recording: recording of the call.
+        request: the request.
+        negatives: the user's own negative prompt per image; None if only its embeddings are known.
+        done: number of sampler steps that ran before this was installed.
 
     Raises:
         CannotSteer: no negative can take effect in this call.
@@ -88,24 +88,24 @@ class Call:
         self.driver: Driver = guard.start(replace(request, takes_up=True), policy, steering=self.held)
 
     def begins_step(self) -> bool:
-        """Whether the evaluation that runs begins a step, and is no sub-step of one."""
+        """Return whether the running evaluation begins a step and is not a sub-step of one."""
         return self._substeps.begins_step
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Measure an evaluation of the guard's own."""
+        """Measure an evaluation of the guard."""
         with self.guard.metrics.overhead("evaluate"):
             yield
 
     def failed(self, error: Exception) -> None:
-        """Note what could not be steered at a step."""
+        """Note that a step could not be steered."""
         self.driver.missed(None, error)
 
     def install(self, more: Mapping[str, Answer] | None = None) -> None:
-        """Put a stand-in in the place of each part and scheduler of the pipeline.
+        """Replace every part and scheduler of the pipeline by a stand-in.
 
         Args:
-            more: what else answers for its schedulers.
+            more: further functions of its schedulers that the guard answers.
         """
         own = vars(self._pipe)
         for name, part in self.recording.parts.items():
@@ -126,12 +126,12 @@ class Call:
 
     @property
     def _looks_on(self) -> bool:
-        """Whether the pipeline still steps by the scheduler that it began with."""
+        """Whether the pipeline still uses the scheduler that it began with."""
         return stands_in(vars(self._pipe).get(self._substeps.scheduler))
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Put the parts back for as long as the caller's own code runs."""
+        """Put the parts back while the caller's own code runs."""
         self.remove()
         try:
             yield
@@ -162,13 +162,13 @@ class Call:
                     return injection.evaluate(evaluation, args, kwargs)
             if self._substeps.scheduler:
                 return plain(*args, **kwargs)
-            before = arguments.evaluation(name, part, args, kwargs)  # some use up the lists that they are given
+            before = arguments.evaluation(name, part, args, kwargs)  # some denoisers empty their lists
             attending = self._attending
             output = attending.first(name, part, args, kwargs) if attending.wanted else plain(*args, **kwargs)
             self.recording.keep(name, CALL, args, kwargs, output)
             if name in self.recording.timed:
                 self._evaluations.append(replace(before, output=output))
-                # Attention has to see how every evaluation of the step reads the prompt.
+                # Attention needs to see how every evaluation of the step reads the prompt.
                 first = None if attending.wanted else rehearse(self.recording, self._evaluations)
                 if first is not None:
                     self.begin(first)
@@ -177,8 +177,8 @@ class Call:
         return answer
 
     def _as_rehearsed(self, evaluation: Evaluation) -> bool:
-        """Whether the rest of the first step is as a copy showed it; nothing is steered where it is not."""
-        again = self.driver.session.state.drawing is not None  # the same call, which was shown when it was first made
+        """Return whether the rest of the first step is as a copy showed it; if not, nothing is steered."""
+        again = self.driver.session.state.drawing is not None  # a repeated call, which was proven the first time
         if not again and self._substeps.none and self.begun is not None and self.begun.proof is not None:
             self._rehearsed += 1
             try:
@@ -213,15 +213,15 @@ class Call:
         return answer
 
     def begin(self, first: FirstStep) -> None:
-        """Show, before the first step, what a negative of this call is and what it looks like.
+        """Prove before the first step where a negative goes in this call, and how its predictions become pictures.
 
         Raises:
-            CannotSteer: it cannot be shown.
+            CannotSteer: that cannot be shown.
         """
         self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
         self.begun = begun = begin(self.guard, policy, self.recording, first, self.images)
-        self._rehearsed = sum(each.name in begun.denoisers for each in self._evaluations) - 1
+        self._rehearsed = sum(evaluation.name in begun.denoisers for evaluation in self._evaluations) - 1
         self._evaluations = []
         if policy.queries.sigmas:
             self.driver.session.levels = self._substeps.levels
@@ -233,12 +233,12 @@ class Call:
         self._inject(proof, begun.channels)
 
     def _inject(self, proof: Proof, channels: int) -> None:
-        """Begin to steer, with nothing kept of what was evaluated before."""
+        """Begin to steer, without anything from earlier evaluations."""
         guidance = self.driver.policy.guidance
         self._injection = Injection(guidance, proof.places, proof.arithmetic, channels, self, self._attention)
 
     def begin_again(self) -> None:
-        """Be ready for the call to be made again, steered from its first evaluation on.
+        """Prepare for the call to be repeated, steered from its first evaluation on.
 
         Raises:
             CannotSteer: the call was interrupted, or took no step.
@@ -251,18 +251,18 @@ class Call:
         self.held.take()
 
     def begin_late(self) -> None:
-        """Show the same in a call whose first step is over, by having a copy evaluate it again.
+        """Do the same as :meth:`begin` in a call whose first step is over, by letting a copy evaluate it again.
 
         Raises:
-            CannotSteer: it cannot be shown.
+            CannotSteer: that cannot be shown.
         """
         self.begin(evaluated_again(self.recording))
 
     def ended(self) -> list[Image]:
-        """What the images would be, where the call ends before they are denoised: nothing where it does not.
+        """Return the predicted images if the call ends before they are denoised; empty if it does not.
 
         Raises:
-            Exception: what kept them from being predicted; latents that are still noisy would look clean.
+            Exception: the error that prevented the prediction; latents that are still noisy would look clean.
         """
         if self._end is None or self._substeps.complete:
             return []
@@ -271,12 +271,12 @@ class Call:
         return self.decoded(self._end)
 
     def check_steps(self) -> None:
-        """See that the call took a step of its own scheduler; it is a miss where it did not."""
+        """Check that the call took a step of its own scheduler; if not, note a miss."""
         if self._substeps.none:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
 
     def finish(self, previews: Callable[[], list[Image]]) -> tuple[Outcome, ...]:
-        """Make the final look and give every image its outcome, without drawing anything again."""
+        """Make the final look and settle the outcome of every image, without retries."""
         self.check_steps()
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)
@@ -288,7 +288,7 @@ class Call:
         self.guard.finished(self.driver)
 
     def _query(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        """Hand a step that begins to the driver, where a query is due."""
+        """Pass the start of a step to the driver, if a query is due."""
         (index, substep), total = self._substeps.step, self._substeps.steps
         if substep or not self.driver.due(index, total):
             return
@@ -302,14 +302,14 @@ class Call:
         self.driver.step(step, Predicted(self, step))
 
     def _count(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        """Count a sub-step, and put in force what is held once its step is over."""
+        """Count a sub-step; after the last one of a step, put the held negatives in force."""
         self._substeps.count()
         if self._substeps.may_end_noisy:
             try:
                 self._end = self._predict(output, timestep, sample)[0]
             except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
                 self._end = error
-        if self.begins_step():  # the sub-steps of a step are steered alike
+        if self.begins_step():  # all sub-steps of a step are steered alike
             self.held.take()
 
     def _predict(self, output: Tensor, timestep: Any, sample: Tensor) -> tuple[Tensor, float | None]:
@@ -321,11 +321,11 @@ class Call:
         return self.begun.proof.captured(text)
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents, as the policy says: RGB, one picture per image, or some frames of each."""
+        """Decode latents as the policy requires: RGB, one picture per image, or some frames per video."""
         return self._of_shows.pictures(latents)
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
         return self._of_shows.encoded(picture, like)
 
     @property

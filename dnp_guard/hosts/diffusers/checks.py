@@ -1,4 +1,4 @@
-"""What can be seen of a pipeline before it is called."""
+"""Check what can be seen of a pipeline before it is called."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check(pipe: Any) -> None:
-    """See what can be seen of a pipeline before it is called.
+    """Check what can be seen of a pipeline before it is called.
 
     Raises:
-        CannotSteer: it only calls others, has no scheduler, or one whose predictions are not known.
+        CannotSteer: it only calls other pipelines, has no scheduler, or has one whose predictions are unknown.
     """
     name = type(pipe).__name__
     inner = [key for key, value in vars(pipe).items() if hasattr(value, "components") and callable(value)]
@@ -37,7 +37,7 @@ def check(pipe: Any) -> None:
 
 
 def probe_for(guard: Guard, pipe: Any) -> Probe | None:
-    """The guard's probe, where its policy skips by one.
+    """Return the guard's probe, if its policy uses one.
 
     Raises:
         CannotSteer: the probe reads the latents of another autoencoder.
@@ -52,11 +52,11 @@ def probe_for(guard: Guard, pipe: Any) -> Probe | None:
 
 
 def check_caches(part: Any) -> None:
-    """See that what is cached of a denoiser is kept apart by the name of a context, as the extra evaluation needs it.
+    """Check that a denoiser's cache separates contexts by name, as the extra evaluation needs.
 
     Raises:
-        CannotSteer: it is not, as under Pyramid Attention Broadcast and FasterCache; or what is cached is found by an
-            address in memory, at which another negative may be by then, as under TextKVCache.
+        CannotSteer: it does not, as with Pyramid Attention Broadcast and FasterCache; or it finds entries by a memory
+            address, at which another negative may be by then, as with TextKVCache.
     """
     for module in part.modules() if hasattr(part, "modules") else ():
         for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():

@@ -32,14 +32,14 @@ def guarded_call(
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions, or a picture that the call brings.
+        RequestRefused: the policy does not allow so many questions, or refuses a picture that the call brings.
     """
     try:
         given, accepted = read_arguments(pipe, call, args, kwargs)
     except TypeError:
-        return call(pipe, *args, **kwargs)  # the pipeline says best what is wrong with its arguments
+        return call(pipe, *args, **kwargs)  # the pipeline itself best reports what is wrong with its arguments
     if kwargs.get("callback_on_step_end") is guard:
-        kwargs, given = ({**each, "callback_on_step_end": None} for each in (kwargs, given))
+        kwargs, given = ({**arguments, "callback_on_step_end": None} for arguments in (kwargs, given))
     kind = given.get("output_type") or "pil"
     if kind not in _KINDS:
         raise CannotSteer(
@@ -47,11 +47,11 @@ def guarded_call(
             hint=f"Use one of {', '.join(_KINDS)}.",
         )
     guarded = begun(guard, Recording(pipe, call, given, accepted, encoded=guard.negatives))
-    # A callback may go by place.
+    # A callback may be passed by position.
     kwargs, args = {**dict(zip(list(inspect.signature(call).parameters)[1:], args, strict=False)), **kwargs}, ()
     for name, cover in (("callback_on_step_end", covering), ("callback", covering_latents)):
         if (own := kwargs.get(name)) is not None:
-            if hasattr(own, "tensor_inputs"):  # diffusers reads it of its own callback objects only
+            if hasattr(own, "tensor_inputs"):  # diffusers only reads it from its own callback objects
                 kwargs = {**kwargs, "callback_on_step_end_tensor_inputs": own.tensor_inputs}
             kwargs = {**kwargs, name: cover(own, lambda: guarded.driver.user_previews, guarded.aside)}
     asked = kwargs.pop("output", None) if is_modular(pipe) else None
@@ -69,47 +69,50 @@ def guarded_call(
     except BaseException as error:
         guarded.abandon(type(error).__name__)
         raise
-    if hasattr(delivered, "__dict__"):  # an output object or a state, no tuple and no array
+    if hasattr(delivered, "__dict__"):  # an output object or a state, not a tuple or an array
         delivered.dnp_guard = guarded.driver.report
     return delivered if asked is None else delivered.get(asked)
 
 
 def is_modular(pipe: Any) -> bool:
-    """Whether a pipeline is made of blocks, whose inputs are the arguments of its call."""
+    """Return whether a pipeline is made of blocks, whose inputs are the arguments of its call."""
     return hasattr(pipe, "_blocks")
 
 
 def read_arguments(
     pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of a call, and the defaults of all that it takes, by name.
+    """Return the arguments of a call, and the defaults of all arguments that it takes, by name.
 
     Raises:
-        TypeError: it does not take these.
+        TypeError: the call does not take these arguments.
     """
     signature = inspect.signature(call)
     bound = signature.bind(pipe, *args, **kwargs)
     if is_modular(pipe):
-        accepted = {each.name: each.default for each in pipe._blocks.inputs if each.name}  # noqa: SLF001 (its own)
+        accepted = {block_input.name: block_input.default for block_input in pipe._blocks.inputs if block_input.name}  # noqa: SLF001 (its own)
         given = {name: value for name, value in bound.arguments.get("kwargs", {}).items() if name in accepted}
         state = bound.arguments.get("state")
         return {**(state.values if state is not None else {}), **given}, accepted
     bound.apply_defaults()
     given = dict(list(bound.arguments.items())[1:])
-    more = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), "")
+    more = next(
+        (name for name, parameter in signature.parameters.items() if parameter.kind is parameter.VAR_KEYWORD), ""
+    )
     empty = inspect.Parameter.empty
     accepted = {
-        name: None if each.default is empty else each.default for name, each in list(signature.parameters.items())[1:]
+        name: None if parameter.default is empty else parameter.default
+        for name, parameter in list(signature.parameters.items())[1:]
     }
     return {**given, **given.pop(more, {})}, accepted
 
 
 def begun(guard: Guard, recording: Recording, *, images: int | None = None, done: int = 0) -> Call:
-    """The guard's part in a call that begins, or in one that ran some steps already.
+    """Return the guard's part in a call that begins, or that has already run some steps.
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions, or a picture that the call brings.
+        RequestRefused: the policy does not allow so many questions, or refuses a picture that the call brings.
     """
     pipe, given = recording.pipe, recording.given
     prompts, negatives, count = batch_of(type(pipe), given)

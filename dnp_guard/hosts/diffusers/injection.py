@@ -1,11 +1,13 @@
-"""The negative in the denoiser, evaluation by evaluation, where the proof of the call has shown that it belongs.
+"""Put the negative into the denoiser, evaluation by evaluation, where the proof of the call has shown that it belongs.
 
-``separate`` adds delta to the guided prediction. Where the pipeline rescales or normalises what it guided, the
-unconditional branch alone is moved, by delta over its weight, so that delta enters before that. The extra evaluation is
-a call of its own for the images concerned, so that the others stay bit-identical; under ``guidance.batched`` it joins
-the pipeline's own evaluation, which is cheaper and gives that up. Beside attention the same is done to what attention
-left, for the images whose negative has a scale there. ``replace`` puts the negative into the unconditional
-rows of the input and costs nothing; where it is of another length, it is evaluated apart and takes the rows' output.
+``separate`` adds delta to the guided prediction. If the pipeline rescales or normalises the guided prediction, only the
+unconditional branch is moved, by delta over its weight, so that delta enters before that. The extra evaluation is a
+call of its own for the steered images, so that the others stay bit-identical; with ``guidance.batched`` it joins the
+pipeline's own evaluation, which is cheaper and gives that up. Beside attention the same applies to the output of
+attention, for images whose negative has a scale there.
+
+``replace`` puts the negative into the unconditional rows of the input and costs nothing; a negative of another length
+is evaluated separately, and its output replaces the rows' output.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from dnp_guard.steering.branch import Term
 
 CONTEXT = "dnp_guard"
-"""The cache context of the extra evaluation, which keeps what it caches apart from the pipeline's own."""
+"""Cache context of the extra evaluation, which keeps its cache apart from the pipeline's own."""
 
 
 class Injection:
@@ -43,11 +45,11 @@ class Injection:
 
     Args:
         settings: how a negative enters the guidance.
-        places: where the words of a negative live.
-        arithmetic: what the pipeline makes of its branches.
-        channels: which dimension of what the denoiser answers holds channels, where that is not a sequence.
+        places: where the words of a negative are.
+        arithmetic: how the pipeline combines its branches.
+        channels: dimension of the denoiser's answer that holds channels, unless it is a sequence.
         call: the running call.
-        attention: evaluates the denoiser for the pipeline, steered in attention space; None where nothing is.
+        attention: evaluates the denoiser for the pipeline, steered in attention space; None if nothing is.
     """
 
     def __init__(
@@ -80,16 +82,16 @@ class Injection:
         return {image: term for image, term in active.items() if term.scale}
 
     def in_context(self, kwargs: Mapping[str, Any]) -> None:
-        """Note what the pipeline tells its denoiser's caches of where it is."""
+        """Note the context that the pipeline passes to its denoiser's caches."""
         self._context = dict(kwargs)
 
     def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Evaluate the denoiser for the pipeline.
 
         Args:
-            evaluation: with its arguments and no output.
-            args: the arguments as the pipeline gave them.
-            kwargs: likewise.
+            evaluation: the evaluation with its arguments, without output.
+            args: the arguments as the pipeline passed them.
+            kwargs: the keyword arguments as the pipeline passed them.
         """
         place, self._evaluated = self._evaluated, self._evaluated + 1
         if not self._active:
@@ -113,25 +115,25 @@ class Injection:
             return output
 
     def _plainly(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The pipeline's own evaluation, as attention leaves it."""
+        """Run the pipeline's own evaluation, steered in attention if that applies."""
         if self._attention is not None:
             return self._attention.evaluate(evaluation, args, kwargs)
         return evaluation.part(*args, **kwargs)
 
     def guided(self, output: Tensor) -> Tensor:
-        """Steer the guided prediction of a step; the very same where nothing is steered."""
+        """Steer the guided prediction of a step; return it unchanged if nothing is steered."""
         evaluated, self._evaluated = self._evaluated, 0
         delta, self._delta, moved, self._moved = self._delta, None, self._moved, False
         alone, self._alone = self._alone, None
         if not self._active:
-            self._branch.due(self._active)  # what was evaluated before does not serve steps after a pause
+            self._branch.due(self._active)  # earlier evaluations do not serve steps after a pause
             return output
         if self._replaces:
             if evaluated <= self._places.place and not moved:
                 self._call.failed(_no_slot())
             return output
         try:
-            if not moved and alone is not None:  # some pipelines leave guidance out at some steps
+            if not moved and alone is not None:  # some pipelines turn off guidance at some steps
                 self._steered(alone, alone.output)
                 delta, self._delta, self._moved = self._delta, None, False
             if delta is None:
@@ -145,7 +147,7 @@ class Injection:
         return steered
 
     def _steered(self, evaluation: Evaluation, output: Any) -> Any:
-        """Take delta from an evaluation of the pipeline's, and add it now where that cannot wait."""
+        """Take delta from an evaluation of the pipeline, and add it now if that cannot wait."""
         first = arguments.first_of(output)
         start = self._own_rows(first)
         due = self._branch.due(self._active, begins=self._call.begins_step())
@@ -169,25 +171,25 @@ class Injection:
         return arguments.with_first(output, steered)
 
     def _alone_in_step(self, first: Tensor) -> bool:
-        """Whether an evaluation is all that a step has, and nothing is guided by it."""
+        """Return whether an evaluation is the only one of its step, and unguided."""
         return len(first) != self._places.batch or self._evaluated == 0
 
     def _own_rows(self, first: Tensor) -> Sequence[int]:
-        """The rows, one per image, that negatives are compared with.
+        """Return the rows, one per image, that negatives are compared with.
 
         Raises:
-            CannotSteer: they cannot be told apart.
+            CannotSteer: the rows cannot be identified.
         """
         if len(first) == self._places.batch:
             return self._places.rows
-        if len(first) == len(self._places.rows):  # some pipelines leave guidance out at some steps
+        if len(first) == len(self._places.rows):  # some pipelines turn off guidance at some steps
             return range(len(first))
         raise CannotSteer(
             f"the denoiser evaluated {len(first)} rows for {len(self._places.rows)} images", hint="Report this."
         )
 
     def _apart(self, evaluation: Evaluation, first: Tensor, due: Sequence[tuple[int, Term]]) -> Tensor:
-        """Evaluate negatives, those of one shape together, in the order given."""
+        """Evaluate negatives in the given order; those of one shape together."""
         rows: dict[int, Tensor] = {}
         own = self._own_rows(first)
         with self._call.evaluating():
@@ -206,7 +208,7 @@ class Injection:
         return context
 
     def _joined(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate with the rows of the negatives behind the pipeline's own, where they are as long as those."""
+        """Evaluate with the negatives' rows behind the pipeline's own, if they have the same length."""
         due = self._branch.due(self._active, begins=self._call.begins_step())
         rows = third.rows_given(evaluation)
         own = self._places.rows if rows == self._places.batch else range(rows)
@@ -223,7 +225,7 @@ class Injection:
         """Evaluate with the negatives in the unconditional rows."""
         try:
             if third.rows_given(evaluation) != self._places.batch:
-                raise _no_slot()  # noqa: TRY301 (told like any other failure)
+                raise _no_slot()  # noqa: TRY301 (reported like any other failure)
             due = list(self._active.items())
             given = third.overwritten(evaluation, self._places, due)
             if given is not None:

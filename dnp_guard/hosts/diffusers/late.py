@@ -14,14 +14,14 @@ _MODULES = {
     "diffusers.pipelines.pipeline_utils": "put_attribute",
     "diffusers.modular_pipelines.modular_pipeline": "put_attribute_on_modular",
 }
-"""Where a pipeline class is defined, and what of ``attach`` is run once it is."""
+"""Modules that define a pipeline class, and the function of ``attach`` to run once each is imported."""
 
 
 def install(guards: type) -> None:
     """Make ``pipe.callback_on_step_end = guard`` work for every pipeline, without importing diffusers.
 
     Args:
-        guards: the class of what may be put there.
+        guards: class of the values that the attribute accepts.
     """
     for module, name in _MODULES.items():
         after_import(module, partial(_put, name, guards))

@@ -1,4 +1,4 @@
-"""Load a pipeline by the name that commands take."""
+"""Load a pipeline by the name that commands accept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dnp_guard.glyphs.loading import MODELS, load_embedded
 
 
 def load_model(model: str) -> Any:
-    """Load the pipeline of a folder, of a hub id that is cached, or an embedded one: ``glyphs``, ``glyphs-fast``.
+    """Load a pipeline from a folder, from a cached hub id, or an embedded one: ``glyphs``, ``glyphs-fast``.
 
     Raises:
-        DnpGuardError: there is none.
+        DnpGuardError: there is no such pipeline.
     """
     if model in MODELS:
         return load_embedded(model)

@@ -1,4 +1,4 @@
-"""What a step of a call predicts, as the driver sees it: each part is worked out only when it is asked for."""
+"""A step's prediction as the driver sees it; every part is computed only on request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class PredictingCall(Protocol):
-    """The running call, as a view of its steps needs it.
+    """Interface of the running call for the views of its steps.
 
     Attributes:
         guard: the guard.
-        driver: of the generation.
-        begun: what was shown before the first step; None before it.
-        compared: what is kept of the last prediction that was decoded; None before one was.
+        driver: driver of the generation.
+        begun: facts proven before the first step; None before it.
+        compared: reduced form of the last prediction that was decoded; None before one was.
     """
 
     guard: Guard
@@ -34,7 +34,7 @@ class PredictingCall(Protocol):
     compared: Tensor | None
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents, as the policy says."""
+        """Decode latents as the policy requires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +42,24 @@ class Predicted(View):
     """The prediction x̂0 of one step.
 
     Attributes:
-        call: that it is of.
-        step: with the prediction.
+        call: the call.
+        step: the step, with its prediction.
     """
 
     call: PredictingCall
     step: Step
 
     def pictures(self) -> list[Image]:
-        """Decode x̂0, as the policy says."""
+        """Decode x̂0 as the policy requires."""
         self.call.compared = coarse(self.step.prediction)
         return self.call.decoded(self.step.prediction)
 
     def likeness(self) -> list[float]:
-        """Cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
+        """Return the cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
         return similarity(self.step.prediction, self.call.compared)
 
     def nearness(self) -> list[dict[str, float]]:
-        """How near each category comes to having to be asked about, by the guard's probe; none without one."""
+        """Return the probe's nearness per image and category; empty without a probe."""
         call, step = self.call, self.step
         rule, probe = call.driver.policy.queries.skip_probe, call.guard.probe
         if probe is None or rule is None or step.total is None or call.begun is None:

@@ -1,7 +1,7 @@
 """The clean image predicted at a step, x̂0 (``pred_original_sample``), from the guided model output.
 
-Data: ``SPACES`` says how a scheduler class mixes image and noise, x = alpha x0 + sigma noise; ``KINDS`` says what a
-model of a ``prediction_type`` answers. ``predict`` looks both up. Nothing is read from a scheduler's output: several
+``SPACES`` holds how a scheduler class mixes image and noise, x = alpha x0 + sigma noise; ``KINDS`` holds what a model
+of a ``prediction_type`` returns. ``predict`` looks up both. Nothing is read from a scheduler's output, because several
 schedulers return something else there (TCD, DEIS, the noise-predicting DPM solvers).
 """
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 def cumulative(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """With alpha = sqrt(a), sigma = sqrt(1 - a) with a = ``alphas_cumprod[t]`` (Ho et al., arXiv 2006.11239, eq. 4)."""
+    """Return sqrt(a) and sqrt(1 - a) with a = ``alphas_cumprod[t]`` (Ho et al., arXiv 2006.11239, eq. 4)."""
     product = float(scheduler.alphas_cumprod[int(timestep)])
     return product**0.5, (1 - product) ** 0.5
 
 
 def cosine(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """The same with a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
+    """Return the same with a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
     t = torch.as_tensor(timestep, dtype=torch.float32).flatten()[:1]
     product = float(scheduler._alpha_cumprod(t, t.device))  # noqa: SLF001 (its schedule has no other name)
     return product**0.5, (1 - product) ** 0.5
 
 
 def exploding(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """With alpha = 1 and sigma from the table (Karras et al., arXiv 2206.00364)."""
+    """Return alpha = 1 and sigma from the table (Karras et al., arXiv 2206.00364)."""
     return 1.0, _level(scheduler, timestep)
 
 
 def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """The table holds sigma / alpha with alpha^2 + sigma^2 = 1 (Lu et al., arXiv 2211.01095), or flow sigmas."""
+    """Read sigma / alpha with alpha^2 + sigma^2 = 1 (Lu et al., arXiv 2211.01095), or flow sigmas, from the table."""
     if _flows(scheduler):
         return flow(scheduler, timestep)
     level = _level(scheduler, timestep)
@@ -49,13 +49,13 @@ def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
 
 
 def flow(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """With alpha = 1 - sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747)."""
+    """Return alpha = 1 - sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747)."""
     sigma = _level(scheduler, timestep)
     return (sigma, 1 - sigma) if _inverted(scheduler) else (1 - sigma, sigma)
 
 
 def trigonometric(_: Any, timestep: Any) -> tuple[float, float]:
-    """With alpha = cos t, sigma = sin t (Lu and Song, arXiv 2410.11081)."""
+    """Return alpha = cos t, sigma = sin t (Lu and Song, arXiv 2410.11081)."""
     t = float(torch.as_tensor(timestep).flatten()[0])
     return math.cos(t), math.sin(t)
 
@@ -72,7 +72,7 @@ def from_velocity(x: Tensor, v: Tensor, alpha: float, sigma: float) -> Tensor:
 
 
 def from_sample(_x: Tensor, x0: Tensor, _alpha: float, _sigma: float) -> Tensor:
-    """The model answers x0 itself."""
+    """Return the model's output, which is x0 itself."""
     return x0
 
 
@@ -103,15 +103,15 @@ KINDS: dict[str, Callable[[Tensor, Tensor, float, float], Tensor]] = {
     "flow_prediction": from_flow,
     "trigflow": from_velocity,
 }
-"""What a model answers, by ``prediction_type``."""
+"""Functions from a model's output to x0, by ``prediction_type``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     space: Callable[[Any, Any], tuple[float, float]]
-    """Scheduler and timestep to alpha and sigma."""
+    """Returns alpha and sigma for a scheduler and a timestep."""
     kinds: tuple[str, ...]
-    """Allowed values of ``prediction_type``; where a scheduler has none, the one it implies."""
+    """Allowed values of ``prediction_type``; for a scheduler without that setting, the one that it implies."""
     preconditioned: bool = False
 
 
@@ -172,11 +172,11 @@ SPACES: dict[str, _Row] = {
     "DDPMWuerstchenScheduler": _Row(cosine, ("epsilon",)),
     "SCMScheduler": _Row(trigonometric, ("trigflow",)),
 }
-"""How a scheduler class mixes image and noise. The class is looked up by its exact name: a subclass may differ."""
+"""How each scheduler class mixes image and noise. Classes are looked up by exact name: a subclass may differ."""
 
 
 def check(scheduler: Any) -> None:
-    """See that predictions of a scheduler are known.
+    """Check that predictions of a scheduler are known.
 
     Raises:
         CannotSteer: they are not.
@@ -199,14 +199,14 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
     """Predict the clean latents of one step, before ``scheduler.step`` is called.
 
     Args:
-        scheduler: as the pipeline holds it, timesteps set.
-        output: the guided model output, [B, ...]; learned variances behind the channels of x_t are left out.
-        timestep: of this step.
+        scheduler: as the pipeline holds it, with its timesteps set.
+        output: the guided model output, [B, ...]; learned variances behind the channels of x_t are ignored.
+        timestep: timestep of this step.
         sample: x_t, [B, ...].
 
     Returns:
         x̂0, [B, ...], at least float32, and the noise level in the scheduler's own terms: sigma for flows, sigma / alpha
-        otherwise, None where there is only noise.
+        otherwise, None if there is only noise.
     """
     row, kind = SPACES[type(scheduler).__name__], _kind(scheduler)
     alpha, sigma = row.space(scheduler, timestep)
@@ -223,11 +223,11 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
 
 
 def levels(scheduler: Any, places: Iterable[int]) -> tuple[float, ...]:
-    """The share of noise, σ/(α+σ), that steps begin with: 1 for nothing but noise; under flow matching σ itself.
+    """Return the noise fractions, σ/(α+σ), at the start of steps: 1 for pure noise; with flow matching σ itself.
 
     Args:
-        scheduler: timesteps set.
-        places: of the steps, among its timesteps.
+        scheduler: with its timesteps set.
+        places: indices of the steps' timesteps.
     """
     space = SPACES[type(scheduler).__name__].space
     mixed = (space(_At(scheduler, place), scheduler.timesteps[place]) for place in places)
@@ -260,7 +260,7 @@ def _inverted(scheduler: Any) -> bool:
 
 
 def _level(scheduler: Any, timestep: Any) -> float:
-    """The noise level that the model was just asked about, half steps included."""
+    """Return the noise level of the model's last evaluation, half steps included."""
     index = _index(scheduler, timestep)
     if getattr(scheduler, "state_in_first_order", True):
         return float(scheduler.sigmas[index])
@@ -273,7 +273,7 @@ _HALFWAY: dict[str, Callable[[Any, int], Any]] = {
     "KDPM2AncestralDiscreteScheduler": lambda scheduler, index: scheduler.sigmas_interpol[index - 1],
     "KDPM2DiscreteScheduler": lambda scheduler, index: scheduler.sigmas_interpol[index],
 }
-"""The level of the second evaluation of a step, where that is not the end of the step as in Heun's method."""
+"""Noise level of a step's second evaluation, unless that is at the end of the step as in Heun's method."""
 
 
 def _index(scheduler: Any, timestep: Any) -> int:

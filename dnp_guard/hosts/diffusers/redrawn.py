@@ -1,8 +1,8 @@
-"""Make a call of a pipeline again, for the images that the policy gives a second chance.
+"""Repeat a pipeline's call, for images that the policy gives a retry.
 
-The whole call is made again from the caller's own seed, so that every image begins with the noise that it had; the
-images that are not made again are drawn unsteered, and thrown away. The caller's generators and the global random
-numbers end as after one call. The caller's callback sees a retry as it sees any call.
+The whole call is repeated from the caller's own seed, so that every image starts from the noise that it had. Images
+that are not retried are drawn unsteered, and thrown away. The caller's generators and the global random numbers end as
+after one call. The caller's callback sees a retry like any other call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Redrawn:
-    """A call that can be made again.
+    """A call that can be repeated.
 
     Attributes:
         guarded: the guard's part in it.
@@ -37,11 +37,11 @@ class Redrawn:
     kind: str
 
     def pictures(self, result: Output, /) -> Sequence[Image]:
-        """The images of a result, or some frames of each video."""
+        """Return the images of a result, or some frames of each video."""
         return result.pictures()
 
     def draw(self, images: tuple[int, ...], /) -> Output:
-        """Make the call again, as it was made."""
+        """Repeat the call with the same arguments."""
         recording = self.guarded.recording
         self.guarded.begin_again()
         with recording.once_more(self.kwargs) as kwargs:
@@ -52,5 +52,5 @@ class Redrawn:
                 self.guarded.remove()
 
     def merged(self, result: Output, drawn: Output, images: tuple[int, ...], /) -> Output:
-        """A result with the images of another in it."""
+        """Copy the given images of a new result into a result."""
         return result.merged(drawn, images)

@@ -1,4 +1,4 @@
-"""A call of a pipeline as the session and the record have it."""
+"""Describe a call of a pipeline for the session and the record."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _COUNTS = ("num_images_per_prompt", "num_videos_per_prompt")
 
 
 def host_of(pipe: Any) -> dict[str, str]:
-    """``host{name, version, target}`` of the record."""
+    """Return ``host{name, version, target}`` of the record."""
     return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
 
 
 def batch_of(kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
-    """Prompts and negatives, one per image, and the number of images that a class makes of a call."""
+    """Return prompts and negatives, one per image, and the number of images that a class makes in a call."""
     prompt, embeds = _text(prompt_of(given)[1]), given.get("prompt_embeds")
-    each = 1 if _makes_one(kind) else int(next((given[name] for name in _COUNTS if given.get(name)), 1))
+    per_prompt = 1 if _makes_one(kind) else int(next((given[name] for name in _COUNTS if given.get(name)), 1))
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
     count = len(texts) if texts else (len(embeds) if embeds is not None else 1)
     negative = _text(given.get("negative_prompt"))
@@ -35,13 +35,13 @@ def batch_of(kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
         negatives = None
     else:
         shared = [negative or ""] * count if negative is None or isinstance(negative, str) else list(negative)
-        negatives = [text for text in shared for _ in range(each)]
-    return tuple(text for text in texts for _ in range(each)), negatives, count * each
+        negatives = [text for text in shared for _ in range(per_prompt)]
+    return tuple(text for text in texts for _ in range(per_prompt)), negatives, count * per_prompt
 
 
 @cache
 def _makes_one(kind: type) -> bool:
-    """Whether a class makes one item of each prompt, whatever it is asked for."""
+    """Return whether a class makes one item per prompt, whatever the call asks for."""
     try:
         source = inspect.getsource(kind.__call__)
     except (OSError, TypeError):
@@ -50,15 +50,15 @@ def _makes_one(kind: type) -> bool:
 
 
 def _text(prompt: Any) -> Any:
-    """A prompt, or one a video; that of a single video may change from frame to frame, by whose numbers it is then."""
+    """Return a prompt as text; a video's prompt may change over frames, and is then a dictionary by frame number."""
     return ", ".join(map(str, prompt.values())) if isinstance(prompt, dict) else prompt
 
 
 def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``run{seed, latents, scheduler, steps, guidance_scale, size}`` of the record."""
+    """Return ``run{seed, latents, scheduler, steps, guidance_scale, size}`` of the record."""
     generator = given.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
-    seeds = [each.initial_seed() for each in generators]
+    seeds = [source.initial_seed() for source in generators]
     size = [given.get("height"), given.get("width")]
     schedule = next((given[name] for name in ("timesteps", "sigmas") if given.get(name) is not None), None)
     run = {
@@ -73,7 +73,7 @@ def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hash(latents: Any) -> str | None:
-    """SHA-256, in hexadecimal, of latents that the call brought, as little-endian float32; None for none."""
+    """Return the SHA-256, in hexadecimal, of latents passed to the call, as little-endian float32; None if none."""
     if not isinstance(latents, torch.Tensor):
         return None
     values = latents.detach().to("cpu", torch.float32).contiguous().numpy()

@@ -1,4 +1,4 @@
-"""What can be said of a pipeline that was saved in a folder, without loading its weights."""
+"""Inspect a pipeline that was saved in a folder, without loading its weights."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def class_in(folder: Path) -> str:
-    """The class of a saved pipeline whose scheduler's predictions are known.
+    """Return the class of a saved pipeline, and check that its scheduler's predictions are known.
 
     Raises:
-        CannotSteer: it cannot be steered.
+        CannotSteer: the pipeline cannot be steered.
         OSError: there is no ``model_index.json``.
-        ValueError: it is not JSON, or not an index.
-        KeyError: it names no class.
+        ValueError: that file is not JSON, or not an index.
+        KeyError: the index names no class.
     """
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     if not isinstance(index, dict):
-        raise ValueError("model_index.json is not an object")  # noqa: TRY004 (it is the value of a file)
+        raise ValueError("model_index.json is not an object")  # noqa: TRY004 (the wrong value is in a file)
     name: str = index["_class_name"]
     kind = index.get("scheduler")
     made = getattr(diffusers, kind[1] or "", None) if isinstance(kind, list) and len(kind) > 1 else None

@@ -1,4 +1,4 @@
-"""The running call, as those see it that steer its denoiser."""
+"""Interface of the running call for the code that steers its denoiser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SteeredCall(Protocol):
-    """The running call, as its injection needs it.
+    """The running call, as its injections need it.
 
     Attributes:
         held: the negatives in force.
@@ -20,10 +20,10 @@ class SteeredCall(Protocol):
     held: Held
 
     def begins_step(self) -> bool:
-        """Whether the evaluation that runs begins a step, and is no sub-step of one."""
+        """Return whether the running evaluation begins a step and is not a sub-step of one."""
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Measure an evaluation of the guard's own; one in the pipeline's batch cannot be told apart."""
+        """Measure an evaluation of the guard; one inside the pipeline's batch cannot be measured separately."""
 
     def failed(self, error: Exception) -> None:
         """Note an evaluation that raised; the step goes on unsteered."""

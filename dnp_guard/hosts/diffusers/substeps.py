@@ -1,4 +1,4 @@
-"""How far a call is, in the scheduler's own sub-steps."""
+"""Track the progress of a call, in the scheduler's own sub-steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Substeps:
     """Counts the sub-steps of one call.
 
     Args:
-        recording: of the call.
-        done: sub-steps that ran before anything was counted.
+        recording: recording of the call.
+        done: number of sub-steps that ran before counting began.
 
     Attributes:
-        scheduler: the name of the scheduler that steps; empty before the first step.
+        scheduler: name of the scheduler that steps; empty before the first step.
     """
 
     def __init__(self, recording: Recording, done: int) -> None:
@@ -27,53 +27,53 @@ class Substeps:
         self._done = done
 
     def begin_again(self) -> None:
-        """Count from the first step on, as the call is made again."""
+        """Count from the first step again, because the call is repeated."""
         self._done = 0
 
     def count(self) -> None:
-        """Count a sub-step that is over."""
+        """Count a finished sub-step."""
         self._done += 1
 
     @property
     def none(self) -> bool:
-        """Whether no sub-step ran."""
+        """Whether no sub-step has run."""
         return not self._done
 
     @property
     def step(self) -> tuple[int, int]:
-        """The number of the step that runs, and of its sub-step."""
+        """The numbers of the running step and sub-step."""
         return divmod(self._done, self._order)
 
     @property
     def begins_step(self) -> bool:
-        """Whether what runs begins a step, and is no sub-step of one."""
+        """Whether the running sub-step begins a step."""
         return self._done % self._order == 0
 
     @property
     def steps(self) -> int:
-        """How many steps the call has."""
+        """The number of steps of the call."""
         return -(-self._timesteps // self._order)
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The share of noise that each step begins with."""
+        """The noise fraction at the start of each step."""
         first = len(self.stepping.timesteps) - self._timesteps
         return prediction.levels(self.stepping, range(first, first + self._timesteps, self._order))
 
     @property
     def ran_through(self) -> bool:
-        """Whether no step was left out, as those after an interruption are."""
+        """Whether all steps ran, without an interruption."""
         return self._done >= self._timesteps
 
     @property
     def complete(self) -> bool:
-        """Whether nothing of the noise is left."""
+        """Whether the noise is removed completely."""
         return self.ran_through and not self._ends_early
 
     @property
     def may_end_noisy(self) -> bool:
-        """Whether the call may end with the latents as they are now, with noise left in them."""
-        # Of a call that is interrupted no step says that it is the last.
+        """Whether the call may end with the current latents, while there is noise in them."""
+        # When a call is interrupted, no step says that it is the last.
         latent = self._recording.given.get("output_type") == "latent"
         return latent or (self.ran_through and not self.complete)
 

@@ -1,4 +1,4 @@
-"""The inputs of a third branch: a negative in the place of the empty prompt, for the images concerned only."""
+"""Inputs of a third branch: a negative in place of the empty prompt, only for the steered images."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ if TYPE_CHECKING:
 
 
 def inputs(evaluation: Evaluation, places: Places, batch: int, own: Own, due: Due) -> Mapping[str, Any]:
-    """The inputs of an evaluation of some images under negatives.
+    """Return the inputs for evaluating some images with their negatives.
 
     Args:
-        evaluation: the pipeline's own.
-        places: where the words live.
-        batch: rows of the pipeline's own evaluation.
-        own: the rows, by image, that the negatives' are modelled on.
-        due: images and terms; their conditioning is of one shape.
+        evaluation: the pipeline's own evaluation.
+        places: where the words are.
+        batch: number of rows of the pipeline's own evaluation.
+        own: rows, by image, that the negatives' rows are modelled on.
+        due: images and terms; their conditionings have one shape.
     """
     per = frozenset(slot.per for slot in places.slots if slot.per > 1)
     rows = Rows([own[image] for image, _ in due], batch, per, next(iter(evaluation.given)))
     given = {name: rows.of(value, (name,)) for name, value in evaluation.given.items()}
     conditionings = [term.conditioning.of(image) for image, term in due]
     for slot in places.slots:
-        given = arguments.replaced(given, slot.path, _together(slot, [each[slot.path] for each in conditionings]))
+        given = arguments.replaced(
+            given, slot.path, _together(slot, [conditioning[slot.path] for conditioning in conditionings])
+        )
     return given
 
 
 def alike(due: Due) -> Iterator[list[int]]:
-    """Places of the terms that can be evaluated together: their conditioning is of one shape."""
+    """Yield the positions of terms that can be evaluated together, because their conditionings have one shape."""
     groups: dict[Any, list[int]] = {}
     for place, (image, term) in enumerate(due):
         shapes = tuple((path, _shape(value)) for path, value in term.conditioning.of(image).items())
@@ -51,13 +53,13 @@ def alike(due: Due) -> Iterator[list[int]]:
 
 
 def joins(places: Places) -> bool:
-    """Whether the rows of negatives can be appended to the pipeline's own evaluation."""
+    """Return whether the negatives' rows can be appended to the pipeline's own evaluation."""
     plain = all(slot.dim == 0 and slot.per == 1 for slot in places.slots)
     return places.of_step == 1 and places.copies == 1 and plain
 
 
 def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int], due: Due) -> Any:
-    """The inputs of an evaluation with the rows of negatives behind its own; None where they are of another length."""
+    """Return the inputs with the negatives' rows behind the pipeline's own; None if their lengths differ."""
     if len(list(alike(due))) > 1:
         return None
     more = inputs(evaluation, places, batch, own, due)
@@ -68,9 +70,9 @@ def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int
 
 
 def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str, Any] | None:
-    """The inputs with the negatives in their unconditional rows; None where they are of another length.
+    """Return the inputs with the negatives in their unconditional rows; None if their lengths differ.
 
-    That is so too where a mask says it: some denoisers lay out the whole batch by the longest of its prompts.
+    A mask can make the lengths differ too: some denoisers lay out the whole batch by its longest prompt.
     """
     given = evaluation.given
     for slot in places.slots:
@@ -91,12 +93,12 @@ def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str
 
 
 def rows_given(evaluation: Evaluation) -> int:
-    """Rows of an evaluation: how many latents it is given, which every denoiser takes first."""
+    """Return the number of rows of an evaluation: the number of latents, every denoiser's first argument."""
     return len(next(iter(evaluation.given.values())))
 
 
 def _together(slot: Slot, values: Sequence[Any]) -> Any:
-    """One argument of several negatives."""
+    """Join one argument of several negatives."""
     if slot.listed:
         return [row for value in values for row in value]
     if slot.dim is None or not isinstance(values[0], torch.Tensor):

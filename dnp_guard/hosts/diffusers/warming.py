@@ -1,4 +1,4 @@
-"""Have a compiled denoiser compiled for what steering evaluates, before any request waits for it."""
+"""Make a compiled denoiser compile for steered evaluations, before any request has to wait for it."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
 
 _STEPS: Final = 3
-"""One that is looked at, and two that are steered: the second of them may use what the first evaluated."""
+"""One step with a look and two steered ones, of which the second may reuse the first's evaluation."""
 
 
 class _Sees:
-    """Sees everything in the first picture, or in all."""
+    """A backend that sees everything in the first picture, or in all."""
 
     def __init__(self, *, everywhere: bool) -> None:
         self._everywhere = everywhere
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Answer yes of some pictures, and no of the others."""
+        """Answer yes for some pictures, and no for the others."""
         return [[float(self._everywhere or not row)] * len(questions) for row in range(len(images))]
 
 
 def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
-    """Make a call twice in a few steps, steered in one image and in all, and throw away what it returns.
+    """Run a call twice in a few steps, steered in one image and in all, and discard the results.
 
-    A denoiser under ``torch.compile`` compiles for each batch that is new to it. The negatives of one image are such a
-    batch, and those of several another; after this call no guarded one pays for either. Nothing is asked, recorded or
-    counted, and the global random numbers stay as they are.
+    A denoiser with ``torch.compile`` compiles for every batch size that is new to it. The negative of one image makes
+    such a batch, and those of several images another; after this, no guarded call has to compile for either. Nothing is
+    queried, recorded or counted, and the global random numbers stay as they are.
 
     Args:
-        guard: whose policy says how negatives enter the guidance.
-        pipe: the pipeline, attached or not; its own guard stays.
-        args: of the call, as requests make it: as many prompts, of the same size.
-        kwargs: likewise; ``num_inference_steps`` is set.
+        guard: guard whose policy defines how negatives enter the guidance.
+        pipe: the pipeline, attached or not; its own guard stays attached.
+        args: arguments of the call, as requests make it: the same number of prompts and the same size.
+        kwargs: keyword arguments of the call; ``num_inference_steps`` is set.
 
     Raises:
         CannotSteer: no negative could take effect in this call.
@@ -61,7 +61,7 @@ def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _warming(policy: Policy) -> Policy:
-    """A policy that steers as another does, at the first step, whatever is seen."""
+    """Return a policy that steers like another one from the first step on, whatever is seen."""
     return Policy.model_validate(
         {
             "format": 1,

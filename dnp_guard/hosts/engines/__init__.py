@@ -1,6 +1,6 @@
 """Serving engines: plugins that vLLM-Omni and SGLang-Diffusion load in each of their processes.
 
-``settings`` is what both are configured by; ``worker`` holds the one guard of a worker, and refuses where there is
-none; ``attestation`` is what a worker says of itself, and ``middleware`` says it to the engine's clients. Nothing here
-imports an engine: its modules are met when the engine imports them.
+``settings`` configures both; ``worker`` holds the one guard of a worker, and refuses to generate without it;
+``attestation`` holds the reports of the workers, and ``middleware`` passes them on to the engine's clients. Nothing
+here imports an engine; code runs when the engine imports its own modules.
 """

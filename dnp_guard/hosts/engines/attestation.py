@@ -1,4 +1,4 @@
-"""What the workers of an engine say of themselves: a file each, in a folder that they share with the HTTP server."""
+"""Reports of an engine's workers about themselves: one file per worker, in a folder shared with the HTTP server."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 VERSION = 1
 HEADER = "dnp-guard"
-"""The response header."""
+"""Name of the response header."""
 PATH = "/dnp-guard"
-"""Where the middleware answers with what every worker says."""
+"""Path at which the middleware returns the reports of all workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """What one worker says.
+    """The report of one worker.
 
     Attributes:
-        engine: its name.
-        serving: ``unguarded`` only where the settings allow it.
-        pid: its process.
+        engine: name of the engine.
+        serving: ``unguarded`` only if the settings allow it.
+        pid: id of the worker's process.
         reason: why it is not guarded.
         policy: name of the policy in force.
-        revision: of the policy.
-        digest: of the policy.
-        mode: of the policy, such as ``enforce`` or ``shadow``.
+        revision: revision of the policy.
+        digest: digest of the policy.
+        mode: mode of the policy, such as ``enforce`` or ``shadow``.
         vlm: spec of the backend.
         guard: version of this package.
-        version: of this form.
+        version: version of this class.
     """
 
     engine: str
@@ -56,10 +56,10 @@ class Attestation:
 
 
 def say(folder: Path, attestation: Attestation) -> None:
-    """Write down what this worker says; forgotten when it ends.
+    """Write this worker's report; it is deleted when the worker ends.
 
     Raises:
-        DnpGuardError: the folder is another user's, or cannot be written.
+        DnpGuardError: the folder belongs to another user, or cannot be written.
     """
     path = folder / f"{attestation.pid}.json"
     try:
@@ -76,32 +76,33 @@ def say(folder: Path, attestation: Attestation) -> None:
 
 
 def said(folder: Path) -> list[Attestation]:
-    """What the workers that run say; what cannot be read is said by nobody."""
-    found = []
+    """Read the reports of all running workers; unreadable ones are ignored."""
+    reports = []
     for path in sorted(folder.glob("*.json")):
         try:
             attestation = Attestation(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             continue
         if runs(attestation.pid):
-            found.append(attestation)
-    return found
+            reports.append(attestation)
+    return reports
 
 
 def guarded(workers: list[Attestation]) -> bool:
-    """Whether there are workers, and all of them are guarded."""
+    """Return whether there are workers, and all of them are guarded."""
     return bool(workers) and all(worker.serving == "guarded" for worker in workers)
 
 
 def header(workers: list[Attestation]) -> str:
-    """The value of the response header: how the workers serve, by which guard and under which policies."""
+    """Format the value of the response header: how the workers serve, with which guard and which policies."""
     ways: list[str] = sorted({worker.serving for worker in workers}) or ["unattested"]
-    policies = sorted({f"{each.policy}@{each.digest}" for each in workers if each.policy})
+    policies = sorted({f"{worker.policy}@{worker.digest}" for worker in workers if worker.policy})
     versions = sorted({worker.guard for worker in workers})
-    return "; ".join([*ways, *(f"guard={each}" for each in versions), *(f"policy={each}" for each in policies)])
+    guards, applied = (f"guard={version}" for version in versions), (f"policy={policy}" for policy in policies)
+    return "; ".join([*ways, *guards, *applied])
 
 
 def in_force(guard: Guard) -> str:
-    """Say of one generation, as the header does, that it is guarded, by which guard and under which policy."""
+    """Format the same for one guarded generation: its guard and its policy."""
     policy = guard.policy
     return f"guarded; guard={__version__}; policy={policy.name}@{policy.digest}"

@@ -1,4 +1,4 @@
-"""An ASGI middleware for the HTTP server of an engine: refuses what would not be guarded, and says what is in force."""
+"""An ASGI middleware for an engine's HTTP server: it refuses unguarded requests, and reports what is in force."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Attested:
     """Answers ``/dnp-guard``, adds the header ``dnp-guard``, and refuses requests while a worker is not guarded.
 
-    A request that asks for something (any method but GET, HEAD and OPTIONS; any WebSocket) is answered with 503 unless
-    every worker says that it is guarded; under ``on_failure: open`` it is let through, and the header says how.
+    A request that asks for something (any method but GET, HEAD and OPTIONS; any WebSocket) gets status 503 unless every
+    worker reports that it is guarded. With ``on_failure: open`` it is let through, and the header reports how.
 
     Args:
         app: the engine's application.

@@ -1,4 +1,4 @@
-"""How the guard of an engine's workers is set up: one file, or environment variables, or both."""
+"""Settings of the guard in an engine's workers: from a file, environment variables, or both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE = "DNP_GUARD_ENGINE_CONFIG"
-"""The environment variable that names the file."""
+"""Name of the environment variable with the path of the file."""
 
 _PREFIX = "DNP_GUARD_ENGINE_"
 
@@ -27,19 +27,19 @@ def _folder() -> Path:
 
 
 class EngineSettings(BaseModel):
-    """What a worker needs to know.
+    """Settings of a worker.
 
     Attributes:
         policy: path or shipped name.
         vlm: spec of the backend.
-        audit: specs of the audit sinks; ``{pid}`` in one stands for the worker's process.
-        on_failure: whether a worker that cannot guard refuses (``closed``), or serves unguarded and says so (``open``).
-            What becomes of an image that could not be looked at is the policy's own ``on_failure``.
-        state: the folder in which workers say what they guard by, for the middleware; one for each server.
-        stricter: policies that requests may name, each a path or shipped name; merged into ``policy``, the strictest
-            of both.
-        tenant: whom it serves.
-        require_signature: the public key, in base64, that policies have to be signed with.
+        audit: specs of the audit sinks; ``{pid}`` in a spec stands for the worker's process id.
+        on_failure: whether a worker that cannot guard refuses (``closed``), or serves unguarded and reports it
+            (``open``). The policy's own ``on_failure`` decides about images that could not be looked at.
+        state: folder for the workers' reports, which the middleware reads; one per server.
+        stricter: paths or shipped names of policies that requests may name; merged into ``policy``, so that the
+            stricter rule of the two applies.
+        tenant: tenant that it serves.
+        require_signature: public key, in base64, that policies must be signed with.
         watch: whether the policy is reloaded when its file changes.
     """
 
@@ -62,10 +62,10 @@ class EngineSettings(BaseModel):
 
 
 def read(environment: Mapping[str, str]) -> EngineSettings:
-    """Read the settings: the file that ``DNP_GUARD_ENGINE_CONFIG`` names, and single variables, which come first.
+    """Read the settings from the file in ``DNP_GUARD_ENGINE_CONFIG`` and from variables, which take precedence.
 
     Raises:
-        DnpGuardError: the file cannot be read, or a setting is unknown or wrong.
+        DnpGuardError: the file cannot be read, or a setting is unknown or invalid.
     """
     values: dict[str, Any] = _file(environment[FILE]) if environment.get(FILE) else {}
     for name in EngineSettings.model_fields:
@@ -80,7 +80,7 @@ def read(environment: Mapping[str, str]) -> EngineSettings:
 
 
 def state_of(environment: Mapping[str, str]) -> Path:
-    """The folder in which workers say what they guard by, even where the other settings are wrong."""
+    """Return the folder for the workers' reports, even if the other settings are invalid."""
     try:
         return read(environment).state
     except DnpGuardError:
@@ -88,7 +88,7 @@ def state_of(environment: Mapping[str, str]) -> Path:
 
 
 def opened(environment: Mapping[str, str]) -> bool:
-    """Whether workers that cannot guard may serve: only where the settings can be read and say so."""
+    """Return whether workers that cannot guard may serve: only if the settings can be read and say so."""
     try:
         return read(environment).on_failure == "open"
     except DnpGuardError:
@@ -106,12 +106,12 @@ def _file(name: str) -> dict[str, Any]:
 
 
 def _said(error: ValidationError, file: str | None) -> str:
-    places = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+    places = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
     return f"the settings of the engine's guard ({file or f'{_PREFIX}…'}) do not check: {places}"
 
 
 def _hint(error: ValidationError) -> str:
-    unknown = [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]
+    unknown = [str(problem["loc"][0]) for problem in error.errors() if problem["type"] == "extra_forbidden"]
     if unknown:
         return did_you_mean(unknown[0], list(EngineSettings.model_fields))
     return f"Set vlm in the file of {FILE}, or {_PREFIX}VLM, such as systemone:MODEL@URL."

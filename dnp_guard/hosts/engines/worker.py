@@ -1,4 +1,4 @@
-"""The one guard of a worker. Until it is there, and where it cannot be, the worker refuses."""
+"""The one guard of a worker. Without it the worker refuses to generate."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ WORKER = "_dnp_guard_worker"
 class Worker:
     """The guard of one process of an engine.
 
-    The settings are read, and the guard is made, when a model is loaded: an engine's other processes need neither.
+    The settings are read and the guard is made when a model is loaded; an engine's other processes need neither.
 
     Args:
-        engine: its name.
-        make: makes the guard that the settings describe.
+        engine: name of the engine.
+        make: makes the guard from the settings.
 
     Attributes:
-        guard: None until a model is loaded, and where it cannot be guarded.
+        guard: None until a model is loaded, and if it cannot be guarded.
     """
 
     def __init__(self, engine: str, make: Make) -> None:
@@ -50,13 +50,13 @@ class Worker:
         self._told: Attestation | None = None
 
     def take(self, attach: Callable[[Guard], object]) -> None:
-        """Guard a model that was loaded.
+        """Guard a loaded model.
 
         Args:
-            attach: puts the guard on it.
+            attach: attaches the guard to it.
 
         Raises:
-            DnpGuardError: it cannot be guarded, and the settings do not say to serve it all the same.
+            DnpGuardError: the model cannot be guarded, and the settings do not allow it to be served anyway.
         """
         try:
             guard = self._made()
@@ -71,10 +71,10 @@ class Worker:
                 raise
 
     def check(self) -> bool:
-        """Whether what is asked for now is guarded.
+        """Return whether a request would be guarded now.
 
         Raises:
-            CannotSteer: it is not, and the settings do not say to serve it all the same.
+            CannotSteer: it would not, and the settings do not allow it to be served anyway.
         """
         if self.guard is not None:
             self.attest()
@@ -87,13 +87,13 @@ class Worker:
         return False
 
     def tightened(self, request: Any) -> ExitStack:
-        """Guard what runs in a ``with`` block as its request asks.
+        """Tighten the guard inside a ``with`` block, as a request asks.
 
         Args:
-            request: what it asks of the guard; see :mod:`dnp_guard.hosts.engines.asked`.
+            request: the request's demands on the guard; see :mod:`dnp_guard.hosts.engines.asked`.
 
         Raises:
-            RequestRefused: nothing like it is offered, or this worker is not guarded.
+            RequestRefused: the demand cannot be met, or this worker is not guarded.
         """
         if self.guard is not None:
             return asked.tightened(self.guard, self._stricter, request)
@@ -102,7 +102,7 @@ class Worker:
         return ExitStack()
 
     def attest(self) -> None:
-        """Say what is in force, where it is not what was said last."""
+        """Report what is in force, if it has changed since the last report."""
         if self.guard is None or self._settings is None:
             return
         policy = self.guard.policy
@@ -142,21 +142,21 @@ class Worker:
         try:
             say(state_of(os.environ), self._told)
         except DnpGuardError:
-            _log.exception("what this worker is doing cannot be told")
+            _log.exception("the report of this worker cannot be written")
 
 
 def guard_class(worker: Worker, kind: Any, load: str, runs: tuple[str, ...], attach: Attach) -> None:
-    """Let a class that loads and runs a worker's model run only what is guarded.
+    """Make a class that loads and runs a worker's model check the guard before it runs.
 
     Args:
-        worker: of this process.
+        worker: the worker of this process.
         kind: the class.
-        load: name of the method that loads a model, and leaves it as ``pipeline``.
+        load: name of the method that loads a model into the attribute ``pipeline``.
         runs: names of the methods that generate.
-        attach: puts a guard on the model of a worker; raises where it cannot be guarded.
+        attach: attaches a guard to a worker's model; raises if the model cannot be guarded.
 
     Raises:
-        AttributeError: the class has changed; the import of its module fails with it, and so ends the worker.
+        AttributeError: the class has changed. The import of its module then fails, which ends the worker.
     """
     if WORKER in kind.__dict__:
         return  # a process may load its plugins again
@@ -170,7 +170,7 @@ def _loading(worker: Worker, load: Any, attach: Attach) -> Any:
     @wraps(load)
     def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = load(self, *args, **kwargs)
-        if getattr(self, "pipeline", None) is not None:  # one that is loaded later, for a pipeline of the user's own
+        if getattr(self, "pipeline", None) is not None:  # a user's own pipeline is loaded later
             worker.take(partial(attach, worker, self.pipeline))
         return result
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Guidance
 
     Encode = Callable[[list[str]], Any]
-    """Texts to the model's conditioning, one entry a text."""
+    """Turns texts into the model's conditioning, with one entry per text."""
     Decode = Callable[[Tensor], list[Image]]
-    """Latents [B, ...] to B pictures."""
+    """Decodes latents [B, ...] to B pictures."""
 
 
 class Generation:
@@ -41,16 +41,16 @@ class Generation:
 
     Args:
         guard: the guard.
-        request: what is generated.
-        progress: of the run.
-        encode: texts to conditioning.
-        decode: latents to pictures, for the looks.
-        negatives: the user's own negative prompt of each image; None where it is not known as text.
-        attention: layers in which it is steered; None where it is by the model's outputs.
+        request: the request.
+        progress: progress of the run.
+        encode: turns texts into conditioning.
+        decode: decodes latents to pictures, for the looks.
+        negatives: the user's own negative prompt per image; None if it is not known as text.
+        attention: attention layers that are steered; None if the model's outputs are.
         guided: whether the model has an unconditional prediction.
 
     Raises:
-        CannotSteer: ``replace`` would drop a negative prompt that is not known.
+        CannotSteer: ``replace`` would drop an unknown negative prompt.
         RequestRefused: the policy does not allow so many questions.
     """
 
@@ -99,10 +99,10 @@ class Generation:
         self.held.take()
 
     def evaluating(self, sigma: float) -> bool:
-        """Note that the model is about to be evaluated: a step that begins takes the negatives of the last look.
+        """Note that the model is about to be evaluated; at the start of a step, take the negatives of the last look.
 
         Returns:
-            Whether it begins a step.
+            Whether a step begins.
         """
         begins = self._progress.begins(sigma)
         if begins:
@@ -110,10 +110,10 @@ class Generation:
         return begins
 
     def callback(self, info: Mapping[str, Any]) -> None:
-        """Look at a step, as a sampler's callback: ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
+        """Look at a step, as a sampler's callback; uses ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
         check_time(self.driver)
         try:
-            self.held.take()  # where a sub-step was taken for one too many, the next step has begun all the same
+            self.held.take()  # if one sub-step too many was counted, the next step has begun nevertheless
             index, sigma, total = int(info["i"]), float(info["sigma"]), self._progress.total
             done = self._progress.called_back(index, sigma)
             step = Step(index, total, sigma, info["denoised"], progress=done if total is None else None)
@@ -124,31 +124,31 @@ class Generation:
             self.driver.missed(None, error)
 
     def shown(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """What the user's own callback may see of a step: ``x`` and ``denoised`` covered, as the policy says."""
-        told = self.driver.user_previews
-        return {key: cover(value, told) if key in {"x", "denoised"} else value for key, value in info.items()}
+        """Return a step's ``info`` for the user's own callback, with ``x`` and ``denoised`` covered by the policy."""
+        limits = self.driver.user_previews
+        return {key: cover(value, limits) if key in {"x", "denoised"} else value for key, value in info.items()}
 
     def finish(self, pictures: Callable[[], list[Image]], draw: Callable[[], list[Image]] | None = None) -> list[Image]:
         """Make the final look.
 
         Args:
-            pictures: gives the finished pictures, in the order of the batch.
-            draw: runs the sampler again, from the same noise; None where nothing can be drawn again.
+            pictures: returns the finished pictures, in the order of the batch.
+            draw: runs the sampler again from the same noise; None if nothing can be drawn again.
 
         Returns:
-            Each as its outcome allows: itself, blurred, or one that says that it is withheld.
+            The pictures as their outcomes allow: unchanged, blurred, or replaced by a notice.
         """
         made, outcomes = finished(self.driver, pictures(), _Redrawn(self, draw))
         self._guard.finished(self.driver)
         return delivered(self.driver.policy, made, outcomes)
 
     def begin_again(self, progress: Progress) -> None:
-        """Be ready for the sampler to run again, steered from its first evaluation on."""
+        """Prepare for the sampler to run again, steered from its first evaluation on."""
         self._progress, self.compared = progress, None
         self.held.take()
 
     def abandon(self, reason: str) -> None:
-        """Note that the run ended without pictures; nothing where it ended with them."""
+        """Note that the run ended without pictures; do nothing if it ended with them."""
         if self.driver.report is None:
             self.driver.abandon(reason)
             self._guard.finished(self.driver)
@@ -159,7 +159,7 @@ class _Denoised(View):
     """The prediction x̂0 of one step.
 
     Attributes:
-        generation: that it is of.
+        generation: the generation.
         prediction: x̂0, latents [B, ...].
     """
 
@@ -175,24 +175,24 @@ class _Denoised(View):
         return faces(pictures)
 
     def likeness(self) -> list[float]:
-        """Cosine of x̂0 with the last x̂0 that was decoded."""
+        """Return the cosine of x̂0 with the last x̂0 that was decoded."""
         return similarity(self.prediction, self.generation.compared)
 
 
 @dataclass(frozen=True, slots=True)
 class _Redrawn:
-    """A run of a sampler that can be made again.
+    """A run of a sampler that can be repeated.
 
     Attributes:
-        generation: that it is of.
-        run: makes it again; None where it cannot be.
+        generation: the generation.
+        run: repeats it; None if it cannot be repeated.
     """
 
     generation: Generation
     run: Callable[[], list[Image]] | None
 
     def pictures(self, result: list[Image], /) -> list[Image]:
-        """The pictures, as they are looked at."""
+        """Return the pictures in the form that is looked at."""
         return faces(result)
 
     def draw(self, images: tuple[int, ...], /) -> list[Image]:
@@ -202,5 +202,5 @@ class _Redrawn:
         return self.run()
 
     def merged(self, result: list[Image], drawn: list[Image], images: tuple[int, ...], /) -> list[Image]:
-        """The pictures with some of another run in them."""
+        """Copy the given images of a new run into the pictures."""
         return [drawn[index] if index in images else picture for index, picture in enumerate(result)]

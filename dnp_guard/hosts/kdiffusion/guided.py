@@ -1,7 +1,7 @@
 """Steer a model that does classifier-free guidance inside, in the denoised parameterisation.
 
 D(x; sigma) is x̂0. It is linear in the noise that the network predicts, D = x - sigma eps, so the equations of
-``steering.guidance`` hold for it as they stand, and what the model returned takes the place of the guided prediction.
+``steering.guidance`` hold for it unchanged, and the model's result takes the place of the guided prediction.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 class Guided:
     """A model as a sampler calls it, ``model(x, sigma, **extra_args)``, steered by a generation.
 
-    Where nothing is to be steered away from, the result is the model's own object. Anything else that a sampler asks
-    of the model, it gets.
+    If nothing steers the images, the result is the model's own object. All other attributes are the model's.
 
     Args:
-        model: called as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, or without the last two where there is no
+        model: called as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, or without the last two if there is no
             guidance.
-        generation: says what to steer away from.
-        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``; None to ask the model itself, with
+        generation: holds the negatives that steer.
+        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``; None to evaluate the model itself with
             ``cond_scale=0``.
     """
 
@@ -45,11 +44,11 @@ class Guided:
         return getattr(self._model, name)
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
-        """The denoised image at noise levels sigma [B] of x [B, ...], steered."""
+        """Return the denoised image at noise levels sigma [B] of x [B, ...], steered."""
         begins = self._generation.evaluating(float(sigma.flatten()[0]))
         active = self._generation.held.active
         if not active:
-            self._branch.due(active)  # what was evaluated before does not serve steps after a pause
+            self._branch.due(active)  # earlier evaluations do not serve steps after a pause
             return self._model(x, sigma, **extra)
         if self._generation.guidance.mode == "replace":
             return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
@@ -112,7 +111,7 @@ class Guided:
     def _alone(
         self, x: Tensor, sigma: Tensor, extra: dict[str, Any], concerned: Sequence[int], conditioning: Any
     ) -> Tensor:
-        """The prediction for some images, one a conditioning, without guidance."""
+        """Return the unguided prediction for some images, one per conditioning."""
         index = list(concerned)
         if self._denoise is not None:
             return self._denoise(x[index], sigma[index], cond=conditioning)

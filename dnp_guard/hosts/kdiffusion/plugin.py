@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
-    """Attach to a ``KDiffusion``; nothing can be one while its module is not imported."""
+    """Attach to a ``KDiffusion``; no target can be one while its module is not imported."""
     module = sys.modules.get("dnp_guard.hosts.kdiffusion.target")
     if module is None or not isinstance(target, module.KDiffusion):
         return None

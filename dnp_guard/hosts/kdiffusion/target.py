@@ -1,4 +1,4 @@
-"""What a guard is attached to: a model and what turns text into its conditioning and latents into pictures."""
+"""The object that a guard is attached to: a model, with functions that encode texts and decode latents."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _HOST = "k-diffusion"
 class KDiffusion:
     """A model for samplers of k-diffusion's shape, with what a guard needs beside it.
 
-    ``guard.attach(KDiffusion(…))`` guards every later :meth:`sample`; without a guard it samples as ever.
+    ``guard.attach(KDiffusion(…))`` guards every later :meth:`sample`; without a guard it samples as usual.
 
     Args:
-        model: called by samplers as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, returning the denoised image;
-            a model without guidance takes ``cond`` alone.
-        encode: texts to the conditioning that the model takes for ``uncond`` (for ``cond``, without guidance): a tensor
-            [N, ...], a list of N entries, or a dict of such. A list with one entry an image is taken apart by image.
-        decode: latents [N, ...] to N pictures, RGB.
+        model: called by samplers as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``; returns the denoised image. A
+            model without guidance takes only ``cond``.
+        encode: turns texts into the conditioning that the model takes for ``uncond`` (for ``cond``, without guidance):
+            a tensor [N, ...], a list of N entries, or a dict of such. A list of one entry per image is split up.
+        decode: decodes latents [N, ...] to N pictures, RGB.
         denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. Without it the model is evaluated with
-            ``cond_scale=0``, which costs twice as much and, in a model that counts its calls, counts.
-        network: the UNet or the like inside, for steering in its attention over the prompt; it is looked for in
-            ``model`` and ``denoise`` where these are torch modules.
-        name: for the record.
+            ``cond_scale=0``, which costs twice as much, and adds to the calls of a model that counts them.
+        network: the UNet or other denoiser inside, for steering in its attention over the prompt. By default it is
+            looked for in ``model`` and ``denoise``, if these are torch modules.
+        name: name of the model for the record.
 
     Attributes:
-        guard: what is attached; None for nothing.
-        model: as given.
+        guard: the attached guard; None without one.
+        model: the model, as given.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class KDiffusion:
         self._host = {"name": _HOST, "target": name or type(model).__name__}
 
     def guarded_by(self, guard: Guard | None) -> None:
-        """Attach a guard in place of the one before; ``guard.attach(…)`` is what users call."""
+        """Attach a guard in place of the one before; users call ``guard.attach(…)``."""
         before, self.guard = self.guard, guard
         if before is guard:
             return
@@ -90,21 +90,21 @@ class KDiffusion:
         callback: Callable[[dict[str, Any]], object] | None = None,
         **kwargs: Any,
     ) -> list[Image]:
-        """Run a sampler, guarded where a guard is attached, and decode what it returns.
+        """Run a sampler, guarded if a guard is attached, and decode its result.
 
         Args:
             sampler: such as ``k_diffusion.sampling.sample_euler``.
             x: the noise to start from, [B, ...].
-            *args: what the sampler takes after it, such as ``sigmas``.
-            prompts: for the record, one an image.
-            negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
-            seed: for the record.
-            extra_args: what the sampler hands on to the model.
-            callback: the user's own; it is called after the guard's. It sees a retry as it sees any run.
-            **kwargs: whatever else the sampler takes.
+            *args: further positional arguments of the sampler, such as ``sigmas``.
+            prompts: prompts for the record, one per image.
+            negative_prompts: the user's own, one per image; guidance mode ``replace`` needs them.
+            seed: seed for the record.
+            extra_args: arguments that the sampler passes to the model.
+            callback: the user's own callback, called after the guard's. It sees a retry like any other run.
+            **kwargs: further keyword arguments of the sampler.
 
         Returns:
-            B pictures, each as the policy allows.
+            B pictures, as the policy allows.
 
         Raises:
             CannotSteer: no negative can take effect in this run.
@@ -123,12 +123,12 @@ class KDiffusion:
             negative_prompts=negative_prompts,
             extra_args=extra,
             run={key: value for key, value in run.items() if value is not None},
-            draws_again="noise_sampler" not in kwargs,  # which may hold noise of its own
+            draws_again="noise_sampler" not in kwargs,  # it may hold noise of its own
         ) as (model, generation):
 
             def draw(steered: Guided) -> list[Image]:
-                told = _both(generation, callback)
-                return self._decode(sampler(steered, x.clone(), *args, extra_args=dict(extra), callback=told, **kwargs))
+                both = _both(generation, callback)
+                return self._decode(sampler(steered, x.clone(), *args, extra_args=dict(extra), callback=both, **kwargs))
 
             def again() -> list[Image]:
                 generation.begin_again(Progress(sigmas, ends))
@@ -152,21 +152,21 @@ class KDiffusion:
         run: Mapping[str, Any] | None = None,
         draws_again: bool = False,
     ) -> Iterator[tuple[Guided, Generation]]:
-        """Take part in a run of a sampler that the caller starts; :meth:`sample` does all of it.
+        """Take part in a run of a sampler that the caller starts; :meth:`sample` does all of that by itself.
 
         Args:
             images: B, the size of the batch.
-            sigmas: the noise levels of this run; empty where the sampler chooses its own steps.
-            ends: the highest and the lowest noise level, where there are no ``sigmas``.
-            prompts: for the record, one an image.
-            negative_prompts: the user's own, one an image; guidance mode ``replace`` needs them.
-            extra_args: what the sampler hands on to the model.
-            run: for the record.
-            draws_again: whether the caller runs the sampler again where the policy gives an image a second chance.
+            sigmas: the noise levels of this run; empty if the sampler chooses its own steps.
+            ends: the highest and the lowest noise level, if there are no ``sigmas``.
+            prompts: prompts for the record, one per image.
+            negative_prompts: the user's own, one per image; guidance mode ``replace`` needs them.
+            extra_args: arguments that the sampler passes to the model.
+            run: facts about the run for the record.
+            draws_again: whether the caller runs the sampler again when the policy gives an image a retry.
 
         Yields:
-            The model to give to the sampler, and the generation, whose ``callback`` the sampler calls and whose
-            ``finish`` makes the final look. A block that is left without it is recorded as abandoned.
+            The model to pass to the sampler, and the generation, whose ``callback`` the sampler calls and whose
+            ``finish`` makes the final look. If the block is left without that, the run is recorded as abandoned.
 
         Raises:
             CannotSteer: no guard is attached, or no negative can take effect in this run.
@@ -199,7 +199,7 @@ class KDiffusion:
 
 
 def _check(policy: Policy, extra: Mapping[str, Any]) -> None:
-    """See that the policy's negatives can take effect in this run."""
+    """Check that the policy's negatives can take effect in this run."""
     if policy.mode == "shadow" or policy.guidance.mode != "replace":
         return
     if extra.get("uncond") is None or extra.get("cond_scale", 1.0) == 1.0:
@@ -212,11 +212,11 @@ def _check(policy: Policy, extra: Mapping[str, Any]) -> None:
 def _levels(
     sampler: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[float], tuple[float, float] | None]:
-    """The noise levels a sampler is started with: all of them, or the highest and the lowest."""
+    """Return the noise levels that a sampler starts with: all of them, or the highest and the lowest."""
     try:
         given = inspect.signature(sampler).bind_partial(None, x, *args, **kwargs).arguments
     except TypeError:
-        return [], None  # the sampler says best what is wrong with its arguments
+        return [], None  # the sampler itself best reports what is wrong with its arguments
     sigmas = given.get("sigmas")
     if sigmas is not None:
         return torch.as_tensor(sigmas).tolist(), None
@@ -232,7 +232,7 @@ def _name(sampler: Callable[..., Tensor]) -> str:
 def _both(
     generation: Generation, callback: Callable[[dict[str, Any]], object] | None
 ) -> Callable[[dict[str, Any]], None]:
-    """The guard's callback, and after it the user's own with no more than the policy shows."""
+    """Combine the guard's callback with the user's own, which sees no more than the policy shows."""
 
     def both(info: dict[str, Any]) -> None:
         generation.callback(info)

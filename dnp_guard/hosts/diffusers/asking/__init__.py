@@ -1,6 +1,9 @@
-"""Ask the pipeline itself: its own call, run again on a copy, shows where its prompt goes and what it ends with.
+"""Find out from the pipeline itself where its prompt goes and what it returns, by running its own call on a copy.
 
-``recording`` keeps what a call was given and answered; ``standin`` stands in for its parts; ``capture`` runs a copy to
-its first step, ``replay`` to its end. ``places`` compares two first steps, ``arithmetic`` asks what is made of the
-denoiser's answers, and ``proof`` holds what is shown of one call.
+- ``recording`` records what a call gets and what its parts answer.
+- ``standin`` stands in for the parts.
+- ``capture`` runs a copy to its first step, and ``replay`` to its end.
+- ``places`` compares two first steps.
+- ``arithmetic`` finds out what the pipeline makes of the denoiser's answers.
+- ``proof`` holds what is known of one call.
 """

@@ -1,4 +1,4 @@
-"""What a pipeline makes of its denoiser's answers, asked of its own arithmetic with answers of the guard's making."""
+"""Find out what a pipeline computes from its denoiser's answers, by running its own arithmetic on made-up answers."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.places import Places
 
     Ask = Callable[[Callable[[int, Any], Any]], Tensor]
-    """What the denoiser is to answer, by the number of the evaluation and its own answer, to the guided prediction."""
+    """Takes a function from an evaluation's number and own output to a new output; returns the guided prediction."""
 
 _CLOSE = 2e-2
-"""How far half precision may be off, as a part of what was added."""
+"""Relative error that half precision may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """What the pipeline makes of its branches.
+    """How the pipeline combines its branches.
 
     Attributes:
-        sign: of the guided prediction as the scheduler is given it, against the denoiser's answers.
-        weight: of the unconditional branch, where what is added to every branch is not simply added to what they give;
-            None where it is.
-        shape: of the guided prediction, [B, ...], which may be a part of what the denoiser answers.
-        order: where each number of it is in an answer; None where it is its beginning, or the same in another shape.
-        last: whether it is made of an answer's last tokens, as where words come first, and not of its first.
+        sign: sign of the guided prediction that the scheduler gets, relative to the denoiser's answers.
+        weight: weight of the unconditional branch, if adding to every branch does not simply add to the result; None
+            if it does.
+        shape: shape of the guided prediction, [B, ...], which may be a part of the denoiser's answer.
+        order: where each of its numbers is in an answer; None if it is the beginning, or the same in another shape.
+        last: whether it consists of the answer's last tokens, as when words come first, rather than of its first.
     """
 
     sign: int
@@ -45,7 +45,7 @@ class Arithmetic:
     last: bool = False
 
     def cut(self, value: Tensor) -> Tensor:
-        """The tokens and channels of a denoiser's answer that the scheduler is given, as it is given them."""
+        """Return the tokens and channels of a denoiser's answer that the scheduler gets, in the scheduler's form."""
         if self.order is not None:
             return value.flatten(1)[:, self.order].view(-1, *self.shape[1:])
         if value.ndim != len(self.shape):
@@ -53,7 +53,7 @@ class Arithmetic:
         return value[_corner(self.shape, last=self.last)]
 
     def spread(self, part: Tensor, like: Tensor) -> Tensor:
-        """The reverse: such a part in a denoiser's answer that is zero elsewhere, [len(part), ...]."""
+        """Return the reverse of :meth:`cut`: a denoiser's answer that is zero outside the part, [len(part), ...]."""
         whole = like.new_zeros(len(part), *like.shape[1:])
         if self.order is not None:
             whole.flatten(1)[:, self.order] = part.flatten(1).to(like)
@@ -63,28 +63,28 @@ class Arithmetic:
 
 
 def ask(own: FirstStep, made: Ask) -> Arithmetic:
-    """Ask with branches far apart, and with the same added to each of them.
+    """Run the arithmetic on very different branches, and then with the same tensor added to all of them.
 
     Args:
         own: the first step of the call.
-        made: gives the guided prediction of a copy whose denoiser answers as it is told.
+        made: runs a copy whose denoiser gives the answers that it is told to; returns the guided prediction.
 
     Raises:
-        CannotSteer: what is added cannot be followed to the guided prediction.
+        CannotSteer: the added tensor cannot be traced to the guided prediction.
     """
-    answers = [arguments.first_of(each.output) for each in own.evaluations]
+    answers = [arguments.first_of(evaluation.output) for evaluation in own.evaluations]
     images = own.sample.shape[0]
-    apart = [_random(each, place) for place, each in enumerate(answers)]
+    apart = [_random(answer, place) for place, answer in enumerate(answers)]
     plain = _answered(made, apart)
     plainly = Arithmetic(1, None, tuple(plain.shape), _order(plain, answers[0], made))
-    for found in (plainly, replace(plainly, last=True)):
-        added = _like_answers(answers, images, last=found.last)
+    for candidate in (plainly, replace(plainly, last=True)):
+        added = _like_answers(answers, images, last=candidate.last)
         moved_to = _answered(made, [one + more for one, more in zip(apart, added, strict=True)])
-        expected = found.cut(added[0].to(plain.device))[:images].float()
+        expected = candidate.cut(added[0].to(plain.device))[:images].float()
         moved = moved_to.float() - plain.float()
         for sign in (1, -1):
             if _close(moved, sign * expected):
-                return replace(found, sign=sign)
+                return replace(candidate, sign=sign)
         if plain.shape[1:] == answers[0].shape[1:]:
             break
     added = _like_answers(answers, images, last=False)
@@ -94,15 +94,15 @@ def ask(own: FirstStep, made: Ask) -> Arithmetic:
 
 
 def _answered(made: Ask, answers: Sequence[Tensor]) -> Tensor:
-    """The guided prediction of a copy whose denoiser answers these, one an evaluation."""
+    """Return the guided prediction of a copy whose denoiser gives these answers, one per evaluation."""
     return made(lambda place, output: arguments.with_first(output, answers[place]))
 
 
 def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
-    """Where each number of the guided prediction is in an answer; None where its shape tells.
+    """Return where each number of the guided prediction is in an answer; None if its shape tells.
 
     Raises:
-        CannotSteer: it is not made of the answer's numbers.
+        CannotSteer: the guided prediction is not made of the answer's numbers.
     """
     of_answer, of_guided = answer.shape[1:], guided.shape[1:]
     if len(of_answer) == len(of_guided):
@@ -124,10 +124,10 @@ def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
 
 
 def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -> Arithmetic:
-    """What the unconditional branch weighs, by two patterns that every norm and deviation sees alike."""
-    if places.of_step == places.branches == 1:  # there is nothing to guide by
+    """Determine the weight of the unconditional branch, with two patterns that have equal norms and deviations."""
+    if places.of_step == places.branches == 1:  # there is no guidance
         return replace(arithmetic, weight=None)
-    answers = [arguments.first_of(each.output) for each in own.evaluations]
+    answers = [arguments.first_of(evaluation.output) for evaluation in own.evaluations]
     one, other = _pattern(answers[places.place], (1, -1)), _pattern(answers[places.place], (1, 1, -1, -1))
 
     def given(place: int, output: Any) -> Any:
@@ -137,45 +137,45 @@ def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -
         return arguments.with_first(output, value)
 
     guided = made(given).float()
-    first, second = (arithmetic.cut(each[: guided.shape[0]]).to(guided) for each in (one, other))
-    a, b = ((guided * each).sum() / (each * each).sum() for each in (first, second))
+    first, second = (arithmetic.cut(pattern[: guided.shape[0]]).to(guided) for pattern in (one, other))
+    a, b = ((guided * pattern).sum() / (pattern * pattern).sum() for pattern in (first, second))
     total = float(a + b)
     if not _close(guided, a * first + b * second) or abs(total) < _CLOSE or abs(float(b) / total) < _CLOSE:
-        return replace(arithmetic, weight=None)  # then it is added to what was guided
+        return replace(arithmetic, weight=None)  # delta is added to the guided prediction instead
     return replace(arithmetic, weight=float(b) / total)
 
 
 def _like_answers(answers: Sequence[Tensor], images: int, *, last: bool) -> list[Tensor]:
-    """The same random numbers for every branch of every answer, as large as the answers.
+    """Return the same random numbers for every branch of every answer, as large as the answers.
 
     Args:
-        answers: of a step.
-        images: items of the batch.
-        last: whether those of an answer that is larger than another are in its last tokens, and not in its first.
+        answers: answers of a step.
+        images: number of images in the batch.
+        last: whether the numbers go into the last tokens of a larger answer, rather than the first.
     """
-    one = _random(min(answers, key=lambda each: each[0].numel())[:images], -1)
+    one = _random(min(answers, key=lambda answer: answer[0].numel())[:images], -1)
     made = []
-    for each in answers:
-        whole = each.new_zeros(each.shape, dtype=one.dtype)
-        whole[_corner(one.shape, last=last)] = one.repeat(len(each) // images, *[1] * (one.ndim - 1))
+    for answer in answers:
+        whole = answer.new_zeros(answer.shape, dtype=one.dtype)
+        whole[_corner(one.shape, last=last)] = one.repeat(len(answer) // images, *[1] * (one.ndim - 1))
         made.append(whole)
     return made
 
 
 def _corner(shape: Sequence[int], *, last: bool) -> tuple[slice, ...]:
-    """The part of a larger tensor that is of a shape but for its rows: the first of all, or the last tokens."""
+    """Return slices for the part of a larger tensor with a given shape, except for rows: its first or last tokens."""
     first = [slice(size) for size in shape[1:]]
     return (slice(None), slice(-shape[1], None), *first[1:]) if last else (slice(None), *first)
 
 
 def _random(like: Tensor, seed: int) -> Tensor:
-    """Random numbers in the shape of another tensor."""
+    """Return random numbers in the shape of another tensor."""
     generator = torch.Generator().manual_seed(seed + 2)
     return torch.randn(like.shape, generator=generator).to(like.device)
 
 
 def _pattern(like: Tensor, signs: Sequence[int]) -> Tensor:
-    """Signs that repeat along the last dimension."""
+    """Return signs that repeat along the last dimension."""
     row = torch.tensor(signs, dtype=torch.float32, device=like.device).repeat(like.shape[-1] // len(signs) + 1)
     return row[: like.shape[-1]].expand(like.shape).clone()
 

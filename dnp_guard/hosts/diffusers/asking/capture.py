@@ -1,4 +1,4 @@
-"""Have the pipeline itself say what its denoiser is given: its own call, on a copy, up to a scheduler step."""
+"""Capture what a pipeline gives its denoiser, by running its own call on a copy up to a scheduler step."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class FirstStep:
     """The first step of a call.
 
     Attributes:
-        evaluations: of the parts that take the time, or of its denoiser alone, in their order.
-        output: what the scheduler was given.
-        sample: x_t, as the scheduler was given it.
-        scheduler: the name of the scheduler that steps.
+        evaluations: evaluations of all parts that take the time, or of the denoiser alone, in order.
+        output: model output that the scheduler got.
+        sample: x_t, as the scheduler got it.
+        scheduler: name of the scheduler that steps.
         rehearsed: how many of the evaluations, the last ones, only a copy has made so far.
     """
 
@@ -46,13 +46,13 @@ def capture(
     change: Mapping[str, Any] | None = None,
     outputs: Callable[[int, Any], Any] | None = None,
 ) -> FirstStep:
-    """Run a copy to its first step; its denoiser answers what it is told to, and is not evaluated.
+    """Run a copy to its first step; its denoiser gives prepared answers, and is not evaluated.
 
     Args:
-        recording: of the call.
+        recording: recording of the call.
         known: the first step of the call itself.
         change: other arguments of the call.
-        outputs: the number of an evaluation and what the call's own denoiser answered it to what the copy's answers.
+        outputs: maps the number of an evaluation and the output in the call itself to the output in the copy.
 
     Raises:
         RuntimeError: the copy takes no step.
@@ -62,7 +62,7 @@ def capture(
         own = known.evaluations[min(place, len(known.evaluations) - 1)].output
         return outputs(place, own) if outputs else own
 
-    return _reached(_run(recording, {each.name for each in known.evaluations}, answer, change))
+    return _reached(_run(recording, {evaluation.name for evaluation in known.evaluations}, answer, change))
 
 
 def capture_evaluated(recording: Recording) -> FirstStep:
@@ -81,22 +81,22 @@ def capture_evaluated(recording: Recording) -> FirstStep:
 
 
 def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | None:
-    """Run a copy to its first step, with the evaluations of one that the call has begun; None where it needs more.
+    """Run a copy to its first step with the evaluations that the call has begun; None if it needs more of them.
 
     Args:
-        recording: of the call.
-        own: what was evaluated in the step that the call has begun.
+        recording: recording of the call.
+        own: evaluations in the step that the call has begun.
 
     Raises:
-        CannotSteer: the copy ends, and no scheduler of the pipeline's was given what its denoiser answers.
+        CannotSteer: the copy ends, and no scheduler of the pipeline got the denoiser's answer.
     """
     asked: Counter[str] = Counter()
     missing: list[str] = []
 
     def answer(evaluation: Evaluation, _: int, __: Callable[[], Any]) -> Any:
-        known = [each.output for each in own if each.name == evaluation.name]
+        known = [earlier.output for earlier in own if earlier.name == evaluation.name]
         asked[evaluation.name] += 1
-        # The part that was evaluated last may be the denoiser, whose further branches are answered alike.
+        # The part that was evaluated last may be the denoiser; its further branches get the same answer.
         if asked[evaluation.name] > len(known) and evaluation.name != own[-1].name:
             missing.append(evaluation.name)
             raise Reached
@@ -104,11 +104,11 @@ def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | Non
 
     try:
         first = _run(recording, recording.timed, answer)
-    except Exception:  # noqa: BLE001 (the step itself says more than a copy of it, and the call begins then)
+    except Exception:  # noqa: BLE001 (the call begins at the step itself, which reports better than a copy)
         return None
     if first is None and not missing:
         raise CannotSteer(
-            f"what its {own[-1].name} answers goes to no scheduler of its own, whose steps the guard looks at",
+            f"its {own[-1].name}'s output reaches none of its schedulers, whose steps the guard looks at",
             hint="Use another pipeline of the same model.",
         )
     rest = first.evaluations[len(own) :] if first else []
@@ -121,12 +121,12 @@ def _run(
     answer: Callable[[Evaluation, int, Callable[[], Any]], Any],
     change: Mapping[str, Any] | None = None,
 ) -> FirstStep | None:
-    """Run a copy to its first step; None where it ended before.
+    """Run a copy to its first step; return None if it ended before.
 
     Args:
-        recording: of the call.
-        parts: names of those whose evaluations are captured.
-        answer: an evaluation, its number, and what evaluates it, to what the part answers.
+        recording: recording of the call.
+        parts: names of the parts whose evaluations are captured.
+        answer: takes an evaluation, its number and a function that evaluates it; returns the part's output.
         change: other arguments of the call.
     """
     evaluations: list[Evaluation] = []
@@ -134,7 +134,7 @@ def _run(
 
     def evaluated(name: str) -> Answer:
         def answered(part: Any, *args: Any, **kwargs: Any) -> Any:
-            # The part itself, and not a function of it: what is captured is evaluated again.
+            # Keep the part itself rather than its function: a captured evaluation is evaluated again.
             before = arguments.evaluation(name, recording.parts[name], args, kwargs)
             output = answer(before, len(evaluations), lambda: part(*args, **kwargs))
             evaluations.append(replace(before, output=output))

@@ -1,4 +1,4 @@
-"""Where words live in what a denoiser is given: two first steps that differ by their words are compared."""
+"""Find where words are in a denoiser's arguments, by comparing two first steps that differ in their words."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _BRANCHES = 2
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An argument that a prompt decides.
+    """An argument that depends on the prompt.
 
     Attributes:
         path: where it is.
-        dim: the dimension of its rows; None where it is one for all rows.
-        per: how many of its rows belong to one of the output.
+        dim: dimension of its rows; None if it is the same for all rows.
+        per: number of its rows per output row.
         listed: whether it is a list with one element per row.
     """
 
@@ -41,16 +41,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where words live in the evaluations of a step.
+    """Where words are in the evaluations of a step.
 
     Attributes:
-        slots: the arguments that hold them.
-        place: the number of the evaluation that the negative's is modelled on, and how many a step has.
-        rows: the rows in it, one per image, that it is modelled on: unconditional where there are such.
-        batch: rows of its output.
-        of_step: evaluations a step has.
-        negative: whether words were put in as a negative prompt, and so have an unconditional slot.
-        prompt: the number of the evaluation that words in place of the prompt are found in.
+        slots: arguments that hold them.
+        place: number of the evaluation that a negative's evaluation is modelled on.
+        rows: the rows in it, one per image, that it is modelled on: unconditional ones if there are any.
+        batch: number of rows of its output.
+        of_step: number of evaluations per step.
+        negative: whether the words were put in as a negative prompt, and so have an unconditional slot.
+        prompt: number of the evaluation in which words in place of the prompt are found.
     """
 
     slots: tuple[Slot, ...]
@@ -68,23 +68,23 @@ class Places:
 
     @property
     def copies(self) -> int:
-        """How often a row is evaluated: attention that is perturbed takes the rows apart by branch."""
+        """How often a row is evaluated; perturbed attention needs the rows of every branch."""
         guided = self.branches == _BRANCHES and (self.negative or self.rows[0] == 0) and not self.perturbed
         return 1 if self.branches == 1 or guided else self.branches
 
     perturbed: bool = False
-    """Whether two branches both hold the prompt."""
+    """Whether the prompt is in two branches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The evaluation that some words give, and where in it they are: a negative's conditioning."""
+    """The evaluation that some words result in, and where they are in it: a negative's conditioning."""
 
     evaluation: Evaluation
     places: Places
 
     def of(self, image: int) -> dict[Path, Any]:
-        """The arguments of one image that hold the words."""
+        """Return the arguments of one image that hold the words."""
         row = self.places.rows[image]
         return {
             slot.path: _of_row(slot, arguments.at(self.evaluation.given, slot.path), row) for slot in self.places.slots
@@ -92,30 +92,30 @@ class Captured:
 
 
 def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | None:
-    """Where other words are; None where they change nothing, or how the denoiser is evaluated.
+    """Find where other words are; None if they change nothing, or how the denoiser is evaluated.
 
     Args:
-        own: the first step under the user's own words.
-        other: the first step under other words.
-        negative: whether these take the place of the negative prompt, and otherwise of the prompt.
+        own: the first step with the user's own words.
+        other: the first step with other words.
+        negative: whether these replace the negative prompt, rather than the prompt.
 
     Raises:
-        CannotSteer: they change something else as well, or whose rows they are cannot be told.
+        CannotSteer: they change something else too, or it cannot be determined whose rows they are.
     """
     if not alike(own, other):
         return None
     images = own.sample.shape[0]
-    found = [
+    differing = [
         (place, _slots(one, two, images))
         for place, (one, two) in enumerate(zip(own.evaluations, other.evaluations, strict=True))
     ]
-    found = [(place, slots) for place, slots in found if slots]
-    if not found:
+    differing = [(place, slots) for place, slots in differing if slots]
+    if not differing:
         return None
-    for place, slots in found:
+    for place, slots in differing:
         _check_prompts_alone(own.evaluations[place], slots)
     of_step = len(own.evaluations)
-    held, slots = found[0]
+    held, slots = differing[0]
     batch = len(arguments.first_of(own.evaluations[held].output))
     holds = _rows(slots, own.evaluations[held], other.evaluations[held], batch)
     if batch % images or len(holds) % images:
@@ -125,23 +125,23 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
     perturbed = not negative and len(holds) > images
     place, rows = held, holds[:images]
     if not negative:
-        without = [each for each in range(batch) if each not in holds]
+        without = [row for row in range(batch) if row not in holds]
         if len(without) >= images:
             rows = without[:images]
-        elif len(found) < of_step:
-            places = {each for each, _ in found}
-            place = next(each for each in range(of_step) if each not in places)
+        elif len(differing) < of_step:
+            places = {index for index, _ in differing}
+            place = next(index for index in range(of_step) if index not in places)
             if _form(own.evaluations[place]) != _form(own.evaluations[held]):
                 place = held
     return Places(tuple(slots), place, tuple(rows), batch, of_step, negative, held, perturbed)
 
 
 def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
-    """The evaluations that hold the prompt, by their numbers, and the rows of each that do.
+    """Return the evaluations that hold the prompt, by number, with their rows that do.
 
     Args:
-        own: the first step under the user's own words.
-        other: the first step under other words in place of the prompt.
+        own: the first step with the user's own words.
+        other: the first step with other words in place of the prompt.
     """
     images, held = own.sample.shape[0], {}
     for place, (one, two) in enumerate(zip(own.evaluations, other.evaluations, strict=True)):
@@ -151,12 +151,14 @@ def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
 
 
 def alike(own: FirstStep, other: FirstStep) -> bool:
-    """Whether two first steps evaluate the same parts, in as many rows each."""
-    return [_form(each) for each in own.evaluations] == [_form(each) for each in other.evaluations]
+    """Return whether two first steps evaluate the same parts in the same order with as many rows."""
+    return [_form(evaluation) for evaluation in own.evaluations] == [
+        _form(evaluation) for evaluation in other.evaluations
+    ]
 
 
 def named(path: Path) -> str:
-    """An argument as a reader finds it."""
+    """Format a path for a message."""
     return "`" + ".".join(map(str, path)) + "`"
 
 
@@ -166,7 +168,7 @@ def _slots(one: Evaluation, other: Evaluation, images: int) -> list[Slot]:
     for path in arguments.differing(one.given, other.given):
         parents = (path[:length] for length in range(1, len(path)))
         of_list = next(
-            (each for each in parents if arguments.is_list_of_rows(arguments.at(other.given, each), batch)), None
+            (parent for parent in parents if arguments.is_list_of_rows(arguments.at(other.given, parent), batch)), None
         )
         where = of_list or path
         slots[where] = Slot(where, listed=True) if of_list else _slot(path, one, other, batch, images)
@@ -188,14 +190,14 @@ def _slot(path: Path, one: Evaluation, other: Evaluation, batch: int, images: in
 
 
 def _changed(before: Tensor, after: Tensor, dim: int) -> list[int]:
-    """The indices along a dimension at which two tensors differ, as far as the shorter goes."""
+    """Return the indices along a dimension at which two tensors differ, up to the length of the shorter."""
     sizes = [slice(min(a, b)) for a, b in zip(before.shape, after.shape, strict=True)]
     moved = (before[tuple(sizes)] != after[tuple(sizes)]).movedim(dim, 0)
-    return [index for index, each in enumerate(moved) if each.any()]
+    return [index for index, values in enumerate(moved) if values.any()]
 
 
 def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int) -> list[int]:
-    """The rows of the output that words changed."""
+    """Return the rows of the output that words changed."""
     rows: set[int] = set()
     for slot in slots:
         before, after = arguments.at(one.given, slot.path), arguments.at(other.given, slot.path)
@@ -203,7 +205,7 @@ def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int)
             rows |= {row for row in range(batch) if arguments.differing(before[row], after[row])}
         elif slot.dim is not None and isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
             changed = _changed(before, after, slot.dim) if before.ndim == after.ndim else []
-            rows |= {each // slot.per for each in changed}
+            rows |= {index // slot.per for index in changed}
     return sorted(rows) or list(range(batch))
 
 
@@ -216,7 +218,7 @@ def _of_row(slot: Slot, value: Any, row: int) -> Any:
 
 
 def _check_prompts_alone(evaluation: Evaluation, slots: Sequence[Slot]) -> None:
-    """See that words change neither the latents, which every denoiser takes first, nor the time.
+    """Check that words change neither the latents, every denoiser's first argument, nor the time.
 
     Raises:
         CannotSteer: they do.

@@ -1,4 +1,4 @@
-"""Where a call takes its prompt and its negative prompt, and what it is called with to have others captured."""
+"""Find a call's prompt and negative prompt, and build its arguments with other words in their place."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.recording import Recording
 
 _NO_PROMPT = ("cls", "device", "dtype", "format", "mode", "path", "type")
-"""Ends of the names of arguments that are words and no prompt."""
+"""Endings of names of text arguments that are not prompts."""
 
 _NO_PROMPTS = ("callback", "negative", "output")
-"""Beginnings of such names."""
+"""Beginnings of names of text arguments that are not prompts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """Other arguments of a call that put words into it.
+    """Arguments that put other words into a call.
 
     Attributes:
         given: the arguments.
-        negative: whether they take the place of the negative prompt, and otherwise of the prompt.
-        name: of the argument that the words go to.
-        beside: what they are compared with; None for the call as it is.
+        negative: whether the words replace the negative prompt, rather than the prompt.
+        name: name of the argument with the words.
+        beside: arguments of the call to compare with; None for the call as it is.
     """
 
     given: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Reworded:
 
 
 def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
-    """The argument that is the prompt of a call, and its value; an empty name where there is none."""
+    """Return the name and value of the argument that is a call's prompt; an empty name if there is none."""
     names = [name for name, value in given.items() if _words(value) and not name.startswith(_NO_PROMPTS)]
     first = [name for name in ("prompt", *names) if name in names and "prompt" in name]
     rest = [name for name in names if not name.endswith(_NO_PROMPT)]
@@ -45,10 +45,10 @@ def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def changes(recording: Recording, words: str) -> Iterator[Reworded]:
-    """The ways in which words may be put into a call: first as a negative prompt, where it takes one, then as a prompt.
+    """Yield the ways of putting words into a call: first as a negative prompt, if it takes one, then as a prompt.
 
-    Whatever else belongs to the text that they take the place of, as embeddings and further encoders' texts do, is left
-    out. Where both came as embeddings, which may be longer than the encoder gives, words for both are a way too.
+    Everything else that belongs to the replaced text, such as embeddings and texts for further encoders, is left out.
+    If both came as embeddings, which may be longer than the encoder's own, words for both are a way too.
     """
     given = recording.given
     if recording.encoded:
@@ -72,10 +72,10 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
 
 
 def _encoded(recording: Recording, words: str) -> Iterator[Reworded]:
-    """The same with what the words were encoded as beforehand.
+    """Yield the same for words that were encoded beforehand.
 
     Raises:
-        CannotSteer: they were not.
+        CannotSteer: the words were not encoded beforehand.
     """
     if (encoded := recording.encoded.get(words)) is None:
         raise CannotSteer(
@@ -96,12 +96,12 @@ def _first(recording: Recording, *names: str) -> str:
 
 
 def _without(recording: Recording, start: str) -> dict[str, Any]:
-    """The arguments of that beginning as if they had not been given."""
-    kept = ("prompt_template", "prompt_embeds_scale")
+    """Return the arguments with that beginning, set to their defaults."""
+    settings = ("prompt_template", "prompt_embeds_scale")
     return {
         name: recording.default(name)
         for name, value in recording.given.items()
-        if name.startswith(start) and value is not None and not name.startswith(kept) and recording.accepts(name)
+        if name.startswith(start) and value is not None and not name.startswith(settings) and recording.accepts(name)
     }
 
 
@@ -112,12 +112,12 @@ def _count(given: Mapping[str, Any]) -> int:
 
 def _words(value: Any) -> bool:
     if isinstance(value, dict):
-        return bool(value) and all(isinstance(key, int) and isinstance(each, str) for key, each in value.items())
+        return bool(value) and all(isinstance(key, int) and isinstance(text, str) for key, text in value.items())
     return isinstance(value, str) or (
-        isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+        isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
     )
 
 
 def _like(value: Any, words: str) -> Any:
-    """The words in the form of another text: one, or one per prompt."""
+    """Return the words in the form of another text: one string, or one per prompt."""
     return [words] * len(value) if isinstance(value, list) else words

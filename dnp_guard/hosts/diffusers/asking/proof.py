@@ -1,9 +1,9 @@
-"""What is shown of one call before its first step: where its prompt lives, and what the pipeline makes of its branches.
+"""Prove before a call's first step where its prompt goes, and how the pipeline combines its branches.
 
-The user's own prompt is captured again and has to give the pipeline's own arguments to the bit; other words are
-captured, and only arguments that a prompt decides may differ. The pipeline's own arithmetic is then asked with outputs
-of the guard's making: whether what is added to every branch is added to the guided prediction, with which sign and
-which of the denoiser's tokens and channels, or else what the unconditional branch weighs in it.
+The user's own prompt is captured again, and must result in the pipeline's own arguments, bit for bit. Other words are
+captured, and only arguments that depend on a prompt may differ. Then the pipeline's own arithmetic is run on made-up
+outputs: it shows whether a tensor added to every branch is added to the guided prediction, with which sign and in which
+of the denoiser's tokens and channels, or else the weight of the unconditional branch.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 class Proof:
-    """What is known of one call.
+    """Proven facts about one call.
 
     Args:
-        recording: of the call.
+        recording: recording of the call.
         own: its first step.
         words: any words that may be injected.
 
     Raises:
-        CannotSteer: it cannot be shown where its prompt goes, or what becomes of its branches.
+        CannotSteer: it cannot be shown where the prompt goes, or how the branches are combined.
     """
 
     def __init__(self, recording: Recording, own: FirstStep, words: str) -> None:
@@ -50,7 +50,7 @@ class Proof:
         self.arithmetic = weighed(arithmetic, self.places, own, self._guided) if guides else arithmetic
 
     def captured(self, words: str) -> Captured:
-        """What the denoiser is given for some words in place of the negative, or else of the prompt.
+        """Capture what the denoiser gets for words in place of the negative, or else of the prompt.
 
         Raises:
             CannotSteer: it cannot be captured.
@@ -59,13 +59,13 @@ class Proof:
         return Captured(self._first_step(words, negative=self.places.negative).evaluations[place], self.places)
 
     def prompts(self, words: str) -> dict[int, tuple[Evaluation, Sequence[int]]]:
-        """The evaluations of the first step that hold the prompt, by their numbers, and the rows of each that do.
+        """Return the evaluations of the first step that hold the prompt, by number, with their rows that do.
 
         Args:
             words: any words in place of the prompt.
 
         Raises:
-            CannotSteer: none does.
+            CannotSteer: no evaluation holds it.
         """
         held = prompts(self._again, self._first_step(words, negative=False))
         if not held:
@@ -84,14 +84,14 @@ class Proof:
         return self._captured[key]
 
     def _made_again(self) -> FirstStep:
-        """The user's own prompt captured again, as it has to be to the bit."""
+        """Capture the user's own prompt again, and check that it is bit-identical."""
         again = capture(self._recording, self._own)
         try:
             self._check_same(again)
         except CannotSteer:
             if self._recording.rewinds or not self._recording.draws_again:
                 raise
-            self._recording.rewinds = True  # something is drawn beside the caller's generators
+            self._recording.rewinds = True  # something is drawn without the caller's generators
             return self._made_again()
         made = len(self._own.evaluations) - self._own.rehearsed
         self._own = replace(self._own, evaluations=[*self._own.evaluations[:made], *again.evaluations[made:]])
@@ -101,7 +101,7 @@ class Proof:
         return capture(self._recording, self._own, outputs=outputs).output
 
     def _check_same(self, again: FirstStep) -> None:
-        """See that the user's own prompt gives the pipeline's own arguments again, to the bit.
+        """Check that the user's own prompt results in the pipeline's own arguments again, bit for bit.
 
         Raises:
             CannotSteer: it does not.
@@ -113,16 +113,16 @@ class Proof:
             self.check(place, evaluation)
 
     def check(self, place: int, evaluation: Evaluation) -> None:
-        """See that an evaluation of the first step is given, to the bit, what is known of it.
+        """Check that an evaluation of the first step gets the same arguments as before, bit for bit.
 
         Raises:
-            CannotSteer: it is not.
+            CannotSteer: it does not.
         """
         own = self._own.evaluations[min(place, len(self._own.evaluations) - 1)]
         if own.name != evaluation.name or place >= len(self._own.evaluations):
             raise _unsteady("its denoiser is evaluated in another way when the same call is made again")
         paths = arguments.differing(own.given, evaluation.given)
-        if not self._recording.draws_again:  # then its latents are others
+        if not self._recording.draws_again:  # then its latents differ
             paths = [path for path in paths if path[0] != next(iter(own.given))]
         if paths:
             raise _unsteady(f"the same call gives its {own.name} another {named(paths[0])} when it is made again")
@@ -140,18 +140,18 @@ class Proof:
             except Exception as error:  # noqa: BLE001 (a pipeline may refuse one of the ways)
                 reason = error
                 continue
-            found = compared(own, other, negative=change.negative) if alike(self._again, own) else None
-            if found is not None:
+            places = compared(own, other, negative=change.negative) if alike(self._again, own) else None
+            if places is not None:
                 self._beside = change.beside is not None
                 self._captured[f"{change.negative} {words}"] = other
-                return found
+                return places
         raise _hidden() from reason
 
 
 def _hidden() -> CannotSteer:
     return CannotSteer(
         "no words of this call reach its denoiser: other words leave everything that it is given as it was",
-        hint="Guard the pipeline that turns the prompt into what this one is given, or give this one a prompt.",
+        hint="Guard the pipeline that turns the prompt into what this one is given, or pass a prompt to this one.",
     )
 
 

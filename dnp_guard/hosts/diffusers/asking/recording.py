@@ -1,8 +1,8 @@
-"""What one call of a pipeline was given and what its parts answered, so that it can be run again on a copy.
+"""Record what a pipeline's call gets and what its parts answer, so that it can be run again on a copy.
 
-A copy runs the pipeline's own ``__call__`` and leaves no trace: the caller's generators are cloned as they were when
-the call began, the global random numbers are put back, encoders answer from what was recorded, the denoiser is not
-evaluated, the scheduler is a copy, and the caller's callbacks are not reached.
+A copy runs the pipeline's own ``__call__`` and leaves no trace. The caller's generators are cloned as they were when
+the call began, and the global random numbers are restored. Encoders answer from the recording, the denoiser is not
+evaluated, the scheduler is a copy, and the caller's callbacks are not called.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.encoded import Encoded
 
 RECORDED = (CALL, "encode", "generate", "get_image_features", "get_text_features")
-"""Functions of parts whose answers are kept."""
+"""Functions of parts whose answers are recorded."""
 
 _CALLBACKS = ("callback", "callback_on_step_end", "callback_steps", "callback_on_step_end_tensor_inputs")
 _OF_TIME = frozenset({"sigma", "t", "time", "timestep", "timesteps"})
 
 
 class Reached(BaseException):
-    """Ends the run of a copy where it has shown what it was run for."""
+    """Ends the run of a copy once it has shown what it was run for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class Recording:
     Args:
         pipe: the pipeline.
         call: its ``__call__``, unguarded.
-        given: the arguments of the call, by name.
-        accepted: the names of every argument that a call takes to their defaults.
+        given: arguments of the call, by name.
+        accepted: defaults of all arguments that the call takes, by name.
         before: whether the call has yet to begin, so that its random numbers can be drawn again.
-        encoded: words that were encoded beforehand; where there are any, no others are put into the call.
+        encoded: words that were encoded beforehand; if there are any, no others are put into the call.
 
     Attributes:
         parts: the pipeline's modules and other callables, by name.
         schedulers: its schedulers, by name.
-        timed: the names of the parts that take the time.
-        draws_again: whether a copy draws the call's own noise; where the caller passes no generator, and the global
-            random numbers are shared by all threads, it draws other noise, by a generator of its own.
-        rewinds: whether a copy draws on the global random numbers as they were when the call began.
+        timed: names of the parts that take the time.
+        draws_again: whether a copy draws the call's own noise. Without a generator of the caller's it cannot, because
+            all threads share the global random numbers; it then draws other noise from a generator of its own.
+        rewinds: whether a copy uses the global random numbers as they were when the call began.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Recording:
     ) -> None:
         self.pipe = pipe
         self.encoded: Encoded = encoded or {}
-        self.given: dict[str, Any] = arguments.kept(dict(given))  # some pipelines write into the lists they are given
+        self.given: dict[str, Any] = arguments.kept(dict(given))  # some pipelines write into their lists
         self.parts = {name: part for name, part in vars(pipe).items() if _evaluates(part)}
         self.timed = [name for name, part in self.parts.items() if takes_time(part)]
         self.schedulers = {name: part for name, part in vars(pipe).items() if _steps(part)}
@@ -84,21 +84,23 @@ class Recording:
         self.draws_again = before and (bool(list(_generators(self.given))) or not self.accepts("generator"))
         self.rewinds = False
         self._random = random_state() if before else None
-        self._generators = {id(each): _cloned(each) for each in _generators(self.given)} if before else {}
+        self._generators = (
+            {id(generator): _cloned(generator) for generator in _generators(self.given)} if before else {}
+        )
         self._answers: list[_Answer] = []
         self._blocks: Any = None
         self._stateful = {name: copy.deepcopy(part) for name, part in vars(pipe).items() if _keeps_state(part)}
 
     def accepts(self, name: str) -> bool:
-        """Whether the call has an argument of that name."""
+        """Return whether the call has an argument of that name."""
         return name in self._accepted
 
     def default(self, name: str) -> Any:
-        """The default of an argument; None where it has none."""
+        """Return the default of an argument; None if it has none."""
         return self._accepted[name]
 
     def recorder(self, name: str, function: str) -> Answer:
-        """What stands in for a part's function, and keeps what it answers."""
+        """Return a stand-in for a part's function that records its answers."""
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             output = plain(*args, **kwargs)
@@ -108,27 +110,27 @@ class Recording:
         return answer
 
     def keep(self, name: str, function: str, args: Any, kwargs: Any, output: Any) -> None:
-        """Keep an answer."""
+        """Record an answer."""
         self._answers.append(_Answer(name, function, (args, kwargs), arguments.kept(output)))
 
     def known(self, name: str, function: str) -> Answer:
-        """What answers for a part of a copy: what was recorded, and the part itself where that is new to it.
+        """Return a stand-in for a part of a copy: it answers from the recording, and calls the part for anything new.
 
-        A part that is evaluated at each step, as a ControlNet is, answers what it answered in the first one, so that
-        a copy differs by its prompt alone.
+        A part that is evaluated at every step, such as a ControlNet, gives its answers of the first step, so that a
+        copy differs only in its prompt.
         """
         in_step = function == CALL and name in self.timed
         asked = 0
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             nonlocal asked
-            recorded = [each for each in self._answers if (each.name, each.function) == (name, function)]
+            recorded = [record for record in self._answers if (record.name, record.function) == (name, function)]
             if in_step and recorded:
                 asked += 1
                 return arguments.kept(recorded[(asked - 1) % len(recorded)].output)
-            for each in recorded:
-                if not arguments.differing(each.given, (args, kwargs)):
-                    return arguments.kept(each.output)
+            for record in recorded:
+                if not arguments.differing(record.given, (args, kwargs)):
+                    return arguments.kept(record.output)
             return self.recorder(name, function)(plain, *args, **kwargs)
 
         return answer
@@ -138,10 +140,10 @@ class Recording:
 
         Args:
             change: other arguments.
-            answers: the names of parts to what answers their functions; the other parts answer what they did.
+            answers: functions that answer for parts, by part and function; the other parts answer from the recording.
 
         Returns:
-            What the call returns; None where it was ended early.
+            The call's result; None if it was ended early.
         """
         pipe = self._copy(answers)
         given = self._fresh({**self.given, **change})
@@ -156,10 +158,10 @@ class Recording:
 
     @contextmanager
     def once_more(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The arguments of the call as they were given, while the global random numbers are as they were.
+        """Yield the arguments of the call as they were given, with the global random numbers as they were.
 
         Args:
-            kwargs: by which it was made; callbacks are taken from here.
+            kwargs: arguments with which it was made; callbacks are taken from here.
         """
         own = {
             name: value
@@ -178,7 +180,7 @@ class Recording:
             vars(pipe)[name] = StandIn(part, {"cache_context": lambda *_, **__: nullcontext(), **own})
         for name, scheduler in self.schedulers.items():
             vars(pipe)[name] = of_scheduler(copy.deepcopy(scheduler), answers.get(name, {}))
-        if hasattr(self.pipe, "_blocks"):  # those of a modular pipeline show their progress themselves
+        if hasattr(self.pipe, "_blocks"):  # the blocks of a modular pipeline show progress themselves
             self._blocks = self._blocks or copy.deepcopy(self.pipe._blocks)  # noqa: SLF001 (it has no other name)
             vars(pipe)["_blocks"] = self._blocks
             pipe.set_progress_bar_config(disable=True)
@@ -187,16 +189,16 @@ class Recording:
         return pipe
 
     def _fresh(self, value: Any) -> Any:
-        """An argument as it was given: generators are cloned."""
+        """Return an argument as it was given, with generators cloned."""
         if isinstance(value, torch.Generator):
             return _cloned(self._generators.get(id(value), value))
         if type(value) is dict:
-            return {name: self._fresh(each) for name, each in value.items()}
-        return [self._fresh(each) for each in value] if type(value) is list else value
+            return {name: self._fresh(item) for name, item in value.items()}
+        return [self._fresh(item) for item in value] if type(value) is list else value
 
     @contextmanager
     def _as_it_began(self) -> Iterator[None]:
-        """Leave the global random numbers as they are, whatever a copy draws."""
+        """Restore the global random numbers, whatever a copy draws."""
         now = random_state()
         if self.rewinds and self._random is not None:
             _set_random_state(self._random)
@@ -209,7 +211,7 @@ class Recording:
 
 @contextmanager
 def replayed(random: tuple[Any, Any] | None) -> Iterator[None]:
-    """Have the global random numbers as they were, from :func:`random_state`, and then as they are now."""
+    """Set the global random numbers to a state from :func:`random_state`, and restore them afterwards."""
     now = random_state()
     if random is not None:
         _set_random_state(random)
@@ -220,7 +222,7 @@ def replayed(random: tuple[Any, Any] | None) -> Iterator[None]:
 
 
 def takes_time(part: Any) -> bool:
-    """Whether a part is evaluated at each step, as it is told the time."""
+    """Return whether a part takes the time, and so is evaluated at every step."""
     inner = getattr(part, "_orig_mod", part)
     try:
         names = inspect.signature(getattr(inner, "forward", inner)).parameters
@@ -230,12 +232,12 @@ def takes_time(part: Any) -> bool:
 
 
 def is_time(name: str) -> bool:
-    """Whether an argument of that name is the time."""
+    """Return whether an argument of that name is the time."""
     return name in _OF_TIME or name.startswith("timestep")
 
 
 def _evaluates(part: Any) -> bool:
-    """Whether a part may be a denoiser or an encoder, rather than a tokenizer or a processor."""
+    """Return whether a part may be a denoiser or an encoder, rather than a tokenizer or a processor."""
     if isinstance(part, torch.nn.Module):
         return True
     made_by = type(part).__module__.partition(".")[0]
@@ -247,7 +249,7 @@ def _steps(part: Any) -> bool:
 
 
 def _keeps_state(part: Any) -> bool:
-    """Whether a part is changed by a call: a guider."""
+    """Return whether a call changes a part, as it does a guider."""
     return type(part).__module__.startswith("diffusers.guiders")
 
 
@@ -255,11 +257,11 @@ def _generators(value: Any) -> Iterator[torch.Generator]:
     if isinstance(value, torch.Generator):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
-            yield from _generators(each)
+        for item in value.values():
+            yield from _generators(item)
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _generators(each)
+        for item in value:
+            yield from _generators(item)
 
 
 def _cloned(generator: torch.Generator) -> torch.Generator:
@@ -269,7 +271,7 @@ def _cloned(generator: torch.Generator) -> torch.Generator:
 
 
 def random_state() -> tuple[Any, Any]:
-    """The state of the global random numbers, of CUDA's too where it is in use."""
+    """Return the state of the global random numbers, including CUDA's if it is in use."""
     on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return torch.get_rng_state(), torch.cuda.get_rng_state_all() if on_cuda else None
 

@@ -1,4 +1,4 @@
-"""Have the pipeline's own end unpack, decode and finish a prediction: its call on a copy whose steps answer it."""
+"""Let the pipeline's own end unpack, decode and finish a prediction: its call on a copy whose steps return it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _MANY = 1 << 16
 _LATENTS = 4
-"""The fewest dimensions of latents that are decoded."""
+"""Least dimensions of latents that are decoded."""
 
 
 @dataclass
 class _Stepped(BaseOutput):
-    """What a scheduler's step answers, under every name that a pipeline reads."""
+    """Result of a scheduler's step, under every name that a pipeline reads."""
 
     prev_sample: Any
     pred_original_sample: Any
@@ -37,12 +37,12 @@ class _Stepped(BaseOutput):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What a call ends with.
+    """The end of a call.
 
     Attributes:
-        autoencoder: the name of the part that is to decode; empty where none is.
-        latents: what it is to decode, unscaled; None where there is no such part.
-        result: what the call returned where nothing was decoded.
+        autoencoder: name of the part that would decode; empty if there is none.
+        latents: unscaled latents that it would decode; None if there is no such part.
+        result: result of the call if nothing was decoded.
     """
 
     autoencoder: str = ""
@@ -56,11 +56,11 @@ def replay(
     """End the call with a prediction as if it had been denoised; no part is evaluated.
 
     Args:
-        recording: of the call.
-        evaluations: those of each denoiser in the first step, whose outputs are answered again.
-        scheduler: the name of the scheduler that steps.
+        recording: recording of the call.
+        evaluations: evaluations of each denoiser in the first step, whose outputs are returned again.
+        scheduler: name of the scheduler that steps.
         x0: the prediction, as the sampler holds it.
-        images: items of the batch; an autoencoder that is given them one by one decodes them itself.
+        images: number of images in the batch; an autoencoder that gets them one by one decodes them itself.
     """
     reached: list[End] = []
 
@@ -69,7 +69,7 @@ def replay(
         value = (x0 if sample.shape == x0.shape else sample).to(sample, copy=True)
         holder: Any = getattr(step, "__self__", None)
         if getattr(holder, "step_index", None) is not None:
-            holder._step_index += 1  # noqa: SLF001 (some pipelines read where it is)
+            holder._step_index += 1  # noqa: SLF001 (some pipelines read it)
         return (value, value) if kwargs.get("return_dict") is False else _Stepped(value, value, value)
 
     def decodes(name: str) -> Any:
@@ -88,7 +88,7 @@ def replay(
         if hasattr(part, "decode")
     }
     for name, known in evaluations.items():
-        answers[name] = {CALL: _as_before([each for each in known if each.name == name] or known)}
+        answers[name] = {CALL: _as_before([evaluation for evaluation in known if evaluation.name == name] or known)}
     change = {"output_type": "pil", "return_dict": True, "decode_chunk_size": _MANY}
     change = {name: value for name, value in change.items() if recording.accepts(name)}
     result = recording.run(change, {**answers, scheduler: {"step": stepped}})
@@ -96,11 +96,13 @@ def replay(
 
 
 def _as_before(known: Sequence[Evaluation]) -> Answer:
-    """What a denoiser answered before, for as many rows as it is given now."""
+    """Return a stand-in that repeats a denoiser's earlier answers, for as many rows as it gets now."""
 
     def answer(_part: Any, *args: Any, **kwargs: Any) -> Any:
         rows = len(args[0] if args else next(iter(kwargs.values())))
-        output = next((each for each in known if len(next(iter(each.given.values()))) == rows), known[0]).output
+        output = next(
+            (evaluation for evaluation in known if len(next(iter(evaluation.given.values()))) == rows), known[0]
+        ).output
         first = arguments.first_of(output)
         if len(first) == rows:
             return output

@@ -1,4 +1,4 @@
-"""An object that stands in for a part of a pipeline during one call, and is otherwise that part."""
+"""An object that stands in for a part of a pipeline during one call, and otherwise behaves like that part."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     Answer = Callable[..., Any]
-    """Takes the part's own function, then what it is called with."""
+    """Takes the part's own function, followed by the arguments of the call."""
 
 CALL = "__call__"
 STEP = ("model_output", "timestep", "sample")
-"""The first arguments of every scheduler's step."""
+"""First arguments of every scheduler's step."""
 
 
 class StandIn:
-    """A part of a pipeline, some of whose functions are answered by the guard.
+    """A part of a pipeline, some of whose functions the guard answers.
 
-    It belongs to one pipeline, so that whatever else holds the part is not touched. ``isinstance`` and every attribute
-    are the part's.
+    It belongs to one pipeline, so other users of the part are not affected. ``isinstance`` and all attributes are the
+    part's.
 
     Args:
-        part: what it stands for.
-        answers: the names of functions, ``__call__`` among them, to what answers them.
+        part: the part.
+        answers: functions that answer, by name of the part's function, ``__call__`` among them.
     """
 
     __slots__ = ("_dnp_answers", "_dnp_part")
@@ -86,12 +86,12 @@ class StandIn:
 
 
 def of_scheduler(scheduler: Any, answers: Mapping[str, Answer]) -> StandIn:
-    """A stand-in for a scheduler; one that scales no input says so itself, as some pipelines ask for its very class."""
+    """Return a stand-in for a scheduler; add ``scale_model_input``, which some pipelines call, if it is missing."""
     if hasattr(scheduler, "scale_model_input"):
         return StandIn(scheduler, answers)
     return StandIn(scheduler, {"scale_model_input": lambda _, sample, *__, **___: sample, **answers})
 
 
 def stands_in(part: object) -> bool:
-    """Whether a part of a pipeline is a stand-in."""
+    """Return whether a part of a pipeline is a stand-in."""
     return type(part) is StandIn

@@ -1,1 +1,1 @@
-"""Steer in the denoiser's attention over the prompt: a watched copy for one call, and what is done in it."""
+"""Steer in the denoiser's attention over the prompt, in a copy whose attention layers are watched for one call."""

@@ -1,4 +1,4 @@
-"""Whether one call is steered in attention space, which its first evaluations show."""
+"""Decide whether one call is steered in attention space, from its first evaluations."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Attending:
 
     Args:
         policy: the policy in force.
-        parts: of the pipeline that is called, by name.
+        parts: parts of the pipeline, by name.
 
     Attributes:
-        wanted: whether the call is to be steered in attention space where that can be.
+        wanted: whether the call is to be steered in attention space if possible.
     """
 
     def __init__(self, policy: Policy, parts: Mapping[str, Any]) -> None:
@@ -46,10 +46,10 @@ class Attending:
         """Evaluate a part before the first step, and note how it reads the prompt.
 
         Args:
-            name: of the part.
-            part: itself.
-            args: what it is given.
-            kwargs: likewise.
+            name: name of the part.
+            part: the part.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
         """
         if not takes_time(part) or (watched := self._of(name, part)) is None:
             return part(*args, **kwargs)
@@ -61,15 +61,15 @@ class Attending:
             self._notes.setdefault(name, []).append(reading.notes)
 
     def injection(self, proof: Proof, words: str, call: SteeredCall) -> AttentionInjection | None:
-        """What steers a call in attention space; None where it is steered by its denoiser's outputs.
+        """Return the injection that steers a call in attention space; None if its denoiser's outputs are steered.
 
         Args:
-            proof: what is known of the call.
+            proof: proof of the call.
             words: any words that may be injected.
             call: the running call.
 
         Raises:
-            CannotSteer: the policy wants attention, and it cannot be reached.
+            CannotSteer: the policy requires attention, and the prompt cannot be reached there.
         """
         if not self.wanted:
             return None
@@ -89,10 +89,10 @@ class Attending:
             place = 0
         if self._reason is not None:
             raise self._reason
-        known = reach(self._notes[name][place])
-        if known.joint:
+        readers = reach(self._notes[name][place])
+        if readers.joint:
             check_beside(proof.places, evaluation, proof.captured(words).evaluation)
-        return AttentionInjection(known, self._watched, proof.places, list(prompts.values()), call)
+        return AttentionInjection(readers, self._watched, proof.places, list(prompts.values()), call)
 
     def _of(self, name: str, part: Any) -> WatchedDenoiser | None:
         if name not in self._watched:

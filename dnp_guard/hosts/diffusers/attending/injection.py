@@ -1,9 +1,9 @@
 """Negatives in the attention over the prompt, evaluation by evaluation.
 
-Cross-attention reads the negative beside the prompt, at the cost of that reading. Joint attention has a text stream
-that changes from layer to layer, so the negative's is evaluated beside the prompt's: one more row for each image that
-is steered, and two where other images of the batch have to stay bit-identical. The words of several categories are
-negatives of their own, each with its reading or its row, and steer one after the other.
+Cross-attention reads the negative in addition to the prompt, at the cost of that reading. Joint attention has a text
+stream that changes from layer to layer, so the negative's stream is evaluated beside the prompt's: one more row per
+steered image, or two if other images of the batch have to stay bit-identical. The words of each category form a
+negative with its own reading or row, and the negatives steer one after the other.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     Own = Mapping[int, int]
     """The row of each image."""
     Active = Mapping[int, Sequence[Term]]
-    """What each image is steered by, one after the other."""
+    """The terms that steer each image, one after the other."""
 
 
 class AttentionInjection:
     """Steers the images of one call in attention space.
 
     Args:
-        reach: which layers read the prompt.
-        watched: the denoisers that are watched, by their names.
-        places: where the words of a negative live.
-        prompts: the first step's evaluations that hold the prompt, and the rows in them that do, image by image.
+        reach: layers that read the prompt.
+        watched: the watched denoisers, by name.
+        places: where the words of a negative are.
+        prompts: the first step's evaluations that hold the prompt, with their rows that do, in the order of the images.
         call: the running call.
     """
 
@@ -69,9 +69,9 @@ class AttentionInjection:
         """Evaluate the denoiser for the pipeline.
 
         Args:
-            evaluation: with its arguments and no output.
-            args: the arguments as the pipeline gave them.
-            kwargs: likewise.
+            evaluation: the evaluation with its arguments, without output.
+            args: the arguments as the pipeline passed them.
+            kwargs: the keyword arguments as the pipeline passed them.
         """
         active = {image: parts for image, term in self._call.held.active.items() if (parts := _steering(term))}
         if not active or not (copies := self._of_prompt(evaluation)):
@@ -85,18 +85,18 @@ class AttentionInjection:
             return evaluation.part(*args, **kwargs)
 
     def _of_prompt(self, evaluation: Evaluation) -> list[Own]:
-        """The rows of an evaluation that hold the prompt, image by image; none where it holds none."""
+        """Return the rows of an evaluation that hold the prompt, by image; empty if there are none."""
         rows, images = third.rows_given(evaluation), len(self._places.rows)
         for first, held in self._prompts:
             if rows == third.rows_given(first) and self._same_words(evaluation, first, held):
                 return [dict(enumerate(held[start : start + images])) for start in range(0, len(held), images)]
-        # Some pipelines leave guidance out at some steps.
+        # Some pipelines turn off guidance at some steps.
         alone = rows == images and all(third.rows_given(first) != rows for first, _ in self._prompts)
         return [dict(enumerate(range(images)))] if alone else []
 
     def _same_words(self, evaluation: Evaluation, first: Evaluation, held: Sequence[int]) -> bool:
         slot = self._places.slots[0]
-        now, then = (arguments.at(each.given, slot.path) for each in (evaluation, first))
+        now, then = (arguments.at(step.given, slot.path) for step in (evaluation, first))
         if slot.dim == 0 and slot.per == 1 and isinstance(now, torch.Tensor) and isinstance(then, torch.Tensor):
             return now.shape == then.shape and torch.equal(now[list(held)], then[list(held)])
         return not arguments.differing(now, then)
@@ -110,7 +110,7 @@ class AttentionInjection:
         try:
             return self._crossed_once(evaluation, copies, active)
         except Moved:
-            self._moves = True  # the denoiser makes another context of the same words at each step
+            self._moves = True  # the denoiser makes another context from the same words at every step
             return self._crossed_once(evaluation, copies, active)
 
     def _crossed_once(self, evaluation: Evaluation, copies: Sequence[Own], active: Active) -> Any:
@@ -134,7 +134,7 @@ class AttentionInjection:
     def _negatives(
         self, watched: WatchedDenoiser, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
     ) -> Steered:
-        """What the layers are given of negatives that are alike, which one part of an evaluation shows."""
+        """Return what the layers get for negatives of the same form; found by part of an evaluation."""
         key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
         how = [term.attention for _, term in due if term.attention is not None]
         if key not in self._known:
@@ -159,7 +159,7 @@ class AttentionInjection:
         copies: Sequence[Own],
         active: Active,
     ) -> Any:
-        """Evaluate rows of the negatives beside those of the prompt: in the batch where all of it is steered."""
+        """Evaluate the negatives' rows beside the prompt's: in the batch itself if all its images are steered."""
         watched, batch = self._of(evaluation), third.rows_given(evaluation)
         concerned = [own[image] for own in copies for image in active]
         alone = len(active) == len(self._places.rows)
@@ -182,30 +182,33 @@ class AttentionInjection:
     def _beside(
         self, evaluation: Evaluation, batch: int, rows: Sequence[int], pairs: Sequence[tuple[int, int, Term]]
     ) -> Mapping[str, Any]:
-        """The inputs of some rows, and behind them the same ones again under their negatives."""
+        """Return the inputs of some rows, followed by the same rows with their negatives."""
         again = Rows([*rows, *(row for row, _, _ in pairs)], batch, latents=next(iter(evaluation.given)))
         given = {name: again.of(value, (name,)) for name, value in evaluation.given.items()}
         conditionings = [term.conditioning.of(image) for _, image, term in pairs]
         for slot in _sequences(self._places, evaluation):
-            value, negatives = arguments.at(given, slot.path), [each[slot.path] for each in conditionings]
+            value, negatives = (
+                arguments.at(given, slot.path),
+                [conditioning[slot.path] for conditioning in conditionings],
+            )
             given = arguments.replaced(given, slot.path, _with_rows(value, negatives, len(rows)))
         return given
 
 
 def _steering(term: Term) -> tuple[Term, ...]:
-    """What a negative steers by in attention space, one part after the other."""
+    """Return the terms by which a negative steers in attention space, one after the other."""
     how = term.attention
     return term.parts if how is not None and how.phi > 1 and how.alpha > 0 else ()
 
 
 def _turns(active: Active) -> list[list[tuple[int, Term]]]:
-    """The first parts of all images, then the second ones, and so on."""
+    """Return the first parts of all images, then the second ones, and so on."""
     most = max(len(parts) for parts in active.values())
     return [[(image, parts[k]) for image, parts in active.items() if k < len(parts)] for k in range(most)]
 
 
 def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int]) -> list[Pairs]:
-    """For each turn the places of the prompts' rows, and of the negatives' behind all of these."""
+    """Return for every turn the positions of the prompts' rows, and of the negatives' rows behind them all."""
     paired, start = list[Pairs](), len(rows)
     for turn in turns:
         how = [part.attention for _, _, part in turn if part.attention is not None]
@@ -215,15 +218,15 @@ def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int
 
 
 def _unscaled(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Inputs without the scale of a LoRA, which some denoisers put back only at their end."""
+    """Return inputs without the scale of a LoRA, which some denoisers restore only at their end."""
     return {
-        name: {key: each for key, each in value.items() if key != "scale"} if isinstance(value, dict) else value
+        name: {key: item for key, item in value.items() if key != "scale"} if isinstance(value, dict) else value
         for name, value in given.items()
     }
 
 
 def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
-    """See that negatives can be evaluated beside the prompt: that they are as long, or masked.
+    """Check that negatives can be evaluated beside the prompt: they have the same length, or a mask.
 
     Raises:
         CannotSteer: they cannot.
@@ -231,7 +234,7 @@ def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
     slots = _sequences(places, prompt)
     masked = any("mask" in str(slot.path[-1]) for slot in slots)
     for slot in slots:
-        one, two = (arguments.at(each.given, slot.path) for each in (prompt, other))
+        one, two = (arguments.at(evaluation.given, slot.path) for evaluation in (prompt, other))
         fits = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor) and slot.dim == 0 and slot.per == 1
         if not fits or (one.shape[1:] != two.shape[1:] and not masked):
             raise CannotSteer(
@@ -241,7 +244,7 @@ def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
 
 
 def _sequences(places: Places, evaluation: Evaluation) -> list[Slot]:
-    """Arguments that hold a prompt's tokens; what is pooled of it speaks of the picture, and stays the prompt's."""
+    """Return the arguments that hold a prompt's tokens; pooled ones describe the picture, and stay the prompt's."""
 
     def pooled(slot: Slot) -> bool:
         value = arguments.at(evaluation.given, slot.path)
@@ -252,10 +255,10 @@ def _sequences(places: Places, evaluation: Evaluation) -> list[Slot]:
 
 
 def _with_rows(value: Tensor, negatives: Sequence[Tensor], rows: int) -> Tensor:
-    """Some rows of an argument, and behind them those of the negatives, padded to one length."""
+    """Return some rows of an argument, followed by those of the negatives, padded to one length."""
     tokens = [value[:rows], *negatives]
     if value.ndim == 1:
         return torch.cat(tokens)
-    longest = max(each.shape[1] for each in tokens)
-    pads = [(0, 0) * (value.ndim - 2) + (0, longest - each.shape[1]) for each in tokens]
-    return torch.cat([F.pad(each, pad) if any(pad) else each for each, pad in zip(tokens, pads, strict=True)])
+    longest = max(part.shape[1] for part in tokens)
+    pads = [(0, 0) * (value.ndim - 2) + (0, longest - part.shape[1]) for part in tokens]
+    return torch.cat([F.pad(part, pad) if any(pad) else part for part, pad in zip(tokens, pads, strict=True)])

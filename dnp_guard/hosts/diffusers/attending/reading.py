@@ -1,4 +1,4 @@
-"""How a denoiser reads its prompt, as its first evaluation shows."""
+"""Find how a denoiser reads its prompt, from its first evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What one layer was given and answered.
+    """Arguments and answer of one layer.
 
     Attributes:
-        name: of the layer.
-        tokens: of its queries.
-        context: what it was given beside them; None where nothing.
-        both: whether it answered two streams.
-        features: tokens that went into its projection, or that it answered where it has none.
+        name: name of the layer.
+        tokens: number of tokens of its queries.
+        context: the other input; None if there is none.
+        both: whether it returned two streams.
+        features: number of tokens that went into its projection, or that it returned if it has none.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Note:
 
 
 class Reading:
-    """The stage of the first evaluation, which changes nothing.
+    """A stage for the first evaluation, which changes nothing.
 
     Attributes:
-        notes: of its layers, in the order of the evaluation.
+        notes: notes on the layers, in the order of the evaluation.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Reading:
         self._features = 0
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Note what a layer is given and answers."""
+        """Note a layer's arguments and answer."""
         self._features = 0
         hidden, answer = given.get("hidden_states"), run(**given)
         if isinstance(hidden, torch.Tensor) and hidden.ndim > 1:
@@ -67,13 +67,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Which layers read the prompt.
+    """The layers that read the prompt.
 
     Attributes:
-        cross: layers of cross-attention, where there is no joint attention.
-        joint: layers whose tokens hold the picture's, and which of them do; None where that depends on their order.
-        context: what the layers of cross-attention were given, the same for all.
-        text: tokens of the prompt in joint attention.
+        cross: names of the cross-attention layers, if there is no joint attention.
+        joint: layers whose tokens include the picture's, with the slice of these; None if it depends on their order.
+        context: the context of the cross-attention layers, the same for all.
+        text: number of the prompt's tokens in joint attention.
     """
 
     cross: frozenset[str]
@@ -83,10 +83,10 @@ class Reach:
 
 
 def reach(notes: Sequence[Note]) -> Reach:
-    """Which layers read the prompt.
+    """Find the layers that read the prompt.
 
     Raises:
-        CannotSteer: none does in a way that is known.
+        CannotSteer: no layer does in a known way.
     """
     reading = [note for note in notes if note.context is not None]
     if not reading:
@@ -102,7 +102,7 @@ def reach(notes: Sequence[Note]) -> Reach:
         if note.context is not None and note.features == note.tokens == picture:
             joint[note.name] = slice(None)
         elif note.context is not None and note.features == picture + text:
-            joint[note.name] = slice(text, None)  # the text first, in every processor that projects both at once
+            joint[note.name] = slice(text, None)  # text comes first in every processor that projects both at once
         elif note.context is None and note.features == note.tokens == picture + text:
             joint[note.name] = None
         elif note.context is not None:

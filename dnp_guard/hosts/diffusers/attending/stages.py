@@ -1,4 +1,4 @@
-"""What is done in the attention layers of a steered evaluation."""
+"""Stages of a steered evaluation: what happens in its attention layers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from dnp_guard.types import InAttention
 
 _OF_CONTEXT = (CONTEXT, "attention_mask", "encoder_attention_mask")
-"""Arguments of a layer of cross-attention that speak of the prompt and not of the picture."""
+"""Arguments of a cross-attention layer that describe the prompt, and not the picture."""
 
 
 class StageReached(BaseException):
-    """Ends an evaluation at the first layer that reads the prompt, with what that is given of it."""
+    """Ends an evaluation at the first layer that reads the prompt, with that layer's arguments about it."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class StageReached(BaseException):
 
 
 class Moved(BaseException):
-    """Ends an evaluation whose layers are given another form of the prompt than at the first step."""
+    """Ends an evaluation whose layers get another form of the prompt than at the first step."""
 
 
 class _Taken(BaseException):
-    """Ends a layer where its features are known."""
+    """Ends a layer once its features are known."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ class _Taken(BaseException):
 
 
 class Asking:
-    """Find out what the layers are given of a prompt.
+    """Find out what the layers get for a prompt.
 
     Args:
-        reach: which layers read it.
+        reach: layers that read the prompt.
     """
 
     def __init__(self, reach: Reach) -> None:
@@ -58,25 +58,25 @@ class Asking:
         """End at the first layer that reads the prompt.
 
         Raises:
-            Reached: always there.
+            StageReached: at that layer.
         """
         if layer.name in self._reach.cross:
             raise StageReached({name: given[name] for name in _OF_CONTEXT if name in given})
         return run(**given)
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """The same."""
+        """Return the features unchanged."""
         return z
 
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """Rows of an evaluation that are steered by negatives whose form is alike.
+    """Rows of an evaluation that are steered by negatives of the same form.
 
     Attributes:
-        rows: of the evaluation.
-        how: each is steered, one per row.
-        given: what the layers are given of the negatives, in place of the prompt.
+        rows: rows of the evaluation.
+        how: strengths, one per row.
+        given: arguments that the layers get for the negatives, in place of the prompt.
     """
 
     rows: Sequence[int]
@@ -85,13 +85,13 @@ class Steered:
 
 
 class Crossing:
-    """Steer cross-attention: each layer that reads the prompt also reads the negative, for the rows concerned.
+    """Steer cross-attention: each layer that reads the prompt also reads the negative, for the steered rows.
 
     Args:
-        reach: which layers read the prompt.
-        steered: the rows concerned, by the form of their negatives, in the order in which these steer.
-        batch: rows of the evaluation.
-        context: what the layers were given of the prompt at the first step; None where that need not be the same.
+        reach: layers that read the prompt.
+        steered: the steered rows, grouped by the form of their negatives, in the order of steering.
+        batch: number of rows of the evaluation.
+        context: the layers' context at the first step, which must be the same; None if it may differ.
     """
 
     def __init__(self, reach: Reach, steered: Sequence[Steered], batch: int, context: Any) -> None:
@@ -103,15 +103,15 @@ class Crossing:
         self._z: list[Tensor] = []
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Have a layer read the negatives, and then the prompt."""
+        """Let a layer read the negatives, and then the prompt."""
         if layer.name not in self._reach.cross:
             return run(**given)
         if self._context is not None:
             if arguments.differing(given[CONTEXT], self._context):
                 raise Moved
-            self._context = None  # all layers are given the same
+            self._context = None  # all layers get the same context
         per = len(given["hidden_states"]) // self._batch
-        self._z = [self._negative(_of_rows(given, each, per), run) for each in self._steered]
+        self._z = [self._negative(_of_rows(given, group, per), run) for group in self._steered]
         answer = run(**given)
         if not layer.taps:
             answer = self._mixed(answer)
@@ -119,7 +119,7 @@ class Crossing:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """Features of the prompt moved away from those of the negatives."""
+        """Return the prompt's features moved away from those of the negatives."""
         if self._taking:
             raise _Taken(z)
         return self._mixed(z)
@@ -138,9 +138,9 @@ class Crossing:
         if not self._z:
             return z
         mixed = z.clone()
-        for each, z_neg in zip(self._steered, self._z, strict=True):
-            rows = _expanded(each.rows, len(z) // self._batch)
-            mixed[rows] = _away(mixed[rows], z_neg, each.how)
+        for group, z_neg in zip(self._steered, self._z, strict=True):
+            rows = _expanded(group.rows, len(z) // self._batch)
+            mixed[rows] = _away(mixed[rows], z_neg, group.how)
         return mixed
 
 
@@ -150,8 +150,8 @@ class Pairs:
 
     Attributes:
         prompt: rows of the prompts.
-        negative: rows of the negatives, one for each of these.
-        how: each is steered.
+        negative: rows of their negatives.
+        how: strengths, one per pair.
     """
 
     prompt: Sequence[int]
@@ -160,11 +160,11 @@ class Pairs:
 
 
 class Joining:
-    """Steer joint attention: rows of the negatives are evaluated beside those of the prompt, with the same picture.
+    """Steer joint attention: the negatives' rows are evaluated beside the prompt's, with the same picture.
 
     Args:
-        reach: which layers hold the picture's tokens.
-        turns: the rows of prompts and negatives, those that steer one after the other.
+        reach: layers that hold the picture's tokens.
+        turns: pairs of rows, by turn; the turns steer one after the other.
     """
 
     def __init__(self, reach: Reach, turns: Sequence[Pairs]) -> None:
@@ -173,7 +173,7 @@ class Joining:
         self._picture: slice | None = None
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Have a layer run, and steer what it answers where it projects nothing."""
+        """Run a layer, and steer its answer if it has no projection."""
         if layer.name not in self._reach.joint:
             return run(**given)
         self._picture = self._reach.joint[layer.name] or self._picture_of(given["hidden_states"])
@@ -186,11 +186,11 @@ class Joining:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """The picture's features moved away from those under the negatives, for the rows of both."""
+        """Return the picture's features moved away from those with the negatives, for both rows of every pair."""
         return z if self._picture is None else self._mixed(z)
 
     def _picture_of(self, hidden: Tensor) -> slice:
-        """The picture's tokens among those of both: where the rows of a pair are alike."""
+        """Return the slice of the picture's tokens: where the two rows of a pair are equal."""
         first = self._turns[0]
         apart = (hidden[list(first.prompt)] - hidden[list(first.negative)]).float().abs().sum((0, 2))
         text = self._reach.text
@@ -208,9 +208,11 @@ class Joining:
 
 
 def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
-    """NAG of rows whose shares may differ."""
+    """Apply NAG to rows whose strengths may differ."""
     per = len(z_pos) // len(how)
-    shares = torch.tensor([each.alpha for each in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype)
+    shares = torch.tensor(
+        [strength.alpha for strength in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype
+    )
     alpha = shares.view(-1, *[1] * (z_pos.ndim - 1))
     return normalised(z_pos, z_neg.to(z_pos), how[0].phi, how[0].tau, alpha)
 
@@ -220,7 +222,7 @@ def _expanded(rows: Sequence[int], per: int) -> list[int]:
 
 
 def _of_rows(given: Mapping[str, Any], steered: Steered, per: int) -> dict[str, Any]:
-    """The arguments of a layer for some rows, with the negatives in the place of the prompt."""
+    """Return the arguments of a layer for some rows, with the negatives in place of the prompt."""
     batch, rows = len(given["hidden_states"]), _expanded(steered.rows, per)
 
     def part() -> Iterator[tuple[str, Any]]:

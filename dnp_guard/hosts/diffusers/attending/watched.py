@@ -1,8 +1,8 @@
 """A copy of a denoiser whose attention layers can be watched, for one call.
 
-Only the modules on the way to an attention layer are copied, and none of their weights: parameters, adapters such as a
-LoRA, processors and everything else are the denoiser's own. The denoiser itself is not touched, so that calls which
-share it do not meet, and nothing is left behind.
+Only the modules that contain an attention layer are copied, and none of their weights: parameters, adapters such as a
+LoRA, processors and everything else are the denoiser's own. The denoiser itself is not touched, so that calls that
+share it do not affect one another, and nothing is left behind.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONTEXT = "encoder_hidden_states"
-"""The argument of an attention layer that is not its queries: in most denoisers the prompt."""
+"""Argument of an attention layer for the other input than its queries: in most denoisers the prompt."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Stage(Protocol):
-    """What is done in the attention layers during an evaluation."""
+    """Defines what happens in the attention layers during an evaluation."""
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Answer for a layer.
+        """Return a layer's answer.
 
         Args:
             layer: the layer.
             given: its arguments by name.
-            run: the layer itself.
+            run: runs the layer itself.
         """
 
     def features(self, layer: Layer, z: Tensor) -> Tensor:
-        """What goes into a layer's projection of the output in the place of z, [rows, tokens, D]."""
+        """Return the features to project in place of z, [rows, tokens, D]."""
 
 
 class Plain:
     """Leave every layer as it is."""
 
     def attend(self, _layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """The layer itself."""
+        """Run the layer itself."""
         return run(**given)
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """The same."""
+        """Return the features unchanged."""
         return z
 
 
@@ -62,11 +62,11 @@ class WatchedDenoiser:
         part: the denoiser.
 
     Attributes:
-        module: to be evaluated in the place of the denoiser.
-        stage: what is done in its layers.
+        module: the copy, to be evaluated in place of the denoiser.
+        stage: the stage that is in effect in its layers.
 
     Raises:
-        CannotSteer: its layers cannot be watched.
+        CannotSteer: the layers cannot be watched.
     """
 
     def __init__(self, part: Any) -> None:
@@ -79,7 +79,7 @@ class WatchedDenoiser:
         self.module = self._watched(part, "")
 
     def _watched(self, module: torch.nn.Module, name: str) -> torch.nn.Module:
-        """The module itself, or a copy of it where it is or holds an attention layer."""
+        """Return the module itself, or a copy if it is or contains an attention layer."""
         if id(module) in self._copies:
             return self._copies[id(module)]
         if is_attention(module):
@@ -96,17 +96,17 @@ class WatchedDenoiser:
 
 
 class Layer:
-    """One attention layer that is watched.
+    """One watched attention layer.
 
     Args:
         of: the denoiser that it belongs to.
         module: the layer.
-        name: in its denoiser.
+        name: name of the layer in its denoiser.
 
     Attributes:
         module: its copy.
-        name: in its denoiser.
-        taps: whether what goes into its projection of the output can be replaced; otherwise what it answers.
+        name: name of the layer in its denoiser.
+        taps: whether the input of its output projection can be replaced; otherwise its answer is.
     """
 
     def __init__(self, of: WatchedDenoiser, module: torch.nn.Module, name: str) -> None:
@@ -115,7 +115,7 @@ class Layer:
         own = vars(made).get("forward")
         forward = type(module).forward
         names = inspect.signature(forward).parameters
-        places = [key for key, each in names.items() if each.kind is not each.VAR_KEYWORD][1:]
+        places = [key for key, parameter in names.items() if parameter.kind is not parameter.VAR_KEYWORD][1:]
 
         def run(**given: Any) -> Any:
             return own(**given) if own is not None else forward(made, **given)
@@ -134,18 +134,18 @@ class Layer:
     def _tap(self, of: WatchedDenoiser, projection: torch.nn.Module) -> torch.nn.Module:
         tap = copy.copy(projection)
         for hooks in _HOOKS:
-            vars(tap)[hooks] = OrderedDict()  # the projection's own run where it is called
+            vars(tap)[hooks] = OrderedDict()  # the projection's own hooks run when it is called
         vars(tap)["forward"] = lambda z, *args, **kwargs: projection(of.stage.features(self, z), *args, **kwargs)
         return tap
 
 
 def is_attention(module: torch.nn.Module) -> bool:
-    """Whether a module is an attention layer as diffusers builds them, with a processor that does the work."""
+    """Return whether a module is an attention layer as diffusers builds them, with a processor that does the work."""
     return callable(getattr(module, "processor", None)) and hasattr(module, "to_q") | hasattr(module, "to_qkv")
 
 
 def _copied(module: torch.nn.Module) -> Any:
-    """A copy with the module's own weights.
+    """Copy a module, sharing its weights.
 
     Raises:
         CannotSteer: its evaluation is bound to the module itself.

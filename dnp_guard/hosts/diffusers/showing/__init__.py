@@ -1,1 +1,1 @@
-"""Show what a call predicts and what it returns: as pictures, in the form that was asked for, and to callbacks."""
+"""Turn predictions and results of a call into pictures, in the requested form, and cover them for callbacks."""

@@ -1,4 +1,4 @@
-"""How the looks at a pipeline's predictions are decoded, as ``preview.method`` says."""
+"""Decode a pipeline's predictions for looks, as ``preview.method`` requires."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     Decode = Callable[[Tensor], list[Image]]
 
 BESIDE: Final = ("vae_tiny", "tiny_vae", "taesd")
-"""Folders of a model in which a tiny autoencoder is looked for."""
+"""Subfolders of a model in which a tiny autoencoder is looked for."""
 
 _COPIES: WeakKeyDictionary[Any, dict[torch.device, Any]] = WeakKeyDictionary()
 _COPYING = threading.Lock()
 
 
 def decoder(pipe: Any, vae: Any, method: str, given: Any = None) -> Decode:
-    """What turns latents as the autoencoder is to decode them, unscaled, [B, C, H, W], into pictures.
+    """Return a function that decodes unscaled latents, [B, C, H, W], into pictures.
 
     Args:
         pipe: the pipeline.
         vae: its own autoencoder.
-        method: ``vae`` is the pipeline's own autoencoder at no more than 64 latents a side; ``tiny`` one that is given
-            or lies beside the model; ``linear`` a map fitted to the pipeline's own; ``auto`` a tiny one where there is
-            one, otherwise the pipeline's own.
+        method: ``vae`` uses the pipeline's own autoencoder with at most 64 latents per side; ``tiny`` a given tiny one,
+            or one that lies beside the model; ``linear`` a map fitted to the pipeline's own; ``auto`` a tiny one if
+            there is one, otherwise the pipeline's own.
         given: an AutoencoderTiny, or the folder of one.
 
     Raises:
-        CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is of other latents.
+        CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is made for other latents.
     """
     if method == "linear":
         return lambda latents: linear_map(vae, latents.device).decode(autoencoder.reduced(latents))
@@ -54,7 +54,7 @@ def decoder(pipe: Any, vae: Any, method: str, given: Any = None) -> Decode:
             "the policy's preview.method is 'tiny', and there is no AutoencoderTiny",
             hint=f"Pass Guard(preview_vae=FOLDER), or put one into {BESIDE[0]}/ in the model's folder.",
         )
-    if tiny is None or tiny is vae:  # it moves by itself, or under offload must not be moved
+    if tiny is None or tiny is vae:  # the pipeline moves it, or must not move it under offload
         return lambda latents: _pictures(vae, autoencoder.reduced(latents))
     return lambda latents: autoencoder.decode(placed(tiny, latents.device), scaled(vae, autoencoder.reduced(latents)))
 
@@ -65,27 +65,27 @@ def _pictures(vae: Any, latents: Tensor) -> list[Image]:
 
 
 def _tiny(pipe: Any, vae: Any, given: Any) -> Any:
-    """The tiny autoencoder of a pipeline; None where there is none."""
+    """Return the tiny autoencoder of a pipeline; None if there is none."""
     if given is None and isinstance(vae, AutoencoderTiny):
         return vae
     if isinstance(given, str | Path):
-        found: Any = Path(given)
-        if not _holds_one(found):
+        tiny: Any = Path(given)
+        if not _holds_one(tiny):
             raise CannotSteer(f"{given} holds no autoencoder", hint="Name a folder that save_pretrained wrote.")
     elif given is not None:
-        found = given
+        tiny = given
     else:
         folder = getattr(pipe, "name_or_path", None)
         folders = (Path(folder or "") / name for name in BESIDE)
-        found = next(filter(_holds_one, folders), None) if folder else None
-    if isinstance(found, Path):
-        found = _loaded(found)
-    if found is not None and vae is not None and (theirs := channels(found)) != (ours := channels(vae)):
+        tiny = next(filter(_holds_one, folders), None) if folder else None
+    if isinstance(tiny, Path):
+        tiny = _loaded(tiny)
+    if tiny is not None and vae is not None and (theirs := channels(tiny)) != (ours := channels(vae)):
         raise CannotSteer(
             f"the tiny autoencoder takes {theirs} latent channels, and {type(pipe).__name__} has {ours}",
             hint="Use the one made for this model.",
         )
-    return found
+    return tiny
 
 
 def _holds_one(folder: Path) -> bool:
@@ -93,7 +93,7 @@ def _holds_one(folder: Path) -> bool:
 
 
 def placed(tiny: Any, device: torch.device) -> Any:
-    """An autoencoder that no pipeline moves, on a device: itself, or a copy that is kept beside it."""
+    """Return an autoencoder, which no pipeline moves, on a device: itself, or a copy that is kept for that device."""
     if tiny.device == device:
         return tiny
     with _COPYING:
@@ -107,7 +107,7 @@ def placed(tiny: Any, device: torch.device) -> Any:
 def _loaded(folder: Path) -> Any:
     try:
         kind = AutoencoderTiny.load_config(folder).get("_class_name")
-        # Of another kind diffusers would draw the weights that it does not find.
+        # For another class diffusers would initialise missing weights at random.
         tiny = kind == AutoencoderTiny.__name__ and AutoencoderTiny.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
         )
@@ -126,7 +126,7 @@ def _unusable(folder: Path, why: str) -> CannotSteer:
 
 
 def channels(vae: Any) -> int | None:
-    """Channels of the latents of an autoencoder, where it tells."""
+    """Return the number of latent channels of an autoencoder; None if unknown."""
     config = getattr(vae, "config", {})
     known: int | None = config.get("latent_channels") or config.get("z_dim")
     return known

@@ -1,4 +1,4 @@
-"""Some frames of a video, which a look shows."""
+"""Choose some frames of a video for a look."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FRAMES: Final = 3
-"""How many frames of a video a look shows: the first, the middle and the last."""
+"""Number of a video's frames in a look: the first, the middle and the last."""
 
 _OF_PICTURES = 4
-"""Dimensions of the latents of pictures."""
+"""Number of dimensions of the latents of pictures."""
 
 
 def frames(total: int, count: int = FRAMES) -> list[int]:
-    """Indices of ``count`` frames, or of all where there are no more, spread from the first to the last."""
+    """Return the indices of ``count`` frames, spread from the first to the last, or of all if there are fewer."""
     if total <= count:
         return list(range(total))
     return [round(place * (total - 1) / (count - 1)) for place in range(count)]
 
 
 def of_frames(latents: Tensor, images: int) -> Tensor:
-    """Some frames of each image, as latents of pictures, [images * k, C, H, W], those of a video together.
+    """Return some frames per image, as latents of pictures, [images * k, C, H, W], with a video's frames together.
 
     Args:
-        latents: of pictures, [images, C, H, W], of the frames of videos, [images * F, C, H, W], or of videos,
+        latents: of pictures, [images, C, H, W]; of frames of videos, [images * F, C, H, W]; or of videos,
             [images, C, F, H, W].
-        images: items of the batch.
+        images: number of images in the batch.
     """
     if latents.ndim > _OF_PICTURES:
         latents = latents.transpose(1, 2).flatten(0, 1)
-    each = latents.shape[0] // images
-    chosen = [image * each + frame for image in range(images) for frame in frames(each)]
+    per_image = latents.shape[0] // images
+    chosen = [image * per_image + frame for image in range(images) for frame in frames(per_image)]
     return latents if len(chosen) == len(latents) else latents[chosen]

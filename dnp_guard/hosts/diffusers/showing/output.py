@@ -1,4 +1,4 @@
-"""The images or videos a pipeline returns, in whatever form it was asked for, as pictures and back."""
+"""Convert the images or videos that a pipeline returns, in whatever form, to pictures and back."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
 
 _OF_VIDEOS = 5
-"""Dimensions of an array of videos."""
+"""Number of dimensions of an array of videos."""
 _COVER = 64
-"""The side, in pixels, of a picture that latents are made of, before it is brought to their size."""
+"""Side, in pixels, of the picture that is encoded into latents, before it is resized to theirs."""
 _OF_PICTURES = 3
-"""Dimensions from which a tensor may hold pictures."""
+"""Least dimensions of a tensor that may hold pictures."""
 _CHANNELS = {"np": -1, "pt": -3}
-"""Where an array holds the colours."""
+"""Dimension of an array that holds the colours."""
 _WITH_ALPHA = 4
-"""Colours of a picture that may be seen through."""
+"""Number of channels of a picture with transparency."""
 
 
 class Ends(Protocol):
-    """The call, as its output needs it.
+    """Interface of the call for its output.
 
     Attributes:
-        images: items of the batch.
+        images: number of images in the batch.
     """
 
     images: int
 
     def ended(self) -> Sequence[Image]:
-        """What the images would be, where the call ended before they were denoised; otherwise none."""
+        """Return the predicted images of a call that ended before they were denoised; otherwise none."""
 
     def decoded(self, latents: Tensor) -> list[Image]:
         """Decode latents as the sampler holds them."""
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
 
 
 class Output:
-    """What a call returned.
+    """The result of a call.
 
     Args:
-        result: an output object or, under ``return_dict=False``, a tuple, the images or videos first; or a list or an
-            array of them; or the state of a modular pipeline.
+        result: an output object; with ``return_dict=False`` a tuple that starts with the images or videos; a list or an
+            array of these; or the state of a modular pipeline.
         kind: the call's ``output_type``: pil, np, pt or latent.
         call: the call.
     """
@@ -70,10 +70,10 @@ class Output:
         self._call = call
         self._name, self._items = _items(result)
         self._bare = result is self._items
-        shapes = {each.shape for each in self._items if isinstance(each, np.ndarray)}
-        if isinstance(self._items, list) and len(shapes) == 1:  # as of the layers of pictures
+        shapes = {item.shape for item in self._items if isinstance(item, np.ndarray)}
+        if isinstance(self._items, list) and len(shapes) == 1:  # such as layers of pictures
             self._items = np.stack(self._items)
-        # What came back decides: diffusers gives arrays for an output_type that it does not know.
+        # Go by the result itself: diffusers returns arrays for an unknown output_type.
         latent = kind == "latent" or self._name == "latents"
         if isinstance(self._items, np.ndarray) or shapes:
             self._kind = "np"
@@ -85,7 +85,7 @@ class Output:
         )
 
     def pictures(self) -> list[Image]:
-        """The images as RGB pictures, or some frames of each video, those of a video together; see :func:`faces`."""
+        """Return the images as RGB pictures, or some frames per video, together; see :func:`faces`."""
         if ended := self._call.ended():
             return list(ended)
         if self._kind == "latent":
@@ -93,7 +93,7 @@ class Output:
         return faces([frame for index in range(len(self._items)) for frame in self._frames(index, some=True)])
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:
-        """The pictures of one item: the one of an image, all or some frames of a video."""
+        """Return the pictures of one item: that of an image, or all or some frames of a video."""
         item = self._items[index]
         if self._videos and some:
             chosen = frames(len(item))
@@ -104,11 +104,11 @@ class Output:
         return autoencoder.to_pictures(pixels if self._videos else pixels[None])
 
     def delivered(self, outcomes: Sequence[Outcome], policy: Policy) -> Any:
-        """The result with every image as its outcome allows; the very same object where all may pass.
+        """Return the result with every image as its outcome allows; the same object if all may pass.
 
         Args:
-            outcomes: of the images.
-            policy: in force, which says what stands in place of a withheld image.
+            outcomes: outcomes of the images.
+            policy: the policy in force; it defines the notice in place of a withheld image.
         """
         flags = [withheld(outcome) for outcome in outcomes]
         covered = [index for index, outcome in enumerate(outcomes) if flags[index] or outcome is Outcome.BLURRED]
@@ -121,9 +121,9 @@ class Output:
         return self._holding(items, flags, covered)
 
     def merged(self, other: Output, images: Sequence[int]) -> Output:
-        """The result with some images of another of the same call."""
-        each = len(self._items) // self._call.images if self._kind == "latent" else 1
-        rows = [row for index in images for row in range(index * each, (index + 1) * each)]
+        """Copy some images from another result of the same call into this one."""
+        per_image = len(self._items) // self._call.images if self._kind == "latent" else 1
+        rows = [row for index in images for row in range(index * per_image, (index + 1) * per_image)]
         if self._kind == "pil":
             items: Any = [other._items[row] if row in rows else item for row, item in enumerate(self._items)]
         else:
@@ -138,14 +138,14 @@ class Output:
         return [blurred(picture) for picture in self._frames(index, some=False)]
 
     def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
-        """The result with other items in it."""
+        """Return the result with other items in it."""
         result = self._result
         if self._bare:
             return items
         if isinstance(result, tuple):
             had = result[1] if len(result) > 1 else None
             return (items, _flagged(had, flags), *result[2:]) if len(result) > 1 else (items,)
-        if hasattr(result, "values") and isinstance(result.values, dict):  # what else it has of them goes with them
+        if hasattr(result, "values") and isinstance(result.values, dict):  # also empty other tensors of these images
             result.values.update(_without(result.values, covered, len(flags)), **{self._name: items})
             return result
         if self._name:
@@ -155,7 +155,7 @@ class Output:
         return result
 
     def _size(self) -> tuple[int, int]:
-        """Width and height of the images in pixels; nothing is decoded, as that may be what failed."""
+        """Return width and height of the images in pixels, without decoding, which may be what failed."""
         if self._kind == "pil":
             first = self._items[0]
             width, height = (first[0] if self._videos else first).size
@@ -164,7 +164,7 @@ class Output:
         return self._items[0].shape[columns], self._items[0].shape[rows]
 
     def _with(self, replaced: Mapping[int, list[Image]]) -> Any:
-        """The items with some of them replaced; one picture stands for every frame of a video."""
+        """Return the items with some replaced; a single picture replaces every frame of a video."""
         if self._kind == "pil":
             new = {
                 index: pictures * (len(self._items[index]) // len(pictures)) if self._videos else pictures[0]
@@ -175,39 +175,39 @@ class Output:
         for index, pictures in replaced.items():
             pixels = autoencoder.to_tensor(pictures)
             if items[index].shape[_CHANNELS[self._kind]] == _WITH_ALPHA:
-                pixels = F.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)  # nothing of the image shows through
+                pixels = F.pad(pixels, (0, 0, 0, 0, 0, 1), value=1.0)  # opaque, so that nothing shows through
             pixels = pixels if self._videos else pixels[0]
             if self._kind == "np":
                 made = pixels.movedim(-3, -1).numpy().astype(items[index].dtype)
-                items[index] = np.broadcast_to(made, items[index].shape)  # of layers each item may have others
+                items[index] = np.broadcast_to(made, items[index].shape)  # items with layers may have several
             else:
                 items[index] = pixels.to(items)
         return items
 
     def _latents(self, covered: Sequence[int], outcomes: Sequence[Outcome]) -> Tensor:
-        """The latents with those of some images made of another picture; zero where that fails."""
+        """Replace the latents of some images by those of another picture, or by zeros if that fails."""
         items: Tensor = self._items.clone()
-        each = len(items) // self._call.images
+        per_image = len(items) // self._call.images
         for index in covered:
-            rows = slice(index * each, (index + 1) * each)
+            rows = slice(index * per_image, (index + 1) * per_image)
             items[rows] = 0
             try:
                 picture = self._instead(index, outcomes[index])
                 items[rows] = self._call.encoded(picture, self._items)[rows].to(items)
-            except Exception:  # noqa: BLE001, S112 (zeros show nothing either)
+            except Exception:  # noqa: BLE001, S112 (zeros reveal nothing either)
                 continue
         return items
 
     def _instead(self, index: int, outcome: Outcome) -> Image:
-        """What the latents of an image show in its place."""
+        """Return the picture whose latents replace those of an image."""
         if withheld(outcome):
-            return blank((_COVER, _COVER))  # words would not outlive an autoencoder
+            return blank((_COVER, _COVER))  # words would not survive an autoencoder
         pictures = self.pictures()
         return blurred(pictures[index * (len(pictures) // self._call.images)])
 
 
 def _items(result: Any) -> tuple[Any, Any]:
-    """The name and the value of the images or videos in a result.
+    """Return the name and the value of the images or videos in a result.
 
     Raises:
         CannotSteer: there are none.
@@ -218,14 +218,14 @@ def _items(result: Any) -> tuple[Any, Any]:
         return "", result
     values = result.values if isinstance(getattr(result, "values", None), dict) else dict(result)
     names = ("images", "videos", "frames", "image", "video", "latents")
-    name = next((each for each in names if values.get(each) is not None), next(iter(values), None))
+    name = next((candidate for candidate in names if values.get(candidate) is not None), next(iter(values), None))
     if values.get(name) is None:
         raise CannotSteer("the call returns no images", hint="Ask it for its images.")
     return name, values[name]
 
 
 def _without(values: Mapping[str, Any], covered: Sequence[int], images: int) -> dict[str, Any]:
-    """The tensors of a state with the rows of some images emptied."""
+    """Return the tensors of a state with the rows of some images zeroed."""
     emptied = {}
     for name, value in values.items():
         if isinstance(value, torch.Tensor) and value.ndim >= _OF_PICTURES and value.shape[0] == images:

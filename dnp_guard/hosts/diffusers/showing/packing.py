@@ -1,4 +1,4 @@
-"""From latents as an autoencoder makes them back to latents as the sampler holds them, as the pipeline's end tells."""
+"""Turn latents of an autoencoder back into latents of the sampler, by learning how the pipeline's end unpacks them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _EXACT = 1 << 24
-"""Up to here every whole number is a float32."""
+"""Below this every whole number is exact in float32."""
 
 
 def packed(unpack: Callable[[Tensor], Tensor], like: Tensor, latents: Tensor) -> Tensor:
-    """Latents as the sampler holds them, [B, ...], from unscaled ones as an autoencoder makes them.
+    """Return latents as the sampler holds them, [B, ...], from unscaled ones of an autoencoder.
 
-    A pipeline's end puts each number somewhere else and scales it, so three replays tell where and how.
+    A pipeline's end moves every number to another place and scales it, so three replays find out where and how.
 
     Args:
         unpack: replays the pipeline's end, from the sampler's latents to the autoencoder's.
         like: latents as the sampler holds them, [B, ...].
-        latents: of every image, as ``unpack`` gives them.
+        latents: latents of every image, in the form that ``unpack`` returns.
 
     Raises:
-        CannotSteer: the end does something else with them.
+        CannotSteer: the end does something else with the numbers.
     """
     numbers = torch.arange(like.numel(), dtype=torch.float32, device=like.device).view_as(like)
     ones = torch.ones_like(numbers)

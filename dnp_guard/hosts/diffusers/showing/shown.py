@@ -1,7 +1,7 @@
-"""What a caller's own step callback may see: ``preview.user_previews``.
+"""Limit what a caller's own step callback may see: ``preview.user_previews``.
 
-A callback that decodes latents shows its user the image while it is denoised. Where something was found in an image the
-callback is given other latents for it, and the sampler goes on with the true ones, whatever the callback returns.
+A callback that decodes latents shows its user the image while it is denoised. If something was found in an image, the
+callback gets other latents for it, and the sampler goes on with the true ones, whatever the callback returns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.outcomes import UserPreviews
 
 _CELLS = 4
-"""What is left of a blurred image's latents: the mean of so many areas a side."""
+"""Number of areas per side whose means remain of a blurred image's latents."""
 _PLANES = 4
 _ORDER = ("allow", "blur", "withhold")
 
@@ -30,12 +30,12 @@ def covering(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """A ``callback_on_step_end`` that sees no more than it may.
+    """Return a ``callback_on_step_end`` that sees no more than it may.
 
     Args:
         callback: the caller's own.
-        shown: what may be seen of each image now.
-        aside: makes the pipeline what it is without the guard, for as long as the callback runs.
+        shown: returns how much of each image may be seen now.
+        aside: restores the pipeline as it is without the guard, while the callback runs.
     """
 
     def called(*args: Any) -> Any:
@@ -43,15 +43,15 @@ def covering(
             return callback(*args)
 
     def covered(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> Any:
-        told = shown()
+        limits = shown()
         true = {name: value for name, value in tensors.items() if _pictures(name, value)}
-        if all(each == "allow" for each in told):
+        if all(limit == "allow" for limit in limits):
             return called(pipe, step, timestep, tensors)
-        given = {name: cover(value, told) for name, value in true.items()}
+        given = {name: cover(value, limits) for name, value in true.items()}
         returned = called(pipe, step, timestep, {**tensors, **given})
         if isinstance(returned, dict):
             for name in true.keys() & returned.keys():
-                returned[name] = _restored(returned[name], given[name], true[name], told)
+                returned[name] = _restored(returned[name], given[name], true[name], limits)
         return returned
 
     return covered
@@ -62,7 +62,7 @@ def covering_latents(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """The same for the older ``callback(step, timestep, latents)``."""
+    """Return the same for the older ``callback(step, timestep, latents)``."""
 
     def covered(step: int, timestep: Any, latents: Tensor) -> Any:
         with aside():
@@ -71,44 +71,44 @@ def covering_latents(
     return covered
 
 
-def cover(latents: Tensor, told: Sequence[UserPreviews]) -> Tensor:
-    """Latents with those of some images emptied or blurred beyond recognition; the very same where none are.
+def cover(latents: Tensor, limits: Sequence[UserPreviews]) -> Tensor:
+    """Empty or blur the latents of some images beyond recognition; return the same tensor if none are affected.
 
     Args:
         latents: [B, C, H, W] or [B, C, F, H, W], or packed, [B, H W, C].
-        told: for each image of the batch; where B is another number, the strictest counts for all.
+        limits: limit per image of the batch; if their number is not B, the strictest applies to all.
     """
-    rows = _rows(latents, told)
-    if all(each == "allow" for each in rows):
+    rows = _rows(latents, limits)
+    if all(limit == "allow" for limit in rows):
         return latents
     covered = latents.clone()
-    for index, each in enumerate(rows):
-        if each == "withhold":
+    for index, limit in enumerate(rows):
+        if limit == "withhold":
             covered[index] = 0
-        elif each == "blur":
+        elif limit == "blur":
             covered[index] = _blurred(latents[index])
     return covered
 
 
-def _restored(returned: Tensor, given: Tensor, true: Tensor, told: Sequence[UserPreviews]) -> Tensor:
-    """What the sampler goes on with: what the callback made of an image that it saw, the truth of the others."""
+def _restored(returned: Tensor, given: Tensor, true: Tensor, limits: Sequence[UserPreviews]) -> Tensor:
+    """Return the latents for the sampler: the callback's for images that it may see, the true ones for the others."""
     if returned is given:
         return true
-    rows = torch.tensor([each != "allow" for each in _rows(true, told)], device=true.device)
+    rows = torch.tensor([limit != "allow" for limit in _rows(true, limits)], device=true.device)
     returned = returned.clone()
     returned[rows] = true[rows].to(returned)
     return returned
 
 
-def _rows(latents: Tensor, told: Sequence[UserPreviews]) -> Sequence[UserPreviews]:
-    if latents.shape[0] == len(told):
-        return told
-    strictest = max(told, key=_ORDER.index)
+def _rows(latents: Tensor, limits: Sequence[UserPreviews]) -> Sequence[UserPreviews]:
+    if latents.shape[0] == len(limits):
+        return limits
+    strictest = max(limits, key=_ORDER.index)
     return [strictest] * latents.shape[0]
 
 
 def _pictures(name: str, value: Any) -> bool:
-    """Whether a tensor that a callback may ask for can be decoded."""
+    """Return whether a tensor that a callback may request can be decoded."""
     return isinstance(value, torch.Tensor) and (name == "latents" or value.ndim >= _PLANES)
 
 

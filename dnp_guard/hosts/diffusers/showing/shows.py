@@ -1,4 +1,4 @@
-"""What a call's predictions look like, by the pipeline's own end."""
+"""Turn a call's predictions into pictures, with the pipeline's own end."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Shows:
     """Decodes the predictions of one call.
 
     Args:
-        recording: of the call.
-        evaluations: those of each denoiser in its first step.
-        scheduler: the name of the scheduler that steps.
-        images: items of the batch.
-        method: as the policy's ``preview.method``.
-        tiny: a tiny autoencoder that was given.
+        recording: recording of the call.
+        evaluations: evaluations of each denoiser in its first step.
+        scheduler: name of the scheduler that steps.
+        images: number of images in the batch.
+        method: the policy's ``preview.method``.
+        tiny: a tiny autoencoder passed by the user; None without one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Shows:
         self._decode: dict[str, Decode] = {}
 
     def pictures(self, x0: Tensor) -> list[Image]:
-        """A prediction as the policy says: RGB, one picture per image, or as many frames of each, in turn."""
+        """Decode a prediction as the policy requires: RGB, one picture per image, or equally many frames per image."""
         end = self._end(x0)
         if end.latents is None:
             return Output(end.result, "pil", self).pictures()
@@ -73,7 +73,7 @@ class Shows:
         return self._decode[end.autoencoder](of_frames(end.latents, self.images))
 
     def check(self, x0: Tensor) -> None:
-        """See that the call ends with pictures, each made of its own latents alone.
+        """Check that the call ends with pictures, each made from its own latents only.
 
         Raises:
             CannotSteer: it does not.
@@ -91,7 +91,7 @@ class Shows:
             raise _no_pictures(end.result) from error
 
     def _check_apart(self, x0: Tensor, latents: Tensor) -> None:
-        """See that the last image's prediction decides no other image, as where all are normalised together.
+        """Check that the last image's prediction does not affect the others, as joint normalisation would.
 
         Raises:
             CannotSteer: it does.
@@ -101,9 +101,9 @@ class Shows:
         moved = x0.clone()
         moved[-1] = 1 - moved[-1]
         others = slice(-len(latents) // self.images)
-        ends = [self._end(each).latents for each in (moved, x0)]
-        kept, again = (each is not None and torch.equal(each[others], latents[others]) for each in ends)
-        if kept or not again:  # an end that draws noise tells nothing
+        ends = [self._end(sample).latents for sample in (moved, x0)]
+        unmoved, again = (end is not None and torch.equal(end[others], latents[others]) for end in ends)
+        if unmoved or not again:  # an end that draws noise proves nothing
             return
         raise CannotSteer(
             "its own end mixes the images of a batch: one that is steered would change the others",
@@ -111,14 +111,14 @@ class Shows:
         )
 
     def scaled(self, x0: Tensor) -> Tensor:
-        """A prediction as latents that are scaled as the sampler's, but not packed, [B * k, C, H, W]."""
+        """Return a prediction as latents scaled like the sampler's, but not packed, [B * k, C, H, W]."""
         end = self._end(x0)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Leave queries.skip_probe out.")
         return scaled(self._vae(end), of_frames(end.latents, self.images))
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
         end = self._end(like)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Ask for pictures.")
@@ -131,13 +131,13 @@ class Shows:
         return packed(self._unscaled, like, made.float())
 
     def channels(self, output: Tensor) -> int:
-        """Which dimension of a prediction holds channels: of a video's, the one that is as large as the latents'."""
+        """Return the dimension of a prediction that holds channels: for videos, the one of the latents' channels."""
         known = channels(getattr(self._recording.pipe, "vae", None))
         frames_first = output.ndim == _OF_VIDEOS and known not in {None, output.shape[1]} and output.shape[2] == known
         return 2 if frames_first else 1
 
     def ended(self) -> list[Image]:
-        """Nothing: the call that was replayed has ended."""
+        """Return nothing, because the replayed call has ended."""
         return []
 
     decoded = pictures
