@@ -1,4 +1,4 @@
-"""Let one request of an engine ask for more than the policy in force: by the argument ``dnp_guard``, never for less."""
+"""Let a request of an engine tighten the policy in force, by the argument ``dnp_guard``; it cannot loosen it."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
 
 KEY = "dnp_guard"
-"""The extra argument of a request."""
+"""Name of the extra argument of a request."""
 _KEYS = ("policy", "region", "surface")
 
 
 def of(arguments: Any) -> Any:
-    """Read what the extra arguments of a request ask of the guard; None for nothing."""
+    """Return a request's demands on the guard, from its extra arguments; None if there are none."""
     return arguments.get(KEY) if isinstance(arguments, dict) else None
 
 
-def tightened(guard: Guard, named: Mapping[str, Policy], wanted: Any) -> ExitStack:
-    """Guard the generations of a ``with`` block as a request asks.
+def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> ExitStack:
+    """Tighten the guard for the generations in a ``with`` block, as a request asks.
 
     Args:
-        guard: of the worker.
+        guard: guard of the worker.
         named: the policies that requests may name.
-        wanted: ``{"policy": NAME, "region": …, "surface": …}``, each optional; None for nothing.
+        demands: ``{"policy": NAME, "region": …, "surface": …}``, all optional; None for no demands.
 
     Raises:
-        RequestRefused: it is not of this form, or names a policy that is not offered.
-        PolicyError: nothing is for this region and surface.
+        RequestRefused: the demands have another form, or name a policy that is not offered.
+        PolicyError: no policy is for this region and surface.
     """
     stack = ExitStack()
-    if wanted is None:
+    if demands is None:
         return stack
-    if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
+    if not isinstance(demands, dict) or not all(isinstance(value, str) for value in demands.values()):
         raise RequestRefused(f"{KEY} of a request is not of texts by name", hint=f"Give {', '.join(_KEYS)}.")
-    if unknown := sorted(set(wanted) - set(_KEYS)):
+    if unknown := sorted(set(demands) - set(_KEYS)):
         raise RequestRefused(f"{KEY} of a request has no {unknown[0]!r}", hint=did_you_mean(unknown[0], list(_KEYS)))
-    name = wanted.get("policy")
+    name = demands.get("policy")
     if name is not None and name not in named:
         offered = ", ".join(sorted(named)) or "none"
-        raise RequestRefused(f"requests cannot name policy {name!r}", hint=f"Policies that they can: {offered}.")
+        raise RequestRefused(f"requests cannot name policy {name!r}", hint=f"Policies that they can name: {offered}.")
     policy = named[name] if name is not None else None
-    stack.enter_context(guard.tightened(policy, region=wanted.get("region"), surface=wanted.get("surface")))
+    stack.enter_context(guard.tightened(policy, region=demands.get("region"), surface=demands.get("surface")))
     return stack

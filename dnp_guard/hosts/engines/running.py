@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.engines.stages import Stages
 
 _IMAGE, _VIDEO = 4, 5
-"""Dimensions of a batch of images, and of videos."""
+"""Number of dimensions of a batch of images, and of videos."""
 _POLICY = "CFGPolicy"
 _BRANCHES = ([True], [True, False])
-"""Which branches are conditional, without guidance and with it."""
+"""Whether each branch is conditional, without guidance and with it."""
 _UNGUARDED = (
     "return_trajectory_latents",
     "return_trajectory_decoded",
@@ -37,11 +37,11 @@ _UNGUARDED = (
     "enable_spectrum",
     "session",
 )
-"""Settings that a guarded request cannot have: they deliver pictures that nobody looked at, or skip steps."""
+"""Settings that a guarded request must not have: they deliver pictures without a look, or skip steps."""
 
 
 def check(request: Any) -> None:
-    """See that a request asks for nothing that the guard does not see.
+    """Check that a request asks for nothing that bypasses the guard.
 
     Raises:
         CannotSteer: it does.
@@ -56,12 +56,12 @@ class Running:
     """One request while it runs.
 
     Args:
-        stages: that it runs through.
-        request: a copy of it, as it came.
-        server_args: the engine's.
+        stages: stages of the engine.
+        request: copy of the request as it arrived.
+        server_args: the engine's arguments.
 
     Attributes:
-        branches: the branches of the step that is predicted, in their order.
+        branches: branches of the step that is being predicted, in order.
     """
 
     def __init__(self, stages: Stages, request: Any, server_args: Any) -> None:
@@ -74,7 +74,7 @@ class Running:
         self._levels: tuple[float, ...] = ()
 
     def predicted(self, arguments: dict[str, Any]) -> Any:
-        """Predict the noise of a step, steered, and look at what it predicts."""
+        """Predict the noise of a step, steered, and look at the predicted image."""
         self._batch = arguments["batch"]
         generation = self._generation or self._begin(arguments)
         step = arguments["timestep_index"]
@@ -91,10 +91,10 @@ class Running:
         return output
 
     def finish(self, result: Any) -> Any:
-        """Make the final look at a result, and put in it what may be delivered.
+        """Make the final look at a result, and replace its image if it may not be delivered.
 
         Raises:
-            CannotSteer: the request did not go through the denoising that is guarded.
+            CannotSteer: the request did not run through the guarded denoising.
         """
         if self._generation is None or result.output is None:
             raise CannotSteer(
@@ -113,18 +113,18 @@ class Running:
             self._generation.abandon(reason)
 
     def decode(self, latents: Tensor) -> list[Image.Image]:
-        """Show latents as the pipeline would."""
+        """Decode latents as the pipeline would."""
         return _pictures(self._stages.shown(self._batch, latents, self._server_args))
 
     def encode(self, texts: list[str]) -> Any:
-        """Encode a negative; raises where it would not reach the denoiser."""
+        """Encode a negative; raise if it would not reach the denoiser."""
         mine = self._stages.encoded(self._request, texts[0], self._batch, self._server_args)
         if mine.keys() != self._own.keys() or _same(mine, self._own):
             raise DnpGuardError("the negative does not reach the denoiser", hint="Report this.")
         return mine
 
     def _begin(self, arguments: dict[str, Any]) -> Generation:
-        """See before the first step that the prompt can be encoded again, and begin the generation."""
+        """Check before the first step that the prompt can be encoded again, and begin the generation."""
         batch, branches = arguments["batch"], arguments["cfg_policy"].branches
         _check_step(arguments, self._stages.denoising)
         prediction.check(batch.scheduler)
@@ -190,7 +190,7 @@ class Running:
 
 
 def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
-    """See that the steps of a request are drawn one by one, each by the branches that are known.
+    """Check that the steps of a request run one by one, with known branches.
 
     Raises:
         CannotSteer: they are not.
@@ -200,7 +200,7 @@ def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
         raise CannotSteer(f"how a {type(policy).__name__} guides is not known", hint="Use --backend diffusers.")
     if gate is not None and gate["active"]:
         raise CannotSteer("cfg_gate_step leaves out the unconditional branch", hint="Leave it out.")
-    if denoising._cache_dit_enabled:  # noqa: SLF001 (the engine has no other name for it)
+    if denoising._cache_dit_enabled:  # noqa: SLF001 (the engine has no public name for it)
         raise CannotSteer("cache-dit skips parts of steps", hint="Serve without cache-dit.")
     if arguments["batch"].scheduler.order != 1:
         raise CannotSteer("a scheduler of higher order is not guarded here", hint="Use one of order 1.")

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 NAME = "sglang"
 RUNNER = "sglang.multimodal_gen.runtime.managers.gpu_worker"
-"""The module whose class loads a worker's model and runs it."""
+"""Module whose class loads and runs a worker's model."""
 SERVER = "sglang.multimodal_gen.runtime.launch_server"
-"""The module that makes the HTTP server, which has no option for a middleware."""
+"""Module that makes the HTTP server, which has no option for a middleware."""
 _RUNS = ("execute_forward", "execute_forward_sequentially")
 
 
 def register(make: Make) -> None:
-    """Have every model that this process loads guarded, or refused, and its HTTP server say what is in force.
+    """Guard or refuse every model that this process loads, and make its HTTP server report what is in force.
 
     Args:
-        make: makes the guard that the settings describe.
+        make: makes the guard from the settings.
     """
     after_import(RUNNER, partial(_put, make))
     after_import(SERVER, _attest)
 
 
 def _put(make: Make, module: ModuleType) -> None:
-    """Let a worker generate only what is guarded; raises where it has changed, and so ends the worker."""
+    """Check every run of a worker; raise if its class has changed, which ends the worker."""
     guard_class(Worker(NAME, make), module.GPUWorker, "init_device_and_model", _RUNS, _attach)
 
 
 def _attest(module: ModuleType) -> None:
-    """Put the middleware in the HTTP server that a process makes."""
+    """Add the middleware to the HTTP server that a process makes."""
     create = module.create_app
     if hasattr(create, "__wrapped__"):
         return  # a process may load its plugins again
@@ -60,10 +60,10 @@ def _attest(module: ModuleType) -> None:
 
 
 def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
-    """Guard a pipeline, as each request asks.
+    """Guard a pipeline, as strictly as the requests ask.
 
     Raises:
-        CannotSteer: it cannot be steered, or not under these arguments of the server.
+        CannotSteer: it cannot be steered, or not with these arguments of the server.
     """
     arguments = pipeline.server_args
     if arguments.num_gpus > max(1, arguments.dp_size):
@@ -75,7 +75,7 @@ def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
         from dnp_guard.hosts.engines.stages import attach  # noqa: PLC0415 (imports torch)
 
         attach(pipeline, guard)
-    elif pipeline._cache_dit_enabled:  # noqa: SLF001 (the engine has no other name for it)
+    elif pipeline._cache_dit_enabled:  # noqa: SLF001 (the engine has no public name for it)
         raise CannotSteer("cache-dit skips parts of steps", hint="Serve without cache-dit.")
     else:
         guard.attach(wrapped)

@@ -28,7 +28,7 @@ _ROUTER = "ProgressiveDenoisingStageRouter"
 
 
 def attach(pipeline: Any, guard: Guard) -> None:
-    """Guard a pipeline of the engine's own; the pipeline is changed, not its classes.
+    """Guard one of the engine's own pipelines; the pipeline is changed, not its classes.
 
     Args:
         pipeline: with ``stages``, as the engine loaded it.
@@ -52,12 +52,12 @@ def attach(pipeline: Any, guard: Guard) -> None:
         )
     stages = Stages(pipeline, standard[0], places[0], guard)
     pipeline.forward = stages.forward
-    standard[0]._predict_noise_with_cfg = stages.predicted  # noqa: SLF001 (the engine has no other name for it)
+    standard[0]._predict_noise_with_cfg = stages.predicted  # noqa: SLF001 (the engine has no public name for it)
     standard[0]._predict_noise = stages.noted  # noqa: SLF001
 
 
 def _standard(stage: Any) -> Any:
-    """Find the standard denoising stage that a stage is, or hands ordinary requests to; None for any other."""
+    """Return the standard denoising stage that a stage is, or passes ordinary requests to; None for any other."""
     if type(stage).__name__ == _ROUTER:
         stage = stage.standard_stage
     return stage if type(stage).__name__ == _DENOISING else None
@@ -69,7 +69,7 @@ class Stages:
     Args:
         pipeline: the engine's pipeline.
         denoising: its denoising stage.
-        place: of that stage, among the pipeline's stages.
+        place: index of that stage in the pipeline.
         guard: the guard.
     """
 
@@ -103,7 +103,7 @@ class Stages:
         return self._forward(fresh(request), server_args)
 
     def predicted(self, **arguments: Any) -> Any:
-        """Predict the noise of a step, steered, and look at what it predicts."""
+        """Predict the noise of a step, steered, and look at the predicted image."""
         if self._running is None:
             raise CannotSteer("a request did not come through the pipeline", hint="Report this.")
         return self._running.predicted(arguments)
@@ -120,13 +120,13 @@ class Stages:
         return self._predict_with_cfg(**arguments)
 
     def encoded(self, request: Any, prompt: str, running: Any, server_args: Any) -> dict[str, Any]:
-        """Encode another prompt, by the stages before the denoising, on a copy of the request.
+        """Encode another prompt with the stages before the denoising, on a copy of the request.
 
         Args:
-            request: as it came.
-            prompt: in place of its own.
-            running: the request at its denoising, whose noise and timesteps stay as they are.
-            server_args: the engine's.
+            request: the request as it arrived.
+            prompt: the prompt in place of its own.
+            running: the request during denoising; its noise and timesteps stay as they are.
+            server_args: the engine's arguments.
         """
         copied = fresh(request)
         copied.prompt = prompt
@@ -138,7 +138,7 @@ class Stages:
         return context.cfg_policy.branches[0].kwargs
 
     def shown(self, running: Any, latents: Tensor, server_args: Any) -> Any:
-        """Decode latents by the stages after the denoising, on a copy of the request."""
+        """Decode latents with the stages after the denoising, on a copy of the request."""
         copied = fresh(running)
         with _unmanaged([self.denoising, *self.after]), torch.autocast(latents.device.type, enabled=False):
             finish = self.denoising._post_denoising_loop  # noqa: SLF001 (as above)
@@ -155,13 +155,13 @@ def fresh(request: Any) -> Any:
         if isinstance(value, list | dict):
             object.__setattr__(copied, name, copy.copy(value))
     object.__setattr__(copied, "sampling_params", copy.copy(request.sampling_params))
-    object.__setattr__(copied, "metrics", None)  # or the guard's part would count as the request's
+    object.__setattr__(copied, "metrics", None)  # otherwise the guard's work would be measured as the request's
     return copied
 
 
 @contextmanager
 def _unmanaged(stages: Sequence[Any]) -> Iterator[None]:
-    """Run stages with their models where they are: in the midst of another stage, the engine moves none."""
+    """Run stages without moving their models: within another stage the engine moves none."""
     managers = [stage._component_residency_manager for stage in stages]  # noqa: SLF001 (as above)
     for stage in stages:
         stage.set_component_residency_manager(None)
