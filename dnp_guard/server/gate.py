@@ -77,7 +77,10 @@ class Gate:
             raise Refusal("token", "Send Authorization: Bearer with a token of the token file.")
         if tokens.open and (_name(headers.get("host", "")) not in _NAMES or "origin" in headers):
             # Otherwise a web page could talk to the user's own service, even by a name that resolves to this machine.
-            raise Refusal("address", "Without a token file, the service is asked as localhost, and by no web page.")
+            raise Refusal(
+                "address",
+                "Without a token file, the service takes requests to localhost only, and none from web pages.",
+            )
         self._count(grant.sha256)
         if int(headers.get("content-length") or 0) > self._body:
             raise Refusal("body", f"At most {self._body} bytes are allowed.")

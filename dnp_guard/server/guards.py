@@ -113,7 +113,7 @@ class Guards:
         """Return why nothing can be guarded now; empty if everything works."""
         states = [member.states().values() for member in self._backend.members]
         if any(urls and all(state == "open" for state in urls) for urls in states):
-            return "the vision-language model has failed too often and is left alone for a while"
+            return "the vision-language model has failed too often and is paused"
         for guard in list(self._of.values()):
             try:
                 _ = guard.policy

@@ -177,7 +177,7 @@ def check_goes_on(stored: Stored) -> None:
     if stored.status != "open":
         raise Refusal("over", f"It is {stored.status}; open another one.")
     if stored.final:
-        raise Refusal("over", "Its images are judged; draw those again that are to be, in a session that `retries` it.")
+        raise Refusal("over", "Its images are judged; to draw some again, open a session that `retries` it.")
 
 
 def _busy() -> Refusal:

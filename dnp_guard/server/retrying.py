@@ -29,4 +29,4 @@ def check_awaited(stored: Stored) -> None:
         Refusal: it does not wait for that.
     """
     if stored.status != "open" or not stored.final:
-        raise Refusal("over", "None of its images is to be drawn again, or they are already.")
+        raise Refusal("over", "None of its images waits to be drawn again.")

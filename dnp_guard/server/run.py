@@ -91,11 +91,11 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
         return
     if settings.token_file is None:
         raise DnpGuardError(
-            f"{address.host} is reached from other machines, and anyone could ask", hint="Give --token-file."
+            f"{address.host} can be reached from other machines, and anyone could use it", hint="Give --token-file."
         )
     if address.certificate is None and not plain_http:
         raise DnpGuardError(
-            f"{address.host} is reached from other machines, and images would go unencrypted",
+            f"{address.host} can be reached from other machines, and images would be unencrypted",
             hint="Give --tls-cert and --tls-key; or --plain-http where TLS ends before it or the network is yours.",
         )
 

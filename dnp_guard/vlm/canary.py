@@ -122,7 +122,7 @@ class Watched(Wrapped):
                 if abs(was - now) > TOLERANCE:
                     raise VlmChanged(
                         f"canary {picture}, question {question}: answered {now:.2f} where it was {was:.2f}",
-                        hint="Make a new guard where the change is meant; measure the new model before.",
+                        hint="If the change is intended, measure the new model, and make a new guard.",
                     )
         self._same_revision()
 
@@ -130,8 +130,8 @@ class Watched(Wrapped):
         revision = self.info.revision
         if revision != self._revision:
             raise VlmChanged(
-                f"the server says that it is {revision!r} now, and was {self._revision!r}",
-                hint="Make a new guard where the change is meant; measure the new model before.",
+                f"the server reports revision {revision!r}, and reported {self._revision!r} before",
+                hint="If the change is intended, measure the new model, and make a new guard.",
             )
 
     def _answers(self) -> Probabilities:

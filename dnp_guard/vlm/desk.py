@@ -209,7 +209,7 @@ class Desk:
             most = self.backend.at_once
             if left is not None and sum(call.outlives(left) for call in self._calls) >= most:
                 raise VlmBusy(
-                    "the vision-language model is still computing an answer that came too late",
+                    "the vision-language model is still computing an answer that missed its deadline",
                     hint="Raise queries.deadline_ms, or ask fewer questions.",
                 )
             free = len(self._calls) < most
@@ -301,4 +301,4 @@ def _too_late(deadline_ms: int | None) -> VlmTimeout:
 
 
 def _closed() -> VlmError:
-    return VlmError("the guard is closed and asks no more", hint="Make a new Guard, or ask before close().")
+    return VlmError("the guard is closed", hint="Make a new Guard, or query before close().")

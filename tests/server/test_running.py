@@ -125,7 +125,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--port", "TAKEN"], "Address already in use\n"),
         (["--console", "--audit", "LOG"], "nobody could sign in"),
         (["--console", "--audit", "LOG", "--workers", "2"], "nobody could sign in"),
-        (["--console", "--workers", "2"], "there is none in a file"),
+        (["--console", "--workers", "2"], "needs a log in a file"),
         (["--token-file", "LOOKS", "--workers", "2"], "is no token file"),
     ],
 )

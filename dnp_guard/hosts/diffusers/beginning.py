@@ -65,7 +65,7 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
     if sample.shape[0] != images:
         raise CannotSteer(
             f"it denoises {sample.shape[0]} latents for {images} images, which cannot be told apart",
-            hint="Generate one image in a call, or use another pipeline of the same model.",
+            hint="Generate one image per call, or use another pipeline of the same model.",
         )
     kind = type(own[0].part)
     same = [name for name, part in recording.parts.items() if type(part) is kind and takes_time(part)]

@@ -174,7 +174,7 @@ class Console:
         try:
             return dict(parse_qsl(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_FIELDS))
         except ValueError as error:
-            raise PageRefused(422, "This is no form.") from error
+            raise PageRefused(422, "This is not a form.") from error
 
     async def checked(self, request: Request, person: Person) -> dict[str, str]:
         """Read the fields of a form, and check that one of this person's pages sent it.
@@ -216,11 +216,11 @@ class Console:
         image = self.keys.appealed(token)
         self.tries.count(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest() if image else "unknown")
         if image is None:
-            raise PageRefused(404, "This link is not valid, or no longer.")
+            raise PageRefused(404, "This link is invalid or has expired.")
         with self.index.reading() as database:
             entry = queries.entry(database, *image)
         if entry is None:
-            raise PageRefused(404, "The record of this image is gone, and with it the decision.")
+            raise PageRefused(404, "The record of this image and of its decision is gone.")
         return entry
 
     def common(self, request: str, image: int) -> Common:

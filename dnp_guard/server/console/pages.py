@@ -293,7 +293,7 @@ def _appeals(pages: APIRouter, console: Console) -> None:
                 raise PageRefused(409, "This decision has been appealed already.")
             console.appeals.count(token)
             if not text:
-                raise PageRefused(422, "Write why the decision should be another.")
+                raise PageRefused(422, "Write why the decision should be changed.")
             record = AppealMade(request=entry.row.request, image=entry.row.image, text=text)
             giving.appeal(console.index.log, console.common(entry.row.request, entry.row.image), record)
             console.index.update()

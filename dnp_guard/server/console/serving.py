@@ -38,7 +38,7 @@ def log_of(settings: Settings, tokens: Tokens) -> Path:
     """
     log = _first_file(settings.audit)
     if log is None:
-        raise DnpGuardError("the console shows a log, and there is none in a file", hint="Add --audit audit.jsonl.")
+        raise DnpGuardError("the console needs a log in a file", hint="Add --audit audit.jsonl.")
     if not any(grant.role is not None for grant in tokens.all):
         raise DnpGuardError(
             "nobody could sign in to the console",

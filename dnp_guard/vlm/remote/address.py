@@ -64,7 +64,7 @@ def address(url: str) -> Address:
     except ValueError as error:
         raise _refused(url, str(error)) from error
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise _refused(url, "it is no http:// or https:// address of a host")
+        raise _refused(url, "it is not an http:// or https:// address of a host")
     if parts.username is not None or parts.password is not None:
         raise _refused(parts.hostname, "it holds a user or a password")
     if parts.query or parts.fragment:

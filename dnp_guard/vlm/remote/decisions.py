@@ -114,4 +114,4 @@ def _p(answer: dict[str, Any], kind: str, key: str) -> float:
 
 def _require(fine: bool, answers: str) -> None:  # noqa: FBT001 (the condition)
     if not fine:
-        raise VlmBadAnswer(f"the server gave {answers}", hint="The server, or the spec's kind, is another one.")
+        raise VlmBadAnswer(f"the server gave {answers}", hint="Check the server, and the kind in the spec.")

@@ -150,7 +150,7 @@ class Transport:
         except TimeoutError:
             raise self._late(seconds) from None
         except CancelledError:
-            raise VlmError("the backend was closed while it was asked", hint="Ask before close().") from None
+            raise VlmError("the backend was closed during a query", hint="Query before close().") from None
         return answers
 
     def states(self) -> dict[str, State]:
@@ -170,7 +170,7 @@ class Transport:
     def _running(self) -> Loop:
         with self._lock:
             if self._closed:
-                raise VlmError("the backend is closed and asks no more", hint="Make a new one.")
+                raise VlmError("the backend is closed", hint="Make a new one.")
             # A thread does not survive a fork; the child starts its own.
             if self._loop is None or not self._loop.alive:
                 self._loop = Loop(self._concurrency)
@@ -206,8 +206,8 @@ class Transport:
                     self._health[url] = breaker.begun(now)
                     return url
         raise VlmCircuitOpen(
-            f"{', '.join(self.addresses)}: failed too often, and is left alone for a while",
-            hint="Look after the server; it is tried again by itself.",
+            f"{', '.join(self.addresses)}: failed too often, and is paused",
+            hint="Check the server; it is retried automatically.",
         )
 
     def _other(self, url: str, failed: _Again, ends: float) -> str:
@@ -259,9 +259,9 @@ class Transport:
         status = response.status_code
         if status in _BUSY:
             wait = _retry_after(response.headers.get("Retry-After"))
-            raise _Again(VlmError(f"{url}: {_spoken(status)}", hint="It may pass."), wait)
+            raise _Again(VlmError(f"{url}: {_spoken(status)}", hint="Try again later."), wait)
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise VlmBadAnswer(f"{url}: a compressed answer, which nobody asked for", hint=_NOT_ONE)
+            raise VlmBadAnswer(f"{url}: the answer is compressed, which was not requested", hint=_NOT_ONE)
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
@@ -279,7 +279,7 @@ class Transport:
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise VlmBadAnswer(f"{url}: the answer is no JSON", hint=_NOT_ONE) from error
+            raise VlmBadAnswer(f"{url}: the answer is not JSON", hint=_NOT_ONE) from error
 
     def _late(self, seconds: float) -> VlmTimeout:
         return VlmTimeout(

@@ -120,7 +120,7 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
     holds = _rows(slots, own.evaluations[held], other.evaluations[held], batch)
     if batch % images or len(holds) % images:
         raise CannotSteer(
-            f"its denoiser evaluates {batch} rows for {images} images", hint="Generate one image in a call."
+            f"its denoiser evaluates {batch} rows for {images} images", hint="Generate one image per call."
         )
     perturbed = not negative and len(holds) > images
     place, rows = held, holds[:images]

@@ -107,7 +107,7 @@ class Shows:
             return
         raise CannotSteer(
             "its own end mixes the images of a batch: one that is steered would change the others",
-            hint="Generate one image in a call.",
+            hint="Generate one image per call.",
         )
 
     def scaled(self, x0: Tensor) -> Tensor:
