@@ -1,4 +1,4 @@
-"""How a policy steers on a host, by whether the host reaches the attention of its denoiser. Pure."""
+"""Choose how a policy steers on a host, by whether the host can steer in its denoiser's attention. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
 
 Reach = Literal["none", "guided", "alone", "lost"]
-"""``guided``: the host reaches the attention, and ``alone``: it does without an unconditional prediction, so that
-attention gets nothing beside it. ``lost``: it could not do what it had said."""
+"""``guided``: the host can steer in attention. ``alone``: it can, but has no unconditional prediction, so attention has
+no separate term beside it. ``lost``: it failed to do so. ``none``: it cannot."""
 
 LOST: Final = "attention_lost"
-"""The reason told where a host steers by ``separate`` although it was told to steer in attention space."""
+"""Reason of a degradation: the host steers by ``separate`` although it should steer in attention space."""
 
 
 def steered(policy: Policy, reach: Reach) -> Policy:
-    """Return the same policy, digest included, with one way of steering in the place of ``auto``."""
+    """Return the policy with ``auto`` replaced by one way of steering; its digest stays the same."""
     if reach == "lost":
         return policy.by_outputs()
     return (
@@ -30,14 +30,14 @@ def steered(policy: Policy, reach: Reach) -> Policy:
 
 
 def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
-    """Have a session whose host could not steer in attention space go on by ``separate``.
+    """Switch a session whose host could not steer in attention space to ``separate``.
 
     Args:
-        policy: of the session, as it was before ``auto`` was resolved.
-        state: of the session.
+        policy: policy of the session, before ``auto`` was resolved.
+        state: state of the session.
 
     Returns:
-        The state, in which the negatives in force are terms of the prediction, and what to tell.
+        The state, with the negatives in force as separate terms, and the event.
     """
     images = tuple(replace(image, negative=_by_outputs(policy, image.negative)) for image in state.images)
     event = events.Degraded(LOST, None, "the host could not steer in attention space, and goes on by separate")
@@ -45,7 +45,7 @@ def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
 
 
 def _by_outputs(policy: Policy, negative: Negative | None) -> Negative | None:
-    """Return a negative as a separate term, at the same part of the full strength."""
+    """Return a negative as a separate term, at the same fraction of the full strength."""
     if negative is None or negative.attention is None:
         return negative
     full = policy.guidance.attention.alpha if policy.guidance.attention is not None else 0.0

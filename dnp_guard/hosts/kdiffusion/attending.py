@@ -1,4 +1,4 @@
-"""Whether the attention of a model of k-diffusion's shape is reached, and which of its rows are the prompt's."""
+"""Find the attention of a model of k-diffusion's shape, and the rows of its evaluations that hold the prompt."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
     from dnp_guard.steering.branch import Term
 
 _WORDS = ("crossattn", "c_crossattn")
-"""Keys under which a dict of conditioning holds the tokens of the prompt."""
+"""Keys of a conditioning dict that hold the tokens of the prompt."""
 
 
 def reached(policy: Policy, candidates: Iterable[Any], cond: Any) -> Layers | None:
-    """Return the layers in which a run is steered; None where it is steered by the model's outputs.
+    """Return the layers in which a run is steered; None if the model's outputs are steered instead.
 
     Args:
         policy: the policy in force.
-        candidates: where the network may be.
+        candidates: objects that may be the network.
         cond: the user's conditioning of the run.
 
     Raises:
-        CannotSteer: the policy wants attention, and it cannot be reached.
+        CannotSteer: the policy requires attention, and it cannot be reached.
     """
     mode = policy.guidance.mode
     if policy.mode == "shadow" or mode not in {"attention", "auto"}:
         return None
-    networks = [each for each in candidates if isinstance(each, torch.nn.Module)]
-    found = next(((network, layers) for network in networks if (layers := Layers(network))), None)
-    if found is None or tokens(cond) is None:
+    networks = [candidate for candidate in candidates if isinstance(candidate, torch.nn.Module)]
+    match = next(((network, layers) for network in networks if (layers := Layers(network))), None)
+    if match is None or tokens(cond) is None:
         if mode == "auto":
             return None
         raise CannotSteer(
             "guidance mode 'attention' needs the layers attn2 of the network, and tokens [B, tokens, width] as `cond`",
-            hint="Give KDiffusion network=… where neither model nor denoise is a torch module, or use mode 'auto'.",
+            hint="Give KDiffusion network=… if neither model nor denoise is a torch module, or use mode 'auto'.",
         )
-    network, layers = found
+    network, layers = match
     return layers if mode == "attention" or any(map(shown, network.modules())) else None
 
 
 def tokens(conditioning: Any) -> Tensor | None:
-    """Return the tokens of conditioning, [N, tokens, width]; None where it has another form."""
+    """Return the tokens of conditioning, [N, tokens, width]; None if it has another form."""
     if isinstance(conditioning, dict):
         return next((tokens(conditioning[key]) for key in _WORDS if key in conditioning), None)
     if isinstance(conditioning, list | tuple) and len(conditioning) == 1:
@@ -62,10 +62,10 @@ def tokens(conditioning: Any) -> Tensor | None:
 
 
 def parts(active: Mapping[int, Term]) -> list[Part]:
-    """List the negatives that steer in attention space, in the order in which they act; alike ones together.
+    """List the negatives that steer in attention space, in the order in which they act; join equal ones.
 
     Args:
-        active: the term of each image that is steered.
+        active: term of each steered image, by index.
 
     Raises:
         NotReached: a negative has no tokens.
@@ -82,7 +82,7 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
             contexts[part.text] = context
     return [
         Part(tuple(images), contexts[text], how.phi, how.tau, how.alpha)
-        for (_, text, how), images in sorted(alike.items(), key=lambda each: each[0][0])
+        for (_, text, how), images in sorted(alike.items(), key=lambda item: item[0][0])
     ]
 
 
@@ -99,14 +99,14 @@ def rows_of(cond: Any) -> Rows:
             return {}
         own = words.to(context)
         same = [[bool(torch.equal(row, word)) for row in context] for word in own]
-        found: dict[int, int] = {}
+        by_image: dict[int, int] = {}
         for image, places in enumerate(same):
             alike = [other for other, theirs in enumerate(same) if theirs == places]
             held = [row for row, is_own in enumerate(places) if is_own]
             if held and len(held) != len(alike):
                 raise NotReached("some rows of the evaluation cannot be told apart, as under an empty prompt")
             if held:
-                found[image] = held[alike.index(image)]
-        return found
+                by_image[image] = held[alike.index(image)]
+        return by_image
 
     return rows
