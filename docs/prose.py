@@ -31,8 +31,6 @@ EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", 
 
 CLEAN: Final = (
     "CONTRIBUTING.md",
-    "README.md",
-    "SECURITY.md",
     "dnp_guard/__init__.py",
     "dnp_guard/__main__.py",
     "dnp_guard/_version.py",
@@ -90,6 +88,8 @@ CLEAN: Final = (
     "docs/tutorial.md",
     "docs/tutorial_run.py",
     "docs/withheld.py",
+    "README.md",
+    "SECURITY.md",
     "tests/browser",
     "tests/docs",
 )

@@ -50,7 +50,9 @@ def passages(path: Path) -> Iterator[Passage]:
 def _of_page(text: str) -> Iterator[Passage]:
     bare = re.sub(r"^( *)(```+|:::+|~~~+).*?^\1\2$", _blank, text, flags=re.MULTILINE | re.DOTALL)
     for line, part in _paragraphs(re.sub(r"<!--.*?-->", _blank, bare, flags=re.DOTALL)):
-        if not part.startswith(("#", "|", "<", "![", "(", "$$")):
+        if part.startswith("| "):
+            yield from (Passage(line, "page", cell.strip()) for cell in part.strip("|").split(" | "))
+        elif not part.startswith(("#", "|", "<", "![", "(", "$$")):
             yield Passage(line, "page", part)
 
 

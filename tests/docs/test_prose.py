@@ -73,9 +73,11 @@ def test_the_docstring_of_a_property_may_be_a_noun(tmp_path):
     assert texts(tmp_path, "code.py", code) == [("docstring", "The size.")]
 
 
-def test_the_prose_of_a_page_is_its_paragraphs_and_items_but_no_code(tmp_path):
+def test_the_prose_of_a_page_is_its_paragraphs_items_and_cells_but_no_code(tmp_path):
     page = "# Title\n\nOne line\nand another.\n\n- an item\n\n```python\nWhat = 1\n```\n\n| a | table |\n"
-    assert texts(tmp_path, "page.md", page) == [("page", "One line and another."), ("page", "an item")]
+    assert texts(tmp_path, "page.md", page) == [
+        ("page", text) for text in ("One line and another.", "an item", "a", "table")
+    ]
 
 
 @pytest.mark.parametrize(("code", "count"), [("assert (a, b) == (1, 2)", 1), ("assert a == (1, 2)", 0)])
