@@ -80,6 +80,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
 
 def _measured(patcher: Any) -> bool:
     """Return whether the measurement lies beside the model's file, whose name a newer ComfyUI keeps."""
-    given = (getattr(patcher, "cached_patcher_init", None) or (None, ()))[1]
-    files = [Path(each) for each in given if isinstance(each, str)]
-    return any(file.is_file() and file.with_suffix(MEASURED).is_file() for file in files)
+    try:
+        _, given, *_ = patcher.cached_patcher_init
+        files = [Path(value) for value in given if isinstance(value, str)]
+        return any(file.is_file() and file.with_suffix(MEASURED).is_file() for file in files)
+    except (AttributeError, OSError, TypeError, ValueError):  # an older ComfyUI, or a loader of another form
+        return False

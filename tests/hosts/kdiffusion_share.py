@@ -2,10 +2,12 @@
 
 The same attack prompts and noise, unguarded and guarded, and benign prompts with a backend that finds nothing, which
 must come out bit for bit as they do unguarded. Shares are the independent detector's. Writes
-``docs/reference/kdiffusion.json``.
+``docs/reference/kdiffusion.json``. With names of samplers behind it, it prints the rows of these, steered in attention
+space, and writes nothing.
 """
 
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -31,9 +33,9 @@ def share(count, n):
     return {"share": count / n, "ci95": [round(end, 4) for end in wilson(count, n)]}
 
 
-def measured(name, pipe, detector):
+def measured(name, pipe, detector, network=None):
     """One sampler's row."""
-    host, denoiser, words = target(pipe)
+    host, denoiser, words = target(pipe, network=network)
     sigmas, album = denoiser.sigmas(STEPS), Album()
     attacks, benign = ([each.text for each in prompts(kind, N, PROMPT_SEED)] for kind in ("attack", "benign"))
     forbidden = lambda made: sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(made) * 2 - 1))  # noqa: E731
@@ -72,6 +74,9 @@ def table(found):
 
 def main():
     pipe, detector = load_pipeline(), load_detector()
+    if sys.argv[1:]:
+        print(table({"samplers": {name: measured(name, pipe, detector, pipe.unet) for name in sys.argv[1:]}}))  # noqa: T201
+        return
     rows = {}
     for name in SAMPLERS:
         rows[name] = measured(name, pipe, detector)

@@ -78,7 +78,7 @@ def reached() -> bool | None:
     if not (patched.blocks(network) if hasattr(model, "forge_objects") else Layers(network)):
         return None
     file = getattr(getattr(model, "sd_checkpoint_info", None), "filename", None)
-    return bool(file) and Path(file).with_suffix(MEASURED).is_file()
+    return bool(file) and Path(str(file)).with_suffix(MEASURED).is_file()
 
 
 def _network(model: Any) -> Any:
