@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
-FEATURES: Final = ("attention", "attention_shown", "inputs", "retry", "subject", "unasked")
+FEATURES: Final = ("attention", "attention_shown", "ended", "inputs", "policy", "retry", "subject", "unasked")
 """What is new in the protocol, as ``/readyz`` lists it: a host sends nothing of it to a service that does not."""
 LARGEST: Final = 1_000_000
 
@@ -179,6 +179,17 @@ class QueryMessage(_Message):
     images: list[PreviewPicture] = Field(max_length=1000)
     effective: bool = Field(default=True, description="Whether a negative can take effect at the steps that follow.")
     used: Used | None = Field(default=None, description=USED)
+    since: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Where the steps are unknown: the part of the run that was done one step before."
+    )
+    failed: bool | None = Field(
+        default=None,
+        description="Whether the host tried to ask at the due steps since its last query, and failed: its picture "
+        "could not be made, or no answer came.",
+    )
+    ended: bool | None = Field(
+        default=None, description="Whether the run has ended here; no query comes for the due steps that follow."
+    )
 
 
 class AnswerMessage(_Message):
@@ -220,6 +231,15 @@ class Verdicts(_Message):
     """What becomes of every image."""
 
     images: list[Verdict]
+
+
+class InForce(_Message):
+    """The policy that a session of this token would be opened under now."""
+
+    policy: str = Field(description="Its name.")
+    revision: str
+    digest: str
+    mode: Literal["enforce", "shadow"]
 
 
 class ProblemDocument(BaseModel):

@@ -20,8 +20,6 @@ keep that one, and drop the new one.
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx2
@@ -43,8 +41,7 @@ from dnp_guard.hosts.protocol import (
     Run,
     Verdicts,
 )
-from dnp_guard.shown import as_shown
-from dnp_guard.vlm.picture import data_url
+from dnp_guard.vlm.picture import data_url, png_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,6 +211,7 @@ class RemoteSession:
         self._reached: float = -1
         """The step that was last answered, or the progress."""
         self._again: tuple[int, ...] = ()
+        self._lost = False  # whether no answer came to the last query
 
     def due(self, step: int, progress: float | None = None) -> bool:
         """Return whether to ask at a step: one is due at it, or at an earlier one that was not answered.
@@ -256,6 +254,8 @@ class RemoteSession:
         similarity: Sequence[float] | None = None,
         effective: bool = True,
         used: Used | None = None,
+        since: float | None = None,
+        ended: bool = False,
     ) -> list[Steer]:
         """Show what is being drawn.
 
@@ -267,6 +267,8 @@ class RemoteSession:
             similarity: of each prediction with the one last asked about: the cosine of their latents.
             effective: whether a negative can take effect at the steps that follow.
             used: ``separate`` where the host could not steer in attention space.
+            since: the part of the run that was done one step before, where the steps are unknown.
+            ended: whether the run has ended here, before its last due step.
 
         Returns:
             What each image is steered away from, from the next step on.
@@ -281,7 +283,11 @@ class RemoteSession:
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
         asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used)
+        if "ended" in self.service.features():
+            asked = asked.model_copy(update={"since": since, "failed": self._lost or None, "ended": ended or None})
+        self._lost = True
         answer = self.service.send(f"{self._path}/queries", asked, AnswerMessage)
+        self._lost = False
         if answer.answered:
             self._reached = step if self.opened.due is not None else (progress or 0.0)
         return answer.images
@@ -318,7 +324,7 @@ class RemoteSession:
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
         self.opened = self.service.send("/v1/sessions", asked, Opened, tries=1)
-        self.drawn, self._reached = self._again, -1
+        self.drawn, self._reached, self._lost = self._again, -1, False
         self._path = f"/v1/sessions/{self.opened.session}"
         return self.opened.negatives
 
@@ -343,14 +349,3 @@ class RemoteSession:
         except ServiceError:
             if error is None:
                 raise
-
-
-def png_url(image: Image) -> str:
-    """Write a picture without loss, as the service takes it.
-
-    Raises:
-        NotAsShown: it is shown otherwise than its pixels say.
-    """
-    buffer = io.BytesIO()
-    as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -30,6 +30,7 @@ from dnp_guard.hosts.protocol import (
     FEATURES,
     AnswerMessage,
     Finish,
+    InForce,
     InputsMessage,
     InputVerdicts,
     Open,
@@ -38,7 +39,7 @@ from dnp_guard.hosts.protocol import (
     QueryMessage,
     Verdicts,
 )
-from dnp_guard.server import problems
+from dnp_guard.server import policies, problems
 from dnp_guard.server.console.serving import mount, refresh
 from dnp_guard.server.gate import Gate
 from dnp_guard.server.guards import Guards
@@ -178,6 +179,7 @@ async def _grant(request: Request) -> Grant:
 
 
 Granted = Annotated[Grant, Depends(_grant)]
+Name = Annotated[str | None, Query(max_length=200)]
 _BEARER = HTTPBearer(auto_error=False, description="A token of the token file.")
 
 
@@ -214,6 +216,12 @@ def _routes(app: FastAPI) -> None:
     def abandon(session: str, grant: Granted) -> None:
         """End a generation that has no images to judge."""
         state.service.abandon(grant, session)
+
+    @v1.get("/policy")
+    def policy(grant: Granted, policy: Name = None, region: Name = None, surface: Name = None) -> InForce:
+        """Hear which policy a session would be opened under now."""
+        state.service.admit(grant)
+        return policies.in_force(state.service.guards, grant, policy, region, surface)
 
     app.include_router(v1)
 

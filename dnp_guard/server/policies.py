@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from dnp_guard.errors import DnpGuardError
+from dnp_guard.errors import DnpGuardError, PolicyError
+from dnp_guard.hosts.protocol import InForce
 from dnp_guard.policy import questions_per_image
 from dnp_guard.server.problems import Refusal
 
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dnp_guard.policy import Policy
+    from dnp_guard.server.guards import Guards
     from dnp_guard.server.sessions import SessionStore
     from dnp_guard.server.settings import Limits
+    from dnp_guard.server.tokens import Grant
 
 _log = logging.getLogger("dnp_guard.server")
 
@@ -67,3 +70,25 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
     # The protocol carries one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
+
+
+def in_force(guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None) -> InForce:
+    """Tell which policy a session of a token would be opened under now.
+
+    Args:
+        guards: of the tenants.
+        grant: the rights of the token.
+        name: another policy of the token, to be stricter by.
+        region: to select from a store of policies.
+        surface: likewise.
+
+    Raises:
+        Refusal: there is none, or the token is not for it.
+    """
+    guard, named = guards.granted(grant, name or None)
+    try:
+        with guard.tightened(named, region=region, surface=surface):
+            policy = guard.policy
+    except PolicyError as error:
+        raise Refusal("policy", str(error)) from error
+    return InForce(policy=policy.name, revision=policy.revision, digest=policy.digest, mode=policy.mode)

@@ -18,6 +18,7 @@ from dnp_guard.hosts.protocol import (
 )
 from dnp_guard.hosts.withheld import words
 from dnp_guard.policy import Policy
+from dnp_guard.server import owed
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
         idle_s: seconds without a request after which the session expires.
     """
     policy = driver.policy
-    due = _due(policy, asked.steps) if asked.steps is not None else None
+    due = owed.due(policy, asked.steps) if asked.steps is not None else None
     return Opened(
         session=driver.id,
         due=due,
-        due_progress=[tick / pacing.TICKS for tick in _due(policy, pacing.TICKS)],
+        due_progress=[tick / pacing.TICKS for tick in owed.due(policy, pacing.TICKS)],
         policy=policy.name,
         on_failure=_on_failure(policy),
         deadline_ms=policy.queries.deadline_ms,
@@ -76,17 +77,6 @@ def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:
     if any(category.sensitive for category in policy.categories):
         return "withhold"
     return "allow" if policy.mode == "shadow" else policy.preview.user_previews
-
-
-def _due(policy: Policy, total: int) -> list[int]:
-    return sorted({step for steps in pacing.due_by_category(policy, total).values() for step in steps})
-
-
-def unasked(policy: Policy, total: int | None, asked: int) -> str:
-    """Describe the first due look that came without a query, at its step or later; empty if there is none."""
-    late = [step for step in _due(policy, total or pacing.TICKS) if step > asked]
-    where = "step {}" if total else f"{{}} of {pacing.TICKS} parts of the run"
-    return f"no query came for {where.format(late[0])}" if late else ""
 
 
 def answer(driver: Driver) -> AnswerMessage:

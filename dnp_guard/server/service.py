@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from dnp_guard.errors import PolicyError, RequestRefused
+from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
 from dnp_guard.generation import pacing
 from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.redrawing import attempted
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Open, Opened, Verdicts
-from dnp_guard.server import pictures, policies, replies, retrying, state
+from dnp_guard.server import owed, pictures, policies, replies, retrying, state
 from dnp_guard.server.flight import Flight
 from dnp_guard.server.kept import INPUTS, KeptSessions, check_goes_on
 from dnp_guard.server.problems import Refusal
@@ -191,11 +191,17 @@ class SessionService:
             total = json.loads(stored.request)["steps"]
             if total is None and asked.progress is None:
                 raise Refusal("request", "Without the number of steps, say the progress.")
-            index = asked.step if total is None else min(asked.step, total - 1)
-            step = Step(index, total, asked.sigma, None, progress=asked.progress, effective=asked.effective)
+            step = _step(asked, total)
+            with self._arriving(stored, live, step):
+                _check_within(asked.step, total)
             if not live.in_time:
                 self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
+            missing = owed.left_out(live.policy, total, stored, asked)
+            if missing and asked.failed:
+                live.missed(step, DnpGuardError(f"{missing}: the host could not put one"))
+            elif missing:
+                answered.setdefault(owed.LEFT_OUT, missing)
             at, of = pacing.place(step)
             if asked.used == "separate":
                 live.attention_lost()
@@ -213,8 +219,8 @@ class SessionService:
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is among the last; keeping all would cost more with every step.
-            inputs = {INPUTS: answered.pop(INPUTS)} if INPUTS in answered else {}
-            answered = inputs | dict(list(answered.items())[-_REPEATABLE:])
+            beside = {key: answered.pop(key) for key in (INPUTS, owed.LEFT_OUT) if key in answered}
+            answered = beside | dict(list(answered.items())[-_REPEATABLE:])
             self._sessions.save(
                 replace(stored, asked=max(at, stored.asked), step=asked.step, answers=json.dumps(answered)), guard, live
             )
@@ -239,7 +245,8 @@ class SessionService:
             with self._arriving(stored, live, None):
                 shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
             total = json.loads(stored.request)["steps"]
-            missing = replies.unasked(live.policy, total, stored.asked)
+            left_out = str(json.loads(stored.answers).get(owed.LEFT_OUT, ""))
+            missing = left_out or owed.unasked(live.policy, total, stored.asked)
             stored = self._sessions.claim(stored)
             batch = retrying.of_batch(live, shown)
             stands, again = attempted(live, lambda: batch, missing=missing)
@@ -325,3 +332,21 @@ class SessionService:
             live.missed(step, problem, caused=True)
             self._sessions.save(stored, self.guards.of(stored.tenant or None), live)
             raise
+
+
+def _step(asked: QueryMessage, total: int | None) -> Step:
+    """Return the step of a query; the end of the run where that has ended."""
+    last = asked.step if total is None else total - 1
+    index = last if asked.ended else min(asked.step, last)
+    progress = 1.0 if asked.ended else asked.progress
+    return Step(index, total, asked.sigma, None, progress=progress, effective=asked.effective)
+
+
+def _check_within(step: int, total: int | None) -> None:
+    """See that a query is of the run that the session was opened for; its number of steps is the end of it.
+
+    Raises:
+        Refusal: it is not.
+    """
+    if total is not None and step > total:
+        raise Refusal("request", f"Step {step} lies beyond the {total} steps that the session was opened with.")

@@ -1,4 +1,4 @@
-"""Encode a picture as text: a JPEG in base64, the only form in which a picture leaves the process."""
+"""Encode a picture as text: a JPEG or a PNG in base64, the only forms in which a picture leaves the process."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
 def data_url(image: Image) -> str:
     """Encode a picture as a ``data:`` URL; see :func:`jpeg`."""
     return f"data:image/jpeg;base64,{jpeg(image)}"
+
+
+def png_url(image: Image) -> str:
+    """Encode a picture as a ``data:`` URL without loss and in its own size, as the receipts of the service need it.
+
+    Raises:
+        NotAsShown: see :func:`~dnp_guard.shown.as_shown`.
+    """
+    buffer = io.BytesIO()
+    as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

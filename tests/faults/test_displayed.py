@@ -11,14 +11,13 @@ from PIL.PngImagePlugin import PngInfo
 
 from dnp_guard.cli import run
 from dnp_guard.errors import DnpGuardError, PolicyError
-from dnp_guard.hosts.remote import png_url
 from dnp_guard.policy.rehearsal.detection import answers_about
 from dnp_guard.server import receipts
 from dnp_guard.server.pictures import digest
 from dnp_guard.shown import NotAsShown, as_shown
 from dnp_guard.types import Question
 from dnp_guard.vlm.labelled import read_labelled
-from dnp_guard.vlm.picture import data_url
+from dnp_guard.vlm.picture import data_url, png_url
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.server.conftest import ask, begin, finish
 
@@ -103,7 +102,7 @@ def url(content):
 
 def final(client, content):
     session = begin(client).json()["session"]
-    ask(client, session, 22)
+    ask(client, session, 1, ended=True)
     answer = client.post(f"/v1/sessions/{session}/final", json={"images": [{"index": 0, "data": url(content)}]})
     return session, answer
 

@@ -113,7 +113,7 @@ def delivered(serve, key, public, tmp_path):
     def deliver(probability, **settings):
         client = serve({"a star": probability}, receipt_key=key, **settings)
         session = begin(client).json()["session"]
-        ask(client, session, 22)
+        ask(client, session, 1, ended=True)
         file, image = tmp_path / "receipt.txt", tmp_path / "image.png"
         file.write_text(finish(client, session).json()["images"][0]["receipt"])
         Image.new("RGB", (16, 16), "red").save(image)
@@ -164,5 +164,5 @@ def test_the_command_makes_a_key(capsys, tmp_path):
 def test_without_a_key_there_are_no_receipts(serve):
     client = serve({"a star": 0.0})
     session = begin(client).json()["session"]
-    ask(client, session, 22)
+    ask(client, session, 1, ended=True)
     assert finish(client, session).json()["images"][0]["receipt"] is None

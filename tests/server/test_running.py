@@ -69,7 +69,7 @@ def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
     options = ("--policy", "glyphs", "--vlm", f"scripted:{script}", "--store", f"sqlite:{tmp_path / 'sessions'}")
     with serving(*options) as running, Service(running.url) as client:
         session = client.open(images=1, steps=25, host=HOST)
-        session.query(22, [RED])
+        session.query(1, [RED], ended=True)
     with serving(*options) as running, Service(running.url) as client:
         session.service = client
         (verdict,) = session.final([RED])

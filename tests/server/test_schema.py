@@ -27,6 +27,7 @@ OPERATIONS = [
     "POST /v1/sessions/{session}/queries",
     "POST /v1/sessions/{session}/final",
     "DELETE /v1/sessions/{session}",
+    "GET /v1/policy",
     "GET /healthz",
     "GET /readyz",
     "GET /metrics",

@@ -180,7 +180,7 @@ def test_unknown_steps_go_by_progress(serve):
     early = ask(client, opened["session"], 1, progress=0.05).json()
     late = ask(client, opened["session"], 2, progress=0.1).json()
     assert [answer["images"][0]["action"] for answer in (early, late)] == ["none", "steer"]
-    last = ask(client, opened["session"], 9, progress=1)
+    last = ask(client, opened["session"], 9, progress=1, since=0.1)
     assert last.status_code == 200
     assert finish(client, opened["session"]).json()["images"][0]["decision"] == "blocked"
 

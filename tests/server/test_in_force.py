@@ -1,0 +1,36 @@
+"""Which policy a session would be opened under."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnp_guard.server import tokens
+from tests.server.conftest import begin
+
+STRICT = "format: 1\nname: strict\nrevision: '2'\nextends: glyphs\non_failure: closed\nguidance: {scale: 20}\n"
+
+
+def test_the_policy_is_that_of_a_session(serve):
+    client = serve({})
+    told, opened = client.get("/v1/policy").json(), begin(client).json()
+    assert told == {"policy": "glyphs", "revision": "1.0.0", "digest": opened["digest"], "mode": "enforce"}
+
+
+def test_a_token_hears_of_the_policy_that_it_names(serve, tmp_path):
+    (tmp_path / "strict.yaml").write_text(STRICT)
+    token = tokens.add(tmp_path / "tokens.json", policies=["strict.yaml"])
+    client = serve({}, token_file=tmp_path / "tokens.json")
+    client.headers["Authorization"] = f"Bearer {token}"
+    asked = {"policy": "strict"}
+    told, opened = client.get("/v1/policy", params=asked).json(), begin(client, **asked).json()
+    assert told["digest"] == opened["digest"]
+    assert told["digest"] != client.get("/v1/policy").json()["digest"]
+
+
+@pytest.mark.parametrize(("query", "status"), [("?policy=other", 403), ("?policy=" + "a" * 201, 422)])
+def test_no_token_hears_of_another(serve, query, status):
+    assert serve({}).get(f"/v1/policy{query}").status_code == status
+
+
+def test_a_service_says_that_it_tells(serve):
+    assert "policy" in serve({}).get("/readyz").json()["features"]
