@@ -208,8 +208,7 @@ class RemoteSession:
         self.drawn: tuple[int, ...] = tuple(range(asked.images))
         self.service, self._asked = service, asked
         self._path = f"/v1/sessions/{opened.session}"
-        self._reached: float = -1
-        """The step that was last answered, or the progress."""
+        self._reached: float = -1  # the step that was last answered, or the progress
         self._again: tuple[int, ...] = ()
         self._lost = False  # whether no answer came to the last query
 

@@ -343,10 +343,6 @@ def _step(asked: QueryMessage, total: int | None) -> Step:
 
 
 def _check_within(step: int, total: int | None) -> None:
-    """See that a query is of the run that the session was opened for; its number of steps is the end of it.
-
-    Raises:
-        Refusal: it is not.
-    """
+    """Refuse a query beyond the steps that the session was opened for; their number is the end of the run."""
     if total is not None and step > total:
         raise Refusal("request", f"Step {step} lies beyond the {total} steps that the session was opened with.")

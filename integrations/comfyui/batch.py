@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from . import pictures
 from .client import Client, ServiceFailed
+from .looks import Looks
 from .messages import Negative, Session, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .settings import Settings
+
+
+_TRIES = 3
+"""Looks in a row that the service does not answer, after which a run that is closed by it is not drawn to its end."""
 
 
 class Withheld(Exception):
@@ -29,6 +34,7 @@ class Batch:
         about: ``host`` and ``run`` of the record.
         again: whether images of it can be drawn again.
         attention: whether steering in attention space was shown to work; None where the host cannot.
+        brought: the request's own pictures, which it starts from.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Batch:
         *,
         again: bool = False,
         attention: bool | None = None,
+        brought: Sequence[Any] = (),
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
@@ -52,14 +59,19 @@ class Batch:
         self._settings = settings
         self._prompts = list(prompts)
         self._about, self._can, self._attention = about, again, attention
-        self._used = ""
+        self._used, self._brought = "", list(brought)
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
         self._before = [list(each) for each in self._injected]  # of the attempt whose picture is the latest that stands
         self._previews: tuple[str, ...] = ()
-        self._answered = self._missed = False
+        self._answered = False
         self._fate = ""  # open or closed once nothing but that can be said of the images
-        self._asked = -1
-        self._progress = -1.0
+        self._steps: int | None = None
+        self._looks = Looks()
+
+    @property
+    def request(self) -> str:
+        """The id that the records of this batch have; empty where there are none."""
+        return self.session.id if self.session is not None else ""
 
     @property
     def user_previews(self) -> tuple[str, ...]:
@@ -74,6 +86,7 @@ class Batch:
             Withheld: there is none, and that is closed.
         """
         if self.session is None and not self._fate:
+            self._steps, self._looks = steps, Looks(steps)
             try:
                 self.session = self.client.start(
                     **self._about,
@@ -82,32 +95,27 @@ class Batch:
                     policy=self._settings.policy,
                     again=self._can,
                     attention=self._attention,
+                    brought=(lambda: pictures.finished_urls(self._brought)) if self._brought else None,
                 )
                 self.mode = self.session.guidance
+                if self.session.refused:
+                    self.verdicts = self.client.final(self.session, [])
             except ServiceFailed as error:
                 self.failed(error)
         if self.closed:
             raise Withheld(self.failure)
 
     def due(self, step: int, progress: float) -> bool:
-        """Whether a look is due at a step, counted over all passes; after a missed one it is at every step."""
-        session = self.session
-        if session is None or self._fate or self.over or step <= self._asked:
+        """Note a step, counted over all passes, and say whether a look is due at it, as one is at each after a miss."""
+        if self.session is None or self._fate or self.over:
             return False
-        if self._missed:
-            return True
-        if session.due is not None:
-            return any(self._asked < each <= step for each in session.due)
-        return any(self._progress < share <= progress for share in session.due_progress)
+        return self._looks.due(self.session, step, progress)
 
     def owes_a_look(self) -> bool:
         """Whether the run has ended before its last due step, or at a look that was not answered."""
-        session = self.session
-        if session is None or self._fate or self.over:
+        if self.session is None or self._fate or self.over:
             return False
-        if session.due is not None:
-            return self._missed or any(step > self._asked for step in session.due)
-        return self._missed or any(share > self._progress for share in session.due_progress)
+        return self._looks.owed(self.session)
 
     def look(
         self,
@@ -118,20 +126,24 @@ class Batch:
         *,
         similarities: Sequence[float] = (),
         effective: bool = True,
+        ended: bool = False,
     ) -> None:
         """Have a step's predictions looked at, and hold what is to be steered away from.
 
         Args:
-            step: 0-based, over all passes.
+            step: 0-based, over all passes; where the run has ended, it may be the number of steps that were made.
             progress: share of the run.
             sigma: noise level, where it is known.
             previews: one picture an image.
             similarities: of each prediction with the one that was last looked at; empty where there is none.
             effective: whether a negative can take effect at the steps that follow.
+            ended: whether the run has ended here, perhaps before its last due step.
         """
         if self.session is None:
             return
-        self._asked, self._progress = step, progress
+        self._looks.begins(step, progress)
+        if ended:
+            step = self._looks.last(step, known=self.client.knows("ended"))
         try:
             answer = self.client.query(
                 self.session,
@@ -142,13 +154,16 @@ class Batch:
                 similarities=[similarities[index] for index in self.drawn] if similarities else (),
                 effective=effective,
                 used=self._used,
+                beside=self._looks.beside(self.session, ended=ended),
             )
         except ServiceFailed as error:
             self.missed(error)
-            if error.request_caused:
+            in_vain = self._looks.lost >= _TRIES and closes(self.session.on_failure, answered=self._answered)
+            if error.request_caused or (in_vain and not self._shadow):
                 self.failed(error)
             return
-        self._missed, self.mode = not answer.answered, answer.mode
+        self._looks.answered(answered=answer.answered)
+        self.mode = answer.mode
         self._answered = self._answered or answer.answered
         self.failure = "" if answer.answered else "the look was not answered"
         self._hold(answer.negatives, step)
@@ -205,7 +220,7 @@ class Batch:
         except (ServiceFailed, KeyError, TypeError, ValueError) as error:
             self.give_up(error)
             return ()
-        self._asked, self._progress, self._missed, self._previews = -1, -1.0, False, ("withhold",) * len(self._prompts)
+        self._looks, self._previews = Looks(self._steps), ("withhold",) * len(self._prompts)
         self._hold(negatives, -1)
         return images
 
@@ -216,7 +231,7 @@ class Batch:
             return
         self.failure = str(error) or type(error).__name__
         self.client.abandon(self.session)
-        self._missed = False
+        self._looks = Looks(self._steps)
         for index in images:
             self._injected[index] = list(self._before[index])
         self.verdicts = [
@@ -238,11 +253,11 @@ class Batch:
     def attention_lost(self) -> None:
         """Note that the host could not steer in attention space: the next step asks what to do instead."""
         if self.mode == "attention":
-            self._used, self._missed = "separate", True
+            self._used, self._looks.missed = "separate", True
 
     def missed(self, error: Exception) -> None:
         """Note a look that was not answered: negatives in force stay, and the next step is looked at."""
-        self._missed = True
+        self._looks.failed()
         self.failure = str(error) or type(error).__name__
 
     def failed(self, error: Exception) -> None:
@@ -302,7 +317,7 @@ class Batch:
         """What a person reads in place of an image that is withheld."""
         if self.decision(index) == "failed_closed":
             unchecked = self.verdicts[index].message if self.verdicts is not None else ""
-            return unchecked or pictures.UNCHECKED
+            return unchecked or pictures.unchecked(self.failure)
         return (self.verdicts[index].message if self.verdicts is not None else "") or pictures.WITHHELD
 
     def line(self, index: int) -> str:

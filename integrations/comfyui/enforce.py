@@ -31,7 +31,7 @@ _PUT_BEHIND = {GUARD: "model", LOOK: "images", _TO_IMAGE: "mask", _TO_MASK: "ima
 _NO_PICTURE = {
     *("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "AUDIO", "DNP_GUARD"),
     *("MODEL", "CLIP", "VAE", "CLIP_VISION", "CONTROL_NET", "STYLE_MODEL", "UPSCALE_MODEL", "LORA_MODEL"),
-    *("SAMPLER", "SIGMAS"),
+    *("SAMPLER", "SIGMAS", "BOUNDING_BOX", "CURVE"),
 }
 """The types that carry words, numbers, sound or weights."""
 

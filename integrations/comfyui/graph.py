@@ -48,7 +48,8 @@ class Graph:
     def outputs(self, name: str) -> bool:
         """Whether a node delivers something: saves, shows or sends it, or makes a video to be saved."""
         kind = self._class(name)
-        return bool(getattr(kind, "OUTPUT_NODE", False)) or "VIDEO" in getattr(kind, "RETURN_TYPES", ())
+        shows = getattr(kind, "OUTPUT_NODE", False) or getattr(kind, "HAS_INTERMEDIATE_OUTPUT", False)
+        return bool(shows) or "VIDEO" in getattr(kind, "RETURN_TYPES", ())
 
     def knows(self, class_type: str) -> bool:
         """Whether the host has a class of nodes."""

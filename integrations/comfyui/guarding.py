@@ -160,6 +160,16 @@ def batch_for(
     return Batch(client, stricter, prompts, about, **able)
 
 
+def in_force(settings: Settings, policy: str) -> str:
+    """Return the digest of the policy that the service has in force; empty where it does not say.
+
+    Args:
+        settings: what with.
+        policy: one to be stricter by; empty for none.
+    """
+    return Client(settings.url, settings.token or None).digest(settings.policy or policy)
+
+
 def _with(settings: Settings, policy: str) -> Settings:
     from dataclasses import replace  # noqa: PLC0415
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from PIL import Image
@@ -198,6 +200,18 @@ def pictures(images: Tensor) -> list[Image.Image]:
         images = images[:, images.shape[1] // 2]
     levels = (images[..., :3].float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
     return [Image.fromarray(each) for each in levels]
+
+
+def shown(picture: Image.Image) -> list[dict[str, str]]:
+    """Save a picture for the page to show below a node, and return what names it; nothing without temporary files."""
+    try:
+        import folder_paths  # noqa: PLC0415 (ComfyUI's own)
+    except ImportError:
+        return []
+    folder, name = Path(folder_paths.get_temp_directory()), f"dnp-guard-{uuid4().hex}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.save(folder / name, compress_level=1)
+    return [{"filename": name, "subfolder": "", "type": "temp"}]
 
 
 def tensor(picture: Image.Image) -> Tensor:

@@ -101,6 +101,11 @@ class InProcess:
             self.driver.session.steers_attention(guided=self._about["run"].get("guidance_scale") != 1)
 
     @property
+    def request(self) -> str:
+        """The id that the records of this batch have; empty where there are none."""
+        return self.driver.id if self.driver is not None else ""
+
+    @property
     def mode(self) -> str:
         """How a negative enters the guidance."""
         return self.driver.policy.guidance.mode
@@ -135,6 +140,7 @@ class InProcess:
         *,
         similarities: Sequence[float] = (),
         effective: bool = True,
+        ended: bool = False,
     ) -> None:
         """Look at a step's predictions, and hold what is to be steered away from."""
         from dnp_guard.generation.host import Pictures  # noqa: PLC0415

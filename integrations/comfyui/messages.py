@@ -21,6 +21,7 @@ class Session:
         guidance: how a negative enters the guidance; empty where the service does not say.
         drawn: the images that it is about: those of the batch, or those of them that are drawn again.
         retries: how often an image may have to be drawn again.
+        refused: whether it is over, as the policy refuses the request for one of its own pictures.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Session:
     guidance: str = ""
     drawn: tuple[int, ...] = (0,)
     retries: int = 0
+    refused: bool = False
 
 
 @dataclass(frozen=True)

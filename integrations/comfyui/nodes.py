@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import host, pictures
 from .counts import COUNTS
-from .guarding import Guarding, batch_for
+from .guarding import Guarding, batch_for, in_force
 from .report import sheet, told
 from .runs import RUNS, made_of
 from .settings import chosen, load
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
 _COLOURS = 3
+METADATA = "dnp_guard"
+"""Key of a picture's metadata that says, by *Final Look* and image by image, the outcome and the request."""
+
 _STRICTEST = ("pass", "blur", "block")
 _MILDEST_FIRST = ("failed_open", "unasked", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
@@ -54,12 +57,18 @@ class DNPGuard:
     @classmethod
     def IS_CHANGED(cls, policy: str = "", mode: str = "auto", vlm: str = "", service: str = "", **_: Any) -> Any:  # noqa: N802
         """A fingerprint of what an image is judged by: a cached image was judged by something else otherwise."""
+        if policy is None:  # it comes from another node, and its name is not known yet
+            return float("nan")
         settings = chosen(load(), vlm=vlm, service=service, mode=mode)
-        if not settings.vlm:
-            return float("nan")  # the service may have another policy by now
         named = [name for name in (settings.policy, policy) if name]
-        files = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
-        return sha256(b"\0".join([repr((settings, named)).encode(), *files])).hexdigest()
+        if settings.vlm:
+            told = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
+        elif digest := in_force(settings, policy):
+            told = [digest.encode()]
+        else:
+            return float("nan")  # the service may have another policy by now
+        failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # an image of one is to be drawn again
+        return sha256(b"\0".join([repr((settings, named, failures)).encode(), *told])).hexdigest()
 
     def patch(
         self,
@@ -96,16 +105,23 @@ class FinalLook:
                 "guards": ("STRING", {"default": "", "tooltip": "Ids of further DNP Guard nodes, with commas."}),
                 "policy": (*_TEXT[:1], {**_TEXT[1], "tooltip": "As at DNP Guard; for images that no guard drew."}),
             },
-            "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT"},
+            "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT", "metadata": "EXTRA_PNGINFO"},
         }
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> Any:  # noqa: N802 (ComfyUI's name)
         """As the policy, where no guard in the workflow tells."""
-        return DNPGuard.IS_CHANGED(policy=inputs.get("policy") or "")
+        return DNPGuard.IS_CHANGED(policy=inputs.get("policy", ""))
 
     def look(
-        self, images: Any, guard: str = "", guards: str = "", policy: str = "", unique_id: str = "", graph: Any = None
+        self,
+        images: Any,
+        guard: str = "",
+        guards: str = "",
+        policy: str = "",
+        unique_id: str = "",
+        graph: Any = None,
+        metadata: Any = None,
     ) -> tuple[Any, str, bool, str]:
         """Look, and withhold what may not pass.
 
@@ -127,6 +143,9 @@ class FinalLook:
         strictest = [max(batches, key=lambda batch: _rank(batch, index)) for index in range(len(shown))]
         decisions = [batch.decision(index) for index, batch in enumerate(strictest)]
         COUNTS.update(decisions)
+        if isinstance(metadata, dict):  # the nodes that save pictures write it into them
+            rows = metadata.setdefault(METADATA, {}).setdefault(str(unique_id), [])
+            rows += [{"outcome": word, "request": batch.request} for word, batch in zip(decisions, strictest)]
         words = [batch.words(index) for index, batch in enumerate(strictest)]
         acted = [pictures.acted(*told) for told in zip(shown, actions, words)]
         for run in runs:
@@ -166,8 +185,9 @@ class GuardReport:
     def report(self, guard: str, images: Any) -> dict[str, Any]:
         """Tell."""
         runs = RUNS.latest(guard)
-        text = told(runs)
-        return {"ui": {"text": [text]}, "result": (text, host.tensor(sheet(runs))[None])}
+        text, timeline = told(runs), sheet(runs)
+        shown = {"text": [text], "images": host.shown(timeline)}
+        return {"ui": shown, "result": (text, host.tensor(timeline)[None])}
 
 
 class Refused:

@@ -107,7 +107,11 @@ class Run:
         return self.batch.mode in {"separate", "attention"} or not math.isclose(self.cfg, 1.0)
 
     def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
-        """Look at a step; nothing is raised into the run."""
+        """Look at a step.
+
+        Raises:
+            Withheld: the images are withheld whatever they show, so the rest of the run would be drawn in vain.
+        """
         try:
             self._take()  # where a sub-step was taken for one too many, the next step has begun all the same
             sigma = float(sigmas[step]) if self._progress.total is not None else self._sigma
@@ -117,6 +121,7 @@ class Run:
                 self._look(model, step, done, sigma, x0)
         except Exception as error:  # noqa: BLE001 (what could not be looked at is missed, and the run goes on)
             self.batch.missed(error)
+        self._end_if_closed()
 
     def conditioned(self, executor: Any, model: Any, conds: Any, x: Tensor, sigma: Tensor, options: Any) -> Any:
         """ComfyUI's wrapper of an evaluation of conditionings, steered in the attention over the prompt."""
@@ -174,8 +179,7 @@ class Run:
                 self._look(model, step, 1.0, None, x0, ended=True)
             except Exception as error:  # noqa: BLE001 (the final look makes up for it, or does not)
                 self.batch.missed(error)
-        if self.batch.closed:
-            raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
+        self._end_if_closed()
 
     def settle(self, shown: Sequence[Image]) -> None:
         """Make the final look, unless the run made its own."""
@@ -219,6 +223,10 @@ class Run:
         self.judged = shown
         return made
 
+    def _end_if_closed(self) -> None:
+        if self.batch.closed:
+            raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
+
     def begin_again(self, images: Sequence[int]) -> None:
         """Begin another attempt at some images of the batch."""
         self._progress = Progress(*self._levels)
@@ -234,7 +242,7 @@ class Run:
         shown = host.decoded(self._vae, model, x0)
         effective = self.effective and not ended
         like = similarity(x0, self._seen)
-        self.batch.look(step, done, sigma, shown, similarities=like, effective=effective)
+        self.batch.look(step, done, sigma, shown, similarities=like, effective=effective, ended=ended)
         self._seen = coarse(x0)
         held = self._hold()
         self._next = held if effective else {}

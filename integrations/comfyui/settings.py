@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .client import plain_token
+from .connection import plain_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

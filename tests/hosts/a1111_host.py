@@ -688,7 +688,9 @@ class Host:
                 "InterruptedException": InterruptedException,
                 "sample_to_image": self.picture,
             },
-            "gradio": dict.fromkeys(("Accordion", "Checkbox", "Textbox", "Dropdown", "Markdown", "Radio"), Component),
+            "gradio": dict.fromkeys(
+                ("Accordion", "Button", "Checkbox", "Textbox", "Dropdown", "Markdown", "Radio"), Component
+            ),
         }
         if self.reforge:
             parts |= {"ldm_patched": {}, "ldm_patched.modules": {}, "modules_forge": {}}
@@ -753,11 +755,16 @@ class Component:
     def __init__(self, *args: Any, **values: Any) -> None:
         self._value = values.get("value")
         self.label, self.interactive = values.get("label"), values.get("interactive")
+        self.visible, self.lines = values.get("visible", True), values.get("lines")
+        self.clicked: Any = None
 
     @property
     def value(self) -> Any:
         """What it holds as a page is loaded, which asks a function anew."""
         return self._value() if callable(self._value) else self._value
+
+    def click(self, fn: Any, inputs: Any, outputs: Any) -> None:
+        self.clicked = fn
 
     def __enter__(self) -> Self:
         return self

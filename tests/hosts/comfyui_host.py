@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.hosts.ksampling import Conditioning, Denoiser, noise, sampler
 from tests.hosts.patched_unet import UNetModel, optimized_attention
@@ -330,12 +331,13 @@ def _drawn(guider, name, latent, steps, seed, denoise=1.0):
     return {**latent, "samples": guider.sample(x, latent["samples"], KSampler(name), levels, mask, shown, seed)}
 
 
-def _node(inputs, returns, function, *, output=False, optional=None):
+def _node(inputs, returns, function, *, output=False, intermediate=False, optional=None):
     """A node class of ComfyUI's form."""
     types = {"required": {key: (kind,) for key, kind in inputs.items()}}
     types["optional"] = {key: (kind,) for key, kind in (optional or {}).items()}
     body = {"INPUT_TYPES": classmethod(lambda _: types), "RETURN_TYPES": returns, "FUNCTION": "run"}
-    return type("Node", (), {**body, "OUTPUT_NODE": output, "run": lambda _, **given: function(**given)})
+    body |= {"OUTPUT_NODE": output, "HAS_INTERMEDIATE_OUTPUT": intermediate}
+    return type("Node", (), {**body, "run": lambda _, **given: function(**given)})
 
 
 def nodes_of(pipe, saved):
@@ -365,6 +367,11 @@ def nodes_of(pipe, saved):
         made = destination.clone()
         made[:, y : y + source.shape[1], x : x + source.shape[2]] += source
         return (made.clamp(0, 1),)
+
+    def crop(image, region):
+        saved.append(image)  # as the page shows it
+        top, left, height, width = region
+        return {"ui": {"images": len(image)}, "result": (image[:, top : top + height, left : left + width],)}
 
     def save(images, filename_prefix):
         saved.append(images)
@@ -424,6 +431,8 @@ def nodes_of(pipe, saved):
         ),
         "MaskPreview": _node({"mask": "MASK"}, (), lambda mask: saved.append(mask) or {"result": ()}, output=True),
         "PreviewAny": _node({"source": "*"}, (), lambda source: {"result": (str(source),)}, output=True),
+        "ImageCrop": _node({"image": "IMAGE", "region": "BOUNDING_BOX"}, ("IMAGE",), crop, intermediate=True),
+        "Region": _node({}, ("BOUNDING_BOX",), lambda: ((0, 0, 16, 16),)),
         "LoadVideo": _node({"file": "STRING"}, ("VIDEO",), lambda file: (file,)),
         "CreateVideo": _node({"images": "IMAGE", "fps": "FLOAT"}, ("VIDEO",), lambda images, fps: (images,)),
         "SaveVideo": _node({"video": "VIDEO"}, (), lambda video: saved.append(video) or {"result": ()}, output=True),
@@ -451,6 +460,7 @@ class PromptServer:
         self.routes = Routes()
         self.classes = classes
         self.executed = []
+        self.shown = {}
         self.metadata = {}
         self._handlers = []
         self.cache = {}
@@ -458,9 +468,9 @@ class PromptServer:
     def add_on_prompt_handler(self, handler):
         self._handlers.append(handler)
 
-    def post(self, workflow):
+    def post(self, workflow, **extra):
         """What ``POST /prompt`` does: the status, and each node's outputs or the reason for refusing."""
-        document = {"prompt": workflow, "client_id": "test", "extra_data": {"client_id": "test"}}
+        document = {"prompt": workflow, "client_id": "test", "extra_data": {"client_id": "test", **extra}}
         for handler in self._handlers:
             try:
                 document = handler(document)
@@ -483,7 +493,7 @@ class PromptServer:
             valid = kind.VALIDATE_INPUTS(**node["inputs"]) if hasattr(kind, "VALIDATE_INPUTS") else True
             if valid is not True:
                 return 400, f"Custom validation failed for node: {name} - {valid}"
-        self.metadata = document["extra_data"].get("extra_pnginfo", {})
+        self.metadata = document["extra_data"].get("extra_pnginfo")
         self.last_prompt_id = f"prompt-{id(document)}-{len(self.executed)}"
         self.executed = []
         done = {}
@@ -518,10 +528,12 @@ class PromptServer:
             for key, value in node["inputs"].items()
         }
         told = {"UNIQUE_ID": name, "DYNPROMPT": SimpleNamespace(get_node=nodes.__getitem__)}
+        told["EXTRA_PNGINFO"] = self.metadata
         given |= {key: told[kind] for key, kind in kind.INPUT_TYPES().get("hidden", {}).items()}
         self.executed.append(node["class_type"])
         self.executing = SimpleNamespace(node_id=name, list_index=0)
         result = getattr(kind(), kind.FUNCTION)(**given)
+        self.shown[name] = result.get("ui", {}) if isinstance(result, dict) else {}
         return result["result"] if isinstance(result, dict) else result
 
 
@@ -535,6 +547,7 @@ class Api:
     def __init__(self, comfy):
         self._comfy = comfy
         self._history = {}
+        self._metadata = {}
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -547,7 +560,8 @@ class Api:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                status, document = api.queued(body["prompt"]) if self.path == "/prompt" else api.freed()
+                extra = body.get("extra_data", {})
+                status, document = api.queued(body["prompt"], extra) if self.path == "/prompt" else api.freed()
                 self._answer(status, json.dumps(document).encode())
 
             def _answer(self, status, content, kind="application/json"):
@@ -590,15 +604,16 @@ class Api:
         self._comfy.server.cache.clear()
         return 200, {}
 
-    def queued(self, nodes):
+    def queued(self, nodes, extra):
         name, before = f"run-{len(self._history)}", len(self._comfy.saved)
         try:
-            status, told = self._comfy.server.post(nodes)
+            status, told = self._comfy.server.post(nodes, **extra)
         except Exception as error:  # noqa: BLE001 (what a node raises ends its workflow, and not the host)
             self._history[name] = {"status": {"status_str": "error", "messages": [str(error)]}, "outputs": {}}
             return 200, {"prompt_id": name}
         if status != 200:
             return status, {"error": told}
+        self._metadata |= dict.fromkeys(range(before, len(self._comfy.saved)), self._comfy.server.metadata or {})
         images = [
             {"filename": f"{index}-{at}", "subfolder": "", "type": "output"}
             for index in range(before, len(self._comfy.saved))
@@ -612,7 +627,10 @@ class Api:
         image = self._comfy.saved[index][at]
         picture = Image.fromarray((image.numpy() * 255).round().clip(0, 255).astype("uint8"))
         written = io.BytesIO()
-        picture.save(written, "PNG")
+        metadata = PngInfo()
+        for key, value in self._metadata[index].items():
+            metadata.add_text(key, json.dumps(value))
+        picture.save(written, "PNG", pnginfo=metadata)
         return written.getvalue()
 
 

@@ -154,6 +154,8 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
     settings = {"dnp_guard_url": "http://127.0.0.1:9", "dnp_guard_on_failure": "open"}
     loose = {"alwayson_scripts": {"DNP Guard": {"args": [False, ""]}}, "override_settings": settings}
     before = host.settings()
+    shown = before["dnp_guard_url"].rstrip("/") == service.rstrip("/") if before else None
+    yield Found("the settings show the service in force", shown, str(before))
     host.post("/sdapi/v1/options", settings)
     same = host.settings() == before if before else None  # Forge shows none: what follows would find the service gone
     yield Found("a program does not change the settings", same, str(host.settings()))

@@ -40,11 +40,19 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Made:
-    """What a workflow gave: a hash of each image's pixels, whether it is of one colour, and why it failed if it did."""
+    """What a workflow gave.
+
+    Attributes:
+        hashes: of each image's pixels.
+        blank: whether nothing of an image is shown.
+        error: why it failed, if it did.
+        metadata: what each image's file says of its guard.
+    """
 
     hashes: tuple[str, ...]
     blank: tuple[bool, ...]
     error: str = ""
+    metadata: tuple[str, ...] = ()
 
 
 class Host:
@@ -67,7 +75,9 @@ class Host:
         """Run a workflow, with nothing left of earlier ones that could stand in for it."""
         self.post("/free", {"free_memory": True})
         try:
-            name = self.post("/prompt", {"prompt": nodes, "client_id": uuid.uuid4().hex})["prompt_id"]
+            extra = {"extra_pnginfo": {"workflow": {}}}
+            document = {"prompt": nodes, "client_id": uuid.uuid4().hex, "extra_data": extra}
+            name = self.post("/prompt", document)["prompt_id"]
         except urllib.error.HTTPError as error:
             return Made((), (), error.read().decode(errors="replace"))
         until = time.monotonic() + _TIMEOUT_S
@@ -82,12 +92,16 @@ class Host:
         files = [each for output in done["outputs"].values() for each in output.get("images", ())]
         pictures = [self._picture(each) for each in files]
         hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
-        return Made(hashes, tuple(map(is_withheld, pictures)))
+        metadata = tuple(str(each.info.get("dnp_guard", "")) for each in pictures)
+        return Made(hashes, tuple(map(is_withheld, pictures)), metadata=metadata)
 
     def _picture(self, file: dict[str, str]) -> Image.Image:
         query = urllib.parse.urlencode({key: file[key] for key in ("filename", "subfolder", "type")})
         with urllib.request.urlopen(f"{self._url}/view?{query}", timeout=60) as answer:  # noqa: S310 (as above)
-            return Image.open(io.BytesIO(answer.read())).convert("RGB")
+            picture = Image.open(io.BytesIO(answer.read()))
+        shown = picture.convert("RGB")
+        shown.info = picture.info
+        return shown
 
 
 def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int = 1, cfg: float = 5.0) -> dict:
@@ -159,6 +173,14 @@ def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
     return nodes
 
 
+def as_mask(nodes: dict[str, Any]) -> dict[str, Any]:
+    """The workflow delivering its picture as a mask."""
+    nodes = copy.deepcopy(nodes)
+    nodes["18"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
+    nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["18", 0]}}
+    return nodes
+
+
 def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
     """Every check, one after the other."""
     host = Host(url)
@@ -197,6 +219,10 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
     clean = Made((), ()) if enforces else host.make(plain())
     yield from _steered(host, plain(), clean, arguments.service)
     yield from _withheld(host, plain(batch=2), plain(), clean, arguments.service)
+    if enforces and "MaskPreview" in known:
+        with serving(arguments.service, SEEN):
+            mask = host.make(as_mask(plain()))
+            yield Found("a picture delivered as a mask: is withheld", not mask.hashes or all(mask.blank), mask.error)
     yield from _passed(host, plain() if enforces else guarded(plain()), clean, arguments.service)
 
 
@@ -221,7 +247,10 @@ def _steered(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> It
             yield Found(
                 f"{mode}: differs", bool(steered.hashes) and steered.hashes != clean.hashes, steered.error[-300:]
             )
-            yield Found(f"{mode}: recorded", len(records("negative.injected")) == 1)
+            injected = records("negative.injected")
+            yield Found(f"{mode}: recorded", len(injected) == 1)
+            named = bool(injected) and all(injected[0]["request"] in each for each in steered.metadata)
+            yield Found(f"{mode}: the picture's file names the request", named, str(steered.metadata)[-200:])
         with serving(service, SEEN_UNTIL_THE_END, **changes):
             again = host.make(guarded(nodes)).hashes
             yield Found(f"{mode}: the same again", bool(again) and again == steered.hashes)

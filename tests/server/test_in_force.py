@@ -7,7 +7,10 @@ import pytest
 from dnp_guard.server import tokens
 from tests.server.conftest import begin
 
-STRICT = "format: 1\nname: strict\nrevision: '2'\nextends: glyphs\non_failure: closed\nguidance: {scale: 20}\n"
+STRICT = (
+    "format: 1\nname: strict\nrevision: '2'\ncategories: [{id: star, title: Star, definition: A star., "
+    "look_for: [a star], negative: [star], threshold: 0.2}]\n"
+)
 
 
 def test_the_policy_is_that_of_a_session(serve):

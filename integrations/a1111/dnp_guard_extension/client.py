@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import ssl
-import urllib.error
-import urllib.request
 from contextlib import suppress
-from http import HTTPStatus
-from http.client import HTTPException
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from .connection import Connection, ServiceFailed
 from .messages import Answer, Attention, Negative, Session, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_LARGEST_ANSWER = 4 * 1024 * 1024
 _CALL_S = 10.0
 """How long a call without a picture may take."""
 
@@ -26,67 +22,43 @@ _LOOK_S = 120.0
 _GRACE_S = 5.0
 """What the way there and back may take beyond the policy's deadline."""
 
-_NOT_THE_REQUEST = (401, 408, 429)
-"""Statuses below 500 that a request need not have caused."""
-
-
-class ServiceFailed(Exception):
-    """The service did not do what was asked.
-
-    Attributes:
-        reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
-        request_caused: whether the request itself was at fault; such a failure is always closed.
-    """
-
-    def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.request_caused = request_caused
-
-
 _PREVIEWS = ("withhold", "blur", "allow")
 
 
-class Client:
-    """Speaks to one service.
-
-    Args:
-        url: where it is, without a path.
-        token: the bearer token; None where the service asks for none.
-
-    Raises:
-        ValueError: no header carries the token.
-    """
+class Client(Connection):
+    """Speaks the protocol to one service."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self.url = url.rstrip("/")
-        self._headers = {"Content-Type": "application/json"}
-        if token:
-            self._headers["Authorization"] = f"Bearer {plain_token(token)}"
-        # No proxy: pictures must not leave by a way that nobody chose.
-        handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
-        if self.url.startswith("https:"):
-            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-        self._opener = urllib.request.build_opener(*handlers)
+        super().__init__(url, token)
         self._features: tuple[str, ...] | None = None
-
-    def ready(self, timeout: float = 2.0) -> bool:
-        """Whether the service answers that it can guard."""
-        try:
-            with self._opener.open(f"{self.url}/readyz", timeout=timeout) as answer:
-                return bool(answer.status == HTTPStatus.OK)
-        except (OSError, ValueError):
-            return False
 
     def features(self) -> tuple[str, ...]:
         """What of the protocol's newer parts the service knows; nothing where it does not say."""
         if self._features is None:
             try:
-                told = self._call("GET", "/readyz", None, _CALL_S).get("features")
+                told = self.call("GET", "/readyz", None, _CALL_S).get("features")
             except ServiceFailed:
                 return ()  # it may say so later
             self._features = tuple(map(str, told)) if isinstance(told, list) else ()
         return self._features
+
+    def knows(self, feature: str) -> bool:
+        """Say whether the service knows one of the protocol's newer parts."""
+        return feature in self.features()
+
+    def digest(self, policy: str) -> str:
+        """Return the digest of the policy that a session would be opened under; empty where the service does not say.
+
+        Args:
+            policy: another one to be stricter by; empty for none.
+        """
+        try:
+            if not self.knows("policy"):
+                return ""
+            asked = f"?policy={quote(policy, safe='')}" if policy else ""
+            return str(self.call("GET", f"/v1/policy{asked}", None, _CALL_S).get("digest") or "")
+        except ServiceFailed:
+            return ""
 
     def start(
         self,
@@ -98,6 +70,7 @@ class Client:
         policy: str,
         again: bool = False,
         attention: bool | None = None,
+        brought: Callable[[], Sequence[str]] | None = None,
     ) -> Session:
         """Open a session.
 
@@ -109,6 +82,7 @@ class Client:
             policy: another one to be stricter by; empty for none.
             again: whether images of the batch can be drawn again.
             attention: whether steering in attention space was shown to work; None where the host cannot.
+            brought: gives the request's own pictures as data URLs; None where it brings none.
 
         Raises:
             ServiceFailed: there is none.
@@ -116,10 +90,27 @@ class Client:
         body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
         able = {"retry": again, "attention": attention is not None, "attention_shown": bool(attention)}
-        can = [word for word, is_able in able.items() if is_able and word in self.features()]
+        able["inputs"] = brought is not None
+        can = [word for word, is_able in able.items() if is_able and self.knows(word)]
         if can:
             body.update(can=can)
-        return self._opened(body, tuple(range(len(prompts))))[0]
+        session, answer = self._opened(body, tuple(range(len(prompts))))
+        if brought is None or not answer.get("inputs"):
+            return session
+        try:
+            return replace(session, refused=not self._take(session, brought()))
+        except ServiceFailed:
+            self.abandon(session)
+            raise
+
+    def _take(self, session: Session, pictures: Sequence[str]) -> bool:
+        """Show the request's own pictures, and return whether the request goes on."""
+        body = {"images": [{"index": index, "data": data} for index, data in enumerate(pictures)]}
+        answer = self.call("POST", f"/v1/sessions/{session.id}/inputs", body, session.look_s)
+        try:
+            return all(row["action"] == "pass" for row in _rows(answer, range(len(pictures))))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
     def again(
         self, session: Session, host: dict[str, str], images: Sequence[int]
@@ -142,7 +133,7 @@ class Client:
         return opened, tuple(_negative(row) for row in _rows({"images": answer.get("negatives", [])}, images))
 
     def _opened(self, body: dict[str, Any], drawn: tuple[int, ...]) -> tuple[Session, dict[str, Any]]:
-        answer = self._call("POST", "/v1/sessions", body, _CALL_S)
+        answer = self.call("POST", "/v1/sessions", body, _CALL_S)
         try:
             deadline, due, similar = answer["deadline_ms"], answer["due"], answer.get("skip_similar")
             session = Session(
@@ -173,6 +164,7 @@ class Client:
         similarities: Sequence[float] = (),
         effective: bool = True,
         used: str = "",
+        beside: dict[str, Any] | None = None,
     ) -> Answer:
         """Put one look.
 
@@ -185,6 +177,7 @@ class Client:
             similarities: of each prediction with the one that was last looked at; empty where there is none.
             effective: whether a negative can take effect at the steps that follow.
             used: ``separate`` where the host could not steer in attention space as it was told to.
+            beside: ``since``, ``failed`` and ``ended``, as far as they apply; sent to a service that knows them.
 
         Raises:
             ServiceFailed: there is no answer, or none that can be used.
@@ -194,7 +187,9 @@ class Client:
             image["similarity"] = similarity
         body = {"step": step, "progress": progress, "sigma": sigma, "images": images, "effective": effective}
         body.update({"used": used} if used else {})
-        answer = self._call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
+        if beside and self.knows("ended"):
+            body.update(beside)
+        answer = self.call("POST", f"/v1/sessions/{session.id}/queries", body, session.look_s)
         try:
             rows = _rows(answer, session.drawn)
             previews = tuple(row["preview"] for row in rows if row.get("preview") in _PREVIEWS)
@@ -215,7 +210,7 @@ class Client:
             ServiceFailed: there is no verdict.
         """
         body: dict[str, Any] = {"images": _images(session, pictures), **({"used": used} if used else {})}
-        answer = self._call("POST", f"/v1/sessions/{session.id}/final", body, session.look_s)
+        answer = self.call("POST", f"/v1/sessions/{session.id}/final", body, session.look_s)
         try:
             return [_verdict(row) for row in _rows(answer, session.drawn)]
         except (KeyError, TypeError, ValueError) as error:
@@ -224,61 +219,7 @@ class Client:
     def abandon(self, session: Session) -> None:
         """Say that a session will not be finished; silent where nobody hears it."""
         with suppress(ServiceFailed):
-            self._call("DELETE", f"/v1/sessions/{session.id}", None, _CALL_S)
-
-    def _call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)
-        try:
-            with self._opener.open(request, timeout=timeout) as answer:
-                text = answer.read(_LARGEST_ANSWER)
-        except urllib.error.HTTPError as error:
-            raise _refusal(error) from error
-        except (OSError, ValueError, HTTPException) as error:
-            # Not the error's own text: it may quote a header.
-            raise ServiceFailed("service_down", _named(getattr(error, "reason", error))) from None
-        try:
-            document = json.loads(text) if text else {}
-        except ValueError as error:
-            raise ServiceFailed("bad_answer", "no JSON") from error
-        if not isinstance(document, dict):
-            raise ServiceFailed("bad_answer", "no JSON object")
-        return document
-
-
-def plain_token(token: str) -> str:
-    """The token without white space around it.
-
-    Raises:
-        ValueError: it holds something that no header carries.
-    """
-    token = token.strip()
-    if not all("!" <= sign <= "~" for sign in token):
-        raise ValueError("a token holds no space, no control character and no letter beyond ASCII")
-    return token
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Follow nothing: a token is for the service that was configured."""
-        return
-
-
-def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
-    with error:
-        try:
-            problem = json.loads(error.read(_LARGEST_ANSWER))
-            detail = str(problem.get("detail") or problem.get("title"))
-        except (OSError, ValueError, AttributeError):
-            detail = error.reason
-    caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
-    name = "request_refused" if caused else "service_refused"
-    return ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
-
-
-def _named(error: object) -> str:
-    """An error in the system's words, or else by its kind."""
-    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+            self.call("DELETE", f"/v1/sessions/{session.id}", None, _CALL_S)
 
 
 def _lacking(error: Exception) -> str:

@@ -27,6 +27,12 @@ SERVICE = Service()
 COUNTS: Counter[str] = Counter()
 """Images by decision, since the host started."""
 
+_LIGHT_S = 1.0
+"""How long the page may wait for the service to answer."""
+
+_CONSOLE = "/console/sign-in"
+"""A page that a service has where it shows its records."""
+
 _ON_P = "dnp_guard_job"
 _INTERMEDIATE = ("-before-highres-fix", "-before-face-restoration", "-before-color-correction")
 
@@ -42,6 +48,7 @@ class Guarding:
         self._counts = COUNTS
         self.mode = ""
         """``enforce`` or ``shadow``, as the policy of the last job had it."""
+        self._request = ""
 
     def install(self) -> None:
         """Take part in the host."""
@@ -68,9 +75,32 @@ class Guarding:
         except Exception:  # noqa: BLE001 (as :meth:`settings` says of each job)
             return Settings()
 
-    def locked(self) -> bool:
-        """Whether the settings page changes nothing."""
-        return configured.locked(self._folder, self.defaults())
+    def fixed(self) -> dict[str, Any]:
+        """Return the settings in force that the page does not change."""
+        names = configured.fixed(self._folder, self.defaults(), os.environ)
+        settings = self.settings()
+        in_force = settings if isinstance(settings, Settings) else self.defaults()
+        return {name: getattr(in_force, name) for name in names}
+
+    def light(self) -> str:
+        """Say whether the service answers now, for the page."""
+        settings = self.settings()
+        if isinstance(settings, BadSettings):
+            return f"🔴 Nothing is generated: {settings}"
+        if Client(settings.url, settings.token).ready(_LIGHT_S):
+            return f"🟢 The guard service answers at {settings.url}."
+        later = " It is started with the first image." if settings.start else ""
+        return f"🔴 The guard service does not answer at {settings.url}.{later}"
+
+    def last(self) -> str:
+        """Name the mode and the record of the last job, for the page."""
+        settings, request = self.settings(), self._request
+        if not request:
+            return "No image was guarded yet."
+        found = f"`{request}`"
+        if isinstance(settings, Settings) and Client(settings.url, None).ready(_LIGHT_S, _CONSOLE):
+            found = f"[{request}]({settings.url.rstrip('/')}/console/image/{request}/0)"
+        return f"Last job: {self.mode}, record {found}."
 
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
         """A job begins: ``p`` is guarded unless a user may switch that off and has."""
@@ -127,7 +157,7 @@ class Guarding:
         job = self.job(p)
         if job is not None:
             job.ends()
-            self.mode = job.mode
+            self.mode, self._request = job.mode, job.request
         if job is self._running:
             self._running = None
 

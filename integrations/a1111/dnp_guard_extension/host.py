@@ -194,9 +194,9 @@ def negatives(denoiser: Any) -> list[str]:
         return texts
     first = getattr(p, "firstpass_steps", None) or p.steps
     again = denoiser.total_steps if hires else None
-    return words.at_step(
-        schedule(texts, first, again, getattr(shared.opts, "use_old_scheduling", False)), denoiser.step
-    )
+    old = {"use_old_scheduling": getattr(shared.opts, "use_old_scheduling", False)}
+    known = {name: value for name, value in old.items() if name in inspect.signature(schedule).parameters}
+    return words.at_step(schedule(texts, first, again, **known), denoiser.step)
 
 
 def called_by_a_program() -> bool:
@@ -260,12 +260,27 @@ def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
     return decoded
 
 
+def tensor(shown: Any, like: torch.Tensor) -> torch.Tensor:
+    """Return a picture as the host has a decoded one: [3, H, W] of 0…1, which it cuts off to whole levels."""
+    levels = torch.frombuffer(bytearray(shown.convert("RGB").tobytes()), dtype=torch.uint8)
+    whole = levels.view(shown.height, shown.width, 3).permute(2, 0, 1).float()
+    return ((whole + 0.25) / 255).clamp(max=1.0).to(like)
+
+
 def similarities(latents: torch.Tensor, before: torch.Tensor | None) -> list[float]:
     """Cosine of each prediction with the one before; nothing where there is none to compare with."""
     if before is None or before.shape != latents.shape:
         return []
     found = torch.nn.functional.cosine_similarity(latents.flatten(1).float(), before.flatten(1).float())
     return [min(max(float(each), -1.0), 1.0) for each in found]
+
+
+def brought(p: Any) -> list[Any]:
+    """Return the pictures that a job starts from, without repetition."""
+    from PIL import Image  # noqa: PLC0415 (kept beside its only other use)
+
+    found = [each for each in getattr(p, "init_images", None) or () if isinstance(each, Image.Image)]
+    return list({id(each): each for each in found}.values())
 
 
 def about(p: Any) -> dict[str, dict[str, Any]]:

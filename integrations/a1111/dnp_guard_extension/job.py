@@ -39,7 +39,7 @@ class Job:
         self._counts = counts
         self.batch: Batch | None = None
         self._said: dict[int, dict[str, str | None]] = {}
-        self._first = 0
+        self._first, self._frames = 0, 1
         self._sampler: Any = None
         self._steering: Steering | None = None
         self._sigma = 0.0
@@ -59,15 +59,20 @@ class Job:
         """``enforce`` or ``shadow``, as the policy in force has it; empty where none is known."""
         return self.batch.session.mode if self.batch is not None and self.batch.session is not None else ""
 
+    @property
+    def request(self) -> str:
+        """The id of the records of the latest batch; empty where there are none."""
+        return self.batch.request if self.batch is not None else ""
+
     def batch_begins(self, p: Any, prompts: Sequence[str], first: int) -> None:
         """A batch is about to be sampled; ``first`` is its first image's index in the job."""
         self.ends()
         self.batch = None  # what the batch before was found to be says nothing of this one
-        self._first, self._before_pass, self._done = first, 0, 0
+        self._first, self._frames, self._before_pass, self._done = first, 1, 0, 0
         self._expected = self._seen = None
         self._redraw = host.redraw(p)
         able = {"again": self._redraw is not None, "attention": reached()}
-        self.batch = Batch(self._client, self._settings, prompts, host.about(p), **able)
+        self.batch = Batch(self._client, self._settings, prompts, host.about(p), brought=host.brought(p), **able)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
 
@@ -107,10 +112,15 @@ class Job:
                 self.batch.attention_lost()
 
     def batch_done(self, images: Any) -> None:
-        """A batch has been decoded: the final look at images [B, 3, H, W] of 0…1."""
+        """A batch has been decoded: make the final look, and withhold in place what may not be delivered.
+
+        Args:
+            images: [B, 3, H, W] of 0…1; of videos all frames, one video after the other. The host delivers this tensor.
+        """
         batch = self.batch
         if batch is None:
             return
+        self._frames = max(len(images) // len(batch.negatives), 1)
         if self._steering is not None:
             self._steering.released()
         try:
@@ -121,27 +131,47 @@ class Job:
                 if drawn is None:
                     break
                 for index in self._settle(batch, drawn):
-                    images[index] = drawn[index]  # the host delivers this tensor
+                    images[index] = drawn[index]
         except Withheld:
             pass
         except Exception as error:
             log.exception("DNP Guard could not look at finished images")
             batch.failed(error)
-        request = batch.session.id if batch.session is not None else None
-        for index in range(len(images)):
+        self._log(batch)
+        self._settled(batch, images)
+
+    def _settled(self, batch: Batch, images: Any) -> None:
+        """Keep what became of each image, and withhold in place what may not be delivered."""
+        for index in range(len(batch.negatives)):
             self._said[self._first + index] = {
                 "DNP Guard": batch.line(index),
-                "DNP Guard request": request,
+                "DNP Guard request": batch.request or None,
                 "DNP Guard receipt": batch.receipt(index),
             }
             self._counts[batch.decision(index)] += 1
+        for place, image in enumerate(images):
+            if batch.action(place // self._frames) != "pass":
+                images[place] = self._withheld(image, place)
+
+    def _withheld(self, image: Any, place: int) -> Any:
+        try:
+            return host.tensor(self.delivered(pictures.from_tensor(image), place), image)
+        except Exception:
+            log.exception("DNP Guard withholds an image that it cannot show")
+            return image * 0 + 0.5
+
+    def _log(self, batch: Batch) -> None:
+        """Say on the host's console, once, that images of a batch could not be checked."""
+        if batch.closed or batch.failed_open or batch.verdicts is None:
+            became = "delivered unguarded" if batch.failed_open else "withheld"
+            reason, request = batch.failure or "they were never looked at", batch.request or "none"
+            log.error("DNP Guard: the images of this batch are %s: %s (request %s)", became, reason, request)
 
     def _settle(self, batch: Batch, images: Any) -> tuple[int, ...]:
-        finished = [pictures.from_tensor(image) for image in images]
+        middles = range(self._frames // 2, len(images), self._frames)  # the frame in the middle stands for a video
+        finished = [pictures.from_tensor(images[place]) for place in middles]
         if self._done and batch.owes_a_look():
-            # One past the last where nobody knows their number: a step that was asked about is answered as it was.
-            last = self._done if self._expected is None else max(self._expected, self._done) - 1
-            batch.look(last, 1.0, None, finished)
+            batch.look(self._done, 1.0, None, finished, ended=True)
         return batch.settle(finished)
 
     def _drawn_again(self, batch: Batch, images: Any) -> Any:
@@ -165,7 +195,13 @@ class Job:
         return drawn
 
     def delivered(self, picture: Any, index: int) -> Any:
-        """A picture of the current batch as it may be delivered; blank before the final look."""
+        """A picture of the current batch as it may be delivered; blank before the final look.
+
+        Args:
+            picture: an image, or a frame of a video.
+            index: its place in the batch, frame by frame.
+        """
+        index //= self._frames
         try:
             if self.batch is None:
                 return pictures.acted(picture, "block", pictures.UNCHECKED)

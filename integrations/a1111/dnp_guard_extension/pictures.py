@@ -16,6 +16,14 @@ WITHHELD = "Image withheld"
 UNCHECKED = "Image withheld: it could not be checked"
 """Words on a picture for which the service gives none."""
 
+_REASONS = {
+    "service_down": "the guard service does not answer",
+    "service_refused": "the guard service refuses to",
+    "request_refused": "the guard service refuses the request",
+    "bad_answer": "the guard service answers what nobody understands",
+}
+"""For a person, why a picture could not be checked, by the short name of the failure."""
+
 _GREY = (128, 128, 128)
 _INK = (255, 255, 255)
 _SMALLEST = 9
@@ -104,6 +112,16 @@ def written(picture: Image.Image, words: str) -> Image.Image:
     drawing.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_INK, width=line)
     drawing.line((x - slant, y - slant, x + slant, y + slant), fill=_INK, width=line)
     return picture
+
+
+def unchecked(failure: str) -> str:
+    """Return the words on a picture that could not be checked, with the reason where it is known.
+
+    Args:
+        failure: begins with its short name.
+    """
+    reason = _REASONS.get(failure.partition(":")[0])
+    return f"{UNCHECKED} ({reason})" if reason else UNCHECKED
 
 
 def steered(words: str, step: int) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .client import plain_token
+from .connection import plain_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -117,6 +117,19 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
 def locked(folder: Path, settings: Settings) -> bool:
     """Whether the extension's file, of which ``settings`` are, is not overruled by the host's settings page."""
     return (folder / FILE).exists() and settings.locked
+
+
+def fixed(folder: Path, settings: Settings, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of :data:`OPTIONS` that the settings page does not change.
+
+    Args:
+        folder: of the extension.
+        settings: those of its file.
+        environment: overrules the page for each setting that it names.
+    """
+    if locked(folder, settings):
+        return OPTIONS
+    return tuple(name for name in OPTIONS if name in _ENVIRONMENT and environment.get(f"DNP_GUARD_{name.upper()}"))
 
 
 def checked(settings: Settings, where: str) -> Settings:

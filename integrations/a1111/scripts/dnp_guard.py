@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from dnp_guard_extension import host
 from dnp_guard_extension.guarding import Guarding
-from dnp_guard_extension.settings import DECODERS, ON_FAILURE, BadSettings, Settings, option
+from dnp_guard_extension.settings import DECODERS, ON_FAILURE, Settings, option
 from modules import script_callbacks, scripts, shared
 
 _TITLE = "DNP Guard"
@@ -32,12 +32,19 @@ class DnpGuardScript(scripts.Script):
         settings = guarding.settings()
         free = isinstance(settings, Settings) and not settings.locked
         shown = settings if isinstance(settings, Settings) else Settings()
+        names_one = free and not shown.policy
         with gr.Accordion(_TITLE, open=False):
-            if isinstance(settings, BadSettings):
-                gr.Markdown(f"Nothing is generated: {settings}")
-            enabled = gr.Checkbox(value=True, label="Enabled", interactive=free)
-            policy = gr.Textbox(value=shown.policy, label="Policy", interactive=free and not shown.policy)
-            gr.Textbox(value=lambda: guarding.mode, label="Mode, as the last job had it", interactive=False)
+            light = gr.Markdown(value=guarding.light)
+            last = gr.Markdown(value=guarding.last)
+            if not free:
+                gr.Markdown("The operator has set the guard; there is nothing to choose here.")
+            # What cannot be changed is not shown as a control; it is an argument of the script all the same.
+            enabled = gr.Checkbox(value=True, label="Enabled", interactive=free, visible=free)
+            policy = gr.Textbox(
+                value=shown.policy, label="Policy", lines=1, max_lines=1, interactive=names_one, visible=names_one
+            )
+            look = gr.Button("Look again")
+            look.click(fn=lambda: (guarding.light(), guarding.last()), inputs=[], outputs=[light, last])
         return [enabled, policy]
 
     def process(self, p: Any, *arguments: Any) -> None:
@@ -81,12 +88,12 @@ def _changed() -> None:
 
 
 def _settings_page() -> None:
-    defaults, locked = guarding.defaults(), guarding.locked()
-    arguments = {"interactive": False} if locked else {}
+    defaults, fixed = guarding.defaults(), guarding.fixed()
 
     def add(name: str, label: str, component: Any = None, choices: Any = None) -> None:
+        arguments = {"interactive": False} if name in fixed else {}
         info = shared.OptionInfo(
-            getattr(defaults, name),
+            fixed.get(name, getattr(defaults, name)),
             label,
             component,
             {**arguments, "choices": list(choices)} if choices else dict(arguments),
@@ -95,8 +102,8 @@ def _settings_page() -> None:
             restrict_api=True,
         )
         shared.opts.add_option(option(name), info)
-        if locked:  # show what is in force, whatever was saved before
-            shared.opts.data[option(name)] = getattr(defaults, name)
+        if name in fixed:  # show what is in force, whatever was saved before
+            shared.opts.data[option(name)] = fixed[name]
 
     add("url", "Address of the guard service")
     add("policy", "Policy to be stricter by than what is in force at the service; empty for none")

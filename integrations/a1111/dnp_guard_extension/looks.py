@@ -1,0 +1,75 @@
+"""Say when a run is to be looked at, which look it owes at its end, and why some did not come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .messages import Session
+
+
+class Looks:
+    """The looks at one attempt of a run.
+
+    Args:
+        steps: number of steps that the service was told of, over all passes; None where that is not known.
+
+    Attributes:
+        missed: whether the last look was not answered, so that the next step is looked at.
+        lost: number of looks in a row that could not be made, or had no answer from the service.
+    """
+
+    def __init__(self, steps: int | None = None) -> None:
+        self.missed = False
+        self.lost = 0
+        self._steps = steps
+        self._asked = -1
+        self._progress = -1.0
+        self._before: float | None = None
+        self._now: float | None = None
+
+    def due(self, session: Session, step: int, progress: float) -> bool:
+        """Note a step, counted over all passes, and say whether a look is due at it."""
+        self._before, self._now = self._now, progress
+        beyond = self._steps is not None and step >= self._steps  # the service takes none there
+        if step <= self._asked or beyond:
+            return False
+        if self.missed:
+            return True
+        if session.due is not None:
+            return any(self._asked < due <= step for due in session.due)
+        return any(self._progress < share <= progress for share in session.due_progress)
+
+    def owed(self, session: Session) -> bool:
+        """Say whether the run has ended before its last due step, or at a look that was not answered."""
+        if session.due is not None:
+            return self.missed or any(due > self._asked for due in session.due)
+        return self.missed or any(share > self._progress for share in session.due_progress)
+
+    def begins(self, step: int, progress: float) -> None:
+        """Note that a look is being made."""
+        self._asked, self._progress = step, progress
+
+    def answered(self, *, answered: bool) -> None:
+        """Note the service's answer; ``answered`` is false where its model had none."""
+        self.missed, self.lost = not answered, 0
+
+    def failed(self) -> None:
+        """Note a look that could not be made, or that the service did not answer."""
+        self.missed = True
+        self.lost += 1
+
+    def last(self, step: int, *, known: bool) -> int:
+        """Return the step to ask at where the run has ended.
+
+        Args:
+            step: the number of steps that were made, or the last of them.
+            known: whether the service knows of runs that end early; one that does not takes its last step for it.
+        """
+        return step if self._steps is None else (min if known else max)(step, self._steps)
+
+    def beside(self, session: Session, *, ended: bool) -> dict[str, Any]:
+        """Return what to send beside a look: why no look came for due steps that went by."""
+        since = None if session.due is not None else self._now if ended else self._before
+        reasons = {"since": since, "failed": self.lost > 0 or None, "ended": ended or None}
+        return {key: value for key, value in reasons.items() if value is not None}

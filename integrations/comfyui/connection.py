@@ -1,0 +1,120 @@
+"""HTTP to the guard service: one address, one token, and how a request can fail."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from http.client import HTTPException
+from typing import Any
+
+_LARGEST_ANSWER = 4 * 1024 * 1024
+
+_NOT_THE_REQUEST = (401, 408, 429)
+"""Statuses below 500 that a request need not have caused."""
+
+
+class ServiceFailed(Exception):
+    """The service did not do what was asked.
+
+    Attributes:
+        reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
+        request_caused: whether the request itself was at fault; such a failure is always closed.
+    """
+
+    def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.request_caused = request_caused
+
+
+class Connection:
+    """Requests to one service.
+
+    Args:
+        url: where it is, without a path.
+        token: the bearer token; None where the service asks for none.
+
+    Raises:
+        ValueError: no header carries the token.
+    """
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {plain_token(token)}"
+        # No proxy: pictures must not leave by a way that nobody chose.
+        handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
+        if self.url.startswith("https:"):
+            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def ready(self, timeout: float = 2.0, path: str = "/readyz") -> bool:
+        """Whether the service answers that it can guard, or has what another path names."""
+        try:
+            with self._opener.open(self.url + path, timeout=timeout) as answer:
+                return bool(answer.status == HTTPStatus.OK)
+        except (OSError, ValueError):
+            return False
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
+        """Send a request, and read the JSON object that answers it.
+
+        Raises:
+            ServiceFailed: there is none.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)
+        try:
+            with self._opener.open(request, timeout=timeout) as answer:
+                text = answer.read(_LARGEST_ANSWER)
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from error
+        except (OSError, ValueError, HTTPException) as error:
+            # Not the error's own text: it may quote a header.
+            raise ServiceFailed("service_down", _named(getattr(error, "reason", error))) from None
+        try:
+            document = json.loads(text) if text else {}
+        except ValueError as error:
+            raise ServiceFailed("bad_answer", "no JSON") from error
+        if not isinstance(document, dict):
+            raise ServiceFailed("bad_answer", "no JSON object")
+        return document
+
+
+def plain_token(token: str) -> str:
+    """The token without white space around it.
+
+    Raises:
+        ValueError: it holds something that no header carries.
+    """
+    token = token.strip()
+    if not all("!" <= sign <= "~" for sign in token):
+        raise ValueError("a token holds no space, no control character and no letter beyond ASCII")
+    return token
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing: a token is for the service that was configured."""
+        return
+
+
+def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
+    with error:
+        try:
+            problem = json.loads(error.read(_LARGEST_ANSWER))
+            detail = str(problem.get("detail") or problem.get("title"))
+        except (OSError, ValueError, AttributeError):
+            detail = error.reason
+    caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
+    name = "request_refused" if caused else "service_refused"
+    return ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
+
+
+def _named(error: object) -> str:
+    """An error in the system's words, or else by its kind."""
+    return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
