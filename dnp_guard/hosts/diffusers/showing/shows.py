@@ -13,7 +13,7 @@ from dnp_guard.hosts.diffusers.showing.frames import of_frames
 from dnp_guard.hosts.diffusers.showing.output import Output
 from dnp_guard.hosts.diffusers.showing.packing import packed
 from dnp_guard.preview import autoencoder
-from dnp_guard.preview.autoencoder import decoded, encoded, scaled
+from dnp_guard.preview.autoencoder import decoded, encoded, scaled, unscaled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.recording import Recording
     from dnp_guard.hosts.diffusers.showing.decoding import Decode
 
+_LATENTS = 4
 _OF_VIDEOS = 5
 _COLOURS = 3
 
@@ -62,6 +63,7 @@ class Shows:
         self._method = method
         self._tiny = tiny
         self._decode: dict[str, Decode] = {}
+        self._plain = ""
 
     def pictures(self, x0: Tensor) -> list[Image]:
         """Decode a prediction as the policy requires: RGB, one picture per image, or equally many frames per image."""
@@ -80,7 +82,10 @@ class Shows:
         """
         end = self._end(x0)
         if end.latents is not None:
-            self._check_apart(x0, end.latents)
+            if self._unscales(x0, end) and self._unscales(other := 1 - 8 * x0, self._end(other)):
+                self._plain = end.autoencoder
+            else:
+                self._check_apart(x0, end.latents)
             made = getattr(getattr(self._vae(end), "config", None), "out_channels", _COLOURS)
             if made < _COLOURS:
                 raise _no_pictures(end.result)
@@ -89,6 +94,12 @@ class Shows:
             Output(end.result, "pil", self).pictures()
         except Exception as error:
             raise _no_pictures(end.result) from error
+
+    def _unscales(self, x0: Tensor, end: End) -> bool:
+        """Whether the end of the call does no more to a prediction than undo the autoencoder's scaling, to the bit."""
+        if end.latents is None or x0.ndim != _LATENTS or (end.latents.shape, end.latents.dtype) != (x0.shape, x0.dtype):
+            return False
+        return torch.equal(unscaled(self._vae(end), x0), end.latents)
 
     def _check_apart(self, x0: Tensor, latents: Tensor) -> None:
         """Check that the last image's prediction does not affect the others, as joint normalisation would.
@@ -149,6 +160,8 @@ class Shows:
         return latents.float()
 
     def _end(self, x0: Tensor) -> End:
+        if self._plain:  # shown before the first step, so the call need not be made again for each prediction
+            return End(self._plain, unscaled(self._recording.parts[self._plain], x0))
         end = replay(self._recording, self._evaluations, self._scheduler, x0, self.images)
         if end.latents is None and end.result is None:
             raise CannotSteer("nothing decodes its latents", hint="Guard a pipeline that ends with pictures.")
