@@ -94,11 +94,13 @@ class InAttention:
         phi: how far to extrapolate.
         tau: largest norm of a feature vector, as a multiple of the norm before.
         alpha: share of the steered features in the mix, at the strength of the negative, 0 to 1.
+        mask: share of the positions to steer, 0 to 1; 1 steers all of them.
     """
 
     phi: float
     tau: float
     alpha: float
+    mask: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,12 +109,16 @@ class WouldFields(TypedDict, total=False):
     scale: float
 
 
-class AttentionFields(TypedDict):
-    """``negative.attention{phi, tau, alpha}``."""
-
+class _Everywhere(TypedDict):
     phi: float
     tau: float
     alpha: float
+
+
+class AttentionFields(_Everywhere, total=False):
+    """``negative.attention{phi, tau, alpha, mask}``; a mask of 1 is left out."""
+
+    mask: float
 
 
 class NegativeFields(TypedDict, total=False):

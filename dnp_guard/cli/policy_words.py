@@ -100,6 +100,8 @@ def _pushes(of: Guidance) -> str:
     if of.attention is None:
         return separate
     attention = f"in attention by φ {of.attention.phi:g}, τ {of.attention.tau:g}, α {of.attention.alpha:g}"
+    if of.attention.mask < 1:
+        attention += f" at {of.attention.mask:.0%} of the positions"
     if of.escalate is not None:
         queries = "1 more query" if of.escalate == 1 else f"{of.escalate} more queries"
         attention += (

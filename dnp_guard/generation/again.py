@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.generation.state import ImageState, State
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.types import Decision, Negative
+    from dnp_guard.types import Decision, InAttention, Negative
 
 LEFT: Final = "the host did not draw it again"
 CANNOT: Final = "the host cannot draw again"
@@ -114,15 +114,19 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
 
 
 def harder(policy: Policy, negative: Negative | None) -> Negative | None:
-    """Raise a negative to the strength of a retry; the strength in attention stays at most 1."""
+    """Raise a negative to the strength of a retry: the scale, or the share and the positions of the attention."""
     if negative is None or policy.retries is None:
         return negative
     by, attention = policy.retries.scale, negative.attention
     return replace(
         negative,
         scale=negative.scale * by if negative.scale is not None else None,
-        attention=replace(attention, alpha=min(1.0, attention.alpha * by)) if attention is not None else None,
+        attention=_stronger(attention, by) if attention is not None else None,
     )
+
+
+def _stronger(attention: InAttention, by: float) -> InAttention:
+    return replace(attention, alpha=min(1.0, attention.alpha * by), mask=min(1.0, attention.mask * by))
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:

@@ -78,8 +78,10 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
     if value.scale is not None:
         written["scale"] = value.scale
     if value.attention is not None:
-        phi, tau, alpha = value.attention.phi, value.attention.tau, value.attention.alpha
-        written["attention"] = {"phi": phi, "tau": tau, "alpha": alpha}
+        steered = value.attention
+        written["attention"] = {"phi": steered.phi, "tau": steered.tau, "alpha": steered.alpha}
+        if steered.mask < 1:
+            written["attention"]["mask"] = steered.mask
     if sensitive.isdisjoint(value.categories):
         written["text"] = value.text
     return written

@@ -86,6 +86,7 @@ class SteerAttention(_Message):
     tau: float
     alpha: float
     parts: list[str] = Field(description="Negatives that steer one after the other.")
+    mask: float = Field(default=1.0, description="The share of the positions that are steered; 1: all.")
 
 
 class Steer(_Message):

@@ -108,7 +108,7 @@ def _attention(negative: Negative) -> SteerAttention | None:
     if how is None:
         return None
     parts = [", ".join(words) for words in negative.groups]
-    return SteerAttention(phi=how.phi, tau=how.tau, alpha=how.alpha, parts=parts)
+    return SteerAttention(phi=how.phi, tau=how.tau, alpha=how.alpha, parts=parts, mask=how.mask)
 
 
 def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:

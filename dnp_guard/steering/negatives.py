@@ -46,7 +46,8 @@ def negative_for(
     scale = max((s * share for s, share in zip(scales, shares, strict=True) if s is not None), default=None)
     if mode != "attention" or attention is None:
         return Negative(words, scale, mode, names)
-    steers = InAttention(attention.phi, attention.tau, alpha_for(attention.alpha, max(shares)))
+    alpha = alpha_for(attention.alpha, max(shares))
+    steers = InAttention(attention.phi, attention.tau, alpha, attention.mask)
     beside = scale if escalated and policy.guidance.scale is not None else None
     return Negative(words, beside, mode, names, steers, groups)
 

@@ -260,7 +260,8 @@ def _negative(row: dict[str, Any]) -> Negative | None:
 def _attention(how: Any) -> Attention | None:
     if how is None:
         return None
-    return Attention(*(float(how[key]) for key in ("phi", "tau", "alpha")), tuple(map(_text, how["parts"])))
+    phi, tau, alpha = (float(how[key]) for key in ("phi", "tau", "alpha"))
+    return Attention(phi, tau, alpha, tuple(map(_text, how["parts"])), float(how.get("mask", 1)))
 
 
 def _text(value: Any) -> str:

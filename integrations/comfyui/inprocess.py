@@ -260,5 +260,5 @@ def _negative(held: Any) -> Negative | None:
         return None
     how = held.attention
     parts = tuple(", ".join(words) for words in held.groups)
-    attention = None if how is None else Attention(how.phi, how.tau, how.alpha, parts)
+    attention = None if how is None else Attention(how.phi, how.tau, how.alpha, parts, how.mask)
     return Negative(held.text, held.scale, held.mode, attention)

@@ -42,3 +42,22 @@ def test_features_of_zero_stay_finite():
 def test_long_half_precision_features_stay_finite():
     z = torch.full((1, 1, 4096), 30.0, dtype=torch.float16)
     assert normalised(z, -z, 8.0, 3.0, 0.6).isfinite().all()
+
+
+def test_a_mask_steers_the_positions_that_are_most_like_the_negative():
+    z_pos = torch.eye(4).unsqueeze(0)
+    z_neg = z_pos.clone()
+    z_neg[0, 2:] = -z_neg[0, 2:]
+    steered = normalised(z_pos, z_neg + 0.1, 8.0, 2.5, 0.5, mask=0.5)
+    assert [torch.equal(a, b) for a, b in zip(steered[0], z_pos[0], strict=True)] == [False, False, True, True]
+
+
+def test_a_mask_of_one_steers_every_position(features):
+    z_pos, z_neg = features
+    assert torch.equal(normalised(z_pos, z_neg, 8.0, 2.5, 0.5, mask=1.0), normalised(z_pos, z_neg, 8.0, 2.5, 0.5))
+
+
+def test_a_mask_leaves_one_position_at_least(features):
+    z_pos, z_neg = features
+    steered = normalised(z_pos, z_neg, 8.0, 2.5, 0.5, mask=0.01)
+    assert [int((a != b).any(-1).sum()) for a, b in zip(steered, z_pos, strict=True)] == [1, 1]

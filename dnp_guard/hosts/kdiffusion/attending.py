@@ -81,7 +81,7 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
                 raise NotReached("a negative has no tokens")
             contexts[part.text] = context
     return [
-        Part(tuple(images), contexts[text], how.phi, how.tau, how.alpha)
+        Part(tuple(images), contexts[text], how.phi, how.tau, how.alpha, how.mask)
         for (_, text, how), images in sorted(alike.items(), key=lambda item: item[0][0])
     ]
 

@@ -43,6 +43,7 @@ class Part:
         phi: factor of the extrapolation.
         tau: largest growth of a feature vector, as a factor.
         alpha: share of the steered features.
+        mask: share of the positions to steer.
     """
 
     images: tuple[int, ...]
@@ -50,6 +51,7 @@ class Part:
     phi: float
     tau: float
     alpha: float
+    mask: float
 
 
 class _Taken(BaseException):
@@ -113,7 +115,7 @@ class SteeredLayers:
             return None
         z = args[0].clone()
         for part, rows, z_neg in self._z:
-            z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha)
+            z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha, part.mask)
         self._z = []
         return (z, *args[1:])
 

@@ -144,7 +144,7 @@ def _guidance(before: Policy, after: Policy) -> Iterator[Change]:
 def _attention(was: Attention | None, now: Attention | None) -> Iterator[Change]:
     if was is None or now is None:  # the change of mode reports it
         return
-    for key in ("phi", "tau", "alpha"):
+    for key in ("phi", "tau", "alpha", "mask"):
         old, new = getattr(was, key), getattr(now, key)
         if old != new:
             then = f"images are steered {'harder' if new > old else 'less'} in attention"

@@ -207,7 +207,7 @@ def _guidance(a: Guidance, b: Guidance) -> dict[str, Any]:
     if a.attention is not None:
         both = [attention.attention for attention in (a, b) if attention.attention is not None]
         merged["attention"] = {
-            key: max(getattr(attention, key) for attention in both) for key in ("phi", "tau", "alpha")
+            key: max(getattr(attention, key) for attention in both) for key in ("phi", "tau", "alpha", "mask")
         }
         merged["escalate"] = min((count for count in (a.escalate, b.escalate) if count is not None), default=None)
     if a.mode in {"separate", "auto"} or merged.get("escalate") is not None:

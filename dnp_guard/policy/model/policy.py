@@ -207,8 +207,12 @@ class Policy(PolicyModel):
             return self
         if mode == "separate":
             keys: dict[str, Any] = {"attention": None, "escalate": None}
-        else:
-            keys = {"batched": None} | ({} if guided else {"scale": None, "mask": None, "escalate": None})
+        elif guided:
+            keys = {"batched": None}
+        else:  # nothing meets what outlasts a mask there
+            of = self.guidance.attention
+            everywhere = None if of is None else of.model_copy(update={"mask": 1.0})
+            keys = {"batched": None, "scale": None, "mask": None, "escalate": None, "attention": everywhere}
         return self._guided_by(mode=mode, **keys)
 
     def by_outputs(self) -> Policy:

@@ -212,6 +212,12 @@ class Attention(PolicyModel):
         description="α, share of the extrapolated attention in the mix, at full strength. 0: none.",
         examples=[0.25],
     )
+    mask: Share = Field(
+        default=1.0,
+        description="Steer only the positions whose attention over the prompt is most like that over the negative: "
+        "this share of them. 1: all.",
+        examples=[0.7],
+    )
 
 
 class Guidance(PolicyModel):

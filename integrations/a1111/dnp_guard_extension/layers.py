@@ -43,6 +43,7 @@ class Part:
         phi: how far it extrapolates.
         tau: how long a feature vector may become, as a multiple of what it was.
         alpha: the share of what is steered.
+        mask: the share of the positions that are steered.
     """
 
     images: tuple[int, ...]
@@ -50,6 +51,7 @@ class Part:
     phi: float
     tau: float
     alpha: float
+    mask: float
 
 
 class _Taken(BaseException):
@@ -114,7 +116,7 @@ class SteeredLayers:
             return None
         z = args[0].clone()
         for part, rows, z_neg in self._z:
-            z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha)
+            z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha, part.mask)
         self._z = []
         return (z, *args[1:])
 

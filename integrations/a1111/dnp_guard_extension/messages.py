@@ -47,12 +47,14 @@ class Attention:
         tau: how long a feature vector may become, as a multiple of what it was.
         alpha: the share of what is steered.
         parts: negatives that steer one after the other.
+        mask: the share of the positions that are steered.
     """
 
     phi: float
     tau: float
     alpha: float
     parts: tuple[str, ...]
+    mask: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Part:
         phi: how far it extrapolates.
         tau: how long a feature vector may become, as a multiple of what it was.
         alpha: the share of what is steered.
+        mask: the share of the positions that are steered.
     """
 
     images: tuple[int, ...]
@@ -48,6 +49,7 @@ class Part:
     phi: float
     tau: float
     alpha: float
+    mask: float
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:
@@ -62,10 +64,10 @@ def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> l
         how = negative.attention
         if how is not None and how.phi > 1 and how.alpha > 0:
             for turn, text in enumerate(how.parts):
-                alike.setdefault((turn, text, how.phi, how.tau, how.alpha), []).append(image)
+                alike.setdefault((turn, text, how.phi, how.tau, how.alpha, how.mask), []).append(image)
     return [
-        Part(tuple(images), context(text), phi, tau, alpha)
-        for (_, text, phi, tau, alpha), images in sorted(alike.items(), key=lambda each: each[0][0])
+        Part(tuple(images), context(text), *how)
+        for (_, text, *how), images in sorted(alike.items(), key=lambda each: each[0][0])
     ]
 
 
@@ -143,6 +145,6 @@ class Patched:
                 z_neg = self._attend(q[rows], *(each.expand(len(rows), -1, -1) for each in (keys, values)), options)
             else:  # which may count on a row for each of the host's own
                 z_neg = before(q, *(each.expand(len(q), -1, -1) for each in (keys, values)), options)[rows]
-            steered[rows] = normalised(steered[rows], z_neg, part.phi, part.tau, part.alpha)
+            steered[rows] = normalised(steered[rows], z_neg, part.phi, part.tau, part.alpha, part.mask)
         self._reached = True
         return steered

@@ -214,7 +214,8 @@ def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
         [strength.alpha for strength in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype
     )
     alpha = shares.view(-1, *[1] * (z_pos.ndim - 1))
-    return normalised(z_pos, z_neg.to(z_pos), how[0].phi, how[0].tau, alpha)
+    first = how[0]
+    return normalised(z_pos, z_neg.to(z_pos), first.phi, first.tau, alpha, first.mask)
 
 
 def _expanded(rows: Sequence[int], per: int) -> list[int]:
