@@ -410,3 +410,11 @@ def test_a_host_without_an_unconditional_prediction_steers_by_attention_alone():
     asked.steers_attention(guided=False)
     ask(asked, step(2), {"star": 0.9, "bolt": 0.9})
     assert asked.negatives[0].scale is None
+
+
+@pytest.mark.parametrize(("guided", "mask"), [(True, 0.4), (False, 1.0)])
+def test_a_mask_needs_a_separate_term_to_meet_what_outlasts_it(guided, mask):
+    asked = session(of=policy(guidance={**ESCALATES, "attention": {"mask": 0.4}}))
+    asked.steers_attention(guided=guided)
+    ask(asked, step(2), STAR)
+    assert asked.negatives[0].attention.mask == mask

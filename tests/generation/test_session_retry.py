@@ -199,7 +199,7 @@ def test_another_process_goes_on_with_a_retry():
 
 
 def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_it_from_the_first_step_on():
-    guidance = {"mode": "auto", "attention": {"alpha": 0.6}}
+    guidance = {"mode": "auto", "attention": {"alpha": 0.6, "mask": 0.4}}
     ends = [star(still_present="retry"), bolt(still_present="retry")]
     asked = session(1, policy(categories=ends, retries={"scale": 1.5}, guidance=guidance), draws_again=True)
     asked.steers_attention()
@@ -209,3 +209,4 @@ def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_i
     assert negative.mode == "attention"
     assert negative.scale == 9
     assert negative.attention.alpha == pytest.approx(0.9)
+    assert negative.attention.mask == pytest.approx(0.6)
