@@ -1,9 +1,9 @@
-"""Steer inside the cross-attention of a network, by hooks on its layers ``attn2`` that are there for a block alone.
+"""Steer inside the cross-attention of a network, with hooks on its layers ``attn2`` inside a ``with`` block.
 
-That is the name of the layers that read the prompt in Stable Diffusion's own UNet and in those made after it
-(``BasicTransformerBlock`` in ``ldm/modules/attention.py`` of CompVis and Stability AI, and in diffusers). Whatever a
-layer's ``forward`` does (a LoRA, a hypernetwork, sliced or memory-efficient attention), it is asked once more with the
-negative in the place of the prompt, up to its projection of the output.
+The layers that read the prompt have this name in Stable Diffusion's own UNet and in those derived from it
+(``BasicTransformerBlock`` in ``ldm/modules/attention.py`` of CompVis and Stability AI, and in diffusers). A layer runs
+once more with the negative in place of the prompt, up to its output projection, whatever its ``forward`` does: a LoRA,
+a hypernetwork, sliced or memory-efficient attention.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Callable[[Tensor], Mapping[int, int]]
-    """From what the layers of an evaluation are given as the prompt, the row of each image in it."""
+    """Takes the prompt that an evaluation's layers get, and returns the row of each image in it."""
 
 _PROMPT = ("context", "encoder_hidden_states", "value")
 _MASKS = ("mask", "attention_mask", "encoder_attention_mask")
-"""Arguments of a layer that speak of the prompt and not of the picture."""
+"""Arguments of a layer that describe the prompt, and not the picture."""
 
 
 class NotReached(Exception):
@@ -38,12 +38,12 @@ class Part:
     """A negative in the attention over the prompt of some images.
 
     Attributes:
-        images: that are steered by it.
+        images: indices of the images that it steers.
         context: its conditioning, [1, tokens, width].
-        phi: how far it extrapolates.
-        tau: how long a feature vector may become, as a multiple of what it was.
-        alpha: the share of what is steered.
-        mask: the share of the positions that are steered.
+        phi: factor of the extrapolation.
+        tau: largest growth of a feature vector, as a factor.
+        alpha: share of the steered features.
+        mask: share of the positions to steer.
     """
 
     images: tuple[int, ...]
@@ -55,7 +55,7 @@ class Part:
 
 
 class _Taken(BaseException):
-    """Ends a layer where its features are known."""
+    """Ends a layer once its features are known."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__()
@@ -63,12 +63,11 @@ class _Taken(BaseException):
 
 
 class SteeredLayers:
-    """The steering of some evaluations, by parts that act one after the other.
+    """Steering of some evaluations, by parts that act one after the other.
 
     Args:
-        parts: in the order in which they act.
-        rows: of each image in an evaluation.
-
+        parts: the parts, in the order in which they act.
+        rows: finds the row of each image in an evaluation.
     """
 
     def __init__(self, parts: Sequence[Part], rows: Rows) -> None:
@@ -81,16 +80,16 @@ class SteeredLayers:
 
     @property
     def failure(self) -> Exception | None:
-        """Return why an image was not steered; None where all were."""
+        """The reason why an image was not steered; None if all were."""
         missed = NotReached("no layer of the network read the prompt of an image")
         return self._error or (missed if self._missed else None)
 
     def begins(self, *_: Any) -> None:
-        """Note that the network is evaluated: its rows are not known yet."""
+        """Note that an evaluation begins, whose rows are not known yet."""
         self._of = None
 
     def reads(self, layer: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        """Have a layer read the negatives before it reads the prompt. Never raises into the evaluation."""
+        """Let a layer read the negatives before it reads the prompt. Never raise into the evaluation."""
         if self._taking:
             return
         self._z = []
@@ -128,7 +127,7 @@ class SteeredLayers:
         rows: list[int],
         negative: Tensor,
     ) -> Tensor:
-        """Return the features of some rows with a negative in the place of the prompt."""
+        """Return the features of some rows with a negative in place of the prompt."""
         x = args[0] if args else given["hidden_states"]
         context = negative.to(x).expand(len(rows), -1, -1)
 
@@ -153,10 +152,10 @@ class SteeredLayers:
 
 
 class Layers:
-    """The layers of a network that read the prompt; true where there are any.
+    """The layers of a network that read the prompt; true if there are any.
 
     Args:
-        network: such as a UNet.
+        network: the network, such as a UNet.
     """
 
     def __init__(self, network: torch.nn.Module) -> None:
@@ -172,8 +171,8 @@ class Layers:
         """Steer every evaluation of the network within a block; nothing is left behind.
 
         Args:
-            parts: in the order in which they act.
-            rows: of each image in an evaluation.
+            parts: the parts, in the order in which they act.
+            rows: finds the row of each image in an evaluation.
         """
         steering, hooks = SteeredLayers(parts, rows), list[Any]()
         try:
@@ -188,7 +187,7 @@ class Layers:
 
 
 def _projection(layer: torch.nn.Module) -> torch.nn.Module | None:
-    """Return the projection of a layer's output: alone, or the first of several modules."""
+    """Return a layer's output projection, which may be the first of several modules."""
     out = getattr(layer, "to_out", None)
     if isinstance(out, torch.nn.Sequential | torch.nn.ModuleList):
         return out[0] if len(out) else None
