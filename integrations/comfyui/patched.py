@@ -49,7 +49,7 @@ class Part:
     phi: float
     tau: float
     alpha: float
-    mask: float
+    mask: float = 1.0
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:

@@ -12,7 +12,7 @@ from tests.policies import policy as small
 from tests.server.conftest import ask, begin, data_url, finish
 
 STAR, BOTH, CLEAN = {"a star": 0.9}, {"a star": 0.9, "a bolt": 0.9}, {"a star": 0.0}
-HOW = {"phi": 8.0, "tau": 3.0, "alpha": 0.6}
+HOW = {"phi": 8.0, "tau": 3.0, "alpha": 0.6, "mask": 0.5}
 AUTO = {"mode": "auto", "scale": 6, "strength": "constant", "hold": 9, "attention": HOW}
 ATTENTION = {**AUTO, "mode": "attention", "scale": None}
 PICTURES = [Image.new("RGB", (16, 16), "red")]

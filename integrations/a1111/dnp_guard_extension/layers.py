@@ -51,7 +51,7 @@ class Part:
     phi: float
     tau: float
     alpha: float
-    mask: float
+    mask: float = 1.0
 
 
 class _Taken(BaseException):
