@@ -126,9 +126,11 @@ def left_ending(tmp_path):
 
     def work(say):
         with service(tmp_path, DiesAtTheFinal()) as client:
-            session = begin(client).json()["session"]
+            opened = begin(client).json()
+            session = opened["session"]
             say(session)
-            ask(client, session, 22)
+            for step in opened["due"]:
+                ask(client, session, step)
             finish(client, session)
 
     (session,), killed = acknowledged(work)
