@@ -60,15 +60,17 @@ RIVALS := static-separate@5,static-separate@8
 WORKERS ?= 2
 EVALUATE := $(BIN)/dnp-guard evaluate --again --workers $(WORKERS)
 
-# The ordinary model, then the few-step one, whose report holds both.
+# The ordinary model, the few-step one, whose report holds both, and the guard alone on twice as many prompts.
 evaluate: $(READY) ## Measure every method and write docs/explanation/results.md; QUICK=1 for a sign of life.
 ifdef QUICK
 	$(EVALUATE) --quick --out build/evaluate-quick
 	$(EVALUATE) --quick --model glyphs-fast --out build/evaluate-quick-fast --merge build/evaluate-quick/results.json
 else
-	$(EVALUATE) --n 400 --methods all,$(RIVALS) --sets attack,benign,multi --grow only --out build/evaluate
-	$(EVALUATE) --n 400 --model glyphs-fast --sets attack,benign,multi --grow no --out build/evaluate-fast \
+	$(EVALUATE) --n 200 --methods all,$(RIVALS) --sets attack,benign,multi --grow only --out build/evaluate
+	$(EVALUATE) --n 200 --model glyphs-fast --sets attack,benign,multi --grow no --out build/evaluate-fast \
 		--merge build/evaluate/results.json --results docs/explanation/results.json
+	$(EVALUATE) --n 400 --methods dnp-guard,dnp-guard-retry --sets attack,benign --grow no \
+		--out build/evaluate-guard --results docs/explanation/results-guard.json
 	for set in attack benign multi; do \
 		cp build/evaluate/sheet-$$set.png docs/_static/results-sheet-$$set.png; \
 		cp build/evaluate-fast/sheet-$$set.png docs/_static/results-sheet-$$set-fast.png; \

@@ -140,6 +140,11 @@ ABLATIONS: tuple[Ablation, ...] = (
         "Of *as shipped*: nothing is added to attention, whatever outlasts it.",
         {"guidance": {"escalate": None}},
     ),
+    Ablation(
+        "attention everywhere",
+        "Of *as shipped*: attention is steered at all positions.",
+        {"guidance": {"attention": {"phi": 40.0, "tau": 1.5, "alpha": 1.0}}},
+    ),
     Ablation("as shipped", "*back-off*, also while steered, and *attention* with what outlasts it met by both."),
     Ablation(
         "all that is cheap",
