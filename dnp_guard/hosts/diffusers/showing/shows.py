@@ -96,7 +96,7 @@ class Shows:
             raise _no_pictures(end.result) from error
 
     def _unscales(self, x0: Tensor, end: End) -> bool:
-        """Whether the end of the call does no more to a prediction than undo the autoencoder's scaling, to the bit."""
+        """Return whether the call's end only undoes the autoencoder's scaling of a prediction, to the bit."""
         if end.latents is None or x0.ndim != _LATENTS or (end.latents.shape, end.latents.dtype) != (x0.shape, x0.dtype):
             return False
         return torch.equal(unscaled(self._vae(end), x0), end.latents)
