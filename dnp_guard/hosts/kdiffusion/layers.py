@@ -8,6 +8,7 @@ a hypernetwork, sliced or memory-efficient attention.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,9 @@ class _Taken(BaseException):
 
 
 class SteeredLayers:
-    """Steering of some evaluations, by parts that act one after the other.
+    """Steering of the evaluations of one thread, by parts that act one after the other.
+
+    Other threads may evaluate the same network meanwhile; the hooks do nothing there.
 
     Args:
         parts: the parts, in the order in which they act.
@@ -72,6 +75,7 @@ class SteeredLayers:
 
     def __init__(self, parts: Sequence[Part], rows: Rows) -> None:
         self._parts, self._rows = parts, rows
+        self._thread = threading.get_ident()
         self._error: Exception | None = None
         self._missed = {image for part in parts for image in part.images}
         self._of: Mapping[int, int] | None = None
@@ -86,11 +90,12 @@ class SteeredLayers:
 
     def begins(self, *_: Any) -> None:
         """Note that an evaluation begins, whose rows are not known yet."""
-        self._of = None
+        if not self._elsewhere():
+            self._of = None
 
     def reads(self, layer: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """Let a layer read the negatives before it reads the prompt. Never raise into the evaluation."""
-        if self._taking:
+        if self._elsewhere() or self._taking:
             return
         self._z = []
         try:
@@ -109,15 +114,24 @@ class SteeredLayers:
 
     def projects(self, _: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Move the features that a layer is about to project away from those of the negatives."""
+        if self._elsewhere():
+            return None
         if self._taking:
             raise _Taken(args[0])
-        if not self._z:
+        steered, self._z = self._z, []
+        if not steered:
             return None
-        z = args[0].clone()
-        for part, rows, z_neg in self._z:
-            z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha, part.mask)
-        self._z = []
+        try:
+            z = args[0].clone()
+            for part, rows, z_neg in steered:
+                z[rows] = normalised(z[rows], z_neg.to(z), part.phi, part.tau, part.alpha, part.mask)
+        except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
+            self._error = error
+            return None
         return (z, *args[1:])
+
+    def _elsewhere(self) -> bool:
+        return threading.get_ident() != self._thread
 
     def _read(
         self,
