@@ -53,7 +53,8 @@ class Pipeline:
     def forward_batch(self, batches, server_args):
         return [self.forward(batch, server_args) for batch in batches]
 
-    forward_batch_sequentially = forward_batch
+    def forward_batch_sequentially(self, batches, server_args):
+        yield from self.forward_batch(batches, server_args)
 
 
 class DiffusersPipeline(Pipeline):
@@ -98,7 +99,9 @@ class Worker:
         return self.pipeline.forward_batch(batch, self.pipeline.server_args)
 
     def execute_forward_sequentially(self, batch):
-        yield from self.pipeline.forward_batch_sequentially(batch, self.pipeline.server_args)
+        results = self.pipeline.forward_batch_sequentially(batch, self.pipeline.server_args)
+        for _ in batch:
+            yield next(results)
 
 
 def sglang():

@@ -8,19 +8,37 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.errors import RequestRefused, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dnp_guard.guard import Guard
     from dnp_guard.policy import Policy
 
 KEY = "dnp_guard"
 """Name of the extra argument of a request."""
-_KEYS = ("policy", "region", "surface")
+_PLACE = ("region", "surface")
+_KEYS = ("policy", *_PLACE)
 
 
 def of(arguments: Any) -> Any:
     """Return a request's demands on the guard, from its extra arguments; None if there are none."""
     return arguments.get(KEY) if isinstance(arguments, dict) else None
+
+
+def check_together(demands: Sequence[Any]) -> None:
+    """Check that requests which are drawn as one batch are for one region and surface, which select one policy.
+
+    Args:
+        demands: demands of every request, as :func:`of` returns them.
+
+    Raises:
+        RequestRefused: their regions or surfaces differ.
+    """
+    places = [tuple(map(demand.get, _PLACE)) if isinstance(demand, dict) else (None, None) for demand in demands]
+    if any(place != places[0] for place in places):
+        raise RequestRefused(
+            f"requests of one batch differ in {' or '.join(_PLACE)} of their {KEY}",
+            hint="Send them one by one, or with the same region and surface.",
+        )
 
 
 def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> ExitStack:

@@ -15,7 +15,7 @@ from dnp_guard.processes import runs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dnp_guard.guard import Guard
+    from dnp_guard.types import Report
 
 VERSION = 1
 HEADER = "dnp-guard"
@@ -102,7 +102,6 @@ def header(workers: list[Attestation]) -> str:
     return "; ".join([*ways, *guards, *applied])
 
 
-def in_force(guard: Guard) -> str:
+def in_force(report: Report) -> str:
     """Format the same for one guarded generation: its guard and its policy."""
-    policy = guard.policy
-    return f"guarded; guard={__version__}; policy={policy.name}@{policy.digest}"
+    return f"guarded; guard={__version__}; policy={report.policy}@{report.digest}"

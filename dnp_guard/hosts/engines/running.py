@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation.redrawing import check_time
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.kdiffusion.generation import Generation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.hosts.engines.stages import Stages
+    from dnp_guard.policy import Policy
 
 _IMAGE, _VIDEO = 4, 5
 """Number of dimensions of a batch of images, and of videos."""
@@ -52,6 +54,19 @@ def check(request: Any) -> None:
         raise CannotSteer(f"a guarded request cannot have {', '.join(asked)}", hint="Leave it out.")
 
 
+def check_policy(policy: Policy) -> None:
+    """Check that the engine's own stages can steer as a policy requires.
+
+    Raises:
+        CannotSteer: the policy steers in attention only, which they do not reach.
+    """
+    if policy.guidance.mode == "attention" and policy.mode != "shadow":
+        raise CannotSteer(
+            "guidance mode 'attention' does not reach the engine's own stages",
+            hint="Use guidance mode 'auto' or 'separate', or serve the model with --backend diffusers.",
+        )
+
+
 class Running:
     """One request while it runs.
 
@@ -74,9 +89,15 @@ class Running:
         self._levels: tuple[float, ...] = ()
 
     def predicted(self, arguments: dict[str, Any]) -> Any:
-        """Predict the noise of a step, steered, and look at the predicted image."""
+        """Predict the noise of a step, steered, and look at the predicted image.
+
+        Raises:
+            CannotSteer: no negative can take effect in the request.
+            DnpGuardError: a retry takes longer than the policy allows.
+        """
         self._batch = arguments["batch"]
         generation = self._generation or self._begin(arguments)
+        check_time(generation.driver)  # outside the try below, so that it ends the retry
         step = arguments["timestep_index"]
         generation.evaluating(self._levels[step])
         output = self._steered(generation, arguments)
@@ -126,6 +147,8 @@ class Running:
     def _begin(self, arguments: dict[str, Any]) -> Generation:
         """Check before the first step that the prompt can be encoded again, and begin the generation."""
         batch, branches = arguments["batch"], arguments["cfg_policy"].branches
+        guard = self._stages.guard
+        check_policy(guard.policy)  # a reload or a request may have changed it since the model was loaded
         _check_step(arguments, self._stages.denoising)
         prediction.check(batch.scheduler)
         self._own = branches[0].kwargs
@@ -134,7 +157,6 @@ class Running:
                 "encoding the request's own prompt again gives the denoiser something else",
                 hint="Keep the text encoder on the device, without offloading.",
             )
-        guard = self._stages.guard
         if guard.policy.asks_inputs and (batch.image_path or batch.condition_image is not None):
             raise CannotSteer(
                 "the request brings pictures, which the engine's own stages do not show to the guard",

@@ -27,6 +27,8 @@ RUNNER = "sglang.multimodal_gen.runtime.managers.gpu_worker"
 SERVER = "sglang.multimodal_gen.runtime.launch_server"
 """Module that makes the HTTP server, which has no option for a middleware."""
 _RUNS = ("execute_forward", "execute_forward_sequentially")
+_ATTESTED = "_dnp_guard_attested"
+"""The attribute of a function that makes the HTTP server with the middleware."""
 
 
 def register(make: Make) -> None:
@@ -47,7 +49,7 @@ def _put(make: Make, module: ModuleType) -> None:
 def _attest(module: ModuleType) -> None:
     """Add the middleware to the HTTP server that a process makes."""
     create = module.create_app
-    if hasattr(create, "__wrapped__"):
+    if hasattr(create, _ATTESTED):
         return  # a process may load its plugins again
 
     @wraps(create)
@@ -56,6 +58,7 @@ def _attest(module: ModuleType) -> None:
         app.add_middleware(Attested)
         return app
 
+    setattr(attested, _ATTESTED, True)
     module.create_app = attested  # type: ignore[attr-defined]  # the engine's module has it
 
 
@@ -84,10 +87,15 @@ def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
     @wraps(forward)
     def guarded(batch: Any, server_args: Any) -> Any:
         with worker.tightened(asked.of(batch.extra.get("diffusers_kwargs"))):
+            before = guard.last
             result = forward(batch, server_args)
-            result.usage = {**(result.usage or {}), asked.KEY: attestation.in_force(guard)}
+            report = guard.last  # names the policy that applied, which a reload may have replaced since
+            if report is not None and report is not before:
+                result.usage = {**(result.usage or {}), asked.KEY: attestation.in_force(report)}
         return result
 
     pipeline.forward = guarded
     pipeline.forward_batch = lambda batches, server_args: [guarded(batch, server_args) for batch in batches]
-    pipeline.forward_batch_sequentially = pipeline.forward_batch
+    pipeline.forward_batch_sequentially = lambda batches, server_args: (  # the engine calls `next` on it
+        guarded(batch, server_args) for batch in batches
+    )

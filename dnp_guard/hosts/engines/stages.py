@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines.running import Running, check
+from dnp_guard.hosts.engines.running import Running, check, check_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +35,9 @@ def attach(pipeline: Any, guard: Guard) -> None:
         guard: the guard.
 
     Raises:
-        CannotSteer: its stages are not the standard ones, or it does not draw images.
+        CannotSteer: its stages are not the standard ones, it does not draw images, or the policy cannot steer it.
     """
+    check_policy(guard.policy)
     arguments = pipeline.server_args
     if not arguments.pipeline_config.task_type.is_image_gen():
         raise CannotSteer("videos of the engine's own pipelines are not guarded", hint="Use --backend diffusers.")

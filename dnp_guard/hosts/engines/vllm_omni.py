@@ -58,9 +58,11 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
 
     @wraps(forward)
     def guarded(batch: Any) -> Any:
+        demands = [asked.of(request.sampling_params.extra_args) for request in batch.requests]
+        asked.check_together(demands)
         with ExitStack() as stack:
-            for request in batch.requests:  # together they get the strictest of their policies
-                stack.enter_context(worker.tightened(asked.of(request.sampling_params.extra_args)))
+            for demand in demands:  # together they get the strictest of their policies
+                stack.enter_context(worker.tightened(demand))
             return forward(batch)
 
     model.forward = guarded

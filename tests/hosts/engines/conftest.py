@@ -7,6 +7,7 @@ import torch
 from tests.hosts.tiny import tiny
 from tests.policies import policy, star
 
+ATTENTION = {"mode": "attention", "scale": None, "attention": {"phi": 10, "tau": 2, "alpha": 0.5}}
 SETTINGS = {"policy": "glyphs", "on_failure": "closed"}
 
 

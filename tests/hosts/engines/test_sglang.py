@@ -1,7 +1,9 @@
 """SGLang-Diffusion's plugin against its surface: what is guarded, and what is refused."""
 
+import json
 import os
 import sys
+from functools import cache, partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,8 +14,10 @@ from starlette.testclient import TestClient
 from dnp_guard import CannotSteer, DnpGuardError, RequestRefused, engine
 from dnp_guard.hosts.engines import attestation, sglang
 from dnp_guard.hosts.engines.running import check
+from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stand_in
-from tests.hosts.engines.conftest import arguments
+from tests.hosts.engines.conftest import ATTENTION, arguments
+from tests.policies import policy, star
 
 SEES = [{"star": 0.99}]
 
@@ -72,6 +76,34 @@ def test_the_http_server_says_by_itself_what_is_in_force(configured, monkeypatch
     assert answer.json()["guarded"] is True
 
 
+def test_an_application_that_another_package_wraps_gets_the_middleware(configured, monkeypatch):
+    configured()
+    module = ModuleType(sglang.SERVER)
+    module.create_app = cache(partial(FastAPI))  # which has `__wrapped__` too
+    monkeypatch.setitem(sys.modules, sglang.SERVER, module)
+    engine.sglang()
+    assert TestClient(module.create_app()).get("/dnp-guard").status_code == 503
+
+
+def test_a_result_names_the_policy_that_applied_although_a_reload_replaced_it(lang, pipe, configured, tmp_path):
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps(policy(mode="shadow").resolved()))
+    configured(policy=str(file))
+
+    class Reloading(lang.DiffusersPipeline):
+        def forward(self, batch, server_args):
+            result = super().forward(batch, server_args)
+            file.write_text(json.dumps(policy(mode="shadow", categories=[star()]).resolved()))
+            assert guard.reload()
+            return result
+
+    worker = loaded(lang, Reloading(pipe))
+    guard = vars(lang.GPUWorker)[WORKER].guard
+    before = guard.policy.digest
+    (result,) = worker.execute_forward([request()])
+    assert result.usage["dnp_guard"].endswith(f"@{before}")
+
+
 def test_every_image_of_a_request_is_guarded_by_the_policy_that_it_names(lang, pipe, configured, stricter):
     configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter={"strict": stricter("strict")})
     worker = loaded(lang, lang.DiffusersPipeline(pipe))
@@ -125,6 +157,14 @@ def test_a_pipeline_whose_denoising_is_not_the_standard_one_is_refused(lang, con
     configured()
     with pytest.raises(CannotSteer, match="not the standard ones"):
         loaded(lang, lang.ImagePipeline([getattr(lang, kind)() for kind in kinds]))
+
+
+def test_a_policy_that_steers_in_attention_only_is_refused_when_stages_are_loaded(lang, configured, tmp_path):
+    file = tmp_path / "attention.yaml"
+    file.write_text(json.dumps(policy(guidance=ATTENTION).resolved()))
+    configured(policy=str(file))
+    with pytest.raises(CannotSteer, match="'attention'"):
+        loaded(lang, lang.ImagePipeline([lang.DenoisingStage()]))
 
 
 @pytest.mark.parametrize("run", ["execute_forward", "execute_forward_sequentially"])

@@ -121,6 +121,25 @@ def test_a_request_may_name_a_stricter_policy(omni, pipe, configured, stricter):
     assert not np.array_equal(drawn(omni, pipe, dnp_guard={"policy": "strict"}), plain)
 
 
+@pytest.mark.parametrize(
+    "others", [{"dnp_guard": {"region": "us"}}, {"dnp_guard": {"region": "de", "surface": "chat"}}, {}]
+)
+def test_a_batch_whose_requests_differ_in_region_or_surface_is_refused(omni, pipe, configured, others):
+    configured()
+    runner = loaded(omni, omni.DiffusersAdapterPipeline(pipe))
+    batch = SimpleNamespace(requests=[request(dnp_guard={"region": "de"}), request(**others)])
+    with pytest.raises(RequestRefused, match="region or surface"):
+        runner.pipeline.forward(batch)
+
+
+def test_a_batch_whose_requests_share_their_region_is_drawn(omni, pipe, configured):
+    plain = pipe(**arguments()).images
+    configured()
+    runner = loaded(omni, omni.DiffusersAdapterPipeline(pipe))
+    batch = SimpleNamespace(requests=[request(dnp_guard={"region": "de"}) for _ in range(2)])
+    assert np.array_equal(runner.pipeline.forward(batch).output, plain)
+
+
 def test_a_request_that_names_an_unknown_policy_is_refused(omni, pipe, configured):
     configured()
     with pytest.raises(RequestRefused, match="'strict'"):
