@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from tests.hosts.a1111_host import Processing
 from tests.policies import bolt, star
@@ -123,3 +124,19 @@ def test_a_retry_that_cannot_be_shown_takes_nothing_from_the_verdicts_before(gua
     drawn = host.process(job())
     assert len(calls) > 3
     assert [grey(picture) for picture in drawn.images] == [True, True, False]
+
+
+def test_a_video_that_is_drawn_again_is_delivered_with_all_its_new_frames_and_no_other(guarded, monkeypatch):
+    guarded.serve([*FIRST, [{}, STAR], CLEAN], **SECOND)
+    host = guarded.host()
+    job_of = sys.modules["dnp_guard_extension.job"].Job
+    batch_done = job_of.batch_done
+    frames, again = torch.zeros(6, 3, 32, 32), torch.ones(6, 3, 32, 32)
+
+    def videos_done(self, _):
+        self._redraw = lambda: again
+        batch_done(self, frames)
+
+    monkeypatch.setattr(job_of, "batch_done", videos_done)
+    host.process(job(batch_size=2))
+    assert frames.amax(dim=(1, 2, 3)).tolist() == [0, 0, 0, 1, 1, 1]

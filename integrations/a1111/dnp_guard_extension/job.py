@@ -131,7 +131,8 @@ class Job:
                 if drawn is None:
                     break
                 for index in self._settle(batch, drawn):
-                    images[index] = drawn[index]
+                    rows = slice(index * self._frames, (index + 1) * self._frames)
+                    images[rows] = drawn[rows]
         except Withheld:
             pass
         except Exception as error:
