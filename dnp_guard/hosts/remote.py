@@ -148,9 +148,12 @@ class Service:
         """Return what of the protocol's newer parts it knows; nothing where it is not ready."""
         if self._features is None:
             try:
-                told = self._connection.client.get("/readyz").json().get("features", ())
+                answer = self._connection.client.get("/readyz")
+                told = answer.json().get("features", ())
             except (httpx2.HTTPError, ValueError, AttributeError):
                 return ()  # it may say so later
+            if not answer.is_success:
+                return ()  # one that is not ready lists nothing, and will once it is
             self._features = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
         return self._features
 
@@ -210,7 +213,7 @@ class RemoteSession:
         self._path = f"/v1/sessions/{opened.session}"
         self._reached: float = -1  # the step that was last answered, or the progress
         self._again: tuple[int, ...] = ()
-        self._lost = False  # whether no answer came to the last query
+        self._lost = False  # whether the last query got no answer, or could not be put
 
     def due(self, step: int, progress: float | None = None) -> bool:
         """Return whether to ask at a step: one is due at it, or at an earlier one that was not answered.
@@ -277,14 +280,14 @@ class RemoteSession:
         """
         if progress is None and self._asked.steps:
             progress = min(step / self._asked.steps, 1.0)
+        failed, self._lost = self._lost, True  # a picture that cannot be encoded gets no answer either
         shown = [
             PreviewPicture(index=index, data=data_url(picture), similarity=similarity[place] if similarity else None)
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
         asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used)
         if "ended" in self.service.features():
-            asked = asked.model_copy(update={"since": since, "failed": self._lost or None, "ended": ended or None})
-        self._lost = True
+            asked = asked.model_copy(update={"since": since, "failed": failed or None, "ended": ended or None})
         answer = self.service.send(f"{self._path}/queries", asked, AnswerMessage)
         self._lost = False
         if answer.answered:

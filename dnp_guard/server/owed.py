@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from dnp_guard.generation import pacing
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 LEFT_OUT = "left_out"
 """Key that stands beside the answers by step, for the due queries that the host has left out."""
+
+ENDED = "ended"
+"""Key that stands there too, for the step at which the host said that the run had ended."""
 
 
 def due(policy: Policy, total: int) -> list[int]:
@@ -41,7 +45,9 @@ def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMess
 
     A due step is met by a query at it or at the next step. Where the number of steps is unknown, the host says how far
     the step before had come; one that does not say so may pass one due place between two queries, or as many as lie in
-    one step.
+    one step. A query at a step after the end shows that the run had not ended.
+
+    Places are compared unrounded, as hosts compare them with the progress.
 
     Args:
         policy: the policy in force.
@@ -49,13 +55,16 @@ def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMess
         stored: the session before the query.
         query: the query.
     """
+    end = json.loads(stored.answers).get(ENDED)
+    if end is not None and query.step > end:
+        return f"the run went on after its end at step {end}"
     owed = [step for step in due(policy, total or pacing.TICKS) if step > stored.asked]
     if total is not None:
         passed = [step for step in owed if step < query.step - 1]
     elif query.since is not None:
-        passed = [step for step in owed if step <= pacing.tick(query.since)]
+        passed = [step for step in owed if step / pacing.TICKS <= query.since]
     elif query.step > stored.step + 1:
-        passed = [step for step in owed if step <= pacing.tick(query.progress or 0.0)][:-1]
+        passed = [step for step in owed if step / pacing.TICKS <= (query.progress or 0.0)][:-1]
     else:
         passed = []
     return _named(passed, total)

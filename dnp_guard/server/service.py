@@ -198,11 +198,15 @@ class SessionService:
                 self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
             missing = owed.left_out(live.policy, total, stored, asked)
-            if missing and asked.failed:
+            if missing and asked.failed and owed.ENDED not in answered:
                 live.missed(step, DnpGuardError(f"{missing}: the host could not put one"))
             elif missing:
                 answered.setdefault(owed.LEFT_OUT, missing)
+            if asked.ended:
+                answered[owed.ENDED] = asked.step
             at, of = pacing.place(step)
+            # The host has asked, even where its pictures are refused.
+            stored = replace(stored, asked=max(at, stored.asked), step=asked.step, answers=json.dumps(answered))
             if asked.used == "separate":
                 live.attention_lost()
             due = live.due(at, of or pacing.TICKS)
@@ -219,11 +223,9 @@ class SessionService:
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is among the last; keeping all would cost more with every step.
-            beside = {key: answered.pop(key) for key in (INPUTS, owed.LEFT_OUT) if key in answered}
+            beside = {key: answered.pop(key) for key in (INPUTS, owed.LEFT_OUT, owed.ENDED) if key in answered}
             answered = beside | dict(list(answered.items())[-_REPEATABLE:])
-            self._sessions.save(
-                replace(stored, asked=max(at, stored.asked), step=asked.step, answers=json.dumps(answered)), guard, live
-            )
+            self._sessions.save(replace(stored, answers=json.dumps(answered)), guard, live)
             return answer, waited
 
     def final(self, grant: Grant, session: str, asked: Finish) -> Verdicts:

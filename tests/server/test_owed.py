@@ -42,6 +42,8 @@ def decision(client, queries, **asked):
         [{"step": 13}],
         [{"step": 24, "ended": True}],
         [{"step": 16, "ended": True}],
+        [{"step": 0, "ended": True}, {"step": 13}, {"step": 19}],
+        [{"step": 0, "ended": True}, {"step": 19, "failed": True}],
     ],
 )
 def test_an_image_is_closed_where_the_run_passed_a_due_step_that_nobody_asked_at(client, serve, queries):
@@ -69,6 +71,18 @@ def test_a_host_that_tried_and_failed_has_missed_a_look_which_a_later_answer_mak
     assert any(record["event"] == "degraded" for record in serve.records)
 
 
+REFUSED = [{"index": 0, "data": "data:image/png;base64,AAAA"}]
+
+
+def test_a_host_whose_pictures_were_refused_has_asked(client):
+    refused = [{"step": 13, "images": REFUSED}, {"step": 14, "images": REFUSED}]
+    assert decision(client, [*refused, {"step": 15}, {"step": 19}]) == "clean"
+
+
+def test_a_refused_picture_stands_for_no_due_step_that_was_left_out(client):
+    assert decision(client, [{"step": 24, "images": REFUSED}, {"step": 24}]) == "failed_closed"
+
+
 def test_a_step_beyond_the_number_that_was_said_is_refused_and_counted(client, serve):
     session = begin(client, steps=50).json()["session"]
     assert ask(client, session, 999_999, progress=1).status_code == 422
@@ -85,6 +99,8 @@ def test_a_step_beyond_the_number_that_was_said_is_refused_and_counted(client, s
         ([{"step": 3, "progress": 0.4, "since": 0.3, "ended": True}], "clean"),
         ([{"step": 3, "progress": 0.6}, {"step": 9, "progress": 0.8}], "clean"),
         ([{"step": 0, "progress": 1}], "clean"),
+        ([{"step": 3, "progress": 0.6, "since": 0.4996}, {"step": 4, "progress": 1, "since": 0.6}], "clean"),
+        ([{"step": 3, "progress": 0.7496}, {"step": 4, "progress": 1}], "clean"),
     ],
 )
 def test_where_the_steps_are_unknown_the_host_says_how_far_the_step_before_had_come(client, queries, became):
@@ -100,3 +116,14 @@ def test_a_client_says_that_a_run_has_ended_to_a_service_that_knows_of_it(servic
         session.query(1, [GREY], ended=True)
         (verdict,) = session.final([GREY])
     assert verdict.decision == ("clean" if ended else "failed_closed")
+
+
+def test_a_client_says_that_it_could_not_make_a_picture(service):
+    client = service("{a star: 0.0}")
+    with client.open(images=1, steps=25, host=Host(name="tests")) as session:
+        with pytest.raises(AttributeError):
+            session.query(2, [None])
+        for step in range(6, 25, 2):
+            session.query(step, [GREY])
+        (verdict,) = session.final([GREY])
+    assert verdict.decision == "clean"

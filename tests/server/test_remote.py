@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 from PIL import Image
 
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
+from tests.waiting import wait_until
 
 HOST = Host(name="tests")
 RED = Image.new("RGB", (16, 16), "red")
@@ -78,3 +82,14 @@ def test_a_client_offers_what_it_knows_to_a_service_that_lists_it_and_to_no_othe
     monkeypatch.setattr(client, "features", lambda: ("other",))
     client.open(images=1, steps=4, host=HOST).abandon()
     assert [asked.can for asked in sent] == [["unasked"], None]
+
+
+def test_a_client_learns_the_features_of_a_service_that_was_not_ready_at_first(service, tmp_path):
+    client = service(store=f"sqlite:{tmp_path / 'sessions'}")
+    with closing(sqlite3.connect(tmp_path / "sessions", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: not client.ready())
+        assert client.features() == ()
+        other.execute("ROLLBACK")
+    wait_until(client.ready)
+    assert "ended" in client.features()
