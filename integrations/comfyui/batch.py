@@ -101,6 +101,8 @@ class Batch:
                 if self.session.refused:
                     self.verdicts = self.client.final(self.session, [])
             except ServiceFailed as error:
+                if self.session is not None and self.session.refused:
+                    self._fate = "closed"  # the refusal stands, although the service did not live to record it
                 self.failed(error)
         if self.closed:
             raise Withheld(self.failure)

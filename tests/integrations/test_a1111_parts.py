@@ -8,6 +8,7 @@ import importlib
 import json
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -350,6 +351,18 @@ def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(par
             batch.look(5, 0.5, None, [SMALL])
             told.append({key: body for key, body in service.asked[-1][2].items() if key in {"failed", "since"}})
     assert told == [{"failed": True, "since": 0.4}, {}]
+
+
+@pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
+def test_a_refused_request_is_withheld_even_if_the_service_dies_before_the_verdict(parts, mode, closed):
+    batch = batch_of(parts, (1,))
+    refused = dataclasses.replace(batch.session, on_failure="open", mode=mode, refused=True)
+    batch.session = None
+    batch.client.start = lambda **_: refused
+    batch.client.final = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
+    with suppress(parts.batch.Withheld):
+        batch.open(4)
+    assert (batch.action(0) == "block") == closed
 
 
 @pytest.mark.parametrize("caused", [True, False])
