@@ -145,7 +145,7 @@ class Service:
         return [word for word in (*CAN, *filter(abilities.get, abilities)) if word in self.features()] or None
 
     def features(self) -> tuple[str, ...]:
-        """Return what of the protocol's newer parts it knows; nothing where it is not ready."""
+        """Return what of the protocol's newer parts it knows; nothing where it does not say."""
         if self._features is None:
             try:
                 answer = self._connection.client.get("/readyz")

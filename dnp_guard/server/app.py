@@ -234,7 +234,8 @@ def _routes(app: FastAPI) -> None:
     async def ready() -> Response:
         """Return whether generations can be guarded now."""
         why = await state.readiness.why()
-        return problems.plain(503, why) if why else JSONResponse({"status": "ok", "features": list(FEATURES)})
+        known = list(FEATURES)
+        return problems.plain(503, why, features=known) if why else JSONResponse({"status": "ok", "features": known})
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:

@@ -71,9 +71,8 @@ def response(problem: Refusal) -> ProblemResponse:
     return ProblemResponse(document, status, headers)
 
 
-def plain(status: int, detail: str = "", headers: Mapping[str, str] | None = None) -> ProblemResponse:
+def plain(status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> ProblemResponse:
     """Make a problem document that its status describes fully."""
     title = HTTPStatus(status).phrase
-    return ProblemResponse(
-        {"type": "about:blank", "title": title, "status": status, "detail": detail}, status, dict(headers or {})
-    )
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return ProblemResponse(document, status, dict(headers or {}))

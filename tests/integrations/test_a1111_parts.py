@@ -353,6 +353,30 @@ def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(par
     assert told == [{"failed": True, "since": 0.4}, {}]
 
 
+def test_a_busy_service_still_says_what_it_knows(parts):
+    with Answers(503, b'{"detail": "busy", "features": ["inputs"]}') as service:
+        assert parts.client.Client(service.url, None).features() == ("inputs",)
+
+
+def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_for_them(parts, monkeypatch):
+    client = parts.client.Client("http://127.0.0.1:9", None)
+    monkeypatch.setattr(client, "_opened", lambda *_: pytest.fail("a session was opened"))
+    with pytest.raises(parts.client.ServiceFailed, match="service_down"):
+        client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=list)
+
+
+def test_a_session_whose_pictures_cannot_be_encoded_is_abandoned(parts):
+    def brought():
+        raise OSError("broken picture")
+
+    with Answers(200, json.dumps({**OPENED, "features": ["inputs"], "inputs": True}).encode()) as service:
+        client, abandoned = parts.client.Client(service.url, None), []
+        client.abandon = abandoned.append
+        with pytest.raises(parts.client.ServiceFailed, match="bad_picture"):
+            client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=brought)
+    assert [session.id for session in abandoned] == ["f" * 32]
+
+
 @pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
 def test_a_refused_request_is_withheld_even_if_the_service_dies_before_the_verdict(parts, mode, closed):
     batch = batch_of(parts, (1,))

@@ -375,7 +375,9 @@ class Resting:
 def test_it_is_not_ready_while_the_model_is_left_alone():
     backend = Resting()
     with TestClient(create(Settings(policy="glyphs", vlm=""), backend), base_url=HERE) as client:
-        assert client.get("/readyz").status_code == 503
+        refusal = client.get("/readyz")
+        assert refusal.status_code == 503
+        assert "inputs" in refusal.json()["features"]
         backend.state = "half-open"
         assert client.get("/readyz").status_code == 200
 

@@ -34,11 +34,26 @@ class Client(Connection):
 
     def features(self) -> tuple[str, ...]:
         """What of the protocol's newer parts the service knows; nothing where it does not say."""
+        try:
+            return self._known()
+        except ServiceFailed:
+            return ()  # it may say so later
+
+    def _known(self) -> tuple[str, ...]:
+        """Return the features, also of a service that is busy.
+
+        Raises:
+            ServiceFailed: the service cannot be reached.
+        """
         if self._features is None:
             try:
                 told = self.call("GET", "/readyz", None, _CALL_S).get("features")
-            except ServiceFailed:
-                return ()  # it may say so later
+            except ServiceFailed as error:
+                if error.reason == "service_down":
+                    raise
+                told = error.features
+                if told is None:
+                    return ()
             self._features = tuple(map(str, told)) if isinstance(told, list) else ()
         return self._features
 
@@ -91,7 +106,8 @@ class Client(Connection):
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
         able = {"retry": again, "attention": attention is not None, "attention_shown": bool(attention)}
         able["inputs"] = brought is not None
-        can = [word for word, is_able in able.items() if is_able and self.knows(word)]
+        known = self._known() if any(able.values()) else ()
+        can = [word for word, is_able in able.items() if is_able and word in known]
         if can:
             body.update(can=can)
         session, answer = self._opened(body, tuple(range(len(prompts))))
@@ -102,6 +118,9 @@ class Client(Connection):
         except ServiceFailed:
             self.abandon(session)
             raise
+        except Exception as error:
+            self.abandon(session)
+            raise ServiceFailed("bad_picture", type(error).__name__, request_caused=True) from error
 
     def _take(self, session: Session, pictures: Sequence[str]) -> bool:
         """Show the request's own pictures, and return whether the request goes on."""

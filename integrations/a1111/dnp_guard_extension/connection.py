@@ -22,12 +22,14 @@ class ServiceFailed(Exception):
     Attributes:
         reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
         request_caused: whether the request itself was at fault; such a failure is always closed.
+        features: what the service says of its features in a refusal; None where it says nothing.
     """
 
     def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.request_caused = request_caused
+        self.features: Any = None
 
 
 class Connection:
@@ -104,15 +106,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
+    features = None
     with error:
         try:
             problem = json.loads(error.read(_LARGEST_ANSWER))
             detail = str(problem.get("detail") or problem.get("title"))
+            features = problem.get("features")
         except (OSError, ValueError, AttributeError):
             detail = error.reason
     caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
     name = "request_refused" if caused else "service_refused"
-    return ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
+    failure = ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
+    failure.features = features
+    return failure
 
 
 def _named(error: object) -> str:
