@@ -159,7 +159,7 @@ SGLANG_NEEDS := aiohttp cloudpickle dill einops fastapi httpx imageio IPython ms
 	python-dateutil python-multipart pyzmq scipy setproctitle uvicorn xxhash
 $(ENGINES_READY): pyproject.toml constraints.txt Makefile | $(BIN)/python
 	$(BIN)/python -m venv $(ENGINES)
-	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[diffusers]'
+	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[diffusers]' pytest
 	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q --no-deps vllm-omni==0.30.0 sglang==0.5.23
 	$(ENGINES)/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt $(SGLANG_NEEDS)
 	@touch $@
