@@ -116,14 +116,13 @@ def tables(lines: Sequence[Line], heading: str = "##") -> str:
         heading: what a set's name is marked with.
     """
     parts = []
-    headings = ("row", *HEADINGS[2:])
+    headings = ("row", *HEADINGS[2:], "measured")
     for name in dict.fromkeys(line["set"] for line in lines):
         own = [line for line in lines if line["set"] == name]
-        rows = ["| " + " | ".join([line["ablation"], *cells(line)[2:]]) + " |" for line in own]
-        dates = ", ".join(sorted({line["date"] for line in own}))
+        rows = ["| " + " | ".join([line["ablation"], *cells(line)[2:], line["date"]]) + " |" for line in own]
         parts += [
             f"\n{heading} {name}\n",
-            f"n = {own[0]['n']} a row; {dates}.\n",
+            f"n = {own[0]['n']} a row.\n",
             f"| {' | '.join(headings)} |",
             "|---|" + "---:|" * (len(headings) - 1),
             *rows,

@@ -127,7 +127,7 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "attention",
-        "Of *every step*: the negative is steered by in attention space.",
+        "Of *every step*: attention steers, and no separate term but for what outlasts it.",
         {"queries": EVERY_STEP},
     ),
     Ablation(
