@@ -234,7 +234,7 @@ class Verdicts(_Message):
     images: list[Verdict]
 
 
-class InForce(_Message):
+class PolicyInForce(_Message):
     """The policy that a session of this token would be opened under now."""
 
     policy: str = Field(description="Its name.")

@@ -30,11 +30,11 @@ from dnp_guard.hosts.protocol import (
     FEATURES,
     AnswerMessage,
     Finish,
-    InForce,
     InputsMessage,
     InputVerdicts,
     Open,
     Opened,
+    PolicyInForce,
     ProblemDocument,
     QueryMessage,
     Verdicts,
@@ -218,7 +218,7 @@ def _routes(app: FastAPI) -> None:
         state.service.abandon(grant, session)
 
     @v1.get("/policy")
-    def policy(grant: Granted, policy: Name = None, region: Name = None, surface: Name = None) -> InForce:
+    def policy(grant: Granted, policy: Name = None, region: Name = None, surface: Name = None) -> PolicyInForce:
         """Hear which policy a session would be opened under now."""
         state.service.admit(grant)
         return policies.in_force(state.service.guards, grant, policy, region, surface)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, PolicyError
-from dnp_guard.hosts.protocol import InForce
+from dnp_guard.hosts.protocol import PolicyInForce
 from dnp_guard.policy import questions_per_image
 from dnp_guard.server.problems import Refusal
 
@@ -72,7 +72,7 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
 
 
-def in_force(guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None) -> InForce:
+def in_force(guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None) -> PolicyInForce:
     """Tell which policy a session of a token would be opened under now.
 
     Args:
@@ -91,4 +91,4 @@ def in_force(guards: Guards, grant: Grant, name: str | None, region: str | None,
             policy = guard.policy
     except PolicyError as error:
         raise Refusal("policy", str(error)) from error
-    return InForce(policy=policy.name, revision=policy.revision, digest=policy.digest, mode=policy.mode)
+    return PolicyInForce(policy=policy.name, revision=policy.revision, digest=policy.digest, mode=policy.mode)
