@@ -112,7 +112,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--host", "0.0.0.0"], "anyone could ask"),  # noqa: S104 (refused)
+        (["--host", "0.0.0.0"], "anyone could use it"),  # noqa: S104 (refused)
         (["--host", "0.0.0.0", "--token-file", "TOKENS"], "unencrypted"),  # noqa: S104 (refused)
         (["--tls-cert", "TOKENS"], "go together"),
         (["--tls-clients", "TOKENS"], "client certificates need TLS"),
