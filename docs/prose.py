@@ -46,9 +46,7 @@ CLEAN: Final = (
     "dnp_guard/glyphs",
     "dnp_guard/guard.py",
     "dnp_guard/hookspecs.py",
-    "dnp_guard/hosts/diffusers",
-    "dnp_guard/hosts/engines",
-    "dnp_guard/hosts/kdiffusion",
+    "dnp_guard/hosts",
     "dnp_guard/in_force.py",
     "dnp_guard/on_record.py",
     "dnp_guard/plugins.py",
@@ -98,6 +96,7 @@ CLEAN: Final = (
 EXCUSED: Final = {
     "`AltDiffusionImg2ImgPipeline`, `AltDiffusionPipeline`": "a list of names",
     "`euler`, `euler_cfg_pp`": "a list of names",
+    'ith Service("http': "a block of code",
 }
 """Parts of sentences that stay as they are, and why."""
 

@@ -1,4 +1,4 @@
-"""The client half of the service's protocol, typed. Needs neither torch nor the server's packages.
+"""The client side of the service's protocol, typed. Needs neither torch nor the server's packages.
 
 ::
 
@@ -12,10 +12,10 @@
                 ...                                      # steer the next step by steer[i].negative, steer[i].scale
             verdicts = session.final(images)             # verdicts[i].action: pass, blur or block (or retry, see below)
 
-A host that can draw images of a batch again from their seed opens with ``retry=True``. Where an ``action`` is then
-``retry``, ``session.again()`` says what to steer each of ``session.drawn`` by from the first step on; ``query`` and
-``final`` are about those alone from there on. A verdict that is ``earlier`` is on the picture of the attempt before:
-keep that one, and drop the new one.
+A host that can draw images of a batch again from their seed opens with ``retry=True``. If an ``action`` is then
+``retry``, ``session.again()`` returns the steering of ``session.drawn`` from the first step on; ``query`` and ``final``
+are only about these images from then on. A verdict that is ``earlier`` is on the picture of the previous attempt: keep
+that one, and drop the new one.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ if TYPE_CHECKING:
 Message = TypeVar("Message", bound=BaseModel)
 
 TRIES: Final = 3
-"""How often a request is sent that may be repeated: every one but the first of a session."""
+"""How often to send a request that may be repeated: any but the one that opens a session."""
 CAN: Final = ("unasked",)
-"""What this client knows beyond what every host does."""
+"""Features that this client supports beyond those of every host."""
 
 
 class Service:
@@ -64,13 +64,13 @@ class Service:
 
     Args:
         url: base URL, without ``/v1``; ``http://`` reaches this machine only.
-        token: as ``dnp-guard token add`` printed it; None where the service asks for none.
-        timeout_s: for one request; more than the policy's ``deadline_ms``.
-        verify: a file of authorities for TLS, in place of the system's.
+        token: as ``dnp-guard token add`` printed it; None if the service needs none.
+        timeout_s: time limit per request; more than the policy's ``deadline_ms``.
+        verify: file of certificate authorities for TLS, in place of the system's.
         plain_http: send images to another machine unencrypted.
 
     Raises:
-        ServiceError: images may not be sent to this address, or no header carries the token.
+        ServiceError: images may not be sent to this address, or the token does not fit into a header.
     """
 
     def __init__(
@@ -103,21 +103,21 @@ class Service:
         """Begin a session for one generation.
 
         Args:
-            prompts: for the record.
-            images: drawn together.
-            host: who asks.
-            steps: that this run executes; None where they are unknown.
-            policy: another policy of the token, to be stricter by.
-            region: to select from a store of policies.
-            surface: likewise.
-            run: how it is drawn, for the record.
-            inputs: whether the request brings pictures, which :meth:`RemoteSession.inputs` shows before the first step.
-            retry: whether the host can draw images of the batch again from their seed, and delivers the picture before
-                where a verdict is ``earlier``; see :meth:`RemoteSession.again`.
-            attention: whether steering there was shown to work for this model; None where the host does not reach it.
+            prompts: prompts for the record.
+            images: number of images drawn together.
+            host: the host.
+            steps: number of steps of this run; None if unknown.
+            policy: another policy of the token, which makes the session stricter.
+            region: region, to select a policy from a store.
+            surface: surface, to select a policy from a store.
+            run: facts about the run, for the record.
+            inputs: whether the request brings pictures, to show by :meth:`RemoteSession.inputs` before the first step.
+            retry: whether the host can draw images of the batch again from their seed, and delivers the earlier picture
+                if a verdict is ``earlier``; see :meth:`RemoteSession.again`.
+            attention: whether steering there was shown to work for this model; None if the host cannot steer there.
 
         Raises:
-            ServiceError: it cannot be begun; do not generate, or withhold what is generated.
+            ServiceError: the session cannot begin; do not generate, or withhold the images.
         """
         asked = Open(
             protocol=VERSION,
@@ -134,14 +134,14 @@ class Service:
         return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), asked)
 
     def ready(self) -> bool:
-        """Return whether it can guard generations now."""
+        """Return whether the service can guard generations now."""
         try:
             return self._connection.client.get("/readyz").is_success
         except httpx2.HTTPError:
             return False
 
     def _can(self, **abilities: bool) -> list[str] | None:
-        """What to offer, of what the service knows; None where that is nothing."""
+        """Return the abilities to announce, among those that the service knows; None if there are none."""
         return [word for word in (*CAN, *filter(abilities.get, abilities)) if word in self.features()] or None
 
     def features(self) -> tuple[str, ...]:
@@ -149,34 +149,34 @@ class Service:
         if self._features is None:
             try:
                 answer = self._connection.client.get("/readyz")
-                told = answer.json().get("features", ())
+                listed = answer.json().get("features", ())
             except (httpx2.HTTPError, ValueError, AttributeError):
-                return ()  # it may say so later
+                return ()  # it may list them later
             if not answer.is_success:
                 return ()  # one that is not ready lists nothing, and will once it is
-            self._features = tuple(each for each in told if isinstance(each, str)) if isinstance(told, list) else ()
+            self._features = tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
         return self._features
 
     def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
         """Post a message, and read the answer; for :class:`RemoteSession`.
 
         Raises:
-            ServiceError: there was none, or a problem.
+            ServiceError: there was no answer, or the answer is a problem.
         """
-        # What is not said is not sent: a service that does not know a newer key refuses the message.
+        # Send no unset values: a service that does not know a newer key refuses the message.
         body = message.model_dump(mode="json", exclude_none=True)
         response = self._connection.tried(lambda client: client.post(path, json=body), tries)
         try:
-            # Answers may gain keys.
+            # Newer answers may have more keys.
             return answer.model_validate_json(response.content, extra="ignore")
         except ValidationError as error:
             raise ServiceError(f"{path}: not an answer of version {VERSION}", hint="Check the base URL.") from error
 
     def delete(self, path: str) -> None:
-        """Delete what a path names; for :class:`RemoteSession`.
+        """Delete the resource at a path; for :class:`RemoteSession`.
 
         Raises:
-            ServiceError: there was no answer, or a problem.
+            ServiceError: there was no answer, or the answer is a problem.
         """
         self._connection.tried(lambda client: client.delete(path), TRIES)
 
@@ -192,18 +192,18 @@ class Service:
 
 
 class RemoteSession:
-    """One generation; a context manager that ends it where it was not finished.
+    """The session of one generation; a context manager that ends it if it was not finished.
 
     Args:
-        service: where.
-        opened: what it answered.
-        asked: what it was opened with.
+        service: the service.
+        opened: the service's answer to the opening message.
+        asked: the opening message.
 
     Attributes:
         service: as given; another that shares its store may take its place.
-        opened: what the host has to do: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
-        over: whether there are verdicts that stand, or it was ended.
-        drawn: the images that are drawn: all of the batch at first, and then those that are drawn again.
+        opened: instructions for the host: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
+        over: whether there are final verdicts, or the session was ended.
+        drawn: indices of the images that are drawn: at first the whole batch, then those that are drawn again.
     """
 
     def __init__(self, service: Service, opened: Opened, asked: Open) -> None:
@@ -216,11 +216,11 @@ class RemoteSession:
         self._lost = False  # whether the last query got no answer, or could not be put
 
     def due(self, step: int, progress: float | None = None) -> bool:
-        """Return whether to ask at a step: one is due at it, or at an earlier one that was not answered.
+        """Return whether to query at a step: a query is due at it, or was not answered at an earlier one.
 
         Args:
             step: counted from 0.
-            progress: the part of the run that is done, where its steps are unknown.
+            progress: fraction of the run that is done, if its steps are unknown.
         """
         if self.opened.due is not None:
             return any(self._reached < due <= step for due in self.opened.due)
@@ -230,14 +230,14 @@ class RemoteSession:
         """Show the pictures that the request brought, before the first step.
 
         Args:
-            pictures: to edit, to inpaint, to start from.
+            pictures: pictures to edit, to inpaint, or to start from.
 
         Returns:
-            What becomes of the request for each. After a ``block`` the session is over, and nothing may be made.
-            Nothing where the service does not ask: see ``opened.inputs``.
+            One verdict per picture. After ``block`` the session is over, and nothing may be generated. Empty if the
+            service does not ask for the pictures: see ``opened.inputs``.
 
         Raises:
-            ServiceError: the service cannot say; nothing of them counts as seen.
+            ServiceError: there is no verdict; treat the pictures as not looked at.
         """
         if not self.opened.inputs:
             return []
@@ -259,24 +259,24 @@ class RemoteSession:
         since: float | None = None,
         ended: bool = False,
     ) -> list[Steer]:
-        """Show what is being drawn.
+        """Query the predictions at a step.
 
         Args:
             step: counted from 0.
-            pictures: the prediction x̂0 of each image of ``drawn``, in this order.
-            progress: the part of the run that is done, 0…1; needed where the steps are unknown.
-            sigma: for the record.
-            similarity: of each prediction with the one last asked about: the cosine of their latents.
+            pictures: the prediction x̂0 of every image in ``drawn``, in this order.
+            progress: fraction of the run that is done, 0…1; needed if the steps are unknown.
+            sigma: noise level for the record.
+            similarity: cosine of every prediction's latents with those of the last query.
             effective: whether a negative can take effect at the steps that follow.
-            used: ``separate`` where the host could not steer in attention space.
-            since: the part of the run that was done one step before, where the steps are unknown.
+            used: ``separate`` if the host could not steer in attention space.
+            since: fraction of the run that was done one step before, if the steps are unknown.
             ended: whether the run has ended here, before its last due step.
 
         Returns:
-            What each image is steered away from, from the next step on.
+            The steering of every image from the next step on.
 
         Raises:
-            ServiceError: the service cannot say; keep what holds, and ask again at the next step.
+            ServiceError: there is no answer; keep the steering, and query again at the next step.
         """
         if progress is None and self._asked.steps:
             progress = min(step / self._asked.steps, 1.0)
@@ -298,16 +298,16 @@ class RemoteSession:
         """Show the finished images.
 
         Args:
-            images: each of ``drawn``, in this order.
-            used: as :meth:`query` has it.
+            images: the images in ``drawn``, in this order.
+            used: see :meth:`query`.
 
         Returns:
-            What becomes of each. Of one whose ``action`` is ``retry``, the other fields say what becomes of it if it
-            is not drawn again. One that is ``earlier`` is on the picture of the attempt before, not on this one.
+            One verdict per image. If its ``action`` is ``retry``, the other fields apply in case it is not drawn again.
+            A verdict that is ``earlier`` is on the picture of the previous attempt, not on this one.
 
         Raises:
-            ServiceError: the service cannot say; ``opened.on_failure`` does, except where the request itself is at
-                fault (status 413 or 422): withhold the images then.
+            ServiceError: there are no verdicts; ``opened.on_failure`` decides, unless the request itself is at fault
+                (status 413 or 422): then withhold the images.
         """
         shown = [Picture(index=index, data=png_url(image)) for index, image in zip(self.drawn, images, strict=True)]
         verdicts = self.service.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
@@ -316,13 +316,13 @@ class RemoteSession:
         return verdicts
 
     def again(self) -> list[Steer]:
-        """Begin to draw those images again whose verdict says ``retry``, from the noise that they had.
+        """Begin to draw images with the verdict ``retry`` again, from the noise that they had.
 
         Returns:
-            What each of ``drawn`` is steered away from, from the first step on.
+            The steering of the images in ``drawn`` from the first step on.
 
         Raises:
-            ServiceError: it cannot be begun; each image meets its verdict's ``otherwise``.
+            ServiceError: that cannot begin; every image gets its verdict's ``otherwise``.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
         self.opened = self.service.send("/v1/sessions", asked, Opened, tries=1)
@@ -331,10 +331,10 @@ class RemoteSession:
         return self.opened.negatives
 
     def abandon(self) -> None:
-        """End it without images; nothing where it is over.
+        """End the session without images; do nothing if it is over.
 
         Raises:
-            ServiceError: the service does not hear; the session expires by itself.
+            ServiceError: the service cannot be reached; the session expires by itself.
         """
         if not self.over:
             self.service.delete(self._path)
