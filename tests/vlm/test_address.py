@@ -24,9 +24,9 @@ def test_another_machine_is_not_taken_for_this_one(url):
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("ftp://host/v1", "no http"),
-        ("file:///etc/passwd", "no http"),
-        ("http://", "no http"),
+        ("ftp://host/v1", "not an http"),
+        ("file:///etc/passwd", "not an http"),
+        ("http://", "not an http"),
         ("http://user:secret@host", "user or a password"),
         ("http://host/v1?key=secret", "query"),
         ("http://host/v1#x", "fragment"),
