@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from dnp_guard.generation import events
 from dnp_guard.types import Negative
 
 if TYPE_CHECKING:
-    from dnp_guard.generation.state import State
+    from dnp_guard.generation.state import Reach, State
     from dnp_guard.policy.model.policy import Policy
-
-Reach = Literal["none", "guided", "alone", "lost"]
-"""``guided``: the host can steer in attention. ``alone``: it can, but has no unconditional prediction, so attention has
-no separate term beside it. ``lost``: it failed to do so. ``none``: it cannot."""
 
 LOST: Final = "attention_lost"
 """Reason of a degradation: the host steers by ``separate`` although it should steer in attention space."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from dnp_guard.generation.judge import History
 from dnp_guard.generation.pacing import Pace
@@ -13,11 +13,14 @@ from dnp_guard.types import Action
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dnp_guard.generation.reach import Reach
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, QueryReport
 
 VERSION: Final = 7
 """Version of the state. Raise it when fields change, so that no process continues a state that it cannot read."""
+
+Reach = Literal["none", "guided", "alone", "lost"]
+"""``guided``: the host can steer in attention. ``alone``: it can, but has no unconditional prediction, so attention has
+no separate term beside it. ``lost``: it failed to do so. ``none``: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from dnp_guard import types
-from dnp_guard.generation.reach import Reach
-from dnp_guard.generation.state import VERSION, State
+from dnp_guard.generation.state import VERSION, Reach, State
 from dnp_guard.steering.strength import Push
 
 

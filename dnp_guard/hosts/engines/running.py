@@ -22,7 +22,6 @@ from dnp_guard.steering.branch import Branch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dnp_guard.hosts.engines.stages import Stages
     from dnp_guard.policy import Policy
 
 _IMAGE, _VIDEO = 4, 5
@@ -79,7 +78,7 @@ class Running:
         branches: branches of the step that is being predicted, in order.
     """
 
-    def __init__(self, stages: Stages, request: Any, server_args: Any) -> None:
+    def __init__(self, stages: Any, request: Any, server_args: Any) -> None:
         self.branches: list[Any] = []
         self._stages, self._request, self._server_args = stages, request, server_args
         self._generation: Generation | None = None
