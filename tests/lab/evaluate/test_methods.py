@@ -334,8 +334,11 @@ def test_the_guard_counts_its_looks_and_its_extra_evaluations(task):
 
 
 @pytest.mark.models
-def test_the_guard_as_shipped_steers_without_an_extra_evaluation_and_looks_less_while_it_does(task):
-    for made in made_by(task, "dnp-guard", prompts("attack", 2, seed=1)):
+def test_attention_alone_steers_without_an_extra_evaluation_and_looks_less_while_it_does(task):
+    shipped = load_policy("glyphs").resolved()
+    guidance = {key: value for key, value in shipped["guidance"].items() if key != "escalate" and value is not None}
+    alone = Policy.model_validate({**shipped, "guidance": guidance})
+    for made in made_by(task, "dnp-guard", prompts("attack", 2, seed=1), policy=alone):
         assert made.queries < LOOKS / 2
         assert made.evaluations == 2 * STEPS
         assert made.intervened
