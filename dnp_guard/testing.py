@@ -136,7 +136,7 @@ class BackendContract:
         assert len(self._ask(backend, [images[0].resize(size)], self.questions)) == 1
 
     def test_takes_pictures_of_different_sizes_together(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check that pictures get the same answers as alone."""
+        """Check that pictures of different sizes get the same answers in one query as in queries of their own."""
         pictures = [images[0].resize((40, 20)), images[1].resize((16, 64))]
         together = self._ask(backend, pictures, self.questions)
         alone = tuple(self._ask(backend, [picture], self.questions)[0] for picture in pictures)

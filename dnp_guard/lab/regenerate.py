@@ -173,7 +173,7 @@ def _each(texts: Sequence[str]) -> str | list[str]:
 
 
 def _generators(seeds: int | Sequence[int]) -> Any:
-    """The generators of the call, on the processor, where they give the same numbers everywhere."""
+    """Create the random generators of the call on the CPU, where they give the same numbers on every machine."""
     if isinstance(seeds, int):
         return torch.Generator().manual_seed(seeds)
     return [torch.Generator().manual_seed(seed) for seed in seeds]

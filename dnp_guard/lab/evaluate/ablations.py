@@ -156,10 +156,10 @@ ABLATIONS: tuple[Ablation, ...] = (
 
 
 def ablation(name: str) -> Ablation:
-    """Find a row.
+    """Return the row of the ablation table with a name.
 
     Raises:
-        DnpGuardError: there is none of that name.
+        DnpGuardError: the table has no row with that name.
     """
     for each in ABLATIONS:
         if each.name == name:

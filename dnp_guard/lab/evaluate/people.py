@@ -61,7 +61,7 @@ def sheet(files: Sequence[str]) -> str:
 
 
 def read(path: Path) -> dict[str, bool]:
-    """Read a sheet: by file, whether a person sees in it what must not be there; lines without an answer are left out.
+    """Read a sheet of human answers: for each image file, whether a person saw forbidden content. Skip empty ones.
 
     Raises:
         DnpGuardError: it cannot be read, or an answer is neither yes nor no.

@@ -119,7 +119,7 @@ _MISTAKEN = re.compile(
 
 
 def _mistaken(text: str, names: Sequence[str]) -> tuple[str, str] | None:
-    """Return a placeholder in another notation than `${name}`, and its name."""
+    """Find a placeholder that is not written as `${name}`, and return it with its name."""
     for match in _MISTAKEN.finditer(text):
         name = next(filter(None, match.groups()))
         if match[0] != f"${{{name}}}" and name in names:

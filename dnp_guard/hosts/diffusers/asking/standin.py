@@ -61,7 +61,7 @@ class StandIn:
         delattr(object.__getattribute__(self, "_dnp_part"), name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer for the part."""
+        """Handle a call in place of the part that this object replaces."""
         part, answers = object.__getattribute__(self, "_dnp_part"), object.__getattribute__(self, "_dnp_answers")
         answer = answers.get(CALL)
         return part(*args, **kwargs) if answer is None else answer(part, *args, **kwargs)

@@ -35,7 +35,7 @@ class ImageDetector(Protocol):
 
     @property
     def name(self) -> str:
-        """What a result calls it."""
+        """Return the name of this detector, as results show it."""
         ...
 
     @property
