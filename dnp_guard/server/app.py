@@ -115,6 +115,7 @@ def create(settings: Settings, backend: Backend | None = None, clock: Callable[[
     app.add_exception_handler(Exception, _failed)
     _routes(app)
     app.state.console = mount(app, settings, app.state.tokens) if settings.console else None
+    app.openapi()  # builds all routes now: FastAPI builds them at their first request, which threads may not share
     return app
 
 
