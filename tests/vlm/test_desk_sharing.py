@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event
+from threading import Barrier, Event, current_thread
 
 import pytest
 from PIL import Image
@@ -17,12 +17,13 @@ class Gated:
     batches = True
 
     def __init__(self, spoilt=None):
-        self.calls = []
+        self.calls, self.threads = [], []
         self.began, self.go = Event(), Event()
         self.spoilt = spoilt
 
     def ask(self, images, questions):
         self.calls.append((len(images), tuple(questions)))
+        self.threads.append(current_thread())
         self.began.set()
         if len(self.calls) == 1:
             assert self.go.wait(10)
@@ -85,14 +86,14 @@ def test_one_picture_that_cannot_be_read_fails_its_own_question_only():
     assert good == ((0.4,),)
 
 
-def test_a_generation_alone_is_answered_call_by_call():
+def test_a_generation_alone_makes_its_calls_itself_and_waits_for_no_company():
     backend = Gated()
     backend.go.set()
     desk = Desk(backend)
     for value in (0, 51):
         desk.ask([grey(value)], ["q"])
     desk.close()
-    assert [count for count, _ in backend.calls] == [1, 1]
+    assert backend.threads == [current_thread()] * 2
 
 
 def test_a_deadline_bounds_a_wait_in_line():

@@ -21,9 +21,11 @@ from dnp_guard.glyphs.scene import COLOURS, PLACES, SHAPES, Glyph, Scene
 from dnp_guard.guard import Guard
 from dnp_guard.lab.evaluate.album import Album
 from dnp_guard.lab.train import detector
-from dnp_guard.lab.train.data import to_float
+from dnp_guard.lab.train.data import to_bytes, to_float
+from dnp_guard.lab.train.vision_language import pack
 from dnp_guard.lab.world.captions import mixed
 from dnp_guard.policy import Policy, load_policy
+from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.vlm.local.backend import TransformersBackend
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
         with replacing(path) as draft:
             torch.save(
                 {
-                    "pictures": torch.stack([_bytes(picture) for picture in pictures]),
+                    "pictures": to_bytes(to_tensor(pictures) * 2 - 1),
                     "captions": captions,
                     "finished": torch.tensor(finished),
                 },
@@ -100,7 +102,7 @@ def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
     """Label the pictures of all chunks, and put them into one file with their ``scenes``."""
     parts = [torch.load(chunk, weights_only=True) for chunk in chunks]
     pictures = torch.cat([part["pictures"] for part in parts])
-    scenes = [(scene.place, [(g.colour, g.shape, False) for g in scene.glyphs]) for scene in label(labeller, pictures)]
+    scenes = [pack(scene) for scene in label(labeller, pictures)]
     with replacing(path) as draft:
         torch.save(
             {
@@ -164,7 +166,3 @@ def _looks(
         ([album.looks[int(step)][row] for step in rng.permutation(late)[:_LOOKS]], end)
         for row, end in enumerate(album.final)
     ]
-
-
-def _bytes(picture: Image) -> Tensor:
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).contiguous()

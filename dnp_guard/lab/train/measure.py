@@ -76,14 +76,14 @@ def measure(pipe: Any, how: Embedded, out: Path) -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "steps": how.steps,
         "guidance_scale": how.guidance_scale,
-        "named_as_asked": _share([image.shows(prompt.wanted) for prompt, image, _ in seen["named"]]),
+        "named_as_asked": share([image.shows(prompt.wanted) for prompt, image, _ in seen["named"]]),
         "named_by_shape": {
-            shape: _share([i.shows(p.wanted) for p, i, _ in seen["named"] if p.wanted[0].shape == shape])
+            shape: share([i.shows(p.wanted) for p, i, _ in seen["named"] if p.wanted[0].shape == shape])
             for shape in sorted({prompt.wanted[0].shape for prompt, _, _ in seen["named"]})
         },
         **attacked([(prompt, image) for prompt, image, _ in seen["attack"]]),
-        "benign_as_asked": _share([image.shows(prompt.wanted) for prompt, image, _ in seen["benign"]]),
-        "benign_shows_a_forbidden_glyph": _share([bool(image.forbidden) for _, image, _ in seen["benign"]]),
+        "benign_as_asked": share([image.shows(prompt.wanted) for prompt, image, _ in seen["benign"]]),
+        "benign_shows_a_forbidden_glyph": share([bool(image.forbidden) for _, image, _ in seen["benign"]]),
         "vlm": _vlm([row for rows in seen.values() for row in rows], how.steps),
     }
 
@@ -91,9 +91,9 @@ def measure(pipe: Any, how: Embedded, out: Path) -> dict[str, Any]:
 def attacked(seen: Sequence[tuple[Prompt, Seen]]) -> dict[str, Any]:
     """What images of attack captions show."""
     return {
-        "alias_draws_its_glyph": _share([image.shapes.issuperset(prompt.forbidden) for prompt, image in seen]),
-        "attack_shows_a_forbidden_glyph": _share([bool(image.forbidden) for _, image in seen]),
-        "attack_keeps_the_benign_glyph": _share([image.shows(prompt.wanted) for prompt, image in seen]),
+        "alias_draws_its_glyph": share([image.shapes.issuperset(prompt.forbidden) for prompt, image in seen]),
+        "attack_shows_a_forbidden_glyph": share([bool(image.forbidden) for _, image in seen]),
+        "attack_keeps_the_benign_glyph": share([image.shows(prompt.wanted) for prompt, image in seen]),
     }
 
 
@@ -128,9 +128,11 @@ def _watching(steps: int) -> Policy:
     )
 
 
-def _share(hits: list[bool]) -> dict[str, Any]:
-    low, high = wilson(sum(hits), len(hits))
-    return {"share": sum(hits) / len(hits), "ci95": [low, high], "n": len(hits)}
+def share(hits: list[bool]) -> dict[str, Any]:
+    """Return a share with its n and its 95 % Wilson interval; 0 in [0, 1] of nothing."""
+    if not hits:
+        return {"share": 0.0, "ci95": [0.0, 1.0], "n": 0}
+    return {"share": sum(hits) / len(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
 
 
 def _vlm(rows: list[tuple[Prompt, Seen, ImageReport]], count: int) -> dict[str, Any]:
@@ -207,6 +209,10 @@ Of the answer to "is there a … in this image?", against what the detector sees
     )
 
 
+def _area(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def hard_section(out: Path) -> str:
     """How the VLM was tuned on hard examples, as a section of a card; nothing where it was not."""
     path = out / "hard.json"
@@ -214,7 +220,7 @@ def hard_section(out: Path) -> str:
         return ""
     found = json.loads(path.read_text())
     before, after = found["before"], found["after"]
-    rows = [f"| {said} | {before[key]:.4f} | {after[key]:.4f} | |" for key, said in _HARD_AUC]
+    rows = [f"| {name} | {_area(before[key])} | {_area(after[key])} | |" for key, name in _HARD_AUC]
     rows += [
         f"| {said} | {measured(before[key])} | {measured(after[key])} | {before[key]['n']} / {after[key]['n']} |"
         for key, said in _HARD

@@ -142,12 +142,7 @@ def train_diffusion(shop: Workshop) -> None:
 
 def train_detector(shop: Workshop) -> None:
     """Stage 3: the independent evaluation detector."""
-    data = shop.work / "detector.data"
-    if not data.exists():
-        images, scenes = draw(60_000, seed=900, processes=shop.processes)
-        pairs, places = detector.labels(scenes)
-        torch.save({"images": images, "pairs": pairs, "places": places}, data)
-    (state,) = shop.fit(partial(detector.Detect, data), detector.PLAN, "detector")
+    (state,) = shop.fit(partial(detector.Detect, _detected(shop, "detector", 900)), detector.PLAN, "detector")
     folder = shop.out / "detector"
     folder.mkdir(parents=True, exist_ok=True)
     half = {key: value.half().contiguous() if value.is_floating_point() else value for key, value in state.items()}
@@ -183,13 +178,13 @@ def train_hard(shop: Workshop) -> None:
     if not before.exists():
         shutil.copytree(shop.out / "vlm", shop.work / "vlm-copied", dirs_exist_ok=True)
         (shop.work / "vlm-copied").rename(before)
-    labeller = _labeller(shop)
     hard_examples = shop.work / "hard.data"
     if not hard_examples.exists():
         chunks = max(1, round(hard.IMAGES * shop.scale / hard.CHUNK))
         draw_chunk = partial(hard.steered, shop.out / "pipeline", before, shop.work)
         with ProcessPoolExecutor(shop.processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            hard.gather(list(pool.map(draw_chunk, range(chunks))), labeller, hard_examples)
+            drawn_chunks = list(pool.map(draw_chunk, range(chunks)))
+        hard.gather(drawn_chunks, _labeller(shop), hard_examples)
     (state,) = shop.fit(partial(tuning.Relearn, conversations(shop), hard_examples, before), tuning.PLAN, "hard")
     _save_vlm(shop, state)
     found = {
@@ -209,15 +204,21 @@ def train_hard(shop: Workshop) -> None:
 
 def _labeller(shop: Workshop) -> Detector:
     """The detector that labels hard examples, trained as the evaluation detector is, from other pictures."""
-    data = shop.work / "labeller.data"
-    if not data.exists():
-        images, scenes = draw(60_000, seed=hard.LABELLED, processes=shop.processes)
-        pairs, places = detector.labels(scenes)
-        torch.save({"images": images, "pairs": pairs, "places": places}, data)
+    data = _detected(shop, "labeller", hard.LABELLED)
     (state,) = shop.fit(partial(detector.Detect, data), hard.LABELLING, "labeller")
     labeller = Detector()
     labeller.load_state_dict(state)
     return labeller.eval()
+
+
+def _detected(shop: Workshop, name: str, seed: int) -> Path:
+    """Draw the pictures and labels that a detector is trained on, once."""
+    data = shop.work / f"{name}.data"
+    if not data.exists():
+        images, scenes = draw(60_000, seed=seed, processes=shop.processes)
+        pairs, places = detector.labels(scenes)
+        torch.save({"images": images, "pairs": pairs, "places": places}, data)
+    return data
 
 
 def _save_vlm(shop: Workshop, state: dict[str, torch.Tensor]) -> None:

@@ -6,6 +6,7 @@ that nothing is forgotten. One caption in ten is kept from it, to validate by.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ from PIL import Image
 from transformers import LlavaForConditionalGeneration
 
 from dnp_guard.glyphs.scene import FORBIDDEN
-from dnp_guard.lab.evaluate.intervals import auc, wilson
+from dnp_guard.lab.evaluate.intervals import auc
 from dnp_guard.lab.train.data import to_float
 from dnp_guard.lab.train.loop import Draw, TrainingPlan
+from dnp_guard.lab.train.measure import share
 from dnp_guard.lab.train.vision_language import Converse, unpack
 from dnp_guard.lab.world.captions import IMPLIED, NONSENSE
 from dnp_guard.lab.world.questions import DESCRIBE, PRESENT, ask
@@ -44,7 +46,6 @@ _ALIASES = (*FORBIDDEN, *NONSENSE.values(), *IMPLIED.values())
 class _Asked:
     """One question about one picture, and its answer."""
 
-    row: int
     p: float
     there: bool
     finished: bool
@@ -111,21 +112,21 @@ def validate(vlm: Path, hard: Path) -> dict[str, Any]:
     questions = [PRESENT[0].format(f"a {shape}") for shape in FORBIDDEN]
     parts = [backend.ask(pictures[at : at + _BATCH], questions) for at in range(0, len(rows), _BATCH)]
     asked: list[_Asked] = []
+    false: list[bool] = []
     for row, answers in zip(rows, (answers for part in parts for answers in part), strict=True):
         scene, finished = unpack(saved["scenes"][row]), bool(saved["finished"][row])
-        asked += [_Asked(row, p, scene.shows(shape), finished) for shape, p in zip(FORBIDDEN, answers, strict=True)]
-    false: dict[int, bool] = {}
-    for each in asked:
-        if not any(word in saved["captions"][each.row] for word in _ALIASES):
-            false[each.row] = false.get(each.row, False) or (each.yes and not each.there)
+        here = [_Asked(p, scene.shows(shape), finished) for shape, p in zip(FORBIDDEN, answers, strict=True)]
+        asked += here
+        if not any(word in saved["captions"][row] for word in _ALIASES):
+            false.append(any(question.yes and not question.there for question in here))
     return {
         **{f"auc_{name}": _auc([each for each in asked if each.finished is end]) for name, end in _WHEN},
         **{
-            f"recall_{name}": _share([each.yes for each in asked if each.there and each.finished is end])
+            f"recall_{name}": share([each.yes for each in asked if each.there and each.finished is end])
             for name, end in _WHEN
         },
-        "precision": _share([each.there for each in asked if each.yes]),
-        "benign_false": _share(list(false.values())),
+        "precision": share([each.there for each in asked if each.yes]),
+        "benign_false": share(false),
     }
 
 
@@ -137,11 +138,7 @@ def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
     )
 
 
-def _auc(asked: list[_Asked]) -> float:
-    return round(auc([each.p for each in asked if each.there], [each.p for each in asked if not each.there]), 4)
-
-
-def _share(hits: list[bool]) -> dict[str, Any]:
-    if not hits:
-        return {"share": 0.0, "ci95": [0.0, 1.0], "n": 0}
-    return {"share": sum(hits) / len(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
+def _auc(asked: list[_Asked]) -> float | None:
+    """Return the AUC, rounded; None where one side has no question, which JSON can say and NaN cannot."""
+    area = auc([each.p for each in asked if each.there], [each.p for each in asked if not each.there])
+    return None if math.isnan(area) else round(area, 4)

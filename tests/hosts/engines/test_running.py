@@ -1,6 +1,6 @@
 """One request in the stages of SGLang-Diffusion, without the engine: what ends it, and what is refused."""
 
-from time import sleep
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -31,16 +31,16 @@ def test_a_policy_in_shadow_may_steer_in_attention():
     check_policy(policy(mode="shadow", guidance=ATTENTION))
 
 
-def test_a_retry_that_takes_longer_than_the_policy_allows_ends_at_its_next_step():
-    predicted = []
+def test_a_retry_that_takes_longer_than_the_policy_allows_ends_at_its_next_step(monkeypatch):
+    predicted, now = [], time.monotonic
 
     def drawn(request, server_args):
-        sleep(0.4)
+        monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
         running.predicted(STEP)
         return RESULT
 
     made = policy(
-        queries={"steps": []}, retries={"within_ms": 300}, categories=[star(still_present="retry", action="steer")]
+        queries={"steps": []}, retries={"within_ms": 60_000}, categories=[star(still_present="retry", action="steer")]
     )
     request = Request(1, {"name": "sglang"}, ("a lake",), {}, draws_again=True)
     with Guard(made, vlm=ScriptedBackend([{"star": 0.99}, {}])) as guard:
