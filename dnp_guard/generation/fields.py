@@ -139,9 +139,9 @@ def why(
     sentence = last.why
     if outcome is Outcome.STEERED and last.action is None:
         away = dict.fromkeys(category for _, negative in negatives for category in negative.categories)
-        sentence = f"{_titles(policy, away)} was steered away from, and the last look sees none of it"
+        sentence = f"{_titles(policy, away)} was steered away from, and the last look does not find it"
     elif outcome is Outcome.MONITORED and last.action is None:
-        sentence = f"{_titles(policy, seen)} was seen while the image was made, and the last look sees none of it"
+        sentence = f"{_titles(policy, seen)} was seen while the image was made, and the last look does not find it"
     if would is None:
         return sentence
     rehearsed = [category for category in seen if policy.shadow(category)] or list(seen)

@@ -9,6 +9,7 @@ import pytest
 
 from dnp_guard.audit.read.changes import changes
 from dnp_guard.audit.read.embedded import MOST
+from dnp_guard.audit.read.plots import COLOURS, colours_of
 from dnp_guard.audit.read.report import document, html, markdown
 from dnp_guard.audit.read.summary import Summary, summarise
 from dnp_guard.audit.read.verify import Verification
@@ -140,3 +141,16 @@ def test_every_markdown_table_has_as_many_cells_in_each_row() -> None:
     widths = [{len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()} for table in tables]
     assert len(tables) >= 7
     assert all(len(width) == 1 for width in widths)
+
+
+def test_an_outcome_has_one_colour_in_every_plot():
+    assert colours_of(["clean", "blocked"]) == colours_of(["blocked", "clean"])[::-1]
+
+
+def test_an_outcome_missed_in_shadow_has_a_tint_of_the_outcomes_colour():
+    blocked, missed = colours_of(["blocked", "would be blocked"])
+    assert missed == f"{blocked}80"
+
+
+def test_categories_have_the_colours_in_turn():
+    assert colours_of(["gore", "weapon"]) == list(COLOURS[:2])

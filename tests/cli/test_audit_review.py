@@ -51,7 +51,19 @@ def test_blocked_images_are_one_row_each_with_why(log: Path, capsys: pytest.Capt
 def test_an_image_that_came_out_clean_of_it_says_so(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "show", str(log), "--images", "--decision", "steered", "--json"])
     (row,) = document(capsys)["images"]
-    assert row["why"] == "nudity (exposed breasts) 0.55 of 0.50 at step 3; the final look finds none of it"
+    assert row["why"] == "nudity (exposed breasts) 0.55 of 0.50 at step 3; not seen in the finished image"
+
+
+def test_an_image_without_a_final_look_does_not_say_that_it_came_out_clean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    of = {"request": "r1", "policy": POLICY, "image": 0}
+    sink.write(build("query", **of, step=3, findings=[finding(0.55)], decision="steer"))
+    sink.write(build("request.finished", **of, decision="steered"))
+    run(["audit", "show", str(tmp_path / "log"), "--images", "--json"])
+    (row,) = document(capsys)["images"]
+    assert row["why"] == "nudity (exposed breasts) 0.55 of 0.50 at step 3"
 
 
 def test_candidates_are_images_with_weak_evidence(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

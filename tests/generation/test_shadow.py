@@ -59,7 +59,7 @@ def test_a_star_in_shadow_is_told_as_what_would_have_been():
 
 def test_a_steered_image_says_what_it_was_steered_away_from():
     image, _ = generated(policy(categories=[star()]), GONE)
-    assert image.why == "Star was steered away from, and the last look sees none of it"
+    assert image.why == "Star was steered away from, and the last look does not find it"
 
 
 def test_an_image_that_nobody_could_look_at_is_unasked_in_shadow():

@@ -77,6 +77,7 @@ class ImageRow:
         decision: outcome of the image.
         would: outcome if nothing were in shadow; "" if nothing is.
         sights: strongest evidence by category found.
+        judged: whether a query about the finished image was answered.
         waived: categories that an allowed case excused.
         negatives: number of negatives injected.
         failures: reasons why the guard could not do its job for this generation.
@@ -91,6 +92,7 @@ class ImageRow:
     decision: str = ""
     would: str = ""
     sights: dict[str, Sight] = field(default_factory=dict)
+    judged: bool = False
     waived: list[str] = field(default_factory=list)
     negatives: int = 0
     failures: list[str] = field(default_factory=list)
@@ -107,8 +109,8 @@ class ImageRow:
             return "; ".join(self.failures) or "no query was answered"
         last = [sight for sight in self.sights.values() if sight.final]
         evidence = "; ".join(sight.text() for sight in last or self.sights.values())
-        if self.sights and not last:
-            evidence += "; the final look finds none of it"
+        if self.judged and self.sights and not last:
+            evidence += "; not seen in the finished image"
         shadow = f"in shadow, would have been {self.would}" if self.would else ""
         excused = f"excused: {', '.join(self.waived)}" if self.waived else ""
         return "; ".join(filter(None, [evidence, excused, shadow]))
@@ -222,6 +224,7 @@ class Follower:
 
 def _see(row: ImageRow, record: Mapping[str, Any]) -> None:
     step, picture = record.get("step"), named(record) or ""
+    row.judged |= "step" not in record
     for finding in _findings(record):
         category = str(finding.get("category", ""))
         values = [finding.get(name) for name in ("probability", "threshold")]

@@ -6,15 +6,30 @@ from typing import TYPE_CHECKING, Final
 
 from markupsafe import Markup
 
+from dnp_guard.types import Outcome
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
 """One colour per category, repeating from the first."""
 
+OUTCOME_COLOURS: Final = {
+    Outcome.FAILED_OPEN: "#d1495b",
+    Outcome.UNASKED: "#9aa3ad",
+    Outcome.CLEAN: "#2f8f46",
+    Outcome.MONITORED: "#4269d0",
+    Outcome.STEERED: "#e0a100",
+    Outcome.BLURRED: "#e8743b",
+    Outcome.BLOCKED: "#b3261e",
+    Outcome.FAILED_CLOSED: "#6d3a3a",
+}
+"""One colour per outcome, the same on all pages; ``would be`` an outcome has a lighter tint of it."""
+
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 44, 24, 10
 _LABEL = 70
+_WOULD, _TINT = "would be ", "80"
 
 
 def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str], title: str) -> Markup:
@@ -28,10 +43,10 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
     most = max((sum(counts.values()) for _, counts in slots), default=0) or 1
     scale = (_HEIGHT - _BOTTOM - _TOP) / most
     step = (_WIDTH - _LEFT) / max(len(slots), 12)
-    parts = [_axis(most, scale)]
+    parts, colours = [_axis(most, scale)], colours_of(series)
     for place, (label, counts) in enumerate(slots):
         x, y = _LEFT + place * step, float(_HEIGHT - _BOTTOM)
-        for number, name in enumerate(series):
+        for name, colour in zip(series, colours, strict=True):
             if not (count := counts.get(name, 0)):
                 continue
             height = count * scale
@@ -39,7 +54,7 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
             parts.append(
                 Markup(
                     '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="{}"><title>{}</title></rect>'
-                ).format(x + 1, y, max(step - 2, 1), height, COLOURS[number % len(COLOURS)], f"{label} {name}: {count}")
+                ).format(x + 1, y, max(step - 2, 1), height, colour, f"{label} {name}: {count}")
             )
         if place % max(1, len(slots) // 6) == 0 and x <= _WIDTH - _LABEL / 2:
             anchor, at = ("end", _WIDTH) if x > _WIDTH - _LABEL else ("start", x + 1)
@@ -71,11 +86,24 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
     return _svg(parts, 22 * max(len(counts), 1), title)
 
 
-def swatch(number: int) -> Markup:
-    """Draw a small square in the colour of a series, for a legend."""
-    return Markup(
+def colours_of(series: Sequence[str]) -> list[str]:
+    """Return the colours of the series of one plot: an outcome has its own, any other name the next in turn."""
+    return [_of_outcome(name) or COLOURS[number % len(COLOURS)] for number, name in enumerate(series)]
+
+
+def legend(series: Sequence[str]) -> list[tuple[str, Markup]]:
+    """Return the names of the series of one plot, with a small square in the colour of each."""
+    square = Markup(
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>'
-    ).format(COLOURS[number % len(COLOURS)])
+    )
+    return [(name, square.format(colour)) for name, colour in zip(series, colours_of(series), strict=True)]
+
+
+def _of_outcome(name: str) -> str | None:
+    outcome = name.removeprefix(_WOULD)
+    if outcome not in set(Outcome):
+        return None
+    return OUTCOME_COLOURS[Outcome(outcome)] + (_TINT if name != outcome else "")
 
 
 def _axis(most: int, scale: float) -> Markup:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from dnp_guard._version import __version__
 from dnp_guard.audit.read.embedded import MOST
-from dnp_guard.audit.read.plots import bars, stacked, swatch
+from dnp_guard.audit.read.plots import bars, legend, stacked
 from dnp_guard.audit.read.summary import HELD, timeline
 from dnp_guard.audit.read.verdicts import Reviews
 from dnp_guard.audit.record import clean
@@ -228,8 +228,7 @@ def _plot(by_hour: Mapping[str, Counter[str]], series: Sequence[str], title: str
     slots = timeline(by_hour)
     if not slots:
         return None
-    legend = tuple((name, swatch(number)) for number, name in enumerate(series))
-    return Plot(stacked(slots, series, title), legend)
+    return Plot(stacked(slots, series, title), tuple(legend(series)))
 
 
 def _sum(by_hour: Mapping[str, Counter[str]]) -> Counter[str]:

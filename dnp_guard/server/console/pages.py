@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dnp_guard.audit import previews
 from dnp_guard.audit.events import AppealAnswered, AppealMade, VerdictGiven
 from dnp_guard.audit.read import verdict as giving
-from dnp_guard.audit.read.plots import stacked, swatch
+from dnp_guard.audit.read.plots import legend, stacked
 from dnp_guard.errors import AuditError
 from dnp_guard.server.console import access, queries
 from dnp_guard.server.console.console import SECURITY, PageRefused
@@ -180,7 +180,6 @@ def _figures(pages: APIRouter, console: Console) -> None:
             reviews = queries.reviews(database, person.tenant)
             known = queries.names(database, person.tenant)
         plot = stacked(totals.days, totals.outcomes, "Images by day and outcome")
-        swatches = [(name, swatch(number)) for number, name in enumerate(totals.outcomes)]
         return console.page(
             "overview.html",
             person,
@@ -189,7 +188,7 @@ def _figures(pages: APIRouter, console: Console) -> None:
             most_days=DAYS,
             known=known,
             plot=plot,
-            swatches=swatches,
+            swatches=legend(totals.outcomes),
             reviews=reviews,
         )
 
