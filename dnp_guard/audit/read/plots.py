@@ -92,7 +92,7 @@ def colours_of(series: Sequence[str]) -> list[str]:
 
 
 def legend(series: Sequence[str]) -> list[tuple[str, Markup]]:
-    """Return the names of the series of one plot, with a small square in the colour of each."""
+    """Return the names of the series of one plot, each with a small square in its colour."""
     square = Markup(
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>'
     )
