@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
+from pydantic import BaseModel, ValidationError
 
 from dnp_guard.errors import DnpGuardError
+from dnp_guard.hosts.protocol import VERSION
 from dnp_guard.secret import plain
 from dnp_guard.vlm.remote.transport import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+Message = TypeVar("Message", bound=BaseModel)
+
+TRIES: Final = 3
+"""How often to send a request that may be repeated: any but the one that opens a session."""
 _AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _LONGEST_WAIT_S: Final = 2.0
@@ -63,7 +69,7 @@ class Connection:
             verify=_context(verify),
         )
 
-    def tried(self, send: Callable[[httpx2.Client], httpx2.Response], tries: int) -> httpx2.Response:
+    def _tried(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
         """Send a request, and retry it if that may help.
 
         Args:
@@ -75,13 +81,10 @@ class Connection:
         """
         for left in reversed(range(tries)):
             try:
-                response = send(self.client)
+                response = send()
             except httpx2.HTTPError as error:
                 if not left or isinstance(error, httpx2.TimeoutException):
-                    raise ServiceError(
-                        f"{self.client.base_url}: {described(error)}",
-                        hint="Is the service running, and reachable?",
-                    ) from None
+                    raise self._unreached(error) from None
                 continue
             if response.is_success:
                 return response
@@ -90,6 +93,33 @@ class Connection:
                 raise problem
             time.sleep(min(_wait(response), _LONGEST_WAIT_S))
         raise AssertionError  # the last try returns or raises
+
+    def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
+        """Post a message, and read the answer.
+
+        Raises:
+            ServiceError: there was no answer, or the answer is a problem.
+        """
+        # Send no unset values: a service that does not know a newer key refuses the message.
+        body = message.model_dump(mode="json", exclude_none=True)
+        response = self._tried(lambda: self.client.post(path, json=body), tries)
+        try:
+            # Newer answers may have more keys.
+            return answer.model_validate_json(response.content, extra="ignore")
+        except ValidationError as error:
+            raise ServiceError(f"{path}: not an answer of version {VERSION}", hint="Check the base URL.") from error
+
+    def delete(self, path: str) -> None:
+        """Delete the resource at a path.
+
+        Raises:
+            ServiceError: there was no answer, or the answer is a problem.
+        """
+        self._tried(lambda: self.client.delete(path), TRIES)
+
+    def _unreached(self, error: httpx2.HTTPError) -> ServiceError:
+        hint = "Is the service running, and reachable?"
+        return ServiceError(f"{self.client.base_url}: {described(error)}", hint=hint)
 
 
 def _plain(token: str) -> str:

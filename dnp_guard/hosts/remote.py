@@ -20,10 +20,9 @@ that one, and drop the new one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx2
-from pydantic import BaseModel, ValidationError
 
 from dnp_guard.hosts.connection import Connection, ServiceError
 from dnp_guard.hosts.protocol import (
@@ -51,10 +50,6 @@ if TYPE_CHECKING:
 
     from dnp_guard.hosts.protocol import InputVerdict, Steer, Used, Verdict
 
-Message = TypeVar("Message", bound=BaseModel)
-
-TRIES: Final = 3
-"""How often to send a request that may be repeated: any but the one that opens a session."""
 CAN: Final = ("unasked",)
 """Features that this client supports beyond those of every host."""
 
@@ -69,6 +64,9 @@ class Service:
         verify: file of certificate authorities for TLS, in place of the system's.
         plain_http: send images to another machine unencrypted.
 
+    Attributes:
+        connection: the connection to the service.
+
     Raises:
         ServiceError: images may not be sent to this address, or the token does not fit into a header.
     """
@@ -82,7 +80,7 @@ class Service:
         verify: str | None = None,
         plain_http: bool = False,
     ) -> None:
-        self._connection = Connection(url, token, timeout_s=timeout_s, verify=verify, plain_http=plain_http)
+        self.connection = Connection(url, token, timeout_s=timeout_s, verify=verify, plain_http=plain_http)
         self._features: tuple[str, ...] | None = None
 
     def open(
@@ -131,12 +129,12 @@ class Service:
             run=run or Run(),
             can=self._can(inputs=inputs, retry=retry, attention=attention is not None, attention_shown=bool(attention)),
         )
-        return RemoteSession(self, self.send("/v1/sessions", asked, Opened, tries=1), asked)
+        return RemoteSession(self, self.connection.send("/v1/sessions", asked, Opened, tries=1), asked)
 
     def ready(self) -> bool:
         """Return whether the service can guard generations now."""
         try:
-            return self._connection.client.get("/readyz").is_success
+            return self.connection.client.get("/readyz").is_success
         except httpx2.HTTPError:
             return False
 
@@ -148,7 +146,7 @@ class Service:
         """Return what of the protocol's newer parts it knows; nothing where it does not say."""
         if self._features is None:
             try:
-                answer = self._connection.client.get("/readyz")
+                answer = self.connection.client.get("/readyz")
                 listed = answer.json().get("features", ())
             except (httpx2.HTTPError, ValueError, AttributeError):
                 return ()  # it may list them later
@@ -157,32 +155,9 @@ class Service:
             self._features = tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
         return self._features
 
-    def send(self, path: str, message: BaseModel, answer: type[Message], *, tries: int = TRIES) -> Message:
-        """Post a message, and read the answer; for :class:`RemoteSession`.
-
-        Raises:
-            ServiceError: there was no answer, or the answer is a problem.
-        """
-        # Send no unset values: a service that does not know a newer key refuses the message.
-        body = message.model_dump(mode="json", exclude_none=True)
-        response = self._connection.tried(lambda client: client.post(path, json=body), tries)
-        try:
-            # Newer answers may have more keys.
-            return answer.model_validate_json(response.content, extra="ignore")
-        except ValidationError as error:
-            raise ServiceError(f"{path}: not an answer of version {VERSION}", hint="Check the base URL.") from error
-
-    def delete(self, path: str) -> None:
-        """Delete the resource at a path; for :class:`RemoteSession`.
-
-        Raises:
-            ServiceError: there was no answer, or the answer is a problem.
-        """
-        self._connection.tried(lambda client: client.delete(path), TRIES)
-
     def close(self) -> None:
         """Close the connections."""
-        self._connection.client.close()
+        self.connection.client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -242,7 +217,9 @@ class RemoteSession:
         if not self.opened.inputs:
             return []
         shown = [Picture(index=index, data=png_url(picture)) for index, picture in enumerate(pictures)]
-        verdicts = self.service.send(f"{self._path}/inputs", InputsMessage(images=shown), InputVerdicts).images
+        verdicts = self.service.connection.send(
+            f"{self._path}/inputs", InputsMessage(images=shown), InputVerdicts
+        ).images
         self.over = any(verdict.action == "block" for verdict in verdicts)
         return verdicts
 
@@ -285,10 +262,13 @@ class RemoteSession:
             PreviewPicture(index=index, data=data_url(picture), similarity=similarity[place] if similarity else None)
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
-        asked = QueryMessage(step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used)
+        newer: dict[str, Any] = {}
         if "ended" in self.service.features():
-            asked = asked.model_copy(update={"since": since, "failed": failed or None, "ended": ended or None})
-        answer = self.service.send(f"{self._path}/queries", asked, AnswerMessage)
+            newer = {"since": since, "failed": failed or None, "ended": ended or None}
+        asked = QueryMessage(
+            step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used, **newer
+        )
+        answer = self.service.connection.send(f"{self._path}/queries", asked, AnswerMessage)
         self._lost = False
         if answer.answered:
             self._reached = step if self.opened.due is not None else (progress or 0.0)
@@ -310,7 +290,7 @@ class RemoteSession:
                 (status 413 or 422): then withhold the images.
         """
         shown = [Picture(index=index, data=png_url(image)) for index, image in zip(self.drawn, images, strict=True)]
-        verdicts = self.service.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
+        verdicts = self.service.connection.send(f"{self._path}/final", Finish(images=shown, used=used), Verdicts).images
         self._again = tuple(verdict.index for verdict in verdicts if verdict.action == "retry")
         self.over = not self._again
         return verdicts
@@ -325,7 +305,7 @@ class RemoteSession:
             ServiceError: that cannot begin; every image gets its verdict's ``otherwise``.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
-        self.opened = self.service.send("/v1/sessions", asked, Opened, tries=1)
+        self.opened = self.service.connection.send("/v1/sessions", asked, Opened, tries=1)
         self.drawn, self._reached, self._lost = self._again, -1, False
         self._path = f"/v1/sessions/{self.opened.session}"
         return self.opened.negatives
@@ -337,7 +317,7 @@ class RemoteSession:
             ServiceError: the service cannot be reached; the session expires by itself.
         """
         if not self.over:
-            self.service.delete(self._path)
+            self.service.connection.delete(self._path)
             self.over = True
 
     def __enter__(self) -> Self:

@@ -100,8 +100,8 @@ def test_the_client_shows_them_and_hears_that_the_request_is_over(service, tmp_p
 def test_the_client_sends_no_newer_key_to_a_service_that_does_not_know_it(service, monkeypatch):
     client, sent = service(), []
     monkeypatch.setattr(client, "features", lambda: ())
-    send = client.send
-    monkeypatch.setattr(client, "send", lambda *args, **tries: sent.append(args[1]) or send(*args, **tries))
+    send = client.connection.send
+    monkeypatch.setattr(client.connection, "send", lambda *args, **tries: sent.append(args[1]) or send(*args, **tries))
     session = client.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
     assert sent[0].can is None
     assert session.inputs([]) == []

@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 from PIL import Image
 
+from dnp_guard.hosts.connection import Connection
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
@@ -71,13 +72,13 @@ def test_images_go_nowhere_unencrypted(url):
 
 
 def test_a_client_offers_what_it_knows_to_a_service_that_lists_it_and_to_no_other(service, monkeypatch):
-    client, sent, send = service(), [], Service.send
+    client, sent, send = service(), [], Connection.send
 
     def noted(self, path, asked, answer, **more):
         sent.append(asked)
         return send(self, path, asked, answer, **more)
 
-    monkeypatch.setattr(Service, "send", noted)
+    monkeypatch.setattr(Connection, "send", noted)
     client.open(images=1, steps=4, host=HOST).abandon()
     monkeypatch.setattr(client, "features", lambda: ("other",))
     client.open(images=1, steps=4, host=HOST).abandon()
