@@ -22,6 +22,8 @@ Message = TypeVar("Message", bound=BaseModel)
 TRIES: Final = 3
 """How often to send a request that may be repeated: any but the one that opens a session."""
 _AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
+_HIDDEN: Final = frozenset({403, 404})
+"""Statuses by which a proxy keeps ``/readyz`` from hosts."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _LONGEST_WAIT_S: Final = 2.0
 
@@ -116,6 +118,24 @@ class Connection:
             ServiceError: there was no answer, or the answer is a problem.
         """
         self._tried(lambda: self.client.delete(path), TRIES)
+
+    def features(self) -> tuple[str, ...]:
+        """Return the features that the service lists, whether it is ready or not; none if a proxy hides the list.
+
+        Raises:
+            ServiceError: there was no answer, or the answer is a problem that lists none.
+        """
+        try:
+            response = self.client.get("/readyz")
+        except httpx2.HTTPError as error:
+            raise self._unreached(error) from None
+        try:
+            listed = response.json().get("features")
+        except (ValueError, AttributeError):
+            listed = None
+        if listed is None and not response.is_success and response.status_code not in _HIDDEN:
+            raise _problem(response)
+        return tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
 
     def _unreached(self, error: httpx2.HTTPError) -> ServiceError:
         hint = "Is the service running, and reachable?"

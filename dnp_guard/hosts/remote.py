@@ -138,22 +138,32 @@ class Service:
         except httpx2.HTTPError:
             return False
 
-    def _can(self, **abilities: bool) -> list[str] | None:
-        """Return the abilities to announce, among those that the service knows; None if there are none."""
-        return [word for word in (*CAN, *filter(abilities.get, abilities)) if word in self.features()] or None
-
     def features(self) -> tuple[str, ...]:
-        """Return what of the protocol's newer parts it knows; nothing where it does not say."""
+        """Return the features of the protocol that the service lists; it lists them while it is not ready, too.
+
+        Raises:
+            ServiceError: the service cannot be reached, or answers with a problem that lists no features.
+        """
         if self._features is None:
-            try:
-                answer = self.connection.client.get("/readyz")
-                listed = answer.json().get("features", ())
-            except (httpx2.HTTPError, ValueError, AttributeError):
-                return ()  # it may list them later
-            if not answer.is_success:
-                return ()  # one that is not ready lists nothing, and will once it is
-            self._features = tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
+            self._features = self.connection.features()
         return self._features
+
+    def knows(self, feature: str) -> bool:
+        """Return whether the service lists a feature; False if it cannot be reached."""
+        try:
+            return feature in self.features()
+        except ServiceError:
+            return False
+
+    def _can(self, **abilities: bool) -> list[str] | None:
+        """Return the abilities to announce, among those that the service knows; None if there are none.
+
+        Raises:
+            ServiceError: the host has abilities, and the service does not say whether it knows them.
+        """
+        able = [ability for ability, has in abilities.items() if has]
+        known = self.features() if able else [feature for feature in CAN if self.knows(feature)]
+        return [word for word in (*CAN, *able) if word in known] or None
 
     def close(self) -> None:
         """Close the connections."""
@@ -263,7 +273,7 @@ class RemoteSession:
             for place, (index, picture) in enumerate(zip(self.drawn, pictures, strict=True))
         ]
         newer: dict[str, Any] = {}
-        if "ended" in self.service.features():
+        if self.service.knows("ended"):
             newer = {"since": since, "failed": failed or None, "ended": ended or None}
         asked = QueryMessage(
             step=step, progress=progress, sigma=sigma, images=shown, effective=effective, used=used, **newer

@@ -40,16 +40,16 @@ class Client(Connection):
             return ()  # it may say so later
 
     def _known(self) -> tuple[str, ...]:
-        """Return the features, also of a service that is busy.
+        """Return the features, also of a service that is busy; none where a proxy does not let the host ask for them.
 
         Raises:
-            ServiceFailed: the service cannot be reached.
+            ServiceFailed: the service cannot be reached, or fails without saying what it knows.
         """
         if self._features is None:
             try:
                 told = self.call("GET", "/readyz", None, _CALL_S).get("features")
             except ServiceFailed as error:
-                if error.reason == "service_down":
+                if error.features is None and not error.request_caused:
                     raise
                 told = error.features
                 if told is None:

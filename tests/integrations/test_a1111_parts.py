@@ -7,9 +7,7 @@ import dataclasses
 import importlib
 import json
 import sys
-import threading
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.answers import Answers
 from tests.hosts.a1111_host import EXTENSION, Host
 
 PACKAGE = "dnp_guard_extension"
@@ -178,41 +177,6 @@ def test_a_picture_that_could_not_be_checked_says_why(parts, failure, words):
     assert parts.pictures.unchecked(failure).endswith(words)
 
 
-class Answers:
-    """A service that answers everything with one status and body."""
-
-    def __init__(self, status, body) -> None:
-        self.asked = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler) -> None:  # noqa: N805 (two selves)
-                sent = handler.rfile.read(int(handler.headers["Content-Length"] or 0)) or b"{}"
-                self.asked.append((handler.path, dict(handler.headers), json.loads(sent)))
-                handler.send_response(status)
-                if status in {301, 302, 307}:
-                    handler.send_header("Location", "http://127.0.0.1:9/")
-                handler.send_header("Content-Length", str(len(body)))
-                handler.end_headers()
-                handler.wfile.write(body)
-
-            do_GET = do_POST  # noqa: N815 (the server's)
-
-            def log_message(handler, *_) -> None: ...  # noqa: N805
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
 OPENED = {
     "session": "f" * 32,
     "due": [1],
@@ -356,6 +320,19 @@ def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(par
 def test_a_busy_service_still_says_what_it_knows(parts):
     with Answers(503, b'{"detail": "busy", "features": ["inputs"]}') as service:
         assert parts.client.Client(service.url, None).features() == ("inputs",)
+
+
+def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(parts):
+    with Answers(503, b"<p>no backend is up</p>") as service:
+        client = parts.client.Client(service.url, None)
+        with pytest.raises(parts.client.ServiceFailed, match="503"):
+            client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=list)
+    assert [path for path, *_ in service.asked] == ["/readyz"]
+
+
+def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts):
+    with Answers(404, b"{}") as service:
+        assert parts.client.Client(service.url, None).features() == ()
 
 
 def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_for_them(parts, monkeypatch):

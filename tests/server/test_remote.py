@@ -10,6 +10,7 @@ from dnp_guard.hosts.connection import Connection
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
+from tests.answers import Answers
 from tests.waiting import wait_until
 
 HOST = Host(name="tests")
@@ -85,12 +86,27 @@ def test_a_client_offers_what_it_knows_to_a_service_that_lists_it_and_to_no_othe
     assert [asked.can for asked in sent] == [["unasked"], None]
 
 
-def test_a_client_learns_the_features_of_a_service_that_was_not_ready_at_first(service, tmp_path):
+def test_a_client_learns_the_features_of_a_service_that_is_not_ready(service, tmp_path):
     client = service(store=f"sqlite:{tmp_path / 'sessions'}")
     with closing(sqlite3.connect(tmp_path / "sessions", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         wait_until(lambda: not client.ready())
+        assert "ended" in client.features()
+
+
+def test_a_client_learns_the_features_later_of_a_service_that_lists_none_at_first(service):
+    with Answers(503, b"<p>no backend is up</p>") as proxy, Service(proxy.url) as client:
+        assert not client.knows("ended")
+        client.connection = service().connection
+        assert client.knows("ended")
+
+
+def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none():
+    with Answers(503, b"<p>no backend is up</p>") as proxy, pytest.raises(ServiceError, match="503"):
+        Service(proxy.url).open(images=1, steps=4, host=HOST, inputs=True)
+    assert [path for path, *_ in proxy.asked] == ["/readyz"]
+
+
+def test_a_service_whose_list_of_features_a_proxy_hides_has_none():
+    with Answers(404, b"{}") as proxy, Service(proxy.url) as client:
         assert client.features() == ()
-        other.execute("ROLLBACK")
-    wait_until(client.ready)
-    assert "ended" in client.features()

@@ -1,0 +1,42 @@
+"""A service that answers every request alike."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Answers:
+    """A service that answers everything with one status and body."""
+
+    def __init__(self, status, body) -> None:
+        self.asked = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(handler) -> None:  # noqa: N805 (two selves)
+                sent = handler.rfile.read(int(handler.headers["Content-Length"] or 0)) or b"{}"
+                self.asked.append((handler.path, dict(handler.headers), json.loads(sent)))
+                handler.send_response(status)
+                if status in {301, 302, 307}:
+                    handler.send_header("Location", "http://127.0.0.1:9/")
+                handler.send_header("Content-Length", str(len(body)))
+                handler.end_headers()
+                handler.wfile.write(body)
+
+            do_GET = do_POST  # noqa: N815 (the server's)
+
+            def log_message(handler, *_) -> None: ...  # noqa: N805
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
