@@ -1,4 +1,4 @@
-"""Pipelines of random weights, a few thousand parameters each, and how each class is called for three images."""
+"""Build small pipelines of random weights, and call every class for three images."""
 
 import inspect
 from functools import cache
@@ -20,7 +20,7 @@ CALLS = {name: call for name, (_, call) in PIPELINES.items()}
 
 @cache
 def tiny(name):
-    """A pipeline of a class, with weights drawn from a fixed seed."""
+    """Build a pipeline of a class, with weights drawn from a fixed seed."""
     torch.manual_seed(0)
     kind = getattr(diffusers, name)
     made, _ = PIPELINES[name]
@@ -33,19 +33,19 @@ def tiny(name):
 
 
 def draw(pipe, **arguments):
-    """Three images from fixed seeds, as latents or float arrays."""
-    wanted = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
+    """Draw three images from fixed seeds, as latents or float arrays."""
+    options = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
     accepted = inspect.signature(type(pipe).__call__).parameters
-    wanted = {key: value for key, value in wanted.items() if key in accepted}
-    wanted |= CALLS.get(type(pipe).__name__, {}) | arguments
-    torch.manual_seed(0)  # some draw without their generator
+    options = {key: value for key, value in options.items() if key in accepted}
+    options |= CALLS.get(type(pipe).__name__, {}) | arguments
+    torch.manual_seed(0)  # some pipelines draw without their generator
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     prompts = ["a red circle", "a blue square", "a green cross"]
-    return pipe(**{"prompt": prompts, "generator": generators, **wanted})[0]
+    return pipe(**{"prompt": prompts, "generator": generators, **options})[0]
 
 
 def footprint(pipe):
-    """Everything a guard could leave on a pipeline and its parts."""
+    """Return everything that a guard could leave on a pipeline and its parts."""
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks), sorted(part.__dict__)) for part in parts]
     scheduler = getattr(pipe, "scheduler", None)

@@ -1,4 +1,4 @@
-"""Arguments that several classes are called with for three images."""
+"""Arguments of a call for three images that several classes share."""
 
 import torch
 from PIL import Image
@@ -20,4 +20,4 @@ BY_NAME = {
     "strength": 1.0,
     "source_prompt": "a red circle",
 }
-"""What an argument of that name is given where nothing else is known."""
+"""Values of arguments by name, for a class whose call is not known further."""

@@ -1,4 +1,4 @@
-"""A tiny pipeline of every class that one can be built of, and how it is called."""
+"""Build a tiny pipeline of every class that allows it, and call it."""
 
 import inspect
 import sys
@@ -17,7 +17,7 @@ from tests.hosts.tiny import CALLS, assembled, draw, modular, of_diffusers, tiny
 
 
 class NotBuiltError(Exception):
-    """No tiny pipeline of a class can be built, and why."""
+    """No tiny pipeline of a class can be built; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Subject:
 
     Attributes:
         pipe: the pipeline.
-        images: items that a call makes.
-        draw: makes them, from fixed seeds, as arrays.
-        alone: the same with a call for one image; None where it was not tried.
+        images: number of items that a call makes.
+        draw: makes the items from fixed seeds, as arrays.
+        alone: the same pipeline with a call for one image; None where that was not tried.
     """
 
     pipe: Any
@@ -38,16 +38,16 @@ class Subject:
 
 
 def classes():
-    """Names of every pipeline class of the installed diffusers."""
+    """Return the names of all pipeline classes of the installed diffusers."""
     none = {"DiffusionPipeline", "ModularPipeline"}
     return sorted(name for name in dir(diffusers) if name.endswith("Pipeline") and name not in none)
 
 
 def subject(name):
-    """A tiny pipeline of a class.
+    """Build a tiny pipeline of a class.
 
     Raises:
-        NotBuiltError: none can be built.
+        NotBuiltError: no pipeline of the class can be built.
     """
     if name in CALLS:
         pipe = tiny(name)
@@ -66,12 +66,12 @@ def subject(name):
         pipe.set_progress_bar_config(disable=True)
         as_here()
         if hasattr(getattr(pipe, "vae", None), "enable_tiling") and name == "AllegroPipeline":
-            pipe.vae.enable_tiling()  # it decodes in no other way
+            pipe.vae.enable_tiling()  # it decodes only in tiles
         if name.startswith("HiDream"):
-            pipe.default_sample_size = 4  # it scales what it is asked for to so many latents
+            pipe.default_sample_size = 4  # it scales every size to this number of latents
         count_template(pipe)
         if hasattr(pipe, "resolutions"):
-            pipe.resolutions = [(32, 32)]  # it takes no other sizes than these
+            pipe.resolutions = [(32, 32)]  # it takes only the sizes of its list
     except NotBuiltError:
         raise
     except Exception as error:
@@ -80,20 +80,20 @@ def subject(name):
 
 
 def kind_of(name):
-    """The class of a name, also where diffusers hides it as a tokenizer's library is not installed: ours stands in."""
+    """Return the class of a name, even one that diffusers hides because a tokenizer's library is missing."""
     kind = getattr(diffusers, name)
     if getattr(kind, "_backends", None) is None or "sentencepiece" not in kind._backends:
         return kind
     folder = Path(diffusers.__file__).parent
-    file = next(each for each in folder.glob("pipelines/**/*.py") if f"\nclass {name}(" in each.read_text("utf-8"))
+    file = next(path for path in folder.glob("pipelines/**/*.py") if f"\nclass {name}(" in path.read_text("utf-8"))
     with patch.dict(sys.modules, {"sentencepiece": SimpleNamespace(SentencePieceProcessor=None)}):
         return getattr(import_module(f"diffusers.{'.'.join(file.relative_to(folder).with_suffix('').parts)}"), name)
 
 
 def count_template(pipe):
-    """Tell a pipeline how many words our tokenizer makes of the template that it leaves out before the prompt."""
+    """Tell a pipeline how many tokens before the prompt are its template, by our tokenizer."""
     names = ("prompt_template_encode", "prompt_template")
-    template = next((each for name in names if isinstance(each := getattr(pipe, name, None), str)), None)
+    template = next((wording for name in names if isinstance(wording := getattr(pipe, name, None), str)), None)
     if template is not None and hasattr(pipe, "prompt_template_encode_start_idx"):
         tokenizer = getattr(pipe, "tokenizer", None) or pipe.processor
         read = getattr(tokenizer, "tokenizer", tokenizer)([template.partition("{")[0]])["input_ids"][0]
@@ -103,7 +103,7 @@ def count_template(pipe):
 
 
 def as_here():
-    """Have diffusers scale what it edits to a thousand pixels rather than a million, and resize without torchvision."""
+    """Have diffusers scale edited pictures to a thousand pixels, not a million, and resize without torchvision."""
     for name, module in list(sys.modules.items()):
         plain = vars(module).get("calculate_dimensions") if name.startswith("diffusers.") else None
         if plain is not None and plain.__name__ == "calculate_dimensions":
@@ -116,39 +116,39 @@ RESIZES = SimpleNamespace(
     functional=SimpleNamespace(resize=lambda image, size, interpolation: torch.nn.functional.interpolate(image, size)),
     InterpolationMode=SimpleNamespace(NEAREST="nearest"),
 )
-"""What Cosmos uses of torchvision, which is not installed here."""
+"""The part of torchvision that Cosmos uses; torchvision is not installed here."""
 
 
 def _inputs(name, kind, images):
     if name in of_diffusers.specs():
         return variants.given_to(name, of_diffusers.inputs(name, kind, images), images)
     taken = inspect.signature(kind.__call__).parameters
-    accepted = {each: taken[each].default is inspect.Parameter.empty for each in taken}
+    accepted = {argument: taken[argument].default is inspect.Parameter.empty for argument in taken}
     return assembled.inputs(name, accepted, images)
 
 
 def _tried(pipe, call):
-    """The pipeline as it is called for three images, or where it cannot be, for one."""
+    """Return the pipeline with a call for three images, or for one image if it cannot make three."""
     reason = None
     for images in (3, 1):
         try:
             if len(as_arrays(_seeded(call, pipe, images))) == images:
                 one = Subject(pipe, 1, lambda: as_arrays(_seeded(call, pipe, 1)))
                 return one if images == 1 else Subject(pipe, 3, lambda: as_arrays(_seeded(call, pipe, 3)), one)
-        except Exception as error:  # noqa: BLE001 (some take one prompt alone)
+        except Exception as error:  # noqa: BLE001 (some pipelines take one prompt only)
             reason = error
     raise NotBuiltError(f"not tried: a tiny one fails without a guard ({_line(reason)})")
 
 
 def _seeded(call, pipe, images):
-    torch.manual_seed(0)  # some draw without their generator
+    torch.manual_seed(0)  # some pipelines draw without their generator
     return call(pipe, images)
 
 
 def as_arrays(result):
-    """The items of what a call returned."""
+    """Return the items of a call's result as arrays."""
     items = result if isinstance(result, list | np.ndarray) else result[0]
-    return [np.asarray(each) for each in items]
+    return [np.asarray(item) for item in items]
 
 
 def _line(error):

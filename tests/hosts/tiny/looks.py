@@ -1,8 +1,8 @@
-"""A model that sees one thing once."""
+"""Models that see something once and then nothing more."""
 
 
 class SeesAStarOnce:
-    """Sees a star at its second look, in the last picture of the second of three items, and then nothing more."""
+    """A model that sees a star at its second look only, in the last picture of the second of three items."""
 
     things = ("star",)
 
@@ -12,11 +12,11 @@ class SeesAStarOnce:
     def ask(self, images, questions):
         self.looks += 1
         seen = 2 * (len(images) // 3) - 1 if self.looks == 2 else None
-        there = [any(thing in each for thing in self.things) for each in questions]
+        there = [any(thing in question for thing in self.things) for question in questions]
         return [[0.9 if row == seen and yes else 0.0 for yes in there] for row in range(len(images))]
 
 
 class SeesAStarAndABoltOnce(SeesAStarOnce):
-    """The same with a bolt beside the star."""
+    """A model that sees a bolt beside the star."""
 
     things = ("star", "bolt")

@@ -1,4 +1,4 @@
-"""Modular pipelines of the parts of tiny ordinary ones."""
+"""Build modular pipelines from the parts of tiny ordinary pipelines."""
 
 import diffusers
 import numpy as np
@@ -9,43 +9,49 @@ from tests.hosts.tiny.calls import PICTURE
 
 
 def built(name):
-    """A modular pipeline of a class."""
+    """Build a modular pipeline of a class."""
     pipe = getattr(diffusers, name)()
     without = variants.VARIANTS.get(name, variants.Variant()).without
     if without:
         blocks = pipe.blocks
-        for each in without:
-            blocks.sub_blocks.pop(each, None)
+        for block in without:
+            blocks.sub_blocks.pop(block, None)
         pipe = blocks.init_pipeline()
     if hasattr(pipe, "disable_safety_checker"):
-        pipe.disable_safety_checker()  # which is a model of its own
+        pipe.disable_safety_checker()  # the checker is a model of its own
     fill(pipe, name)
     return pipe
 
 
 def fill(pipe, name):
     """Give a modular pipeline the parts that its blocks expect, from the kin of a name."""
-    specs = {each.name: each for each in pipe.blocks.expected_components}
-    wanted = {each: getattr(spec.type_hint, "__name__", str(spec.type_hint)) for each, spec in specs.items()}
-    wanted = {each: written for each, written in wanted.items() if getattr(pipe, each, None) is None}
-    found = assembled.fitting(name, wanted, {*wanted})
-    if "transformer_2" in wanted and "transformer_2" not in found:
-        found["transformer_2"] = found["transformer"]
-    pipe.update_components(**{each: part for each, part in variants.parts_of(name, found).items() if each in specs})
+    specs = {spec.name: spec for spec in pipe.blocks.expected_components}
+    annotations = {
+        part_name: getattr(spec.type_hint, "__name__", str(spec.type_hint)) for part_name, spec in specs.items()
+    }
+    annotations = {
+        part_name: written for part_name, written in annotations.items() if getattr(pipe, part_name, None) is None
+    }
+    components = assembled.fitting(name, annotations, {*annotations})
+    if "transformer_2" in annotations and "transformer_2" not in components:
+        components["transformer_2"] = components["transformer"]
+    pipe.update_components(
+        **{part_name: part for part_name, part in variants.parts_of(name, components).items() if part_name in specs}
+    )
     pipe.set_progress_bar_config(disable=True)
 
 
 def draw(pipe, images, like=""):
-    """Items from fixed seeds, as arrays.
+    """Draw items from fixed seeds, as arrays.
 
     Args:
         pipe: the pipeline.
-        images: how many.
-        like: the class that it is called as; its own by default.
+        images: number of images to ask for.
+        like: name of the class whose arguments the call uses; the pipeline's own by default.
     """
-    accepted = {each.name: each.required for each in pipe.blocks.inputs if each.name}
+    accepted = {argument.name: argument.required for argument in pipe.blocks.inputs if argument.name}
     given = assembled.inputs(like or type(pipe).__name__, accepted, images)
-    if isinstance(given.get("image"), torch.Tensor):  # blocks take pictures alone
+    if isinstance(given.get("image"), torch.Tensor):  # blocks take pictures only
         given["image"] = PICTURE
     state = pipe(**given)
     return np.asarray(next(state.values[key] for key in ("images", "videos") if state.values.get(key) is not None))

@@ -1,6 +1,6 @@
-"""Tiny pipelines by the configurations of diffusers' own tests (Apache-2.0), with weights and tokenizers of ours.
+"""Build tiny pipelines by the configurations of diffusers' own tests (Apache-2.0), with our weights and tokenizers.
 
-``of_diffusers.json`` holds, for each class, the configurations of its components and what it is called with.
+``of_diffusers.json`` holds the configurations of every class's components and the arguments of its call.
 """
 
 import inspect
@@ -24,19 +24,19 @@ PROMPTS = ["a red circle", "a blue square", "a green cross"]
 
 @cache
 def specs():
-    """The configurations, by class."""
+    """Return the configurations by class."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def components(name):
-    """The components of a class, with weights drawn at random."""
+    """Build the components of a class, with random weights."""
     torch.manual_seed(0)
     specs_of = specs()[name]["components"]
     models = {part: component(spec, part) for part, spec in specs_of.items() if not is_reader(spec)}
-    configs = [each.config for each in models.values() if isinstance(each, transformers.PreTrainedModel)]
-    reads = next((each for each in configs if hasattr(each, "vision_config")), None)
-    seen = [getattr(each, "vision_config", each) for each in configs]
-    side = next((each.image_size for each in seen if hasattr(each, "image_size")), 32)
+    configs = [model.config for model in models.values() if isinstance(model, transformers.PreTrainedModel)]
+    reads = next((config for config in configs if hasattr(config, "vision_config")), None)
+    seen = [getattr(config, "vision_config", config) for config in configs]
+    side = next((config.image_size for config in seen if hasattr(config, "image_size")), 32)
     return {
         part: models[part] if part in models else reader(spec["tokenizer"], reads, side)
         for part, spec in specs_of.items()
@@ -44,19 +44,19 @@ def components(name):
 
 
 def is_reader(spec):
-    """Whether a component reads words or pictures, and has no weights."""
+    """Return whether a component reads words or pictures and has no weights."""
     return isinstance(spec, dict) and "tokenizer" in spec
 
 
 def component(spec, name=""):
     if isinstance(spec, list):
-        return [component(each) for each in spec]
+        return [component(item) for item in spec]
     if not isinstance(spec, dict):
         return spec
     if "diffusers" in spec:
         config = spec["config"]
         if config.get("use_flow_sigmas"):
-            config = {**config, "prediction_type": "flow_prediction"}  # as every model that has such sigmas
+            config = {**config, "prediction_type": "flow_prediction"}  # as every model with flow sigmas predicts
         made = named(diffusers, spec, "diffusers").from_config(config)
         return parts.without_zeros(made.eval()) if isinstance(made, torch.nn.Module) else made
     if "transformers" in spec:
@@ -70,12 +70,12 @@ def component(spec, name=""):
 
 
 def named(library, spec, key):
-    """The class of a component, which a library may keep in a module of its own."""
+    """Return the class of a component, which a library may keep in a module of its own."""
     return getattr(import_module(spec["module"]) if spec.get("module") else library, spec[key])
 
 
 def other(kind):
-    """A component that is no model, by the name of its class."""
+    """Build a component that is no model, by the name of its class."""
     module, _, name = kind.rpartition(".")
     if "CLIPImageProcessor" in name:
         return transformers.CLIPImageProcessor(crop_size=32, size=32)
@@ -85,12 +85,12 @@ def other(kind):
 
 
 def reader(kind, config=None, side=32):
-    """A tokenizer or a processor, by the name of its class.
+    """Build a tokenizer or a processor, by the name of its class.
 
     Args:
         kind: the name.
-        config: of the model that also sees pictures, if there is one.
-        side: of the pictures that it is to make.
+        config: configuration of the model that also sees pictures, if there is one.
+        side: width and height of the pictures that a processor returns, in pixels.
     """
     kind = kind.removesuffix("Pil")
     if kind.startswith("CLIPTokenizer"):
@@ -119,13 +119,13 @@ class Lenient(torch.nn.Module):
 
 
 def inputs(name, kind, images):
-    """What a class is called with for so many images from fixed seeds."""
-    given = {key: value(each) for key, each in specs()[name].get("inputs", {}).items()}
+    """Return the arguments of a class's call for a number of images from fixed seeds."""
+    given = {key: value(argument) for key, argument in specs()[name].get("inputs", {}).items()}
     return called(given, inspect.signature(kind.__call__).parameters, images)
 
 
 def called(given, accepted, images):
-    """The arguments of a call for so many images from fixed seeds, as far as it accepts them."""
+    """Complete the arguments of a call for a number of images, and drop those that it does not accept."""
     given = {**given, "output_type": "np", "num_inference_steps": STEPS}
     if int(given.get("strength", 1.0) * STEPS) < 2:
         given["strength"] = 1.0
@@ -135,13 +135,13 @@ def called(given, accepted, images):
         given["prompt"] = PROMPTS[:images] if images > 1 else "a blue square"
     if "negative_prompt" in accepted:
         given["negative_prompt"] = [""] * images if images > 1 else ""
-    return {key: each for key, each in given.items() if key in accepted}
+    return {key: argument for key, argument in given.items() if key in accepted}
 
 
-def value(spec):  # noqa: PLR0911 (one for each kind)
-    """What stands for a picture or a tensor in the file, and everything else as it is."""
+def value(spec):  # noqa: PLR0911 (one per kind)
+    """Turn the file's notation of a picture or a tensor into one, and leave other values as they are."""
     if isinstance(spec, list):
-        return [value(each) for each in spec]
+        return [value(item) for item in spec]
     if not isinstance(spec, dict):
         return spec
     drawing = torch.Generator().manual_seed(0)
@@ -155,4 +155,4 @@ def value(spec):  # noqa: PLR0911 (one for each kind)
         return torch.rand(spec["tensor"], generator=drawing)
     if "array" in spec:
         return torch.rand(spec["array"], generator=drawing).numpy().astype(np.dtype(spec["dtype"]))
-    return {key: value(each) for key, each in spec.get("dict", {}).items()}
+    return {key: value(item) for key, item in spec.get("dict", {}).items()}

@@ -1,4 +1,4 @@
-"""Parts that the tiny pipelines of some classes do not share with their kin."""
+"""Build the parts that some tiny pipelines do not share with their kin."""
 
 import torch
 from diffusers import (
@@ -54,9 +54,9 @@ def unet_3d(_):
     return {"unet": parts.listening(parts.without_zeros(UNet3DConditionModel(**SIZES_3D)).eval(), 2)}
 
 
-def controlnet_xs(found):
+def controlnet_xs(kin):
     torch.manual_seed(0)
-    if found.get("text_encoder_2") is None:
+    if kin.get("text_encoder_2") is None:
         unet = UNet2DConditionModel(
             sample_size=16,
             block_out_channels=(4, 8),
@@ -86,20 +86,20 @@ def controlnet_xs(found):
         )
     controlnet = ControlNetXSAdapter.from_unet(
         unet=unet,
-        size_ratio=0.5 if found.get("text_encoder_2") is not None else 1.0,
+        size_ratio=0.5 if kin.get("text_encoder_2") is not None else 1.0,
         learn_time_embedding=True,
         conditioning_embedding_out_channels=(2, 2),
-        num_attention_heads=2 if found.get("text_encoder_2") is not None else None,
+        num_attention_heads=2 if kin.get("text_encoder_2") is not None else None,
     )
     return {"unet": parts.listening(unet.eval(), 2), "controlnet": parts.without_zeros(controlnet.eval())}
 
 
-def z_image_control(found):
+def z_image_control(kin):
     torch.manual_seed(0)
     control = ZImageControlNetModel(
         control_layers_places=[0],
         control_refiner_layers_places=[0],
-        control_in_dim=9 if found.get("mask") else 4,
+        control_in_dim=9 if kin.get("mask") else 4,
         add_control_noise_refiner="control_layers",
         dim=32,
         n_refiner_layers=1,
@@ -107,17 +107,17 @@ def z_image_control(found):
         n_kv_heads=2,
     )
     control = parts.without_zeros(control.eval())
-    return {"controlnet": ZImageControlNetModel.from_transformer(control, found["transformer"])}
+    return {"controlnet": ZImageControlNetModel.from_transformer(control, kin["transformer"])}
 
 
-def padded_left(found):
-    """A tokenizer that pads as Gemma's does, on the left."""
-    found["tokenizer"].padding_side = "left"
+def padded_left(kin):
+    """Let the tokenizer pad on the left, as Gemma's does."""
+    kin["tokenizer"].padding_side = "left"
     return {}
 
 
 def read_small(_):
-    """A text encoder of a few words, in place of one of a whole vocabulary."""
+    """Make a text encoder of a few words, in place of one with a whole vocabulary."""
     config = newest.qwen2_vl()
     torch.manual_seed(0)
     encoder = parts.listening(Qwen2_5_VLForConditionalGeneration(config).eval(), 4)
@@ -125,7 +125,7 @@ def read_small(_):
 
 
 def deep_qwen3(layers, **more):
-    """A text encoder of so many layers, whose further ones are asked for what they hold."""
+    """Make a text encoder and its processor, with enough layers for the hidden states that a pipeline reads."""
     torch.manual_seed(0)
     config = newest.qwen3_vl(num_hidden_layers=layers, **more)
     return parts.listening(Qwen3VLForConditionalGeneration(config).eval(), 2), parts.seeing_words(config)

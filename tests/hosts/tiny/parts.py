@@ -1,4 +1,4 @@
-"""Components of random weights, a few thousand parameters each, that several pipelines are made of."""
+"""Build small components of random weights that several pipelines share."""
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -30,11 +30,11 @@ _OF_PICTURES = {
     "<|vision_start|>": "vision_start",
     "<|vision_end|>": "vision_end",
 }
-"""The words that stand for pictures, and what a configuration calls their numbers."""
+"""Maps the words that stand for pictures to the names of their numbers in a configuration."""
 
 
 def vae(levels=2, **settings):
-    """An image autoencoder that halves each side from level to level."""
+    """Build an image autoencoder that halves width and height from level to level."""
     return AutoencoderKL(
         **{
             "block_out_channels": (8,) * levels,
@@ -49,7 +49,7 @@ def vae(levels=2, **settings):
 
 
 def unet(**settings):
-    """A UNet of one attention block a side."""
+    """Build a UNet with one attention block on its way down and one on its way up."""
     made = UNet2DConditionModel(
         **{
             "sample_size": 16,
@@ -64,7 +64,7 @@ def unet(**settings):
         }
     )
     for name, weights in made.named_parameters():
-        if "attn2" in name:  # random weights hardly listen to a prompt
+        if "attn2" in name:  # random weights hardly react to a prompt
             weights.data *= 4
     return made
 
@@ -83,12 +83,12 @@ def clip_tokenizer():
 
 def t5():
     made = T5EncoderModel(T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
-    made.encoder.final_layer_norm.weight.data *= 16  # random weights hardly listen to a prompt
+    made.encoder.final_layer_norm.weight.data *= 16  # random weights hardly react to a prompt
     return made
 
 
 def gemma():
-    """A decoder of 32 features, in place of any language model whose hidden states are the embeddings."""
+    """Build a decoder of 32 features, in place of a language model whose hidden states are the embeddings."""
     return Gemma2Model(
         Gemma2Config(
             vocab_size=64,
@@ -104,12 +104,12 @@ def gemma():
 
 
 def words(length=16, more=None, kind=PreTrainedTokenizerFast):
-    """A tokenizer of the words that tests draw.
+    """Build a tokenizer of the words that tests draw.
 
     Args:
-        length: how many it gives at most.
-        more: further words to their numbers.
-        kind: of tokenizer.
+        length: most tokens that it returns.
+        more: maps further words to their numbers.
+        kind: class of the tokenizer.
     """
     known = ["<pad>", "<unk>", "</s>", "a", "red", "blue", "green", "circle", "square", "cross", "star"]
     numbers = {word: index for index, word in enumerate(known)} | (more or {})
@@ -128,7 +128,7 @@ def words(length=16, more=None, kind=PreTrainedTokenizerFast):
 
 
 class Positioned(PreTrainedTokenizerFast):
-    """Also says at which position each word is, as ChatGLM's does."""
+    """A tokenizer that also returns the position of every word, as ChatGLM's does."""
 
     def __call__(self, *args, **kwargs):
         read = super().__call__(*args, **kwargs)
@@ -137,14 +137,14 @@ class Positioned(PreTrainedTokenizerFast):
 
 
 class SeeingWords(Qwen2VLProcessor):
-    """Words and pictures as a model of vision and language reads them; videos are not read."""
+    """A processor of words and pictures, without videos, for a model of vision and language."""
 
     def check_argument_for_proper_class(self, name, argument):
         return None
 
 
 def seeing_words(config):
-    """A processor for a model of vision and language, whose configuration numbers the words of pictures."""
+    """Build a processor for a model of vision and language, whose configuration numbers the words of pictures."""
     names = enumerate(_OF_PICTURES.items(), 11)
     numbers = {word: getattr(config, f"{name}_token_id", None) or number for number, (word, name) in names}
     patch = getattr(config.vision_config, "patch_size", 14)
@@ -153,7 +153,7 @@ def seeing_words(config):
 
 
 def listening(made, times=2):
-    """The same module with larger weights, as small ones hardly listen to a prompt."""
+    """Enlarge the weights of a module, because small weights hardly react to a prompt."""
     for weights in made.parameters():
         if weights.ndim > 1:
             weights.data *= times
@@ -161,7 +161,7 @@ def listening(made, times=2):
 
 
 def drawn(made):
-    """The same module with weights drawn at random, where its class leaves them as the memory was."""
+    """Draw all weights of a module at random, for a class that does not initialise them."""
     for weights in made.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights, std=0.2)
@@ -171,7 +171,7 @@ def drawn(made):
 
 
 def without_zeros(made):
-    """The same module with the weights that are zero until trained drawn at random."""
+    """Draw those weights of a module at random that are zero until they are trained."""
     for weights in made.parameters():
         if not weights.data.any():
             torch.nn.init.normal_(weights, std=0.2)

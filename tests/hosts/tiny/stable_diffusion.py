@@ -1,4 +1,4 @@
-"""Stable Diffusion 1 and 2, XL and 3, with what joins them: control, adapters, perturbed attention."""
+"""Stable Diffusion 1, 2, XL and 3, with control, adapters and perturbed attention."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Tiny pipelines that differ from their kin by a part or an argument: what is put in the place of what is known."""
+"""Describe tiny pipelines that differ from their kin by a part or an argument."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from tests.hosts.tiny.calls import CLIP, PICTURE, PICTURES
 
 @dataclass(frozen=True)
 class Variant:
-    """How the tiny one of a class is made.
+    """How the tiny pipeline of a class is made.
 
     Attributes:
-        like: the class that its parts are first looked for in; its nearest kin by default.
-        resized: for parts of its kin, the settings that are others.
-        made: parts of its own, from those of its kin.
-        given: arguments that it is called with; those that are None are left out.
-        several: the same where it is called for several images.
-        listens: how much larger the weights of its denoiser are.
-        without: blocks of a modular pipeline that are left out.
+        like: class that parts are taken from first; the nearest kin by default.
+        resized: maps parts of the kin to the settings that differ.
+        made: makes parts of its own from the parts of its kin.
+        given: arguments of its call; None leaves an argument out.
+        several: further arguments of a call for several images.
+        listens: factor that enlarges the weights of its denoiser.
+        without: blocks that its modular pipeline leaves out.
     """
 
     like: str = ""
@@ -34,22 +34,22 @@ class Variant:
     without: tuple[str, ...] = ()
 
 
-def parts_of(name, found):
-    """The parts of a class, made of those that its kin has."""
+def parts_of(name, kin):
+    """Make the parts of a class from the parts of its kin."""
     variant = VARIANTS.get(name)
     if variant is None:
-        return found
-    resized = {each: with_settings(found[each], **more) for each, more in variant.resized.items()}
-    made = {**found, **resized}
+        return kin
+    resized = {part_name: with_settings(kin[part_name], **more) for part_name, more in variant.resized.items()}
+    made = {**kin, **resized}
     made |= variant.made(made)
-    for each in ("transformer", "transformer_2", "unet"):
-        if variant.listens != 1 and made.get(each) is not None:
-            parts.listening(made[each], variant.listens)
+    for part_name in ("transformer", "transformer_2", "unet"):
+        if variant.listens != 1 and made.get(part_name) is not None:
+            parts.listening(made[part_name], variant.listens)
     return made
 
 
 def with_settings(part, **settings):
-    """A model of the same class with some other settings."""
+    """Build a model of the same class with some other settings."""
     torch.manual_seed(0)
     config = {key: value for key, value in part.config.items() if not key.startswith("_")}
     made = type(part).from_config({**config, **settings})
@@ -57,16 +57,16 @@ def with_settings(part, **settings):
 
 
 def given_to(name, given, images):
-    """The arguments of a call of a class, from those of its kin."""
+    """Change the arguments of a kin's call to those of a class."""
     variant = VARIANTS.get(name, Variant())
     changed = {**given, **variant.given, **(variant.several if images > 1 else {})}
     return {key: value for key, value in changed.items() if value is not None}
 
 
 BOXES = {"gligen_phrases": ["a star"], "gligen_boxes": [[0.1, 0.1, 0.6, 0.6]], "gligen_scheduled_sampling_beta": 1.0}
-JSON = [json.dumps({"text": each, "edit_instruction": each}) for each in of_diffusers.PROMPTS]
+JSON = [json.dumps({"text": prompt, "edit_instruction": prompt}) for prompt in of_diffusers.PROMPTS]
 STAGED = Variant(
-    made=lambda found: {"scheduler": type(found["scheduler"])(stages=3, stage_range=[0, 1 / 3, 2 / 3, 1])},
+    made=lambda kin: {"scheduler": type(kin["scheduler"])(stages=3, stage_range=[0, 1 / 3, 2 / 3, 1])},
     given={"height": 64, "width": 64},
 )
 
@@ -81,7 +81,7 @@ VARIANTS = {
     ),
     "ChromaInpaintPipeline": Variant(
         like="ChromaImg2ImgPipeline",
-        made=lambda found: found["transformer"].register_to_config(guidance_embeds=False) or {},
+        made=lambda kin: kin["transformer"].register_to_config(guidance_embeds=False) or {},
         given={"image": PICTURES[:1], "mask_image": torch.ones(1, 1, 32, 32), "strength": 1.0},
         several={"image": PICTURES, "mask_image": torch.ones(3, 1, 32, 32)},
     ),
@@ -169,7 +169,7 @@ VARIANTS = {
     "StableDiffusionUpscalePipeline": Variant(
         like="StableDiffusionPipeline",
         resized={"unet": {"in_channels": 7, "num_class_embeds": 1000}},
-        made=lambda found: {"low_res_scheduler": found["scheduler"]},
+        made=lambda kin: {"low_res_scheduler": kin["scheduler"]},
         given={"image": PICTURES[:1, :, ::2, ::2], "noise_level": 20},
         several={"image": PICTURES[..., ::2, ::2]},
         listens=2,
@@ -195,7 +195,7 @@ VARIANTS = {
     ),
     "ZImageControlNetInpaintPipeline": Variant(
         like="ZImagePipeline",
-        made=lambda found: own_parts.z_image_control({**found, "mask": True}),
+        made=lambda kin: own_parts.z_image_control({**kin, "mask": True}),
         given={"control_image": PICTURES[:1], "image": PICTURES[:1], "mask_image": torch.ones(1, 1, 32, 32)},
         several={"control_image": PICTURES, "image": PICTURES, "mask_image": torch.ones(3, 1, 32, 32)},
     ),
