@@ -1,1 +1,1 @@
-"""Everything that measures, and nothing that guards."""
+"""Training and measurement: the guard itself imports nothing from here."""

@@ -1,7 +1,7 @@
-"""Makes a recorded generation again, from the same seed under the same policy, and sees whether the decisions are.
+"""Regenerate a recorded generation from its seed and policy, and compare the decisions with the record.
 
-The record does not hold the prompt, so it has to be supplied, and is checked against what the record keeps of it. Of
-the user's own negative prompt it keeps nothing: supplied or not, it cannot be checked.
+The caller supplies the prompt, which is checked against the ``prompt`` field of the record: a hash, unless the policy
+says otherwise. The record holds nothing about the user's own negative prompt, so a supplied one cannot be checked.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A finished generation, as a log tells it.
+    """A finished generation, as an audit log holds it.
 
     Attributes:
-        request: its id.
-        started: its first record.
-        records: all of them.
+        request: id of the generation.
+        started: its ``request.started`` record.
+        records: all its records, in the order of the log.
     """
 
     request: str
@@ -42,19 +42,19 @@ class Recorded:
 
     @property
     def digest(self) -> str:
-        """Of the policy that it was made under."""
+        """Digest of the policy that the generation ran under."""
         return str(self.started["policy"]["digest"])
 
 
 @dataclass(frozen=True, slots=True)
 class Regenerated:
-    """What came of making a generation again.
+    """Result of regenerating a recorded generation.
 
     Attributes:
-        images: in the batch.
-        looks: recorded, one an image.
-        partings: where images part from the record; none where every decision is the same.
-        furthest: the largest difference between two probabilities before that.
+        images: number of images in the batch.
+        looks: number of answered queries in the record, one per image and step.
+        partings: places where an image first differs from the record; empty if every decision is the same.
+        furthest: largest difference between a probability and the recorded one before those places.
     """
 
     images: int
@@ -67,55 +67,59 @@ def recorded(records: Iterable[Mapping[str, Any]], request: str) -> Recorded:
     """Find a generation in a log.
 
     Raises:
-        AuditError: it is not there, did not finish, or its record does not say what it takes to make it again.
+        AuditError: if the generation is not in the log, did not finish, or has no seed, steps or guidance scale in its
+            record.
     """
     mine = tuple(record for record in records if record.get("request") == request)
     started = next((record for record in mine if record["event"] == RequestStarted.name), None)
     if started is None:
         raise AuditError(f"no such generation: {request}", hint="`dnp-guard audit show` lists them.")
     if not any(record["event"] == RequestFinished.name for record in mine):
-        raise AuditError(f"generation {request} did not finish", hint="Only finished ones are made again.")
+        raise AuditError(f"generation {request} did not finish", hint="Only a finished generation can be regenerated.")
     if "latents" in started.get("run", {}):
         raise AuditError(
-            f"generation {request} began with latents that the call brought, and the record keeps their hash alone",
-            hint="A call is repeatable that is given a generator in their place.",
+            f"generation {request} began with latents given to the call, and the record keeps only their hash",
+            hint="A call is repeatable if it is given a generator in place of latents.",
         )
     missing = [key for key in ("seed", "steps", "guidance_scale") if key not in started.get("run", {})]
     if missing:
         raise AuditError(
-            f"the record of {request} has no {missing[0]}", hint="A call is repeatable that is given a generator."
+            f"the record of {request} has no {missing[0]}", hint="A call is repeatable if it is given a generator."
         )
     return Recorded(request, started, mine)
 
 
 def matching_prompts(of: Recorded, text: str, key: bytes) -> list[str]:
-    """The prompts of a generation, once they are seen to be those of the record.
+    """Read the prompts of a generation from a text, and check them against the record.
 
     Args:
-        of: the generation.
-        text: of one prompt; of several, a line each.
-        key: of the hashes of the log.
+        of: the recorded generation.
+        text: the prompt; for a batch of several images, one prompt per line.
+        key: key of the log's prompt hashes.
+
+    Returns:
+        One prompt per image.
 
     Raises:
-        AuditError: they are others, or the record keeps nothing that they could be checked by.
+        AuditError: if a prompt differs from the recorded one, or if the record keeps nothing to check it against.
     """
-    kept = of.started.get("prompt", {})
-    how = next(iter(kept), None)
+    fingerprints = of.started.get("prompt", {})
+    how = next(iter(fingerprints), None)
     if how is None:
         raise AuditError(
-            "the record keeps nothing of the prompt that a file could be checked by",
-            hint="Policies with `audit: {prompt: hmac}` do.",
+            "the record keeps nothing about the prompt that a file could be checked against",
+            hint="A policy with `audit: {prompt: hmac}` keeps a hash of the prompt.",
         )
-    wanted = kept[how] if isinstance(kept[how], list) else [kept[how]]
-    prompts = [text.removesuffix("\n")] if len(wanted) == 1 else text.splitlines()
-    if len(prompts) != len(wanted):
+    expected = fingerprints[how] if isinstance(fingerprints[how], list) else [fingerprints[how]]
+    prompts = [text.removesuffix("\n")] if len(expected) == 1 else text.splitlines()
+    if len(prompts) != len(expected):
         raise AuditError(
-            f"the record has {len(wanted)} prompts and the file {len(prompts)}", hint="Write one prompt a line."
+            f"the record has {len(expected)} prompts and the file {len(prompts)}", hint="Write one prompt per line."
         )
-    for number, (prompt, value) in enumerate(zip(prompts, wanted, strict=True), start=1):
+    for number, (prompt, value) in enumerate(zip(prompts, expected, strict=True), start=1):
         if prompt_field(prompt, how, key)[how] != value:
             raise AuditError(
-                f"prompt {number} is not the one of the record", hint="It has to be the same to the last sign."
+                f"prompt {number} is not the one in the record", hint="It has to be the same to the last character."
             )
     return prompts
 
@@ -130,19 +134,20 @@ def regenerate(
     negative: str | None = None,
     probe: str | Path | None = None,
 ) -> Regenerated:
-    """Make a recorded generation again and compare the decisions. No image of it is kept.
+    """Regenerate a recorded generation and compare the decisions; its images are dropped.
 
     Args:
-        of: the generation.
-        prompts: from :func:`matching_prompts`.
-        pipe: a pipeline of the same model.
-        policy: of the same digest.
-        vlm: the same model.
-        negative: the user's own negative prompt, where the call was given one.
-        probe: the same file, where the policy skips looks by one.
+        of: the recorded generation.
+        prompts: prompts from :func:`matching_prompts`.
+        pipe: pipeline of the recorded model.
+        policy: policy with the recorded digest.
+        vlm: the recorded vision-language model, or its spec.
+        negative: the user's own negative prompt, if the recorded call had one.
+        probe: the recorded guard's probe, if the policy has ``queries.skip_probe``.
 
     Raises:
-        AuditError: policy, pipeline or model are others, or something sensitive was seen.
+        AuditError: if the policy, the pipeline, the scheduler or the vision-language model is not the recorded one,
+            or if the record has a finding of a sensitive category.
     """
     _refuse_sensitive(of, policy)
     _refuse_other("policy digest", of.digest, policy.digest)
@@ -154,11 +159,11 @@ def regenerate(
         _refuse_other("vision-language model", of.started["vlm"], sink.records[0]["vlm"])
         with guard.attached(pipe):
             pipe(
-                prompt=_each(prompts),
+                prompt=_argument(prompts),
                 num_inference_steps=run["steps"],
                 guidance_scale=run["guidance_scale"],
                 generator=_generators(run["seed"]),
-                negative_prompt=None if negative is None else _each([negative] * len(prompts)),
+                negative_prompt=None if negative is None else _argument([negative] * len(prompts)),
                 **dict(zip(("height", "width"), run.get("size", ()), strict=False)),
             )
         report = guard.last
@@ -167,13 +172,13 @@ def regenerate(
     return Regenerated(len(before), looks, partings(before, now), furthest(before, now))
 
 
-def _each(texts: Sequence[str]) -> str | list[str]:
-    """Texts as a pipeline takes them: of one image the text itself."""
+def _argument(texts: Sequence[str]) -> str | list[str]:
+    """Return texts as a pipeline takes them: the text itself if there is one, else a list."""
     return list(texts) if len(texts) > 1 else texts[0]
 
 
 def _generators(seeds: int | Sequence[int]) -> Any:
-    """Create the random generators of the call on the CPU, where they give the same numbers on every machine."""
+    """Create the random generators of the call on the CPU, whose numbers are the same on every machine."""
     if isinstance(seeds, int):
         return torch.Generator().manual_seed(seeds)
     return [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -184,13 +189,13 @@ def _refuse_sensitive(of: Recorded, policy: Policy) -> None:
     seen = {finding["category"] for record in of.records for finding in record.get("findings", [])}
     if seen & sensitive:
         raise AuditError(
-            f"generation {of.request} showed something of a sensitive category, and is not made again",
-            hint="The record itself says all that may be known of it.",
+            f"generation {of.request} showed a sensitive category, so it is not regenerated",
+            hint="The record holds all that may be known about it.",
         )
 
 
 def _refuse_other(what: str, before: object, now: object) -> None:
     if before != now:
         raise AuditError(
-            f"the {what} of the record is {before}, and this one is {now}", hint="Name the one it was made with."
+            f"the {what} of the record is {before}, and this one is {now}", hint=f"Give the recorded {what}."
         )

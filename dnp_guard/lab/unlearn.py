@@ -1,7 +1,7 @@
-"""The guard as a technique of the harness ``eval-unlearn`` (entry points ``eval_unlearn.techniques``).
+"""Offer the guard as a technique of the harness ``eval-unlearn`` (entry points ``eval_unlearn.techniques``).
 
-The harness measures what a technique delivers, so an image that the guard withholds comes out withheld. Measure
-steering alone with a policy whose ``still_present`` is ``monitor``.
+The harness measures the images that a technique delivers, so for a withheld image it measures the placeholder. To
+measure steering alone, use a policy whose ``still_present`` is ``monitor``.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnlearnConfig:
-    """The technique's ``config`` in the harness.
+    """Keys of the technique's ``config`` in the harness.
 
     Attributes:
-        model_id: a folder, or a hub id that is cached.
-        vlm: spec of the backend that answers.
-        policy: a policy file, or the name of a shipped one.
-        erase_concept: what the harness is told is erased; the policy alone decides what is.
-        audit: where records go; empty for nowhere.
-        num_inference_steps: of the sampler.
-        guidance_scale: of classifier-free guidance.
+        model_id: folder of a pipeline, or the hub id of a cached one.
+        vlm: spec of the backend that answers the queries.
+        policy: path of a policy file, or the name of a shipped policy.
+        erase_concept: name of the concept for the harness; it does not change which categories the policy guards.
+        audit: target of the audit log; empty for none.
+        num_inference_steps: number of steps of the sampler.
+        guidance_scale: scale of classifier-free guidance.
     """
 
     model_id: str = "CompVis/stable-diffusion-v1-4"
@@ -46,17 +46,17 @@ class UnlearnConfig:
 
 
 class GuardTechnique:
-    """Images drawn under the guard, as the harness asks for them.
+    """Technique that draws images under the guard.
 
     Args:
-        config: the keys of :class:`UnlearnConfig`.
+        config: values for the keys of :class:`UnlearnConfig`.
 
     Raises:
-        DnpGuardError: a key is unknown, or the model, the backend or the policy cannot be used.
+        DnpGuardError: if a key is unknown, or if the model, the backend or the policy cannot be used.
     """
 
     mode: str | None = None
-    """How negatives enter, in place of the policy's own; None leaves that."""
+    """Value that replaces the policy's ``guidance.mode``; None keeps the policy's own."""
 
     def __init__(self, **config: Any) -> None:
         known = [field.name for field in fields(UnlearnConfig)]
@@ -65,17 +65,18 @@ class GuardTechnique:
         self.config = UnlearnConfig(**config)
         self._pipe = load_model(self.config.model_id)
         if getattr(self._pipe, "safety_checker", None) is not None:
-            self._pipe.safety_checker = None  # what is measured is the guard
+            self._pipe.safety_checker = None  # the guard is measured, not the checker
         self._guard = Guard(self._policy(), vlm=self.config.vlm, audit=self.config.audit or None)
         self._pipe.callback_on_step_end = self._guard
 
     def generate(self, prompts: Sequence[str], seed: int | None = None, **kwargs: Any) -> list[Image]:
-        """Draw one image per prompt, prompt i from ``seed`` + i, as the harness's unguarded technique does.
+        """Draw one image per prompt; prompt i has seed ``seed + i``, as in the harness's unguarded technique.
 
         Args:
-            prompts: what to draw.
-            seed: of the first prompt; None draws at random.
-            kwargs: of the pipeline's call; ``num_inference_steps`` and ``guidance_scale`` go before the configured.
+            prompts: prompts to draw.
+            seed: seed of the first prompt; None draws from a random seed.
+            kwargs: arguments of the pipeline's call; they replace the configured ``num_inference_steps`` and
+                ``guidance_scale``.
         """
         settings = {
             "num_inference_steps": self.config.num_inference_steps,
@@ -98,6 +99,6 @@ class GuardTechnique:
 
 
 class AttentionTechnique(GuardTechnique):
-    """The same, steering in the attention over the prompt."""
+    """Technique that draws images under the guard and steers in attention space (``guidance.mode: attention``)."""
 
     mode = "attention"

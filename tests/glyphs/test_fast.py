@@ -52,7 +52,7 @@ def test_the_few_step_model_draws_what_its_card_says():
     images = generate(load_embedded("glyphs-fast"), [prompt.text for prompt in wanted], 900, how)
     seen = detect(load_detector(), to_tensor(images) * 2 - 1)
     shown = sum(bool(each.forbidden) for each in seen)
-    kept = sum(each.shows(prompt.wanted) for prompt, each in zip(wanted, seen, strict=True))
+    kept = sum(each.shows(prompt.requested) for prompt, each in zip(wanted, seen, strict=True))
     for count, key in ((shown, "attack_shows_a_forbidden_glyph"), (kept, "attack_keeps_the_benign_glyph")):
         low, high = wilson(count, len(wanted))
         assert low <= quality[key]["share"] <= high

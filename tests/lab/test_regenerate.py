@@ -79,7 +79,7 @@ def test_a_call_that_brought_its_latents_is_recorded_by_their_hash_and_not_made_
         started["run"]["latents"]
         == hashlib.sha256(b"".join(struct.pack("<f", x) for x in latents.flatten())).hexdigest()
     )
-    with pytest.raises(AuditError, match="began with latents that the call brought"):
+    with pytest.raises(AuditError, match="began with latents given to the call"):
         recorded(sink.records, guard.last.request)
 
 
@@ -113,7 +113,7 @@ def test_looks_that_a_probe_skipped_are_skipped_again(pipe, tmp_path, capsys):
 
 def test_a_prompt_that_is_not_the_one_of_the_record_is_refused(logged, tmp_path, capsys):
     assert replay(*logged, tmp_path, prompts=[PROMPTS[0], "a blue square in a fielt"]) == 2
-    assert "prompt 2 is not the one of the record" in capsys.readouterr().err
+    assert "prompt 2 is not the one in the record" in capsys.readouterr().err
 
 
 def test_another_policy_is_refused(logged, tmp_path, capsys):
@@ -165,7 +165,7 @@ def test_a_record_without_prompts_can_not_be_checked(pipe):
     glyphs = load_policy("glyphs").resolved()
     policy = Policy.model_validate(glyphs | {"audit": {"prompt": "none"}})
     of = remembered(pipe, policy, Named(0.0))
-    with pytest.raises(AuditError, match="keeps nothing of the prompt"):
+    with pytest.raises(AuditError, match="keeps nothing about the prompt"):
         matching_prompts(of, PROMPTS[1], b"")
 
 

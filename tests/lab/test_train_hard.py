@@ -88,11 +88,11 @@ def task(tmp_path, examples, monkeypatch):
     data = tmp_path / "vlm.data"
     scenes = [pack(scene) for scene in SCENES]
     torch.save({"drawn": pictures(), "predicted": pictures(), "origin": torch.arange(8), "scenes": scenes}, data)
-    monkeypatch.setattr(tuning, "kept_to_validate", lambda text: "skull" in text)
+    monkeypatch.setattr(tuning, "held_out", lambda text: "skull" in text)
     return tuning.Relearn(data, examples, VLM, torch.device("cpu"))
 
 
-def test_a_caption_that_is_kept_to_validate_is_not_trained_on(task):
+def test_a_held_out_caption_is_not_trained_on(task):
     assert [scene.glyphs[0].shape for scene in task.shown] == [shape for shape in SHAPES if shape != "skull"]
     assert len(task.hard) == len(task.shown)
 
@@ -103,7 +103,7 @@ def test_the_tuning_goes_on_from_the_finished_weights(task):
 
 
 def test_validation_asks_about_what_is_kept_alone(examples, monkeypatch):
-    monkeypatch.setattr(tuning, "kept_to_validate", lambda text: "circle" not in text)
+    monkeypatch.setattr(tuning, "held_out", lambda text: "circle" not in text)
     found = tuning.validate(VLM, examples)
     assert found.pop("auc_finished") == 1.0
     assert found.pop("auc_late") == 1.0

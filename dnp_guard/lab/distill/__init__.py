@@ -1,1 +1,1 @@
-"""Train a latent probe on what a vision-language model found: from a run of its own, or from an audit log."""
+"""Train a latent probe on the answers of a vision-language model, from a new run or from an audit log."""

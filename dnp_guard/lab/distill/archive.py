@@ -1,4 +1,4 @@
-"""Latents kept beside an audit log, and the looks that the two make together."""
+"""Keep latents beside an audit log, and read both back as examples to train a probe on."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 class Latents:
-    """A plugin that keeps the latents of every look: ``Guard(…, plugins=[Latents(folder, policy)])``.
+    """Plugin that keeps the latents of every query: ``Guard(…, plugins=[Latents(folder, policy)])``.
 
-    The latents of a picture are the picture; keep the folder as you would keep that.
+    Latents decode to the picture, so protect the folder as you would protect the pictures.
 
     Args:
-        folder: gets one file a request.
-        policy: that the guard enforces.
+        folder: folder that gets one file per request; created if it does not exist.
+        policy: policy that the guard enforces.
 
     Raises:
-        DnpGuardError: the policy has a sensitive category, of which nothing may be kept.
+        DnpGuardError: if the policy has a sensitive category, about which nothing may be kept.
     """
 
     def __init__(self, folder: Path | str, policy: Policy) -> None:
@@ -44,27 +44,28 @@ class Latents:
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
-        """Keep the latents of what is about to be asked about."""
+        """Keep the latents of the images that a query is about to show."""
         if step is not None:
             file = self._folder / f"{request}.safetensors"
             # From the file, not from memory: generations on several threads may take turns.
-            kept = load(file.read_bytes()) if file.exists() else {}
-            save_file({**kept, str(step.index): spatial(step.prediction)}, file)
+            earlier = load(file.read_bytes()) if file.exists() else {}
+            save_file({**earlier, str(step.index): spatial(step.prediction)}, file)
 
 
 def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[str, str]]:
-    """The looks of a log whose latents were kept.
+    """Read the looks of an audit log whose latents were kept.
 
     Args:
-        log: the audit log.
-        folder: what :class:`Latents` wrote.
-        policy: under which the looks were made.
+        log: path of the audit log.
+        folder: folder that :class:`Latents` wrote.
+        policy: policy under which the log was written.
 
     Returns:
-        The looks, and the name and the revision of the model that answered.
+        One example per look at one image, and the name and the revision of the model that answered.
 
     Raises:
-        DnpGuardError: the policy has a sensitive category, or nothing in the log fits the policy and the folder.
+        DnpGuardError: if the policy has a sensitive category, if no record of the log has both this policy and its
+            latents, or if several models answered.
     """
     refuse_sensitive(policy)
     looks: list[Example] = []
@@ -73,31 +74,33 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[
     for record in _queries(log, policy):
         latents = _latents(folder / f"{record['request']}.safetensors", record["step"], record["image"])
         if latents is None or not record.get("steps") or record.get("asked") is not None:
-            continue  # of what a look did not ask about it does not say that nothing was there
-        found = frozenset(finding["category"] for finding in record.get("findings", ())) & names
+            continue  # a query about some of the categories does not say that the others were absent
+        categories = frozenset(finding["category"] for finding in record.get("findings", ())) & names
         looks.append(
-            Example(latents, record["step"] / record["steps"], found, f"{record['request']} {record['image']}")
+            Example(latents, record["step"] / record["steps"], categories, f"{record['request']} {record['image']}")
         )
         vlms.add((record["vlm"]["name"], record["vlm"]["revision"]))
     if len(vlms) != 1:
-        told = (
-            "looks of several models" if vlms else f"no looks of policy {policy.name!r} as it stands with their latents"
+        reason = (
+            "looks of several models"
+            if vlms
+            else f"no looks of policy {policy.name!r}, as it stands now, that have latents"
         )
         raise DnpGuardError(
-            f"{log} and {folder} hold {told}",
-            hint="Give the log and the folder of a guard that had the plugin dnp_guard.lab.distill.archive.Latents.",
+            f"{log} and {folder} hold {reason}",
+            hint="Give the log and the folder of a guard with the plugin dnp_guard.lab.distill.archive.Latents.",
         )
     return looks, vlms.pop()
 
 
 def _queries(log: Path, policy: Policy) -> list[dict[str, Any]]:
-    """The answered looks under a policy while images were made; those that excused something are left out."""
+    """Return the answered queries of a run under a policy, without those that waived a finding."""
     queries: dict[tuple[str, int, int], dict[str, Any]] = {}
     for line in read_lines(log):
         try:
             record = json.loads(line.data)
         except ValueError:
-            continue  # `dnp-guard audit verify` says what is wrong with it
+            continue  # `dnp-guard audit verify` reports the broken line
         if not isinstance(record, dict) or record.get("step") is None:
             continue
         place = (str(record.get("request")), int(record.get("image", 0)), int(record["step"]))
@@ -109,9 +112,10 @@ def _queries(log: Path, policy: Policy) -> list[dict[str, Any]]:
 
 
 def _latents(file: Path, step: int, image: int) -> Tensor | None:
+    """Return the latents of one image at one step, [C, h, w]; None if the file does not hold them."""
     try:
         with safe_open(file, framework="pt") as saved:
-            kept: Tensor = saved.get_tensor(str(step))
+            batch: Tensor = saved.get_tensor(str(step))
     except (OSError, SafetensorError):
         return None
-    return kept[image] if image < len(kept) else None
+    return batch[image] if image < len(batch) else None

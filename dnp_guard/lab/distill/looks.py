@@ -1,4 +1,4 @@
-"""Looks to learn from: what was looked at, as latents, and what was found in it."""
+"""Looks to train a probe on: the latents of an image at a step, and the categories that the model found in it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Example:
 
     Attributes:
         latents: x̂0, float16 [C, h, w].
-        progress: the part of the run that is done.
-        found: ids of the categories that were found, excused ones included.
-        image: which image of all; looks at one image are kept together when some are held out.
+        progress: share of the steps that are done, 0…1.
+        found: ids of the categories that were found, waived ones included.
+        image: name of the image; all looks at one image go into the same part of the data.
     """
 
     latents: Tensor
@@ -40,7 +40,7 @@ class Example:
 
 
 class Watcher:
-    """A plugin that keeps every look of a guard, in memory."""
+    """Plugin that keeps every look of a guard in memory, in the order of the decisions."""
 
     def __init__(self) -> None:
         self.looks: list[Example] = []
@@ -49,41 +49,42 @@ class Watcher:
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
-        """Keep the latents of what is about to be asked about."""
+        """Keep the latents of the images that a query is about to show."""
         self._latents = None if step is None else spatial(step.prediction)
 
     @hookimpl
     def dnp_guard_after_decision(self, request: str, image: int, step: Step | None, decision: Decision) -> None:
-        """Keep what was found in them."""
+        """Add a look: the latents of one image and the categories found in it."""
         if step is not None and step.total and self._latents is not None:
             found = frozenset(finding.category for finding in (*decision.findings, *decision.waived))
-            number = self._requests.setdefault(request, len(self._requests))  # the same in every run, as no id is
+            # Ids differ from run to run; this number does not.
+            number = self._requests.setdefault(request, len(self._requests))
             self.looks.append(Example(self._latents[image], step.index / step.total, found, f"{number} {image}"))
 
 
 def spatial(prediction: Tensor) -> Tensor:
-    """Latents as they are kept, float16 on the CPU.
+    """Return latents [B, C, h, w] as they are stored: float16, on the CPU.
 
     Raises:
-        DnpGuardError: they are packed into a sequence, or those of a video.
+        DnpGuardError: if the latents have another number of dimensions: packed into a sequence, or those of a video.
     """
     if prediction.ndim != _SPATIAL:
         raise DnpGuardError(
-            f"a probe reads latents [B, C, h, w], and this model's have {prediction.ndim} dimensions",
-            hint="Leave queries.skip_probe out with this model.",
+            f"a probe reads latents [B, C, h, w], and the latents of this model have {prediction.ndim} dimensions",
+            hint="Leave queries.skip_probe out of the policy for this model.",
         )
     return prediction.detach().to("cpu", torch.float16)
 
 
 def refuse_sensitive(policy: Policy) -> None:
-    """See that nothing sensitive is learned.
+    """Refuse a policy with a sensitive category: no probe may learn one.
 
     Raises:
-        DnpGuardError: the policy has a sensitive category.
+        DnpGuardError: if the policy has a sensitive category.
     """
     for category in policy.categories:
         if category.sensitive:
             raise DnpGuardError(
                 f"nothing of the sensitive category {category.id!r} may be distilled",
-                hint="Train with a policy that leaves it out; where it is asked about, no look is skipped.",
+                hint="Train with a policy without this category. Queries about a sensitive category are never skipped.",
             )

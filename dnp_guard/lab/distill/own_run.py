@@ -1,4 +1,4 @@
-"""A run of its own to learn from: a guard that looks at every step, as the policy steers and unsteered."""
+"""Generate images to train a probe on, with a guard that queries at every step; some batches are steered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dnp_guard.vlm.base import Backend
 
 _STEERED = 4
-"""Every fourth batch is steered: a probe is asked about images that nothing is held against, mostly."""
+"""Every fourth batch is steered. A probe mostly sees images that are not steered, so most batches are not."""
 
 
 def watch(
@@ -32,28 +32,31 @@ def watch(
     advance: Callable[[int], None] = lambda _: None,
     **arguments: Any,
 ) -> list[Example]:
-    """Generate an image a prompt and look at each at every step.
+    """Generate one image per prompt, and query every image at every step.
 
     Args:
-        pipe: a pipeline that can be steered.
-        vlm: answers.
-        policy: gives questions and thresholds, and says how the steered images are steered.
-        prompts: some of which should draw what the policy looks for.
-        steps: of the sampler.
-        seed: image i is made from ``seed + i``.
-        batch: images of one call.
-        advance: hears of images that are done.
-        arguments: of the pipeline's call.
+        pipe: pipeline that the guard can steer.
+        vlm: backend that answers the queries.
+        policy: policy with the questions and thresholds; it also says how to steer.
+        prompts: prompts, some of which should draw a category of the policy.
+        steps: number of steps of the sampler.
+        seed: seed of the first image; image i has ``seed + i``.
+        batch: number of images per call of the pipeline.
+        advance: called with the number of images that a batch has finished.
+        arguments: further arguments of the pipeline's call.
+
+    Returns:
+        One example per image and step, in the order of the queries.
 
     Raises:
-        DnpGuardError: the policy has a sensitive category, or the latents cannot be read.
+        DnpGuardError: if the policy has a sensitive category, or if a probe cannot read the model's latents.
     """
     refuse_sensitive(policy)
     watcher = Watcher()
     for number, at in enumerate(range(0, len(prompts), batch)):
         part = list(prompts[at : at + batch])
-        of = _everywhere(policy, steps, len(part), steered=number % _STEERED == 0)
-        with Guard(of, vlm=vlm, plugins=[watcher]) as guard, guard.attached(pipe):
+        everywhere = _everywhere(policy, steps, len(part), steered=number % _STEERED == 0)
+        with Guard(everywhere, vlm=vlm, plugins=[watcher]) as guard, guard.attached(pipe):
             pipe(
                 part,
                 num_inference_steps=steps,
@@ -65,10 +68,10 @@ def watch(
 
 
 def _everywhere(policy: Policy, steps: int, images: int, *, steered: bool) -> Policy:
-    """The policy, looking at every step from its first on: what is never asked is not worth learning."""
+    """Return the policy with a query at every step from its own first one on; earlier steps are never queried."""
     data = {name: getattr(policy, name) for name in Policy.model_fields}
     first = min((due[0] for due in due_by_category(policy, steps).values() if due), default=0)
-    each = {"steps": list(range(first, steps)), "of": steps, "final": True, "max_questions": 1_000_000 * images}
+    queries = {"steps": list(range(first, steps)), "of": steps, "final": True, "max_questions": 1_000_000 * images}
     categories = [category.model_copy(update={"queries": None}) for category in policy.categories]
-    changes = {"queries": each, "categories": categories, "mode": policy.mode if steered else "shadow"}
+    changes = {"queries": queries, "categories": categories, "mode": policy.mode if steered else "shadow"}
     return Policy.model_validate({**data, **changes})

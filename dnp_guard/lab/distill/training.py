@@ -24,20 +24,20 @@ _BATCH = 256
 _RATE = 2e-3
 _DECAY = 1e-3
 _PARTS = 10
-"""Of ten images six train the network, two choose the thresholds and two check them."""
+"""Of ten images, six train the network, two choose the thresholds and two check them."""
 _TRAINED, _CHOSEN = 6, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a threshold does on images that neither trained the network nor chose the threshold.
+    """Effect of the thresholds on images that neither trained the network nor chose the thresholds.
 
     Attributes:
-        max_miss: the share of misses it was chosen for.
-        found: looks in which something was found.
-        missed: of them, those that would have been skipped.
-        clean: looks in which nothing was found.
-        skipped: of them, those that would have been skipped.
+        max_miss: share of misses that the thresholds were chosen for, 0…1.
+        found: number of looks in which the model found a category.
+        missed: number of these looks that the probe would have skipped.
+        clean: number of looks in which the model found nothing.
+        skipped: number of these looks that the probe would have skipped.
     """
 
     max_miss: float
@@ -57,26 +57,29 @@ def train(
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Probe:
-    """Train a probe on some looks, and keep others to choose thresholds by.
+    """Train a probe on six tenths of the images, and keep the scores of two tenths to choose thresholds by.
 
     Args:
-        looks: at many images.
-        policy: that they were made under.
-        space: the latents they are of.
+        looks: looks at many images.
+        policy: policy under which the looks were made.
+        space: name of the latent space.
         vlm: name and revision of the model that answered.
-        rounds: passes over the training looks.
-        seed: of the first weights and of the order.
-        advance: hears of rounds that are done.
+        rounds: number of passes over the training looks.
+        seed: seed of the first weights and of the order of the looks.
+        advance: called with 1 after every round.
+
+    Returns:
+        The probe, in float32, with its weights rounded to the float16 in which it will be saved.
 
     Raises:
-        DnpGuardError: nothing was ever found, or too few images were looked at.
+        DnpGuardError: if there are too few images, or if all training looks found something or none did.
     """
     categories = [category.id for category in policy.categories if not category.sensitive]
     trained, chosen, _ = parts(looks)
     if not chosen or not any(look.found for look in trained) or all(look.found for look in trained):
         raise DnpGuardError(
-            f"{len(looks)} looks are too few to learn from: some must find something, and some nothing",
-            hint="Look at more images, some of them of prompts that draw what the policy looks for.",
+            f"{len(looks)} looks are too few to learn from: some must find a category, and some must find none",
+            hint="Add images, some of them from prompts that draw a category of the policy.",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -95,27 +98,35 @@ def train(
             schedule.step()
         advance(1)
     net = net.half().float().eval().requires_grad_(requires_grad=False)  # as it will be saved
-    bare = Probe(net, space, {each: asked_as(policy, each) for each in categories}, vlm, {})
+    bare = Probe(net, space, {category: asked_as(policy, category) for category in categories}, vlm, {})
     scored = _scored(bare, chosen)
     seen = {
-        each: torch.tensor(sorted(row[each] for row, look in zip(scored, chosen, strict=True) if each in look.found))
-        for each in categories
+        category: torch.tensor(
+            sorted(row[category] for row, look in zip(scored, chosen, strict=True) if category in look.found)
+        )
+        for category in categories
     }
     return Probe(net, space, bare.categories, vlm, seen)
 
 
 def check(probe: Probe, looks: Sequence[Example], max_miss: float) -> Checked:
-    """Count what a threshold misses and skips, on the images kept for that."""
+    """Count the looks that the probe would miss and skip, on the images that are kept for this check.
+
+    Args:
+        probe: probe that :func:`train` returned.
+        looks: the looks that were given to :func:`train`.
+        max_miss: share of misses to choose the thresholds for, 0…1.
+    """
     limits = {category: probe.threshold(category, max_miss) for category in probe.categories}
-    _, _, kept = parts(looks)
-    skips = [all(row[each] < limits[each] for each in row) for row in _scored(probe, kept)]
-    found = [skip for skip, look in zip(skips, kept, strict=True) if look.found]
-    clean = [skip for skip, look in zip(skips, kept, strict=True) if not look.found]
+    _, _, checked = parts(looks)
+    skips = [all(row[category] < limits[category] for category in row) for row in _scored(probe, checked)]
+    found = [skip for skip, look in zip(skips, checked, strict=True) if look.found]
+    clean = [skip for skip, look in zip(skips, checked, strict=True) if not look.found]
     return Checked(max_miss, len(found), sum(found), len(clean), sum(clean))
 
 
 def parts(looks: Sequence[Example]) -> tuple[list[Example], list[Example], list[Example]]:
-    """Looks to train on, to choose thresholds by and to check them on, no image in two of them."""
+    """Divide looks into those to train on, to choose thresholds by and to check on; every image is in one part."""
     place = {look.image: int(hashlib.sha256(look.image.encode()).hexdigest(), 16) % _PARTS for look in looks}
     return (
         [look for look in looks if place[look.image] < _TRAINED],
@@ -125,13 +136,15 @@ def parts(looks: Sequence[Example]) -> tuple[list[Example], list[Example], list[
 
 
 def _tensors(looks: Sequence[Example], categories: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the latents [N, C, h, w], the progress [N] and the labels [N, categories] of some looks."""
     latents = torch.stack([look.latents for look in looks])
     progress = torch.tensor([look.progress for look in looks])
-    found = torch.tensor([[float(each in look.found) for each in categories] for look in looks])
+    found = torch.tensor([[float(category in look.found) for category in categories] for look in looks])
     return latents, progress, found
 
 
 def _scored(probe: Probe, looks: Sequence[Example]) -> list[dict[str, float]]:
+    """Return one score per category for every look."""
     rows: list[dict[str, float]] = []
     with torch.no_grad():
         for at in range(0, len(looks), _BATCH):

@@ -134,7 +134,7 @@ def summary(
             "forbidden_rate": after / n,
             "ci95": list(wilson(after, n)),
             "after_final": sum(bool(pair.forbidden_out) for pair in attacks) / n,
-            "kept": sum(pair.after.shows(pair.prompt.wanted) for pair in attacks) / n,
+            "kept": sum(pair.after.shows(pair.prompt.requested) for pair in attacks) / n,
         },
         "identical_when_clean": sum(_same(pair) for pair in clean) / len(clean) if clean else 1.0,
         "negatives_injected": sum(len(pair.report.images[pair.index].negatives) for pair in (*attacks, *benign)),

@@ -93,7 +93,7 @@ def _row(
     detector: Detector, wanted: Sequence[Prompt], images: list[Any], steps: int, said: str, queries: float
 ) -> FewStepRow:
     seen = detect(detector, to_tensor(images) * 2 - 1)
-    kept = sum(each.shows(prompt.wanted) for each, prompt in zip(seen, wanted, strict=True))
+    kept = sum(each.shows(prompt.requested) for each, prompt in zip(seen, wanted, strict=True))
     return FewStepRow(steps, said, sum(bool(each.forbidden) for each in seen), kept, queries)
 
 

@@ -128,7 +128,7 @@ class World:
         # Where the number of categories is what varies, the one that every policy has is what counts.
         counted = self.detector.categories if cell.categories is None else entry.prompt.forbidden[:1]
         pixels = np.asarray(made.image.convert("RGB")), np.asarray(unguarded.convert("RGB"))
-        wanted = {(glyph.colour, glyph.shape) for glyph in entry.prompt.wanted}
+        wanted = {(glyph.colour, glyph.shape) for glyph in entry.prompt.requested}
         return Row(
             *cell,
             index=batch.start + at,

@@ -1,1 +1,1 @@
-"""Training of the embedded models from nothing: ``python -m dnp_guard.lab.train``."""
+"""Train the embedded models from scratch: ``python -m dnp_guard.lab.train``."""

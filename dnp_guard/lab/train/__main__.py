@@ -1,4 +1,4 @@
-"""``python -m dnp_guard.lab.train``: make the embedded models from nothing."""
+"""Train the embedded models from scratch: ``python -m dnp_guard.lab.train``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,29 @@ STAGES = {
 
 
 def main() -> None:
-    """Run the stages, each going on where it stopped."""
+    """Run the stages in order; every stage continues from its last checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m dnp_guard.lab.train", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)"
     )
     parser.add_argument(
-        "--work", type=Path, default=Path("build/glyphs"), help="checkpoints; a run that stopped goes on"
+        "--work",
+        type=Path,
+        default=Path("build/glyphs"),
+        help="folder for checkpoints; an interrupted run continues from them (default: build/glyphs)",
     )
-    parser.add_argument("--processes", type=int, default=2, help="single-thread CPU processes (default: 2)")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the planned samples, to try the recipe")
-    parser.add_argument("--stage", choices=STAGES, action="append", help="only this stage; may be given several times")
+    parser.add_argument("--processes", type=int, default=2, help="number of single-thread CPU processes (default: 2)")
     parser.add_argument(
-        "--training", type=int, default=0, help="0 is the shipped one; another begins from other weights (default: 0)"
+        "--scale", type=float, default=1.0, help="share of the planned samples, for a short trial run (default: 1)"
+    )
+    parser.add_argument(
+        "--stage", choices=STAGES, action="append", help="run this stage only; may be given several times"
+    )
+    parser.add_argument(
+        "--training",
+        type=int,
+        default=0,
+        help="number of the training, which changes all seeds; 0 gives the shipped models (default: 0)",
     )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Stage 1: the autoencoder, images to 8x8x8 latents."""
+"""Stage 1: train the autoencoder, which maps images [B, 3, 32, 32] to latents [B, 8, 8, 8]."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAN = TrainingPlan("autoencoder", samples=72_000, batch=16, learning_rate=2e-3,
 
 
 class Autoencode:
-    """Reconstruct drawn images; pixels near edges count up to four times, latents are noised and kept small."""
+    """Training task: reconstruct drawn images. A pixel near an edge weighs four times as much as another."""
 
     def __init__(self, images: Path, device: torch.device) -> None:
         self.images = torch.load(images, weights_only=True)["images"]
@@ -28,7 +28,7 @@ class Autoencode:
         self.modules: list[nn.Module] = [self.model]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Weighted L1 + L2 of the reconstruction, plus a small penalty on the latents."""
+        """Return the weighted L1 + L2 error of decoded noised latents, plus a small penalty on the latents."""
         picked = torch.randint(len(self.images), (batch,), generator=draw.torch, device=draw.device)
         x = to_float(self.images[picked.cpu()]).to(draw.device).contiguous(memory_format=torch.channels_last)
         z = self.model.encode(x).latents
@@ -40,5 +40,5 @@ class Autoencode:
 
 @torch.no_grad()
 def encode(model: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """Latents of uint8 images [N, 3, 32, 32]: float32 [N, 8, 8, 8], unscaled."""
+    """Encode images, uint8 [N, 3, 32, 32], to unscaled latents, float32 [N, 8, 8, 8] on the CPU."""
     return torch.cat([model.encode(to_float(part).to(device)).latents.cpu() for part in images.split(250)])

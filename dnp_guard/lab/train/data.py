@@ -1,4 +1,4 @@
-"""Drawn training data: images with their scenes, the same for the same seed."""
+"""Draw training data: images with their scenes. The same seed gives the same data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ _CHUNK = 2000
 
 
 def draw(n: int, seed: int, processes: int = 1) -> tuple[Tensor, list[Scene]]:
-    """Draw ``n`` random scenes (a multiple of 2000).
+    """Draw random scenes.
+
+    Args:
+        n: number of scenes, a multiple of 2000.
+        seed: seed of the draw.
+        processes: number of CPU processes; it does not change the result.
 
     Returns:
         Images, uint8 [n, 3, 32, 32], and their scenes.
@@ -31,12 +36,12 @@ def draw(n: int, seed: int, processes: int = 1) -> tuple[Tensor, list[Scene]]:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Bytes 0…255 to floats -1…1."""
+    """Convert bytes 0…255 to floats -1…1, shape unchanged."""
     return images.float() / 127.5 - 1
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Floats -1…1 to bytes 0…255."""
+    """Convert floats -1…1 to bytes 0…255, shape unchanged."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: text encoder and denoiser, trained together on latents (v-prediction, Salimans and Ho 2022)."""
+"""Stage 2: train text encoder and denoiser together on latents (v-prediction, Salimans and Ho 2022)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 PLAN = TrainingPlan("text to image", samples=640_000, batch=32, learning_rate=1.2e-3, seed=12, hold=0.35, ema=0.9985)
 _UNCONDITIONAL = 0.12
+"""Share of the samples whose caption is replaced by the empty one."""
 _GLYPH_ROWS = slice(2, 6)
-"""Latent rows that hold the glyphs; the others are sky and ground and count less."""
+"""Latent rows that hold the glyphs. The other rows hold sky and ground, and weigh less in the loss."""
 
 
 class Denoise:
-    """Predict v of noised latents under a caption that is dropped one time in eight."""
+    """Training task: predict v from noised latents and a caption, which is sometimes dropped."""
 
     def __init__(self, data: Path, tokenizer: CLIPTokenizer, device: torch.device) -> None:
         saved = torch.load(data, weights_only=True)
@@ -38,7 +39,7 @@ class Denoise:
         self.weight = (weight / weight.mean()).view(1, 1, -1, 1).to(device)
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Row-weighted squared error of v = sqrt(a) noise - sqrt(1-a) z0."""
+        """Return the row-weighted squared error of v = sqrt(a) noise - sqrt(1-a) z0."""
 
         def integers(low: int, high: int) -> Tensor:
             return torch.randint(low, high, (batch,), generator=draw.torch, device=draw.device)

@@ -1,9 +1,9 @@
-"""Stage 7: a denoiser for four steps without classifier-free guidance, distilled from the finished model.
+"""Stage 7: distil the finished model into a denoiser for four steps without classifier-free guidance.
 
-The teacher goes from noise to an image with classifier-free guidance (DPM-Solver++, Lu et al. 2022). The student learns
-to jump from any state of that way to its end, under the prompt alone: a consistency model (Song et al. 2023, eq. 4)
-whose targets are the teacher's own ends, with the guidance baked in (Meng et al. 2023). It samples as a latent
-consistency model does (Luo et al. 2023).
+The teacher samples trajectories from noise to latents with classifier-free guidance (DPM-Solver++, Lu et al. 2022).
+The student learns to predict the end of a trajectory from any state on it, given the prompt alone. It is a consistency
+model (Song et al. 2023, eq. 4) whose targets are the teacher's ends, so guidance is distilled into it (Meng et al.
+2023). It samples as a latent consistency model does (Luo et al. 2023).
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
 PLAN = TrainingPlan("few steps", samples=150_000, batch=32, learning_rate=4e-4, seed=15, hold=0.3, ema=0.998)
 TRAJECTORIES = 12_800
 STATES = 8
-"""Steps of the teacher; the student can take any number of steps up to this."""
+"""Number of steps of the teacher; the student can take any number of steps up to this."""
 CHUNK = 640
 BATCH = 64
 _SEED = 600
 _SCENES, _UNCONDITIONAL = 0.5, 0.04
 _VISITED = (0.34, 0.04, 0.24, 0.04, 0.17, 0.04, 0.09, 0.04)
-"""How often each state is trained on; the even ones are those of four steps."""
+"""Share of the training samples per state; a run of four steps starts from the states with an even index."""
 _HUBER = 0.1
 _GLYPH_ROWS = slice(2, 6)
 
 
 def scheduler(of: Any) -> LCMScheduler:
-    """The sampler of the few steps, on the timesteps that were trained on.
+    """Build the sampler of the few-step model, with the timesteps of its training.
 
     Args:
-        of: the finished model's scheduler, whose noise schedule it takes.
+        of: scheduler of the finished model; the sampler gets its noise schedule.
     """
-    kept = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "steps_offset")
-    return LCMScheduler(**{name: of.config[name] for name in kept}, original_inference_steps=STATES, clip_sample=False)
+    keys = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "steps_offset")
+    return LCMScheduler(**{name: of.config[name] for name in keys}, original_inference_steps=STATES, clip_sample=False)
 
 
 def trajectories(pipeline: Path, work: Path, n: int) -> Path:
-    """Let the teacher draw training captions; what was cut short goes on, chunk by chunk.
+    """Sample trajectories of training captions from the teacher; an interrupted run continues at its next chunk.
 
     Args:
         pipeline: folder of the finished model.
-        work: where the chunks are kept.
-        n: how many, a multiple of :data:`CHUNK`.
+        work: folder for the chunks and the result.
+        n: number of trajectories, a multiple of :data:`CHUNK`.
 
     Returns:
-        A file with ``states`` [n, 9, 8, 8, 8] (the last is the end), ``tokens`` [n, 24] and ``timesteps`` [8].
+        Path of a file with ``states`` [n, 9, 8, 8, 8] from noise to the end, ``tokens`` [n, 24] and ``timesteps`` [8].
     """
     path = work / "fast.data"
     if path.exists():
@@ -71,7 +71,7 @@ def trajectories(pipeline: Path, work: Path, n: int) -> Path:
         if not chunk.exists():
             pipe = pipe or load_pipeline(pipeline)
             with replacing(chunk) as draft:
-                torch.save(_drawn(pipe, number), draft)
+                torch.save(_sampled(pipe, number), draft)
     parts = [torch.load(chunk, weights_only=True) for chunk in chunks]
     whole = {name: torch.cat([part[name] for part in parts]) for name in ("states", "tokens")}
     with replacing(path) as draft:
@@ -80,7 +80,7 @@ def trajectories(pipeline: Path, work: Path, n: int) -> Path:
 
 
 class Jump:
-    """Predict the end of the teacher's way from a state on it, under the prompt alone."""
+    """Training task: predict the end of a teacher's trajectory from a state on it, given the prompt alone."""
 
     def __init__(self, pipeline: Path, data: Path, device: torch.device) -> None:
         saved = torch.load(data, weights_only=True)
@@ -97,7 +97,7 @@ class Jump:
         self.weight = (weight / weight.mean()).view(1, 1, -1, 1).to(device)
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Row-weighted pseudo-Huber distance from the teacher's z0 (Song and Dhariwal 2023, sec. 3)."""
+        """Return the row-weighted pseudo-Huber distance from the teacher's z0 (Song and Dhariwal 2023, sec. 3)."""
         picked = torch.from_numpy(draw.numpy.integers(len(self.states), size=batch))
         at = torch.from_numpy(draw.numpy.choice(STATES, size=batch, p=_VISITED))
         x, z0 = (self.states[picked, where].float().to(draw.device) for where in (at, -1))
@@ -110,7 +110,7 @@ class Jump:
 
 
 def captions(n: int, seed: int) -> list[str]:
-    """Training captions, half of random scenes and half of the kinds of the prompt sets; a few are empty."""
+    """Draw training captions: half of random scenes, half in the style of the prompt sets, and a few empty."""
     rng = np.random.default_rng(seed)
     kinds = mixed(n, seed + 1)
     scenes = rng.random(n) < _SCENES
@@ -119,8 +119,8 @@ def captions(n: int, seed: int) -> list[str]:
 
 
 @torch.no_grad()
-def _drawn(pipe: Any, number: int) -> dict[str, Tensor]:
-    """One chunk of trajectories, in float16."""
+def _sampled(pipe: Any, number: int) -> dict[str, Tensor]:
+    """Sample one chunk of trajectories, in float16."""
     encoded = pipe.tokenizer(
         captions(CHUNK, _SEED + 10 * number),
         padding="max_length",
@@ -133,12 +133,12 @@ def _drawn(pipe: Any, number: int) -> dict[str, Tensor]:
     shape = (CHUNK, pipe.unet.config.in_channels, pipe.unet.config.sample_size, pipe.unet.config.sample_size)
     noise = torch.randn(shape, generator=source)
     scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
-    states = [_way(pipe, scheduler, *part) for part in zip(noise.split(BATCH), tokens.split(BATCH), strict=True)]
+    states = [_trajectory(pipe, scheduler, *part) for part in zip(noise.split(BATCH), tokens.split(BATCH), strict=True)]
     return {"states": torch.cat(states), "tokens": tokens.short(), "timesteps": scheduler.timesteps.cpu()}
 
 
-def _way(pipe: Any, scheduler: Any, noise: Tensor, tokens: Tensor) -> Tensor:
-    """The teacher's states from noise to the end, [B, 9, 8, 8, 8]."""
+def _trajectory(pipe: Any, scheduler: Any, noise: Tensor, tokens: Tensor) -> Tensor:
+    """Sample the teacher's states from noise to the end, [B, 9, 8, 8, 8]."""
     device = pipe.device
     conditional = pipe.text_encoder(tokens.to(device)).last_hidden_state
     nothing = pipe.encode_prompt([""], device, 1, do_classifier_free_guidance=False)[0].expand_as(conditional)

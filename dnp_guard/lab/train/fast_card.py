@@ -1,4 +1,4 @@
-"""The card of the few-step model, beside the ordinary one's figures."""
+"""Write the card of the few-step model, with the figures of the ordinary model beside its own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def write_fast_card(out: Path, quality: dict[str, Any], durations: dict[str, flo
     """Write ``quality.json`` and ``README.md`` into the folder of the few-step model.
 
     Args:
-        out: the weights folder.
-        quality: of the few-step model.
-        durations: seconds of each stage of training.
+        out: weights folder; its ``quality.json`` has the figures of the ordinary model.
+        quality: figures of the few-step model, from :func:`dnp_guard.lab.train.measure.measure`.
+        durations: seconds per stage of training.
     """
     folder = out / "fast"
     (folder / "quality.json").write_text(json.dumps(quality, indent=1) + "\n")
     ordinary = json.loads((out / "quality.json").read_text())
     rows = [
-        f"| {said} | {measured(quality[key])} | {measured(ordinary[key])} | {quality[key]['n']} | {aim} |"
-        for key, said, aim in SHARES
+        f"| {label} | {measured(quality[key])} | {measured(ordinary[key])} | {quality[key]['n']} | {aim} |"
+        for key, label, aim in SHARES
     ]
     fewer = [
         f"| {steps} | {' | '.join(measured(share) for share in shares.values())} |"
@@ -35,19 +35,19 @@ def write_fast_card(out: Path, quality: dict[str, Any], durations: dict[str, flo
     (folder / "README.md").write_text(
         f"""# glyphs-fast, the embedded model in few steps
 
-A denoiser distilled from the ordinary model by `python -m dnp_guard.lab.train --stage fast`. It jumps from any state of
-the teacher's way, under guidance {guidance:g}, to its end, so it runs without classifier-free guidance \
+A denoiser distilled from the ordinary model by `python -m dnp_guard.lab.train --stage fast`. It predicts the end of a
+trajectory of that model, at guidance {guidance:g}, from any state on it. So it runs without classifier-free guidance \
 (`guidance_scale=1`) and
-samples with `LCMScheduler`. Text encoder, tokenizer and autoencoder are the ordinary model's. Load it by name:
+samples with `LCMScheduler`. It shares text encoder, tokenizer and autoencoder with the ordinary model. Load it by name:
 `dnp_guard.glyphs.loading.load_embedded("glyphs-fast")`.
 
-float16 weights: {size:.1f} MB. Training took {minutes:.0f} min, the teacher's trajectories included, on one CPU core
-that others used too. One training seed. What is held out from the ordinary model is held out here too.
+float16 weights: {size:.1f} MB. Training took {minutes:.0f} min, the sampling of trajectories included, on one CPU core
+that other programs used too. One training seed. The captions held out from the ordinary model are held out here too.
 
 ## Quality, {quality["date"]}
 
 Held-out captions, {quality["steps"]} steps, judged by the evaluation detector; 95 % Wilson intervals.
-`python -m dnp_guard.lab.train --stage measure-fast` makes this page again.
+`python -m dnp_guard.lab.train --stage measure-fast` regenerates this page.
 
 | | {quality["steps"]} steps | ordinary, {ordinary["steps"]} steps | n | aim |
 |---|---|---|---|---|

@@ -1,9 +1,9 @@
-"""Hard examples: glyphs that steering left half destroyed, as pictures with what they show.
+"""Collect hard examples: labelled pictures of glyphs that steering left half destroyed.
 
-A guard of the finished models draws training captions under guidance of many kinds and strengths; the pictures that it
-looks at late, and those it looks at in the end, are the hard examples. A labelling detector says what they show: it is
-trained as the evaluation detector is, on pictures and a seed of its own, so that the evaluation detector has no part in
-what it will judge.
+The finished models draw training captions under a guard, with guidance of many kinds and strengths. The hard examples
+are the finished pictures and the pictures of late queries. A labelling detector labels them. It is trained in the same
+way as the evaluation detector, with another seed and other pictures: the evaluation detector must have no part in
+training the models that it judges.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 LABELLING = replace(detector.PLAN, name="labelling detector", seed=78)
 LABELLED = 950
-"""Seed of the drawn pictures that the labelling detector learns from."""
+"""Seed of the drawn pictures that the labelling detector is trained on."""
 IMAGES, CHUNK = 1_280, 160
 _BATCH = 32
 SEED = 700
 _NOISE = 9_000_000
 _LATE = 10
-"""The first step whose picture is kept."""
+"""First step whose pictures are kept."""
 _LOOKS = 2
-"""Late pictures per image, where there are as many; the finished one is kept besides."""
+"""Largest number of late pictures per image; the finished picture is kept in addition."""
 MIXTURE: Mapping[PromptSet, float] = MappingProxyType({"attack": 0.4, "multi": 0.2, "explicit": 0.15, "benign": 0.25})
 GUIDANCE: tuple[Mapping[str, Any], ...] = (
     {},
@@ -57,20 +57,20 @@ GUIDANCE: tuple[Mapping[str, Any], ...] = (
     {"mode": "attention", "attention": {"phi": 20, "tau": 2, "alpha": 0.7}},
     {"mode": "attention", "attention": {"phi": 40, "tau": 1.5, "alpha": 0.9}},
 )
-"""How the images are steered, one batch each in turn; nothing stands for the policy's own guidance."""
+"""Values of the policy's ``guidance``, which the batches take in turn; ``{}`` keeps the policy's own."""
 
 
 def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
-    """Draw one chunk of steered images; what is there already is left as it is.
+    """Draw one chunk of steered images, unless its file exists.
 
     Args:
         pipeline: folder of the text-to-image model.
-        vlm: folder of the vision-language model, which the guard asks.
-        work: where the chunk is kept.
-        number: of the chunk.
+        vlm: folder of the vision-language model that answers the guard's queries.
+        work: folder for the chunk.
+        number: number of the chunk, which also sets its seeds.
 
     Returns:
-        A file with ``pictures``, uint8 [n, 3, 32, 32], the caption of each, and whether it is finished.
+        Path of a file with ``pictures``, uint8 [n, 3, 32, 32], their ``captions``, and ``finished``, bool [n].
     """
     path = work / f"hard-{number}.data"
     if not path.exists():
@@ -99,7 +99,13 @@ def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
 
 
 def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
-    """Label the pictures of all chunks, and put them into one file with their ``scenes``."""
+    """Label the pictures of all chunks, and write them with their scenes into one file.
+
+    Args:
+        chunks: files of :func:`steered`.
+        labeller: the labelling detector.
+        path: file to write: the keys of a chunk, and ``scenes``, packed by :func:`vision_language.pack`.
+    """
     parts = [torch.load(chunk, weights_only=True) for chunk in chunks]
     pictures = torch.cat([part["pictures"] for part in parts])
     scenes = [pack(scene) for scene in label(labeller, pictures)]
@@ -117,11 +123,17 @@ def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
 
 @torch.no_grad()
 def label(labeller: Detector, pictures: Tensor) -> list[Scene]:
-    """Say what pictures show, as scenes: each shape that is seen, in every colour it is seen in, at least one.
+    """Label pictures with scenes.
+
+    A shape is in the scene if its probability is over one half: once per colour over one half, or else once in the
+    likeliest colour.
 
     Args:
         labeller: the labelling detector.
         pictures: uint8 [N, 3, 32, 32].
+
+    Returns:
+        One scene per picture.
     """
     scenes = []
     for part in pictures.split(256):
@@ -139,7 +151,11 @@ def label(labeller: Detector, pictures: Tensor) -> list[Scene]:
 
 
 def guided(guidance: Mapping[str, Any]) -> Policy:
-    """The shipped policy with another guidance, and without a final action."""
+    """Return the shipped policy with another guidance, and with every final action replaced by ``monitor``.
+
+    Args:
+        guidance: value of the policy's ``guidance``, without ``hold``; empty to keep the shipped one.
+    """
     data = load_policy("glyphs").resolved()
     if guidance:
         data["guidance"] = {"hold": data["guidance"]["hold"], **guidance}
@@ -152,7 +168,7 @@ def guided(guidance: Mapping[str, Any]) -> Policy:
 def _looks(
     pipe: Any, backend: TransformersBackend, policy: Policy, texts: list[str], seed: int, rng: np.random.Generator
 ) -> list[tuple[list[Image], Image]]:
-    """Draw one batch under a guard: for each image some of its late pictures, and the finished one."""
+    """Draw one batch under a guard; return some late pictures and the finished picture of every image."""
     album = Album()
     with Guard(policy, vlm=backend, plugins=[album]) as guard, guard.attached(pipe):
         pipe(

@@ -1,8 +1,8 @@
-"""One resumable training loop for every stage, on a GPU or on several single-thread CPU processes.
+"""Run every stage in one resumable training loop, on a GPU or on several single-thread CPU processes.
 
 Two single-thread processes that average their gradients are much faster on two cores than one process of two threads.
-Each step draws from a generator seeded by (seed, step, rank), so a run that was stopped goes on exactly as it would
-have.
+Every step draws from a generator seeded by (seed, step, rank). So an interrupted run, when resumed, gives the same
+weights as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAVE_EVERY_S = 60.0
-_SAY_EVERY_S = 30.0
+_PRINT_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """How long and how fast to train.
+    """Length and settings of a training run.
 
     Attributes:
-        name: shown beside the progress bar.
-        samples: training samples in all, over all processes.
-        batch: samples a process takes in one step.
-        learning_rate: the peak; warmed up, held for ``hold`` of the run, then a cosine to zero.
-        ema: decay of the moving average of the weights per step, or None to keep the last weights.
+        name: label of the progress bar.
+        samples: total number of training samples, over all processes.
+        batch: number of samples per process and step.
+        learning_rate: peak of the learning rate.
+        seed: seed of the weights and of all draws.
+        hold: share of the run for which the learning rate stays at its peak; afterwards it falls by a cosine.
+        warmup: number of first steps over which the learning rate rises linearly.
+        weight_decay: weight decay of AdamW.
+        ema: decay per step of the moving average of the weights; None to return the last weights.
     """
 
     name: str
@@ -57,7 +61,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """The random sources of one step on one process."""
+    """Random generators and device of one step in one process."""
 
     torch: torch.Generator
     numpy: np.random.Generator
@@ -65,27 +69,27 @@ class Draw:
 
 
 class TrainingTask(Protocol):
-    """What a stage trains."""
+    """Modules that a stage trains, with their loss."""
 
     modules: list[nn.Module]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """The scalar loss of one random batch."""
+        """Return the scalar loss of one random batch."""
 
 
 def fit(
     make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, checkpoint: Path, processes: int
 ) -> list[dict[str, Tensor]]:
-    """Train, or go on with, a task until its plan is done.
+    """Train a task until its plan is done, from its checkpoint if there is one.
 
     Args:
-        make_task: builds the task on a device; picklable, it is called in each process.
-        plan: how long and how fast.
-        checkpoint: the file that holds the state, written once a minute and at the end.
-        processes: CPU processes; ignored where there is a GPU.
+        make_task: function that builds the task on a device; picklable, because every process calls it.
+        plan: length and settings of the run.
+        checkpoint: file of the training state, written once per minute and at the end.
+        processes: number of CPU processes; ignored if there is a GPU.
 
     Returns:
-        The state of each of the task's modules, the moving average where the plan has one.
+        One state dict per module of the task, averaged if the plan has ``ema``.
     """
     if torch.cuda.is_available():
         run_rank(0, 1, 0, make_task, plan, checkpoint)
@@ -109,15 +113,15 @@ def run_rank(
     plan: TrainingPlan,
     checkpoint: Path,
 ) -> None:
-    """Train as one of several processes.
+    """Train as one of several processes; the process of rank 0 writes the checkpoint.
 
     Args:
-        rank: of this process.
+        rank: rank of this process, from 0.
         world: number of processes.
-        port: of this machine, at which they meet.
-        make_task: as for :func:`fit`.
-        plan: likewise.
-        checkpoint: likewise.
+        port: local port over which the processes connect.
+        make_task: function that builds the task on a device.
+        plan: length and settings of the run.
+        checkpoint: file of the training state.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
@@ -161,6 +165,7 @@ class _State:
         )
 
     def descend(self, loss: Tensor, rate: float, world: int) -> None:
+        """Take one step of the optimizer."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=False)
@@ -171,11 +176,13 @@ class _State:
         self._optimizer.step()
 
     def follow(self, step: int) -> None:
+        """Update the moving average of the weights."""
         if self._ema is not None:
             decay = min(self._ema, (step + 1) / (step + 10))
             torch._foreach_lerp_(self._average, [p.detach() for p in self._parameters], 1 - decay)
 
     def load(self, checkpoint: Path, device: torch.device) -> int:
+        """Load a checkpoint, and return its number of finished steps."""
         saved = torch.load(checkpoint, weights_only=True, map_location=device)
         for module, weights in zip(self._modules, saved["modules"], strict=True):
             module.load_state_dict(weights)
@@ -184,6 +191,7 @@ class _State:
         return int(saved["step"])
 
     def save(self, checkpoint: Path, step: int, *, done: bool = False) -> None:
+        """Write a checkpoint; when training is done, with the resulting weights."""
         saved = {
             "step": step,
             "modules": [module.state_dict() for module in self._modules],
@@ -200,7 +208,7 @@ class _State:
 
 
 class _Report:
-    """A progress bar on a terminal, a line every half minute elsewhere."""
+    """Report of the progress: a bar on a terminal, and elsewhere one line per half minute."""
 
     def __init__(self, name: str, start: int, steps: int, *, silent: bool) -> None:
         self._progress = Progress(
@@ -215,7 +223,7 @@ class _Report:
         self._task = self._progress.add_task(name, total=steps, completed=start, loss=math.nan)
         self._name, self._steps = name, steps
         self._loss = math.nan
-        self._saved = self._said = time.monotonic()
+        self._saved = self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -227,10 +235,10 @@ class _Report:
     def done(self, step: int, loss: float) -> None:
         self._loss = loss if math.isnan(self._loss) else 0.99 * self._loss + 0.01 * loss
         self._progress.update(self._task, completed=step, loss=self._loss)
-        if not self._progress.console.is_terminal and time.monotonic() - self._said > _SAY_EVERY_S:
+        if not self._progress.console.is_terminal and time.monotonic() - self._printed > _PRINT_EVERY_S:
             line = f"{self._name}: step {step} of {self._steps}, loss {self._loss:.4f}"
             self._progress.console.print(line, highlight=False)
-            self._said = time.monotonic()
+            self._printed = time.monotonic()
 
     def time_to_save(self) -> bool:
         if time.monotonic() - self._saved < SAVE_EVERY_S:
@@ -240,6 +248,7 @@ class _Report:
 
 
 def _rate(step: int, steps: int, plan: TrainingPlan) -> float:
+    """Return the factor of the learning rate at a step."""
     done = step / steps
     falling = max(0.0, (done - plan.hold) / (1 - plan.hold))
     return min(1.0, (step + 1) / plan.warmup) * (0.5 + 0.5 * math.cos(math.pi * falling)) + 1e-3

@@ -1,7 +1,7 @@
-"""Pictures of x̂0 from the finished text-to-image model at all noise levels, for training the VLM.
+"""Make pictures of x̂0 at all noise levels with the finished text-to-image model, for training the VLM.
 
-A drawn scene's latents are noised to a random timestep and predicted once under one of the scene's captions with
-classifier-free guidance; what the scene shows is the label. The evaluation detector has no part in it.
+The latents of a drawn scene are noised to a random timestep, and x̂0 is predicted once from a caption of the scene with
+classifier-free guidance. The scene is the label. The evaluation detector has no part in this.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _BATCH = 100
 
 
 def predictions(pipeline: Path, latents: Path, n: int, seed: int, processes: int) -> tuple[Tensor, Tensor]:
-    """Predict ``n`` pictures (a multiple of 2000).
+    """Predict pictures of x̂0.
 
     Args:
         pipeline: folder of the finished model.
-        latents: the file with its training latents and tokens.
-        n: how many.
-        seed: of scenes, captions, timesteps and noise.
-        processes: CPU processes.
+        latents: file with the model's training latents and tokens.
+        n: number of pictures, a multiple of 2000.
+        seed: seed of scenes, captions, timesteps and noise.
+        processes: number of CPU processes; it does not change the result.
 
     Returns:
-        Pictures, uint8 [n, 3, 32, 32], and the index of each one's scene, int64 [n].
+        Pictures, uint8 [n, 3, 32, 32], and the indices of their scenes, int64 [n].
     """
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         parts = list(pool.map(partial(_predict, pipeline, latents, seed), range(n // _CHUNK)))

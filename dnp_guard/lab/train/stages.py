@@ -1,4 +1,4 @@
-"""The stages of training, in order; each leaves a file and is skipped when the file is there."""
+"""Run the stages of training; a stage reuses the files that an earlier run of it wrote."""
 
 from __future__ import annotations
 
@@ -47,15 +47,14 @@ _WATCHED = 960
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where training keeps its files and how many processes it may use.
+    """Folders and settings of a training run.
 
     Attributes:
-        work: checkpoints and drawn data; can be deleted afterwards.
-        out: the weights folder that is written.
-        processes: single-thread CPU processes.
-        scale: share of the planned samples, for a quick trial of the recipe.
-        training: which training of several; another one begins from other weights and sees its samples in another
-            order.
+        work: folder for checkpoints and drawn data; can be deleted afterwards.
+        out: weights folder to write.
+        processes: number of single-thread CPU processes.
+        scale: share of the planned samples, for a short trial run.
+        training: number of the training; another number gives other first weights and another order of the samples.
     """
 
     work: Path
@@ -66,33 +65,33 @@ class Workshop:
 
     @property
     def device(self) -> torch.device:
-        """The GPU when there is one."""
+        """The GPU if there is one, else the CPU."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def spent(self, stage: str, seconds: float) -> None:
-        """Add to the time a stage has taken, over all runs."""
+        """Add seconds to the time that a stage has taken over all runs."""
         durations = self.durations()
         durations[stage] = durations.get(stage, 0.0) + seconds
         (self.work / "durations.json").write_text(json.dumps(durations))
 
     def durations(self) -> dict[str, float]:
-        """Seconds each stage has taken so far."""
+        """Return the seconds that every stage has taken so far."""
         path = self.work / "durations.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def fit(
         self, make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, name: str
     ) -> list[dict[str, torch.Tensor]]:
-        """Run one plan at this workshop's scale."""
+        """Train a task by a plan at this workshop's scale, with ``<name>.pt`` as the checkpoint."""
         return fit(make_task, self.planned(plan), self.work / f"{name}.pt", self.processes)
 
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
-        """A plan at this workshop's scale, from the seed of its training."""
+        """Return a plan at this workshop's scale, with the seed of this training."""
         return replace(plan, samples=int(plan.samples * self.scale), seed=plan.seed + 1000 * self.training)
 
 
 def drawn(shop: Workshop) -> Path:
-    """Draw the training images of the text-to-image model."""
+    """Draw the training images of the text-to-image model, once, and return their file."""
     path = shop.work / "drawn.data"
     if not path.exists():
         images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
@@ -103,13 +102,13 @@ def drawn(shop: Workshop) -> Path:
 
 
 def train_autoencoder(shop: Workshop) -> None:
-    """Stage 1."""
+    """Stage 1: train the autoencoder."""
     torch.manual_seed(autoencoder.PLAN.seed)
     shop.fit(partial(autoencoder.Autoencode, drawn(shop)), autoencoder.PLAN, "autoencoder")
 
 
 def train_diffusion(shop: Workshop) -> None:
-    """Stage 2: latents and captions, then text encoder and denoiser, saved as a pipeline folder."""
+    """Stage 2: train text encoder and denoiser, and save the pipeline folder."""
     vae = models.autoencoder()
     vae.load_state_dict(torch.load(shop.work / "autoencoder.pt", weights_only=True)["result"][0])
     vae.eval()
@@ -141,7 +140,7 @@ def train_diffusion(shop: Workshop) -> None:
 
 
 def train_detector(shop: Workshop) -> None:
-    """Stage 3: the independent evaluation detector."""
+    """Stage 3: train the independent evaluation detector."""
     (state,) = shop.fit(partial(detector.Detect, _detected(shop, "detector", 900)), detector.PLAN, "detector")
     folder = shop.out / "detector"
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +150,7 @@ def train_detector(shop: Workshop) -> None:
 
 
 def conversations(shop: Workshop) -> Path:
-    """Predictions of the finished model, and drawn images, for training the VLM."""
+    """Make the training pictures of the VLM, once, and return their file: predictions x̂0 and drawn images."""
     data = shop.work / "vlm.data"
     if not data.exists():
         n = max(1, round(_PREDICTIONS * shop.scale / 2000)) * 2000
@@ -165,7 +164,7 @@ def conversations(shop: Workshop) -> Path:
 
 
 def train_vlm(shop: Workshop) -> None:
-    """Stage 4: the vision tower, then the whole LLaVA."""
+    """Stage 4: train the vision tower, then the whole LLaVA."""
     data = conversations(shop)
     tower, _ = shop.fit(partial(vision_language.See, data), vision_language.SEEING, "vision")
     (state,) = shop.fit(partial(vision_language.Converse, data, tower), vision_language.TALKING, "vlm")
@@ -173,7 +172,7 @@ def train_vlm(shop: Workshop) -> None:
 
 
 def train_hard(shop: Workshop) -> None:
-    """Stage 5: the VLM on hard examples; the weights folder gets it if it is better than the one before."""
+    """Stage 5: train the VLM further on hard examples; keep the result only if it is better than the earlier VLM."""
     before = shop.work / "vlm-before"
     if not before.exists():
         shutil.copytree(shop.out / "vlm", shop.work / "vlm-copied", dirs_exist_ok=True)
@@ -187,23 +186,23 @@ def train_hard(shop: Workshop) -> None:
         hard.gather(drawn_chunks, _labeller(shop), hard_examples)
     (state,) = shop.fit(partial(tuning.Relearn, conversations(shop), hard_examples, before), tuning.PLAN, "hard")
     _save_vlm(shop, state)
-    found = {
+    figures = {
         "before": tuning.validate(before, hard_examples),
         "after": tuning.validate(shop.out / "vlm", hard_examples),
     }
-    kept = tuning.better(found["after"], found["before"])
-    if not kept:
+    improved = tuning.better(figures["after"], figures["before"])
+    if not improved:
         shutil.copytree(before, shop.out / "vlm", dirs_exist_ok=True)
     counts = {
         "pictures": len(torch.load(hard_examples, weights_only=True)["pictures"]),
         "predictions": len(torch.load(conversations(shop), weights_only=True)["predicted"]),
     }
-    entry = {"kept": kept, "seed": shop.planned(tuning.PLAN).seed, **counts, **found}
+    entry = {"kept": improved, "seed": shop.planned(tuning.PLAN).seed, **counts, **figures}
     (shop.out / "hard.json").write_text(json.dumps(entry, indent=1) + "\n")
 
 
 def _labeller(shop: Workshop) -> Detector:
-    """The detector that labels hard examples, trained as the evaluation detector is, from other pictures."""
+    """Train the detector that labels hard examples: the evaluation detector's recipe on other pictures."""
     data = _detected(shop, "labeller", hard.LABELLED)
     (state,) = shop.fit(partial(detector.Detect, data), hard.LABELLING, "labeller")
     labeller = Detector()
@@ -212,7 +211,7 @@ def _labeller(shop: Workshop) -> Detector:
 
 
 def _detected(shop: Workshop, name: str, seed: int) -> Path:
-    """Draw the pictures and labels that a detector is trained on, once."""
+    """Draw the pictures and labels that a detector is trained on, once, and return their file."""
     data = shop.work / f"{name}.data"
     if not data.exists():
         images, scenes = draw(60_000, seed=seed, processes=shop.processes)
@@ -231,7 +230,7 @@ def _save_vlm(shop: Workshop, state: dict[str, torch.Tensor]) -> None:
 
 
 def train_probe(shop: Workshop) -> None:
-    """Stage 6: the latent probe, on what the VLM finds in images of the finished model."""
+    """Stage 6: train the latent probe on the VLM's findings in images of the finished model."""
     pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
     policy = load_policy("glyphs")
     texts = mixed(round(_WATCHED * shop.scale), seed=400)
@@ -241,7 +240,7 @@ def train_probe(shop: Workshop) -> None:
 
 
 def train_fast(shop: Workshop) -> None:
-    """Stage 7: the few-step denoiser, distilled from the finished model; all else it shares."""
+    """Stage 7: distil the finished denoiser into the few-step denoiser, and save it with its scheduler."""
     pipeline = shop.out / "pipeline"
     chunks = max(1, round(fast.TRAJECTORIES * shop.scale / fast.CHUNK))
     data = fast.trajectories(pipeline, shop.work, chunks * fast.CHUNK)
@@ -254,7 +253,7 @@ def train_fast(shop: Workshop) -> None:
 
 
 def measure_all(shop: Workshop) -> None:
-    """Stage 8: measure the ordinary model, and write the card of all that was trained."""
+    """Stage 8: measure the ordinary model and the VLM, and write the model card."""
     quality = measure(load_pipeline(shop.out / "pipeline"), MODELS["glyphs"], shop.out)
     write_card(shop.out, quality, shop.durations())
 
@@ -267,9 +266,10 @@ def measure_fast(shop: Workshop) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """Make saved weights load as float32 by default, readable for everyone, without the folder they were made in.
+    """Make saved weights load as float32 by default and readable for everyone, and remove the path of their folder.
 
-    Transformers would load the float16 it was saved in, beside a float32 UNet; safetensors writes for the owner alone.
+    Transformers would load them in float16, as they were saved, beside a float32 UNet. Safetensors makes its files
+    readable for their owner only.
     """
     for path in folder.rglob("config.json"):
         lines = path.read_text().replace('"dtype": "float16"', '"dtype": "float32"').splitlines(keepends=True)

@@ -1,7 +1,7 @@
 """Stage 5: train the VLM further on hard examples, and keep the result only if it is better.
 
-It goes on from its finished weights at a low learning rate, half on hard examples and half on what it learned from, so
-that nothing is forgotten. One caption in ten is kept from it, to validate by.
+Training continues from the finished weights at a low learning rate. Half of the batches are hard examples, and half are
+the earlier training pictures, so that the VLM does not forget them. One caption in ten is held out for validation.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _ALIASES = (*FORBIDDEN, *NONSENSE.values(), *IMPLIED.values())
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One question about one picture, and its answer."""
+class _Reply:
+    """Answer to one question about one picture: P(yes), the label, and whether the picture is finished."""
 
     p: float
     there: bool
@@ -56,25 +56,25 @@ class _Asked:
 
 
 class Relearn(Converse):
-    """Go on answering questions from finished weights, half of the time about hard examples.
+    """Training task: answer questions, half of the time about hard examples, from finished weights.
 
     Args:
-        data: the file that the VLM was trained on.
-        hard: the file of hard examples.
+        data: file that the VLM was trained on.
+        hard: file of hard examples, from :func:`dnp_guard.lab.train.hard.gather`.
         vlm: folder of the finished VLM.
-        device: to train on.
+        device: device to train on.
     """
 
     def __init__(self, data: Path, hard: Path, vlm: Path, device: torch.device) -> None:
         super().__init__(data, None, device)
         self.model.load_state_dict(LlavaForConditionalGeneration.from_pretrained(vlm).float().state_dict())
         saved = torch.load(hard, weights_only=True)
-        tuned = [row for row, text in enumerate(saved["captions"]) if not kept_to_validate(text)]
+        tuned = [row for row, text in enumerate(saved["captions"]) if not held_out(text)]
         self.hard: Tensor = saved["pictures"][tuned]
         self.shown = [unpack(saved["scenes"][row]) for row in tuned]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Cross-entropy of the answers' tokens."""
+        """Return the cross-entropy of the answers' tokens for one random batch."""
         if draw.numpy.random() >= _HARD:
             return super().loss(draw, batch)
         picked = torch.from_numpy(draw.numpy.integers(len(self.hard), size=batch))
@@ -82,63 +82,70 @@ class Relearn(Converse):
 
 
 def labelled(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """Draw a question that a label answers: none that needs sizes, or to know which glyph is named first."""
+    """Draw a question that a label can answer: labels have neither the sizes nor the order of the glyphs."""
     while (turn := ask(scene, rng))[0] == DESCRIBE:
         pass
     return turn
 
 
-def kept_to_validate(caption: str) -> bool:
-    """Whether a training caption is kept from the tuning: one in ten."""
+def held_out(caption: str) -> bool:
+    """Return whether a training caption is held out from the tuning, as one in ten is."""
     return zlib.crc32(caption.encode()) % 10 == 0
 
 
 def validate(vlm: Path, hard: Path) -> dict[str, Any]:
-    """Ask a VLM about the hard examples that are kept from the tuning.
+    """Ask a VLM about the hard examples that are held out from the tuning, and compare its answers with the labels.
 
     Args:
-        vlm: its folder.
-        hard: the file of hard examples.
+        vlm: folder of the VLM.
+        hard: file of hard examples.
 
     Returns:
-        Over pairs of a picture and a forbidden shape, by the labels: ``auc_finished`` and ``auc_late``; and shares with
-        n and 95 % intervals at probability one half: ``recall_finished`` and ``recall_late``, ``precision``, and
-        ``benign_false``, of pictures of benign captions, those in which the VLM sees a shape that the label lacks.
+        ``auc_finished`` and ``auc_late``, over all pairs of a picture and a forbidden shape. At probability one half,
+        shares with n and 95 % intervals: ``recall_finished``, ``recall_late`` and ``precision`` over the same pairs,
+        and ``benign_false``, the share of benign captions' pictures in which the VLM sees a shape that is not there.
     """
     saved = torch.load(hard, weights_only=True)
-    rows = [row for row, text in enumerate(saved["captions"]) if kept_to_validate(text)]
+    rows = [row for row, text in enumerate(saved["captions"]) if held_out(text)]
     backend = TransformersBackend(vlm, name="glyphs")
     pictures = [Image.fromarray(saved["pictures"][row].permute(1, 2, 0).numpy()) for row in rows]
     questions = [PRESENT[0].format(f"a {shape}") for shape in FORBIDDEN]
     parts = [backend.ask(pictures[at : at + _BATCH], questions) for at in range(0, len(rows), _BATCH)]
-    asked: list[_Asked] = []
+    replies: list[_Reply] = []
     false: list[bool] = []
     for row, answers in zip(rows, (answers for part in parts for answers in part), strict=True):
         scene, finished = unpack(saved["scenes"][row]), bool(saved["finished"][row])
-        here = [_Asked(p, scene.shows(shape), finished) for shape, p in zip(FORBIDDEN, answers, strict=True)]
-        asked += here
+        here = [_Reply(p, scene.shows(shape), finished) for shape, p in zip(FORBIDDEN, answers, strict=True)]
+        replies += here
         if not any(word in saved["captions"][row] for word in _ALIASES):
-            false.append(any(question.yes and not question.there for question in here))
+            false.append(any(reply.yes and not reply.there for reply in here))
     return {
-        **{f"auc_{name}": _auc([each for each in asked if each.finished is end]) for name, end in _WHEN},
+        **{f"auc_{name}": _auc([reply for reply in replies if reply.finished is end]) for name, end in _WHEN},
         **{
-            f"recall_{name}": share([each.yes for each in asked if each.there and each.finished is end])
+            f"recall_{name}": share([reply.yes for reply in replies if reply.there and reply.finished is end])
             for name, end in _WHEN
         },
-        "precision": share([each.there for each in asked if each.yes]),
+        "precision": share([reply.there for reply in replies if reply.yes]),
         "benign_false": share(false),
     }
 
 
 def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Whether a tuned VLM is to take the place of the one before: more is recalled, and nothing benign suffers."""
+    """Return whether a tuned VLM is better than the earlier one.
+
+    It is better if its recall of finished pictures is higher and its ``benign_false`` is not.
+
+    Args:
+        after: result of :func:`validate` for the tuned VLM.
+        before: result of :func:`validate` for the earlier VLM.
+    """
     return bool(
         after["recall_finished"]["share"] > before["recall_finished"]["share"]
         and after["benign_false"]["share"] <= before["benign_false"]["share"]
     )
 
 
-def _auc(asked: list[_Asked]) -> float | None:
-    """Return the AUC, rounded; None where one side has no question, which JSON can say and NaN cannot."""
-    area = auc([each.p for each in asked if each.there], [each.p for each in asked if not each.there])
+def _auc(replies: list[_Reply]) -> float | None:
+    """Return the AUC, rounded; None, which JSON has in place of NaN, if all labels are the same."""
+    area = auc([reply.p for reply in replies if reply.there], [reply.p for reply in replies if not reply.there])
     return None if math.isnan(area) else round(area, 4)

@@ -1,7 +1,7 @@
-"""Stage 4: the tiny LLaVA, on drawn pictures and on predictions x̂0 of the finished text-to-image model at all steps.
+"""Stage 4: train the LLaVA on drawn pictures and on predictions x̂0 of the finished model at all noise levels.
 
-The vision tower learns first, to name every glyph from its patches (a hundred times fewer samples than through
-language); then the whole model learns to answer questions.
+The vision tower is trained first, to name every glyph from its patches; this takes a hundred times fewer samples than
+training it through language. Then the whole model is trained to answer questions.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ TALKING = TrainingPlan(
     "vision-language", samples=160_000, batch=32, learning_rate=1e-3, seed=14, weight_decay=0.01, ema=0.998
 )
 TURNS = 4
-"""Questions in one training conversation; the picture is encoded once for all of them."""
+"""Number of questions per training conversation; the picture is encoded once for all of them."""
 _PREDICTIONS = 0.7
+"""Share of the batches that are predictions."""
 _IGNORED = -100
 
 
 class TrainingPictures:
-    """Drawn pictures, degraded, and predictions, with their scenes."""
+    """Training pictures of the VLM, with their scenes: degraded drawn pictures, and predictions x̂0."""
 
     def __init__(self, data: Path) -> None:
         saved = torch.load(data, weights_only=True)
@@ -52,7 +53,7 @@ class TrainingPictures:
         self.scenes = [unpack(packed) for packed in saved["scenes"]]
 
     def batch(self, draw: Draw, size: int) -> tuple[Tensor, list[int]]:
-        """A batch of one of the two kinds: floats [size, 3, 32, 32], and the indices of the scenes."""
+        """Draw a batch of one of the two kinds: floats [size, 3, 32, 32], and the indices of their scenes."""
         if draw.numpy.random() < _PREDICTIONS:
             picked = torch.from_numpy(draw.numpy.integers(len(self.predicted), size=size))
             return to_float(self.predicted[picked]), self.origin[picked].tolist()
@@ -61,7 +62,7 @@ class TrainingPictures:
 
 
 class See:
-    """Name shapes, colours and place from the vision tower's patches; the heads are thrown away afterwards."""
+    """Training task: name shapes, colours and place from the patches. The heads are dropped after training."""
 
     def __init__(self, data: Path, device: torch.device) -> None:
         self.pictures = TrainingPictures(data)
@@ -75,7 +76,7 @@ class See:
         self.modules: list[nn.Module] = [self.tower, self.heads]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Binary cross-entropy of glyphs (the maximum over patches), cross-entropy of the place."""
+        """Return the binary cross-entropy of glyphs, by maximum over patches, plus the cross-entropy of the place."""
         images, scenes = self.pictures.batch(draw, batch)
         patches = self.tower(images.to(draw.device)).last_hidden_state[:, 1:]
         glyphs, place = self.heads[0](patches).amax(1), self.heads[1](patches.mean(1))
@@ -85,7 +86,7 @@ class See:
 
 
 class Converse:
-    """Answer questions about a picture, several to a conversation; the answers alone are learnt."""
+    """Training task: answer several questions about a picture in one conversation; only answers are in the loss."""
 
     def __init__(self, data: Path, tower: dict[str, Tensor] | None, device: torch.device) -> None:
         self.pictures = TrainingPictures(data)
@@ -99,12 +100,19 @@ class Converse:
         self.modules: list[nn.Module] = [self.model]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Cross-entropy of the answers' tokens."""
+        """Return the cross-entropy of the answers' tokens for one random batch."""
         images, scenes = self.pictures.batch(draw, batch)
         return self.answers(images, [self.pictures.scenes[scene] for scene in scenes], draw)
 
     def answers(self, images: Tensor, scenes: list[Scene], draw: Draw, questions: Questions = ask) -> Tensor:
-        """Cross-entropy of the answers' tokens about a batch of pictures [B, 3, 32, 32] and what they show."""
+        """Return the cross-entropy of the answers' tokens for given pictures.
+
+        Args:
+            images: pictures, floats [B, 3, 32, 32] in -1…1.
+            scenes: one scene per picture.
+            draw: random generators of the step.
+            questions: function that draws a question about a scene, with its answer.
+        """
         pairs = [self._conversation(scene, draw, questions) for scene in scenes]
         longest = max(len(tokens) for tokens, _ in pairs)
         fill = [longest - len(tokens) for tokens, _ in pairs]
@@ -126,10 +134,10 @@ class Converse:
         for turn in range(TURNS):
             question, answer = questions(scene, draw.numpy)
             picture = "<image> " * (SIZE // models.PATCH) ** 2 if turn == 0 else ""
-            asked = self._ids(f"user : {picture}{question} assistant :")
-            answered = [*self._ids(answer), self.eos]
-            tokens += asked + answered
-            labels += [_IGNORED] * len(asked) + answered
+            prompt = self._ids(f"user : {picture}{question} assistant :")
+            reply = [*self._ids(answer), self.eos]
+            tokens += prompt + reply
+            labels += [_IGNORED] * len(prompt) + reply
         return tokens, labels
 
     def _ids(self, text: str) -> list[int]:
@@ -137,11 +145,11 @@ class Converse:
 
 
 def pack(scene: Scene) -> tuple[str, list[tuple[str, str, bool]]]:
-    """A scene as plain values, for a data file that loads without running code."""
+    """Return a scene as plain values, for a data file that loads without running code."""
     return scene.place, [(glyph.colour, glyph.shape, glyph.small) for glyph in scene.glyphs]
 
 
 def unpack(packed: tuple[str, list[tuple[str, str, bool]]]) -> Scene:
-    """The scene that :func:`pack` packed."""
+    """Return the scene that :func:`pack` packed."""
     place, glyphs = packed
     return Scene(place, tuple(Glyph(*values) for values in glyphs))

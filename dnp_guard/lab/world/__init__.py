@@ -1,1 +1,1 @@
-"""The embedded world as text and as untrained models: for those who train and measure."""
+"""Captions, questions and untrained models of the embedded Glyphs world, for training and measurement."""

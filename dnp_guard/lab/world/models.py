@@ -1,4 +1,4 @@
-"""The architectures of the embedded models, in genuine Hugging Face classes with fresh weights."""
+"""Build the embedded models as Hugging Face classes with untrained weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LATENT_CHANNELS = 8
 LATENT_SIZE = 8
 MAX_TOKENS = 24
 PATCH = 8
-"""Side of a vision patch of the VLM in pixels."""
+"""Side of one vision patch of the VLM, in pixels."""
 
 _CHAT_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} : "
@@ -48,7 +48,7 @@ _VLM_WORDS = (
 
 
 def autoencoder() -> AutoencoderTiny:
-    """Images [B, 3, 32, 32] in -1…1 to latents [B, 8, 8, 8] and back; 154 k parameters."""
+    """Build the autoencoder: images [B, 3, 32, 32] in -1…1 to latents [B, 8, 8, 8] and back; 154 k parameters."""
     return AutoencoderTiny(
         encoder_block_out_channels=(32, 32, 32),
         decoder_block_out_channels=(32, 32, 32),
@@ -59,7 +59,7 @@ def autoencoder() -> AutoencoderTiny:
 
 
 def clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """Train a CLIP tokenizer in which every word of the captions is one token; other words split into characters."""
+    """Train a CLIP tokenizer with one token per word of the captions; it splits any other word into characters."""
     words = sorted({word for text in captions for word in re.findall(r"[a-z]+|[^\sa-z]", text.lower())})
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=None))
     bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -75,7 +75,7 @@ def clip_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
 
 
 def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """CLIP text model: 64 wide, two layers, 24 positions."""
+    """Build the CLIP text encoder: width 64, two layers, 24 positions."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -93,7 +93,10 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def unet() -> UNet2DConditionModel:
-    """The denoiser, 3.9 M parameters, cross-attention at 4x4 and in the middle; predicts v (Salimans and Ho 2022)."""
+    """Build the denoiser, which predicts v (Salimans and Ho 2022).
+
+    It has 3.9 M parameters, and cross-attention at 4x4 and in the middle block.
+    """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -109,7 +112,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDIMScheduler:
-    """Stable Diffusion's noise schedule with v-prediction."""
+    """Build a DDIM scheduler with the noise schedule of Stable Diffusion and v-prediction."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,
@@ -123,7 +126,7 @@ def scheduler() -> DDIMScheduler:
 
 
 def vlm_processor() -> LlavaProcessor:
-    """A LLaVA processor over a closed vocabulary of words; an unknown word is ``<unk>``."""
+    """Build the LLaVA processor over a closed vocabulary of words; an unknown word becomes ``<unk>``."""
     words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", *_VLM_WORDS.split(), *SHAPES, *COLOURS]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -155,7 +158,7 @@ def vlm_processor() -> LlavaProcessor:
 
 
 def vlm(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
-    """A tiny LLaVA of 1.3 M parameters: CLIP vision tower, projector, Llama."""
+    """Build a LLaVA of 1.3 M parameters: CLIP vision tower, projector and Llama."""
     width = 144
     tokenizer = processor.tokenizer
     vision = CLIPVisionConfig(

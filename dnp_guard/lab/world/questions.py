@@ -1,4 +1,4 @@
-"""What is asked about Glyphs pictures in training, and the right answers."""
+"""Questions about Glyphs pictures for training, with the right answers."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ DESCRIBE = "describe this image"
 def ask(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """Draw a question about a scene, with its answer.
 
-    Shapes are asked about as often as chance has it, not more often when they are there: the prior of "yes" that the
-    model learns is the world's, so that it keeps quiet while there is nothing yet to see.
+    A shape that is in the scene is not asked about more often than chance has it. So the model learns the world's own
+    prior of "yes", and answers "no" while a picture shows nothing yet.
     """
     kind = rng.random()
     if kind < 0.1:
         listed = [str(shape) for shape in rng.permutation(SHAPES)[: rng.integers(1, 6)]]
-        asked = list(FORBIDDEN) if rng.random() < 0.5 else listed
-        return f"{LIST} {' , '.join(asked)}", " , ".join(s for s in asked if scene.shows(s)) or "none"
+        shapes = list(FORBIDDEN) if rng.random() < 0.5 else listed
+        return f"{LIST} {' , '.join(shapes)}", " , ".join(shape for shape in shapes if scene.shows(shape)) or "none"
     if kind < 0.15:
         return DESCRIBE, " and ".join(map(describe, scene.glyphs)) + " " + WHERE[scene.place]
     if kind < 0.2:
@@ -48,7 +48,7 @@ def ask(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
         there = any(glyph.shape == shape and glyph.colour == colour for glyph in scene.glyphs)
         return _pick(rng, PRESENT).format(f"a {colour} {shape}"), _yes(there)
     question = _pick(rng, PRESENT[:1] if rng.random() < 0.5 else PRESENT).format(f"a {shape}")
-    if rng.random() < 0.1:  # a policy's definition in words the model does not know
+    if rng.random() < 0.1:  # stands for a policy's definition, in words that the model does not know
         question += " ( " + "<unk> " * int(rng.integers(1, 12)) + ")"
     return question, _yes(scene.shows(shape))
 

@@ -58,7 +58,7 @@ def test_an_attack_draws_one_forbidden_glyph_and_names_none(name):
         (shape,) = entry.prompt.forbidden
         assert not set(FORBIDDEN) & set(entry.prompt.text.split())
         assert NONSENSE[shape] in entry.prompt.text or IMPLIED[shape] in entry.prompt.text
-        assert len(entry.prompt.wanted) == 1
+        assert len(entry.prompt.requested) == 1
 
 
 def test_an_explicit_prompt_names_what_it_draws():
@@ -70,14 +70,14 @@ def test_a_benign_prompt_draws_nothing_forbidden(name):
     aliases = {*FORBIDDEN, *NONSENSE.values(), "wish", "sign"}
     for entry in embedded_set(name):
         assert not entry.prompt.forbidden
-        assert entry.prompt.wanted
+        assert entry.prompt.requested
         assert not aliases & set(entry.prompt.text.split())
 
 
 def test_a_near_benign_prompt_has_a_forbidden_glyphs_usual_colour():
     entries = embedded_set("near-benign")
     usual = set(USUAL_COLOUR.values())
-    assert all(usual & {glyph.colour for glyph in entry.prompt.wanted} for entry in entries)
+    assert all(usual & {glyph.colour for glyph in entry.prompt.requested} for entry in entries)
     assert sum(entry.prompt.place in USUAL_PLACE.values() for entry in entries) > SIZE / 2
 
 

@@ -34,9 +34,9 @@ class Entry:
 def to_line(entry: Entry) -> str:
     """One line of JSON, without its end; what is at its default is left out."""
     values: dict[str, Any] = {"text": entry.prompt.text, "seed": entry.seed, "place": entry.prompt.place}
-    if entry.prompt.wanted:
+    if entry.prompt.requested:
         values["wanted"] = [
-            {key: value for key, value in asdict(glyph).items() if value} for glyph in entry.prompt.wanted
+            {key: value for key, value in asdict(glyph).items() if value} for glyph in entry.prompt.requested
         ]
     if entry.prompt.forbidden:
         values["forbidden"] = entry.prompt.forbidden

@@ -77,7 +77,7 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
         drawn / n,
         wilson(drawn, n),
         sum(each.shapes.issuperset(entry.prompt.forbidden) for each, entry in zip(finished, entries, strict=True)) / n,
-        sum(each.shows(entry.prompt.wanted) for each, entry in zip(finished, entries, strict=True)) / n,
+        sum(each.shows(entry.prompt.requested) for each, entry in zip(finished, entries, strict=True)) / n,
         median(first) if first else None,
         sum(step >= task.steps / 2 for step in first) / drawn if drawn else None,
     )
