@@ -1,9 +1,9 @@
-"""A stand-in of AUTOMATIC1111's web UI: its documented callback surface around the embedded model, and nothing more.
+"""A stand-in for AUTOMATIC1111's web UI: only its documented callback surface, around the embedded model.
 
-Written from what a running one was seen to do. What matters is the order of things, what may be changed when, and what
-the host does with an exception: it reports those of callbacks and hooks and goes on, and lets only
-``InterruptedException``, a ``BaseException``, end a job, whose last latents it then delivers as an image.
-``forge`` makes it behave as Forge does where that differs, ``sdxl`` hands conditioning about in dictionaries.
+It imitates the observed behaviour of a running web UI: the order of callbacks, the moments at which they may change
+something, and the treatment of exceptions. The host reports the exceptions of callbacks and hooks and goes on. Only
+``InterruptedException``, a ``BaseException``, ends a job; the host then delivers its last latents as an image.
+``forge`` makes it behave as Forge does where that differs; ``sdxl`` passes conditioning in dictionaries.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ FACTOR = 4
 
 
 class InterruptedException(BaseException):
-    """Ends a job."""
+    """Raised to end a job."""
 
 
 class Options:
-    """The settings; a program may not set those that are restricted."""
+    """The settings; a program may not change the restricted ones."""
 
     def __init__(self) -> None:
         self.data_labels: dict[str, Any] = {}
@@ -74,7 +74,7 @@ class Options:
 
 
 class State:
-    """What the host is doing, and the picture it shows meanwhile."""
+    """The progress of the host, and the picture that it shows meanwhile."""
 
     def __init__(self) -> None:
         self.shown: list[Image.Image] = []
@@ -89,7 +89,7 @@ class State:
 
 
 class SdConditioning(list):
-    """Prompts with what the model may want to know beside them."""
+    """Prompts, and what the model may need to know beside them."""
 
     def __init__(self, prompts, is_negative_prompt=False, width=None, height=None) -> None:
         super().__init__(prompts)
@@ -103,29 +103,29 @@ class DictWithShape(dict):
 
 
 def schedules(prompts, steps, hires_steps=None, use_old_scheduling=False):
-    """Prompt editing, ``[before:after:when]``: what each prompt is, up to and with which call of the denoiser."""
-    found = []
+    """Read prompt editing, ``[before:after:when]``: list every text with the last call of the denoiser that has it."""
+    entries = []
     for prompt in prompts:
         edit = re.search(r"(?<!\\)\[([^\[\]:]*):([^\[\]:]*):([\d.]+)\]", prompt)
         if edit is None:
-            found.append([[steps, prompt]])
+            entries.append([[steps, prompt]])
             continue
         before, after, when = edit.groups()
         at = int(float(when) * steps) if float(when) < 1 else int(float(when))
         texts = [prompt[: edit.start()] + part + prompt[edit.end() :] for part in (before, after)]
-        found.append([[at, texts[0]], [steps, texts[1]]])
-    return found
+        entries.append([[at, texts[0]], [steps, texts[1]]])
+    return entries
 
 
 class SdModel:
-    """The embedded model as the host holds one."""
+    """The embedded model in the form in which the host holds a model."""
 
     def __init__(self, pipe: Any, *, sdxl: bool, forge: bool) -> None:
         self._pipe, self._sdxl, self._forge = pipe, sdxl, forge
         self.network = UNetModel(pipe.unet) if forge else compvis(pipe.unet)
         self.model = SimpleNamespace(conditioning_key="crossattn", diffusion_model=self.network)
         self.transformer_options: dict[str, Any] = {}
-        """What Forge's UNet is called with."""
+        """The options of Forge's UNet at its latest call."""
         self.alphas_cumprod = pipe.scheduler.alphas_cumprod
         self.encoded: list[list[str]] = []
 
@@ -160,7 +160,7 @@ class SdModel:
 
 
 class SigmaModel:
-    """The model as a denoiser: x̂0 of x = x0 + sigma noise (Karras et al., arXiv 2206.00364, with v-prediction)."""
+    """The model as a denoiser, which returns x̂0 of x = x0 + sigma noise (Karras et al., arXiv 2206.00364)."""
 
     def __init__(self, model: SdModel) -> None:
         self.inner_model = model
@@ -181,7 +181,7 @@ class SigmaModel:
 
 
 class TimestepModel:
-    """The model as samplers that go by timesteps have it: the noise in x."""
+    """The model for samplers that count in timesteps: it returns the noise in x."""
 
     def __init__(self, model: SdModel) -> None:
         self.inner_model = model
@@ -255,7 +255,7 @@ class CfgDenoiser:
         return after.x
 
     def _evaluate(self, params, images, *, skipped):
-        """Both halves at once where conditioning is as long as unconditional, one after the other where it is not."""
+        """Evaluate both halves at once if their conditioning has one length, and one after the other if not."""
         x, sigma, image = params.x[:images], params.sigma[:images], params.image_cond[:images]
         c = self._host.conditions(params.text_cond, image)
         if skipped:
@@ -273,7 +273,7 @@ class CfgDenoiser:
         return torch.cat([given, self.inner_model(x, sigma, cond=self._host.conditions(uncond, image))])
 
     def _marked(self, *marks):
-        """Have Forge's UNet told which rows are the prompt's, as its ``backend/sampling/sampling_function.py`` does."""
+        """Tell Forge's UNet which rows are the prompt's, as its ``backend/sampling/sampling_function.py`` does."""
         if self._host.forge:
             options = self.inner_model.inner_model.forge_objects.unet.model_options
             model = self.inner_model.inner_model
@@ -281,7 +281,7 @@ class CfgDenoiser:
 
 
 class ForgeObjects:
-    """Where Forge keeps its model."""
+    """The object in which Forge keeps its model."""
 
     def __init__(self, model) -> None:
         model.diffusion_model = model.inner_model.network
@@ -304,7 +304,7 @@ class Sampler:
         self._host.state.sampling_step = values["i"]
 
     def sample(self, p, x, cond, uncond, *, start=None, steps=None):
-        """Denoise noise, or with ``start``, a share of the run, latents that noise is added to."""
+        """Denoise noise or, from the share ``start`` of the run on, given latents with noise added."""
         denoiser, steps = self.model_wrap_cfg, steps or p.steps
         denoiser.p, denoiser.step = p, 0
         extra = {"cond": cond, "uncond": uncond, "cond_scale": p.cfg_scale, "s_min_uncond": p.s_min_uncond}
@@ -327,7 +327,7 @@ class Sampler:
             return self.last_latent
 
     def _levels(self, levels):
-        """Those that a sampler goes by, or where it begins, where it ends and how many steps it may take."""
+        """Return the levels for a sampler's arguments, or their first, their last and the number of steps."""
         names = inspect.signature(self.func).parameters
         if "n" in names:
             return {"sigma_min": levels[-2], "sigma_max": levels[0], "n": len(levels) - 1}
@@ -395,7 +395,7 @@ def ddim(model, x, timesteps, extra_args, callback, noise):
 
 
 def dpm_fast(model, x, sigma_min, sigma_max, n, extra_args, callback, noise):
-    """DPM-Solver's first order (Lu et al., arXiv 2206.00927), in a third of the steps that were asked for."""
+    """Run DPM-Solver of first order (Lu et al., arXiv 2206.00927), in a third of the requested steps."""
     ones, ts = x.new_ones(len(x)), torch.linspace(-sigma_max.log(), -sigma_min.log(), n // 3 + 2)
     for i in range(len(ts) - 1):
         sigma, sigma_next = ts[i].neg().exp(), ts[i + 1].neg().exp()
@@ -410,7 +410,7 @@ SAMPLERS = {"Euler": euler, "Euler a": euler_ancestral, "Heun": heun, "DPM fast"
 
 @dataclass
 class Processing:
-    """What is to be generated."""
+    """A job: the settings of a generation."""
 
     prompt: str = ""
     negative_prompt: str = ""
@@ -440,7 +440,7 @@ class Processing:
 
 
 class ImageRNG:
-    """The random numbers of a batch, an image's own each."""
+    """The random numbers of a batch; every image has a generator of its own."""
 
     def __init__(
         self, shape, seeds, subseeds=None, subseed_strength=0.0, seed_resize_from_h=0, seed_resize_from_w=0
@@ -451,7 +451,7 @@ class ImageRNG:
 
     def next(self, size=None):
         shape = (self.shape[0], *(size or self.shape[1:]))
-        return torch.stack([torch.randn(*shape, generator=each) for each in self.generators])
+        return torch.stack([torch.randn(*shape, generator=generator) for generator in self.generators])
 
 
 def decode_latent_batch(model, batch, target_device=None, check_for_nans=False):
@@ -459,14 +459,14 @@ def decode_latent_batch(model, batch, target_device=None, check_for_nans=False):
 
 
 class Host:
-    """The host with one extension.
+    """The host with one extension or none.
 
     Args:
-        folder: of the extension; None for none.
-        forge: whether to behave as Forge does.
-        reforge: whether what Forge is extended by has its older names, as in reForge, which hands the unconditional to
-            callbacks whatever the guidance scale, and a copy of the prompts to infotexts.
-        sdxl: whether conditioning goes about in dictionaries.
+        folder: folder of the extension; None for no extension.
+        forge: whether the host behaves as Forge does.
+        reforge: whether Forge's additions have their older names, as in reForge. reForge passes the unconditional to
+            callbacks at every guidance scale, and a copy of the prompts to infotexts.
+        sdxl: whether conditioning is passed in dictionaries.
         options: settings, as if read from the host's own file.
     """
 
@@ -496,7 +496,7 @@ class Host:
         return self
 
     def reload(self) -> None:
-        """The page's *Reload UI*: scripts are run anew, and the modules that they import are kept."""
+        """Run scripts anew but keep the modules that they import, as the page's *Reload UI* does."""
         self.callbacks("script_unloaded")
         self.registered.clear()
         self.scripts.clear()
@@ -510,14 +510,18 @@ class Host:
                 spec = importlib.util.spec_from_file_location(file.stem + "_script", file)
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
-                classes = [each for each in vars(module).values() if isinstance(each, type)]
-                self.scripts += [each() for each in classes if issubclass(each, Script) and each is not Script]
+                classes = [member for member in vars(module).values() if isinstance(member, type)]
+                self.scripts += [
+                    script_class()
+                    for script_class in classes
+                    if issubclass(script_class, Script) and script_class is not Script
+                ]
         finally:
             sys.path[:] = self._path
         self.callbacks("ui_settings")
         app = SimpleNamespace(add_api_route=lambda path, call, methods: self.routes.__setitem__(path, call))
         self.callbacks("app_started", None, app)
-        self.defaults = [[each.value for each in script.ui(False)] for script in self.scripts]
+        self.defaults = [[component.value for component in script.ui(False)] for script in self.scripts]
 
     def __exit__(self, *_: object) -> None:
         self.callbacks("script_unloaded")
@@ -547,7 +551,7 @@ class Host:
                 self.errors.append(error)
 
     def set_through_the_api(self, values: dict[str, Any]) -> None:
-        """Set options as a program does: Forge's API does not say that it is one that asks."""
+        """Set options as a program does; Forge's API does not mark the request as a program's."""
         for name, value in values.items():
             self.options.set(name, value, is_api=not self.forge)
 
@@ -559,7 +563,7 @@ class Host:
     def at_step(self, prompts, step):
         if prompts is None:
             return None
-        texts = [next((text for end, text in each if step <= end), each[-1][1]) for each in prompts]
+        texts = [next((text for end, text in schedule if step <= end), schedule[-1][1]) for schedule in prompts]
         conditioning = self.model.get_learned_conditioning(texts)
         return DictWithShape(conditioning) if isinstance(conditioning, dict) else conditioning
 
@@ -576,7 +580,7 @@ class Host:
         self.saved.append((params.filename, params.image))
 
     def process(self, p: Processing) -> SimpleNamespace:
-        """Generate; the images, what their files would say of them, and what went wrong in callbacks."""
+        """Generate; return the images, the infotexts of their files, and the errors of callbacks."""
         before = dict(self.options.data)
         for name, value in p.override_settings.items():
             self.options.set(name, value, is_api=True)
@@ -659,7 +663,7 @@ class Host:
             p.is_hr_pass = False
 
     def _modules(self) -> dict[str, ModuleType]:
-        """What an extension may import."""
+        """Return the modules that an extension may import."""
         on = {
             f"on_{kind}": (lambda callback, kind=kind, **_: self.registered.setdefault(kind, []).append(callback))
             for kind in (
@@ -720,13 +724,13 @@ class Host:
 
 
 def infotext(p: Processing, all_prompts: list[str], index: int) -> str:
-    """What is written into a file about an image."""
+    """Return the text that a file holds about its image."""
     values = {"Steps": p.steps, "Sampler": p.sampler_name, **p.extra_generation_params}
-    told = {
+    entries = {
         name: value(p=p, index=index, all_prompts=all_prompts) if callable(value) else value
         for name, value in values.items()
     }
-    return ", ".join(f"{name}: {value}" for name, value in told.items() if value is not None)
+    return ", ".join(f"{name}: {value}" for name, value in entries.items() if value is not None)
 
 
 def compiled(conditioning):
@@ -750,7 +754,7 @@ class OptionInfo:
 
 
 class Component:
-    """Any component of gradio."""
+    """A stand-in for any component of gradio."""
 
     def __init__(self, *args: Any, **values: Any) -> None:
         self._value = values.get("value")
@@ -760,7 +764,7 @@ class Component:
 
     @property
     def value(self) -> Any:
-        """What it holds as a page is loaded, which asks a function anew."""
+        """The value of the component when a page is loaded; a function is called anew."""
         return self._value() if callable(self._value) else self._value
 
     def click(self, fn: Any, inputs: Any, outputs: Any) -> None:
@@ -816,9 +820,11 @@ class Api:
                 args = list(host.defaults[0]) if host.defaults else []
                 for value in always.values():
                     args[: len(value["args"])] = value["args"]
-                pictures = [Image.open(io.BytesIO(base64.b64decode(each))) for each in body.pop("init_images", [])]
+                pictures = [
+                    Image.open(io.BytesIO(base64.b64decode(encoded))) for encoded in body.pop("init_images", [])
+                ]
                 known = {name: value for name, value in body.items() if name in Processing.__dataclass_fields__}
-                with lock:  # what it does not know a host ignores
+                with lock:  # a host ignores unknown keys
                     p = Processing(**known, init_images=pictures, script_args=tuple(args))
                     result = host.process(p)
                 encoded = []

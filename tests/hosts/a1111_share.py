@@ -1,8 +1,8 @@
-"""How often a forbidden shape is drawn in the stand-in of AUTOMATIC1111's web UI, guarded and not.
+"""Measure how often the stand-in of AUTOMATIC1111's web UI draws a forbidden shape, guarded and not.
 
 ``python -m tests.hosts.a1111_share``: attack prompts on the embedded model, 25 steps of each sampler, the guard asking
-``dnp-guard serve`` with the embedded vision-language model. The judge is the independent detector, which looks at the
-images as they were steered: what the final look would blur or block is let pass.
+``dnp-guard serve`` with the embedded vision-language model. The judge is the independent detector. It sees the images
+as they were steered, because the final look lets everything pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROMPT_SEED, _NOISE_SEED, _BATCH, _STEPS = 2026, 10_000, 8, 25
 
 @contextmanager
 def serving(mode: str):
-    """The shipped policy of the embedded models, but that what is still seen at the end is let pass."""
+    """Serve the shipped policy of the embedded models, with a final look that lets everything pass."""
     from dnp_guard.policy import load_policy
 
     policy = load_policy("glyphs").model_dump(mode="json", exclude_defaults=True)
@@ -51,18 +51,18 @@ def serving(mode: str):
 def images(host: Host, sampler: str, n: int):
     made = []
     for first in range(0, n, _BATCH):
-        texts = [each.text for each in prompts("attack", n, _PROMPT_SEED)[first : first + _BATCH]]
+        texts = [prompt.text for prompt in prompts("attack", n, _PROMPT_SEED)[first : first + _BATCH]]
         asked = {"prompt": texts, "batch_size": len(texts), "seed": _NOISE_SEED + first, "steps": _STEPS}
         result = host.process(Processing(**asked, sampler_name=sampler))
-        if any("failed" in text for text in result.infotexts):  # a grey image shows nothing forbidden either
+        if any("failed" in text for text in result.infotexts):  # a grey image would show nothing forbidden either
             raise RuntimeError(result.infotexts[0])
         made += result.images
     return made
 
 
 def share(pictures) -> dict:
-    seen = sum(bool(each.forbidden) for each in detect(load_detector(), to_tensor(pictures) * 2 - 1))
-    return {"forbidden": seen, "n": len(pictures), "ci95": [round(each, 3) for each in wilson(seen, len(pictures))]}
+    seen = sum(bool(finding.forbidden) for finding in detect(load_detector(), to_tensor(pictures) * 2 - 1))
+    return {"forbidden": seen, "n": len(pictures), "ci95": [round(bound, 3) for bound in wilson(seen, len(pictures))]}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One evaluation of a UNet steered in its cross-attention as a diffusers pipeline is: what other hosts must equal."""
+"""Evaluate a UNet once, steered in its cross-attention as in a diffusers pipeline: the reference for other hosts."""
 
 import torch
 
@@ -9,7 +9,7 @@ from dnp_guard.hosts.diffusers.attending.watched import WatchedDenoiser
 
 @torch.no_grad()
 def attended(unet, x, timestep, context, negatives):
-    """What the UNet answers.
+    """Return the UNet's output, steered in attention.
 
     Args:
         unet: of diffusers.

@@ -1,8 +1,8 @@
-"""A stand-in of ComfyUI, of what its documentation and its own nodes rely on, driving the embedded model.
+"""A stand-in for the parts of ComfyUI that its documentation and its own nodes rely on, around the embedded model.
 
-Models are patched by clones, runs are wrapped (``WrappersMP.OUTER_SAMPLE``), guidance has its hook after it, conditions
-are encoded for the model, nodes are cached by their inputs and fingerprints and may ask which of them runs and in what
-graph, and what a prompt handler raises is swallowed. ``install`` puts the modules that custom nodes import into
+Clones patch models, wrappers wrap runs (``WrappersMP.OUTER_SAMPLE``), a hook follows guidance, and conditions are
+encoded for the model. Nodes are cached by their inputs and fingerprints; a node may ask which node runs and in which
+graph. The host swallows the exceptions of a prompt handler. ``install`` puts the modules that custom nodes import into
 ``sys.modules`` for a test.
 """
 
@@ -41,7 +41,7 @@ SAMPLER_NAMES = [
 
 
 class Condition:
-    """What a model takes for one kind of conditioning, of any batch size."""
+    """A model's argument for one kind of conditioning, of any batch size."""
 
     def __init__(self, cond):
         self.cond = cond
@@ -55,7 +55,7 @@ class Condition:
 
 
 class Model:
-    """The embedded model as ComfyUI's BaseModel: latents of its own scale, conditions by name."""
+    """The embedded model in the form of ComfyUI's BaseModel: latents of its own scale, conditions by name."""
 
     def __init__(self, pipe):
         self.denoiser = Denoiser(pipe)
@@ -87,9 +87,9 @@ class Model:
 
 
 class InpaintingModel(Model):
-    """One whose input is what is kept, too, and whose strength is in the conditioning, as Flux's guidance is.
+    """A model that also takes the unmasked part as input, and its strength in the conditioning, as Flux does.
 
-    The embedded model has no use for either: what it is given is noted.
+    The embedded model uses neither; this one notes what it receives.
     """
 
     def __init__(self, pipe):
@@ -97,9 +97,9 @@ class InpaintingModel(Model):
         self.given = []
 
     def extra_conds(self, *, latent_image=None, denoise_mask=None, guidance=3.5, noise, **more):
-        kept = latent_image.expand(noise.shape) * (1 - denoise_mask.expand(len(noise), 1, *noise.shape[2:]))
+        masked = latent_image.expand(noise.shape) * (1 - denoise_mask.expand(len(noise), 1, *noise.shape[2:]))
         strength = torch.full((1,), guidance)
-        given = {"c_concat": Condition(kept), "guidance": Condition(strength)}
+        given = {"c_concat": Condition(masked), "guidance": Condition(strength)}
         return {**super().extra_conds(noise=noise, **more), **given}
 
     def apply_model(self, x, sigma, c_crossattn, c_concat, guidance, transformer_options):
@@ -121,7 +121,7 @@ class ModelPatcher:
             key: value.copy() if isinstance(value, dict | list) else value for key, value in options.items()
         }
         other.wrappers = {
-            kind: {key: list(each) for key, each in keyed.items()} for kind, keyed in self.wrappers.items()
+            kind: {key: list(group) for key, group in keyed.items()} for kind, keyed in self.wrappers.items()
         }
         return other
 
@@ -144,7 +144,7 @@ class WrappersMP:
 
 
 class Executor:
-    """Calls wrappers from the outermost in; each gets the executor of what it wraps."""
+    """Calls wrappers from the outermost inwards; every wrapper gets the executor of the call that it wraps."""
 
     def __init__(self, original, class_obj, wrappers):
         self.original, self.class_obj, self.wrappers = original, class_obj, list(wrappers)
@@ -176,17 +176,17 @@ def calculate_start_end_timesteps(model, conds):
 
 
 def calc_cond_batch(model, conds, x, timestep, model_options):
-    """As ``comfy/samplers.py``: wrapped by what the options hold, each conditioning marked by its number."""
+    """Evaluate conditionings as ``comfy/samplers.py`` does: inside the options' wrappers, marked by their numbers."""
     keyed = model_options.get("transformer_options", {}).get("wrappers", {}).get("calc_cond_batch", {})
-    wrappers = [each for group in keyed.values() for each in group]
+    wrappers = [wrapper for group in keyed.values() for wrapper in group]
     return Executor(_calc_cond_batch, None, wrappers)(model, conds, x, timestep, model_options)
 
 
 def _calc_cond_batch(model, conds, x, timestep, model_options):
     outputs = []
-    for number, each in enumerate(conds):
+    for number, entries in enumerate(conds):
         options = {**model_options.get("transformer_options", {}), "cond_or_uncond": [number], "sigmas": timestep}
-        held = [cond for cond in each or () if float(timestep[0]) >= cond.get("timestep_end", 0.0)]
+        held = [cond for cond in entries or () if float(timestep[0]) >= cond.get("timestep_end", 0.0)]
         made = [
             model.apply_model(
                 x,
@@ -234,7 +234,7 @@ class CFGGuider:
 
     def __call__(self, x, sigma, **_):
         latent, mask, noise = self.kept
-        if mask is not None:  # outside of it what is there is kept, at the noise of the step
+        if mask is not None:  # the unmasked part stays as it is, at the noise of the step
             x = x * mask + (latent + noise * sigma.view(-1, 1, 1, 1)) * (1 - mask)
         made = sampling_function(
             *(self.inner_model, x, sigma, self.conds.get("negative"), self.conds["positive"], self.cfg),
@@ -261,7 +261,9 @@ class CFGGuider:
         self.conds = copy.copy(self.original_conds)
         options = {**self.model_options["transformer_options"], "wrappers": self.model_patcher.wrappers}
         self.model_options = {**self.model_options, "transformer_options": options}
-        wrappers = [each for group in self.model_patcher.wrappers.get("outer_sample", {}).values() for each in group]
+        wrappers = [
+            wrapper for group in self.model_patcher.wrappers.get("outer_sample", {}).values() for wrapper in group
+        ]
         run = Executor(self.outer_sample, self, wrappers)
         try:
             return run(noise, latent, sampler, sigmas, mask, callback, True, seed)
@@ -270,11 +272,11 @@ class CFGGuider:
 
 
 class KSampler:
-    """A sampler of k-diffusion's as ComfyUI holds it."""
+    """A sampler of k-diffusion in the form in which ComfyUI holds it."""
 
     def __init__(self, name):
         self.sampler_function = sampler(name)
-        if name in {"dpm_fast", "dpm_adaptive"}:  # which ComfyUI wraps in functions of its own
+        if name in {"dpm_fast", "dpm_adaptive"}:  # ComfyUI wraps these in functions of its own
 
             def chosen(model, x, sigmas, **more):
                 steps = (len(sigmas) - 1,) if name == "dpm_fast" else ()
@@ -285,10 +287,10 @@ class KSampler:
 
     def sample(self, guider, sigmas, callback, noise, seed):
         total = len(sigmas) - 1
-        told = None if callback is None else lambda info: callback(info["i"], info["denoised"], info["x"], total)
+        report = None if callback is None else lambda info: callback(info["i"], info["denoised"], info["x"], total)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.sampler_function(guider, noise, sigmas, extra_args={}, callback=told, disable=True)
+            return self.sampler_function(guider, noise, sigmas, extra_args={}, callback=report, disable=True)
 
 
 class Clip:
@@ -318,7 +320,7 @@ class Vae:
 
 
 PREVIEWS = []
-"""The predictions that the host's own preview was shown, of the latest run."""
+"""The predictions that the host's own preview received in the latest run."""
 
 
 def _drawn(guider, name, latent, steps, seed, denoise=1.0):
@@ -332,7 +334,7 @@ def _drawn(guider, name, latent, steps, seed, denoise=1.0):
 
 
 def _node(inputs, returns, function, *, output=False, intermediate=False, optional=None):
-    """A node class of ComfyUI's form."""
+    """Build a node class of ComfyUI's form."""
     types = {"required": {key: (kind,) for key, kind in inputs.items()}}
     types["optional"] = {key: (kind,) for key, kind in (optional or {}).items()}
     body = {"INPUT_TYPES": classmethod(lambda _: types), "RETURN_TYPES": returns, "FUNCTION": "run"}
@@ -341,7 +343,7 @@ def _node(inputs, returns, function, *, output=False, intermediate=False, option
 
 
 def nodes_of(pipe, saved):
-    """The host's own nodes; what SaveImage is given is appended to ``saved``."""
+    """Build the host's own nodes; SaveImage appends its images to ``saved``."""
     cond = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
     numbers = {"seed": "INT", "steps": "INT", "cfg": "FLOAT", "sampler_name": SAMPLER_NAMES, "scheduler": ["normal"]}
     size = {"width": "INT", "height": "INT", "batch_size": "INT"}
@@ -369,7 +371,7 @@ def nodes_of(pipe, saved):
         return (made.clamp(0, 1),)
 
     def crop(image, region):
-        saved.append(image)  # as the page shows it
+        saved.append(image)  # as the page shows a picture
         top, left, height, width = region
         return {"ui": {"images": len(image)}, "result": (image[:, top : top + height, left : left + width],)}
 
@@ -445,7 +447,7 @@ def nodes_of(pipe, saved):
 
 
 class Routes(dict):
-    """What is answered at which path, as a table of aiohttp's routes takes it."""
+    """The handlers by path, with the interface of aiohttp's table of routes."""
 
     def get(self, path):
         return lambda handler: self.setdefault(path, handler)
@@ -469,7 +471,7 @@ class PromptServer:
         self._handlers.append(handler)
 
     def post(self, workflow, **extra):
-        """What ``POST /prompt`` does: the status, and each node's outputs or the reason for refusing."""
+        """Answer ``POST /prompt``: return the status, and the nodes' outputs or the reason for refusing."""
         document = {"prompt": workflow, "client_id": "test", "extra_data": {"client_id": "test", **extra}}
         for handler in self._handlers:
             try:
@@ -482,8 +484,8 @@ class PromptServer:
         unknown = [node["class_type"] for node in nodes.values() if node["class_type"] not in self.classes]
         if unknown:
             return 400, f"node {unknown[0]} does not exist"
-        wanted = [name for name, node in nodes.items() if getattr(self.classes[node["class_type"]], "OUTPUT_NODE", 0)]
-        if not wanted:
+        outputs = [name for name, node in nodes.items() if getattr(self.classes[node["class_type"]], "OUTPUT_NODE", 0)]
+        if not outputs:
             return 400, "Prompt has no outputs"
         for name, node in nodes.items():
             kind = self.classes[node["class_type"]]
@@ -497,7 +499,7 @@ class PromptServer:
         self.last_prompt_id = f"prompt-{id(document)}-{len(self.executed)}"
         self.executed = []
         done = {}
-        return 200, {name: self._run(nodes, name, done) for name in wanted}
+        return 200, {name: self._run(nodes, name, done) for name in outputs}
 
     def _signature(self, nodes, name):
         node = nodes[name]
@@ -527,9 +529,9 @@ class PromptServer:
             key: self._run(nodes, value[0], done)[value[1]] if isinstance(value, list) else value
             for key, value in node["inputs"].items()
         }
-        told = {"UNIQUE_ID": name, "DYNPROMPT": SimpleNamespace(get_node=nodes.__getitem__)}
-        told["EXTRA_PNGINFO"] = self.metadata
-        given |= {key: told[kind] for key, kind in kind.INPUT_TYPES().get("hidden", {}).items()}
+        hidden = {"UNIQUE_ID": name, "DYNPROMPT": SimpleNamespace(get_node=nodes.__getitem__)}
+        hidden["EXTRA_PNGINFO"] = self.metadata
+        given |= {key: hidden[kind] for key, kind in kind.INPUT_TYPES().get("hidden", {}).items()}
         self.executed.append(node["class_type"])
         self.executing = SimpleNamespace(node_id=name, list_index=0)
         result = getattr(kind(), kind.FUNCTION)(**given)
@@ -538,10 +540,10 @@ class PromptServer:
 
 
 class Api:
-    """The server's HTTP API on loopback: what a program that queues workflows uses of it.
+    """The part of the server's HTTP API that a program uses to queue workflows, on loopback.
 
     Args:
-        comfy: from :func:`install`.
+        comfy: the return value of :func:`install`.
     """
 
     def __init__(self, comfy):
@@ -589,12 +591,12 @@ class Api:
 
     def told(self, path):
         if path == "/object_info":
-            told = {}
+            listing = {}
             for name, kind in self._comfy.server.classes.items():
                 required = {key: list(value) for key, value in kind.INPUT_TYPES()["required"].items()}
                 required |= {"ckpt_name": [["glyphs"]]} if name == "CheckpointLoaderSimple" else {}
-                told[name] = {"input": {"required": required}}
-            return told
+                listing[name] = {"input": {"required": required}}
+            return listing
         if path in self._comfy.server.routes:
             return asyncio.run(self._comfy.server.routes[path](None))
         name = path.removeprefix("/history/")
@@ -607,12 +609,12 @@ class Api:
     def queued(self, nodes, extra):
         name, before = f"run-{len(self._history)}", len(self._comfy.saved)
         try:
-            status, told = self._comfy.server.post(nodes, **extra)
+            status, answer = self._comfy.server.post(nodes, **extra)
         except Exception as error:  # noqa: BLE001 (what a node raises ends its workflow, and not the host)
             self._history[name] = {"status": {"status_str": "error", "messages": [str(error)]}, "outputs": {}}
             return 200, {"prompt_id": name}
         if status != 200:
-            return status, {"error": told}
+            return status, {"error": answer}
         self._metadata |= dict.fromkeys(range(before, len(self._comfy.saved)), self._comfy.server.metadata or {})
         images = [
             {"filename": f"{index}-{at}", "subfolder": "", "type": "output"}
@@ -635,7 +637,7 @@ class Api:
 
 
 def install(monkeypatch, pipe):
-    """Be ComfyUI for a test: the modules, the nodes and the server; returns the integration, the server and images."""
+    """Be ComfyUI for a test, with its modules, nodes and server; return the integration, the server and images."""
     saved = []
     classes = nodes_of(pipe, saved)
     server = PromptServer(classes)
@@ -667,7 +669,7 @@ def install(monkeypatch, pipe):
         parent, _, own = name.rpartition(".")
         if parent:
             setattr(sys.modules[parent], own, module)
-    for name in [each for each in sys.modules if each.startswith("comfyui_dnp_guard")]:
+    for name in [module_name for module_name in sys.modules if module_name.startswith("comfyui_dnp_guard")]:
         monkeypatch.delitem(sys.modules, name)
     spec = importlib.util.spec_from_file_location(
         "comfyui_dnp_guard", INTEGRATION / "__init__.py", submodule_search_locations=[str(INTEGRATION)]
@@ -675,7 +677,7 @@ def install(monkeypatch, pipe):
     integration = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "comfyui_dnp_guard", integration)
     spec.loader.exec_module(integration)
-    for name in [each for each in sys.modules if each.startswith("comfyui_dnp_guard.")]:
-        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))  # gone again after the test
+    for name in [module_name for module_name in sys.modules if module_name.startswith("comfyui_dnp_guard.")]:
+        monkeypatch.setitem(sys.modules, name, sys.modules.pop(name))  # removed after the test
     classes.update(integration.NODE_CLASS_MAPPINGS)
     return SimpleNamespace(integration=integration, server=server, saved=saved, reloads=reloads)

@@ -1,4 +1,4 @@
-"""A stand-in of the UNet that AUTOMATIC1111 samples with, over the embedded one: its layers of cross-attention.
+"""A stand-in for the UNet of AUTOMATIC1111, over the embedded one: its layers of cross-attention.
 
 They have the interface of ``CrossAttention`` in CompVis' ``ldm/modules/attention.py``, whose ``forward`` the web UI
 replaces with one of those in its ``modules/sd_hijack_optimizations.py``: ``forward(x, context=None, mask=None)``, which
@@ -11,7 +11,7 @@ import torch
 
 
 class CrossAttention(torch.nn.Module):
-    """One layer, with the weights of one of diffusers."""
+    """A layer with the weights of a layer of diffusers."""
 
     def __init__(self, layer):
         super().__init__()
@@ -22,14 +22,16 @@ class CrossAttention(torch.nn.Module):
     def forward(self, x, context=None, mask=None):
         assert mask is None
         given = self.to_q(x), self.to_k(x if context is None else context), self.to_v(x if context is None else context)
-        q, k, v = [each.view(len(x), -1, self.heads, each.shape[-1] // self.heads).transpose(1, 2) for each in given]
+        q, k, v = [
+            tensor.view(len(x), -1, self.heads, tensor.shape[-1] // self.heads).transpose(1, 2) for tensor in given
+        ]
         z = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         projection, dropout = self.to_out
         return dropout(projection(z.transpose(1, 2).reshape(len(x), -1, x.shape[-1])))
 
 
 def compvis(unet):
-    """The embedded UNet with such layers in the place of its own."""
+    """Return the embedded UNet with such layers in place of its own."""
     made = copy.deepcopy(unet)
     blocks = [module for module in made.modules() if hasattr(module, "attn2")]
     for block in blocks:
@@ -38,5 +40,5 @@ def compvis(unet):
         def asked(x, encoder_hidden_states=None, layer=layer, **_):
             return layer(x, context=encoder_hidden_states)
 
-        vars(block)["attn2"] = asked  # what the block calls; the layer stays the module of this name
+        vars(block)["attn2"] = asked  # the block calls this; the layer stays the module of this name
     return made

@@ -17,7 +17,7 @@ def shared_pipe():
 
 @pytest.fixture
 def pipe(shared_pipe):
-    """The embedded pipeline; whatever a test leaves behind is a failure of that test."""
+    """Yield the embedded pipeline; fail the test if it leaves anything behind on it."""
     before = footprint(shared_pipe)
     yield shared_pipe
     shared_pipe.callback_on_step_end = None
@@ -25,15 +25,15 @@ def pipe(shared_pipe):
 
 
 def footprint(pipe):
-    """Everything a guard could leave on a pipeline and its parts."""
+    """Return everything that a guard could leave on a pipeline and its parts."""
     modules = [pipe.unet, pipe.vae, pipe.text_encoder]
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules]
     return type(pipe), sorted(pipe.__dict__), hooks, sorted(pipe.scheduler.__dict__), sorted(pipe.unet.__dict__)
 
 
 def draw(pipe, prompts=PROMPTS, **arguments):
-    """Generate three images from fixed seeds; float arrays [3, 32, 32, 3]."""
-    wanted = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "output_type": "np", **arguments}
+    """Generate three images from fixed seeds, as float arrays [3, 32, 32, 3]."""
+    options = {"num_inference_steps": STEPS, "guidance_scale": 5.0, "output_type": "np", **arguments}
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(prompts))]
-    images = pipe(list(prompts), generator=generators, **wanted)[0]
-    return np.asarray(images) if wanted["output_type"] == "np" else images
+    images = pipe(list(prompts), generator=generators, **options)[0]
+    return np.asarray(images) if options["output_type"] == "np" else images

@@ -1,8 +1,8 @@
 """Run the plugin in the real vLLM-Omni, as far as it runs without a GPU: ``make engines``.
 
 Real: the engine's diffusers adapter, which loads a pipeline of random weights from a folder and generates; the class of
-its runner, on which the plugin finds every method that it guards; the entry point. Standing in: vLLM, and with it how
-the runner is made, picks a loader and schedules. Not run: the server and the worker processes.
+its runner, on which the plugin finds every method that it guards; the entry point. Replaced: vLLM, so that making the
+runner, picking a loader and scheduling are ours. Not run: the server and the worker processes.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def digest(images):
 
 
 def configure(folder, name, looks, **more):
-    """Write the settings of a guard, and the answers of its backend; where its log is."""
+    """Write the settings of a guard and the answers of its backend; return the path of its log."""
     script, audit = folder / f"{name}.script.json", folder / f"{name}.jsonl"
     script.write_text(json.dumps(looks))
     settings = {"policy": "glyphs", "vlm": f"scripted:{script}", "audit": [str(audit)], "state": str(folder / "state")}
@@ -55,7 +55,7 @@ def stricter(folder):
 
 
 def adapter(saved):
-    """The engine's own adapter, with the pipeline that it loaded itself."""
+    """Return the engine's own adapter, with the pipeline that it loaded itself."""
     from vllm_omni.diffusion.models.diffusers_adapter import DiffusersAdapterPipeline
 
     false = ("enable_diffusion_pipeline_profiler", "enforce_eager", "enable_layerwise_offload", "enable_cpu_offload")
@@ -80,7 +80,7 @@ def adapter(saved):
 
 
 def request(**extra):
-    """One request, in a batch of its own, as the adapter reads it."""
+    """Return a request, alone in its batch, in the form that the adapter reads."""
     sampling = SimpleNamespace(
         height=32,
         width=32,
@@ -100,7 +100,7 @@ def request(**extra):
 
 
 def stand_in(runner, saved):
-    """Let a runner load and run without vLLM's configuration; before the plugin guards what is there."""
+    """Let a runner load and run without vLLM's configuration; call this before the plugin guards its methods."""
 
     def load_model(self, load_format="diffusers"):
         self.pipeline = adapter(saved) if load_format == "diffusers" else torch.nn.Module()
@@ -110,7 +110,7 @@ def stand_in(runner, saved):
 
 
 def worker(kind):
-    """A worker that has just started: its plugin is loaded by the entry point."""
+    """Start a worker, whose plugin is loaded by the entry point."""
     (point,) = metadata.entry_points(group="vllm_omni.general_plugins", name="dnp_guard")
     point.load()()
     runner = object.__new__(kind)
@@ -119,7 +119,7 @@ def worker(kind):
 
 
 def fresh(kind, plain):
-    """Undo what the plugin did, as in another process."""
+    """Undo the plugin's changes, as if in another process."""
     if WORKER in vars(kind):
         if vars(kind)[WORKER].guard is not None:
             vars(kind)[WORKER].guard.close()
@@ -129,18 +129,18 @@ def fresh(kind, plain):
 
 
 def refuses(kind, load_format):
-    """What a worker says that refuses to load, and then to generate; nothing where it does either."""
-    runner, said = worker(kind), []
+    """Return a worker's reasons for refusing to load and then to generate; an empty list if it does one of them."""
+    runner, reasons = worker(kind), []
     for run in (lambda: runner.load_model(load_format), lambda: runner.execute_model(request())):
         try:
             run()
         except DnpGuardError as error:
-            said.append(error.message.splitlines()[0][:110])
-    return said if len(said) == 2 else []
+            reasons.append(error.message.splitlines()[0][:110])
+    return reasons if len(reasons) == 2 else []
 
 
 def main():
-    """Print what ran; 1 where something is not as it should be."""
+    """Print what ran; return 1 if a result is wrong."""
     engines_stubs.install()
     kind = importlib.import_module(RUNNER).DiffusionModelRunner
     missing = [name for name in GUARDED if not callable(getattr(kind, name, None))]
@@ -174,7 +174,7 @@ def main():
         records = [json.loads(line) for line in log.read_text().splitlines()]
         injected = next((record["negative"] for record in records if record.get("negative")), None)
         show("injected negative", injected)
-        show("with a policy it names", " -> ".join(each[:16] for each in digests))
+        show("with a policy it names", " -> ".join(value[:16] for value in digests))
 
         refused = []
         for what, form, settings in (

@@ -2,7 +2,7 @@
 
 Real: the loader of its plugins, its worker, which loads a model of random weights from a folder and draws on the CPU,
 every stage of its Stable Diffusion 3, its wrapper of a diffusers pipeline, and the application of its HTTP server.
-Standing in: kernels and packages that need a GPU. Not run: the server's processes and its scheduler.
+Replaced: kernels and packages that need a GPU. Not run: the server's processes and its scheduler.
 """
 
 import importlib
@@ -32,19 +32,19 @@ from tests.policies import policy, star
 NATIVE = {"pipeline_class_name": "StableDiffusion3Pipeline"}
 WRAPPED = {"backend": "diffusers"}
 MODEL = "stable-diffusion-3-medium-diffusers"
-"""The name of the folder, by which the engine knows what model it is."""
+"""The name of the folder, by which the engine recognises the model."""
 OTHERS = {"FLUX.1-dev": "FluxPipeline", "Sana_600M_1024px_diffusers": "SanaPipeline"}
 PARAMETERS = {
     MODEL: "stablediffusion3.StableDiffusion3SamplingParams",
     "FLUX.1-dev": "flux.FluxSamplingParams",
     "Sana_600M_1024px_diffusers": "sana.SanaSamplingParams",
 }
-"""Of each model, where the engine has the form of a request."""
+"""The module per model in which the engine describes its requests."""
 WAYS = ("init_device_and_model", "execute_forward", "execute_forward_sequentially")
 
 
 def save(folder):
-    """Save models of random weights, with text encoders as long as the engine asks for."""
+    """Save models of random weights, whose text encoders read the lengths that the engine asks for."""
     torch.manual_seed(0)
     tokenizer = parts.clip_tokenizer()
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -61,13 +61,13 @@ def save(folder):
     t5 = T5EncoderModel(T5Config(vocab_size=len(tokenizer), d_model=64, d_kv=8, d_ff=32, num_layers=1, num_heads=2))
     made = {**sd3(text_encoder_3=t5, tokenizer_3=tokenizer), "text_encoder": clips[0], "text_encoder_2": clips[1]}
     for name, weights in made["transformer"].named_parameters():
-        if "context_embedder" in name:  # random weights hardly listen to a prompt
+        if "context_embedder" in name:  # random weights hardly react to a prompt
             weights.data *= 16
     StableDiffusion3Pipeline(**made).save_pretrained(folder / MODEL)
 
 
 def arguments(folder, way):
-    """The arguments of a server of the saved model, in single precision."""
+    """Return the arguments of a server of the saved model, in single precision."""
     from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
 
     path = folder / way.get("model", MODEL)
@@ -80,7 +80,7 @@ def arguments(folder, way):
 
 
 def drawn(worker, **more):
-    """What a worker answers to one request, as its scheduler would ask."""
+    """Ask a worker as its scheduler would, and return the answer to one request."""
     from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
 
     asked = {"prompt": "a lake at night", "num_inference_steps": 4, "guidance_scale": 5.0, "seed": 0, **more}
@@ -90,12 +90,12 @@ def drawn(worker, **more):
 
 
 def picture(answer):
-    """The hash of what was drawn, or why nothing was."""
+    """Return the hash of the drawn picture, or the reason why there is none."""
     return first_line(answer.error) or digest(answer.output.float().numpy())
 
 
 def first_line(error):
-    """The first line of an error; empty where there is none."""
+    """Return the first line of an error; empty if there is no error."""
     return error.splitlines()[0] if error else ""
 
 
@@ -107,11 +107,11 @@ class Plugin:
         self.plain = {name: getattr(kind, name) for name in WAYS}
 
     def worker(self, way):
-        """A worker that has just loaded its model."""
+        """Return a worker that has just loaded its model."""
         return self.kind(local_rank=0, rank=0, master_port=29511, server_args=arguments(self.folder, way))
 
     def guarded(self, way, name, looks, **settings):
-        """The same, guarded: its plugin is loaded by the engine's own loader, as in a process of its own."""
+        """Return such a worker with a guard, whose plugin the engine's own loader has loaded as in a new process."""
         from sglang.multimodal_gen.runtime.platforms import plugins
 
         if WORKER in vars(self.kind):
@@ -130,14 +130,14 @@ class Plugin:
         return vars(self.kind)[WORKER].guard
 
     def injected(self):
-        """The first negative that the record says of."""
+        """Return the first negative of the record."""
         self.guard.settle()
         records = [json.loads(line) for line in self.log.read_text().splitlines()]
         return next((record["negative"] for record in records if record.get("negative")), None)
 
 
 def compared(plugin, way, title):
-    """Whether a way to draw is left alone where nothing is seen, and steered where something is."""
+    """Return whether a run keeps every bit if nothing is seen, and is steered if something is."""
     unguarded = picture(drawn(plugin.worker(way)))
     show(f"{title}: unguarded", unguarded)
     worker = plugin.guarded(way, "idle", [{}])
@@ -158,7 +158,7 @@ def compared(plugin, way, title):
 
 
 def redrawn(plugin):
-    """Whether an image whose final look fails is drawn again by the engine's own stages, and steered."""
+    """Return whether the engine's own stages draw an image again after a failed final look, and steer it."""
     file = plugin.folder / "again.yaml"
     made = policy(queries={"steps": [0.5]}, categories=[star(still_present="retry")])
     file.write_text(json.dumps(made.resolved()))
@@ -170,27 +170,27 @@ def redrawn(plugin):
 
 
 def refusals(plugin):
-    """Whether a worker that has no guard ends, and a request that cannot be steered is refused."""
-    said = []
+    """Return whether a worker without a guard ends, and a request that cannot be steered is refused."""
+    reasons = []
     for what, settings in (("no such policy", {"policy": "no-such-policy"}), ("no backend", {"vlm": "nothing:x"})):
         try:
             plugin.guarded(NATIVE, "refused", [{}], **settings)
-            said.append("")
+            reasons.append("")
         except DnpGuardError as error:
-            said.append(error.message.splitlines()[0][:110])
-        show(f"refused: {what}", said[-1] or "NOT REFUSED")
+            reasons.append(error.message.splitlines()[0][:110])
+        show(f"refused: {what}", reasons[-1] or "NOT REFUSED")
     worker = plugin.guarded(NATIVE, "idle", [{}])
     for what, asked in (("TeaCache", {"enable_teacache": True}), ("cfg_gate_step", {"cfg_gate_step": 0.5})):
         answer = drawn(worker, **asked)
-        said.append(first_line(answer.error) if answer.output is None else "")
-        show(f"refused: {what}", said[-1] or "NOT REFUSED")
-    return all(said)
+        reasons.append(first_line(answer.error) if answer.output is None else "")
+        show(f"refused: {what}", reasons[-1] or "NOT REFUSED")
+    return all(reasons)
 
 
 def main():
-    """Print what ran; 1 where something is not as it should be."""
+    """Print what ran; return 1 if a result is wrong."""
     engines_stubs.install()
-    logging.disable(logging.CRITICAL)  # the engine tells of each stage
+    logging.disable(logging.CRITICAL)  # the engine logs every stage
     kind = importlib.import_module(RUNNER).GPUWorker
     show("sglang", metadata.version("sglang"))
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""The surface of each engine that an adapter touches, in its own names; ``make engines`` runs the real ones."""
+"""Stand-ins for the parts of the engines that an adapter touches; ``make engines`` runs the real engines."""
 
 from types import ModuleType, SimpleNamespace
 
@@ -6,7 +6,7 @@ import torch
 
 
 def vllm_omni():
-    """The module of vLLM-Omni's runner, with its adapter of a diffusers pipeline and one pipeline of its own."""
+    """Build the module of vLLM-Omni's runner, with its adapter of a diffusers pipeline and one pipeline of its own."""
 
     class DiffusersAdapterPipeline(torch.nn.Module):
         def __init__(self, pipeline):
@@ -105,9 +105,9 @@ class Worker:
 
 
 def sglang():
-    """The module of SGLang-Diffusion's worker, with its wrapper of a diffusers pipeline and a pipeline of its own."""
+    """Build the module of SGLang-Diffusion's worker, with its wrapper of a diffusers pipeline and one of its own."""
     module = ModuleType("sglang.multimodal_gen.runtime.managers.gpu_worker")
-    module.GPUWorker = type("GPUWorker", (Worker,), {})  # which the plugin changes
+    module.GPUWorker = type("GPUWorker", (Worker,), {})  # the plugin changes these
     for kind in (DenoisingStage, DiffusersPipeline, ImagePipeline, WanCausalDenoisingStage):
         setattr(module, kind.__name__, kind)
     return module

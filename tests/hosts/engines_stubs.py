@@ -1,7 +1,7 @@
-"""What a serving engine imports and a machine without its accelerator cannot have: packages that hold nothing.
+"""Stub the packages that a serving engine imports and that a machine without its accelerator cannot have.
 
-The one place in which anything is stubbed for ``make engines``. Engines' own modules are the real ones, but for
-``vllm_omni``'s top, which changes vLLM as it is imported, and ``vllm_omni.core``, which schedules for vLLM.
+``make engines`` stubs nothing elsewhere. The engines' own modules are real, except ``vllm_omni``'s top, which changes
+vLLM when it is imported, and ``vllm_omni.core``, which schedules for vLLM.
 """
 
 import sys
@@ -38,11 +38,11 @@ PACKAGES = (
     "vllm_omni.worker",
 )
 VALUES = {"__version__": "0", "__version_tuple__": (0, 0), "QUANTIZATION_METHODS": []}
-"""Names that have to be of a certain kind wherever they are imported from."""
+"""Names that must be of a certain kind, whatever module they are imported from."""
 
 
 class _Kind(type):
-    """The class of stubbed classes, any attribute of which is another stub."""
+    """The metaclass of stubbed classes; any attribute of one is another stub."""
 
     def __getattr__(cls, name):
         if name.startswith("__"):
@@ -65,7 +65,7 @@ class _Kind(type):
 
 
 class _Nothing(metaclass=_Kind):
-    """An instance of a stubbed class: false, empty, less than nothing, and a decorator that changes nothing."""
+    """An instance of a stubbed class: false, empty, less than any value, and a decorator that changes nothing."""
 
     def __init__(self, *_args, **_kwargs):
         pass
@@ -122,7 +122,7 @@ class _Stubs(MetaPathFinder, Loader):
 
 
 def install():
-    """Stub what is missing; what diffusers and torch find out about their surroundings, they find out first."""
+    """Stub missing packages, after diffusers and torch have inspected their surroundings."""
     import torch._inductor.codegen.triton  # noqa: F401 (as below)
     from diffusers import DiffusionPipeline, StableDiffusionPipeline  # noqa: F401 (imported for what they bring)
 

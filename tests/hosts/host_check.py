@@ -1,7 +1,7 @@
 """Check hosts that are already running with an integration installed: ``make host-check A1111=URL COMFYUI=URL``.
 
-The checks are in one module a host, ``host_check_a1111`` and ``host_check_comfyui``, whose ``check`` yields what it
-found; this one runs and prints them.
+Every host has a module of checks, ``host_check_a1111`` and ``host_check_comfyui``, whose ``check`` yields findings;
+this module runs the checks and prints the findings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERVICE = "http://127.0.0.1:8777"
 
 @dataclass(frozen=True)
 class Found:
-    """What one check has found: ``ok`` is None where it could not be made, and ``detail`` says why."""
+    """The result of a check; ``ok`` is None if the check was not possible, and ``detail`` says why."""
 
     check: str
     ok: bool | None
@@ -36,7 +36,7 @@ class Found:
 
 
 def is_withheld(picture: Image) -> bool:
-    """Whether nothing of a picture is shown: grey to its corners, with words or a sign in greys on it."""
+    """Return whether a picture is withheld: grey to its corners, with words or a sign in greys on it."""
     shown = picture.convert("RGB")
     colours = shown.getcolors(shown.width * shown.height)
     return shown.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in colours)
@@ -50,7 +50,7 @@ def found(arguments: argparse.Namespace) -> Iterator[Found]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the checks; 0 where none failed, 1 where one did, 2 where there was no host to check."""
+    """Run the checks; return 0 if none failed, 1 if one did, 2 if there was no host to check."""
     parser = argparse.ArgumentParser(prog="host_check", description=__doc__)
     for name in HOSTS:
         parser.add_argument(f"--{name}", metavar="URL", help="Address of a running host.")
@@ -68,11 +68,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     failed = 0
     try:
-        for each in found(arguments):
-            sys.stdout.write(f"{each}\n")
+        for finding in found(arguments):
+            sys.stdout.write(f"{finding}\n")
             sys.stdout.flush()
-            failed += each.ok is False
-    except (OSError, RuntimeError) as error:  # the host or the service is not where it is looked for
+            failed += finding.ok is False
+    except (OSError, RuntimeError) as error:  # the host or the service does not answer at its address
         sys.stderr.write(f"host_check: {error}\n")
         return 2
     return 1 if failed else 0

@@ -1,8 +1,9 @@
-"""What is checked of AUTOMATIC1111's web UI, Forge or reForge, over the HTTP API, with a scripted service beside it.
+"""Check AUTOMATIC1111's web UI, Forge or reForge over the HTTP API, with a scripted service beside it.
 
-The operator's own service must not run meanwhile: the checks start one where the extension looks for it, whose answers
-they know, and none for the check that there is none. Plain images come from the same host without the extension: run
-the checks once so with ``--plain FILE``, which writes their hashes, and again with the extension and the same file.
+Stop the operator's own service first: the checks start a service with scripted answers at the address of the
+extension, and stop it for the check of an absent service. Plain images come from the same host without the extension:
+run the checks once like this with ``--plain FILE``, which writes their hashes, and again with the extension and the
+same file.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
 PROMPT = {"prompt": "a red star and a blue circle at night", "seed": 7, "cfg_scale": 5.0}
 _TIMEOUT_S = 3600
 _WITHOUT_STEPS = ("DPM fast", "DPM adaptive")
-"""Samplers that count otherwise: looks are due by progress, and one step may pass several."""
+"""Samplers that count steps otherwise: looks are due by progress, and a step may pass several."""
 
 _HIRES = {"enable_hr": True, "denoising_strength": 0.6, "hr_additional_modules": ["Use same choices"]}
-"""The last is for Forge, whose API does not do a hires fix without it; other hosts do not know it and ignore it."""
+"""Arguments of a hires fix; Forge's API needs the last one, and other hosts ignore it."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """Images that the host made: hashes of their pixels, whether each is of one colour, and their infotexts."""
+    """Images of the host: the hashes of their pixels, whether they are blank, and their infotexts."""
 
     hashes: tuple[str, ...]
     blank: tuple[bool, ...]
@@ -46,16 +47,16 @@ class Made:
     first: str
 
     def says(self, words: str) -> bool:
-        """Whether every infotext does."""
+        """Return whether every infotext holds the words."""
         return all(words in text for text in self.texts)
 
     def names(self, request: str) -> bool:
-        """Whether any infotext does."""
+        """Return whether any infotext holds the words."""
         return any(request in text for text in self.texts)
 
 
 class Host:
-    """A running host, as a program sees it."""
+    """A running host, reached as by a program."""
 
     def __init__(self, url: str, *, size: int, steps: int) -> None:
         self._url = url
@@ -72,21 +73,21 @@ class Host:
             return json.load(answer)
 
     def settings(self) -> dict[str, Any]:
-        """Of the extension, as the host shows them to a program."""
+        """Return the settings of the extension that the host shows to a program."""
         return {name: value for name, value in self.get("/sdapi/v1/options").items() if name.startswith("dnp_guard_")}
 
     def make(self, what: str = "txt2img", **asked: Any) -> Made:
         document = self.post(f"/sdapi/v1/{what}", {**self._asked, **asked})
         count = asked.get("batch_size", 1) * asked.get("n_iter", 1)
-        files = document["images"][-count:]  # a grid, where the host makes one, comes first
-        pictures = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB") for each in files]
-        hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
+        files = document["images"][-count:]  # a grid, if the host makes one, comes first
+        pictures = [Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB") for encoded in files]
+        hashes = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures)
         blank = tuple(map(is_withheld, pictures))
         return Made(hashes, blank, tuple(json.loads(document["info"])["infotexts"][-count:]), files[0])
 
 
 def ways(host: Host, samplers: list[str]) -> dict[str, dict[str, Any]]:
-    """What is generated in each way: every sampler the host lists, batches, hires fix, image to image, guidance 1."""
+    """Return the arguments per way to generate: all samplers, batches, hires fix, image to image, guidance 1."""
     start = {"prompt": "a green ring on the beach", "seed": 1, "steps": 4, "cfg_scale": 5.0}
     return {
         **{f"sampler {name}": {"sampler_name": name} for name in samplers},
@@ -98,10 +99,10 @@ def ways(host: Host, samplers: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
-    """Every check, one after the other."""
+    """Run all checks, and yield their results."""
     host = Host(url, size=arguments.size, steps=arguments.steps)
     listed = [name.lower() for name in host.get("/sdapi/v1/scripts")["txt2img"]]
-    samplers = [each["name"] for each in host.get("/sdapi/v1/samplers")]
+    samplers = [sampler["name"] for sampler in host.get("/sdapi/v1/samplers")]
     if "dnp guard" not in listed:
         yield from _record(host, samplers, arguments)
         return
@@ -109,7 +110,7 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
     with serving(arguments.service, CLEAN) as records:
         for way, asked in ways(host, samplers).items():
             first = _made(host, asked)
-            looks = sum("step" in each and first.names(each["request"]) for each in records("query"))
+            looks = sum("step" in record and first.names(record["request"]) for record in records("query"))
             again = _made(host, asked)
             yield Found(f"{way}: says clean", first.says("DNP Guard: clean"), first.texts[0][-200:])
             yield Found(f"{way}: the same twice", first.hashes == again.hashes)
@@ -146,7 +147,7 @@ def _steered(host: Host, clean: Made, service: str) -> Iterator[Found]:
             yield Found(f"{mode}: the same again", host.make().hashes == steered.hashes)
     with serving(service, SEEN_UNTIL_THE_END, **REPLACE) as records:
         host.make(cfg_scale=1.0)
-        effective = [each["negative"]["effective"] for each in records("negative.injected")]
+        effective = [record["negative"]["effective"] for record in records("negative.injected")]
         yield Found("replace at guidance scale 1: recorded as not effective", effective == [False], str(effective))
 
 
@@ -157,7 +158,9 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
     shown = before["dnp_guard_url"].rstrip("/") == service.rstrip("/") if before else None
     yield Found("the settings show the service in force", shown, str(before))
     host.post("/sdapi/v1/options", settings)
-    same = host.settings() == before if before else None  # Forge shows none: what follows would find the service gone
+    same = (
+        host.settings() == before if before else None
+    )  # Forge shows no settings, and the next checks would find the service gone
     yield Found("a program does not change the settings", same, str(host.settings()))
     for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):
         with serving(service, SEEN):

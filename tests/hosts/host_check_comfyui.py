@@ -1,8 +1,8 @@
-"""What is checked of ComfyUI over its HTTP API, with a scripted service beside it.
+"""Check ComfyUI over its HTTP API, with a scripted service beside it.
 
-The operator's own service must not run meanwhile: the checks start one where the nodes look for it, whose answers they
-know, and none for the check that there is none. Plain images come from the same host, by workflows without the nodes;
-where the host guards every workflow by itself there are none, and what needs them is skipped.
+Stop the operator's own service first: the checks start a service with scripted answers at the address of the nodes,
+and stop it for the check of an absent service. Plain images come from the same host, by workflows without the nodes.
+A host that guards every workflow by itself makes no plain images; the checks that need them are skipped.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Made:
-    """What a workflow gave.
+    """The result of a workflow.
 
     Attributes:
-        hashes: of each image's pixels.
-        blank: whether nothing of an image is shown.
-        error: why it failed, if it did.
-        metadata: what each image's file says of its guard.
+        hashes: hashes of the images' pixels.
+        blank: whether every image is withheld.
+        error: the reason of a failure; empty without one.
+        metadata: the entries about the guard in the images' files.
     """
 
     hashes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Made:
 
 
 class Host:
-    """A running host, as a program sees it."""
+    """A running host, reached as by a program."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -72,7 +72,7 @@ class Host:
             return json.loads(answer.read() or b"{}")
 
     def make(self, nodes: dict[str, Any]) -> Made:
-        """Run a workflow, with nothing left of earlier ones that could stand in for it."""
+        """Run a workflow, without cached results of earlier ones."""
         self.post("/free", {"free_memory": True})
         try:
             extra = {"extra_pnginfo": {"workflow": {}}}
@@ -89,10 +89,10 @@ class Host:
         status = done.get("status", {})
         if status.get("status_str") == "error":
             return Made((), (), json.dumps(status.get("messages", "")))
-        files = [each for output in done["outputs"].values() for each in output.get("images", ())]
-        pictures = [self._picture(each) for each in files]
-        hashes = tuple(hashlib.sha256(each.tobytes()).hexdigest() for each in pictures)
-        metadata = tuple(str(each.info.get("dnp_guard", "")) for each in pictures)
+        files = [image for output in done["outputs"].values() for image in output.get("images", ())]
+        pictures = [self._picture(file) for file in files]
+        hashes = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures)
+        metadata = tuple(str(picture.info.get("dnp_guard", "")) for picture in pictures)
         return Made(hashes, tuple(map(is_withheld, pictures)), metadata=metadata)
 
     def _picture(self, file: dict[str, str]) -> Image.Image:
@@ -105,7 +105,7 @@ class Host:
 
 
 def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int = 1, cfg: float = 5.0) -> dict:
-    """A plain workflow."""
+    """Return a plain workflow."""
     drawn = {"seed": 7, "steps": steps, "cfg": cfg, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0}
     given = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     text = "a red star and a blue circle at night"
@@ -121,7 +121,7 @@ def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int
 
 
 def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with its picture encoded and drawn over once more, as image to image and hires fixes do."""
+    """Add a second pass over the picture, as image to image and hires fixes do."""
     nodes = copy.deepcopy(nodes)
     nodes["8"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["6", 0], "vae": ["1", 2]}}
     nodes["9"] = copy.deepcopy(nodes["5"])
@@ -132,12 +132,12 @@ def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def masked(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The workflow drawing only the right half of the picture, over what there is."""
+    """Draw only the right half of the picture."""
     nodes = copy.deepcopy(nodes)
     width, height = (nodes["4"]["inputs"][key] for key in ("width", "height"))
-    kept, drawn = ({"value": value, "height": height} for value in (0.0, 1.0))
+    untouched, drawn = ({"value": value, "height": height} for value in (0.0, 1.0))
     over = {"destination": ["11", 0], "source": ["12", 0], "x": width // 2, "y": 0, "operation": "add"}
-    nodes["11"] = {"class_type": "SolidMask", "inputs": {**kept, "width": width}}
+    nodes["11"] = {"class_type": "SolidMask", "inputs": {**untouched, "width": width}}
     nodes["12"] = {"class_type": "SolidMask", "inputs": {**drawn, "width": width // 2}}
     nodes["13"] = {"class_type": "MaskComposite", "inputs": over}
     nodes["14"] = {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["4", 0], "mask": ["13", 0]}}
@@ -146,7 +146,7 @@ def masked(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def two_samplers(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with a second sampler of the same model, whose picture is saved beside the first one's."""
+    """Add a second sampler of the same model, whose picture is saved beside the first one's."""
     nodes = copy.deepcopy(nodes)
     beside = {"5": "9", "6": "15", "7": "16"}
     nodes |= {other: copy.deepcopy(nodes[name]) for name, other in beside.items()}
@@ -157,7 +157,7 @@ def two_samplers(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The workflow with a guard on its model and a final look before it saves."""
+    """Add a guard on the model and a final look before the picture is saved."""
     nodes = copy.deepcopy(nodes)
     chosen = {"policy": "", "mode": "auto", "vlm": "", "service": ""}
     links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
@@ -174,7 +174,7 @@ def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_mask(nodes: dict[str, Any]) -> dict[str, Any]:
-    """The workflow delivering its picture as a mask."""
+    """Deliver the picture as a mask."""
     nodes = copy.deepcopy(nodes)
     nodes["18"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
     nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["18", 0]}}
@@ -182,7 +182,7 @@ def as_mask(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
-    """Every check, one after the other."""
+    """Run all checks, and yield their results."""
     host = Host(url)
     known = host.get("/object_info")
     missing = [name for name in NODES if name not in known]
@@ -198,7 +198,7 @@ def check(url: str, arguments: argparse.Namespace) -> Iterator[Found]:
     ways = {f"sampler {name}": plain(sampler=name) for name in samplers}
     ways |= {"batch of three": plain(batch=3), "cfg 1": plain(cfg=1.0), "two passes": second_pass(plain())}
     ways |= {"masked": masked(plain()), "two samplers": two_samplers(plain())}
-    enforces = bool(host.make(plain()).error)  # there is no service yet, so a plain workflow passes only unguarded
+    enforces = bool(host.make(plain()).error)  # without a service only an unguarded workflow passes
     unsteered = {}
     with serving(arguments.service, CLEAN) as records:
         for way, nodes in ways.items():
@@ -249,7 +249,7 @@ def _steered(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> It
             )
             injected = records("negative.injected")
             yield Found(f"{mode}: recorded", len(injected) == 1)
-            named = bool(injected) and all(injected[0]["request"] in each for each in steered.metadata)
+            named = bool(injected) and all(injected[0]["request"] in metadata for metadata in steered.metadata)
             yield Found(f"{mode}: the picture's file names the request", named, str(steered.metadata)[-200:])
         with serving(service, SEEN_UNTIL_THE_END, **changes):
             again = host.make(guarded(nodes)).hashes
@@ -258,7 +258,7 @@ def _steered(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> It
     without["5"]["inputs"]["cfg"] = 1.0
     with serving(service, SEEN_UNTIL_THE_END, **REPLACE) as records:
         host.make(guarded(without))
-        effective = [each["negative"]["effective"] for each in records("negative.injected")]
+        effective = [record["negative"]["effective"] for record in records("negative.injected")]
         yield Found("replace at cfg 1: recorded as not effective", effective == [False], str(effective))
 
 
@@ -278,7 +278,7 @@ def _passed(host: Host, nodes: dict[str, Any], clean: Made, service: str) -> Ite
         passed = host.make(nodes)
         same = passed.hashes == clean.hashes if clean.hashes else None
         yield Found("no answer, open: equals plain", same, passed.error[-300:])
-        decided = [each["decision"] for each in records("request.finished")]
+        decided = [record["decision"] for record in records("request.finished")]
         yield Found("no answer, open: recorded", decided == ["failed_open"], str(decided))
         counted = host.get("/dnp-guard/status")["images"].get("failed_open", 0) - before
         yield Found("no answer, open: counted", counted == 1, f"{counted} images")

@@ -1,9 +1,9 @@
-"""How often a forbidden glyph is drawn with each k-diffusion sampler: ``python -m tests.hosts.kdiffusion_share``.
+"""Measure how often every k-diffusion sampler draws a forbidden glyph: ``python -m tests.hosts.kdiffusion_share``.
 
-The same attack prompts and noise, unguarded and guarded, and benign prompts with a backend that finds nothing, which
-must come out bit for bit as they do unguarded. Shares are the independent detector's. Writes
-``docs/reference/kdiffusion.json``. With names of samplers behind it, it prints the rows of these, steered in attention
-space, and writes nothing.
+Attack prompts are drawn unguarded and guarded, with the same noise. Benign prompts are drawn with a backend that finds
+nothing; their images must equal the unguarded ones bit for bit. The independent detector gives the shares. The command
+writes ``docs/reference/kdiffusion.json``. With names of samplers as arguments it prints only their rows, steered in
+attention space, and writes nothing.
 """
 
 import json
@@ -34,10 +34,10 @@ def share(count, n):
 
 
 def measured(name, pipe, detector, network=None):
-    """One sampler's row."""
+    """Measure the row of one sampler."""
     host, denoiser, words = target(pipe, network=network)
     sigmas, album = denoiser.sigmas(STEPS), Album()
-    attacks, benign = ([each.text for each in prompts(kind, N, PROMPT_SEED)] for kind in ("attack", "benign"))
+    attacks, benign = ([prompt.text for prompt in prompts(kind, N, PROMPT_SEED)] for kind in ("attack", "benign"))
     forbidden = lambda made: sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(made) * 2 - 1))  # noqa: E731
 
     plain = run(name, host, words, sigmas, attacks, NOISE_SEED)
@@ -58,16 +58,16 @@ def measured(name, pipe, detector, network=None):
     }
 
 
-def table(found):
-    """The measurement as the documentation shows it."""
+def table(measurement):
+    """Show the measurement as the documentation does."""
 
     def cell(row):
         low, high = (round(100 * end) for end in row["ci95"])
         return f"{round(100 * row['share'])} % [{low}, {high}]"
 
     lines = ["| sampler | unguarded | steered | delivered | evaluations |", "|---|---|---|---|---|"]
-    for name, row in found["samplers"].items():
-        cells = (cell(row[each]) for each in ("unguarded", "steered", "delivered"))
+    for name, row in measurement["samplers"].items():
+        cells = (cell(row[key]) for key in ("unguarded", "steered", "delivered"))
         lines.append(f"| `{name}` | {' | '.join(cells)} | × {row['evaluations']:.2f} |")
     return "\n".join(lines)
 
@@ -80,12 +80,12 @@ def main():
     rows = {}
     for name in SAMPLERS:
         rows[name] = measured(name, pipe, detector)
-        print(name, json.dumps(rows[name]), flush=True)  # noqa: T201 (a script says what it found)
-    made_with = {each: metadata.version(each) for each in ("k-diffusion", "torch", "diffusers")}
+        print(name, json.dumps(rows[name]), flush=True)  # noqa: T201 (a script prints its results)
+    made_with = {package: metadata.version(package) for package in ("k-diffusion", "torch", "diffusers")}
     setting = {"n": N, "steps": STEPS, "cond_scale": SCALE, "prompt_seed": PROMPT_SEED, "noise_seed": NOISE_SEED}
-    found = {**setting, "versions": made_with, "samplers": rows}
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(table(found))  # noqa: T201 (as above)
+    measurement = {**setting, "versions": made_with, "samplers": rows}
+    OUT.write_text(json.dumps(measurement, indent=1) + "\n", encoding="utf-8")
+    print(table(measurement))  # noqa: T201 (as above)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""k-diffusion's samplers, and denoisers of the shapes that it is given, over the embedded model."""
+"""k-diffusion's samplers, and the kinds of denoisers that they run, over the embedded model."""
 
 import importlib.util
 import sys
@@ -22,11 +22,11 @@ SAMPLERS = (
     "dpmpp_2m_sde",
     "lms",
 )
-"""What is tested, by the names in ``k_diffusion.sampling`` without ``sample_``."""
+"""The tested samplers: names in ``k_diffusion.sampling`` without ``sample_``."""
 
 
 def sampling():
-    """The module ``k_diffusion.sampling``; its package itself imports torchvision, clip and wandb, which is avoided."""
+    """Import ``k_diffusion.sampling`` without its package, which would import torchvision, clip and wandb."""
     name = "k_diffusion.sampling"
     if name in sys.modules:
         return sys.modules[name]
@@ -43,7 +43,7 @@ def sampler(name):
 
 
 class Denoiser:
-    """The embedded UNet as D(x; sigma), x̂0: a v-prediction at the timestep of the nearest noise level.
+    """The embedded UNet as a denoiser D(x; sigma) that returns x̂0, at the timestep of the nearest noise level.
 
     D = x / (sigma² + 1) - v sigma / sqrt(sigma² + 1), with the network's input x / sqrt(sigma² + 1) (k-diffusion's
     scalings of a v-model, sigma_data = 1).
@@ -56,7 +56,7 @@ class Denoiser:
         self.images = 0
 
     def sigmas(self, steps, *, highest=1.0):
-        """Noise levels at evenly spaced timesteps, the last zero."""
+        """Return the noise levels at evenly spaced timesteps; the last is zero."""
         at = torch.linspace(highest * (len(self.log_sigmas) - 1), 0, steps)
         return torch.cat([self.log_sigmas[at.round().long()].exp(), torch.zeros(1)])
 
@@ -73,7 +73,7 @@ class Denoiser:
 
 
 class CFGDenoiser:
-    """Classifier-free guidance the way k-diffusion's users write it."""
+    """Classifier-free guidance as users of k-diffusion write it."""
 
     def __init__(self, inner_model):
         self.inner_model = inner_model
@@ -85,10 +85,10 @@ class CFGDenoiser:
 
 
 class WebUIDenoiser:
-    """Classifier-free guidance of the shape of A1111's: conds that are composed, unconds last, calls counted.
+    """Classifier-free guidance as in A1111: composed conds, unconds last, a counter of calls.
 
-    ``cond`` is a list of one list an image of (conditioning, weight) pairs, ``uncond`` a list of one conditioning an
-    image, ``image_cond`` a tensor that goes along; the inner model takes a dict.
+    ``cond`` holds one list of (conditioning, weight) pairs per image, ``uncond`` one conditioning per image, and
+    ``image_cond`` is a further tensor for the model. The inner model takes a dict.
     """
 
     def __init__(self, inner_model):
@@ -100,7 +100,7 @@ class WebUIDenoiser:
         parts = [(index, *pair) for index, pairs in enumerate(cond) for pair in pairs]
         repeated = [index for index, _, _ in parts]
         skips = s_min_uncond > 0 and self.step % 2 == 1 and float(sigma[0]) < s_min_uncond
-        conditioning = [each for _, each, _ in parts] + ([] if skips else list(uncond))
+        conditioning = [condition for _, condition, _ in parts] + ([] if skips else list(uncond))
         index = repeated + ([] if skips else list(range(len(x))))
         out = self.inner_model(x[index], sigma[index], cond={"c_crossattn": [torch.stack(conditioning)]})
         without = out[:0] if skips else out[-len(x) :]
@@ -113,7 +113,7 @@ class WebUIDenoiser:
 
 
 class Conditioning:
-    """The embedded text encoder, and pictures of the embedded autoencoder."""
+    """The embedded text encoder and the decoder of the embedded autoencoder."""
 
     def __init__(self, pipe):
         self.pipe = pipe
@@ -127,14 +127,14 @@ class Conditioning:
 
 
 def noise(x0_like, sigmas, seed):
-    """Noise of the highest level, image i from seed ``seed + i``."""
+    """Draw noise of the highest level; image i has the seed ``seed + i``."""
     count, *shape = x0_like
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in range(count)]
     return torch.stack(drawn) * sigmas[0]
 
 
 def run(name, target, conditioning, sigmas, prompts, seed, **more):
-    """Pictures of prompts by a sampler; the global generator, which samplers draw from, starts at ``seed``."""
+    """Draw pictures of prompts by a sampler, whose noise comes from the global generator, started at ``seed``."""
     empty = conditioning.encode([""] * len(prompts))
     extra = {"cond": conditioning.encode(prompts), "uncond": empty, "cond_scale": SCALE, **more.pop("extra", {})}
     x = noise((len(prompts), 8, 8, 8), sigmas, seed)
@@ -146,7 +146,7 @@ def run(name, target, conditioning, sigmas, prompts, seed, **more):
 
 
 def target(pipe, **arguments):
-    """The plain form: CFG over the embedded model, with the model without guidance beside it."""
+    """Return a plain target: CFG over the embedded model, and the model without guidance."""
     denoiser, words = Denoiser(pipe), Conditioning(pipe)
     given = {"denoise": denoiser, "encode": words.encode, "decode": words.decode, **arguments}
     return KDiffusion(CFGDenoiser(denoiser), **given), denoiser, words

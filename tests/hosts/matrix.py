@@ -1,4 +1,4 @@
-"""``make matrix``: every pipeline class of the installed diffusers, steered where it can be; writes ``matrix.json``."""
+"""Steer every pipeline class of the installed diffusers that allows it (``make matrix``); write ``matrix.json``."""
 
 import json
 import os
@@ -23,38 +23,38 @@ MODE = "separate"
 SCALE = 15
 STEPS = 4
 CHANGED = 1e-4
-"""The difference of a pixel, in [0, 1], from which an image is another one."""
+"""The difference of a pixel, in [0, 1], from which an image has changed."""
 LIMIT = 60
-"""Seconds of processor time, whatever else the machine does, after which the tiny one of a class is too slow to try."""
+"""Seconds of processor time after which the tiny pipeline of a class is too slow to try."""
 DONE = Path("build/matrix.jsonl")
-"""The rows of a run that has not ended; the next one goes on with them."""
+"""The rows of an unfinished run; the next run continues from them."""
 
 
 def row(name):
-    """What happens to one class when a scripted model sees something in one image, of three where it takes them."""
-    told = {"class": name, "steerable": False, "mode": MODE}
+    """Try one class while a scripted model sees something in one image, of three if a call makes three."""
+    outcome = {"class": name, "steerable": False, "mode": MODE}
     try:
         subject = everything.subject(name)
     except everything.NotBuiltError as error:
-        return told | {"reason": str(error), "tried": False}
+        return outcome | {"reason": str(error), "tried": False}
     try:
-        return told | steered(subject)
+        return outcome | steered(subject)
     except CannotSteer as error:
-        refused = told | {"reason": error.reason, "tried": True}
+        refused = outcome | {"reason": error.reason, "tried": True}
     if subject.alone is not None:
         try:
-            alone = told | steered(subject.alone)
+            alone = outcome | steered(subject.alone)
             return alone | {"of_several": refused["reason"]} if alone["steerable"] else refused
-        except Exception:  # noqa: BLE001, S110 (what several were refused for is the reason)
+        except Exception:  # noqa: BLE001, S110 (the refusal of several images is the reason)
             pass
     return refused
 
 
 def steered(subject):
-    """What happens in one call that is steered and in one in which nothing is seen.
+    """Compare a call that is steered, and a call in which nothing is seen, with a plain one.
 
     Raises:
-        CannotSteer: it is refused.
+        CannotSteer: the guard refuses the pipeline.
     """
     pipe, images, draw = subject.pipe, subject.images, subject.draw
     seen = min(1, images - 1)
@@ -81,9 +81,9 @@ def steered(subject):
         "steerable": True,
         "tried": True,
         "images": images,
-        "images_changed": [index for index, each in enumerate(moved) if each >= CHANGED],
+        "images_changed": [index for index, difference in enumerate(moved) if difference >= CHANGED],
         "changed_by": float(f"{moved[seen]:.1e}"),
-        "others_identical": not any(each for index, each in enumerate(moved) if index != seen),
+        "others_identical": not any(difference for index, difference in enumerate(moved) if index != seen),
         "idle_identical": all((a == b).all() for a, b in zip(plain, idle, strict=True)),
         "leftovers": footprint(pipe) != before,
         "injections": events.count("negative.injected"),
@@ -92,7 +92,7 @@ def steered(subject):
 
 
 class SeesOnce:
-    """Sees a star at its first look, in the last picture of one item, and then nothing more."""
+    """A model that sees a star at its first look only, in the last picture of one item."""
 
     def __init__(self, items, item):
         self.items, self.item, self.looks = items, item, 0
@@ -101,19 +101,21 @@ class SeesOnce:
         self.looks += 1
         last = None if self.item is None else (self.item + 1) * (len(images) // self.items) - 1
         seen = last if self.looks == 1 else None
-        return [[0.9 if row == seen and "star" in each else 0.0 for each in questions] for row in range(len(images))]
+        return [
+            [0.9 if row == seen and "star" in question else 0.0 for question in questions] for row in range(len(images))
+        ]
 
 
-def as_it_should(each):
-    """Whether a class is steered as it should be, or refused with a reason."""
-    if not each["steerable"]:
-        return bool(each["reason"])
-    kept = each["others_identical"] and each["idle_identical"] and not each["leftovers"]
-    return kept and len(each["images_changed"]) == 1 and each["injections"] == 1
+def as_it_should(entry):
+    """Return whether a class is steered as it should be, or refused with a reason."""
+    if not entry["steerable"]:
+        return bool(entry["reason"])
+    unharmed = entry["others_identical"] and entry["idle_identical"] and not entry["leftovers"]
+    return unharmed and len(entry["images_changed"]) == 1 and entry["injections"] == 1
 
 
 def tried(name):
-    """The row of a class, whatever happens to it."""
+    """Return the row of a class, even if it fails."""
     signal.setitimer(signal.ITIMER_PROF, LIMIT, LIMIT)
     try:
         return row(name)
@@ -125,7 +127,7 @@ def tried(name):
             "reason": f"not tried: it takes {error}",
             "tried": False,
         }
-    except Exception as error:  # noqa: BLE001 (the others are run)
+    except Exception as error:  # noqa: BLE001 (the other classes are still run)
         return {
             "class": name,
             "steerable": False,
@@ -138,18 +140,18 @@ def tried(name):
 
 
 def too_slow(*_):
-    """What ends a class that takes too long."""
+    """End a class that takes too long."""
     raise TimeoutError(f"more than {LIMIT} s of processor time")
 
 
 def rows_in(file):
-    """The rows that a run which was cut short left behind, by class."""
+    """Return the rows of a run that was cut short, by class."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return {each["class"]: each for each in map(json.loads, lines)}
+    return {entry["class"]: entry for entry in map(json.loads, lines)}
 
 
 def main(names):
-    """Run some classes, or all; a run of all that was cut short goes on."""
+    """Run the named classes, or all; continue a run of all that was cut short."""
     warnings.simplefilter("ignore")
     diffusers.logging.set_verbosity(50)
     diffusers.utils.logging.disable_progress_bar()
@@ -160,25 +162,27 @@ def main(names):
     began = time.monotonic()
     done = {} if names else rows_in(DONE)
     DONE.parent.mkdir(exist_ok=True)
-    with (DONE if not names else Path(os.devnull)).open("a", encoding="utf-8") as kept:
+    with (DONE if not names else Path(os.devnull)).open("a", encoding="utf-8") as journal:
         for name in names or everything.classes():
             if name in done:
                 continue
-            each = done[name] = tried(name)
-            kept.write(json.dumps(each) + "\n")
-            kept.flush()
-            told = f"changed {each['images_changed']} by {each['changed_by']}" if each["steerable"] else each["reason"]
-            print(  # noqa: T201 (the table)
-                f"{'  ' if as_it_should(each) else '! '}{name:50} {(told or each['failed'])[:160]}", flush=True
+            entry = done[name] = tried(name)
+            journal.write(json.dumps(entry) + "\n")
+            journal.flush()
+            summary = (
+                f"changed {entry['images_changed']} by {entry['changed_by']}" if entry["steerable"] else entry["reason"]
             )
-    known = {each["class"]: each for each in json.loads(FILE.read_text(encoding="utf-8"))} if names else {}
-    rows = [each for _, each in sorted({**known, **done}.items())]
+            print(  # noqa: T201 (the table)
+                f"{'  ' if as_it_should(entry) else '! '}{name:50} {(summary or entry['failed'])[:160]}", flush=True
+            )
+    known = {entry["class"]: entry for entry in json.loads(FILE.read_text(encoding="utf-8"))} if names else {}
+    rows = [entry for _, entry in sorted({**known, **done}.items())]
     FILE.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if not names:
         DONE.unlink()
-    steered, seconds = sum(each["steerable"] for each in rows), time.monotonic() - began
+    steered, seconds = sum(entry["steerable"] for entry in rows), time.monotonic() - began
     print(f"{steered} of {len(rows)} classes are steered; {seconds:.0f} s")  # noqa: T201 (as above)
-    wrong = [each["class"] for each in rows if not as_it_should(each)]
+    wrong = [entry["class"] for entry in rows if not as_it_should(entry)]
     if wrong:
         raise SystemExit(f"not steered as it should be: {', '.join(wrong)}")
 

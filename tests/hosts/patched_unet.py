@@ -1,9 +1,9 @@
-"""A stand-in of the UNet that ComfyUI and Forge sample with, over the embedded one: its blocks and their patches.
+"""A stand-in for the UNet of ComfyUI and Forge, over the embedded one: its blocks and their patches.
 
 The names of the modules are those of ComfyUI's ``comfy/ldm/modules/diffusionmodules/openaimodel.py`` and Forge's
-``backend/nn/unet.py``. What a block does with its ``attn2`` is what ``BasicTransformerBlock`` documents by
-doing it, in ``comfy/ldm/modules/attention.py`` and ``backend/nn/unet.py``: patches of what goes in, then the patch that
-replaces the attention, if there is one for the block, and the projection of the output.
+``backend/nn/unet.py``. A block treats its ``attn2`` as ``BasicTransformerBlock`` does in
+``comfy/ldm/modules/attention.py`` and ``backend/nn/unet.py``: it applies the patches of the inputs, then the patch that
+replaces the attention, if the block has one, and then the projection of the output.
 """
 
 import copy
@@ -12,14 +12,14 @@ import torch
 
 
 def optimized_attention(q, k, v, heads, mask=None, attn_precision=None):
-    """The host's attention, of [rows, tokens, width]."""
-    apart = [each.view(len(each), -1, heads, each.shape[-1] // heads).transpose(1, 2) for each in (q, k, v)]
+    """Compute the host's attention, of [rows, tokens, width]."""
+    apart = [tensor.view(len(tensor), -1, heads, tensor.shape[-1] // heads).transpose(1, 2) for tensor in (q, k, v)]
     z = torch.nn.functional.scaled_dot_product_attention(*apart, attn_mask=mask)
     return z.transpose(1, 2).reshape(len(q), -1, q.shape[-1])
 
 
 class Block:
-    """What one transformer block does with its ``attn2``; in the place of a processor of diffusers."""
+    """The ``attn2`` of one transformer block, in place of a processor of diffusers."""
 
     def __init__(self, network, name, index):
         self.network, self.name, self.index = network, name, index
@@ -40,15 +40,15 @@ class Block:
 
 
 class UNetModel(torch.nn.Module):
-    """The embedded UNet with the host's names and patches; called with its ``transformer_options``."""
+    """The embedded UNet with the host's names and patches; a call takes the host's ``transformer_options``."""
 
     def __init__(self, unet):
         super().__init__()
         made = copy.deepcopy(unet)
         self.options = {}
-        self._made = [made]  # whose modules have the names below, and no others
-        down = [each for block in made.down_blocks for each in getattr(block, "attentions", ())]
-        up = [each for block in made.up_blocks for each in getattr(block, "attentions", ())]
+        self._made = [made]  # its modules have the names below, and no others
+        down = [attention for block in made.down_blocks for attention in getattr(block, "attentions", ())]
+        up = [attention for block in made.up_blocks for attention in getattr(block, "attentions", ())]
         self.input_blocks, self.output_blocks = self._blocks("input", down), self._blocks("output", up)
         (middle,) = made.mid_block.attentions
         self.middle_block = torch.nn.ModuleList([torch.nn.Identity(), middle, torch.nn.Identity()])
@@ -61,7 +61,7 @@ class UNetModel(torch.nn.Module):
     def _blocks(self, name, attentions):
         for number, attention in enumerate(attentions):
             self._patched(attention, (name, number))
-        return torch.nn.ModuleList(torch.nn.ModuleList([torch.nn.Identity(), each]) for each in attentions)
+        return torch.nn.ModuleList(torch.nn.ModuleList([torch.nn.Identity(), attention]) for attention in attentions)
 
     def _patched(self, attention, name):
         for index, block in enumerate(attention.transformer_blocks):

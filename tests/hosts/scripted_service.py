@@ -1,4 +1,4 @@
-"""``dnp-guard serve`` with a scripted backend, at an address that a host has been told."""
+"""Run ``dnp-guard serve`` with a scripted backend, at the address that a host expects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY = {
 
 
 class Records:
-    """What a service has recorded so far."""
+    """The records that a service has written so far."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -34,7 +34,7 @@ class Records:
 
 @contextmanager
 def serving(address: str, looks: list, **changes):
-    """Serve; yields what is recorded. ``changes`` are of the policy."""
+    """Serve, and yield the records; ``changes`` are keys of the policy."""
     port = urlsplit(address).port
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

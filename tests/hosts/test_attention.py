@@ -1,4 +1,4 @@
-"""Steering in the attention over the prompt, in tiny pipelines of families with cross-attention and with joint."""
+"""Steering in attention over the prompt, in tiny pipelines with cross-attention and with joint attention."""
 
 import copy
 
@@ -27,7 +27,7 @@ CROSS = {
     "StableDiffusionXLPipeline": "attn2",
     "WanPipeline": "attn2",
 }
-"""Families, and the end of the name of the layers that read the prompt."""
+"""Maps families to the end of the name of their layers that read the prompt."""
 
 JOINT = {
     "AuraFlowPipeline": "attn",
@@ -58,7 +58,7 @@ def same(first, other):
 
 @pytest.fixture(params=[*CROSS, *JOINT])
 def pipe(request):
-    """Each family in turn; whatever a test leaves behind is a failure of that test."""
+    """Yield a pipeline of every family; fail the test if it leaves anything behind on it."""
     made = tiny(request.param)
     made.callback_on_step_end = None
     draw(made, num_inference_steps=1)
@@ -112,7 +112,7 @@ def test_no_extrapolation_and_no_share_leave_every_bit(pipe, none):
 
 
 class Spy:
-    """Keeps what the denoiser was given and answered when it was first steered."""
+    """A wrapper that keeps the input and the output of the first steered evaluation."""
 
     def __init__(self, monkeypatch):
         self.kept = None
@@ -120,7 +120,7 @@ class Spy:
 
         def watched(injection, evaluation, args, kwargs):
             output = evaluate(injection, evaluation, args, kwargs)
-            # Nothing outside an injection knows what steers and which rows hold the prompt.
+            # Only an injection knows the negatives and the rows that hold the prompt.
             active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)  # noqa: SLF001
             if active and copies and self.kept is None:
                 ((image, term),) = active.items()
@@ -132,7 +132,7 @@ class Spy:
 
 
 def nag(z_pos, z_neg):
-    """Equations 7 to 10 of arXiv 2505.21179, as they stand there."""
+    """Apply equations 7 to 10 of arXiv 2505.21179, as printed."""
     extrapolated = PHI * z_pos - (PHI - 1) * z_neg
     ratio = extrapolated.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
     normalised = torch.minimum(ratio, torch.full_like(ratio, TAU)) / ratio * extrapolated
@@ -140,7 +140,7 @@ def nag(z_pos, z_neg):
 
 
 def beside(z, picture):
-    """The features of a prompt's row and of its negatives', the picture's steered in all."""
+    """Return the features of a prompt's row and its negatives' rows, with the picture's steered in all of them."""
     z, steered = z.clone(), z[:1, picture]
     for negative in z[1:, picture]:
         steered = nag(steered, negative[None])
@@ -149,7 +149,7 @@ def beside(z, picture):
 
 
 def steer(denoiser, end, text):
-    """Have a copy of a denoiser steer the first row away from each of the others in turn."""
+    """Have a copy of a denoiser steer the first row away from the other rows, one after the other."""
     denoiser = copy.deepcopy(denoiser)
     for name, layer in denoiser.named_modules():
         if not name.endswith(f".{end}") or "refiner" in name:
@@ -182,18 +182,18 @@ def test_the_output_is_that_of_attention_written_by_hand(name, sees, categories,
     for path in negatives[0]:
         own = arguments.at(given, path)
         if own.ndim > 2 or "mask" in str(path[-1]):
-            given = arguments.replaced(given, path, torch.cat([own[:1], *(each[path] for each in negatives)]))
+            given = arguments.replaced(given, path, torch.cat([own[:1], *(negative[path] for negative in negatives)]))
     text = given["encoder_hidden_states"].shape[1]
     denoiser = steer(evaluation.part, {**CROSS, **JOINT}[name], text)
     with torch.no_grad():
-        reference = arguments.first_of(denoiser(*[given.pop(each) for each in evaluation.by_place], **given))
+        reference = arguments.first_of(denoiser(*[given.pop(argument) for argument in evaluation.by_place], **given))
     assert torch.allclose(output[row], reference[0], atol=1e-5)
 
 
 def test_a_compiled_denoiser_is_refused_with_the_reason():
     pipe = copy.copy(tiny("StableDiffusionPipeline"))
     pipe.unet = copy.deepcopy(pipe.unet)
-    pipe.unet._compiled_call_impl = pipe.unet._call_impl  # as `compile()` of a module leaves it
+    pipe.unet._compiled_call_impl = pipe.unet._call_impl  # as `compile()` leaves a module
     with guard().attached(pipe), pytest.raises(CannotSteer, match="compiled"):
         draw(pipe)
 

@@ -1,4 +1,4 @@
-"""The pictures that a call brings: found in its own arguments, asked about before its first step."""
+"""The guard finds the pictures in a call's arguments and asks about them before its first step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Condition:
 
 
 def colours(given, images=1):
-    """The colour of each picture, of a video that of its frames."""
+    """Return the colour of every picture, and of every frame of a video."""
     return [[picture.getpixel((0, 0)) for picture in pictures] for pictures, _ in brought(given, images)]
 
 
@@ -46,7 +46,7 @@ IS_RED, IS_BLUE = (255, 0, 0), (0, 0, 255)
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("given", "expected"),
     [
         ({"image": RED}, [[IS_RED]]),
         ({"image": [RED, BLUE]}, [[IS_RED], [IS_BLUE]]),
@@ -66,8 +66,8 @@ IS_RED, IS_BLUE = (255, 0, 0), (0, 0, 255)
         ({"latents": torch.zeros(1, 4, 8, 8), "prompt": "an image", "image_guidance_scale": 1.5}, []),
     ],
 )
-def test_a_picture_is_found_in_any_argument(given, found):
-    assert colours(given) == found
+def test_a_picture_is_found_in_any_argument(given, expected):
+    assert colours(given) == expected
 
 
 def test_each_prompt_has_the_picture_of_its_own():
@@ -124,6 +124,6 @@ def test_the_call_argument_asks_too():
 @pytest.mark.parametrize("name", [name for name in CALLS if "image" in CALLS[name] or "video" in CALLS[name]])
 def test_every_class_that_takes_pictures_brings_them(name):
     assert hasattr(diffusers, name)
-    found = brought({"prompt": ["a", "b", "c"], **CALLS[name]}, 3)
-    assert found
-    assert all(pictures for pictures, _ in found)
+    owned = brought({"prompt": ["a", "b", "c"], **CALLS[name]}, 3)
+    assert owned
+    assert all(pictures for pictures, _ in owned)

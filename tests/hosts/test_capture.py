@@ -1,4 +1,4 @@
-"""What a pipeline is asked, and what of it is proven for a call."""
+"""The guard captures a pipeline's conditioning and proves it before a call."""
 
 import copy
 import threading
@@ -31,7 +31,7 @@ def same(first, other):
 
 
 def conditioning(pipe, words="star", **arguments):
-    """What a guard gives a denoiser for some words."""
+    """Return the conditioning that a guard gives a denoiser for some words."""
     from dnp_guard.hosts.diffusers import beginning
 
     captured = []
@@ -51,13 +51,13 @@ def conditioning(pipe, words="star", **arguments):
 
 
 class Painter(DiffusionPipeline):
-    """A pipeline that no table knows: its own call, and names of its own for what it takes."""
+    """A pipeline that no table knows, with a call and names of arguments of its own."""
 
     def __init__(self, scheduler, painter, vae, tokenizer, reader, *, deaf=False):
         super().__init__()
         self.register_modules(scheduler=scheduler, painter=painter, vae=vae, tokenizer=tokenizer, reader=reader)
         self.deaf = deaf
-        self.returned = 0  # evaluations that the call itself had back
+        self.returned = 0  # outputs that the call itself received
 
     def read(self, texts):
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -73,7 +73,7 @@ class Painter(DiffusionPipeline):
         words = torch.cat([self.read(text), self.read([avoid] * len(text))])
         words = torch.zeros_like(words) if self.deaf else words
         self.scheduler.set_timesteps(rounds)
-        x = torch.stack([torch.randn(4, 16, 16, generator=each) for each in generator])
+        x = torch.stack([torch.randn(4, 16, 16, generator=source) for source in generator])
         for t in self.scheduler.timesteps:
             toward, away = self.evaluate(x, t, words)
             x = self.scheduler.step(away + pull * (toward - away), t, x)[0]
@@ -114,8 +114,8 @@ def test_branches_that_are_evaluated_one_by_one_are_refused_before_the_first_ret
     class Apart(Painter):
         def evaluate(self, x, t, words):
             branches = []
-            for each in words.chunk(2):
-                branches.append(self.painter(x, t, each)[0])
+            for chunk in words.chunk(2):
+                branches.append(self.painter(x, t, chunk)[0])
                 self.returned += 1
             return branches
 
@@ -152,7 +152,7 @@ def test_a_prompt_is_never_encoded_again_for_a_look():
             draw(pipe)
     finally:
         counter.remove()
-    assert len(texts) == 3  # the prompts, the empty ones, and the words that the call is proven with
+    assert len(texts) == 3  # the prompts, the empty prompts, and the words of the proof
 
 
 def test_the_denoiser_is_not_evaluated_for_a_proof():
@@ -232,7 +232,7 @@ def test_four_threads_share_a_denoiser():
 
 
 def draw_alone(pipe):
-    """As :func:`draw`, without the global random numbers, which threads share."""
+    """Draw as :func:`draw` does, without the global generator, which threads share."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     prompts = ["a red circle", "a blue square", "a green cross"]
     sizes = {"height": 32, "width": 32, "num_inference_steps": 4, "guidance_scale": 5.0}
@@ -322,8 +322,8 @@ def test_inverted_sigmas_are_predicted_the_other_way_round():
     for index, t in enumerate(scheduler.timesteps[:3]):
         level = scheduler.sigmas[index]
         x = level * clean + (1 - level) * noise
-        found, _ = predict(scheduler, clean - noise, t, x)
-        torch.testing.assert_close(found, clean)
+        prediction, _ = predict(scheduler, clean - noise, t, x)
+        torch.testing.assert_close(prediction, clean)
         scheduler.step(clean - noise, t, x)
 
 

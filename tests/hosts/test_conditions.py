@@ -1,4 +1,4 @@
-"""What a pipeline is run under besides: other weights, other types of them, other parts of the call."""
+"""The guard works with other weights, other types of weights and further arguments of the call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pipe():
 def adapter(model, name, seed, modules=("to_k", "to_v")):
     """Add a LoRA of random weights."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a second one
+        warnings.simplefilter("ignore", UserWarning)  # for a second adapter
         model.add_adapter(
             LoraConfig(r=2, init_lora_weights="gaussian", target_modules=list(modules)), adapter_name=name
         )
@@ -67,7 +67,7 @@ def test_a_quantised_denoiser(pipe):
         with Guard(policy(), vlm=ScriptedBackend([{}])).attached(pipe):
             assert np.array_equal(draw(pipe), plain)
         with guarded().attached(pipe) as guard:
-            # Its activations are quantised by the largest of the batch, so that the images beside it move with it.
+            # Activations are quantised by the largest of the batch, so the other images move too.
             assert not np.array_equal(draw(pipe)[1], plain[1])
     assert guard.last.degraded == ()
 
@@ -88,7 +88,7 @@ def test_a_lora_that_is_switched_between_calls(pipe):
 
 
 def _twice():
-    """Sees a star at the second look of each of two calls, of five looks each, in the second of three images."""
+    """Return answers for two calls of five looks: the second look of both sees a star in the second image of three."""
     of_call = [[{}] * 3, [{}, {"a star": 0.9}, {}], *[[{}] * 3] * 3]
     return of_call + of_call
 

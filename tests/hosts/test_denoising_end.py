@@ -1,4 +1,4 @@
-"""A call that ends before its images are denoised, so that a refiner goes on."""
+"""A call may end before its images are denoised, so that a refiner continues."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from tests.policies import policy, star
 pytestmark = pytest.mark.models
 
 LARGE = {"height": 136, "width": 136, "num_inference_steps": 3}
-"""68 latents a side; a look decodes 64."""
+"""A size of 68 × 68 latents; a look decodes 64 × 64."""
 
 
 class Watches:
-    """Keeps what it is shown, and sees a star in the second image from some look on."""
+    """A model that keeps its pictures, and sees a star in the second image from some look on."""
 
     def __init__(self, seen_from=99):
         self.shown, self.seen_from = [], seen_from
@@ -34,7 +34,7 @@ def run(backend, steps, of=None, **arguments):
 
 def test_the_final_look_is_at_the_prediction():
     whole, half = Watches(), Watches()
-    run(whole, [3])  # the last of the steps above 0.4 of the schedule
+    run(whole, [3])  # the last step above 0.4 of the schedule
     run(half, [0], denoising_end=0.6, output_type="latent")
     assert [np.array_equal(a, b) for a, b in zip(whole.shown[0], half.shown[-1], strict=True)] == [True, True, True]
 

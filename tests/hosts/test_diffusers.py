@@ -23,7 +23,7 @@ def guard(script=(CLEAN,), of=None, **arguments):
 
 
 def second(**terms):
-    """A look in which only the second image of three shows something."""
+    """Return the answers of a look that finds something in the second image of three only."""
     return [{}, terms, {}]
 
 
@@ -31,7 +31,7 @@ SEES_A_STAR_ONCE = [[{}, {}, {}], second(star=0.9), CLEAN]
 
 
 def withheld(image):
-    """Whether an image [H, W, 3] is grey with something in its middle."""
+    """Return whether an image [H, W, 3] is grey with something in its middle."""
     return np.ptp(image[:3]) == 0 and np.ptp(image) > 0
 
 
@@ -358,7 +358,7 @@ class TestFailure:
             plain, broken = pipe.text_encoder.forward, []
 
             def fails(*args, **kwargs):
-                if len(broken) < 3:  # the prompt, the empty prompt, and the words that the call is proven with
+                if len(broken) < 3:  # the prompt, the empty prompt, and the words of the proof
                     broken.append(args)
                     return plain(*args, **kwargs)
                 raise RuntimeError("encoder")
@@ -527,7 +527,7 @@ def test_a_plugin_tightens_the_final_decision(pipe):
 
 @torch.no_grad()
 def three_branches(pipe, prompt, negative, steps, g, s, start):
-    """VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u) from step ``start`` on."""
+    """Compute VL-DNP's equation: e_u + g (e_c - e_u) - s (e_n - e_u) from step ``start`` on."""
     e = {text: pipe.encode_prompt(text, "cpu", 1, False)[0] for text in (prompt, "", negative)}
     pipe.scheduler.set_timesteps(steps)
     x = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0)) * pipe.scheduler.init_noise_sigma

@@ -1,4 +1,4 @@
-"""Negatives that were encoded beforehand, for pipelines whose text encoder is not there when they are called."""
+"""Negatives may be encoded beforehand, for pipelines that are called without their text encoder."""
 
 import copy
 
@@ -23,7 +23,7 @@ def guard():
 
 
 def prompts(pipe, name, texts):
-    """What a call takes for some texts."""
+    """Return the arguments of a call for some texts."""
     if name == "FluxPipeline":
         embeds, pooled, _ = pipe.encode_prompt(texts, None, "cpu", max_sequence_length=16)
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
@@ -34,7 +34,7 @@ def prompts(pipe, name, texts):
 
 
 def without_encoder(name):
-    """A pipeline whose text encoders are not there, a call of it, and what its negative is encoded as."""
+    """Return a pipeline without its text encoders, the arguments of a call, and the encoded negative."""
     whole = tiny(name)
     own, empty, words = (prompts(whole, name, texts) for texts in (["a lake", "a hill", "a fog"], [""] * 3, ["star"]))
     call = {

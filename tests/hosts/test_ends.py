@@ -1,4 +1,4 @@
-"""How often a pipeline's own end is run to show its predictions."""
+"""A query runs a pipeline's own end only where its predictions need it."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The calls of a tiny pipeline and of its copies, counted for queries at some parts of a run."""
+    """Count the calls of a tiny pipeline and of its copies, with queries at some parts of a run."""
     pipe = tiny("StableDiffusionPipeline")
 
     def count(*queries):
@@ -37,6 +37,6 @@ def test_an_end_that_only_undoes_the_scaling_is_not_run_for_a_query(calls):
 
 def test_an_end_of_another_kind_is_run_for_each_query(calls):
     pipe, count = calls
-    # The pipeline takes no notice of these, so that its end is not what the autoencoder's scaling says.
+    # The pipeline ignores these, so that its end differs from the autoencoder's scaling.
     pipe.vae.register_to_config(latents_mean=[0.5] * 4, latents_std=[1.0] * 4)
     assert count(0.2, 0.4, 0.6, 0.8) == count(0.2) + 3

@@ -1,4 +1,4 @@
-"""What is asked about a picture that can be seen through, and what is delivered of it."""
+"""The guard queries and delivers pictures with transparency."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def star():
 
 
 def hidden(colour):
-    """A picture of one colour with a star in its transparency alone."""
+    """Return a picture of one colour, with a star in its transparency only."""
     picture = Image.new("RGB", SIZE, colour).convert("RGBA")
     picture.putalpha(star())
     return picture
@@ -73,7 +73,7 @@ def test_an_opaque_picture_is_shown_once(mode):
 
 
 class Ended:
-    """A call that ended as it should."""
+    """A call that ended without failures."""
 
     images = 1
 
@@ -86,7 +86,7 @@ def array(picture):
 
 
 def forms(picture):
-    """A picture as each kind of output has it."""
+    """Return a picture in every form of output."""
     return {"pil": [picture], "np": array(picture), "pt": torch.from_numpy(array(picture)).movedim(-1, -3)}
 
 
@@ -113,7 +113,7 @@ def test_nothing_of_a_transparency_survives_what_is_done_to_the_image(kind, outc
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_model_in_process_is_shown_no_picture_that_can_be_seen_through(name):
-    # Refused before a model is needed.
+    # The model in process refuses before it needs its weights.
     with pytest.raises(NotAsShown, match="transparent"):
         TransformersBackend.__new__(TransformersBackend).ask([HIDDEN[name]], ["Is there a star?"])
     with pytest.raises(NotAsShown, match="transparent"):

@@ -44,12 +44,12 @@ REPRESENTATIVE = [
     "WanPipeline",
     "ZImagePipeline",
 ]
-"""Classes that the tests run every time; the others are run by ``make matrix``."""
+"""Classes that the tests always run; ``make matrix`` runs the others."""
 
 
 @pytest.fixture(params=REPRESENTATIVE)
 def pipe(request):
-    """Each class in turn; whatever a test leaves behind is a failure of that test."""
+    """Yield a pipeline of every class; fail the test if it leaves anything behind on it."""
     made = tiny(request.param)
     made.callback_on_step_end = None
     draw(made, num_inference_steps=1)  # diffusers keeps the arguments of its latest call on the pipeline
@@ -75,7 +75,7 @@ def test_only_the_image_concerned_changes_and_one_injection_is_recorded(pipe, mo
     with Guard(of, vlm=SeesAStarOnce(), audit=sink).attached(pipe):
         steered = draw(pipe)
     assert same(plain, steered) == [True, False, True]
-    assert abs(steered[1] - plain[1]).max() > 1e-4  # more than another order of the same sums makes
+    assert abs(steered[1] - plain[1]).max() > 1e-4  # more than another order of the same sums could differ
     injected = [record for record in sink.records if record["event"] == "negative.injected"]
     assert [(record["image"], record["applied_step"]) for record in injected] == [(1, 4)]
     assert not [record for record in sink.records if record["event"] == "degraded"]
@@ -210,9 +210,9 @@ def test_steps_that_a_pipeline_leaves_guidance_out_of_are_told_under_replace():
     of = policy(queries={"steps": [1], "of": 8, "final": False}, guidance=REPLACE | {"hold": 9})
     with guard([{"star": 0.9}], of, audit=sink).attached(pipe):
         draw(pipe, cfg_trunc_ratio=0.5)
-    told = [record["reason"] for record in sink.records if record["event"] == "degraded"]
-    assert len(told) == 4  # of eight steps the last four
-    assert "without an unconditional half" in told[0]
+    reasons = [record["reason"] for record in sink.records if record["event"] == "degraded"]
+    assert len(reasons) == 4  # the last four of eight steps
+    assert "without an unconditional half" in reasons[0]
 
 
 def test_replace_does_not_drop_a_second_negative_prompt():
@@ -235,4 +235,4 @@ def test_replace_leaves_the_users_negative_to_the_controlnet():
     finally:
         hook.remove()
     assert len(given) == 8
-    assert all((each == given[0]).all() for each in given)
+    assert all((value == given[0]).all() for value in given)

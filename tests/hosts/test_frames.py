@@ -1,4 +1,4 @@
-"""How far it is from a sampler's step to the model: few enough frames to read in one sitting."""
+"""Few frames lie between a sampler's step and the model: few enough to read in one sitting."""
 
 import inspect
 
@@ -11,12 +11,12 @@ MOST = 9
 
 
 class Counts(ScriptedBackend):
-    """A scripted backend that notes the frames between the scheduler's wrapped step and itself, both included."""
+    """A scripted backend that notes the frames from the scheduler's wrapped step to itself, inclusive."""
 
     ways = ()
 
     def put(self, query):
-        names = [f"{each.frame.f_globals['__name__']}.{each.frame.f_code.co_qualname}" for each in inspect.stack()]
+        names = [f"{info.frame.f_globals['__name__']}.{info.frame.f_code.co_qualname}" for info in inspect.stack()]
         step = next(at for at, name in enumerate(names) if name.endswith("Call._stepped.<locals>.answer"))
         self.ways = (*self.ways, names[step::-1])
         return super().put(query)

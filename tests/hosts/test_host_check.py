@@ -1,4 +1,4 @@
-"""The checks of a running host, tried on the stand-in."""
+"""The checks of a running host pass or fail as they should on the stand-in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture
 def service(monkeypatch, tmp_path):
-    """An address that the extension is told; the checks serve there in this process, which is quicker than another."""
+    """Return the address of a service for the extension; the checks serve there in this process, to save time."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     served = []
@@ -83,6 +83,6 @@ def test_a_host_that_does_not_run_is_said_in_one_line(capsys):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     assert host_check.main(["--a1111", f"http://127.0.0.1:{port}"]) == 2
-    said = capsys.readouterr().err
-    assert "refused" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "refused" in message
+    assert message.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Pictures as prompts (IP-Adapter) beside a negative."""
+"""Pictures as prompts (IP-Adapter) work beside a negative."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ WIDTH = 8
 
 @pytest.fixture
 def pipe():
-    """A tiny pipeline with an adapter of random weights; without it again afterwards."""
+    """Yield a tiny pipeline with an adapter of random weights, and remove the adapter afterwards."""
     made = tiny("StableDiffusionPipeline")
     plain = made.unet.attn_processors
     drawing = torch.Generator().manual_seed(0)
@@ -39,7 +39,7 @@ def pipe():
 
 
 def picture(seed):
-    """The embeddings of one picture, which goes with every prompt, the unconditional ones first."""
+    """Return the embeddings of one picture for every prompt, the unconditional ones first."""
     shown = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(seed))
     return [torch.cat([torch.zeros_like(shown), shown])]
 
@@ -68,10 +68,10 @@ def test_the_extra_evaluation_is_given_the_picture_of_the_unconditional_branch(p
             draw(pipe, ip_adapter_image_embeds=picture(1))
     finally:
         hook.remove()
-    extra = [each for each in given if len(each) == 1]
+    extra = [embedding for embedding in given if len(embedding) == 1]
     assert extra
-    assert all((each == 0).all() for each in extra)
-    assert all(each[3:].any() for each in given if len(each) == 6)
+    assert all((embedding == 0).all() for embedding in extra)
+    assert all(embedding[3:].any() for embedding in given if len(embedding) == 6)
 
 
 def test_the_picture_still_counts_in_a_steered_image(pipe):

@@ -1,4 +1,4 @@
-"""Pictures that come in layers, of which each item may have others."""
+"""An item may come in layers, whose number and shape are its own."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Ended:
 def test_items_of_unequal_layers_are_covered_each_in_its_own_shape():
     items = [np.ones((5, 8, 8, 3), np.float32), np.ones((2, 8, 8, 3), np.float32)]
     shown = Output((items,), "np", Ended()).delivered([Outcome.BLOCKED, Outcome.FAILED_CLOSED], policy())[0]
-    assert [each.shape for each in shown] == [(5, 8, 8, 3), (2, 8, 8, 3)]
+    assert [item.shape for item in shown] == [(5, 8, 8, 3), (2, 8, 8, 3)]
     assert not any((after == before).all() for after, before in zip(shown, items, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Looks by noise level, in runs of few steps."""
+"""Looks by noise level fall on the right steps in runs of few steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.policies import policy
 
 
 def looked_at(name, steps, scheduler=None, **arguments):
-    """The steps of a run that are looked at under noise levels of .9, .7 and .4."""
+    """Return the steps of a run that are looked at under the noise levels 0.9, 0.7 and 0.4."""
     pipe = tiny(name)
     before = pipe.scheduler
     pipe.scheduler = scheduler or before

@@ -10,9 +10,9 @@ def test_there_is_no_likeness_to_nothing():
 def test_what_is_the_same_is_never_more_than_like_itself():
     noise = torch.Generator().manual_seed(0)
     predictions = torch.randn(4096, 4, 8, 8, generator=noise)
-    found = torch.tensor(similarity(predictions, coarse(predictions)))
-    assert found.max() <= 1
-    assert found.min() > 0.9999
+    likeness = torch.tensor(similarity(predictions, coarse(predictions)))
+    assert likeness.max() <= 1
+    assert likeness.min() > 0.9999
     assert min(similarity(-predictions, coarse(predictions))) >= -1
 
 

@@ -1,4 +1,4 @@
-"""Classes of which each stands for a kind of pipeline that the others have not, as ``make matrix`` runs them."""
+"""One class per kind of pipeline is steered or refused, as ``make matrix`` runs it."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.policies import policy
 pytestmark = pytest.mark.models
 
 MIXES = "Kandinsky5I2VPipeline"
-"""Normalises the first frames of all videos together, when they are denoised."""
+"""A class that normalises the first frames of all videos together, after they are denoised."""
 
 
 @pytest.mark.parametrize(

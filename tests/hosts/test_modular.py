@@ -1,4 +1,4 @@
-"""Modular pipelines: every guider, blocks put together by a user, and parts that several pipelines hold."""
+"""Modular pipelines are steered, with any guider, with a user's own blocks and with shared parts."""
 
 import diffusers
 import pytest
@@ -41,14 +41,14 @@ OF = policy(queries={"steps": [0, 1], "of": 4, "final": True}, guidance={"mode":
 
 
 def drawn(pipe):
-    torch.manual_seed(0)  # some blocks draw without their generator
-    # A call that has ended leaves its last step in the guider, which has no other way to forget it.
+    torch.manual_seed(0)  # some blocks draw without the call's generator
+    # An ended call leaves its last step in the guider, which cannot forget it otherwise.
     pipe.guider._step = pipe.guider._num_inference_steps = None  # noqa: SLF001
     return modular.draw(pipe, 3, type(pipe).__name__ if type(pipe).__name__ in KNOWN else NAME)
 
 
 def moved(pipe, other=None):
-    """How far each image moves when something is seen in the second one; nothing may be degraded."""
+    """Return how far every image moves when something is seen in the second one; nothing may be degraded."""
     plain, sink = drawn(other or pipe), MemorySink()
     with Guard(OF, vlm=SeesOnce(3, 1), audit=sink).attached(pipe):
         steered = drawn(other or pipe)
@@ -63,7 +63,7 @@ def steered_alone(distances):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("guider", GUIDERS)
 def test_a_guider_is_steered(guider, part):
-    pipe = modular.built(NAME if guider == "MagnitudeAwareGuidance" else GUIDED)  # it takes sequences alone
+    pipe = modular.built(NAME if guider == "MagnitudeAwareGuidance" else GUIDED)  # it takes only sequences
     pipe.update_components(guider=getattr(diffusers.guiders, guider)(**GUIDERS[guider], **PARTS[part]))
     assert steered_alone(moved(pipe))
 
@@ -75,7 +75,7 @@ def test_a_guider_that_is_switched_off_is_steered():
 
 
 class Repeats(ModularPipelineBlocks):
-    """A block of a user's own: says every prompt twice."""
+    """A user's own block, which repeats the words of every prompt."""
 
     model_name = "qwenimage"
 
@@ -89,7 +89,7 @@ class Repeats(ModularPipelineBlocks):
 
     def __call__(self, components, state):
         block = self.get_block_state(state)
-        block.prompt = [f"{each} {each}" for each in block.prompt]
+        block.prompt = [f"{prompt} {prompt}" for prompt in block.prompt]
         self.set_block_state(state, block)
         return components, state
 

@@ -1,4 +1,4 @@
-"""Guarded calls that do not wait for the model, on the embedded pipeline."""
+"""Guarded calls may go on without waiting for the model, on the embedded pipeline."""
 
 import numpy as np
 import pytest

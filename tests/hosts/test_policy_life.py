@@ -1,4 +1,4 @@
-"""The roll-out of policies while the embedded model draws."""
+"""Policies are rolled out while the embedded model draws."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def good(edit):
 
 
 class Edits:
-    """Answers; and during each look, another thread edits the policy and reloads it."""
+    """A backend that answers while, during every look, another thread edits the policy and reloads it."""
 
     def __init__(self, path, editor):
         self.path, self.editor = path, editor
@@ -106,7 +106,7 @@ def test_a_guard_of_a_store_watches_for_its_tenant(pipe):
 
 
 def test_a_block_of_calls_may_ask_for_more_and_not_for_less(pipe):
-    mild, harsh = (policy(categories=[star(threshold=each), bolt()]) for each in (0.9, 0.2))
+    mild, harsh = (policy(categories=[star(threshold=threshold), bolt()]) for threshold in (0.9, 0.2))
     with Guard(policy(), vlm=ScriptedBackend([{"star": 0.3}])) as guard, guard.attached(pipe):
         with guard.tightened(harsh):
             draw(pipe)

@@ -15,28 +15,30 @@ SCHEDULES = ({}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, 
 DPM = ("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver")
 
 
-def each(names, kinds, settings):
+def cases(names, kinds, settings):
     return [(name, {"prediction_type": kind, **more}) for name in names.split() for kind in kinds for more in settings]
 
 
 FLOWS = [{"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift} for shift in (1.0, 3.0)]
 CASES = [
-    *each("DDIMScheduler DDIMParallelScheduler DDPMScheduler DDPMParallelScheduler", NOISE, [{}]),
-    *each("CogVideoXDDIMScheduler CogVideoXDPMScheduler LCMScheduler TCDScheduler", NOISE, [{}]),
-    *each("CogVideoXDDIMScheduler DDIMScheduler", ["v_prediction"], [{"rescale_betas_zero_snr": True}]),
-    *each("PNDMScheduler", TWO, [{}, {"skip_prk_steps": True}]),
-    *each("EulerDiscreteScheduler HeunDiscreteScheduler LMSDiscreteScheduler", NOISE, SCHEDULES),
-    *each("KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler DPMSolverSDEScheduler", TWO, SCHEDULES),
-    *each("EulerAncestralDiscreteScheduler", TWO, [{}]),
-    *each("SASolverScheduler", NOISE, [*SCHEDULES, {"algorithm_type": "noise_prediction"}]),
-    *each("DEISMultistepScheduler", NOISE, [{"solver_order": order, **s} for order in (2, 3) for s in SCHEDULES]),
-    *each("UniPCMultistepScheduler", NOISE, [{"solver_order": o, **s} for o in (2, 3) for s in SCHEDULES]),
-    *each("UniPCMultistepScheduler", NOISE, [{"predict_x0": False}]),
-    *each("DPMSolverMultistepScheduler", NOISE, [{"solver_order": o, **s} for o in (1, 2, 3) for s in SCHEDULES]),
-    *each("DPMSolverMultistepScheduler", NOISE, [{"algorithm_type": k, "final_sigmas_type": "sigma_min"} for k in DPM]),
-    *each("DPMSolverMultistepScheduler", TWO, [{"use_lu_lambdas": True}, {"euler_at_final": True}]),
-    *each("DPMSolverSinglestepScheduler", NOISE, [{"solver_order": o, **s} for o in (2, 3) for s in SCHEDULES]),
-    *each("EDMEulerScheduler EDMDPMSolverMultistepScheduler CosineDPMSolverMultistepScheduler", TWO, [{}]),
+    *cases("DDIMScheduler DDIMParallelScheduler DDPMScheduler DDPMParallelScheduler", NOISE, [{}]),
+    *cases("CogVideoXDDIMScheduler CogVideoXDPMScheduler LCMScheduler TCDScheduler", NOISE, [{}]),
+    *cases("CogVideoXDDIMScheduler DDIMScheduler", ["v_prediction"], [{"rescale_betas_zero_snr": True}]),
+    *cases("PNDMScheduler", TWO, [{}, {"skip_prk_steps": True}]),
+    *cases("EulerDiscreteScheduler HeunDiscreteScheduler LMSDiscreteScheduler", NOISE, SCHEDULES),
+    *cases("KDPM2DiscreteScheduler KDPM2AncestralDiscreteScheduler DPMSolverSDEScheduler", TWO, SCHEDULES),
+    *cases("EulerAncestralDiscreteScheduler", TWO, [{}]),
+    *cases("SASolverScheduler", NOISE, [*SCHEDULES, {"algorithm_type": "noise_prediction"}]),
+    *cases("DEISMultistepScheduler", NOISE, [{"solver_order": order, **s} for order in (2, 3) for s in SCHEDULES]),
+    *cases("UniPCMultistepScheduler", NOISE, [{"solver_order": o, **s} for o in (2, 3) for s in SCHEDULES]),
+    *cases("UniPCMultistepScheduler", NOISE, [{"predict_x0": False}]),
+    *cases("DPMSolverMultistepScheduler", NOISE, [{"solver_order": o, **s} for o in (1, 2, 3) for s in SCHEDULES]),
+    *cases(
+        "DPMSolverMultistepScheduler", NOISE, [{"algorithm_type": k, "final_sigmas_type": "sigma_min"} for k in DPM]
+    ),
+    *cases("DPMSolverMultistepScheduler", TWO, [{"use_lu_lambdas": True}, {"euler_at_final": True}]),
+    *cases("DPMSolverSinglestepScheduler", NOISE, [{"solver_order": o, **s} for o in (2, 3) for s in SCHEDULES]),
+    *cases("EDMEulerScheduler EDMDPMSolverMultistepScheduler CosineDPMSolverMultistepScheduler", TWO, [{}]),
     *(
         (name, flow)
         for name in ("DEISMultistepScheduler", "SASolverScheduler", "UniPCMultistepScheduler")
@@ -56,7 +58,7 @@ CASES = [
 ]
 
 ENDS_AT_ZERO = {"DDPMWuerstchenScheduler", "SCMScheduler"}
-"""Their last timestep is the clean image, at which no model is asked."""
+"""Schedulers whose last timestep is the clean image, at which no model is evaluated."""
 
 
 def made(name, settings):
@@ -77,7 +79,7 @@ def made(name, settings):
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_a_perfect_model_is_read_back_as_the_image_it_knows_at_every_step(name, settings):
-    torch.manual_seed(0)  # for the noise of stochastic schedulers
+    torch.manual_seed(0)  # fixes the noise of stochastic schedulers
     sampler = made(name, settings)
     sampler.set_timesteps(2 if name == "SCMScheduler" else 8)
     x0, noise = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
@@ -99,7 +101,7 @@ def test_a_perfect_model_is_read_back_as_the_image_it_knows_at_every_step(name, 
 
 
 def mixed(sampler, t):
-    """x = alpha x0 + sigma noise, from what the scheduler itself tells a model: scaled inputs and timesteps."""
+    """Return x = alpha x0 + sigma noise, from the scaled inputs and timesteps that the scheduler gives a model."""
     name = type(sampler).__name__
     if name.startswith(("Flow", "LTX")):
         return 1 - float(t) / 1000, float(t) / 1000
@@ -113,14 +115,14 @@ def mixed(sampler, t):
         return product**0.5, (1 - product) ** 0.5
     if hasattr(sampler, "_sigma_to_alpha_sigma_t") and not hasattr(sampler, "precondition_outputs"):
         index = sampler.step_index if sampler.step_index is not None else sampler.index_for_timestep(t)
-        return (float(each) for each in sampler._sigma_to_alpha_sigma_t(sampler.sigmas[index].double()))
+        return (float(share) for share in sampler._sigma_to_alpha_sigma_t(sampler.sigmas[index].double()))
     data = sampler.config.get("sigma_data", 1.0)
     scaled = sampler.scale_model_input(torch.ones(1, dtype=torch.float64), t)
     return 1.0, (float(scaled) ** -2 - data**2) ** 0.5
 
 
 def answer(sampler, x, x0, alpha, sigma):
-    """What a model that knows x0 answers about this very x."""
+    """Return the output at x of a model that knows x0."""
     kind, eps = sampler.config.get("prediction_type", "flow_prediction"), (x - alpha * x0) / sigma
     if type(sampler).__name__ == "DDPMWuerstchenScheduler":
         return eps

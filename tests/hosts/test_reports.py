@@ -1,4 +1,4 @@
-"""Where the report of a call is: in its context, on what it returns, and no longer than the guard."""
+"""The report of a call is in its context and on its output, and lives no longer than the guard."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_guards_that_are_gone_leave_no_report():
 
     def reports():
         gc.collect()
-        return sum(type(each) is Report for each in gc.get_objects())
+        return sum(type(item) is Report for item in gc.get_objects())
 
     before = reports()
     for _ in range(20):

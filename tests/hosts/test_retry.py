@@ -1,4 +1,4 @@
-"""A second chance in diffusers, on the embedded pipeline."""
+"""An image gets a second attempt in diffusers, on the embedded pipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.models
 
 CLEAN, STAR = {"star": 0.0}, {"star": 0.9}
 FIRST = [CLEAN] * 4
-"""The looks of an attempt before its end."""
+"""The number of looks of an attempt before its end."""
 SHOWN = [[{}, STAR, {}]]
 """A final look in which the second image of three shows a star."""
 

@@ -15,7 +15,7 @@ SEES_ONE = [[{}, {}, {}], [{}, {"star": 0.9}, {}], CLEAN]
 
 
 class Viewer:
-    """A callback of the caller's that keeps what it is shown."""
+    """A callback of the caller that keeps the latents that it receives."""
 
     def __init__(self, returns=lambda latents: latents):
         self.seen, self._returns = [], returns
@@ -96,8 +96,8 @@ class TestACallersCallback:
 
     def test_one_that_is_given_by_its_place_sees_no_more(self, pipe):
         viewer, names = Viewer(), list(inspect.signature(type(pipe).__call__).parameters)[1:]
-        wanted = {"prompt": "a red circle", "num_inference_steps": STEPS, "callback_on_step_end": viewer}
-        places = [wanted.get(name, default(pipe, name)) for name in names[: names.index("callback_on_step_end") + 1]]
+        arguments = {"prompt": "a red circle", "num_inference_steps": STEPS, "callback_on_step_end": viewer}
+        places = [arguments.get(name, default(pipe, name)) for name in names[: names.index("callback_on_step_end") + 1]]
         with Guard(policy(), vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
             pipe(*places)
         assert [bool((latents == 0).all()) for latents in viewer.seen][-2:] == [True, True]

@@ -1,4 +1,4 @@
-"""What a guard goes through with its pipeline: another type, offload, compilation, adapters, prompts of other forms."""
+"""A guard survives changes of its pipeline: type, offload, compilation, adapters, other forms of prompts."""
 
 import copy
 import threading
@@ -29,7 +29,7 @@ def guarded(**arguments):
 
 
 def steered(pipe, **arguments):
-    """Which of three images a guard changed, while nothing was degraded."""
+    """Return which of three images a guard changed; nothing may be degraded."""
     plain, sink = draw(pipe, **arguments), MemorySink()
     with guarded(audit=sink).attached(pipe):
         seen = draw(pipe, **arguments)
@@ -135,9 +135,11 @@ def test_prompts_longer_than_the_encoder_reads(pipe):
 
 def test_one_guard_keeps_the_calls_of_threads_apart(pipe):
     pipes = [pipe, copy.deepcopy(pipe)]
-    plain = [draw(each, prompt=[f"a {word} circle"] * 3) for each, word in zip(pipes, ("red", "blue"), strict=True)]
+    plain = [
+        draw(pipeline, prompt=[f"a {word} circle"] * 3) for pipeline, word in zip(pipes, ("red", "blue"), strict=True)
+    ]
     guard, seen, reports = Guard(policy(), vlm=SeesNothing()), {}, {}
-    before = [footprint(each) for each in pipes]
+    before = [footprint(pipeline) for pipeline in pipes]
 
     def work(at):
         with guard.attached(pipes[at]):
@@ -151,7 +153,7 @@ def test_one_guard_keeps_the_calls_of_threads_apart(pipe):
         thread.join()
     assert [bool((plain[at] == seen[at]).all()) for at in range(2)] == [True, True]
     assert reports[0] != reports[1]
-    assert [footprint(each) for each in pipes] == before
+    assert [footprint(pipeline) for pipeline in pipes] == before
 
 
 def test_calls_that_share_a_scheduler_and_end_in_the_order_they_began_keep_their_looks(pipe):

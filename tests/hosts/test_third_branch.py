@@ -1,4 +1,4 @@
-"""What a negative costs, and where it acts: reuse, batching, masks and several terms, in the embedded pipeline."""
+"""The extra branch may be reused, batched, masked or joined by more terms, in the embedded pipeline."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ PLAIN = STEPS * 6
 """Rows that the denoiser evaluates for three images in both branches."""
 
 SEEN = [[{}, {"star": 0.9}, {}]]
-"""Of three images the second shows a star."""
+"""The answers of a look that sees a star in the second image of three."""
 
 
 def steered(pipe, seen=SEEN[0], **guidance):
@@ -47,7 +47,7 @@ def test_reuse_counts_the_steps_of_a_scheduler_that_takes_two_evaluations_for_on
         _, rows = steered(pipe, reuse=2, **more)
     finally:
         pipe.scheduler = plain
-    assert sum(rows) == 6 * (2 * STEPS - 1) + 3  # of the six steps that are steered, every second one
+    assert sum(rows) == 6 * (2 * STEPS - 1) + 3  # every second one of the six steered steps
 
 
 @pytest.mark.parametrize("more", [{}, {"batched": True}])
@@ -61,7 +61,7 @@ def test_nothing_is_reused_after_a_pause(pipe, more):
             draw(pipe)
     finally:
         counter.remove()
-    assert sum(rows) == PLAIN + 2  # at the first step of each time
+    assert sum(rows) == PLAIN + 2  # at the first step of both times
 
 
 def test_reuse_leaves_the_other_images_bit_identical(pipe):
@@ -91,7 +91,7 @@ def test_batched_and_reuse_go_together(pipe):
 
 def test_a_mask_changes_less_of_the_picture(pipe):
     plain, (full, _), (masked, _) = draw(pipe), steered(pipe), steered(pipe, mask=0.25)
-    changed = [(np.abs(each[1] - plain[1]).max(-1) > 0.1).mean() for each in (full, masked)]
+    changed = [(np.abs(pictures[1] - plain[1]).max(-1) > 0.1).mean() for pictures in (full, masked)]
     assert 0 < changed[1] < changed[0]
 
 

@@ -1,4 +1,4 @@
-"""``separate`` against VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u)."""
+"""``separate`` equals VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u)."""
 
 import pytest
 import torch
@@ -28,12 +28,12 @@ def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
     pipe = tiny(name)
     of = policy(queries={"steps": [3], "of": STEPS, "final": False}, guidance={"hold": 9, "scale": S})
     more = {"guidance_rescale": rescale} if rescale else {}
-    wanted = {"num_inference_steps": STEPS, "guidance_scale": G, "height": 32, "width": 32, "output_type": "latent"}
+    options = {"num_inference_steps": STEPS, "guidance_scale": G, "height": 32, "width": 32, "output_type": "latent"}
     if name == "FluxPipeline":
-        wanted |= {"true_cfg_scale": G, "negative_prompt": "", "max_sequence_length": 16, "output_type": "pt"}
+        options |= {"true_cfg_scale": G, "negative_prompt": "", "max_sequence_length": 16, "output_type": "pt"}
     with Guard(of, vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
-        guarded = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
-    plain = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **wanted, **more)[0]
+        guarded = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **options, **more)[0]
+    plain = pipe(PROMPT, generator=torch.Generator().manual_seed(0), **options, **more)[0]
     expected = three_branches(pipe, start=4, rescale=rescale)
     close = 1e-5 * expected.abs().max().item()
     torch.testing.assert_close(guarded, expected, rtol=0, atol=close)

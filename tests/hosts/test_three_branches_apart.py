@@ -1,4 +1,4 @@
-"""``separate`` against the equation written out where each branch is an evaluation of its own."""
+"""``separate`` equals the equation written out where every branch is an evaluation of its own."""
 
 import pytest
 import torch
@@ -22,10 +22,10 @@ CALLS = {
 def test_separate_equals_a_hand_written_three_branch_loop(name):
     pipe = tiny(name)
     of = policy(queries={"steps": [START - 1], "of": STEPS, "final": False}, guidance={"hold": 9, "scale": S})
-    wanted = {"num_inference_steps": STEPS, "height": 32, "width": 32, "max_sequence_length": 16, **CALLS[name]}
+    options = {"num_inference_steps": STEPS, "height": 32, "width": 32, "max_sequence_length": 16, **CALLS[name]}
 
     def make():
-        return pipe(PROMPT, generator=torch.Generator().manual_seed(0), output_type="pt", **wanted)[0]
+        return pipe(PROMPT, generator=torch.Generator().manual_seed(0), output_type="pt", **options)[0]
 
     with Guard(of, vlm=ScriptedBackend([{"star": 0.9}])).attached(pipe):
         guarded = make()
@@ -35,7 +35,7 @@ def test_separate_equals_a_hand_written_three_branch_loop(name):
 
 
 def guided(denoise, x, t, k):
-    """e_u + g (e_c - e_u) - s (e_n - e_u), and e_c."""
+    """Return e_u + g (e_c - e_u) - s (e_n - e_u), and e_c."""
     e_u, e_c = denoise(x, t, ""), denoise(x, t, PROMPT)
     out = e_u + G * (e_c - e_u)
     return (out - S * (denoise(x, t, "star") - e_u) if k >= START else out), e_c
@@ -91,7 +91,7 @@ def lumina2(pipe):
     pipe.scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1 / STEPS, STEPS).tolist())
     x = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     for k, t in enumerate(pipe.scheduler.timesteps):
-        if (k + 1) / STEPS > 0.7:  # the host guides no more, and its only branch is pushed from
+        if (k + 1) / STEPS > 0.7:  # the host stops guiding here, and the negative pushes its only branch
             out = denoise(x, t, PROMPT)
             out = out - S * (denoise(x, t, "star") - out)
         else:

@@ -1,4 +1,4 @@
-"""``separate`` against the equation written out, on transformers that are given both branches in one of many ways."""
+"""``separate`` equals the equation written out, however a transformer receives both branches."""
 
 import numpy as np
 import pytest
@@ -46,14 +46,14 @@ def test_separate_equals_a_hand_written_three_branch_loop(name):
 
 @torch.no_grad()
 def three_branches(pipe, denoise, schedule, sign=1, strength=G):
-    """The loop: e_u + g (e_c - e_u) - s (e_n - e_u) from the fourth step on.
+    """Run the loop by hand: e_u + g (e_c - e_u) - s (e_n - e_u) from the fourth step on.
 
     Args:
-        pipe: whose parts are used.
-        denoise: pipeline, x, t and text to a prediction.
-        schedule: pipeline to the timesteps.
-        sign: of what the scheduler is given against what the denoiser answers.
-        strength: g; one that multiplies the difference from e_c is one more.
+        pipe: the pipeline whose parts are used.
+        denoise: maps pipeline, x, t and text to a prediction.
+        schedule: maps the pipeline to the timesteps.
+        sign: sign of the scheduler's input relative to the denoiser's output.
+        strength: factor of e_c - e_u: g, or g + 1 for a pipeline that adds g (e_c - e_u) to e_c.
     """
     schedule(pipe)
     x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -68,8 +68,8 @@ def three_branches(pipe, denoise, schedule, sign=1, strength=G):
     return x
 
 
-def told(pipe, text, **more):
-    """What a text gives the denoiser: the prompt as one, every other as a negative."""
+def embed(pipe, text, **more):
+    """Return the denoiser's conditioning for a text: PROMPT as the prompt, any other text as a negative."""
     embeddings, mask, negative, negative_mask = pipe.encode_prompt(
         PROMPT, True, negative_prompt=text, device="cpu", max_sequence_length=16, **more
     )[:4]
@@ -77,7 +77,7 @@ def told(pipe, text, **more):
 
 
 def pixart(pipe, x, t, text):
-    embeddings, mask = told(pipe, text)
+    embeddings, mask = embed(pipe, text)
     conditions = {"resolution": None, "aspect_ratio": None}
     output = pipe.transformer(
         x, encoder_hidden_states=embeddings, encoder_attention_mask=mask, timestep=t[None], added_cond_kwargs=conditions
@@ -86,7 +86,7 @@ def pixart(pipe, x, t, text):
 
 
 def sana(pipe, x, t, text):
-    embeddings, mask = told(pipe, text, complex_human_instruction=None)
+    embeddings, mask = embed(pipe, text, complex_human_instruction=None)
     scale = pipe.transformer.config.timestep_scale
     return pipe.transformer(
         x, encoder_hidden_states=embeddings, encoder_attention_mask=mask, timestep=t[None] * scale
@@ -136,7 +136,7 @@ def z_image(pipe, x, t, text):
     )
     given = own if text == PROMPT else negative
     output = pipe.transformer(list(x.unsqueeze(2).unbind()), (1000 - t[None]) / 1000, given, return_dict=False)[0]
-    return torch.stack([each.float() for each in output]).squeeze(2)
+    return torch.stack([part.float() for part in output]).squeeze(2)
 
 
 def by_count(pipe):

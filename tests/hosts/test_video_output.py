@@ -1,4 +1,4 @@
-"""What is delivered of a video that may not be, in whatever form it was asked for."""
+"""A refused video is withheld or blurred, in every form of output."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.models
 
 
 class SeesAtTheEnd:
-    """Sees a star in the last frame of the second of three videos once it is finished."""
+    """A model that sees a star in the last frame of the second of three finished videos."""
 
     def __init__(self, looks):
         self.looks = looks
@@ -22,7 +22,7 @@ class SeesAtTheEnd:
     def ask(self, images, questions):
         self.looks -= 1
         return [
-            [0.9 if self.looks == 0 and at == 5 and "star" in each else 0.0 for each in questions]
+            [0.9 if self.looks == 0 and at == 5 and "star" in question else 0.0 for question in questions]
             for at in range(len(images))
         ]
 
@@ -51,8 +51,8 @@ def test_every_frame_of_a_blurred_video_is_blurred(kind):
     assert [image.decision for image in guard.last.images] == ["clean", "blurred", "clean"]
     axis = -1 if kind == "pt" else -2
     detail = [
-        np.abs(np.diff(each[1].astype(float), axis=axis)).mean(axis=tuple(range(1, each[1].ndim)))
-        for each in (plain, videos)
+        np.abs(np.diff(result[1].astype(float), axis=axis)).mean(axis=tuple(range(1, result[1].ndim)))
+        for result in (plain, videos)
     ]
     assert (detail[1] < detail[0] / 3).all()
     assert (videos[0] == plain[0]).all()
@@ -71,8 +71,8 @@ def test_frames_of_a_video_stay_together():
 def test_latents_are_packed_as_the_pipeline_packs_them():
     pipe, latents = tiny("FluxPipeline"), torch.randn(2, 4, 6, 8)
     expected = pipe._pack_latents(latents, 2, 4, 6, 8)
-    found = packed(lambda x: 3 * pipe._unpack_latents(x, 48, 64, 8) + 1, expected, 3 * latents + 1)
-    torch.testing.assert_close(found, expected)
+    packing = packed(lambda x: 3 * pipe._unpack_latents(x, 48, 64, 8) + 1, expected, 3 * latents + 1)
+    torch.testing.assert_close(packing, expected)
 
 
 def test_blocked_latents_that_are_packed_decode_to_grey():

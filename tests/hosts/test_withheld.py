@@ -1,4 +1,4 @@
-"""The picture that stands in place of a withheld one."""
+"""A picture of grey with words stands in place of a withheld image."""
 
 from __future__ import annotations
 

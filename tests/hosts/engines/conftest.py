@@ -13,7 +13,7 @@ SETTINGS = {"policy": "glyphs", "on_failure": "closed"}
 
 @pytest.fixture
 def configured(tmp_path, monkeypatch):
-    """Write the settings of an engine's guard to a file that the environment names."""
+    """Return a function that writes the settings of an engine's guard to a file that the environment names."""
     for name in list(os.environ):
         if name.startswith("DNP_GUARD_ENGINE_"):
             monkeypatch.delenv(name)
@@ -32,7 +32,7 @@ def configured(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stricter(tmp_path):
-    """Write a policy that looks for stars, and blocks one where nothing else is said."""
+    """Return a function that writes a policy that looks for stars, and blocks one by default."""
 
     def write(name, action="block", still_present="monitor", **more):
         file = tmp_path / f"{name}.yaml"
@@ -51,7 +51,7 @@ def pipe():
 
 
 def arguments():
-    """What a tiny pipeline is called with; the same picture each time."""
+    """Return the arguments of a tiny pipeline's call, which always draws the same picture."""
     return {
         "prompt": "a lake",
         "num_inference_steps": 4,

@@ -1,4 +1,4 @@
-"""What an engine's clients hear of its guard."""
+"""An engine tells its clients about its guard."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One request in the stages of SGLang-Diffusion, without the engine: what ends it, and what is refused."""
+"""One request in the stages of SGLang-Diffusion, without the engine, may be refused or ended."""
 
 import time
 from types import SimpleNamespace

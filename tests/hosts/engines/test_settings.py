@@ -25,7 +25,7 @@ def test_variables_alone_suffice():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("polcy: default\nvlm: glyphs\n", "polcy"),
         ("policy: default\n", "vlm"),
@@ -34,10 +34,10 @@ def test_variables_alone_suffice():
         ("vlm: [\n", "cannot be read"),
     ],
 )
-def test_what_does_not_check_is_named(tmp_path, text, said):
+def test_what_does_not_check_is_named(tmp_path, text, expected):
     file = tmp_path / "engine.yaml"
     file.write_text(text)
-    with pytest.raises(DnpGuardError, match=said):
+    with pytest.raises(DnpGuardError, match=expected):
         read({FILE: str(file)})
 
 

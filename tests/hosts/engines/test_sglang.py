@@ -1,4 +1,4 @@
-"""SGLang-Diffusion's plugin against its surface: what is guarded, and what is refused."""
+"""SGLang-Diffusion's plugin guards or refuses requests, on a stand-in for the engine."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_the_http_server_says_by_itself_what_is_in_force(configured, monkeypatch
 def test_an_application_that_another_package_wraps_gets_the_middleware(configured, monkeypatch):
     configured()
     module = ModuleType(sglang.SERVER)
-    module.create_app = cache(partial(FastAPI))  # which has `__wrapped__` too
+    module.create_app = cache(partial(FastAPI))  # a wrapper that has `__wrapped__` too
     monkeypatch.setitem(sys.modules, sglang.SERVER, module)
     engine.sglang()
     assert TestClient(module.create_app()).get("/dnp-guard").status_code == 503

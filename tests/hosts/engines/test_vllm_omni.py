@@ -1,4 +1,4 @@
-"""vLLM-Omni's plugin against its surface: what is guarded, and what is refused."""
+"""vLLM-Omni's plugin guards or refuses requests, on a stand-in for the engine."""
 
 import sys
 from types import SimpleNamespace

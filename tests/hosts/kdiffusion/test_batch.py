@@ -18,9 +18,9 @@ index = st.lists(st.integers(0, IMAGES - 1), min_size=1, max_size=IMAGES, unique
 
 def flat(value):
     if isinstance(value, dict):
-        return [each for key in value for each in flat(value[key])]
+        return [item for key in value for item in flat(value[key])]
     if isinstance(value, list | tuple):
-        return [each for part in value for each in flat(part)]
+        return [item for part in value for item in flat(part)]
     return [value.tolist() if isinstance(value, torch.Tensor) else value]
 
 

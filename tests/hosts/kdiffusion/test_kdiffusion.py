@@ -79,17 +79,18 @@ class TestEverySampler:
 
     def test_steers_the_embedded_model_away_from_what_it_draws(self, shared_pipe):
         host, denoiser, words = target(shared_pipe)
-        wanted = [prompt.text for prompt in prompts("attack", 3, 7)]
+        texts = [prompt.text for prompt in prompts("attack", 3, 7)]
         detector, album = load_detector(), Album()
         plain, guarded = [], []
         with Guard("glyphs", vlm="glyphs", plugins=[album]) as watching:
             for name in SAMPLERS:
-                plain += run(name, host, words, denoiser.sigmas(ENOUGH), wanted, 100)
+                plain += run(name, host, words, denoiser.sigmas(ENOUGH), texts, 100)
                 with watching.attached(host):
-                    run(name, host, words, denoiser.sigmas(ENOUGH), wanted, 100)
+                    run(name, host, words, denoiser.sigmas(ENOUGH), texts, 100)
                 guarded += album.final
         before, after = (
-            sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(each) * 2 - 1)) for each in (plain, guarded)
+            sum(bool(seen.forbidden) for seen in detect(detector, to_tensor(pictures) * 2 - 1))
+            for pictures in (plain, guarded)
         )
         n = len(plain)
         assert wilson(after, n)[1] < wilson(before, n)[0]
@@ -109,8 +110,8 @@ class TestEverySampler:
         plain = draw_it()
         with guard(SEES_A_STAR_ONCE).attached(host) as watching:
             steered = draw_it()
-        changed = [not each for each in same(map(np.asarray, plain), map(np.asarray, steered))]
-        # The length of an adaptive step hangs on the whole batch.
+        changed = [not unchanged for unchanged in same(map(np.asarray, plain), map(np.asarray, steered))]
+        # The length of an adaptive step depends on the whole batch.
         assert changed == [name == "dpm_adaptive", True, name == "dpm_adaptive"]
         looked = [look.sigma for look in watching.last.images[0].queries[:-1]]
         assert len(looked) > 1
@@ -120,12 +121,12 @@ class TestEverySampler:
 class TestSteering:
     @pytest.fixture
     def at(self, words):
-        """One evaluation: x at sigma 2, and what the sampler hands on."""
+        """Return one evaluation: x at sigma 2, and the sampler's further arguments."""
         extra = {"cond": words.encode(WORDS), "uncond": words.encode([""] * 3), "cond_scale": SCALE}
         return noise((3, 8, 8, 8), [2.0], 0), torch.full((3,), 2.0), extra
 
     def steered(self, host, at, of, script=(SECOND,)):
-        """The model's output at the step after a look."""
+        """Return the model's output at the step after a look."""
         x, sigma, extra = at
         with (
             guard(script, of).attached(host),
@@ -136,11 +137,11 @@ class TestSteering:
             return model(x, sigma, **extra)
 
     def branches(self, words, at):
-        """D of the negative, the unconditional and the prompt, of the second image."""
+        """Return D of the negative, the unconditional and the prompt, for the second image."""
         x, sigma, extra = at
         denoiser = Denoiser(words.pipe)
         given = words.encode(["star"]), extra["uncond"][1:2], extra["cond"][1:2]
-        return [denoiser(x[1:2], sigma[1:2], each) for each in given]
+        return [denoiser(x[1:2], sigma[1:2], condition) for condition in given]
 
     def close(self, first, other):
         np.testing.assert_allclose(first, other, rtol=1e-4, atol=1e-5)
@@ -189,7 +190,7 @@ class TestSteering:
         with guard(SEES_A_STAR_ONCE).attached(host):
             run("heun", host, words, sigmas, WORDS, 0, callback=lambda info: counted.append(denoiser.images))
         per_step = np.diff(counted)
-        # Looked at after steps 2, 3, 5 and 6 of 8; a star is seen at the second look, and gone at the third.
+        # Looks follow steps 2, 3, 5 and 6 of 8; the second look sees a star, the third does not.
         assert per_step.tolist() == [12, 12, 12, 12 + 2, 12 + 4, 12 + 2, 12]
 
     def test_negatives_of_different_lengths_steer_the_images_of_one_batch(self, shared_pipe, words, sigmas):
@@ -211,12 +212,12 @@ class TestSteering:
         counted = []
         with guard([SECOND], of).attached(host):
             run("heun", host, words, sigmas, WORDS, 0, callback=lambda info: counted.append(denoiser.images))
-        # Steered from step 2 on; evaluated in the first evaluation of steps 2, 4 and 6.
+        # The negative steers from step 2 on; it is evaluated first in steps 2, 4 and 6.
         assert np.diff(counted).tolist() == [12, 12 + 2, 12, 12 + 2, 12, 12 + 2, 12]
 
 
 class TestTheWebUIsDenoiser:
-    """A CFG denoiser of the shape of A1111's: lists of conditionings, composed prompts, calls that are counted."""
+    """A CFG denoiser as in A1111, with lists of conditionings, composed prompts and a counter of calls."""
 
     @pytest.fixture
     def host(self, shared_pipe, words):
@@ -230,7 +231,7 @@ class TestTheWebUIsDenoiser:
 
     @pytest.fixture
     def extra(self, words):
-        """The second prompt is composed of two."""
+        """Return arguments whose second prompt is composed of two."""
         given = list(words.encode(WORDS))
         more = words.encode(["a ring"])[0]
         composed = [[(given[0], 1.0)], [(given[1], 1.0), (more, 0.5)], [(given[2], 1.0)]]

@@ -1,4 +1,4 @@
-"""Steering in attention space where the network inside a model of k-diffusion's shape is known."""
+"""Steering in attention space needs the network inside a model of k-diffusion."""
 
 import pytest
 import torch
@@ -37,13 +37,13 @@ def host(shared_pipe):
 
 @pytest.fixture(scope="module")
 def at(words):
-    """One evaluation: x at sigma 2, and what the sampler hands on."""
+    """Return one evaluation: x at sigma 2, and the sampler's further arguments."""
     extra = {"cond": words.encode(WORDS), "uncond": words.encode([""] * 3), "cond_scale": SCALE}
     return noise((3, 8, 8, 8), [2.0], 0), torch.full((3,), 2.0), extra
 
 
 def steered(host, at, of, script=SECOND, sink=None):
-    """The model's output at the step after a look."""
+    """Return the model's output at the step after a look."""
     x, sigma, extra = at
     guard = Guard(of, vlm=ScriptedBackend([script]), audit=sink)
     with guard.attached(host), host.generation(3, [4.0, 2.0, 1.0, 0.0], extra_args=extra) as (model, going):
@@ -53,7 +53,7 @@ def steered(host, at, of, script=SECOND, sink=None):
 
 
 def expected(words, at, *negatives):
-    """The guided prediction when the prompt's rows are attended as in a diffusers pipeline."""
+    """Return the guided prediction when the prompt's rows are attended as in a diffusers pipeline."""
     x, sigma, extra = at
     pipe, wide = words.pipe, sigma.view(-1, 1, 1, 1)
     scale, t = (wide**2 + 1).sqrt(), Denoiser(pipe).timesteps(sigma)
@@ -111,7 +111,7 @@ def test_attention_is_refused_where_the_network_is_not_known(shared_pipe, at):
 
 def test_attention_is_refused_where_the_conditioning_has_no_rows_of_tokens(shared_pipe, words, at):
     x, sigma, extra = at
-    given = {"cond": [[(each, 1.0)] for each in extra["cond"]], "uncond": list(extra["uncond"])}
+    given = {"cond": [[(condition, 1.0)] for condition in extra["cond"]], "uncond": list(extra["uncond"])}
     host, _, _ = target(shared_pipe, network=shared_pipe.unet)
     host.model = WebUIDenoiser(Denoiser(shared_pipe))
     with pytest.raises(CannotSteer, match="tokens"):

@@ -1,4 +1,4 @@
-"""A second chance in a sampler of k-diffusion's shape, on the embedded model."""
+"""An image gets a second attempt in a sampler of k-diffusion, on the embedded model."""
 
 from __future__ import annotations
 

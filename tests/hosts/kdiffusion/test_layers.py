@@ -1,4 +1,4 @@
-"""Hooks on the layers of a network that reads a prompt."""
+"""Hooks steer the layers of a network that reads a prompt."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ from dnp_guard.hosts.kdiffusion.layers import Layers, Part
 
 
 class Attention(nn.Module):
-    """Adds the mean of the prompt to the picture, and projects the sum."""
+    """A layer that adds the mean of the prompt to the picture, and projects the sum."""
 
     def __init__(self):
         super().__init__()
@@ -22,7 +22,7 @@ class Attention(nn.Module):
 
 
 class Network(nn.Module):
-    """One layer that reads the prompt."""
+    """A network of one layer that reads the prompt."""
 
     def __init__(self):
         super().__init__()

@@ -13,9 +13,9 @@ def test_the_page_shows_what_was_measured():
 
 
 def test_every_sampler_was_measured_on_enough_images_and_steers():
-    found = json.loads(kdiffusion_share.OUT.read_text(encoding="utf-8"))
-    assert tuple(found["samplers"]) == SAMPLERS
-    assert found["n"] >= 32
-    for row in found["samplers"].values():
+    measurement = json.loads(kdiffusion_share.OUT.read_text(encoding="utf-8"))
+    assert tuple(measurement["samplers"]) == SAMPLERS
+    assert measurement["n"] >= 32
+    for row in measurement["samplers"].values():
         assert row["steered"]["ci95"][1] < row["unguarded"]["ci95"][0]
         assert row["identical_when_nothing_is_found"] == 1.0

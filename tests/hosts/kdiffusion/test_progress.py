@@ -8,7 +8,7 @@ SIGMAS = [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]
 
 
 class Recorded:
-    """A model and a callback that note what a sampler does, and what ``Progress`` makes of it."""
+    """A model and a callback that note a sampler's calls, and the progress that ``Progress`` reads from them."""
 
     def __init__(self, progress):
         self.progress = progress
@@ -21,7 +21,7 @@ class Recorded:
         return x / (1 + sigma[0])
 
     def callback(self, info):
-        self.first[-1] = True  # what a callback follows is the first evaluation of its step
+        self.first[-1] = True  # a callback follows the first evaluation of its step
         self.steps.append(len(self.first) - 1)
         self.progress.called_back(info["i"], float(info["sigma"]))
 
@@ -38,13 +38,13 @@ def followed(name, sigmas=SIGMAS):
 @pytest.mark.parametrize("name", [*SAMPLERS, "dpm_2_ancestral", "dpmpp_3m_sde"])
 def test_the_evaluations_that_begin_a_step_are_told_from_sub_steps(name):
     recorded = followed(name)
-    settled = recorded.steps[1]  # from the second step on it is known how many evaluations one takes
+    settled = recorded.steps[1]  # from the second step on the number of evaluations per step is known
     assert recorded.began[settled:] == recorded.first[settled:]
     assert len(recorded.steps) == len(SIGMAS) - 1
 
 
 @pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")
-@pytest.mark.parametrize("name", [each for each in SAMPLERS if each not in {"heun", "dpmpp_2s_ancestral"}])
+@pytest.mark.parametrize("name", [sampler for sampler in SAMPLERS if sampler not in {"heun", "dpmpp_2s_ancestral"}])
 def test_most_are_told_in_the_first_step_too(name):
     recorded = followed(name)
     assert recorded.began == recorded.first
