@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import RequestRefused, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from dnp_guard.guard import Guard
     from dnp_guard.policy import Policy
@@ -41,7 +42,7 @@ def check_together(demands: Sequence[Any]) -> None:
         )
 
 
-def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> ExitStack:
+def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> AbstractContextManager[object]:
     """Tighten the guard for the generations in a ``with`` block, as a request asks.
 
     Args:
@@ -53,9 +54,8 @@ def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> ExitSt
         RequestRefused: the demands have another form, or name a policy that is not offered.
         PolicyError: no policy is for this region and surface.
     """
-    stack = ExitStack()
     if demands is None:
-        return stack
+        return nullcontext()
     if not isinstance(demands, dict) or not all(isinstance(value, str) for value in demands.values()):
         raise RequestRefused(f"{KEY} of a request is not of texts by name", hint=f"Give {', '.join(_KEYS)}.")
     if unknown := sorted(set(demands) - set(_KEYS)):
@@ -65,5 +65,4 @@ def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> ExitSt
         offered = ", ".join(sorted(named)) or "none"
         raise RequestRefused(f"requests cannot name policy {name!r}", hint=f"Policies that they can name: {offered}.")
     policy = named[name] if name is not None else None
-    stack.enter_context(guard.tightened(policy, region=demands.get("region"), surface=demands.get("surface")))
-    return stack
+    return guard.tightened(policy, region=demands.get("region"), surface=demands.get("surface"))

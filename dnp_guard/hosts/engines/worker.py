@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from dnp_guard.policy import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from dnp_guard.guard import Guard
     from dnp_guard.policy import Policy
@@ -86,7 +87,7 @@ class Worker:
             )
         return False
 
-    def tightened(self, request: Any) -> ExitStack:
+    def tightened(self, request: Any) -> AbstractContextManager[object]:
         """Tighten the guard inside a ``with`` block, as a request asks.
 
         Args:
@@ -99,7 +100,7 @@ class Worker:
             return asked.tightened(self.guard, self._stricter, request)
         if request is not None:
             raise RequestRefused("this worker is not guarded", hint="Ask nothing of its guard.")
-        return ExitStack()
+        return nullcontext()
 
     def attest(self) -> None:
         """Report what is in force, if it has changed since the last report."""
