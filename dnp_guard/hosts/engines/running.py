@@ -7,21 +7,22 @@ from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from PIL import Image
-
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation.redrawing import check_time
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers import prediction
+from dnp_guard.hosts.diffusers.asking.arguments import differing
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.progress import Progress
+from dnp_guard.preview.autoencoder import check_finite, to_pictures, to_tensor
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
+    from dnp_guard.guard import Guard
+    from dnp_guard.hosts.engines.stages import Stages
     from dnp_guard.policy import Policy
 
 _IMAGE, _VIDEO = 4, 5
@@ -70,6 +71,7 @@ class Running:
     """One request while it runs.
 
     Args:
+        guard: the guard.
         stages: stages of the engine.
         request: copy of the request as it arrived.
         server_args: the engine's arguments.
@@ -78,9 +80,9 @@ class Running:
         branches: branches of the step that is being predicted, in order.
     """
 
-    def __init__(self, stages: Any, request: Any, server_args: Any) -> None:
+    def __init__(self, guard: Guard, stages: Stages, request: Any, server_args: Any) -> None:
         self.branches: list[Any] = []
-        self._stages, self._request, self._server_args = stages, request, server_args
+        self._guard, self._stages, self._request, self._server_args = guard, stages, request, server_args
         self._generation: Generation | None = None
         self._branch: Branch | None = None
         self._batch: Any = None
@@ -96,18 +98,17 @@ class Running:
         """
         self._batch = arguments["batch"]
         generation = self._generation or self._begin(arguments)
-        check_time(generation.driver)  # outside the try below, so that it ends the retry
+        check_time(generation.driver)
         step = arguments["timestep_index"]
         generation.evaluating(self._levels[step])
         output = self._steered(generation, arguments)
+        scheduler, timestep = self._batch.scheduler, self._batch.timesteps[step]
         try:
-            scheduler, timestep = self._batch.scheduler, self._batch.timesteps[step]
             denoised, sigma = prediction.predict(scheduler, output, timestep, arguments["latents"])
-            generation.callback(
-                {"i": step, "sigma": self._levels[step] if sigma is None else sigma, "denoised": denoised}
-            )
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             generation.driver.missed(None, error)
+            return output
+        generation.callback({"i": step, "sigma": self._levels[step] if sigma is None else sigma, "denoised": denoised})
         return output
 
     def finish(self, result: Any) -> Any:
@@ -124,7 +125,7 @@ class Running:
         pictures = _pictures(result.output)
         (picture,) = self._generation.finish(lambda: pictures, partial(self._drawn_again, self._generation))
         if picture is not pictures[0]:
-            result.output = _like(result.output, picture)
+            result.output = to_tensor([picture]).to(result.output).reshape(result.output.shape)
         return result
 
     def abandon(self, reason: str) -> None:
@@ -132,26 +133,26 @@ class Running:
         if self._generation is not None:
             self._generation.abandon(reason)
 
-    def decode(self, latents: Tensor) -> list[Image.Image]:
+    def decode(self, latents: Tensor) -> list[Image]:
         """Decode latents as the pipeline would."""
         return _pictures(self._stages.shown(self._batch, latents, self._server_args))
 
     def encode(self, texts: list[str]) -> Any:
         """Encode a negative; raise if it would not reach the denoiser."""
         mine = self._stages.encoded(self._request, texts[0], self._batch, self._server_args)
-        if mine.keys() != self._own.keys() or _same(mine, self._own):
+        if mine.keys() != self._own.keys() or not differing(mine, self._own):
             raise DnpGuardError("the negative does not reach the denoiser", hint="Report this.")
         return mine
 
     def _begin(self, arguments: dict[str, Any]) -> Generation:
         """Check before the first step that the prompt can be encoded again, and begin the generation."""
         batch, branches = arguments["batch"], arguments["cfg_policy"].branches
-        guard = self._stages.guard
+        guard = self._guard
         check_policy(guard.policy)  # a reload or a request may have changed it since the model was loaded
         _check_step(arguments, self._stages.denoising)
         prediction.check(batch.scheduler)
         self._own = branches[0].kwargs
-        if not _same(self._stages.encoded(self._request, batch.prompt, batch, self._server_args), self._own):
+        if differing(self._stages.encoded(self._request, batch.prompt, batch, self._server_args), self._own):
             raise CannotSteer(
                 "encoding the request's own prompt again gives the denoiser something else",
                 hint="Keep the text encoder on the device, without offloading.",
@@ -180,7 +181,7 @@ class Running:
         self._branch = Branch(self._generation.guidance)
         return self._generation
 
-    def _drawn_again(self, generation: Generation) -> list[Image.Image]:
+    def _drawn_again(self, generation: Generation) -> list[Image]:
         """Draw the request again from its seed, steered from the first step on."""
         generation.begin_again(Progress(self._levels))
         self._branch = Branch(generation.guidance)
@@ -233,30 +234,11 @@ def _with(policy: Any, conditioning: dict[str, Any], *, alone: bool) -> Any:
     return replace(policy, branches=[negative] if alone else [*policy.branches[:-1], negative])
 
 
-def _same(first: Any, second: Any) -> bool:
-    """Compare two arguments of the denoiser, to the bit."""
-    if isinstance(first, torch.Tensor):
-        return isinstance(second, torch.Tensor) and torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(_same(value, second[key]) for key, value in first.items())
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(_same, first, second))
-    return bool(first == second)
-
-
-def _pictures(frames: Tensor) -> list[Image.Image]:
+def _pictures(frames: Tensor) -> list[Image]:
     """Make images of decoded frames, [B, 3, h, w] or [B, 3, 1, h, w] within 0…1."""
     if frames.ndim == _VIDEO and frames.shape[2] == 1:
         frames = frames[:, :, 0]
     if frames.ndim != _IMAGE or frames.shape[1] != len("RGB"):
         raise DnpGuardError(f"an image of shape {list(frames.shape)} cannot be shown", hint="Report this.")
-    if not frames.isfinite().all():
-        raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
-    pixels = (frames.float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return [Image.fromarray(picture) for picture in pixels]
-
-
-def _like(frames: Tensor, picture: Image.Image) -> Tensor:
-    """Give a picture the form of the decoded frames."""
-    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-    return (pixels.to(frames.device, torch.float32) / 255).to(frames.dtype).reshape(frames.shape)
+    check_finite(frames)
+    return to_pictures(frames.float())

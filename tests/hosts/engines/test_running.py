@@ -1,10 +1,13 @@
 """One request in the stages of SGLang-Diffusion, without the engine, may be refused or ended."""
 
 import time
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.generation.state import Request
@@ -15,14 +18,37 @@ from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.engines.conftest import ATTENTION
 from tests.policies import policy, star
 
+
+@dataclass
+class Conditional:
+    """A branch of the engine's guidance policy."""
+
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Guiding:
+    """A guidance policy of the engine."""
+
+    branches: list[Conditional]
+
+
 LEVELS = (1.0, 0.5, 0.0)
-STEP = {"batch": SimpleNamespace(), "cfg_policy": SimpleNamespace(branches=[]), "timestep_index": 0}
+NOISE = torch.zeros(1, 4, 8, 8)
+BATCH = SimpleNamespace(scheduler=FlowMatchEulerDiscreteScheduler(), timesteps=[1000.0, 500.0])
+STEP = {
+    "batch": BATCH,
+    "cfg_policy": Guiding([Conditional({})]),
+    "timestep_index": 0,
+    "latents": NOISE,
+    "server_args": SimpleNamespace(pipeline_config=SimpleNamespace(slice_noise_pred=lambda noise, latents: noise)),
+}
 RESULT = SimpleNamespace(output=torch.zeros(1, 3, 8, 8))
 
 
 def test_a_policy_that_steers_in_attention_only_is_refused_at_the_first_step():
     with Guard(policy(guidance=ATTENTION), vlm=ScriptedBackend([{}])) as guard:
-        running = Running(SimpleNamespace(guard=guard, denoising=None), None, None)
+        running = Running(guard, SimpleNamespace(denoising=None), None, None)
         with pytest.raises(CannotSteer, match="'attention'"):
             running.predicted(STEP)
 
@@ -31,23 +57,70 @@ def test_a_policy_in_shadow_may_steer_in_attention():
     check_policy(policy(mode="shadow", guidance=ATTENTION))
 
 
-def test_a_retry_that_takes_longer_than_the_policy_allows_ends_at_its_next_step(monkeypatch):
-    predicted, now = [], time.monotonic
+@pytest.fixture
+def retried():
+    """Run a request whose first image is drawn again by a function, which gets the running request."""
 
-    def drawn(request, server_args):
-        monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
-        running.predicted(STEP)
-        return RESULT
+    def run(drawn, guided):
+        def noted(arguments):
+            running.branches.append(guided(arguments))
+            return running.branches[-1]
+
+        running = Running(guard, SimpleNamespace(drawn=lambda *_: drawn(running), guided=noted), None, None)
+        running._levels = LEVELS  # noqa: SLF001 (a first step of the engine would set both)
+        generation = Generation(guard, request, Progress(LEVELS), lambda texts: texts, lambda latents: [])
+        running._generation = generation  # noqa: SLF001 (as above)
+        running.finish(RESULT)
+        return guard.last
 
     made = policy(
         queries={"steps": []}, retries={"within_ms": 60_000}, categories=[star(still_present="retry", action="steer")]
     )
     request = Request(1, {"name": "sglang"}, ("a lake",), {}, draws_again=True)
     with Guard(made, vlm=ScriptedBackend([{"star": 0.99}, {}])) as guard:
-        running = Running(SimpleNamespace(drawn=drawn, guided=predicted.append), None, None)
-        running._levels = LEVELS  # noqa: SLF001 (a first step of the engine would set both)
-        generation = Generation(guard, request, Progress(LEVELS), lambda texts: texts, lambda latents: [])
-        running._generation = generation  # noqa: SLF001 (as above)
-        running.finish(RESULT)
+        yield run
+
+
+@pytest.fixture
+def an_hour_later(monkeypatch):
+    """Let an hour pass in the clock of a request."""
+    now = time.monotonic
+    return lambda: monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
+
+
+def test_a_retry_that_takes_longer_than_the_policy_allows_ends_at_its_next_step(retried, an_hour_later):
+    predicted = []
+
+    def drawn(running):
+        an_hour_later()
+        running.predicted(STEP)
+        return RESULT
+
+    assert retried(drawn, guided=predicted.append).degraded == ("retry_failed",)
     assert predicted == []
-    assert guard.last.degraded == ("retry_failed",)
+
+
+def test_a_retry_that_runs_out_of_time_within_a_step_ends_with_it(retried, an_hour_later):
+    returned = []
+
+    def guided(arguments):
+        an_hour_later()
+        return NOISE
+
+    def drawn(running):
+        returned.append(running.predicted(STEP))
+        return RESULT
+
+    assert retried(drawn, guided=guided).degraded == ("retry_failed",)
+    assert returned == []
+
+
+def test_a_prediction_that_cannot_be_computed_is_counted_and_the_engine_goes_on(retried):
+    returned = []
+
+    def drawn(running):
+        returned.append(running.predicted({**STEP, "latents": None}))
+        return RESULT
+
+    assert retried(drawn, guided=lambda arguments: NOISE).degraded == ("guard_error",)
+    assert len(returned) == 1

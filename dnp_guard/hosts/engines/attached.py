@@ -1,0 +1,94 @@
+"""Attach the guard to one of SGLang-Diffusion's own pipelines, and guard one request after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.engines.running import Running, check, check_policy
+from dnp_guard.hosts.engines.stages import Stages, fresh
+
+if TYPE_CHECKING:
+    from dnp_guard.guard import Guard
+
+_DENOISING = "DenoisingStage"
+_ROUTER = "ProgressiveDenoisingStageRouter"
+
+
+def attach(pipeline: Any, guard: Guard) -> None:
+    """Guard one of the engine's own pipelines; the pipeline is changed, not its classes.
+
+    Args:
+        pipeline: with ``stages``, as the engine loaded it.
+        guard: the guard.
+
+    Raises:
+        CannotSteer: its stages are not the standard ones, it does not draw images, or the policy cannot steer it.
+    """
+    check_policy(guard.policy)
+    arguments = pipeline.server_args
+    if not arguments.pipeline_config.task_type.is_image_gen():
+        raise CannotSteer("videos of the engine's own pipelines are not guarded", hint="Use --backend diffusers.")
+    if arguments.comfyui_mode or arguments.disagg_role.name != "MONOLITHIC":
+        raise CannotSteer("only a part of the pipeline is in this worker", hint="Serve the whole pipeline in one.")
+    places = [place for place, stage in enumerate(pipeline.stages) if stage.role_affinity.name == "DENOISER"]
+    standard = [_standard(pipeline.stages[place]) for place in places]
+    if len(standard) != 1 or standard[0] is None:
+        names = ", ".join(type(stage).__name__ for stage in pipeline.stages)
+        raise CannotSteer(
+            f"the stages of {type(pipeline).__name__} are not the standard ones: {names}",
+            hint="Serve the model with --backend diffusers.",
+        )
+    attached = Attached(Stages(pipeline, places[0], standard[0]), guard)
+    pipeline.forward = attached.forward
+    standard[0]._predict_noise_with_cfg = attached.predicted  # noqa: SLF001 (the engine has no public name for it)
+    standard[0]._predict_noise = attached.noted  # noqa: SLF001 (as above)
+
+
+def _standard(stage: Any) -> Any:
+    """Return the standard denoising stage that a stage is, or passes ordinary requests to; None for any other."""
+    if type(stage).__name__ == _ROUTER:
+        stage = stage.standard_stage
+    return stage if type(stage).__name__ == _DENOISING else None
+
+
+class Attached:
+    """The guard in the methods of one pipeline.
+
+    Args:
+        stages: stages of the pipeline.
+        guard: the guard.
+    """
+
+    def __init__(self, stages: Stages, guard: Guard) -> None:
+        self._stages, self._guard = stages, guard
+        self._running: Running | None = None
+
+    def forward(self, batch: Any, server_args: Any) -> Any:
+        """Run a request, guarded.
+
+        Raises:
+            CannotSteer: no negative can take effect in it.
+        """
+        check(batch)
+        running = self._running = Running(self._guard, self._stages, fresh(batch), server_args)
+        try:
+            return running.finish(self._stages.run(batch, server_args))
+        except BaseException as error:
+            running.abandon(type(error).__name__)
+            raise
+        finally:
+            self._running = None
+
+    def predicted(self, **arguments: Any) -> Any:
+        """Predict the noise of a step, steered, and look at the predicted image."""
+        if self._running is None:
+            raise CannotSteer("a request did not come through the pipeline", hint="Report this.")
+        return self._running.predicted(arguments)
+
+    def noted(self, *args: Any, **kwargs: Any) -> Any:
+        """Predict the noise of one branch, and keep it for the step."""
+        output = self._stages.predict(*args, **kwargs)
+        if self._running is not None:
+            self._running.branches.append(output)
+        return output
