@@ -51,7 +51,7 @@ def stricter(folder):
     """Write a policy that requests may name."""
     file = folder / "strict.yaml"
     file.write_text(json.dumps(policy(name="strict", categories=[star(action="block")]).resolved()))
-    return {"strict": str(file)}
+    return [str(file)]
 
 
 def adapter(saved):

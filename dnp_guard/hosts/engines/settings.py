@@ -20,6 +20,7 @@ FILE = "DNP_GUARD_ENGINE_CONFIG"
 """Name of the environment variable with the path of the file."""
 
 _PREFIX = "DNP_GUARD_ENGINE_"
+_LISTS = ("audit", "stricter")
 
 
 def _folder() -> Path:
@@ -36,7 +37,7 @@ class EngineSettings(BaseModel):
         on_failure: whether a worker that cannot guard refuses (``closed``), or serves unguarded and reports it
             (``open``). The policy's own ``on_failure`` decides about images that could not be looked at.
         state: folder for the workers' reports, which the middleware reads; one per server.
-        stricter: paths or shipped names of policies that requests may name; merged into ``policy``, so that the
+        stricter: paths or shipped names of policies that a request may name; merged into ``policy``, so that the
             stricter rule of the two applies.
         tenant: tenant that it serves.
         require_signature: public key, in base64, that policies must be signed with.
@@ -50,7 +51,7 @@ class EngineSettings(BaseModel):
     audit: tuple[str, ...] = ()
     on_failure: Literal["closed", "open"] = "closed"
     state: Path = Field(default_factory=_folder)
-    stricter: dict[str, str] = Field(default_factory=dict)
+    stricter: tuple[str, ...] = ()
     tenant: str | None = None
     require_signature: str | None = None
     watch: bool = False
@@ -70,9 +71,10 @@ def read(environment: Mapping[str, str]) -> EngineSettings:
     values: dict[str, Any] = _file(environment[FILE]) if environment.get(FILE) else {}
     for name in EngineSettings.model_fields:
         if given := environment.get(_PREFIX + name.upper()):
-            values[name] = [given] if name == "audit" else given
-    if isinstance(values.get("audit"), str):
-        values["audit"] = [values["audit"]]
+            values[name] = _parts(given) if name == "stricter" else given
+    for name in _LISTS:
+        if isinstance(values.get(name), str):
+            values[name] = [values[name]]
     try:
         return EngineSettings.model_validate(values)
     except ValidationError as error:
@@ -95,6 +97,10 @@ def opened(environment: Mapping[str, str]) -> bool:
         return False
 
 
+def _parts(given: str) -> list[str]:
+    return [part for part in given.split(os.pathsep) if part]
+
+
 def _file(name: str) -> dict[str, Any]:
     try:
         values = YAML(typ="safe").load(Path(name).read_text(encoding="utf-8"))
@@ -114,4 +120,6 @@ def _hint(error: ValidationError) -> str:
     unknown = [str(problem["loc"][0]) for problem in error.errors() if problem["type"] == "extra_forbidden"]
     if unknown:
         return did_you_mean(unknown[0], list(EngineSettings.model_fields))
+    if all(problem["loc"][0] in _LISTS for problem in error.errors()):
+        return "Write a list, such as `stricter: [kids.yaml]`."
     return f"Set vlm in the file of {FILE}, or {_PREFIX}VLM, such as systemone:MODEL@URL."

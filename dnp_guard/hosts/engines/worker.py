@@ -128,12 +128,15 @@ class Worker:
         return self._make(self._settings)
 
     def _check_stricter(self, guard: Guard) -> None:
-        """Read the policies that requests may name, and see that each can be put in force."""
-        settings = self._settings
-        self._stricter = {name: load_policy(path) for name, path in (settings.stricter if settings else {}).items()}
-        for policy in self._stricter.values():
+        """Read the policies that requests may name, and check that each can be put in force."""
+        stricter: dict[str, Policy] = {}
+        for spec in self._settings.stricter if self._settings is not None else ():
+            policy = load_policy(spec)
+            if stricter.setdefault(policy.name, policy) is not policy:
+                raise DnpGuardError(f"two policies of `stricter` have the name {policy.name!r}", hint="Rename one.")
             with guard.tightened(policy):
                 pass
+        self._stricter = stricter
 
     def _failed(self, error: Exception) -> None:
         serving: Any = "unguarded" if opened(os.environ) else "refusing"

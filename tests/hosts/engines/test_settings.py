@@ -1,5 +1,7 @@
 """One configuration for every engine: a file, or variables, or both."""
 
+import os
+
 import pytest
 
 from dnp_guard import DnpGuardError
@@ -22,6 +24,25 @@ def test_variables_alone_suffice():
     assert settings.vlm == "glyphs"
     assert settings.audit == ("audit.jsonl",)
     assert settings.on_failure == "closed"
+
+
+def test_a_variable_lists_policies_that_a_request_may_name_as_path_lists_folders():
+    listed = os.pathsep.join(["strict", "/etc/dnp-guard/kids.yaml"])
+    settings = read({"DNP_GUARD_ENGINE_VLM": "glyphs", "DNP_GUARD_ENGINE_STRICTER": listed})
+    assert settings.stricter == ("strict", "/etc/dnp-guard/kids.yaml")
+
+
+def test_one_policy_in_the_file_needs_no_list(tmp_path):
+    file = tmp_path / "engine.yaml"
+    file.write_text("vlm: glyphs\nstricter: strict\n")
+    assert read({FILE: str(file)}).stricter == ("strict",)
+
+
+def test_a_list_in_another_form_is_told_its_right_form(tmp_path):
+    file = tmp_path / "engine.yaml"
+    file.write_text("vlm: glyphs\nstricter: {kids: kids.yaml}\n")
+    with pytest.raises(DnpGuardError, match=r"Write a list, such as `stricter: \[kids.yaml\]`"):
+        read({FILE: str(file)})
 
 
 @pytest.mark.parametrize(

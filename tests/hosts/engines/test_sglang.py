@@ -105,7 +105,7 @@ def test_a_result_names_the_policy_that_applied_although_a_reload_replaced_it(la
 
 
 def test_every_image_of_a_request_is_guarded_by_the_policy_that_it_names(lang, pipe, configured, stricter):
-    configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter={"strict": stricter("strict")})
+    configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter=[stricter("strict")])
     worker = loaded(lang, lang.DiffusersPipeline(pipe))
     asked = request(policy="strict")
     in_force = [result.usage["dnp_guard"] for result in worker.execute_forward([asked, asked])]
@@ -113,8 +113,21 @@ def test_every_image_of_a_request_is_guarded_by_the_policy_that_it_names(lang, p
     assert in_force[0] == in_force[1] != unasked.usage["dnp_guard"]
 
 
+def test_a_request_may_name_a_policy_that_a_variable_offers(lang, pipe, configured, stricter, monkeypatch):
+    configured(looks=SEES, policy=stricter("mild", action="monitor"))
+    monkeypatch.setenv("DNP_GUARD_ENGINE_STRICTER", os.pathsep.join(["strict", stricter("kids")]))
+    plain = drawn(lang, pipe)
+    assert not np.array_equal(drawn(lang, pipe, policy="kids").output, plain.output)
+
+
+def test_two_policies_of_one_name_end_the_worker(lang, pipe, configured, stricter):
+    configured(stricter=["strict", stricter("strict")])
+    with pytest.raises(DnpGuardError, match="'strict'"):
+        loaded(lang, lang.DiffusersPipeline(pipe))
+
+
 def test_a_milder_policy_that_a_request_names_changes_nothing(lang, pipe, configured, stricter):
-    configured(looks=SEES, policy=stricter("strict"), stricter={"mild": stricter("mild", action="monitor")})
+    configured(looks=SEES, policy=stricter("strict"), stricter=[stricter("mild", action="monitor")])
     assert np.array_equal(drawn(lang, pipe, policy="mild").output, drawn(lang, pipe).output)
 
 
@@ -126,7 +139,7 @@ def test_a_request_that_asks_for_what_is_not_offered_is_refused(lang, pipe, conf
 
 
 def test_a_policy_that_requests_may_name_and_that_does_not_check_ends_the_worker(lang, pipe, configured):
-    configured(stricter={"strict": "no-such-policy"})
+    configured(stricter=["no-such-policy"])
     with pytest.raises(DnpGuardError, match="no-such-policy"):
         loaded(lang, lang.DiffusersPipeline(pipe))
 

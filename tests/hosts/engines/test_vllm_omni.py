@@ -115,7 +115,7 @@ def test_loading_the_plugins_again_puts_nothing_twice(omni):
 
 
 def test_a_request_may_name_a_stricter_policy(omni, pipe, configured, stricter):
-    configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter={"strict": stricter("strict")})
+    configured(looks=SEES, policy=stricter("mild", action="monitor"), stricter=[stricter("strict")])
     plain = pipe(**arguments()).images
     assert np.array_equal(drawn(omni, pipe), plain)
     assert not np.array_equal(drawn(omni, pipe, dnp_guard={"policy": "strict"}), plain)
