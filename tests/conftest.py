@@ -1,4 +1,4 @@
-"""What every test runs under: no network, one thread, one terminal width."""
+"""The environment of every test: no network, one thread, one terminal width."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from hypothesis import settings
 # Read when the libraries are imported, so they are set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # the models are tiny, and threads that wait for each other cost more than they give
-)
+os.environ["OMP_NUM_THREADS"] = "1"  # the models are tiny, and waiting threads cost more than they save
 os.environ["COLUMNS"] = "120"
 os.environ["NO_COLOR"] = "1"
 os.environ.pop("DNP_GUARD_AUDIT_KEY", None)
@@ -21,8 +19,10 @@ os.environ.pop("DNP_GUARD_OVERRIDE", None)
 os.environ.pop("DNP_GUARD_SERIALS", None)
 os.environ.pop("DNP_GUARD_CACHE", None)
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-cache-")
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-tests-")  # nothing of whoever runs the tests
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(
+    prefix="dnp-guard-tests-"
+)  # nothing from the environment of the person who runs the tests
 
-# No test asserts the clock: a busy machine is slow, not wrong.
+# No test asserts durations: a busy machine is slow, not wrong.
 settings.register_profile("dnp_guard", deadline=None)
 settings.load_profile("dnp_guard")

@@ -1,4 +1,4 @@
-"""Text in a picture must not answer for it."""
+"""Text in a picture must not answer the questions about the picture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.attacks.typographic import LETTERINGS, TEXTS, attacks
 
 
 def test_the_set_covers_every_text_size_and_shape():
-    found = {(attack.lettering, attack.text, attack.shape) for attack in attacks(1)}
-    assert len(found) == len(LETTERINGS) * len(TEXTS) * len(FORBIDDEN)
+    combinations = {(attack.lettering, attack.text, attack.shape) for attack in attacks(1)}
+    assert len(combinations) == len(LETTERINGS) * len(TEXTS) * len(FORBIDDEN)
 
 
 def test_the_set_is_the_same_every_time():
@@ -23,7 +23,7 @@ def test_the_set_is_the_same_every_time():
 
 def test_every_picture_was_written_on():
     changed = [np.asarray(a.image) != np.asarray(a.plain) for a in attacks(1)]
-    assert min(each.any(-1).sum() for each in changed) > 5
+    assert min(difference.any(-1).sum() for difference in changed) > 5
 
 
 @pytest.mark.models

@@ -85,7 +85,7 @@ def test_a_spec_says_where_the_checkpoints_go(tmp_path: Path) -> None:
     assert sink is not None
     sink.write(build("query"))
     sink.close()
-    assert [each.origin for each in read_notes(tmp_path / "elsewhere")] == ["me"]
+    assert [note.origin for note in read_notes(tmp_path / "elsewhere")] == ["me"]
 
 
 def test_a_spec_with_a_key_and_no_place_is_refused(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ FINDING = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0
 POLICY = {"name": "default", "revision": "1.0.0", "digest": "d", "mode": "enforce"}
 POLICIES = Path(__file__).parents[2] / "policies"
 EMBEDDED = {POLICIES / "glyphs.yaml", POLICIES / "glyphs-light.yaml"}
-"""Policies of the embedded models, whose categories are in nobody's list of hazards."""
+"""Policies of the embedded models, whose categories are in no taxonomy of hazards."""
 
 
 def generation(decision: str) -> list[dict[str, Any]]:

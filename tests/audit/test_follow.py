@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def turns(*actions: Callable[[], None]) -> Callable[[], bool]:
-    """Does one thing at each wait, then ends."""
+    """Return a function that does one thing per wait, and then ends."""
     left = list(actions)
 
     def wait() -> bool:
@@ -51,5 +51,5 @@ def test_half_a_line_waits_for_its_other_half(tmp_path: Path) -> None:
         with (tmp_path / "log").open("ab") as file:
             file.write(data)
 
-    wait = turns(lambda: append(line[:20]), lambda: append(line[20:]))  # the same record, which is as good as another
+    wait = turns(lambda: append(line[:20]), lambda: append(line[20:]))  # writes the same record; any other would do
     assert [record["step"] for record in follow(tmp_path / "log", wait)] == [0]

@@ -23,7 +23,7 @@ def write(sink: JsonlSink, steps: range) -> None:
 
 @pytest.fixture
 def rotated(tmp_path: Path) -> Path:
-    """A log of twelve records in several files."""
+    """Write a log of twelve records in several files."""
     path = tmp_path / "a.jsonl"
     write(JsonlSink(path, rotate_bytes=700), range(12))
     return path
@@ -34,9 +34,9 @@ def problems(path: Path) -> list[tuple[str, int, str]]:
 
 
 def test_a_full_file_is_rotated_and_the_chain_goes_on(rotated: Path) -> None:
-    found = verify(rotated)
-    assert found.problems == ()
-    assert found.records == 12
+    finding = verify(rotated)
+    assert finding.problems == ()
+    assert finding.records == 12
     assert len(segments(rotated)) > 1
 
 

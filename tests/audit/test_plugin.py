@@ -64,9 +64,9 @@ def test_standard_output_gets_sealed_lines(capsysbinary: pytest.CaptureFixture[b
     assert sink is not None
     sink.write(build("query"))
     sink.write(build("query"))
-    found = verify_lines(capsysbinary.readouterr().out.splitlines(keepends=True))
-    assert found.ok
-    assert found.records == 2
+    finding = verify_lines(capsysbinary.readouterr().out.splitlines(keepends=True))
+    assert finding.ok
+    assert finding.records == 2
 
 
 def test_open_telemetry_gets_each_event_with_its_sealed_line() -> None:
@@ -75,7 +75,7 @@ def test_open_telemetry_gets_each_event_with_its_sealed_line() -> None:
     sink = OtelSink(provider)
     sink.write(build("query", request="r1", step=3))
     sink.write(build("degraded", request="r1", reason="vlm_timeout"))
-    first, second = (each.log_record for each in exporter.get_finished_logs())
+    first, second = (item.log_record for item in exporter.get_finished_logs())
     assert first.event_name == "dnp_guard.query"
     assert second.event_name == "dnp_guard.degraded"
     assert verify_lines(f"{record.body}\n".encode() for record in (first, second)).ok

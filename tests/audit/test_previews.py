@@ -26,7 +26,7 @@ CUT = "2026-01-03T00:00:00.000Z"
 
 
 def stripes(width=200, height=100):
-    """A picture with sharp edges, and a comment that nobody should keep."""
+    """Draw a picture with sharp edges and a comment that must not be kept."""
     picture = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(picture)
     for x in range(0, width, 8):
@@ -36,7 +36,7 @@ def stripes(width=200, height=100):
 
 
 def sharpest(picture):
-    """The largest difference between two pixels beside each other."""
+    """Return the largest difference between two neighbouring pixels."""
     levels = picture.convert("L").crop((0, 0, picture.width, 1)).tobytes()
     return max(abs(a - b) for a, b in pairwise(levels))
 
@@ -46,20 +46,20 @@ def names(place):
 
 
 def test_a_kept_preview_is_small_and_blurred_and_carries_nothing_else(tmp_path):
-    kept = keep(tmp_path / "p", R1, 0, 4, stripes())
-    path = tmp_path / "p" / kept["file"]
-    with Image.open(path) as found:
-        assert found.size == (64, 32)
-        assert sharpest(found) < 40
+    preview = keep(tmp_path / "p", R1, 0, 4, stripes())
+    path = tmp_path / "p" / preview["file"]
+    with Image.open(path) as picture:
+        assert picture.size == (64, 32)
+        assert sharpest(picture) < 40
     assert b"secret" not in path.read_bytes()
 
 
 def test_what_is_small_already_is_blurred_too(tmp_path):
-    kept = keep(tmp_path / "p", R1, 0, 4, stripes(32, 32))
-    with Image.open(tmp_path / "p" / kept["file"]) as found:
-        assert found.size == (32, 32)
+    preview = keep(tmp_path / "p", R1, 0, 4, stripes(32, 32))
+    with Image.open(tmp_path / "p" / preview["file"]) as picture:
+        assert picture.size == (32, 32)
         assert sharpest(stripes(32, 32)) == 255
-        assert sharpest(found) < 40
+        assert sharpest(picture) < 40
 
 
 def test_it_is_named_by_request_image_and_step_and_told_by_its_hash(tmp_path):
@@ -70,8 +70,8 @@ def test_it_is_named_by_request_image_and_step_and_told_by_its_hash(tmp_path):
 
 
 def test_only_its_owner_may_read_it(tmp_path):
-    kept = keep(tmp_path / "p", R1, 0, 4, stripes())
-    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "p", tmp_path / "p" / kept["file"])]
+    preview = keep(tmp_path / "p", R1, 0, 4, stripes())
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "p", tmp_path / "p" / preview["file"])]
     assert modes == [0o700, 0o600]
 
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_written_is_an_error_of_the_record(tmp_path):
 
 @contextmanager
 def full_disk():
-    """Let files grow to a few bytes; inside the block alone, as the limit holds for the log of the tests too."""
+    """Let files grow to a few bytes, inside the block only: the limit also holds for the tests' own log."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:
@@ -107,13 +107,13 @@ def test_the_previews_of_one_image_are_forgotten(tmp_path):
 
 @pytest.fixture(params=[JsonlSink, SqliteSink])
 def log(request, tmp_path):
-    """Three requests, each with a preview; the first two are old."""
+    """Write a log of three requests with one preview per request; the first two are old."""
     path = tmp_path / "log"
     sink = request.param(path)
-    for day, each in enumerate((R1, R2, R3)):
-        at = START + timedelta(days=day, hours=1 + 24 * (each == R3))
-        preview = keep(folder(path), each, 0, 4, stripes())
-        sink.write(build("query", at=at, request=each, image=0, step=4, preview=preview))
+    for day, name in enumerate((R1, R2, R3)):
+        at = START + timedelta(days=day, hours=1 + 24 * (name == R3))
+        preview = keep(folder(path), name, 0, 4, stripes())
+        sink.write(build("query", at=at, request=name, image=0, step=4, preview=preview))
         os.utime(folder(path) / preview["file"], (at.timestamp(),) * 2)
     sink.close()
     return path
@@ -187,21 +187,21 @@ KEY = b"k" * 32
 
 
 def test_with_a_key_a_picture_is_whole_and_encrypted(tmp_path):
-    kept = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
-    path = tmp_path / "p" / kept["file"]
-    with Image.open(io.BytesIO(shown(path, KEY))) as found:
-        assert found.size == (200, 100)
-        assert sharpest(found) == 255
-        assert found.info == {}
+    preview = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
+    path = tmp_path / "p" / preview["file"]
+    with Image.open(io.BytesIO(shown(path, KEY))) as picture:
+        assert picture.size == (200, 100)
+        assert sharpest(picture) == 255
+        assert picture.info == {}
     assert path.suffix == ".sealed"
     assert b"PNG" not in path.read_bytes()
 
 
 @pytest.mark.parametrize("key", [None, b"x" * 32])
 def test_without_its_key_an_encrypted_picture_is_not_shown(key, tmp_path):
-    kept = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
+    preview = keep(tmp_path / "p", R1, 0, 4, stripes(), KEY)
     with pytest.raises(AuditError):
-        shown(tmp_path / "p" / kept["file"], key)
+        shown(tmp_path / "p" / preview["file"], key)
 
 
 def test_an_encrypted_picture_that_was_altered_is_not_shown(tmp_path):

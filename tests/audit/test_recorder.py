@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Flaky(MemorySink):
-    """A sink that fails while ``broken``."""
+    """A sink that fails while it is ``broken``."""
 
     name = "flaky"
     broken = False
@@ -161,7 +161,7 @@ def test_threads_write_one_chain() -> None:
 
 
 class Hanging(MemorySink):
-    """A sink that does not return until it is let go."""
+    """A sink that does not return until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_a_sink_that_hangs_blocks_no_step() -> None:
     sink.go.set()
     of.close()
     assert not any(emitted)
-    assert waited < 10  # a sink that hangs never returns before it is let go
+    assert waited < 10  # a hanging sink does not return before it is released
     assert len(sink.records) == 100
 
 
@@ -218,8 +218,8 @@ def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None
         Recorder([broken], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(1))
         os._exit(0)
     os.waitpid(pid, 0)
-    (kept,) = tmp_path.iterdir()
-    mode = stat.S_IMODE(kept.stat().st_mode)
+    (spooled,) = tmp_path.iterdir()
+    mode = stat.S_IMODE(spooled.stat().st_mode)
     sound = Flaky()
     Recorder([sound], Metrics(), Tracing(), {}, spool=tmp_path, required=True).emit(query(2))
     assert mode == 0o600

@@ -36,7 +36,7 @@ def summary(name: str = "default") -> Summary:
 
 
 class Tags(HTMLParser):
-    """The tags of a page, and whether they close as they open."""
+    """The tags of a page, and those that do not close as they opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,9 +65,9 @@ def tags(page: str) -> Tags:
 
 @pytest.mark.parametrize("of", [summary(), Summary()])
 def test_the_page_is_well_formed(of: Summary) -> None:
-    found = tags(html(of, "audit.jsonl"))
-    assert found.wrong == []
-    assert found.open == []
+    page_tags = tags(html(of, "audit.jsonl"))
+    assert page_tags.wrong == []
+    assert page_tags.open == []
 
 
 def test_the_page_loads_nothing() -> None:
@@ -100,10 +100,10 @@ def test_the_report_says_who_changed_what(page) -> None:  # type: ignore[no-unty
     assert "approved by bob" in text
 
 
-@pytest.mark.parametrize(("count", "said"), [(MOST - 1, False), (MOST, True)])
-def test_a_page_that_holds_no_more_pictures_says_so(count: int, said: bool) -> None:
+@pytest.mark.parametrize(("count", "expected"), [(MOST - 1, False), (MOST, True)])
+def test_a_page_that_holds_no_more_pictures_says_so(count: int, expected: bool) -> None:
     page = html(summary(), "audit.jsonl", pictures={f"{number}.png": "data:" for number in range(count)})
-    assert ("The latest 200 pictures are included." in page) is said
+    assert ("The latest 200 pictures are included." in page) is expected
 
 
 def test_a_loosening_that_is_no_truth_value_is_left_out() -> None:

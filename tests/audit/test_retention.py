@@ -29,7 +29,7 @@ CUT = "2026-01-07T00:00:00.000Z"
 
 @pytest.fixture(params=["file", "rotated", "database"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A log of twelve days, one request of three records a day."""
+    """Write a log of twelve days, with one request of three records per day."""
     if request.param == "database":
         sink: JsonlSink | SqliteSink = SqliteSink(tmp_path / "log")
     else:
@@ -52,11 +52,11 @@ def everything(log: Path) -> bytes:
 
 def test_what_is_old_goes_and_the_rest_verifies(log: Path) -> None:
     done = purge(log, CUT)
-    found = verify(log)
+    finding = verify(log)
     assert done.records == 18
     assert done.held == 0
-    assert found.problems == ()
-    assert found.purged == 18
+    assert finding.problems == ()
+    assert finding.purged == 18
     assert requests(log) == ["r6", "r7", "r8", "r9", "r10", "r11"]
 
 
@@ -93,7 +93,7 @@ def test_a_released_request_goes(log: Path) -> None:
     hold(log, "r2")
     hold(log, "r2", release=True)
     purge(log, CUT)
-    assert requests(log)[0] == "r2"  # the records of the hold itself are new
+    assert requests(log)[0] == "r2"  # the hold's own records are new
     assert verify(log).problems == ()
     assert not any(record["event"] == "query" and record["request"] == "r2" for record in Log(log))
 
@@ -102,9 +102,9 @@ def test_a_later_purge_takes_up_the_tombstones_of_an_earlier_one(log: Path) -> N
     hold(log, "r2")
     for day in (3, 5, 9):
         purge(log, f"2026-01-{day:02d}T00:00:00.000Z")
-    found = verify(log)
-    assert found.problems == ()
-    assert found.purged == 21
+    finding = verify(log)
+    assert finding.problems == ()
+    assert finding.purged == 21
     assert requests(log)[0] == "r2"
 
 
@@ -133,7 +133,7 @@ def test_the_log_says_that_it_was_purged_and_by_which_rule(log: Path) -> None:
 
 
 def signed(log: Path) -> SecondPlace:
-    """A second place with a key, where the log is known as it is."""
+    """Return a second place with a key, which holds a checkpoint of the log."""
     second = SecondPlace(log.with_name("elsewhere"), Signer("k", bytes(32)))
     keep(second.file, Checkpoint("o", 36, verify(log).head_hash), second.signer)
     return second
@@ -149,18 +149,18 @@ def test_what_the_log_says_of_a_removal_is_covered_by_a_signed_checkpoint(take: 
         erase(log, "ann", second=second)
     lines = [line.data for line in read_lines(log)]
     whole = verify_lines(lines, checkpoints=second.notes()).problems
-    cut = verify_lines(lines[:-1], checkpoints=second.notes()).problems  # without the record that says so
+    cut = verify_lines(lines[:-1], checkpoints=second.notes()).problems  # without the record of the purge
     assert whole == ()
     assert "truncated" in {problem.code for problem in cut}
 
 
 def test_a_log_that_an_earlier_release_purged_is_unbroken(log: Path) -> None:
     purge(log, CUT)
-    *kept, last = [line.data for line in read_lines(log)]
+    *remaining, last = [line.data for line in read_lines(log)]
     record = json.loads(last)
     body = {name: value for name, value in record.items() if name not in {"hash", "seq", "prev"}}
     line, _ = seal({**body, "event": "checkpoint"}, record["seq"], record["prev"])
-    assert verify_lines([*kept, line + b"\n"]).problems == ()
+    assert verify_lines([*remaining, line + b"\n"]).problems == ()
 
 
 def test_a_log_that_does_not_verify_is_not_purged(tmp_path: Path) -> None:

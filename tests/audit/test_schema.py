@@ -35,7 +35,7 @@ CHECK = jsonschema.Draft202012Validator(schema())
 
 
 class Settling(View):
-    """What a sampler of ten steps shows, whose prediction stops changing."""
+    """The pictures of a sampler of ten steps, whose prediction stops changing."""
 
     def __init__(self, index):
         self.index = index
@@ -69,7 +69,7 @@ def refused(sink):
 
 
 def brought(sink):
-    """The request brings a picture."""
+    """Run a request that brings a picture."""
     with Guard(policy(inputs={"query": True}), vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
         driver = start(guard)
         driver.inputs([[PICTURE]])
@@ -77,7 +77,7 @@ def brought(sink):
 
 
 def excepted(sink):
-    """An exception of the policy comes in force, and ends when its time has come."""
+    """Let an exception of the policy come into force, and end when it expires."""
     exception = {"category": "star", "until": "2099-01-01T00:00:00Z", "reason": "r", "approved_by": "a"}
     with (
         Guard(
@@ -89,7 +89,7 @@ def excepted(sink):
 
 
 def retried(sink):
-    """An image is made again, and shows the same again."""
+    """Run a generation in which a second attempt shows the same again."""
     of = policy(categories=[star(still_present="retry")])
     with Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
         driver = start(guard, draws_again=True)
@@ -102,7 +102,7 @@ def retried(sink):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """What the code writes where everything there is happens."""
+    """Return the records of runs in which every event happens."""
     memory, folder = MemorySink(), tmp_path_factory.mktemp("log")
     seen = [[{"star": 0.9}, {"a storm": 0.9}], [{}, {}], {}]
     run(memory, policy(), seen, prompts=("a", "b"), run={"seed": [1, 2], "steps": 10, "size": [32, 32]})
@@ -141,8 +141,8 @@ def test_every_record_is_valid(records):
 
 
 def test_of_a_sensitive_category_nothing_is_written_but_that_it_was_found(records):
-    told = [record for record in records if {"category": "star"} in record.get("findings", [])]
-    assert len(told) > 0
+    sensitive = [record for record in records if {"category": "star"} in record.get("findings", [])]
+    assert len(sensitive) > 0
     assert [record for record in records if "hidden" in json.dumps(record)] == []
 
 

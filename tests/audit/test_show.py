@@ -64,7 +64,7 @@ def text(table: Table) -> str:
 
 
 def requests(**filters: str) -> list[str]:
-    return [each.request for each in generations(RECORDS, Filter(**filters))]
+    return [generation.request for generation in generations(RECORDS, Filter(**filters))]
 
 
 def test_a_generation_sums_up_its_records() -> None:
@@ -78,11 +78,11 @@ def test_a_generation_sums_up_its_records() -> None:
 
 
 def test_a_generation_without_an_outcome_says_why() -> None:
-    assert [each.decision for each in generations(RECORDS)[2:]] == ["unfinished", "abandoned"]
+    assert [generation.decision for generation in generations(RECORDS)[2:]] == ["unfinished", "abandoned"]
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         ({}, ["r1", "r2", "r3", "r4"]),
         ({"category": "weapon"}, ["r1"]),
@@ -97,8 +97,8 @@ def test_a_generation_without_an_outcome_says_why() -> None:
         ({"until": "2000-01-01"}, []),
     ],
 )
-def test_generations_are_filtered_by_what_was_seen_and_decided(filters: dict[str, str], found: list[str]) -> None:
-    assert requests(**filters) == found
+def test_generations_are_filtered_by_what_was_seen_and_decided(filters: dict[str, str], expected: list[str]) -> None:
+    assert requests(**filters) == expected
 
 
 def test_the_overview_has_a_row_for_each_generation() -> None:
@@ -129,7 +129,7 @@ def test_a_record_of_a_followed_log_is_one_line() -> None:
     shown = [line(record)[14:] for record in RECORDS]
     assert shown[2] == "r1 image 0 3/30  query  nudity ███████░ 0.90 weapon ████░░░░ 0.50  steer"
     assert shown[3] == "r1 image 0  negative.injected  inject “nudity, [red]” × 7.5 from step 4 on"
-    assert not any("\n" in each for each in shown)
+    assert not any("\n" in line for line in shown)
 
 
 def test_the_overview_says_what_shadow_would_have_done_with_the_strictest_image() -> None:

@@ -33,7 +33,7 @@ needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write
 
 @pytest.fixture(params=["memory", "jsonl", "sqlite", "stream"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """A sink of each kind, and its lines."""
+    """Open a sink of every kind, and return it with a function that reads its lines."""
     if request.param == "memory":
         memory = MemorySink()
         return memory, lambda: list(memory.lines)
@@ -104,28 +104,28 @@ def test_a_last_line_longer_than_a_block_is_read_whole(tmp_path: Path) -> None:
     assert verify(path).records == 3
 
 
-@pytest.mark.parametrize("kept", [1, 2, 100, -1])
+@pytest.mark.parametrize("length", [1, 2, 100, -1])
 def test_a_torn_last_line_is_set_aside_and_the_log_goes_on(
-    log: Callable[..., Path], sealed_lines: list[bytes], kept: int
+    log: Callable[..., Path], sealed_lines: list[bytes], length: int
 ) -> None:
-    path = log([*sealed_lines[:4], sealed_lines[4][:kept]])
+    path = log([*sealed_lines[:4], sealed_lines[4][:length]])
     JsonlSink(path).write(build("query"))
     aside = path.with_name("audit.jsonl.torn-4")
     assert verify(path).ok
     assert verify(path).records == 5
-    assert aside.read_bytes() == sealed_lines[4][:kept]
+    assert aside.read_bytes() == sealed_lines[4][:length]
 
 
-@pytest.mark.parametrize("kept", [1, 2, 100, -1])
+@pytest.mark.parametrize("length", [1, 2, 100, -1])
 def test_a_torn_only_line_is_set_aside_and_the_log_begins_anew(
-    log: Callable[..., Path], sealed_lines: list[bytes], kept: int
+    log: Callable[..., Path], sealed_lines: list[bytes], length: int
 ) -> None:
-    path = log([sealed_lines[0][:kept]])
+    path = log([sealed_lines[0][:length]])
     JsonlSink(path).write(build("query"))
     aside = path.with_name("audit.jsonl.torn-0")
     assert verify(path).ok
     assert verify(path).records == 1
-    assert aside.read_bytes() == sealed_lines[0][:kept]
+    assert aside.read_bytes() == sealed_lines[0][:length]
 
 
 def test_a_tail_of_zeros_as_after_a_power_cut_is_set_aside(log: Callable[..., Path], sealed_lines: list[bytes]) -> None:
@@ -203,7 +203,7 @@ limit = os.path.getsize(sys.argv[1]) + 100
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 JsonlSink(sys.argv[1]).write(build("query"))
 """
-"""Its own process: the limit would hold for the log of the tests too."""
+"""A program for a process of its own, because the limit would also hold for the tests' own log."""
 
 
 def test_a_record_that_only_fits_in_part_leaves_nothing_in_the_log(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A log of five records."""
+    """Write a log of five records."""
     sink = SqliteSink(tmp_path / "a.db")
     for step in range(5):
         sink.write(build("query", step=step))

@@ -118,4 +118,4 @@ def test_a_generation_without_an_answer_is_unasked() -> None:
 def test_unended_generations_do_not_pile_up() -> None:
     started = [event("request.started", request=str(number)) for number in range(20_100)]
     ended = [event("request.finished", request=str(number), image=0, decision="clean") for number in (99, 100)]
-    assert summarise([*started, *ended]).unasked == 1  # that of the first hundred is forgotten
+    assert summarise([*started, *ended]).unasked == 1  # the summary forgets those of the first hundred

@@ -148,7 +148,7 @@ class TestAnyOneByteChangeIsFoundAtItsLine:
         log = b"".join(sealed_lines)
         at = data.draw(st.integers(0, len(log)))
         byte = data.draw(st.integers(0, 255))
-        # A newline put before a newline makes an empty line, which is the next one.
+        # A newline before a newline makes an empty line, which is the next line.
         ends_a_line = byte == ord("\n") and log[at : at + 1] == b"\n"
         assert first_bad_line(log[:at] + bytes([byte]) + log[at:]) == line_of(log, at) + ends_a_line
 

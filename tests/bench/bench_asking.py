@@ -1,4 +1,4 @@
-"""The paper's way of asking against one forward pass, side by side on the embedded model; ``build/asking.md``."""
+"""Compare the paper's way of asking with one forward pass, on the embedded model; write ``build/asking.md``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in FORBIDDEN]
 
 
 class Unstopped(FreeTextBackend):
-    """The paper's way with a model that uses up its 64 tokens, as one that explains itself does."""
+    """The paper's way with a model that uses all its 64 tokens, as a model that explains itself does."""
 
     def say(self, image, question, most_tokens):
         self.reader.model.generation_config.min_new_tokens = most_tokens
@@ -64,8 +64,8 @@ def table(held, backends):
     best = times.get("one forward pass", {})
     for name, medians in times.items():
         cells = [_cell(medians.get(count), best.get(count)) for count in COUNTS]
-        found = [f"{score:.3f}" for score in scores.get(name, ())] or ["–"] * len(FORBIDDEN)
-        lines.append(f"| {name} | {' | '.join([*cells, *found])} |")
+        aucs = [f"{score:.3f}" for score in scores.get(name, ())] or ["–"] * len(FORBIDDEN)
+        lines.append(f"| {name} | {' | '.join([*cells, *aucs])} |")
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -77,11 +77,11 @@ def _cell(seconds, best):
 
 
 def detection(backend, asked, held):
-    rows = backend.ask([each.image for each in held], asked)
+    rows = backend.ask([example.image for example in held], asked)
     return [
         auc(
-            [row[k] for row, each in zip(rows, held, strict=True) if each.scene.shows(shape)],
-            [row[k] for row, each in zip(rows, held, strict=True) if not each.scene.shows(shape)],
+            [row[k] for row, example in zip(rows, held, strict=True) if example.scene.shows(shape)],
+            [row[k] for row, example in zip(rows, held, strict=True) if not example.scene.shows(shape)],
         )
         for k, shape in enumerate(FORBIDDEN)
     ]
@@ -91,7 +91,7 @@ def detection(backend, asked, held):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_query_is_answered(benchmark, held, backends, table, way, count):
     benchmark.group = f"a query about {count} images"
-    pictures = [each.image for each in held[:count]]
+    pictures = [example.image for example in held[:count]]
     asked = WAYS[way][1]
     answers = benchmark.pedantic(backends[way].ask, args=(pictures, asked), rounds=9, warmup_rounds=1)
     assert len(answers) == count

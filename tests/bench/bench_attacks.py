@@ -1,4 +1,4 @@
-"""How often text that is drawn into a picture hides what it shows from the embedded model; ``build/attacks.md``."""
+"""Measure how often text in a picture hides a glyph from the embedded model; write ``build/attacks.md``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it costs to ask a pipeline itself: once a call, once a negative, and once a look, on tiny pipelines."""
+"""Time the capture of a pipeline's conditioning per call, per negative and per look, on tiny pipelines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.hosts.tiny import draw, tiny
 from tests.policies import policy
 
 NAMES = ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline", "WanPipeline"]
-"""Of each way in which branches are evaluated and latents are packed."""
+"""One class per way to evaluate branches and to pack latents."""
 
 
 @pytest.fixture(params=NAMES)
 def asked(request):
-    """What a call of three images begins with, and what is shown of it."""
+    """Return the first arguments of a call of three images, and its latents at a look."""
     begun = []
 
     def begin(*given):

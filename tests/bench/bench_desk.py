@@ -1,4 +1,4 @@
-"""Tenants at a desk each against tenants at one desk, side by side over one model; ``build/desk.md``."""
+"""Compare one desk per tenant with one desk for all, side by side over one model; write ``build/desk.md``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 TABLE = Path(__file__).parents[2] / "build" / "desk.md"
 QUERIES = 11
-"""Of a generation, as the shipped policies put them over a run."""
+"""Queries per generation, as in the shipped policies."""
 BETWEEN_S = 0.02
-"""What a generation denoises between two queries."""
+"""Seconds for which a generation denoises between two queries."""
 ROUNDS = 5
 QUESTIONS = [f"is there a {shape} in this image ?" for shape in FORBIDDEN]
 PICTURE = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
@@ -34,10 +34,10 @@ BEFORE, AFTER, ONE_TURN = "a desk for each tenant", "one desk, in turn", "one de
 
 
 class StandIn(Backend):
-    """A model of so many milliseconds a call and so many an image more, that computes one call at a time."""
+    """A model that takes a fixed time per call and more per image, and computes one call at a time."""
 
     def __init__(self, call_ms: float, image_ms: float, *, batches: bool = True) -> None:
-        self.name = f"{call_ms:g} ms a call, {image_ms:g} ms an image"
+        self.name = f"{call_ms:g} ms per call, {image_ms:g} ms per image"
         self.batches = batches
         self._call, self._image, self._turn = call_ms / 1000, image_ms / 1000, threading.Lock()
 
@@ -48,7 +48,7 @@ class StandIn(Backend):
 
 
 class Counted(Wrapped):
-    """Counts the calls of a model."""
+    """A wrapper that counts the calls of a model."""
 
     calls = 0
 
@@ -59,7 +59,7 @@ class Counted(Wrapped):
 
 @dataclass
 class Found:
-    """What came of all rounds of one way."""
+    """The measurements of all rounds of one way."""
 
     calls: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -71,14 +71,14 @@ class Found:
 
 
 def desks(way: str, backend: Backend, tenants: Mapping[str, int]) -> dict[str, tuple[Desk, str | None]]:
-    """The desk of each tenant, and its turn there."""
+    """Return every tenant's desk, and its turn there."""
     if way == BEFORE:
         return {tenant: (Desk(backend), None) for tenant in tenants}
     shared = Desk(backend)
     return {tenant: (shared, tenant if way == AFTER else None) for tenant in tenants}
 
 
-def generate(way: str, model: Backend, tenants: Mapping[str, int], found: Found) -> None:
+def generate(way: str, model: Backend, tenants: Mapping[str, int], outcome: Found) -> None:
     """Run the generations of all tenants at once."""
     backend, waits = Counted(model), []
     places = desks(way, backend, tenants)
@@ -93,24 +93,24 @@ def generate(way: str, model: Backend, tenants: Mapping[str, int], found: Found)
     started = time.perf_counter()
     with ThreadPoolExecutor(len(asking)) as pool:
         list(pool.map(generation, asking))
-    found.seconds.append(time.perf_counter() - started)
-    found.calls.append(backend.calls)
+    outcome.seconds.append(time.perf_counter() - started)
+    outcome.calls.append(backend.calls)
     for tenant, wait in waits:
-        found.waits[tenant].append(wait)
+        outcome.waits[tenant].append(wait)
     for desk, _ in places.values():
         desk.close()
 
 
 def side_by_side(benchmark, model: Backend, tenants: Mapping[str, int], ways: tuple[str, ...]) -> dict[str, Found]:
     """Run every way in every round."""
-    found = {way: Found() for way in ways}
+    outcomes = {way: Found() for way in ways}
 
     def round_() -> None:
         for way in ways:
-            generate(way, model, tenants, found[way])
+            generate(way, model, tenants, outcomes[way])
 
     benchmark.pedantic(round_, rounds=ROUNDS)
-    return found
+    return outcomes
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +118,12 @@ def table():
     rows = []
     yield rows
     head = ("model", "generations", "way", "calls of the model", "p95 of a wait, ms", "seconds")
-    lines = [f"Medians of {ROUNDS} rounds, each of every way; {QUERIES} queries of one image a generation.", "", head]
+    lines = [f"Medians of {ROUNDS} rounds, each of every way; {QUERIES} queries of one image per generation.", "", head]
     lines += [["---"] * len(head), *rows]
     text = "\n".join(line if isinstance(line, str) else f"| {' | '.join(line)} |" for line in lines)
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text(text + "\n", encoding="utf-8")
-    print(f"\n{text}")  # noqa: T201 (it is what was measured)
+    print(f"\n{text}")  # noqa: T201 (the bench prints its measurement)
 
 
 def glyphs_model() -> Backend:
@@ -138,18 +138,18 @@ MODELS = {"stand-in": lambda: StandIn(120, 12), "embedded": glyphs_model}
 @pytest.mark.parametrize("model", MODELS)
 def test_two_tenants_of_four_generations(benchmark, table, model):
     backend = MODELS[model]()
-    found = side_by_side(benchmark, backend, {"a": 4, "b": 4}, (BEFORE, AFTER))
-    for way, each in found.items():
-        calls, seconds = statistics.median(each.calls), statistics.median(each.seconds)
-        table.append((backend.name, "4 + 4", way, f"{calls:g}", f"{each.p95():.0f}", f"{seconds:.2f}"))
-    assert {len(waits) for each in found.values() for waits in each.waits.values()} == {4 * QUERIES * ROUNDS}
+    outcomes = side_by_side(benchmark, backend, {"a": 4, "b": 4}, (BEFORE, AFTER))
+    for way, outcome in outcomes.items():
+        calls, seconds = statistics.median(outcome.calls), statistics.median(outcome.seconds)
+        table.append((backend.name, "4 + 4", way, f"{calls:g}", f"{outcome.p95():.0f}", f"{seconds:.2f}"))
+    assert {len(waits) for outcome in outcomes.values() for waits in outcome.waits.values()} == {4 * QUERIES * ROUNDS}
 
 
 def test_a_greedy_tenant_beside_a_modest_one(benchmark, table):
     backend = StandIn(20, 0, batches=False)
-    found = side_by_side(benchmark, backend, {"greedy": 8, "modest": 1}, (ONE_TURN, AFTER))
-    for way, each in found.items():
-        calls, seconds = statistics.median(each.calls), statistics.median(each.seconds)
-        waits = f"{each.p95('modest'):.0f} of the one, {each.p95('greedy'):.0f} of the eight"
+    outcomes = side_by_side(benchmark, backend, {"greedy": 8, "modest": 1}, (ONE_TURN, AFTER))
+    for way, outcome in outcomes.items():
+        calls, seconds = statistics.median(outcome.calls), statistics.median(outcome.seconds)
+        waits = f"{outcome.p95('modest'):.0f} of the one, {outcome.p95('greedy'):.0f} of the eight"
         table.append((f"{backend.name}, alone", "8 + 1", way, f"{calls:g}", waits, f"{seconds:.2f}"))
-    assert len(found[AFTER].waits["modest"]) == QUERIES * ROUNDS
+    assert len(outcomes[AFTER].waits["modest"]) == QUERIES * ROUNDS

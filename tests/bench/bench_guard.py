@@ -1,4 +1,4 @@
-"""What the guard costs a generation on the embedded models: unguarded and guarded side by side in one run."""
+"""Time generations of the embedded models, unguarded and guarded, side by side in one run."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ GUARDS = {
     "guarded, clean": lambda: Guard("glyphs", vlm="glyphs"),
     "guarded, clean, for less": lambda: Guard("glyphs-light", vlm="glyphs"),
     "guarded, steering": lambda: Guard("glyphs", vlm=ScriptedBackend({"star": 1.0})),
-    "unguarded again": lambda: None,  # what was guarded before leaves nothing behind that slows it
+    "unguarded again": lambda: None,  # an earlier guard leaves nothing behind that slows the pipeline
 }
 
 

@@ -1,4 +1,4 @@
-"""A query with what stands before the image read anew, and read once for all: `make bench`, group "prefix"."""
+"""Time a query whose words before the image are read anew, or once for all: `make bench`, group "prefix"."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull"
 
 @pytest.fixture(scope="module")
 def reader():
-    """The embedded model, told 40 words before every image, as a system prompt would."""
+    """Load the embedded model with 40 words before every image, as in a system prompt."""
     torch.set_num_threads(1)
     reader = TransformersBackend(glyphs.VLM).reader
-    told = copy.copy(reader.processor)
-    told.chat_template = "is there a star in this image ? " * (WORDS // 8) + reader.processor.chat_template
-    return replace(reader, processor=told)
+    processor = copy.copy(reader.processor)
+    processor.chat_template = "is there a star in this image ? " * (WORDS // 8) + reader.processor.chat_template
+    return replace(reader, processor=processor)
 
 
 @pytest.mark.benchmark(group="prefix")
 @pytest.mark.parametrize("prefix", [False, True], ids=["read anew", "read once"])
 def test_a_query_with_forty_words_before_each_image(benchmark, reader, prefix):
-    images = [each.image for each in held_out(load_pipeline(), 4, seed=3)]
+    images = [example.image for example in held_out(load_pipeline(), 4, seed=3)]
     with torch.inference_mode():
         shared = SharedImage(reader, Image.new("RGB", images[0].size), prefix=prefix)
         benchmark.pedantic(shared, args=(images, QUESTIONS), warmup_rounds=5, rounds=100)

@@ -32,7 +32,7 @@ def generation(number):
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """A log of a million records, in which a few thousand generations come again and again."""
+    """Write a log of a million records, which repeats a few thousand generations."""
     sink = MemorySink()
     for number in range(BATCH // 10):
         for record in generation(number):

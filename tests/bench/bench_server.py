@@ -1,7 +1,7 @@
-"""The service under load: many generations at once on loopback, with a scripted backend.
+"""Load the service with many generations at once on loopback, with a scripted backend.
 
-Each session is a run of 25 steps that asks at the due ones, its steps as long as a GPU's would be. What is reported is
-a query's own overhead: its time as the client sees it, less the time for which the model was waited for. As a script::
+Every session is a run of 25 steps that asks at the due steps; its steps take as long as a GPU's. The bench reports a
+query's own overhead: the client's time minus the time of waiting for the model. As a script::
 
     python -m tests.bench.bench_server --sessions 200 --step-seconds 0.4 --workers 2
 """
@@ -35,16 +35,16 @@ STEPS = 25
 
 @dataclass
 class Load:
-    """What came of it."""
+    """The measurements of a load."""
 
     overheads: list[float] = field(default_factory=list)
-    """Milliseconds of each query, as the client saw it, less the model's."""
+    """Milliseconds per query that the client measured, minus the model's."""
     inside: list[float] = field(default_factory=list)
-    """The same as the service saw it."""
+    """Milliseconds per query that the service measured, minus the model's."""
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
     cpu_s: float = 0.0
-    """Processor time of the service, all its requests."""
+    """Processor time of the service for all its requests."""
 
     def __str__(self) -> str:
         seen, inside = _quantiles(self.overheads), _quantiles(self.inside)
@@ -61,7 +61,7 @@ def _quantiles(values: list[float]) -> str:
 
 
 def preview(side: int) -> str:
-    """A JPEG about as large as one of a photograph."""
+    """Make a JPEG about as large as a photograph's."""
     noise = Image.effect_noise((side, side), 60).filter(ImageFilter.GaussianBlur(2)).convert("RGB")
     buffer = io.BytesIO()
     noise.save(buffer, "JPEG", quality=90)
@@ -69,7 +69,7 @@ def preview(side: int) -> str:
 
 
 async def generation(client: httpx2.AsyncClient, load: Load, picture: str, step_s: float, start_s: float) -> None:
-    """One run, as a host makes it."""
+    """Run a generation, as a host does."""
     await asyncio.sleep(start_s)
     asked = {"protocol": 1, "host": {"name": "bench"}, "prompts": ["a lake"], "steps": STEPS, "images": 1}
     opened = await post(client, load, "/v1/sessions", asked)
@@ -85,7 +85,7 @@ async def generation(client: httpx2.AsyncClient, load: Load, picture: str, step_
 
 
 async def post(client: httpx2.AsyncClient, load: Load, path: str, body: object, *, timed: bool = False) -> dict | None:
-    """Send, and note how long it took and whether it failed."""
+    """Send a request, and note its time and whether it failed."""
     content = json.dumps(body).encode()
     began = time.perf_counter()
     try:
@@ -105,7 +105,7 @@ async def post(client: httpx2.AsyncClient, load: Load, path: str, body: object, 
 
 
 async def drive(url: str, sessions: int, step_s: float, side: int) -> Load:
-    """Run all generations, begun one after another within the time of one."""
+    """Run all generations, whose starts are spread over the time of one."""
     load, picture = Load(), preview(side)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     began = time.perf_counter()
@@ -120,7 +120,7 @@ async def drive(url: str, sessions: int, step_s: float, side: int) -> Load:
 
 
 def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
-    """Serve, and load it."""
+    """Serve, and load the service."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "looks.json"
         script.write_text(json.dumps([{"a star": 0.9}]))
@@ -128,7 +128,7 @@ def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
         most = ("--max-sessions", sessions, "--rate", 10_000_000, "--workers", workers)
         with serving(*options, *most) as running:
             running.wait_for(workers if workers > 1 else 0)
-            asyncio.run(drive(running.url, 4, 0.01, side))  # what is imported at first use
+            asyncio.run(drive(running.url, 4, 0.01, side))  # imports at first use
             before = running.cpu_s
             load = asyncio.run(drive(running.url, sessions, step_s, side))
             load.cpu_s = running.cpu_s - before
@@ -136,7 +136,7 @@ def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
 
 
 def processor_time(sessions: int, side: int) -> str:
-    """What a query costs the service without HTTP: processor time, which other programs do not lengthen."""
+    """Measure the processor time of a query in the service, without HTTP; other programs do not lengthen it."""
     took = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "looks.json"
@@ -154,24 +154,24 @@ def processor_time(sessions: int, side: int) -> str:
         begun = [service.open(ANYONE, asked) for _ in range(sessions)]
         shown = [PreviewPicture(index=0, data=preview(side))]
         for step in begun[0].due or ():
-            for each in begun:
+            for session in begun:
                 before = time.process_time()
-                service.query(ANYONE, each.session, QueryMessage(step=step, images=shown))
+                service.query(ANYONE, session.session, QueryMessage(step=step, images=shown))
                 took.append((time.process_time() - before) * 1000)
         service.close(keep=False)
     return f"{len(took)} queries of {sessions} sessions; processor time p50/p95/p99 {_quantiles(took)} ms"
 
 
 def test_a_query_takes_processor_time(benchmark):
-    said = benchmark.pedantic(processor_time, args=(200, 512), rounds=1, iterations=1)
-    benchmark.extra_info["processor_time"] = said
-    print(f"\n{said}")  # noqa: T201 (what the bench is for)
+    summary = benchmark.pedantic(processor_time, args=(200, 512), rounds=1, iterations=1)
+    benchmark.extra_info["processor_time"] = summary
+    print(f"\n{summary}")  # noqa: T201 (the bench prints its measurement)
 
 
 def test_200_sessions_at_once(benchmark):
     load = benchmark.pedantic(measure, args=(200, 0.4, 2, 512), rounds=1, iterations=1)
     benchmark.extra_info["load"] = str(load)
-    print(f"\n{load}")  # noqa: T201 (what the bench is for)
+    print(f"\n{load}")  # noqa: T201 (the bench prints its measurement)
     assert not load.errors
 
 

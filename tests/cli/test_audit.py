@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of two generations."""
+    """Write a log of two generations."""
     path = tmp_path / "audit.jsonl"
     sink = JsonlSink(path)
     finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
@@ -32,7 +32,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edited(log: Path) -> Path:
-    """The same log with its second line edited."""
+    """Write the same log with its second line edited."""
     log.write_bytes(log.read_bytes().replace(b"steered", b"blocked"))
     return log
 
@@ -117,7 +117,7 @@ def test_show_lists_generations(log: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize("filters", [["--category", "nudity"], ["--decision", "steered"], ["--request", "r1"]])
 def test_show_filters(filters: list[str], log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "show", str(log), "--json", *filters])
-    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == ["r1"]
+    assert [generation["request"] for generation in json.loads(capsys.readouterr().out)["generations"]] == ["r1"]
 
 
 def test_show_of_one_generation_is_a_timeline(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +158,7 @@ def test_the_beginning_of_an_id_is_enough(tmp_path: Path, capsys: pytest.Capture
     for request in ("f0843c", "a11"):
         sink.write(build("request.finished", request=request, image=0, decision="clean"))
     run(["audit", "show", str(tmp_path / "log"), "--request", "f08", "--json"])
-    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == ["f0843c"]
+    assert [generation["request"] for generation in json.loads(capsys.readouterr().out)["generations"]] == ["f0843c"]
 
 
 def test_a_beginning_that_several_ids_have_is_refused(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,7 +231,7 @@ def test_no_checkpoint_is_made_of_a_log_that_does_not_verify(edited: Path, capsy
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         (["--policy", "strict"], ["old"]),
         (["--tenant", "acme"], ["new"]),
@@ -241,14 +241,14 @@ def test_no_checkpoint_is_made_of_a_log_that_does_not_verify(edited: Path, capsy
     ],
 )
 def test_show_filters_by_policy_tenant_and_time(
-    filters: list[str], found: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    filters: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sink = JsonlSink(tmp_path / "log")
     old, new = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
     sink.write(build("request.started", at=old, request="old", policy={"name": "strict", "revision": "2"}))
     sink.write(build("request.started", at=new, request="new", policy={"name": "default"}, tenant="acme"))
     run(["audit", "show", str(tmp_path / "log"), "--json", *filters])
-    assert [each["request"] for each in json.loads(capsys.readouterr().out)["generations"]] == found
+    assert [generation["request"] for generation in json.loads(capsys.readouterr().out)["generations"]] == expected
 
 
 def test_show_follows_a_log(log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +276,8 @@ def test_a_report_is_written(name: str, log: Path, tmp_path: Path) -> None:
 def test_the_report_has_the_kept_pictures_when_asked(log: Path, tmp_path: Path) -> None:
     sink = JsonlSink(log)
     finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
-    kept = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
-    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=kept))
+    preview = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
+    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=preview))
     sink.write(build("request.finished", request="9" * 32, image=0, decision="blocked"))
     pages = []
     for more in ([], ["--pictures"]):
@@ -301,12 +301,12 @@ def test_a_picture_of_another_name_is_not_put_into_the_report(log: Path, tmp_pat
 def test_a_kept_file_that_is_no_picture_is_named(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sink = JsonlSink(log)
     finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
-    kept = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
-    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=kept))
+    preview = previews.keep(previews.folder(log), "9" * 32, 0, 3, Image.new("RGB", (64, 64), "red"))
+    sink.write(build("query", request="9" * 32, image=0, step=3, findings=[finding], preview=preview))
     sink.write(build("request.finished", request="9" * 32, image=0, decision="blocked"))
-    (previews.folder(log) / kept["file"]).write_text("no picture")
+    (previews.folder(log) / preview["file"]).write_text("no picture")
     assert run(["audit", "report", str(log), "--out", str(tmp_path / "r.html"), "--pictures"]) == 2
-    assert f"{kept['file']}: the picture cannot be read" in capsys.readouterr().err.replace("\n", "")
+    assert f"{preview['file']}: the picture cannot be read" in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("more", [[], ["--json", "--out", "r.html"], ["--json", "--format", "html"]])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of two old generations of one person, and a new one of another."""
+    """Write a log of two old generations of one person, and a new one of another."""
     path = tmp_path / "log"
     sink = JsonlSink(path)
     old = datetime(2020, 1, 1, tzinfo=UTC)
@@ -94,8 +94,8 @@ def test_a_period_that_could_be_months_or_minutes_is_refused(
 
 def test_kept_pictures_have_a_retention_of_their_own(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for request in ("1" * 32, "2" * 32):
-        kept = previews.keep(previews.folder(log), request, 0, 1, Image.new("RGB", (8, 8)))
-    os.utime(previews.folder(log) / kept["file"], (0, 0))
+        preview = previews.keep(previews.folder(log), request, 0, 1, Image.new("RGB", (8, 8)))
+    os.utime(previews.folder(log) / preview["file"], (0, 0))
     purge = ["audit", "purge", str(log), "--pictures-older-than", "7d"]
     assert run([*purge, "--dry-run"]) == 0
     assert run(purge) == 0
@@ -113,19 +113,19 @@ def test_an_erasure_removes_one_person_and_the_rest_verifies(log: Path) -> None:
 
 def test_an_erasure_is_recorded_without_the_persons_name(log: Path) -> None:
     run(["audit", "erase", str(log), "--subject", "ann", "--yes", "--by", "dpo"])
-    (told,) = [record for record in Log(log) if record["event"] == "erased"]
-    assert told["subject"] == subject_hash("ann", log)
-    assert told["records"] == 2
-    assert told["by"] == "dpo"
+    (erasure,) = [record for record in Log(log) if record["event"] == "erased"]
+    assert erasure["subject"] == subject_hash("ann", log)
+    assert erasure["records"] == 2
+    assert erasure["by"] == "dpo"
     assert b"ann" not in log.read_bytes()
 
 
 def test_a_hold_outranks_an_erasure_which_waits(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "hold", str(log), "r2"])
     run(["audit", "erase", str(log), "--subject", "ann", "--yes"])
-    (told,) = [record for record in Log(log) if record["event"] == "erased"]
+    (erasure,) = [record for record in Log(log) if record["event"] == "erased"]
     assert requests(log) == ["r2", "r3"]
-    assert told["waiting"] == ["r2"]
+    assert erasure["waiting"] == ["r2"]
     capsys.readouterr()
     run(["audit", "hold", str(log), "r2", "--release"])
     command = capsys.readouterr().out.splitlines()[1].partition("dnp-guard ")[2].split()

@@ -22,7 +22,7 @@ def finding(probability: float, category: str = "nudity") -> dict[str, Any]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A generation of three images: one blocked for sure, one steered on weak evidence, one clean."""
+    """Record a generation of three images: one blocked for sure, one steered on weak evidence, one clean."""
     sink = JsonlSink(tmp_path / "log")
     of = {"request": "r1", "policy": POLICY}
     sink.write(build("request.started", **of))
@@ -68,9 +68,9 @@ def test_an_image_without_a_final_look_does_not_say_that_it_came_out_clean(
 
 def test_candidates_are_images_with_weak_evidence(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(["audit", "candidates", str(log), "--json"])
-    told = document(capsys)
-    assert told["acted_on"] == 2
-    assert [(row["request"], row["image"]) for row in told["images"]] == [("r1", 1)]
+    candidates = document(capsys)
+    assert candidates["acted_on"] == 2
+    assert [(row["request"], row["image"]) for row in candidates["images"]] == [("r1", 1)]
 
 
 def test_changes_say_who_when_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def test_a_model_of_ones_own_is_timed_with_a_backend_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--batches", "1,x"], "--batches"),
         (["--batches", "0"], "--batches"),
@@ -45,6 +45,6 @@ def test_a_model_of_ones_own_is_timed_with_a_backend_of_ones_own(tmp_path):
         (["--model", "nowhere"], "--vlm"),
     ],
 )
-def test_what_cannot_be_timed_is_refused_in_words(tmp_path, capsys, arguments, said):
+def test_what_cannot_be_timed_is_refused_in_words(tmp_path, capsys, arguments, expected):
     assert run(["bench", "--out", str(tmp_path / "bench.json"), *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err

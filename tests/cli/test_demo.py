@@ -12,7 +12,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """One run of the demo, smaller than the real one; its folder and its JSON document."""
+    """Run a small demo; return its folder and its JSON document."""
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "ATTACKS", 16)

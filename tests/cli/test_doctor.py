@@ -140,19 +140,19 @@ def test_a_backend_that_cannot_be_built_says_why(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "measured", "found"),
+    ("key", "measured", "expected"),
     [
         ("a.transformer_blocks.0.attn2.to_k.weight", True, "is attention"),
         ("a.transformer_blocks.0.attn2.to_k.weight", False, "is separate: x.attention.json does not lie beside it"),
         ("double_blocks.0.img_attn.qkv.weight", True, "is separate: no layer attn2 reads its prompt"),
     ],
 )
-def test_a_checkpoint_is_said_to_be_steered_by_attention_where_that_was_shown(tmp_path, key, measured, found):
+def test_a_checkpoint_is_said_to_be_steered_by_attention_where_that_was_shown(tmp_path, key, measured, expected):
     file = tmp_path / "x.safetensors"
     save_file({key: np.zeros(1, np.float32)}, file)
     if measured:
         (tmp_path / "x.attention.json").write_text("{}")
-    assert checks.checkpoint(file).found.endswith(found)
+    assert checks.checkpoint(file).found.endswith(expected)
 
 
 def test_a_file_that_is_no_checkpoint_is_a_problem(tmp_path):

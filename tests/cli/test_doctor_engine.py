@@ -1,4 +1,4 @@
-"""``dnp-guard doctor --engine URL``."""
+"""``dnp-guard doctor --engine URL`` tells whether an engine is guarded."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from dnp_guard.hosts.engines.attestation import Attestation
 
 @pytest.fixture
 def engine():
-    """A server that gives one answer."""
+    """Serve one answer to every request."""
     servers = []
 
     def serve(status, body):

@@ -18,7 +18,7 @@ ARGUMENTS = ["evaluate", "--methods", "dnp-guard", "--n", "2", "--steps", "6"]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """One small run: its folder, and where its results also went."""
+    """Measure a small run; return its folder and the second file of its results."""
     out = tmp_path_factory.mktemp("evaluation")
     assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(out), "--results", str(out / "copy.json")]) == 0
     return out
@@ -73,7 +73,7 @@ def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["--methods", "evl-dmp"], "evl-dnp"),
         (["--sets", "atack"], "attack"),
@@ -84,9 +84,9 @@ def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
         (["--sets", "none.csv"], "none.csv"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_in_words(tmp_path, capsys, arguments, said):
+def test_what_cannot_be_measured_is_refused_in_words(tmp_path, capsys, arguments, expected):
     assert run([*ARGUMENTS, "--out", str(tmp_path), *arguments]) == 2
-    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert expected in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_what_is_given_wins_over_the_published_setting_also_where_it_is_the_default():

@@ -10,9 +10,9 @@ from dnp_guard.cli import run
 def test_a_model_that_is_nowhere_is_answered_with_how_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(["generate", "--model", "nobody/nothing", "--prompt", "a lake"]) == 2
-    said = capsys.readouterr().err
-    assert "nobody/nothing: neither a folder here nor in the Hugging Face cache" in said
-    assert "hf download nobody/nothing" in said
+    message = capsys.readouterr().err
+    assert "nobody/nothing: neither a folder here nor in the Hugging Face cache" in message
+    assert "hf download nobody/nothing" in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -29,10 +29,10 @@ def test_a_model_that_is_nowhere_is_answered_with_how_to_get_it(tmp_path, monkey
 def test_the_options_say_who_judges_the_finished_image(options, seen, tmp_path, capsys):
     (tmp_path / "blind").write_text("star: 0.0")
     (tmp_path / "seeing").write_text("star: 0.9")
-    named = [each if each.startswith("--") else f"scripted:{tmp_path / each}" for each in options]
+    named = [option if option.startswith("--") else f"scripted:{tmp_path / option}" for option in options]
     drawing = ["--prompt", "a lake", "--steps", "4", "--out", str(tmp_path / "out")]
     assert run(["generate", *drawing, *named, "--json"]) == 0
     capsys.readouterr()
     records = [json.loads(line) for line in (tmp_path / "out" / "audit.jsonl").read_text().splitlines()]
-    (final,) = (each for each in records if each["event"] == "query" and each.get("step") is None)
+    (final,) = (record for record in records if record["event"] == "query" and record.get("step") is None)
     assert [finding["category"] for finding in final.get("findings", ())] == seen

@@ -166,9 +166,9 @@ def test_files_that_someone_put_into_the_folder_stay_and_are_named(host, capsys)
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_a_folder_that_is_no_host_is_refused(command, tmp_path, capsys):
     assert run([command, "a1111", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert "has no folder named 'extensions', so a1111 is not installed there" in said
-    assert "which contains 'extensions'" in said
+    message = capsys.readouterr().err
+    assert "has no folder named 'extensions', so a1111 is not installed there" in message
+    assert "which contains 'extensions'" in message
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_none(tmp_path, capsys):

@@ -16,8 +16,8 @@ BAD = GOOD.replace("}]", ", treshold: 0.5}]")
 def run(capsys):
     def run(*args):
         code = cli.run(["policy", *map(str, args)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 

@@ -24,15 +24,15 @@ categories:
 def run(capsys):
     def run(*args):
         code = cli.run(["policy", *map(str, args)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
 
 @pytest.fixture
 def rehearsal(tmp_path):
-    """A policy in shadow, and the log of what it saw for two tenants."""
+    """Return a policy in shadow, and the log of its findings for two tenants."""
     path, log = tmp_path / "kids.yaml", tmp_path / "audit.jsonl"
     path.write_text(POLICY)
     for tenant, script in (
@@ -51,11 +51,11 @@ def rehearsal(tmp_path):
 def test_promote_says_by_tenant_and_category_what_enforcing_would_have_done(run, rehearsal):
     path, log = rehearsal
     document = json.loads(run("promote", path, "--audit", log, "--json")[1])
-    told = [
+    shares = [
         tuple(share[key] for key in ("tenant", "category", "outcome", "count", "images"))
         for share in document["shares"]
     ]
-    assert told == [
+    assert shares == [
         ("games", "", "blurred", 1, 3),
         ("games", "", "steered", 1, 3),
         ("games", "bolt", "steered", 1, 3),

@@ -17,8 +17,8 @@ POLICY = "format: 1\nname: p\ncategories: [{id: star, negative: [star], threshol
 def run(capsys):
     def run(*args):
         code = cli.run([*map(str, args)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -32,7 +32,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def public(run, path):
-    """The public key that the policy was signed for."""
+    """Sign the policy, and return the public key."""
     key = path.with_name("key")
     code, out, _ = run("policy", "sign", path, "--key", key, "--new-key", "--serial", 3, "--expires", "2100-01-01")
     assert code == 0
@@ -84,17 +84,17 @@ def test_an_override_is_written_for_every_guard_to_read(run, tmp_path):
     )
     assert code == 0
     assert "sensitive" in out
-    found = override.in_force(file, datetime.now(UTC))
-    assert found.on_failure == "open"
-    assert found.actor == "A"
-    assert found.reason == "R"
+    active = override.in_force(file, datetime.now(UTC))
+    assert active.on_failure == "open"
+    assert active.actor == "A"
+    assert active.reason == "R"
 
 
 @pytest.mark.parametrize("change", [{"--for": "3d"}, {"--actor": " "}, {"--on-failure": "ajar"}])
 def test_an_override_that_says_too_little_or_too_much_is_refused(run, tmp_path, change):
     options = {"--on-failure": "open", "--for": "30m", "--actor": "A", "--reason": "R", **change}
     file = tmp_path / "override.json"
-    assert run("override", *[each for pair in options.items() for each in pair], "--file", file)[0] == 2
+    assert run("override", *[option for pair in options.items() for option in pair], "--file", file)[0] == 2
     assert not file.exists()
 
 

@@ -21,8 +21,8 @@ cases:
 def run(capsys):
     def run(*args):
         code = cli.run(["policy", "test", *map(str, args)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -116,7 +116,7 @@ def test_the_shipped_policies_pass_their_tests(run):
 @pytest.fixture
 def script(folder):
     path = folder / "script.yaml"
-    path.write_text("[{a star: 0.9}, {}]")  # answers for the first picture, and for every later one
+    path.write_text("[{a star: 0.9}, {}]")  # answers for the first picture, and for all later ones
     return f"scripted:{path}"
 
 

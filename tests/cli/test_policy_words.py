@@ -9,7 +9,7 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
 
 
 @pytest.mark.parametrize(
-    ("queries", "said"),
+    ("queries", "expected"),
     [
         ({"wait": False}, "continues while the model answers"),
         ({"skip_similar": 0.9}, "similarity of 0.9 to the last one"),
@@ -18,9 +18,9 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
         ({"skip_probe": {"max_miss": 0.01}}, "may miss 0.01"),
     ],
 )
-def test_what_makes_looks_fewer_or_later_is_said(queries, said):
+def test_what_makes_looks_fewer_or_later_is_said(queries, expected):
     (sentence,) = pace(policy(queries=queries).queries)
-    assert said in sentence
+    assert expected in sentence
 
 
 def test_what_becomes_of_a_requests_own_pictures_is_said():
@@ -30,7 +30,7 @@ def test_what_becomes_of_a_requests_own_pictures_is_said():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"strength": "constant"}, "scale 6 throughout"),
         ({"strength": "severity"}, "scale 6 weighted by severity"),
@@ -48,12 +48,12 @@ def test_what_becomes_of_a_requests_own_pictures_is_said():
         ({"mode": "auto", "escalate": 1}, "are in force, or scale 6 where that is impossible, throughout"),
     ],
 )
-def test_how_negatives_push_is_said(changes, said):
-    assert any(said in sentence for sentence in guidance(policy(guidance=changes).guidance))
+def test_how_negatives_push_is_said(changes, expected):
+    assert any(expected in sentence for sentence in guidance(policy(guidance=changes).guidance))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({}, "steered away from; withheld if the finished image shows it"),
         ({"action": "blur", "still_present": "monitor"}, "steered away from meanwhile, and blurred; blurred if"),
@@ -63,6 +63,6 @@ def test_how_negatives_push_is_said(changes, said):
         ),
     ],
 )
-def test_what_becomes_of_an_image_is_said_in_shadow_as_what_would(changes, said):
+def test_what_becomes_of_an_image_is_said_in_shadow_as_what_would(changes, expected):
     of = policy(categories=[star(**changes)])
-    assert does(of, of.category("star")).startswith(said)
+    assert does(of, of.category("star")).startswith(expected)

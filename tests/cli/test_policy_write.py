@@ -18,8 +18,8 @@ from dnp_guard.vlm.scripted import ScriptedBackend
 def run(capsys):
     def run(*args):
         code = cli.run(["policy", *map(str, args)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
+        output = capsys.readouterr()
+        return code, output.out, output.err
 
     return run
 
@@ -29,7 +29,7 @@ def test_init_writes_a_policy_that_checks_and_whose_tests_pass_and_touch_all_of_
     assert run("check", tmp_path)[0] == 0
     tests = load_tests(tmp_path / "new" / "tests" / "ours.test.yaml")
     ran = run_tests(tests, None)
-    assert all(each.passed for each in ran)
+    assert all(result.passed for result in ran)
     assert coverage(tests.policy, ran).missing == ()
 
 
@@ -128,9 +128,9 @@ def test_init_writes_a_store_that_checks_and_passes_its_tests_with_a_token_for_e
     assert code == 0
     assert run("check", tmp_path / "store")[0] == 0
     assert run("test", tmp_path / "store")[0] == 0
-    told = dict(re.findall(r"token of (\w+), shown only once: (\S+)", out))
+    tokens = dict(re.findall(r"token of (\w+), shown only once: (\S+)", out))
     grants = Tokens(tmp_path / "store" / "tokens.json")
-    assert {grants.grant(f"Bearer {token}").tenant for token in told.values()} == set(told) == {"kids", "museum"}
+    assert {grants.grant(f"Bearer {token}").tenant for token in tokens.values()} == set(tokens) == {"kids", "museum"}
 
 
 def test_a_tenant_of_the_example_store_is_guarded_by_what_explain_prints(run):
@@ -144,15 +144,15 @@ def test_a_tenant_of_the_example_store_is_guarded_by_what_explain_prints(run):
 
 
 def test_the_example_store_shows_what_differs_by_time_and_region(run):
-    def told(*whom):
+    def thresholds(*whom):
         document = json.loads(run("explain", example_store(), *whom, "--json")[1])
         return {category["id"]: category["threshold"] for category in document["categories"]}
 
-    assert told("--tenant", "museum", "--at", "2026-12-24")["nudity"] == 0.8
-    assert told("--tenant", "museum", "--at", "2027-02-01")["nudity"] == 0.5
-    assert told("--tenant", "kids", "--at", "2026-12-24")["nudity"] == 0.3
-    assert "hate_symbols" in told("--region", "eu")
-    assert "hate_symbols" not in told()
+    assert thresholds("--tenant", "museum", "--at", "2026-12-24")["nudity"] == 0.8
+    assert thresholds("--tenant", "museum", "--at", "2027-02-01")["nudity"] == 0.5
+    assert thresholds("--tenant", "kids", "--at", "2026-12-24")["nudity"] == 0.3
+    assert "hate_symbols" in thresholds("--region", "eu")
+    assert "hate_symbols" not in thresholds()
 
 
 def test_init_copies_a_pack_under_a_name_of_ones_own(run, tmp_path):

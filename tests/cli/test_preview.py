@@ -18,10 +18,10 @@ def cache(tmp_path, monkeypatch):
 
 def test_fit_keeps_the_map_and_says_how_far_off_it_is(cache, capsys):
     assert run(["preview", "fit", "--model", "glyphs", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["kept"]
-    assert told["file"].startswith(str(cache))
-    assert 0 < told["rmse255"] < told["rmse255_of_one_colour"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["kept"]
+    assert document["file"].startswith(str(cache))
+    assert 0 < document["rmse255"] < document["rmse255_of_one_colour"]
 
 
 def test_fit_says_the_same_in_words(capsys):

@@ -1,4 +1,4 @@
-"""The questions that people ask of a record, each answered by one command.
+"""One command answers every question that people ask of a record.
 
 The tenth, whether a generation comes out the same again, is asked in ``tests/lab/test_regenerate.py``.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A log that real guards wrote: three people's images, one of them in shadow."""
+    """Let real guards write a log of three people's images, and of one image in shadow."""
     path = tmp_path_factory.mktemp("questions") / "log"
     of = policy(categories=[star(still_present="block"), bolt()])
     surely, nearly = {"star": 0.95}, {"star": 0.55}

@@ -15,7 +15,7 @@ from dnp_guard.errors import CannotSteer, PolicyError, Problem
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Make ``dnp-guard fail`` a command that raises what it is given."""
+    """Return a function that makes ``dnp-guard fail`` raise an error."""
 
     def register(error):
         def fail(*, as_json: Annotated[bool, typer.Option("--json")] = False):

@@ -1,4 +1,4 @@
-"""Verdicts on the command line, and what they feed."""
+"""Verdicts are given on the command line, and feed reports, cases and calibration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Eight blocked images and a clean one under the policy of the embedded model."""
+    """Record eight blocked images and a clean one under the policy of the embedded model."""
     sink = JsonlSink(tmp_path / "log")
     policy = load_policy("glyphs")
     of = {
@@ -45,7 +45,7 @@ def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_a_verdict_is_recorded_with_the_policy_of_its_image(log: Path) -> None:
-    record = next(each for each in Log(log) if each["event"] == "verdict")
+    record = next(item for item in Log(log) if item["event"] == "verdict")
     assert record["request"] == "r0"
     assert record["verdict"] == "false_alarm"
     assert record["by"] == "ann"

@@ -14,7 +14,7 @@ from dnp_guard.glyphs.scene import FORBIDDEN, render, sample_scene
 
 @pytest.fixture
 def labelled(tmp_path):
-    """A folder of drawn pictures, half of them early and half late, and their labels."""
+    """Draw a folder of pictures, half of them early and half late, with their labels."""
     rng = np.random.default_rng(3)
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -40,8 +40,8 @@ def test_calibrate_reports_each_category_and_range_and_writes_a_file_and_a_plot(
     assert written["vlm"]["name"] == "glyphs"
     assert len(written["vlm"]["revision"]) == 12
     for ranges in written["categories"].values():
-        assert [(each["begin"], each["end"], each["n"]) for each in ranges] == [(0, 0.5, 40), (0.5, 1, 40)]
-        assert all(each["auc"] > 0.9 for each in ranges)
+        assert [(span["begin"], span["end"], span["n"]) for span in ranges] == [(0, 0.5, 40), (0.5, 1, 40)]
+        assert all(span["auc"] > 0.9 for span in ranges)
     assert (labelled / "c.svg").read_text().count("<polyline") == 6
 
 

@@ -1,4 +1,4 @@
-"""What the tests of faults share: a service in this process, and the table of what was done to one."""
+"""Fixtures of the tests of faults: a service in this process, and the table of its faults."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ HEAD = ("attack", "bound", "what happened", "seconds", "megabytes")
 
 @pytest.fixture(scope="session")
 def service_table():
-    """Rows of ``build/service-fault-table.md``: see :data:`HEAD`; megabytes are those that the service grew by."""
+    """Yield the rows of ``build/service-fault-table.md``, see :data:`HEAD`; megabytes are the service's growth."""
     rows = []
     yield rows
     if rows:

@@ -1,4 +1,4 @@
-"""Databases that fail at a call of a test's choice."""
+"""Databases that fail at a chosen call."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 
 class Failing:
-    """A connection that fails at one numbered call once it is armed, before the call or after it took effect."""
+    """A connection that fails at one chosen call once it is armed, before or after the call takes effect."""
 
     def __init__(self, database):
         self._database = database
         self.disarm()
 
     def arm(self, at, fail, *, after):
-        """Call ``fail`` at the call of this number, counted from now on."""
+        """Call ``fail`` at the call of this number, counted from now."""
         self._calls, self._at, self._fail, self._after, self.hit = count(1), at, fail, after, False
 
     def disarm(self):
-        """Fail no more."""
+        """Stop failing."""
         self._at = None
 
     def execute(self, *arguments):
@@ -43,7 +43,7 @@ class Failing:
 
 @contextmanager
 def failing_databases():
-    """Make each database that is opened meanwhile one that can fail; yields them in order."""
+    """Let every database that is opened meanwhile fail on demand; yield them in order."""
     opened, connect = [], sqlite3.connect
 
     def connected(*arguments, **more):

@@ -1,4 +1,4 @@
-"""Pictures that show something else than what their pixels say: refused, or judged as they are shown."""
+"""Pictures that are displayed otherwise than their pixels are refused, or judged as displayed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def written(picture, form="PNG", **options):
 
 
 def chunked(name, value):
-    """A black PNG with one chunk more."""
+    """Make a black PNG with one more chunk."""
     more = PngInfo()
     more.add(name, value)
     return written(BLACK, pnginfo=more)
@@ -113,7 +113,7 @@ def test_the_service_refuses_what_is_shown_otherwise_and_withholds_it(serve, nam
     session, answer = final(client, FILES[name])
     assert answer.status_code == 422
     assert answer.json()["type"] == "urn:dnp-guard:problem:picture"
-    assert finish(client, session).json()["images"][0]["decision"] == "clean"  # of another picture, looked at since
+    assert finish(client, session).json()["images"][0]["decision"] == "clean"  # of another picture, seen since then
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -123,7 +123,7 @@ def test_the_service_takes_what_every_program_shows_alike(serve, name):
 
 @pytest.fixture
 def receipt(serve, tmp_path):
-    """Make a receipt of a black picture; its text, and the public key."""
+    """Return a function that makes a receipt of a black picture; it returns the text and the public key."""
 
     def make(**settings):
         public = receipts.new_key(tmp_path / "key")
@@ -201,7 +201,7 @@ def test_a_receipt_is_for_its_tenant_and_its_policy(serve, tmp_path, capsys):
 
 
 class Levels:
-    """A backend that says how bright a picture is, so that its pixels have to be there."""
+    """A backend that answers with the brightness of a picture, which needs its pixels."""
 
     def ask(self, images, questions):
         return [[image.getextrema()[0][1] / 255] * len(questions) for image in images]

@@ -1,4 +1,4 @@
-"""What a stranger, or a careless host, can make the service spend: bounded before it is read."""
+"""The service bounds the cost of strangers and careless hosts before it reads their requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def running(tmp_path_factory):
 
 
 def megabytes(running):
-    """Of memory that the service holds."""
+    """Return the megabytes of memory that the service holds."""
     pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -48,7 +48,7 @@ def connected(running):
 
 
 def pushed(running, pieces):
-    """Send pieces until the service has had enough; its first line."""
+    """Send pieces until the service closes; return the first line of its answer."""
     with connected(running) as connection:
         with suppress(OSError):
             for piece in pieces:
@@ -84,13 +84,18 @@ PAD = b"x" * 100_000
 )
 def test_headers_without_end_cost_nothing_and_nobody(running, pieces, request, service_table):
     before, began = megabytes(running), time.monotonic()
-    said = pushed(running, pieces)
-    assert said in {"HTTP/1.1 431 Request Header Fields Too Large", ""}  # or reset, with bytes unread
+    response = pushed(running, pieces)
+    assert response in {
+        "HTTP/1.1 431 Request Header Fields Too Large",
+        "",
+    }  # or the connection is reset, with bytes unread
     spent, grown = time.monotonic() - began, megabytes(running) - before
     assert grown < 20
     assert health_s(running) < 1
     name, bound = request.node.callspec.id, f"{HEAD_BYTES // 1024} KiB and {FIELDS} headers"
-    service_table.append((name, bound, said.partition(" ")[2] or "connection reset", f"{spent:.2f}", f"{grown:.1f}"))
+    service_table.append(
+        (name, bound, response.partition(" ")[2] or "connection reset", f"{spent:.2f}", f"{grown:.1f}")
+    )
 
 
 def test_as_many_headers_as_are_read_are_answered(running):
@@ -147,7 +152,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path, service_table):
 
 
 def scans(count):
-    """A progressive JPEG whose last scan comes many times."""
+    """Make a progressive JPEG that repeats its last scan many times."""
     buffer = io.BytesIO()
     Image.new("RGB", (2048, 2048), "red").save(buffer, "JPEG", progressive=True)
     content = buffer.getvalue()
@@ -161,7 +166,8 @@ def final(client, data):
     session = begin(client, images=len(data)).json()["session"]
     began = time.monotonic()
     answer = client.post(
-        f"/v1/sessions/{session}/final", json={"images": [{"index": i, "data": each} for i, each in enumerate(data)]}
+        f"/v1/sessions/{session}/final",
+        json={"images": [{"index": i, "data": data_url} for i, data_url in enumerate(data)]},
     )
     return answer.json(), time.monotonic() - began
 
@@ -194,7 +200,7 @@ def test_pixels_of_all_requests_together_are_bounded_and_nobody_fails_by_it(serv
         assert refused.status_code == 409
         assert refused.json()["type"] == "urn:dnp-guard:problem:busy"
         assert refused.headers["retry-after"] == "1"
-        assert ask(client, second, 2).is_success  # there is room for a smaller one
+        assert ask(client, second, 2).is_success  # a smaller one still fits
     assert client.post(f"/v1/sessions/{first}/queries", json={"step": 2, "progress": 0.1, "images": full}).is_success
     for step in range(3, 23):
         ask(client, first, step)
@@ -204,7 +210,7 @@ def test_pixels_of_all_requests_together_are_bounded_and_nobody_fails_by_it(serv
 
 def test_bodies_of_all_requests_together_are_bounded(serve):
     client = serve(NOTHING, limits={"body": 1000})
-    gate = client.app.middleware_stack.app  # the error middleware stands before it
+    gate = client.app.middleware_stack.app  # the error middleware comes before it
     while not isinstance(gate, Gate):
         gate = gate.app
     with gate.flight.request() as take:

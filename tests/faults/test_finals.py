@@ -1,4 +1,4 @@
-"""The last request of a session, sent several times at once to several workers."""
+"""Several workers may receive the last request of a session at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server.conftest import HERE, ask, begin, finish
 
 
 class Together:
-    """Sees nothing; its final looks wait a moment for each other."""
+    """A backend that sees nothing, and whose final looks wait a moment for each other."""
 
     def __init__(self, workers):
         self.barrier = threading.Barrier(workers)
@@ -30,7 +30,7 @@ class Together:
 
 @pytest.fixture
 def workers(tmp_path):
-    """Four workers that share a store and a log, and their backend."""
+    """Start four workers that share a store and a log; yield them and their backend."""
     backend = Together(4)
     made = Settings(policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", keep=True, audit=(f"{tmp_path}/log",))
     with ExitStack() as stack:
@@ -48,7 +48,7 @@ def test_of_four_finals_at_once_one_is_recorded(workers, tmp_path):
     assert codes[0] == 200
     assert set(codes[1:]) <= {200, 409, 503}
     assert (tmp_path / "log").read_text().count('"event":"request.finished"') == 1
-    assert finish(clients[3], session).json() == next(each for each in answers if each.is_success).json()
+    assert finish(clients[3], session).json() == next(answer for answer in answers if answer.is_success).json()
 
 
 def test_an_end_and_a_final_at_once_leave_one_record(workers, tmp_path):

@@ -1,4 +1,4 @@
-"""Plugins and backends that end threads, panic, or change what they are shown."""
+"""Plugins and backends may end threads, panic, or change their arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sampler import run
 
 
 class Panic(BaseException):
-    """As extensions in other languages raise it."""
+    """A panic as extensions in other languages raise it."""
 
 
 FOREIGN = [ValueError("x"), SystemExit(1), CancelledError(), GeneratorExit(), Panic("at the disco")]
@@ -44,7 +44,7 @@ def test_nothing_that_a_backend_raises_goes_into_the_generation(error, deadline_
 
 
 def plugin(does):
-    """A plugin that does something in each hook that a generation calls."""
+    """Build a plugin that does something in every hook that a generation calls."""
 
     class Plugin:
         @hookimpl
@@ -81,12 +81,12 @@ def test_nothing_that_a_plugin_raises_goes_into_the_generation(error):
 
 
 def cleared(**shown):
-    """Change in place whatever a plugin is shown, as if nothing were seen."""
+    """Change a plugin's arguments in place, as if nothing had been seen."""
     for value in shown.values():
-        for each in value if isinstance(value, tuple) else (value,):
+        for item in value if isinstance(value, tuple) else (value,):
             for name, new in {"action": None, "findings": (), "negative": None, "probability": 0.0}.items():
-                if hasattr(each, name):
-                    object.__setattr__(each, name, new)
+                if hasattr(item, name):
+                    object.__setattr__(item, name, new)
         if hasattr(value, "clear"):
             value.clear()
         if probabilities := getattr(value, "probabilities", None):
@@ -98,9 +98,9 @@ def test_a_plugin_that_changes_a_decision_in_place_loosens_nothing():
 
 
 def test_a_plugin_that_changes_a_decision_in_place_takes_no_negative_away():
-    kept = policy(categories=[star(still_present="monitor")])
+    monitored = policy(categories=[star(still_present="monitor")])
     sink = MemorySink()
-    with Guard(kept, vlm=ScriptedBackend([{"a star": 0.9}]), plugins=[plugin(cleared)], audit=sink) as guard:
+    with Guard(monitored, vlm=ScriptedBackend([{"a star": 0.9}]), plugins=[plugin(cleared)], audit=sink) as guard:
         run(guard)
     injected = [record for record in sink.records if record["event"] == "negative.injected"]
     assert injected[0]["findings"][0]["probability"] == 0.9

@@ -1,4 +1,4 @@
-"""Records that somebody removes from a log and covers with a tombstone of his own."""
+"""Checkpoints uncover records that somebody removed and covered with a forged tombstone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def signer(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """A log of twelve days, three records a day."""
+    """Write a log of twelve days, with three records per day."""
     sink = JsonlSink(tmp_path / "log")
     for day in range(12):
         for event in ("request.started", "query", "request.finished"):
@@ -39,14 +39,14 @@ def log(tmp_path):
 
 @pytest.fixture
 def second(tmp_path, log, signer):
-    """Where the log's checkpoints are kept; one is there."""
+    """Return the place of the log's checkpoints, with one checkpoint."""
     keep(tmp_path / "elsewhere", at_its_end(log), signer)
     return SecondPlace(tmp_path / "elsewhere", signer)
 
 
 def at_its_end(log):
-    found = verify(log)
-    return Checkpoint("tests", found.records + found.purged, found.head_hash)
+    finding = verify(log)
+    return Checkpoint("tests", finding.records + finding.purged, finding.head_hash)
 
 
 def forge(log, first, last):
@@ -123,4 +123,4 @@ def test_the_command_keeps_a_purge_at_the_second_place(log, second, tmp_path):
     options = ["--checkpoint", str(second.file), "--sign", str(tmp_path / "key"), "--older-than", "1d", "--yes"]
     assert run(["audit", "purge", str(log), *options]) == 0
     assert codes(log, second) == []
-    assert [len(each.purged) for each in read_notes(second.file)[-2:]] == [1, 0]
+    assert [len(note.purged) for note in read_notes(second.file)[-2:]] == [1, 0]

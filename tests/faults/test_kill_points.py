@@ -1,4 +1,4 @@
-"""A worker killed at every call of the store of sessions; another goes on with what it has left."""
+"""A worker may be killed at any call of the store of sessions; another goes on from the store."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def service(folder, backend=None, clock=time.time):
 
 
 def acknowledged(work):
-    """What a forked child says before it ends, a line each; and whether it was killed."""
+    """Run ``work`` in a forked child; return its messages, one per line, and whether it was killed."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
         try:
-            work(lambda said: os.write(writing, json.dumps(said).encode() + b"\n"))
+            work(lambda message: os.write(writing, json.dumps(message).encode() + b"\n"))
         finally:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as lines:
-        said = [json.loads(line) for line in lines]
+        messages = [json.loads(line) for line in lines]
     _, status = os.waitpid(pid, 0)
-    return said, os.WIFSIGNALED(status)
+    return messages, os.WIFSIGNALED(status)
 
 
 def dying(folder, at, *, after):
@@ -85,16 +85,16 @@ def test_a_worker_killed_at_any_call_of_the_store_lets_nothing_through_and_loses
     for number in count(1):
         folder = tmp_path / str(number)
         folder.mkdir()
-        said, killed = acknowledged(dying(folder, number, after=after))
+        messages, killed = acknowledged(dying(folder, number, after=after))
         if not killed:
             break
-        session = said[0] if said else None
+        session = messages[0] if messages else None
         ((verdict,), _) = acknowledged(going_on(folder, session))
         records = list(Log(folder / "log"))
         asked = {record["step"] for record in records if record["event"] == "query" and "step" in record}
         assert verify(folder / "log").ok
-        assert len(asked) >= said.count(200)
-        if verdict.get("type") == "urn:dnp-guard:problem:busy":  # it died between the record of its end and the end
+        assert len(asked) >= messages.count(200)
+        if verdict.get("type") == "urn:dnp-guard:problem:busy":  # it died between the record of its end and its end
             stuck += 1
         else:
             assert verdict["images"][0]["action"] == "block"
@@ -107,7 +107,7 @@ def test_a_worker_killed_at_any_call_of_the_store_lets_nothing_through_and_loses
 
 
 class DiesAtTheFinal(Backend):
-    """A backend whose process is killed while it looks at finished images."""
+    """A backend whose process is killed during the final look."""
 
     info = BackendInfo("dies", "1", local=True)
 
@@ -122,7 +122,7 @@ class DiesAtTheFinal(Backend):
 
 @pytest.fixture
 def left_ending(tmp_path):
-    """Another worker, and a session whose own was killed in its final query."""
+    """Return a worker, and a session whose own worker was killed in its final query."""
 
     def work(say):
         with service(tmp_path, DiesAtTheFinal()) as client:

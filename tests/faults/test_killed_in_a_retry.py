@@ -1,4 +1,4 @@
-"""A process that is killed while an image is made again."""
+"""A process may be killed while an image is made again."""
 
 from __future__ import annotations
 

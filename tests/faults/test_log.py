@@ -1,4 +1,4 @@
-"""What a log is after its writer, its disk or its clock has failed."""
+"""A log stays whole when its writer, its disk or its clock fails."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ CALLS = [
 
 
 class Injected(OSError):
-    """A failure made for a test."""
+    """A failure that a test causes."""
 
 
 @contextmanager
 def failing_at(number, *, half=False):
-    """Let the numbered I/O call fail: before it does anything, or in the middle of a write."""
+    """Let the I/O call of this number fail, before it does anything or in the middle of a write."""
     calls = count(1)
     hit = []
 
@@ -71,7 +71,7 @@ def failing_at(number, *, half=False):
 
 
 def torn_log(path):
-    """A log of three records, the last of them torn."""
+    """Write a log of three records, whose last one is torn."""
     memory = MemorySink()
     for step in range(3):
         memory.write(build("query", step=step))
@@ -101,8 +101,8 @@ def test_after_a_failure_at_any_io_call_the_log_verifies_and_the_next_run_append
         tried += hit
         JsonlSink(path).write(build("query", step=999))
         steps = [record["step"] for record in Log(path)]
-        found = verify(path)
-        assert found.problems == ()
+        finding = verify(path)
+        assert finding.problems == ()
         assert [step for step in [0, 1, *written] if step not in steps] == []
         assert steps[-1] == 999
         shutil.rmtree(folder)
@@ -111,7 +111,7 @@ def test_after_a_failure_at_any_io_call_the_log_verifies_and_the_next_run_append
 
 
 def die_within_a_write(at):
-    """Kill this process in the middle of its write number ``at``."""
+    """Kill this process in the middle of write number ``at``."""
     real, writes = os.write, count()
 
     def write(descriptor, data):
@@ -124,7 +124,7 @@ def die_within_a_write(at):
 
 
 def child(opened, first, pipe, at):
-    """Write records, and say after each that it was acknowledged; until killed."""
+    """Write records until killed, and report every record that was acknowledged."""
     sink = opened()
     write, real = die_within_a_write(at) if at else (os.write, os.write)
     os.write = write
@@ -135,7 +135,7 @@ def child(opened, first, pipe, at):
 
 
 def killed(opened, first, chance, *, within=True):
-    """Fork a writer, kill it at a random point, and give the records it has acknowledged."""
+    """Fork a writer, kill it at a random point, and return the records that it has acknowledged."""
     reading, writing = os.pipe()
     by_itself = within and chance.random() < 0.5
     at = (chance.randrange(40), chance.randrange(5000)) if by_itself else None
@@ -167,11 +167,11 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
     for kill in range(KILLS):
         acknowledged += killed(lambda: JsonlSink(path, rotate_bytes=60_000), kill * 10_000, chance)
         if kill % 20 == 0:
-            found = verify(path)
-            assert found.ok or found.torn
+            finding = verify(path)
+            assert finding.ok or finding.torn
         torn += path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
     JsonlSink(path).write(build("query", step=-1))
-    found = verify(path)
+    finding = verify(path)
     steps = {record["step"] for record in Log(path)}
     lost = set(acknowledged) - steps
     with capsys.disabled():
@@ -179,7 +179,7 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
             f"\nkill points tried: {KILLS} ({torn} within a line), records acknowledged: {len(acknowledged)}, "
             f"acknowledged records lost: {len(lost)}"
         )
-    assert found.problems == ()
+    assert finding.problems == ()
     assert lost == set()
     assert -1 in steps
     assert torn > 0
@@ -187,7 +187,7 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
 
 @contextmanager
 def full_disk(path):
-    """A disk that has room for 100 bytes more; inside the block alone, as the limit is the whole process's."""
+    """Leave room for 100 bytes on the disk, inside the block only: the limit is the whole process's."""
     limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:
@@ -225,7 +225,7 @@ def test_a_file_that_became_read_only_is_refused_and_later_goes_on(tmp_path):
 
 
 def as_nobody(path):
-    """What happens to a user without rights who writes; root may write everything."""
+    """Run as a user without rights, because root may write everything."""
     for folder in (path.parent, *path.parents[1:4]):
         folder.chmod(0o755)
     pid = os.fork()

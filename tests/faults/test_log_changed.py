@@ -1,4 +1,4 @@
-"""A log that somebody changes under its writer, and a sink that hangs."""
+"""A log goes on when somebody changes its file, or when a sink hangs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def emptied(path):
 
 
 def cut_and_grown(path):
-    """Another history, as long and longer, in the same file."""
+    """Put a longer history into the same file."""
     emptied(path)
     write(KINDS["database" if path.suffix == ".db" else "file"](path), range(100, 130))
 
@@ -88,7 +88,7 @@ def test_a_changed_log_is_counted_and_says_so_itself_and_loses_nothing(sink, cha
     outlet.close(30)
     assert counted == ["audit_sink"]
     text = sink.path.read_bytes() + b"".join(file.read_bytes() for file in sink.path.parent.glob("*-wal"))
-    assert all(each in text for each in (b'"step":10', b'"step":11', b'"reason":"audit_sink"'))
+    assert all(part in text for part in (b'"step":10', b'"step":11', b'"reason":"audit_sink"'))
 
 
 def test_other_writers_are_not_taken_for_a_change(sink):
@@ -114,7 +114,7 @@ def test_a_rotation_is_not_taken_for_a_change(tmp_path):
 
 
 class Hanging:
-    """A sink that hangs until it is let go."""
+    """A sink that hangs until it is released."""
 
     def __init__(self):
         self.go, self.held = Event(), []

@@ -1,4 +1,4 @@
-"""Ten times the load that the service holds: health is told meanwhile, and all is answered in the end."""
+"""Under ten times its load the service reports its health, and answers every request in the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED = 20
 
 @pytest.fixture
 def model():
-    """A model server that answers the trial, and nothing after it until it is let."""
+    """Run a model server that answers the trial, and holds all later answers."""
     with faults.running() as server:
         yield server
 
@@ -40,16 +40,16 @@ def test_health_is_told_beside_ten_times_the_load_and_every_request_is_answered(
         model.fault, before = held, len(model.requests)
         with ThreadPoolExecutor(LOAD) as pool:
             asked = [pool.submit(ask, host, session, 2) for session in sessions]
-            wait_until(lambda: len(model.requests) >= before + THREADS)  # the load has come as far as the model
+            wait_until(lambda: len(model.requests) >= before + THREADS)  # the load has reached the model
             waits = []
             for _ in range(ASKED):
                 began = time.monotonic()
                 assert host.get("/healthz").is_success
                 waits.append(time.monotonic() - began)
-            unanswered = sum(not each.done() for each in asked)
+            unanswered = sum(not answer.done() for answer in asked)
             let.set()
-            codes = {each.result().status_code for each in asked}
-    assert unanswered >= LOAD - THREADS  # health was told while every thread waited and the rest stood in line
+            codes = {answer.result().status_code for answer in asked}
+    assert unanswered >= LOAD - THREADS  # health was reported while all threads waited and the rest queued
     assert codes == {200}
     what = f"{LOAD} queries at {THREADS} threads"
     service_table.append((what, "--threads", "health told; all answered", f"{max(waits):.3f} (health)", "-"))

@@ -1,4 +1,4 @@
-"""Machines that lack something, and operators who name something that is not there."""
+"""Machines may lack something, and operators may name something that does not exist."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.server.conftest import HERE, begin
 
 @pytest.fixture
 def nobody(monkeypatch):
-    """A user without a home and without an entry."""
+    """Run as a user without a home and without an entry."""
 
     def none(*_):
         raise RuntimeError("Could not determine home directory.")
@@ -65,21 +65,21 @@ def test_a_file_system_without_locks_is_named_with_its_own_remedy(tmp_path, monk
 def test_an_unknown_policy_is_refused_before_a_model_is_loaded(capsys, workers):
     options = ["--policy", "nothing-like-it", "--vlm", "transformers:/nowhere", "--workers", workers, "--port", "0"]
     assert run(["serve", *options]) == 2
-    said = capsys.readouterr().err
-    assert "nothing-like-it" in said
-    assert "/nowhere" not in said
+    message = capsys.readouterr().err
+    assert "nothing-like-it" in message
+    assert "/nowhere" not in message
 
 
 @pytest.mark.parametrize("audit", [False, True])
 def test_a_service_without_a_record_says_so(tmp_path, audit):
     (tmp_path / "looks.json").write_text("[{}]")
     options = ["--policy", "glyphs", "--vlm", f"scripted:{tmp_path / 'looks.json'}"]
-    with (tmp_path / "said").open("w") as said:
+    with (tmp_path / "said").open("w") as stderr:
         started = subprocess.Popen(
             [sys.executable, "-m", "dnp_guard", "serve", "--port", "0", *options]
             + (["--audit", str(tmp_path / "log")] if audit else []),
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
         )
         assert started.stdout.readline().startswith(b"serving glyphs")
         started.terminate()

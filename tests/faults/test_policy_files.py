@@ -1,4 +1,4 @@
-"""Files in a folder of policies that only look like policies, and changes that times and sizes do not show."""
+"""A folder of policies may hold files that only look like policies, and changes that times and sizes do not show."""
 
 from __future__ import annotations
 

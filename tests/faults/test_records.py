@@ -1,4 +1,4 @@
-"""Records that are too large for a line, and answers that grow with a session."""
+"""Records fit into a line, and answers do not grow with a session."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_repeated_step_is_answered_the_same_among_the_last_eight(serve):
 
 
 class Raising:
-    """A sink that raises once, and holds what it is given afterwards."""
+    """A sink that raises once, and keeps later events."""
 
     def __init__(self, error):
         self.error, self.held = error, []

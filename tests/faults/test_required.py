@@ -1,4 +1,4 @@
-"""What becomes of a generation whose record cannot be written."""
+"""A generation fails closed if its required record cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sampler import finish, run, start
 
 
 class Failing(MemorySink):
-    """A sink that takes ``room`` events and no more."""
+    """A sink that takes ``room`` events and then fails."""
 
     name = "failing"
 
@@ -70,7 +70,7 @@ def test_the_next_run_writes_what_the_last_could_not(tmp_path, spool):
     folder.mkdir()
     outcome(specs)
     logs = [verify(folder / name) for name in ("a.jsonl", "a.db")]
-    for found in logs:
-        assert isinstance(found, Verification)
-        assert found.ok
-        assert found.records > 10
+    for log in logs:
+        assert isinstance(log, Verification)
+        assert log.ok
+        assert log.records > 10

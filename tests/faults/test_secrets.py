@@ -1,4 +1,4 @@
-"""What becomes of keys and tokens that were copied badly, and of what strangers say."""
+"""Badly copied keys and tokens are refused, and nothing secret or foreign is quoted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_token_that_no_header_carries_is_refused_without_being_quoted(form):
 @pytest.mark.parametrize("form", AROUND)
 def test_white_space_around_a_token_is_not_sent(server, form):
     with Service(server.url.removesuffix("/v1"), form.format(SECRET)) as service, suppress(ServiceError):
-        service.open(images=1, host=Host(name="tests"))  # the server is none of ours, and its answer no session
+        service.open(images=1, host=Host(name="tests"))  # the server is not ours, and its answer is no session
     assert {"authorization: bearer hunter2\r\n" in head + "\r\n" for head in server.headers} == {True}
 
 
@@ -119,7 +119,7 @@ categories:
 
 
 class Talkative:
-    """A backend that quotes what it was asked when it fails."""
+    """A backend that quotes the question when it fails."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -129,7 +129,7 @@ class Talkative:
 
 
 class Odd(VlmBadAnswer):
-    """A backend's own kind of error."""
+    """An error of a backend's own kind."""
 
 
 @pytest.mark.parametrize("kind", [ValueError, VlmError, Odd, TimeoutError, SystemExit, CancelledError])

@@ -1,4 +1,4 @@
-"""What becomes of generations while the store of sessions, the spool and the log in a database fail."""
+"""Generations survive failures of the store of sessions, the spool and the log in a database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEPS = (2, 3, 4, 22)
 
 
 def generation(client):
-    """A run that shows a star at its end, each request sent again until it is answered; the codes, and the verdict."""
+    """Run a generation that ends with a star, repeat its requests until answered, and return codes and verdict."""
     codes = []
 
     def sent(request):
@@ -55,7 +55,7 @@ def generation(client):
 
 @pytest.fixture
 def service(tmp_path):
-    """The client of a service, which gets the answer to what the service raises; and the database of its store."""
+    """Yield the client of a service, whose errors become answers, and the database of its store."""
     settings = Settings(
         policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", audit=(f"{tmp_path}/log",), keep=True
     )
@@ -108,9 +108,9 @@ def test_a_fault_at_any_call_of_a_log_in_a_database_loses_no_acknowledged_record
                 continue
             written.append(f'"step":{step},')
         sink.close()
-        found = verify(path)
-        assert found.ok
-        assert found.records >= len(written) >= 3
+        finding = verify(path)
+        assert finding.ok
+        assert finding.records >= len(written) >= 3
         if not database.hit:
             break
     assert number > 10
@@ -156,7 +156,7 @@ def test_a_fault_at_any_call_of_the_spool_loses_nothing_uncounted(tmp_path, monk
 
 
 def failing(real, calls, number, hit, code, folder):
-    """A call of the system that fails where it is the numbered one of the spool's."""
+    """Return a system call that fails if it is the spool's call of this number."""
 
     def call(*args, **kwargs):
         ours = isinstance(args[0], int) or str(folder) in str(args[0])

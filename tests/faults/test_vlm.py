@@ -1,4 +1,4 @@
-"""What becomes of a generation whose vision-language server goes wrong; writes ``build/fault-table.md``."""
+"""The policy decides when the vision-language server fails; the tests write ``build/fault-table.md``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ CASES = {"refused": (None, "vlm_error"), **faults.FAULTS}
 
 
 AFTER_THE_FIRST = dict.fromkeys(("429, Retry-After in time", "429, Retry-After too late"), "vlm_circuit_open")
-"""A server that asks for a pause is left alone until it is over."""
+"""The reason after the first query for faults in which the server asks for a pause: the guard respects it."""
 
 
 def run(guard):
-    """Run two steps, the second asked about where the first query fails; the outcome, and how long each query took."""
+    """Run two steps, and query the second if the first query fails; return the outcome and every query's time."""
     driver, waits = start(guard), []
     for index in range(2):
         if driver.due(index, 2):
@@ -78,7 +78,7 @@ def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failu
         guard.close()
         backend.close()
     degraded = [record["reason"] for record in sink.records if record["event"] == "degraded"]
-    records = [each for each in degraded if each.startswith("vlm_")]
+    records = [record for record in degraded if record.startswith("vlm_")]
     finished = [record["decision"] for record in sink.records if record["event"] == "request.finished"]
     table.append(
         (
@@ -86,14 +86,14 @@ def test_a_fault_of_the_server_is_recorded_and_the_policy_decides(name, on_failu
             on_failure,
             outcome,
             f"{max(waits):.0f}",
-            " · ".join(dict.fromkeys(" ".join(each.split())[:90] for each in records)),
+            " · ".join(dict.fromkeys(" ".join(record.split())[:90] for record in records)),
         )
     )
     assert outcome == EXPECTED[on_failure] == finished[0]
     assert [record.partition(":")[0] for record in records] == [reason, AFTER_THE_FIRST.get(name, reason)]
-    assert sum(counted(registry, each) for each in {reason, "vlm_circuit_open"}) == 2
+    assert sum(counted(registry, code) for code in {reason, "vlm_circuit_open"}) == 2
     assert registry.get_sample_value("dnp_guard_queries_total", {"policy": "test", "outcome": "failed"}) == 2
-    assert max(waits) <= DEADLINE_MS + 5000  # a busy machine is late; the table says by how much
+    assert max(waits) <= DEADLINE_MS + 5000  # a busy machine is late; the table shows by how much
     left = set(threading.enumerate()) - before
     assert not [thread.name for thread in left if thread.name.startswith("dnp-guard")]
 

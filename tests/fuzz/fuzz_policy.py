@@ -1,4 +1,4 @@
-"""``make fuzz``: bytes that atheris makes up, led by what they reach, are a policy or a ``PolicyError``."""
+"""Read random bytes of atheris, guided by coverage: a policy or a ``PolicyError`` must result (``make fuzz``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["dnp_guard.policy", "ruamel.yaml"]):
 
 
 def one_input(raw: bytes) -> None:
-    """Read what atheris made up; any other exception is a finding."""
+    """Read the bytes of atheris; any other exception is a finding."""
     with contextlib.suppress(PolicyError):
         parse_policy(raw, "fuzz.yaml")
 
