@@ -102,6 +102,11 @@ class InAttention:
     alpha: float
     mask: float = 1.0
 
+    @property
+    def acts(self) -> bool:
+        """Whether these strengths change the attention at all."""
+        return self.phi > 1 and self.alpha > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Negative:

@@ -16,6 +16,17 @@ LOST: Final = "attention_lost"
 """Reason of a degradation: the host steers by ``separate`` although it should steer in attention space."""
 
 
+def in_attention(policy: Policy, *, shown: bool) -> bool:
+    """Return whether a host that reaches the attention of its denoiser steers there under a policy.
+
+    Args:
+        policy: the policy in force.
+        shown: whether steering there was shown to work for the model, which ``auto`` needs.
+    """
+    mode = policy.guidance.mode
+    return policy.mode != "shadow" and (mode == "attention" or (mode == "auto" and shown))
+
+
 def steered(policy: Policy, reach: Reach) -> Policy:
     """Return the policy with ``auto`` replaced by one way of steering; its digest stays the same."""
     if reach == "lost":

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, PolicyError
+from dnp_guard.generation import reach
 from dnp_guard.hosts.protocol import PolicyInForce
 from dnp_guard.policy import questions_per_image
 from dnp_guard.server.problems import Refusal
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from dnp_guard.server.tokens import Grant
 
 _log = logging.getLogger("dnp_guard.server")
-
-
-def in_attention(policy: Policy, can: Sequence[str]) -> bool:
-    """Return whether a session steers in attention space: its host reaches it, and ``auto`` needs it shown."""
-    if policy.mode == "shadow" or "attention" not in can:
-        return False
-    mode = policy.guidance.mode
-    return mode == "attention" or (mode == "auto" and "attention_shown" in can)
 
 
 def check(policy: Policy, store: SessionStore) -> None:
@@ -65,7 +58,7 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
     needed = images * questions_per_image(policy)
     if needed > limits.questions:
         raise Refusal("refused", f"It may need {needed} questions; {limits.questions} per session are allowed.")
-    if policy.guidance.mode == "attention" and policy.mode != "shadow" and "attention" not in can:
+    if "attention" not in can and reach.in_attention(policy, shown=False):
         raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which this host does not reach.")
     # The protocol carries one negative per image, and its scale.
     if policy.guidance.mask is not None and policy.mode != "shadow":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
-from dnp_guard.generation import pacing
+from dnp_guard.generation import pacing, reach
 from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.redrawing import attempted
@@ -97,21 +97,22 @@ class SessionService:
         if asked.images > self._limits.images:
             detail = f"At most {self._limits.images} images per session are allowed; generate fewer together."
             raise Refusal("refused", detail)
+        can = asked.can or ()
         guard, named = self.guards.granted(grant, asked.policy or None)
         request = Request(
             asked.images,
             asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
             tuple(asked.prompts),
             asked.run.model_dump(exclude_none=True) | ({"steps": asked.steps} if asked.steps else {}),
-            draws_again="retry" in (asked.can or ()),
+            draws_again="retry" in can,
         )
         try:
             narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
             with narrowed, guard.on_behalf_of(asked.subject):
                 policy = guard.policy
-                policies.admit(policy, self.store, asked.images, self._limits, asked.can or ())
+                policies.admit(policy, self.store, asked.images, self._limits, can)
                 driver = guard.start(request, policy)
-            if policies.in_attention(policy, asked.can or ()):
+            if "attention" in can and reach.in_attention(policy, shown="attention_shown" in can):
                 driver.session.steers_attention(guided=asked.run.guidance_scale != 1)
         except RequestRefused as error:
             guard.settle()

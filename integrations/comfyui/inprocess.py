@@ -80,6 +80,7 @@ class InProcess:
             Withheld: the policy does not allow so many questions.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
+        from dnp_guard.generation import reach  # noqa: PLC0415
         from dnp_guard.generation.state import Request  # noqa: PLC0415
 
         self._steps = steps
@@ -87,18 +88,13 @@ class InProcess:
         request = Request(len(self._prompts), self._about["host"], told, self._about["run"], draws_again=self._can)
         try:
             with self._guard.tightened(self._policy or None) as guard:
-                refused = guard.policy.guidance.mode == "attention" and guard.policy.mode != "shadow"
-                if refused and self._attention is None:
+                if self._attention is None and reach.in_attention(guard.policy, shown=False):
                     raise Withheld("The policy steers in attention space, which is not reached in this model.")
                 self.driver = guard.start(request)
-                self._steers_attention(guard.policy)
+                if self._attention is not None and reach.in_attention(guard.policy, shown=self._attention):
+                    self.driver.session.steers_attention(guided=self._about["run"].get("guidance_scale") != 1)
         except RequestRefused as error:
             raise Withheld(str(error)) from error
-
-    def _steers_attention(self, policy: Any) -> None:
-        wanted = self._attention is not None if policy.guidance.mode == "attention" else self._attention
-        if wanted and policy.mode != "shadow":
-            self.driver.session.steers_attention(guided=self._about["run"].get("guidance_scale") != 1)
 
     @property
     def request(self) -> str:

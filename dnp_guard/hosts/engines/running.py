@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
+from dnp_guard.generation.reach import in_attention
 from dnp_guard.generation.redrawing import check_time
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers import prediction
@@ -60,7 +61,7 @@ def check_policy(policy: Policy) -> None:
     Raises:
         CannotSteer: the policy steers in attention only, which they do not reach.
     """
-    if policy.guidance.mode == "attention" and policy.mode != "shadow":
+    if in_attention(policy, shown=False):
         raise CannotSteer(
             "guidance mode 'attention' does not reach the engine's own stages",
             hint="Use guidance mode 'auto' or 'separate', or serve the model with --backend diffusers.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.generation.reach import in_attention
 from dnp_guard.hosts.kdiffusion.layers import Layers, NotReached, Part
 from dnp_guard.steering.effect import shown
 
@@ -34,20 +35,19 @@ def reached(policy: Policy, candidates: Iterable[Any], cond: Any) -> Layers | No
     Raises:
         CannotSteer: the policy requires attention, and it cannot be reached.
     """
-    mode = policy.guidance.mode
-    if policy.mode == "shadow" or mode not in {"attention", "auto"}:
+    if not in_attention(policy, shown=True):
         return None
     networks = [candidate for candidate in candidates if isinstance(candidate, torch.nn.Module)]
     match = next(((network, layers) for network in networks if (layers := Layers(network))), None)
     if match is None or tokens(cond) is None:
-        if mode == "auto":
+        if not in_attention(policy, shown=False):
             return None
         raise CannotSteer(
             "guidance mode 'attention' needs the layers attn2 of the network, and tokens [B, tokens, width] as `cond`",
             hint="Give KDiffusion network=… if neither model nor denoise is a torch module, or use mode 'auto'.",
         )
     network, layers = match
-    return layers if mode == "attention" or any(map(shown, network.modules())) else None
+    return layers if in_attention(policy, shown=any(map(shown, network.modules()))) else None
 
 
 def tokens(conditioning: Any) -> Tensor | None:
@@ -74,7 +74,7 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
     contexts: dict[str, Tensor] = {}
     for image, term in active.items():
         for turn, part in enumerate(term.parts):
-            if part.attention is None or part.attention.phi <= 1 or part.attention.alpha <= 0:
+            if part.attention is None or not part.attention.acts:
                 continue
             alike.setdefault((turn, part.text, part.attention), []).append(image)
             if (context := tokens(part.conditioning)) is None:

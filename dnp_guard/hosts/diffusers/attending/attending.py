@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.generation.reach import in_attention
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection, check_beside
 from dnp_guard.hosts.diffusers.attending.reading import Reading, reach
@@ -34,10 +35,9 @@ class Attending:
     """
 
     def __init__(self, policy: Policy, parts: Mapping[str, Any]) -> None:
-        mode = policy.guidance.mode
-        self._must = mode == "attention"
         denoisers = [part for part in parts.values() if isinstance(part, torch.nn.Module) and takes_time(part)]
-        self.wanted = policy.mode != "shadow" and (self._must or (mode == "auto" and all(map(shown, denoisers))))
+        self.wanted = in_attention(policy, shown=all(map(shown, denoisers)))
+        self._must = in_attention(policy, shown=False)
         self._watched: dict[str, WatchedDenoiser] = {}
         self._notes: dict[str, list[list[Note]]] = {}
         self._reason: CannotSteer | None = None

@@ -197,8 +197,7 @@ class AttentionInjection:
 
 def _steering(term: Term) -> tuple[Term, ...]:
     """Return the terms by which a negative steers in attention space, one after the other."""
-    how = term.attention
-    return term.parts if how is not None and how.phi > 1 and how.alpha > 0 else ()
+    return term.parts if term.attention is not None and term.attention.acts else ()
 
 
 def _turns(active: Active) -> list[list[tuple[int, Term]]]:
