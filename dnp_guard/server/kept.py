@@ -26,6 +26,12 @@ _log = logging.getLogger("dnp_guard.server")
 INPUTS = "inputs"
 """Key, among the answers by step, of the verdicts on the request's own pictures."""
 
+LEFT_OUT = "left_out"
+"""Key, there too, of the due queries that the host has left out, in words."""
+
+ENDED = "ended"
+"""Key, there too, of the step at which the host said that the run had ended."""
+
 
 class KeptSessions:
     """The sessions of a service, as they were after their last request.

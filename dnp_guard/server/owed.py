@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from dnp_guard.generation import pacing
@@ -11,12 +10,6 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.protocol import QueryMessage
     from dnp_guard.policy import Policy
     from dnp_guard.server.sessions import Stored
-
-LEFT_OUT = "left_out"
-"""Key that stands beside the answers by step, for the due queries that the host has left out."""
-
-ENDED = "ended"
-"""Key that stands there too, for the step at which the host said that the run had ended."""
 
 
 def due(policy: Policy, total: int) -> list[int]:
@@ -40,7 +33,7 @@ def unasked(policy: Policy, total: int | None, asked: int) -> str:
     return _named([step for step in due(policy, total or pacing.TICKS) if step > asked], total)
 
 
-def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMessage) -> str:
+def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMessage, end: int | None) -> str:
     """Name the first due step that the run has passed before a query, and that no query came for.
 
     A due step is met by a query at it or at the next step. Where the number of steps is unknown, the host says how far
@@ -54,8 +47,8 @@ def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMess
         total: number of steps of the run; None where it is unknown.
         stored: the session before the query.
         query: the query.
+        end: step at which the host said that the run had ended; None if it has not said so.
     """
-    end = json.loads(stored.answers).get(ENDED)
     if end is not None and query.step > end:
         return f"the run went on after its end at step {end}"
     owed = [step for step in due(policy, total or pacing.TICKS) if step > stored.asked]

@@ -19,7 +19,7 @@ from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Open, Opened, Verdicts
 from dnp_guard.server import owed, pictures, policies, replies, retrying, state
 from dnp_guard.server.flight import Flight
-from dnp_guard.server.kept import INPUTS, KeptSessions, check_goes_on
+from dnp_guard.server.kept import ENDED, INPUTS, LEFT_OUT, KeptSessions, check_goes_on
 from dnp_guard.server.problems import Refusal
 from dnp_guard.server.sessions import Stored
 from dnp_guard.server.verdicts import verdicts
@@ -198,13 +198,13 @@ class SessionService:
             if not live.in_time:
                 self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
-            missing = owed.left_out(live.policy, total, stored, asked)
-            if missing and asked.failed and owed.ENDED not in answered:
+            missing = owed.left_out(live.policy, total, stored, asked, answered.get(ENDED))
+            if missing and asked.failed and ENDED not in answered:
                 live.missed(step, DnpGuardError(f"{missing}: the host could not put one"))
             elif missing:
-                answered.setdefault(owed.LEFT_OUT, missing)
+                answered.setdefault(LEFT_OUT, missing)
             if asked.ended:
-                answered[owed.ENDED] = asked.step
+                answered[ENDED] = asked.step
             at, of = pacing.place(step)
             # The host has asked, even where its pictures are refused.
             stored = replace(stored, asked=max(at, stored.asked), step=asked.step, answers=json.dumps(answered))
@@ -224,7 +224,7 @@ class SessionService:
             answer = replies.answer(live)
             answered[str(asked.step)] = answer.model_dump(mode="json")
             # Steps only grow, so a repeated one is among the last; keeping all would cost more with every step.
-            beside = {key: answered.pop(key) for key in (INPUTS, owed.LEFT_OUT, owed.ENDED) if key in answered}
+            beside = {key: answered.pop(key) for key in (INPUTS, LEFT_OUT, ENDED) if key in answered}
             answered = beside | dict(list(answered.items())[-_REPEATABLE:])
             self._sessions.save(replace(stored, answers=json.dumps(answered)), guard, live)
             return answer, waited
@@ -248,7 +248,7 @@ class SessionService:
             with self._arriving(stored, live, None):
                 shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
             total = json.loads(stored.request)["steps"]
-            left_out = str(json.loads(stored.answers).get(owed.LEFT_OUT, ""))
+            left_out = str(json.loads(stored.answers).get(LEFT_OUT, ""))
             missing = left_out or owed.unasked(live.policy, total, stored.asked)
             stored = self._sessions.claim(stored)
             batch = retrying.of_batch(live, shown)
