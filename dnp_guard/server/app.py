@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
@@ -32,6 +32,7 @@ from dnp_guard.hosts.protocol import (
     Finish,
     InputsMessage,
     InputVerdicts,
+    Line,
     Open,
     Opened,
     PolicyInForce,
@@ -180,7 +181,6 @@ async def _grant(request: Request) -> Grant:
 
 
 Granted = Annotated[Grant, Depends(_grant)]
-Name = Annotated[str | None, Query(max_length=200)]
 _BEARER = HTTPBearer(auto_error=False, description="A token of the token file.")
 
 
@@ -219,10 +219,14 @@ def _routes(app: FastAPI) -> None:
         state.service.abandon(grant, session)
 
     @v1.get("/policy")
-    def policy(grant: Granted, policy: Name = None, region: Name = None, surface: Name = None) -> PolicyInForce:
+    def policy(
+        grant: Granted, policy: Line | None = None, region: Line | None = None, surface: Line | None = None
+    ) -> PolicyInForce:
         """Hear which policy a session would be opened under now."""
         state.service.admit(grant)
-        return policies.in_force(state.service.guards, grant, policy, region, surface)
+        with policies.selected(state.service.guards, grant, policy, region, surface) as guard:
+            chosen = guard.policy
+        return PolicyInForce(policy=chosen.name, revision=chosen.revision, digest=chosen.digest, mode=chosen.mode)
 
     app.include_router(v1)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.generation import reach
-from dnp_guard.hosts.protocol import PolicyInForce
 from dnp_guard.policy import questions_per_image
 from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from dnp_guard.guard import Guard
     from dnp_guard.policy import Policy
     from dnp_guard.server.guards import Guards
     from dnp_guard.server.sessions import SessionStore
@@ -65,23 +66,25 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
         raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
 
 
-def in_force(guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None) -> PolicyInForce:
-    """Tell which policy a session of a token would be opened under now.
+@contextmanager
+def selected(
+    guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None
+) -> Iterator[Guard]:
+    """Put the policy of a session into force for a block, and yield the guard.
 
     Args:
-        guards: of the tenants.
-        grant: the rights of the token.
-        name: another policy of the token, to be stricter by.
-        region: to select from a store of policies.
-        surface: likewise.
+        guards: guards of the tenants.
+        grant: the rights of the session's token.
+        name: another policy of the token, which makes the session stricter.
+        region: region, to select from a store of policies.
+        surface: surface, to select from a store of policies.
 
     Raises:
-        Refusal: there is none, or the token is not for it.
+        Refusal: there is no such policy, or the token does not allow it.
     """
-    guard, named = guards.granted(grant, name or None)
+    guard, stricter = guards.granted(grant, name or None)
     try:
-        with guard.tightened(named, region=region, surface=surface):
-            policy = guard.policy
+        with guard.tightened(stricter, region=region, surface=surface):
+            yield guard
     except PolicyError as error:
         raise Refusal("policy", str(error)) from error
-    return PolicyInForce(policy=policy.name, revision=policy.revision, digest=policy.digest, mode=policy.mode)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from dnp_guard.errors import DnpGuardError, PolicyError, RequestRefused
+from dnp_guard.errors import DnpGuardError, RequestRefused
 from dnp_guard.generation import pacing, reach
 from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
@@ -98,7 +98,6 @@ class SessionService:
             detail = f"At most {self._limits.images} images per session are allowed; generate fewer together."
             raise Refusal("refused", detail)
         can = asked.can or ()
-        guard, named = self.guards.granted(grant, asked.policy or None)
         request = Request(
             asked.images,
             asked.host.model_dump(exclude_defaults=True) | {"name": asked.host.name},
@@ -106,19 +105,17 @@ class SessionService:
             asked.run.model_dump(exclude_none=True) | ({"steps": asked.steps} if asked.steps else {}),
             draws_again="retry" in can,
         )
-        try:
-            narrowed = guard.tightened(named, region=asked.region, surface=asked.surface)
-            with narrowed, guard.on_behalf_of(asked.subject):
-                policy = guard.policy
-                policies.admit(policy, self.store, asked.images, self._limits, can)
-                driver = guard.start(request, policy)
-            if "attention" in can and reach.in_attention(policy, shown="attention_shown" in can):
-                driver.session.steers_attention(guided=asked.run.guidance_scale != 1)
-        except RequestRefused as error:
-            guard.settle()
-            raise Refusal("refused", f"{error.message}. {error.hint}") from error
-        except PolicyError as error:
-            raise Refusal("policy", str(error)) from error
+        with policies.selected(self.guards, grant, asked.policy, asked.region, asked.surface) as guard:
+            policy = guard.policy
+            policies.admit(policy, self.store, asked.images, self._limits, can)
+            try:
+                with guard.on_behalf_of(asked.subject):
+                    driver = guard.start(request, policy)
+            except RequestRefused as error:
+                guard.settle()
+                raise Refusal("refused", f"{error.message}. {error.hint}") from error
+        if "attention" in can and reach.in_attention(policy, shown="attention_shown" in can):
+            driver.session.steers_attention(guided=asked.run.guidance_scale != 1)
         stored = Stored(
             id=driver.id,
             token=grant.sha256,
