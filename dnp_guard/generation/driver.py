@@ -167,16 +167,15 @@ class Driver:
         self.session.failed(step, error, caused=caused)
         self._tell()
 
-    def final(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> tuple[Outcome, ...]:
-        """Look at the finished images if the policy does so, and settle the outcome of every image.
+    def final(self, pictures: Callable[[], Sequence[Image]]) -> tuple[Outcome, ...]:
+        """Look at the finished images if the policy does so, and settle the outcome of every image, without retries.
 
         Args:
             pictures: returns the finished images, RGB, in the order of the batch.
-            missing: description of a due query that the host never put; the images are then withheld.
         """
-        self.look(pictures, missing=missing)
+        self.look(pictures)
         self.again()
-        return self.settle(aborted=bool(missing))
+        return self.settle()
 
     def look(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> bool:
         """Make the final look at an attempt, if the policy makes one.

@@ -46,17 +46,18 @@ def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
     Returns:
         The state, with the negatives in force as separate terms, and the event.
     """
-    images = tuple(replace(image, negative=_by_outputs(policy, image.negative)) for image in state.images)
+    separate = policy.by_outputs()
+    images = tuple(replace(image, negative=_by_outputs(policy, separate, image.negative)) for image in state.images)
     event = events.Degraded(LOST, None, "the host could not steer in attention space, and goes on by separate")
     return replace(state, images=images, reach="lost", degraded=(*state.degraded, LOST)), event
 
 
-def _by_outputs(policy: Policy, negative: Negative | None) -> Negative | None:
-    """Return a negative as a separate term, at the same fraction of the full strength."""
+def _by_outputs(policy: Policy, separate: Policy, negative: Negative | None) -> Negative | None:
+    """Return a negative of a policy as a separate term, at the same fraction of the full strength."""
     if negative is None or negative.attention is None:
         return negative
     full = policy.guidance.attention.alpha if policy.guidance.attention is not None else 0.0
     share = negative.attention.alpha / full if full else 1.0
-    scales = [policy.by_outputs().scale(category) for category in negative.categories]
+    scales = [separate.scale(category) for category in negative.categories]
     scale = max((scale for scale in scales if scale is not None), default=0.0)
     return Negative(negative.words, scale * share, "separate", negative.categories)
