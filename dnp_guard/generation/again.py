@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from dnp_guard.generation import events, judge
 from dnp_guard.generation.judge import HeldCategory, History
 from dnp_guard.generation.pacing import Pace
+from dnp_guard.policy.model.scalars import MOST_STRENGTHENING
 from dnp_guard.steering.negatives import negative_for
 from dnp_guard.types import Action
 
@@ -109,15 +110,26 @@ def to_hold(state: State) -> list[Negative | None]:
 
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
-    """Return the negative of a retry from its first step on: everything that was seen, at retry strength."""
-    return harder(policy, negative_for(policy, _seen(policy, image), escalated=True))
+    """Return the negative of the next attempt from its first step on: everything that was seen, at its strength.
+
+    Where the policy says when to escalate, the first retry waits for that as the first attempt did: it steers for more
+    steps, which is often enough, and keeps more of the image. What survives it has the separate term at once.
+    """
+    escalated = policy.guidance.escalate is None or image.attempts > 1
+    return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
 
 
-def harder(policy: Policy, negative: Negative | None) -> Negative | None:
-    """Raise a negative to the strength of a retry: the scale, or the share and the positions of the attention."""
+def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
+    """Raise a negative to the strength of a retry: the scale, or the share and the positions of the attention.
+
+    Args:
+        policy: the policy in force.
+        negative: the negative at the strength of the first attempt.
+        retry: number of the retry, from 1; every retry is stronger than the one before.
+    """
     if negative is None or policy.retries is None:
         return negative
-    by, attention = policy.retries.scale, negative.attention
+    by, attention = min(policy.retries.scale**retry, MOST_STRENGTHENING), negative.attention
     return replace(
         negative,
         scale=negative.scale * by if negative.scale is not None else None,
@@ -131,7 +143,9 @@ def _stronger(attention: InAttention, by: float) -> InAttention:
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
     """Raise the strength of a decision's negative if the image is in a retry."""
-    return decision if image.attempts == 1 else replace(decision, negative=harder(policy, decision.negative))
+    if image.attempts == 1:
+        return decision
+    return replace(decision, negative=harder(policy, decision.negative, image.attempts - 1))
 
 
 def _asks(image: ImageState) -> bool:

@@ -210,3 +210,42 @@ def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_i
     assert negative.scale == 9
     assert negative.attention.alpha == pytest.approx(0.9)
     assert negative.attention.mask == pytest.approx(0.6)
+
+
+def in_attention(retries, **guidance):
+    """A session of one image in attention whose final look saw a star."""
+    guidance = {"mode": "auto", "attention": {"mask": 0.4}, **guidance}
+    asked = session(
+        1, policy(categories=[star(still_present="retry")], retries=retries, guidance=guidance), draws_again=True
+    )
+    asked.steers_attention()
+    look(asked, STAR)
+    asked.again()
+    return asked
+
+
+def test_a_first_retry_waits_for_the_separate_term_where_the_policy_says_when_it_comes():
+    (negative,) = in_attention({"most": 2}, escalate=1).negatives
+    assert negative.scale is None
+
+
+def test_a_second_retry_has_the_separate_term_at_once():
+    asked = in_attention({"most": 2, "scale": 1.5}, escalate=1)
+    look(asked, STAR)
+    asked.again()
+    (negative,) = asked.negatives
+    assert negative.scale == 6 * 1.5**2
+
+
+def test_every_further_retry_is_stronger_than_the_one_before():
+    asked = second_chance(retried(most=2, scale=1.5))
+    look(asked, STAR)
+    asked.again()
+    assert asked.negatives[0].scale == 6 * 1.5**2
+
+
+def test_retries_get_no_stronger_than_ten_times():
+    asked = second_chance(retried(most=2, scale=10))
+    look(asked, STAR)
+    asked.again()
+    assert asked.negatives[0].scale == 60

@@ -50,7 +50,8 @@ class Retries(PolicyModel):
     )
     scale: Strengthening = Field(
         default=1.5,
-        description="Factor on the strength of a retry, which steers from its first step on.",
+        description="Factor on the strength of a retry, which steers from its first step on. It applies once more in "
+        "every further retry, up to a factor of 10.",
         examples=[1.5],
     )
     within_ms: Count | None = Field(
