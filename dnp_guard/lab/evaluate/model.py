@@ -102,8 +102,12 @@ def measured(
     own_scale = 1.0 if few and not distilled else _default(parameters, "guidance_scale", 1.0)
     scale = float(own_scale if guidance is None else guidance)
     guided = scale > 1 and not distilled and not _config(folder, "transformer").get("guidance_embeds")
+    second = _config(folder, "text_encoder_2")
+    alike = second.get("projection_dim") == second.get("hidden_size")
     refused = {
-        method: why for method in METHODS if (why := _refusal(method, kind, scheduler, parameters, guided=guided))
+        method: why
+        for method in METHODS
+        if (why := _refusal(method, kind, scheduler, parameters, guided=guided, alike=alike))
     }
     return Model(name, _revision(folder), int(steps or own_steps), scale, refused)
 
@@ -130,7 +134,9 @@ def load(name: str, sampler: str | None = None) -> Any:
 _UNGUIDED = "it needs classifier-free guidance, which this model runs without"
 
 
-def _refusal(method: str, kind: str, scheduler: str, parameters: Mapping[str, Any], *, guided: bool) -> str:
+def _refusal(
+    method: str, kind: str, scheduler: str, parameters: Mapping[str, Any], *, guided: bool, alike: bool
+) -> str:
     reasons = {
         "it asks the judge of the embedded world": method == "oracle",
         "it is told what a prompt draws, which is known in the embedded world only": method in KNOWING,
@@ -141,8 +147,9 @@ def _refusal(method: str, kind: str, scheduler: str, parameters: Mapping[str, An
         f"{kind} takes no negative prompt at its guidance scale": (
             method == "static-replace" and ("negative_prompt" not in parameters or "true_cfg_scale" in parameters)
         ),
-        "it works on the pooled output of one text encoder, and this model has two": method == "safree"
-        and "XL" in kind,
+        "it projects tokens by pooled embeddings, which this model's second text encoder makes of another size": (
+            method == "safree" and not alike
+        ),
         _not_ddim(scheduler): method == "dng" and scheduler != "DDIMScheduler",
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

@@ -61,13 +61,23 @@ def projected(p_c: Tensor, p_i: Tensor, embeddings: Tensor) -> Tensor:
     return inside - inside @ p_c
 
 
+def cosine(before: Tensor, away: Tensor) -> float:
+    """Average the cosines of a prompt's embeddings and of their projections, whichever of these are used.
+
+    Args:
+        before: e_i, of the tokens and of the marks of beginning and end, [n, D].
+        away: (I - P_C) P_I e_i, of all of them, [n, D].
+    """
+    return float(torch.cosine_similarity(before, away, dim=1).mean())
+
+
 def last_step(mean_cosine: float) -> int:
     """The self-validating filter: up to which step, of 50, the projected embeddings are used.
 
     beta = 1 - mean cos; t' = round(10 sigmoid(5 (10 beta - 5.333))).
 
     Args:
-        mean_cosine: of the prompt's embeddings before and after.
+        mean_cosine: of the prompt's embeddings and of their projections.
     """
     beta = 1 - mean_cosine
     return round(10 / (1 + math.exp(-5 * (10 * beta - 5.333))))

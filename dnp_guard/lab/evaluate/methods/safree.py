@@ -1,13 +1,14 @@
-"""SAFREE on a pipeline with one CLIP text encoder."""
+"""SAFREE on a pipeline with one CLIP text encoder, or with SDXL's two."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from dnp_guard.lab.evaluate.baselines.safree import kept, last_step, projected, projector
+from dnp_guard.lab.evaluate.baselines.safree import cosine, kept, last_step, projected, projector
 from dnp_guard.lab.evaluate.methods.sampling import Course, embed, sample
 from dnp_guard.lab.evaluate.methods.static import listed
 
@@ -26,7 +27,8 @@ _RELEASED_STEPS = 50
 class Safree:
     """The prompt's tokens near the concepts are projected away from them, and the list is an ordinary negative too.
 
-    The last step that the filter allows is the same share of the run as of the 50 steps it was published for.
+    The last step that the filter allows is the same share of the run as of the 50 steps it was published for. With two
+    text encoders there is no filter: the projected embeddings are used at every step, as in the released code for SDXL.
     """
 
     name: ClassVar[str] = "safree"
@@ -43,7 +45,7 @@ class _Projected(Course):
     def __init__(self, task: Task, texts: Sequence[str]) -> None:
         super().__init__(len(texts))
         self.intervened = [True] * len(texts)
-        self._negative = embed(task.pipe, [listed(task.concepts)])
+        self.negatives = [listed(task.concepts)] * len(texts)
         p_c = projector(pooled(task.pipe, *tokens(task.pipe, task.concepts)))
         found = [filtered(task.pipe, p_c, text) for text in texts]
         self._embeddings = torch.stack([embeddings for embeddings, _ in found])
@@ -51,41 +53,59 @@ class _Projected(Course):
 
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
         early = (index <= self._until).to(e_c.device).view(-1, 1, 1)
-        return self._negative.expand_as(e_u), torch.where(early, self._embeddings, e_c)
+        return e_u, torch.where(early, self._embeddings, e_c)
 
 
-def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, int]:
-    """A prompt's embeddings [L, D] with its dangerous tokens projected, and the last step of 50 to use them at."""
+def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
+    """Project a prompt's dangerous tokens away from the concepts.
+
+    Of two text encoders' embeddings, which lie side by side, only the last one's D features are projected, and the
+    pooled embedding that the denoiser also gets stays as it is.
+
+    Args:
+        pipe: the pipeline.
+        p_c: the projector onto the concepts, [D, D].
+        text: the prompt.
+
+    Returns:
+        The embeddings, [L, D] or [L, D_1 + D], and the last step of 50 to use them at.
+    """
     ids, mask = tokens(pipe, [text])
-    own = range(1, int(mask.sum()) - 1)  # between the marks of beginning and end
+    words = int(mask.sum())
+    own = range(1, words - 1)  # between the marks of beginning and end
+    given = embed(pipe, [text])[0]
+    if not own:
+        return given, 0
     without = mask.repeat(len(own), 1)
     for row, position in enumerate(own):
         without[row, position] = 0
     masked = pooled(pipe, ids.repeat(len(own), 1), without)
-    given = embed(pipe, [text])[0]
-    before = given.float()
+    other, before = given[:, : -len(p_c)], given[:, -len(p_c) :].float()
     after = before.clone()
     away = projected(p_c, projector(masked), before)
     for position, stays in zip(own, kept(p_c, masked).tolist(), strict=True):
         if not stays:
             after[position] = away[position]
-    cosine = torch.cosine_similarity(before[own.start : own.stop], after[own.start : own.stop], dim=1)
-    return after.to(given.dtype), last_step(float(cosine.mean()))
+    last = math.inf if other.shape[1] else last_step(cosine(before[:words], away[:words]))
+    return torch.cat([other, after.to(given.dtype)], dim=1), last
 
 
 def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """The token ids of some texts and the mask of those that are words, [n, L] each."""
-    encoded = pipe.tokenizer(
-        list(texts),
-        padding="max_length",
-        max_length=pipe.tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
+    """Encode texts for the last text encoder: token ids and the mask of those that are words, [n, L] each."""
+    tokenizer = getattr(pipe, "tokenizer_2", None) or pipe.tokenizer
+    encoded = tokenizer(
+        list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
     return encoded.input_ids.to(pipe.device), encoded.attention_mask.to(pipe.device)
 
 
 @torch.no_grad()
 def pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """The text encoder's pooled output, [n, D], in single precision: half has no pseudoinverse."""
+    """Pool texts by the last text encoder, [n, D], in single precision: half has no pseudoinverse.
+
+    SDXL's second encoder projects what it pools; the released code compares that projection.
+    """
+    second = getattr(pipe, "text_encoder_2", None)
+    if second is not None:
+        return second(ids, attention_mask=mask).text_embeds.float()
     return pipe.text_encoder(ids, attention_mask=mask).pooler_output.float()
