@@ -113,7 +113,8 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """Return the negative of the next attempt from its first step on: everything that was seen, at its strength.
 
     Where the policy says when to escalate, the first retry waits for that as the first attempt did: it steers for more
-    steps, which is often enough, and keeps more of the image. A finding that survives it gets the separate term at once.
+    steps, which is often enough, and keeps more of the image. A finding that survives a retry gets the separate term at
+    once.
     """
     escalated = policy.guidance.escalate is None or image.attempts > 1
     return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
