@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Answers:
-    """A service that answers everything with one status and body."""
+    """A service that answers every request with one status and body."""
 
     def __init__(self, status, body) -> None:
         self.asked = []

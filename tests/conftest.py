@@ -19,9 +19,8 @@ os.environ.pop("DNP_GUARD_OVERRIDE", None)
 os.environ.pop("DNP_GUARD_SERIALS", None)
 os.environ.pop("DNP_GUARD_CACHE", None)
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-cache-")
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(
-    prefix="dnp-guard-tests-"
-)  # nothing from the environment of the person who runs the tests
+# Nothing may come from the environment of the person who runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="dnp-guard-tests-")
 
 # No test asserts durations: a busy machine is slow, not wrong.
 settings.register_profile("dnp_guard", deadline=None)

@@ -1,4 +1,4 @@
-"""Small policies for tests, and the time that they take for the present."""
+"""Small policies for tests, and a chosen present time for them."""
 
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +10,7 @@ from dnp_guard.policy import Policy
 
 @contextmanager
 def at(moment):
-    """Have every policy take a moment for the present."""
+    """Make a moment the present of every policy."""
 
     class Present(datetime):
         @classmethod
@@ -23,7 +23,7 @@ def at(moment):
 
 
 def policy(**changes):
-    """Two categories, star and bolt, looked at after every tenth of the run; ``changes`` are merged by key."""
+    """Return a policy of two categories, star and bolt, with a look per tenth of the run; merge ``changes`` by key."""
     base = {
         "format": 1,
         "name": "test",

@@ -1,4 +1,4 @@
-"""Whether two files hold the same code, whatever is written beside it."""
+"""Compare the code of two files, without their comments and docstrings."""
 
 import ast
 

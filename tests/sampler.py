@@ -1,4 +1,4 @@
-"""A sampler as a driver sees one: it shows pictures at each due step and steers by what it is told."""
+"""A sampler as a driver sees it: it shows pictures at due steps, and steers by the driver's negatives."""
 
 from PIL import Image
 
@@ -11,7 +11,7 @@ STEPS = 10
 
 
 class Holds:
-    """What a sampler holds: the words of each image's negative, by the step at which they came."""
+    """The words of every image's negative in a sampler, by the step at which they came."""
 
     def __init__(self):
         self.at, self.held = None, {}
@@ -21,12 +21,12 @@ class Holds:
 
 
 def start(guard, images=1, *, steering=None, **request):
-    """Begin a generation; ``request`` holds what else is known of it."""
+    """Begin a generation; ``request`` holds the further facts about it."""
     return guard.start(Request(images, **{"host": {"name": "test"}, **request}), steering=steering)
 
 
 def same(driver, picture=PICTURE):
-    """A view that shows the same picture of every image at every step."""
+    """Return a view that shows one picture for every image at every step."""
     return lambda index: Pictures([picture] * len(driver.negatives))
 
 
@@ -44,14 +44,14 @@ def denoise(
     """Run the first steps of a sampler.
 
     Args:
-        driver: of the generation.
-        steps: how many of them are run.
-        total: how many the sampler has.
-        view: what a step shows, by its index.
-        holds: what holds the negatives, which is told the step.
-        before: is called with each index before its step.
+        driver: driver of the generation.
+        steps: number of steps to run.
+        total: number of steps of the whole run.
+        view: maps the index of a step to its pictures.
+        holds: holder of the negatives; it is given the current step.
+        before: called before every step with its index.
         sigma: the noise level of every step.
-        effective: whether a negative can take effect after a step, by its index.
+        effective: maps the index of a step to whether a negative can take effect after it.
     """
     view = view or same(driver)
     for index in range(steps):
@@ -63,7 +63,7 @@ def denoise(
 
 
 def finish(driver, guard=None, picture=PICTURE):
-    """End a generation whose finished images are all the same; their outcomes."""
+    """End a generation whose finished images are one picture; return the outcomes."""
     outcomes = driver.final(lambda: [picture] * len(driver.negatives))
     if guard is not None:
         guard.finished(driver)
@@ -71,7 +71,7 @@ def finish(driver, guard=None, picture=PICTURE):
 
 
 def run(guard, images=1, *, total=STEPS, view=None, steering=None, **request):
-    """One whole generation; its outcomes."""
+    """Run one whole generation; return its outcomes."""
     driver = start(guard, images, steering=steering, **request)
     denoise(driver, total, total, view=view, holds=steering)
     return finish(driver, guard)

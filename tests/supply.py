@@ -1,6 +1,6 @@
-"""Looks the installed packages up among known vulnerabilities, and says which of them could not be looked up.
+"""Look up the installed packages among known vulnerabilities, and name those that could not be looked up.
 
-As a script, with the path of pip-audit; exits 1 for a vulnerability, and 2 where something was not looked up::
+Run it as a script with the path of pip-audit; it exits with 1 for a vulnerability, and with 2 for a failed look-up::
 
     python -m tests.supply .venv-tools/bin/pip-audit
 """
@@ -13,33 +13,33 @@ import sys
 import sysconfig
 
 OWN = {"dnp-guard"}
-"""Packages of this tree, which no database knows."""
+"""Packages of this tree, which are in no database."""
 
 
 def summary(report: str) -> tuple[list[str], int]:
-    """What pip-audit's JSON comes to: lines for a person, and the exit code.
+    """Summarise pip-audit's JSON: return lines for a person, and the exit code.
 
     Args:
-        report: what it printed; empty where it reached nothing at all.
+        report: the output of pip-audit; empty if it reached no database.
     """
     try:
-        packages = [each for each in json.loads(report)["dependencies"] if each["name"] not in OWN]
+        packages = [package for package in json.loads(report)["dependencies"] if package["name"] not in OWN]
     except (ValueError, KeyError, TypeError):
         return ["Nothing was looked up: the database of vulnerabilities cannot be reached."], 2
-    missed = [each["name"] for each in packages if "skip_reason" in each]
-    found = [
-        f"{each['name']} {each['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version'}"
-        for each in packages
-        for flaw in each.get("vulns", ())
+    missed = [entry["name"] for entry in packages if "skip_reason" in entry]
+    problems = [
+        f"{entry['name']} {entry['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version'}"
+        for entry in packages
+        for flaw in entry.get("vulns", ())
     ]
-    lines = [f"{len(packages) - len(missed)} packages looked up, {len(found)} vulnerabilities known.", *found]
+    lines = [f"{len(packages) - len(missed)} packages looked up, {len(problems)} vulnerabilities known.", *problems]
     if missed:
         lines.append(f"{len(missed)} packages could not be looked up: {', '.join(missed)}.")
-    return lines, 1 if found else 2 if missed else 0
+    return lines, 1 if problems else 2 if missed else 0
 
 
 def main(tool: str) -> int:
-    """Run pip-audit on the packages beside this Python, and print what it comes to."""
+    """Run pip-audit on the packages beside this Python, and print the summary."""
     command = [tool, "--path", sysconfig.get_path("purelib"), "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     lines, code = summary(done.stdout)

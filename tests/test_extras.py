@@ -17,19 +17,19 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 
 @pytest.fixture
 def plain(monkeypatch, tmp_path):
-    """An installation without extras, and an empty folder to run in."""
+    """Make an installation without extras, and an empty folder to run in."""
     extras = {name for names in PACKAGES.values() for name in names}
     monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None if name in extras else find_spec(name))
     monkeypatch.chdir(tmp_path)
 
 
 def packages(extra):
-    """The names under which the packages of an extra are imported, those of the extras that it holds included."""
-    for each in map(Requirement, EXTRAS[extra]):
-        if each.name == "dnp-guard":
-            yield from (name for held in each.extras for name in packages(held))
+    """Return the import names of an extra's packages, with those of the extras that it includes."""
+    for requirement in map(Requirement, EXTRAS[extra]):
+        if requirement.name == "dnp-guard":
+            yield from (name for held in requirement.extras for name in packages(held))
         else:
-            yield each.name.replace("-", "_")
+            yield requirement.name.replace("-", "_")
 
 
 @pytest.mark.parametrize("extra", PACKAGES)

@@ -36,14 +36,14 @@ def test_policies_that_refuse_the_backend_only_together_refuse_the_guard():
         policy(name=name, vlm={"allow": ["local", url]})
         for name, url in {"wide": "https://models.example", "narrow": "https://models.example/v1"}.items()
     )
-    for each in (wide, narrow):
-        Guard(each, vlm=Elsewhere()).close()
+    for selected_policy in (wide, narrow):
+        Guard(selected_policy, vlm=Elsewhere()).close()
     with pytest.raises(VlmUnavailable, match=r"vlm\.allow does not list it"):
         Guard(Store((wide, narrow)), vlm=Elsewhere())
 
 
 class Told(MemorySink):
-    """Says when something of the policy was recorded after the guard was made."""
+    """A sink that signals a record about the policy after the guard was made."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +136,7 @@ def test_nobody_is_served_whom_no_policy_is_for(path):
 
 
 def test_a_tightened_block_ends_and_nests():
-    harsh, harsher = (policy(categories=[star(threshold=each), bolt()]) for each in (0.3, 0.1))
+    harsh, harsher = (policy(categories=[star(threshold=threshold), bolt()]) for threshold in (0.3, 0.1))
     seen = []
     with Guard(policy(), vlm=Silent()) as guard:
         with guard.tightened(harsh):
@@ -148,12 +148,12 @@ def test_a_tightened_block_ends_and_nests():
 
 
 def test_another_thread_is_not_tightened_by_this_ones_block():
-    found = []
+    events = []
     with Guard(policy(), vlm=Silent()) as guard, guard.tightened(policy(categories=[star(threshold=0.1), bolt()])):
-        thread = threading.Thread(target=lambda: found.append(guard.policy.category("star").threshold))
+        thread = threading.Thread(target=lambda: events.append(guard.policy.category("star").threshold))
         thread.start()
         thread.join()
-    assert found == [0.5]
+    assert events == [0.5]
 
 
 def test_what_a_reload_refuses_and_would_refuse_is_told_on_the_console(path, caplog):
@@ -162,6 +162,6 @@ def test_what_a_reload_refuses_and_would_refuse_is_told_on_the_console(path, cap
         guard.watch(every=60)
         path.write_text(POLICY.replace("threshold", "treshold"))
         assert not guard.reload()
-    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard.in_force"]
-    assert any("a reload will refuse this" in line and "has no tests" in line for line in told)
-    assert any("a policy was not put in force" in line and "unknown key `treshold`" in line for line in told)
+    messages = [record.getMessage() for record in caplog.records if record.name == "dnp_guard.in_force"]
+    assert any("a reload will refuse this" in line and "has no tests" in line for line in messages)
+    assert any("a policy was not put in force" in line and "unknown key `treshold`" in line for line in messages)

@@ -14,7 +14,7 @@ HEAVY = PACKAGES["diffusers"]
 
 
 def heavy_after(statement: str) -> list[str]:
-    """Which of the heavy libraries a fresh interpreter holds after a statement."""
+    """Return the heavy libraries that a fresh interpreter holds after a statement."""
     program = f"import json, sys\n{statement}\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -46,7 +46,7 @@ def test_the_whole_help_loads_no_heavy_library():
 
 
 def circle(imports):
-    """Modules that import one another in a circle; none where there is no circle."""
+    """Return the modules of a circle of imports; nothing if there is no circle."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -57,7 +57,7 @@ def circle(imports):
 def test_no_modules_import_one_another_in_a_circle_even_for_their_types():
     graph = grimp.build_graph("dnp_guard", cache_dir=None)
     imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
-    # A hook and a host are handed the guard that loads them, and say so in their annotations.
+    # A hook and a host receive the guard that loads them, and name it in their annotations.
     for module in graph.find_descendants("dnp_guard.hosts") | {"dnp_guard.hookspecs"}:
         imports[module].discard("dnp_guard.guard")
     assert circle(imports) == []

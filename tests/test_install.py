@@ -1,4 +1,4 @@
-"""The wheel alone, in a fresh virtual environment: what a plain ``pip install dnp-guard`` has to do without torch.
+"""The wheel alone works in a fresh virtual environment, as after a plain ``pip install dnp-guard`` without torch.
 
 ``make lowest`` runs the same with the oldest versions that the ranges of the dependencies allow.
 """
@@ -38,7 +38,7 @@ with Service(sys.argv[1]) as service, service.open(["a lake"], images=1, steps=1
 
 
 class Plain:
-    """A virtual environment that holds the wheel and what it depends on."""
+    """A virtual environment with the wheel and its dependencies."""
 
     def __init__(self, folder):
         self.bin = folder / "bin"
@@ -54,10 +54,10 @@ class Plain:
 
 
 def lowest():
-    """Constraints that hold every dependency to the lower end of its range."""
+    """Return constraints that hold every dependency to the lower end of its range."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = map(Requirement, project["dependencies"])
-    return "".join(f"{each.name}{str(each.specifier).replace('>=', '==')}\n" for each in needed)
+    return "".join(f"{requirement.name}{str(requirement.specifier).replace('>=', '==')}\n" for requirement in needed)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def plain(tmp_path_factory):
         constraints = folder / "lowest.txt"
         constraints.write_text(lowest(), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("PYTHONPATH", raising=False)  # the wheel is run, not this checkout
+        patch.delenv("PYTHONPATH", raising=False)  # runs the wheel, not this checkout
         patch.chdir(folder)
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         environment = Plain(folder / "venv")
@@ -77,7 +77,7 @@ def plain(tmp_path_factory):
             pytest.skip("pip reaches no package index here")
         assert built.returncode == 0, built.stderr
         wheels = folder.glob("*.whl")
-        # Compiling what is not run takes half of the time.
+        # Compiling unused modules would take half of the time.
         installed = environment.pip("install", "--no-compile", "-c", constraints, *wheels)
         assert installed.returncode == 0, installed.stderr
         yield environment
@@ -85,7 +85,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(plain, tmp_path_factory):
-    """A generation that the service guarded, with a model elsewhere: what the host was told, and the log."""
+    """Let the service guard a generation of a model elsewhere; return the host's answers, and the log."""
     log = tmp_path_factory.mktemp("served") / "audit.jsonl"
     with fault_server.running() as model:
         options = ("--policy", "default", "--vlm", f"openai:m@{model.url}", "--audit", log)
@@ -95,7 +95,7 @@ def generated(plain, tmp_path_factory):
 
 
 def test_it_holds_nothing_of_the_extras(plain):
-    names = {each["name"].lower() for each in json.loads(plain.pip("list", "--format", "json").stdout)}
+    names = {package["name"].lower() for package in json.loads(plain.pip("list", "--format", "json").stdout)}
     assert "dnp-guard" in names
     assert names.isdisjoint({"accelerate", "diffusers", "safetensors", "tokenizers", "torch", "transformers"})
 

@@ -8,7 +8,7 @@ import dnp_guard
 
 
 def classes():
-    """The name of every public class that a module of the package defines."""
+    """Return the names of all public classes that the package defines."""
     for path in Path(dnp_guard.__file__).parent.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):

@@ -1,4 +1,4 @@
-"""The policy in force is one answer: explain, the guard, the record and the metrics name one digest."""
+"""Explain, the guard, the record and the metrics name one digest for the policy in force."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Silent:
 
 @st.composite
 def files(draw):
-    """A store: the text of each of its policies by the name of its file."""
+    """Draw the policies of a store: map the name of a file to its text."""
     made = {}
     for name in draw(st.lists(st.sampled_from(["a", "b", "floor"]), min_size=1, max_size=3, unique=True)):
         data = {
@@ -39,8 +39,8 @@ def files(draw):
             "revision": draw(st.sampled_from(["1", "2"])),
             "mode": draw(st.sampled_from(["enforce", "shadow"])),
             "categories": [
-                each
-                for each in (
+                item
+                for item in (
                     star(
                         threshold=draw(st.sampled_from([0.3, 0.6])), mode=draw(st.sampled_from(["enforce", "shadow"]))
                     ),
@@ -76,10 +76,13 @@ def test_explain_the_guard_the_record_and_the_metrics_agree_on_the_digest(tmp_pa
     folder = tmp_path_factory.mktemp("store")
     for name, data in store.items():
         YAML().dump(data, folder / name)
-    assume(any(has_none(data, tenant) for data in store.values()))  # who names no region gets something of this store
+    # Requests without a region must still get a policy of this store.
+    assume(any(has_none(data, tenant) for data in store.values()))
     sink = MemorySink()
     with Guard(folder, vlm=Silent(), tenant=tenant, audit=sink) as guard, guard.tightened(**whom):
-        told = explanation(selected(str(folder), tenant, whom.get("region"), whom.get("surface"), datetime.now(UTC)))
+        document = explanation(
+            selected(str(folder), tenant, whom.get("region"), whom.get("surface"), datetime.now(UTC))
+        )
         driver = start(guard)
         finish(driver)
         guard.settle()
@@ -90,8 +93,8 @@ def test_explain_the_guard_the_record_and_the_metrics_agree_on_the_digest(tmp_pa
             for sample in metric.samples
         }
         recorded = {record["policy"]["digest"] for record in sink.records if "request" in record}
-        assert {guard.policy.digest, driver.report.digest, *recorded} == {told["policy"]["digest"]}
-        assert told["policy"]["digest"] in shown
+        assert {guard.policy.digest, driver.report.digest, *recorded} == {document["policy"]["digest"]}
+        assert document["policy"]["digest"] in shown
 
 
 def has_none(data, tenant):
@@ -116,8 +119,8 @@ def test_an_exception_is_recorded_when_it_starts_and_when_it_ends_with_who_appro
             finish(start(guard))
             plain = guard.policy.digest
     events = {record["event"]: record for record in sink.records if record["event"].startswith("exception")}
-    told = {key: lasting[key] for key in ("category", "set", "until", "approved_by")}
-    assert [events[name]["exception"] for name in events] == [told, told]
+    document = {key: lasting[key] for key in ("category", "set", "until", "approved_by")}
+    assert [events[name]["exception"] for name in events] == [document, document]
     assert list(events) == ["exception.started", "exception.ended"]
     assert [record["reason"] for record in events.values()] == ["An exhibition."] * 2
     assert [record["policy"]["digest"] for record in events.values()] == [excepted, plain]
@@ -150,6 +153,6 @@ def test_two_tenants_with_digests_of_their_own_are_both_shown(tmp_path):
 def test_explain_shows_what_is_in_force_and_which_exceptions_are(tmp_path, tenant, threshold):
     path = tmp_path / "p.yaml"
     path.write_text(json.dumps(policy(exceptions=[EXCEPTION | {"tenant": "kids"}]).resolved()))
-    told = explanation(selected(str(tmp_path), tenant, None, None, NOW))
-    assert told["categories"][0]["threshold"] == threshold
-    assert [exception["approved_by"] for exception in told["exceptions"]] == ["Head of policy"] * (tenant == "kids")
+    document = explanation(selected(str(tmp_path), tenant, None, None, NOW))
+    assert document["categories"][0]["threshold"] == threshold
+    assert [exception["approved_by"] for exception in document["exceptions"]] == ["Head of policy"] * (tenant == "kids")

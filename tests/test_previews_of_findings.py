@@ -1,4 +1,4 @@
-"""What a guard keeps of the pictures that it looked at."""
+"""A guard keeps previews of the pictures that the policy names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECK = jsonschema.Draft202012Validator(schema())
 
 
 def generate(of, script, audit):
-    """The names of a run's kept previews without its request, and the guard's count of those that were not kept."""
+    """Run a generation, and return the guard's count of previews that could not be kept."""
     with Guard(of, vlm=ScriptedBackend(script), audit=audit) as guard:
         driver = start(guard, 2)
         denoise(driver, view=same(driver, PICTURE))
@@ -30,12 +30,12 @@ def generate(of, script, audit):
         return guard.metrics.registry.get_sample_value("dnp_guard_degraded_total", {"reason": "audit_preview"})
 
 
-def kept(log):
+def previews_kept(log):
     place = folder(log)
     return sorted(path.name.partition("-")[2] for path in place.iterdir()) if place.exists() else []
 
 
-def found(**changes):
+def finding_policy(**changes):
     return policy(audit={"previews": "found"}, **changes)
 
 
@@ -45,11 +45,11 @@ SEEN = [[{"star": 0.9}, {}], [{}, {"a storm": 0.9}], {}, {}, [{"star": 0.9}, {}]
 @pytest.mark.parametrize("kind", ["jsonl", "sqlite"])
 def test_previews_are_kept_of_findings_alone_and_named_by_their_record(tmp_path, kind):
     log = tmp_path / "log"
-    missed = generate(found(), SEEN, f"{kind}:{log}")
+    missed = generate(finding_policy(), SEEN, f"{kind}:{log}")
     records = [parse(line.data) for line in read_lines(log)]
     named = [record["preview"]["file"].partition("-")[2] for record in records if "preview" in record]
     assert missed == 0
-    assert kept(log) == ["0-2.png", "0-final.png", "1-4.png"]
+    assert previews_kept(log) == ["0-2.png", "0-final.png", "1-4.png"]
     assert named == ["0-2.png", "1-4.png", "0-final.png"]
     assert {record["event"] for record in records if "preview" in record} == {"query"}
     assert [error.message for record in records for error in CHECK.iter_errors(record)] == []
@@ -61,34 +61,34 @@ def test_nothing_is_kept_where_the_policy_says_never(tmp_path):
 
 
 def test_what_was_excused_is_no_finding(tmp_path):
-    excused = found(categories=[star(allowed=["a drawing"])])
+    excused = finding_policy(categories=[star(allowed=["a drawing"])])
     generate(excused, [{"star": 0.9, "a drawing": 0.9}], tmp_path / "log")
-    assert kept(tmp_path / "log") == []
+    assert previews_kept(tmp_path / "log") == []
 
 
 def test_nothing_is_kept_of_an_image_from_the_look_at_which_something_sensitive_is_seen(tmp_path):
-    of = found(categories=[star(), bolt(**HIDDEN)])
+    of = finding_policy(categories=[star(), bolt(**HIDDEN)])
     generate(of, [[{"star": 0.9, "a bolt": 0.9}, {"star": 0.9}], {"star": 0.9}], tmp_path / "log")
-    assert kept(tmp_path / "log") == ["1-2.png", "1-4.png", "1-6.png", "1-8.png", "1-final.png"]
+    assert previews_kept(tmp_path / "log") == ["1-2.png", "1-4.png", "1-6.png", "1-8.png", "1-final.png"]
 
 
 def test_what_was_kept_of_an_image_is_removed_when_something_sensitive_is_seen_in_it(tmp_path):
-    of = found(categories=[star(), bolt(**HIDDEN)])
+    of = finding_policy(categories=[star(), bolt(**HIDDEN)])
     looks = [{"star": 0.9}, [{"a bolt": 0.9}, {}], {}, {}, {}]
     generate(of, looks, tmp_path / "log")
-    assert kept(tmp_path / "log") == ["1-2.png"]
+    assert previews_kept(tmp_path / "log") == ["1-2.png"]
 
 
 def test_a_look_that_did_not_ask_about_something_sensitive_keeps_nothing(tmp_path):
-    of = found(categories=[star(), bolt(**HIDDEN, queries={"steps": [0.4]})])
+    of = finding_policy(categories=[star(), bolt(**HIDDEN, queries={"steps": [0.4]})])
     generate(of, [{"star": 0.9}], tmp_path / "log")
-    assert kept(tmp_path / "log") == ["0-4.png", "0-final.png", "1-4.png", "1-final.png"]
+    assert previews_kept(tmp_path / "log") == ["0-4.png", "0-final.png", "1-4.png", "1-final.png"]
 
 
 def test_what_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
     log = tmp_path / "log"
     folder(log).write_text("in the way")
-    missed = generate(found(), SEEN, log)
+    missed = generate(finding_policy(), SEEN, log)
     records = [parse(line.data) for line in read_lines(log)]
     ends = [record["event"] for record in records if record["event"] == "request.finished"]
     assert missed == 3
@@ -97,28 +97,28 @@ def test_what_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
 
 
 def test_without_a_log_in_a_file_a_preview_is_counted_as_not_kept():
-    assert generate(found(), SEEN, MemorySink()) == 3
+    assert generate(finding_policy(), SEEN, MemorySink()) == 3
 
 
 @pytest.mark.parametrize(("sample", "names"), [(1, ["0-final.png", "1-final.png"]), (0, [])])
 def test_finished_images_without_a_finding_are_sampled(sample, names, tmp_path):
     generate(policy(audit={"previews": "sampled", "sample": sample}), [{}], tmp_path / "log")
-    assert kept(tmp_path / "log") == names
+    assert previews_kept(tmp_path / "log") == names
 
 
 def test_findings_are_kept_beside_the_sample(tmp_path):
     generate(policy(audit={"previews": "sampled", "sample": 0}), SEEN, tmp_path / "log")
-    assert kept(tmp_path / "log") == ["0-2.png", "0-final.png", "1-4.png"]
+    assert previews_kept(tmp_path / "log") == ["0-2.png", "0-final.png", "1-4.png"]
 
 
 def test_nothing_is_sampled_of_a_sensitive_category(tmp_path):
     of = policy(audit={"previews": "sampled", "sample": 1}, categories=[star(**HIDDEN), bolt()])
     generate(of, [[{"star": 0.9}, {}]], tmp_path / "log")
-    assert kept(tmp_path / "log") == ["1-final.png"]
+    assert previews_kept(tmp_path / "log") == ["1-final.png"]
 
 
 def test_with_a_picture_key_nothing_is_kept_in_the_clear(tmp_path, monkeypatch):
     make_key(tmp_path / "key")
     monkeypatch.setenv("DNP_GUARD_PICTURE_KEY", str(tmp_path / "key"))
-    generate(found(), SEEN, tmp_path / "log")
-    assert kept(tmp_path / "log") == ["0-2.sealed", "0-final.sealed", "1-4.sealed"]
+    generate(finding_policy(), SEEN, tmp_path / "log")
+    assert previews_kept(tmp_path / "log") == ["0-2.sealed", "0-final.sealed", "1-4.sealed"]

@@ -1,4 +1,4 @@
-"""The locked versions, and what the look for vulnerabilities says."""
+"""The locked versions hold, and the look-up of vulnerabilities reports its findings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_lock_has_the_versions_that_are_tested():
 
 
 def declared(project, texts):
-    """The names of what is asked for, by way of the project's own extras too."""
+    """Return the names of required packages, with those of the project's own extras."""
     for requirement in map(Requirement, texts):
         if requirement.name == project["name"]:
             for extra in requirement.extras:
@@ -70,7 +70,7 @@ MISSED = {"name": "pillow", "skip_reason": "Dependency not found on PyPI"}
 
 
 @pytest.mark.parametrize(
-    ("printed", "code", "said"),
+    ("printed", "code", "expected"),
     [
         (report(GOOD), 0, "1 packages looked up, 0 vulnerabilities known."),
         (report(GOOD, BAD), 1, "jinja2 3.1.0: PYSEC-1, fixed in 3.1.6"),
@@ -85,7 +85,7 @@ MISSED = {"name": "pillow", "skip_reason": "Dependency not found on PyPI"}
         ),
     ],
 )
-def test_the_look_for_vulnerabilities_says_what_it_found_and_what_it_could_not_reach(printed, code, said):
+def test_the_look_for_vulnerabilities_says_what_it_found_and_what_it_could_not_reach(printed, code, expected):
     lines, exit_code = summary(printed)
     assert exit_code == code
-    assert said in lines
+    assert expected in lines

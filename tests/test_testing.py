@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Good:
-    """Answers from the picture's mean and the question's length."""
+    """A backend that answers from the picture's mean and the question's length."""
 
     name, revision = "good", "1"
 

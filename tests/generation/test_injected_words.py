@@ -1,4 +1,4 @@
-"""Whatever a model says, what is injected is made of the policy's words alone."""
+"""Only the policy's words are injected, whatever a model says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Says:
 
 
 class Keeps:
-    """Keeps what it is told to inject."""
+    """A holder that keeps the words to inject."""
 
     def __init__(self):
         self.negatives = []

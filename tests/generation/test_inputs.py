@@ -1,4 +1,4 @@
-"""The pictures that a request brings, judged by values: no guard, no backend."""
+"""The pictures that a request brings are judged by values: no guard, no backend."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def answer(asked, plan, *rows):
         )
         for row in rows
     ]
-    found, probabilities = [findings for findings, _ in seen], [highest for _, highest in seen]
-    return Answer([PICTURE] * len(rows), plan.categories, found, probabilities, [()] * len(rows), 5.0)
+    findings_per_image, probabilities = [findings for findings, _ in seen], [highest for _, highest in seen]
+    return Answer([PICTURE] * len(rows), plan.categories, findings_per_image, probabilities, [()] * len(rows), 5.0)
 
 
 def bring(asked, *rows, of=None, shown=None):
@@ -166,8 +166,8 @@ def test_pictures_that_need_too_many_questions_are_not_asked_about():
 def test_each_picture_is_told_of():
     asked = session(categories=RISING)
     bring(asked, {"star": 0.8}, {})
-    told = [event for event in asked.events() if isinstance(event, events.InputSeen)]
-    assert [(event.index, event.report.action) for event in told] == [(0, "pass"), (1, "pass")]
+    input_events = [event for event in asked.events() if isinstance(event, events.InputSeen)]
+    assert [(event.index, event.report.action) for event in input_events] == [(0, "pass"), (1, "pass")]
 
 
 def test_what_an_input_showed_goes_to_another_worker():

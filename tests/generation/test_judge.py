@@ -19,7 +19,7 @@ from tests.policies import bolt, policy, star
 
 
 def look(of, history=None, **seen):
-    """Judge one look: probabilities by term with underscores for spaces."""
+    """Judge one look, given probabilities by term with underscores for spaces."""
     asked = questions(of)
     row = [seen.get(question.term.replace(" ", "_"), 0.0) for question in asked]
     findings, probabilities = find(of, asked, row)
@@ -61,11 +61,11 @@ def test_nothing_seen_clears_the_negative_at_once_without_hold():
 def test_a_held_negative_stays_for_that_many_looks():
     held = policy(guidance={"hold": 2})
     decision, history = look(held, a_star=0.9)
-    kept = []
+    texts = []
     for _ in range(3):
         decision, history = look(held, history)
-        kept.append(decision.negative is not None)
-    assert kept == [True, True, False]
+        texts.append(decision.negative is not None)
+    assert texts == [True, True, False]
 
 
 def test_seeing_it_again_starts_the_hold_anew():

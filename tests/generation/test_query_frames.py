@@ -1,4 +1,4 @@
-"""A look that shows several pictures of each image, such as frames of a video."""
+"""A look may show several pictures per image, such as frames of a video."""
 
 import pytest
 from PIL import Image
@@ -10,11 +10,11 @@ from tests.policies import bolt, policy, star
 from tests.sampler import denoise, start
 
 FRAMES = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(0, 60, 10)]
-"""Three of each of two videos."""
+"""Three frames of both videos."""
 
 
 class Sees:
-    """Answers for one frame of six, by its place."""
+    """A backend that sees something in one frame of six, by its place."""
 
     def __init__(self, star_in=(), allowed_in=()):
         self.star_in, self.allowed_in, self.asked = star_in, allowed_in, []
@@ -30,7 +30,7 @@ class Sees:
 
 
 def looked(sees, of=None, **arguments):
-    """What each video is steered away from after one look, and the outcomes."""
+    """Return the negatives of the videos after one look, and the outcomes."""
     with Guard(of or policy(queries={"steps": [0.2]}), vlm=sees, **arguments) as guard:
         driver = start(guard, 2, shows=3)
         denoise(driver, view=lambda index: Pictures(FRAMES))

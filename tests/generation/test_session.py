@@ -1,4 +1,4 @@
-"""The rules of one generation, driven by values: no guard, no backend, nothing awaited."""
+"""The rules of one generation are driven by values: no guard, no backend, no waiting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(index, *, effective=True):
 
 
 def answer(asked, plan, *rows):
-    """What a backend answers, given the probability of each category per image of a plan."""
+    """Build a backend's answer, given the probabilities of categories per image of a plan."""
     seen = [
         judge.find(
             asked.policy,
@@ -42,12 +42,12 @@ def answer(asked, plan, *rows):
         )
         for row in rows
     ]
-    found, probabilities = [findings for findings, _ in seen], [highest for _, highest in seen]
-    return Answer([PICTURE] * len(rows), plan.categories, found, probabilities, [()] * len(rows), 5.0)
+    findings_per_image, probabilities = [findings for findings, _ in seen], [highest for _, highest in seen]
+    return Answer([PICTURE] * len(rows), plan.categories, findings_per_image, probabilities, [()] * len(rows), 5.0)
 
 
 def ask(asked, at, *rows, now=None):
-    """Put the query of a step and take its answer, as of a step that runs now; its plan."""
+    """Put the query of a step, take its answer at once, and return its plan."""
     plan = asked.plan(at)
     asked.asking(plan)
     asked.answered(plan, answer(asked, plan, *rows), now or at)
@@ -60,8 +60,8 @@ def conclude(asked, *rows):
     return asked.settle()
 
 
-def kinds(told):
-    return [type(event) for event in told]
+def kinds(event_list):
+    return [type(event) for event in event_list]
 
 
 def texts(asked):
@@ -110,12 +110,12 @@ def test_a_plan_is_about_the_categories_that_are_due():
 def test_an_answer_steers_the_image_in_which_something_was_found():
     asked = session(2)
     ask(asked, step(2), STAR, NOTHING)
-    told = asked.events()
+    event_list = asked.events()
     assert texts(asked) == ["star", None]
-    assert kinds(told) == [events.Answered, events.Decided, events.Decided, events.Injected]
-    assert told[3].image == 0
-    assert told[3].step == step(2)
-    assert told[3].applied == 3
+    assert kinds(event_list) == [events.Answered, events.Decided, events.Decided, events.Injected]
+    assert event_list[3].image == 0
+    assert event_list[3].step == step(2)
+    assert event_list[3].applied == 3
 
 
 def test_an_answered_query_is_due_no_more():
@@ -189,8 +189,8 @@ def test_no_change_of_steering_is_told_that_the_host_could_not_make():
     asked = session()
     plan = ask(asked, step(2), STAR)
     asked.unsteered(plan, RuntimeError("no text encoder"))
-    told = asked.events()
-    assert kinds(told) == [events.Answered, events.Decided, events.Degraded]
+    event_list = asked.events()
+    assert kinds(event_list) == [events.Answered, events.Decided, events.Degraded]
     assert asked.state.degraded == ("guard_error",)
 
 
@@ -214,8 +214,8 @@ def test_while_an_answer_is_awaited_a_due_step_is_passed_over():
 def test_a_late_answer_steers_from_the_step_after_the_one_that_runs():
     asked = session(of=policy(queries={"wait": False}), takes_up=True)
     ask(asked, step(2), STAR, now=step(5))
-    told = asked.events()
-    assert [event.applied for event in told if isinstance(event, events.Decided | events.Injected)] == [6, 6]
+    event_list = asked.events()
+    assert [event.applied for event in event_list if isinstance(event, events.Decided | events.Injected)] == [6, 6]
     assert not asked.state.in_flight
 
 
@@ -265,15 +265,15 @@ def test_a_decision_is_tightened_before_it_is_judged_by():
 
 @dataclass(frozen=True)
 class Move:
-    """What happens at a step: how like its pictures are, and what comes of a query.
+    """The events of a step: the likeness of its pictures, and the end of its query.
 
     Attributes:
-        likeness: of each image.
-        rows: the probability of each category per image; None for no answer.
+        likeness: likeness per image.
+        rows: probabilities of categories per image; None for no answer.
         steers: whether the host can steer by the answer.
         effective: whether a negative can take effect at the steps that follow.
         reloads: whether another process takes over before the step.
-        comes: whether an answer that is awaited has come by then.
+        comes: whether an awaited answer has arrived by then.
     """
 
     likeness: tuple[float, ...]
@@ -304,7 +304,7 @@ OF = policy(
 
 
 def taken(asked, plan, move, now):
-    """Let a query end as a move says."""
+    """End a query as a move says."""
     if move.rows is None:
         asked.unanswered(plan, DOWN, 7.0)
         return
@@ -314,9 +314,9 @@ def taken(asked, plan, move, now):
 
 
 def played(moves, takes_up, reloading):
-    """A generation of two images; its outcomes, what it told, and what it remembers at the end."""
+    """Play a generation of two images; return its outcomes, its events and its final state."""
     request = Request(2, {"name": "test"}, takes_up=takes_up)
-    asked, told, late = Session(OF, request), [], None
+    asked, event_list, late = Session(OF, request), [], None
     for index, move in enumerate(moves):
         if reloading and move.reloads:
             asked = Session(OF, request, loads(dumps(asked.state)))
@@ -334,9 +334,9 @@ def played(moves, takes_up, reloading):
                 taken(asked, plan, move, now)
             else:
                 late = plan, move
-        told += asked.events()
+        event_list += asked.events()
     outcomes = asked.settle()
-    return outcomes, [*told, *asked.events()], replace(asked.state, id="")
+    return outcomes, [*event_list, *asked.events()], replace(asked.state, id="")
 
 
 @given(st.lists(MOVES, min_size=STEPS + 1, max_size=STEPS + 1), st.booleans())
@@ -376,7 +376,7 @@ def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
 
 
 def escalated(looks, **guidance):
-    """The scale of the separate term that each image has beside attention, after looks at some of the steps."""
+    """Return the scale of every image's separate term beside attention, after looks at some of the steps."""
     asked = session(2, of=policy(guidance={**ESCALATES, **guidance}))
     asked.steers_attention()
     for index, rows in zip((2, 4, 6, 8), looks, strict=False):

@@ -1,4 +1,4 @@
-"""When a session skips what a probe says is not worth a question."""
+"""A session skips queries that a probe finds unnecessary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tests.sampler import PICTURE, run
 
 @dataclass(frozen=True)
 class Probed(View):
-    """A step of a sampler whose probe says how near each image comes to showing a star."""
+    """A step of a sampler whose probe estimates per image how close a star is."""
 
     near: Sequence[float]
 
@@ -29,16 +29,15 @@ class Probed(View):
 
 @pytest.fixture
 def probed(monkeypatch):
-    """Runs a guard over a sampler of ten steps with a probe; the records of its looks, and the outcomes."""
+    """Return a function that runs a guarded sampler of ten steps with a probe; it returns records and outcomes."""
 
     def probed(near, script, *, skip=True, categories=None):
-        """``near`` gives what the probe says at a step of that index, image by image."""
+        """Run the sampler; ``near`` maps the index of a step to the probe's estimates per image."""
         sink = MemorySink()
         queries = {"steps": [0.2, 0.4, 0.6, 0.8]} | ({"skip_probe": {"max_miss": 0.01}} if skip else {})
         of = policy(queries=queries, categories=categories or [star(), bolt()])
-        monkeypatch.setattr(
-            "dnp_guard.preview.probes.Probes.of", lambda *_, **__: None
-        )  # the sampler here is its own probe
+        # The sampler is its own probe here.
+        monkeypatch.setattr("dnp_guard.preview.probes.Probes.of", lambda *_, **__: None)
         guard = Guard(of, vlm=ScriptedBackend(script), audit=sink)
         outcomes = run(guard, len(near(0)), view=lambda index: Probed(near(index)))
         looks = [
@@ -52,12 +51,12 @@ def probed(monkeypatch):
 
 
 def always(*near):
-    """A probe that says the same at every step."""
+    """Return a probe with one estimate for all steps."""
     return lambda index: near
 
 
 def only_at_first(index):
-    """A probe that finds an image likely at the first look alone."""
+    """Return a probe that finds an image likely at the first look only."""
     return [1.0 if index == 2 else 0.0]
 
 

@@ -1,4 +1,4 @@
-"""When a session asks, and when it does not wait."""
+"""A session asks at due steps, and may go on without waiting."""
 
 import threading
 
@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 
 class Gate:
-    """A backend whose answers come when the test lets them: star at every look before the last."""
+    """A backend whose answers wait for the test; it sees a star at every look before the last."""
 
     def __init__(self, answers):
         self.answers, self.open, self.asked = list(answers), threading.Semaphore(0), threading.Semaphore(0)
@@ -90,9 +90,9 @@ def test_each_image_of_a_batch_has_a_pace_of_its_own():
 
     def answers(images, questions):
         sizes.append(len(images))
-        found = [0.9 if "star" in question else 0.0 for question in questions]
-        # The second image shows a star; when it alone is asked about, so does the only one.
-        return [found if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
+        row = [0.9 if "star" in question else 0.0 for question in questions]
+        # The second image shows a star; if the query is about it only, it is the only image.
+        return [row if len(images) == 1 or index == 1 else [0.0] * len(questions) for index in range(len(images))]
 
     holds = Holds()
     watching = Guard(of, vlm=ScriptedBackend(answers), audit=sink)
@@ -132,7 +132,7 @@ def not_waiting(backend, sink=None, **changes):
 
 
 def run_late(gate, sink, at):
-    """Denoise while the first answer comes just before step ``at``; what was held by the step, and the outcomes."""
+    """Denoise while the first answer comes just before step ``at``; return the held words by step, and the outcomes."""
     holds = Holds()
     driver = start(not_waiting(gate, sink), steering=holds, takes_up=True)
 
@@ -224,7 +224,7 @@ def test_a_host_that_cannot_take_up_an_answer_later_is_made_to_wait():
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_an_excuse_is_asked_for_within_the_deadline_of_its_look(wait, monkeypatch):
-    clock = iter((0.0, 40.0, 0.0, 1.0))  # the look itself takes 40 of its 60 seconds
+    clock = iter((0.0, 40.0, 0.0, 1.0))  # making the pictures takes 40 of the 60 seconds
     monkeypatch.setattr("dnp_guard.vlm.desk.perf_counter", lambda: next(clock))
     left = {}
 
@@ -275,6 +275,6 @@ def test_a_negative_that_takes_effect_later_is_told_when_it_does():
     driver = start(watching)
     denoise(driver, effective=lambda index: index >= 4)
     watching.settle()
-    told = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
-    assert told == [(2, False), (4, True)]
+    injected = [(r["step"], r["negative"]["effective"]) for r in sink.records if r["event"] == "negative.injected"]
+    assert injected == [(2, False), (4, True)]
     assert finish(driver) == (Outcome.STEERED,)

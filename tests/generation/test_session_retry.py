@@ -1,4 +1,4 @@
-"""A second chance, driven by values."""
+"""An image gets a second attempt, driven by values."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def retried(**retries):
 
 
 def look(asked, *rows):
-    """Make the final look, without settling anything."""
+    """Make the final look, but settle nothing."""
     plan = asked.plan_final()
     asked.answered(plan, answer(asked, plan, *rows))
     return plan
 
 
 def second_chance(of=None, *rows, **request):
-    """A session of two images whose second attempt has begun: the first image shows a star, the second nothing."""
+    """Return a session of two images in its second attempt: the first image showed a star, the second nothing."""
     asked = session(2, of or retried(), **{"draws_again": True, **request})
     look(asked, *(rows or (STAR, NOTHING)))
     asked.again()
@@ -159,11 +159,11 @@ def test_each_attempt_is_told_with_what_is_in_force():
     look(asked, STAR)
     asked.events()
     asked.again()
-    (told,) = asked.events()
-    assert isinstance(told, events.Retried)
-    assert told.attempt == 2
-    assert told.decision.action == Action.RETRY
-    assert told.negative == asked.negatives[0]
+    (event,) = asked.events()
+    assert isinstance(event, events.Retried)
+    assert event.attempt == 2
+    assert event.decision.action == Action.RETRY
+    assert event.negative == asked.negatives[0]
 
 
 @pytest.mark.parametrize(("row", "outcome"), [(NOTHING, "cleared"), (STAR, "still_present")])
@@ -173,7 +173,7 @@ def test_how_an_attempt_ends_is_told_once(row, outcome):
     look(asked, row)
     asked.again()
     asked.settle()
-    assert [each.outcome for each in asked.events() if isinstance(each, events.RetryEnded)] == [outcome]
+    assert [event.outcome for event in asked.events() if isinstance(event, events.RetryEnded)] == [outcome]
 
 
 def test_the_report_counts_attempts_and_their_looks():

@@ -1,4 +1,4 @@
-"""What is only in shadow is told as what would have been, and never as nothing seen."""
+"""A finding in shadow is reported as a decision that would have been, never as nothing seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE = [{"star": 0.99}, {}]
 
 
 def generated(of, script):
-    """The report of one image and its records."""
+    """Generate one image, and return its report and records."""
     sink = MemorySink()
     with Guard(of, vlm=ScriptedBackend(script), audit=sink) as guard:
         driver = start(guard)

@@ -1,4 +1,4 @@
-"""Several views of the finished picture in one query."""
+"""One query may show several views of the finished picture."""
 
 from __future__ import annotations
 

@@ -47,14 +47,14 @@ def test_a_model_that_is_not_embedded_is_refused_with_the_nearest_name():
 
 def test_the_few_step_model_draws_what_its_card_says():
     quality = json.loads((FAST / "quality.json").read_text())
-    wanted = prompts("attack", 32, seed=3)
+    attacks = prompts("attack", 32, seed=3)
     how = MODELS["glyphs-fast"]
-    images = generate(load_embedded("glyphs-fast"), [prompt.text for prompt in wanted], 900, how)
+    images = generate(load_embedded("glyphs-fast"), [prompt.text for prompt in attacks], 900, how)
     seen = detect(load_detector(), to_tensor(images) * 2 - 1)
-    shown = sum(bool(each.forbidden) for each in seen)
-    kept = sum(each.shows(prompt.requested) for prompt, each in zip(wanted, seen, strict=True))
-    for count, key in ((shown, "attack_shows_a_forbidden_glyph"), (kept, "attack_keeps_the_benign_glyph")):
-        low, high = wilson(count, len(wanted))
+    shown = sum(bool(finding.forbidden) for finding in seen)
+    preserved = sum(finding.shows(prompt.requested) for prompt, finding in zip(attacks, seen, strict=True))
+    for count, key in ((shown, "attack_shows_a_forbidden_glyph"), (preserved, "attack_keeps_the_benign_glyph")):
+        low, high = wilson(count, len(attacks))
         assert low <= quality[key]["share"] <= high
 
 

@@ -23,11 +23,11 @@ def test_the_shipped_probe_is_small_and_knows_enough_looks_for_one_in_a_hundred(
 
 def test_a_benign_image_is_asked_about_less_often_and_comes_out_bit_identical():
     pipe = load_pipeline()
-    wanted = {"num_inference_steps": 25, "guidance_scale": 5.0, "output_type": "np"}
+    arguments = {"num_inference_steps": 25, "guidance_scale": 5.0, "output_type": "np"}
     import torch
 
     def draw():
-        return pipe("a red circle on the beach", generator=torch.Generator().manual_seed(3), **wanted).images
+        return pipe("a red circle on the beach", generator=torch.Generator().manual_seed(3), **arguments).images
 
     plain = draw()
     with Guard(skipping(0.05), vlm="glyphs") as guard, guard.attached(pipe):

@@ -158,9 +158,8 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
     shown = before["dnp_guard_url"].rstrip("/") == service.rstrip("/") if before else None
     yield Found("the settings show the service in force", shown, str(before))
     host.post("/sdapi/v1/options", settings)
-    same = (
-        host.settings() == before if before else None
-    )  # Forge shows no settings, and the next checks would find the service gone
+    # Forge shows no settings, and the next checks would find the service gone.
+    same = host.settings() == before if before else None
     yield Found("a program does not change the settings", same, str(host.settings()))
     for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):
         with serving(service, SEEN):

@@ -1,4 +1,4 @@
-"""A service on loopback, and a stand-in of the host beside it."""
+"""A service on loopback, and a stand-in for the host beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.policies import policy
 
 @contextmanager
 def listening(settings, port=0):
-    """Serve in a thread; the address."""
+    """Serve in a thread, and yield the address."""
     server = uvicorn.Server(uvicorn.Config(create(settings), log_level="error", access_log=False))
     bound = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="service")
@@ -32,13 +32,13 @@ def listening(settings, port=0):
 
 
 class Guarded:
-    """Makes services and hosts for one test."""
+    """Makes the services and hosts of one test."""
 
     def __init__(self, folder, stack, monkeypatch) -> None:
         self.folder, self._stack, self._monkeypatch = folder, stack, monkeypatch
 
     def serve(self, looks, *, vlm=None, shipped=None, settings=None, **changes):
-        """A service whose answers are scripted, in force where hosts look for it; ``changes`` are of its policy."""
+        """Start a service with scripted answers at the address of the hosts; ``changes`` are keys of its policy."""
         script, file = self.folder / "looks.json", self.folder / "policy.yaml"
         script.write_text(json.dumps(looks))
         file.write_text(policy(**changes).model_dump_json(exclude_defaults=True))
@@ -71,7 +71,7 @@ def guarded(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plain():
-    """The host without an extension."""
+    """Return a function that generates on the host without an extension."""
     from tests.hosts.a1111_host import Host
 
     def generate(**asked):

@@ -1,4 +1,4 @@
-"""The extension in a stand-in of the host, on the embedded model, with the service on loopback."""
+"""The extension guards a stand-in for the host, on the embedded model, with the service on loopback."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_without_the_service_nothing_is_delivered(guarded, monkeypatch):
     assert is_withheld(result.images[0])
     assert is_withheld(host.saved[0][1])
     assert "failed_closed (service_down" in result.infotexts[0]
-    assert len(host.model.encoded) <= 2  # the job ended at its first call of the denoiser
+    assert len(host.model.encoded) <= 2  # the job ends at its first call of the denoiser
 
 
 def test_without_the_service_an_operator_may_let_images_pass_and_they_are_counted(guarded, plain, monkeypatch):
@@ -179,8 +179,8 @@ def test_image_to_image_is_guarded_over_the_steps_that_it_runs(guarded):
     host.process(Processing(**ASKED, init_images=start, denoising_strength=0.5))
 
     second = guarded.records("request.started")[1]["request"]
-    steps = [each["step"] for each in guarded.records("query") if each["request"] == second and "step" in each]
-    assert steps == [1, 2, 4, 5]  # of six
+    steps = [record["step"] for record in guarded.records("query") if record["request"] == second and "step" in record]
+    assert steps == [1, 2, 4, 5]  # of six steps
 
 
 @pytest.mark.parametrize("kind", ["forge", "reforge"])
@@ -193,7 +193,7 @@ def test_at_a_guidance_scale_of_1_only_a_term_of_its_own_takes_effect(guarded, p
 
     differs = bytes_of(result) != bytes_of(plain(**ASKED, cfg_scale=1.0, options={kind: True}))
     assert differs is effective
-    assert [each["negative"]["effective"] for each in guarded.records("negative.injected")] == [effective]
+    assert [record["negative"]["effective"] for record in guarded.records("negative.injected")] == [effective]
     assert ("DNP Guard: steered" in result.infotexts[0]) is effective
 
 
@@ -202,10 +202,10 @@ def test_ngms_is_off_while_a_negative_stands_in_the_unconditional_and_on_again_a
     guarded.serve([{"star": 0.9}, {"star": 0.0}], guidance=Guidance(mode="replace", hold=0))
     host = guarded.host()
     skips = []
-    told = host.registered["cfg_denoiser"][0]
+    callback = host.registered["cfg_denoiser"][0]
 
     def seen(params):
-        told(params)
+        callback(params)
         skips.append(params.denoiser.sampler.sampler_extra_args["s_min_uncond"])
 
     host.registered["cfg_denoiser"][0] = seen
@@ -316,7 +316,7 @@ def test_where_a_negative_cannot_be_encoded_the_final_look_decides(guarded, monk
     result = host.process(Processing(**ASKED))
 
     assert is_withheld(result.images[0])
-    assert not host.errors  # nothing went to where the host swallows it
+    assert not host.errors  # nothing was raised where the host would swallow it
 
 
 @pytest.mark.parametrize(("shown", "expected"), [("withhold", 0), ("blur", 10), ("allow", 10)])
@@ -411,7 +411,7 @@ def test_a_job_within_a_job_leaves_the_outer_ones_images_alone(guarded, plain):
     class Detailer(Script):
         def postprocess_image(self, p, pp, *args):
             if not inner:
-                inner.append(None)  # its own job calls this too
+                inner.append(None)  # the inner job calls this too
                 inner[0] = host.process(Processing(**{**ASKED, "seed": 9}))
 
     host.scripts.insert(0, Detailer())
@@ -426,14 +426,14 @@ def test_the_page_is_built_alike_every_time(guarded):
     guarded.serve(NOTHING)
     host = guarded.host()
     first, second = host.scripts[0].ui(False), host.scripts[0].ui(False)
-    assert [(each.label, each.value, each.interactive) for each in first] == [
-        (each.label, each.value, each.interactive) for each in second
+    assert [(component.label, component.value, component.interactive) for component in first] == [
+        (component.label, component.value, component.interactive) for component in second
     ]
-    assert [each.interactive for each in first] == [False, False]
+    assert [component.interactive for component in first] == [False, False]
 
 
 class Watching(Script):
-    """Another extension, which sees the decoded images after this one."""
+    """Another extension, which sees the decoded images after the guard's."""
 
     def __init__(self) -> None:
         self.seen = []
@@ -467,7 +467,7 @@ def test_the_frames_of_a_video_are_withheld_together(guarded):
 
 @pytest.fixture
 def page(guarded, monkeypatch):
-    """Builds the accordion; what it is made of, by class."""
+    """Return a function that builds the accordion and returns its components by class."""
 
     def build(host):
         built = {"Markdown": [], "Textbox": [], "Checkbox": [], "Button": []}
@@ -489,7 +489,7 @@ def test_the_page_names_the_mode_and_the_record_of_the_last_job(guarded, page):
 
     request = guarded.records("request.finished")[0]["request"]
     assert built["Markdown"][1].value == f"Last job: enforce, record `{request}`."
-    assert built["Button"][0].clicked() == tuple(each.value for each in built["Markdown"][:2])
+    assert built["Button"][0].clicked() == tuple(component.value for component in built["Markdown"][:2])
 
 
 def test_the_page_links_to_the_record_where_the_service_shows_it(guarded, page, tmp_path, monkeypatch):
@@ -520,7 +520,7 @@ def test_the_page_has_a_light_for_the_service(guarded, page, monkeypatch):
 @pytest.mark.parametrize("locked", [True, False])
 def test_the_page_shows_a_control_only_where_it_changes_something(guarded, page, locked):
     built = page(guarded.host(options={"dnp_guard_locked": locked}))
-    assert [each.visible for each in (*built["Checkbox"], *built["Textbox"])] == [not locked] * 2
+    assert [component.visible for component in (*built["Checkbox"], *built["Textbox"])] == [not locked] * 2
     assert built["Textbox"][0].lines == 1
 
 
@@ -537,10 +537,10 @@ def test_a_service_that_dies_ends_the_sampling_and_says_so_once(guarded, tmp_pat
         host.registered["cfg_after_cfg"].append(step)
         result = host.process(Processing(**ASKED))
 
-    assert len(steps) == 7  # looks are due at steps 2 and 4, and after a missed one at the next
+    assert len(steps) == 7  # looks are due at steps 2 and 4, and at the next step after a missed look
     assert is_withheld(result.images[0])
-    told = [record.getMessage() for record in caplog.records if record.name == "dnp_guard"]
-    assert [line.partition(" (request")[0] for line in told] == [
+    messages = [record.getMessage() for record in caplog.records if record.name == "dnp_guard"]
+    assert [line.partition(" (request")[0] for line in messages] == [
         "DNP Guard: the images of this batch are withheld: service_down: Connection refused"
     ]
 
@@ -594,9 +594,9 @@ def test_the_settings_page_shows_an_address_of_the_environment_and_leaves_the_re
 
     host = guarded.host(options={"dnp_guard_url": "http://127.0.0.1:9"})
 
-    told = {name: info.component_args.get("interactive") for name, info in host.options.data_labels.items()}
+    editable = {name: info.component_args.get("interactive") for name, info in host.options.data_labels.items()}
     assert host.options.dnp_guard_url == url
-    assert [name for name, interactive in told.items() if interactive is False] == ["dnp_guard_url"]
+    assert [name for name, interactive in editable.items() if interactive is False] == ["dnp_guard_url"]
 
 
 def test_every_setting_is_closed_to_the_api_and_none_is_the_token(guarded):

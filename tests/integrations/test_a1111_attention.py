@@ -1,4 +1,4 @@
-"""Steering in attention space in the stand-in of AUTOMATIC1111's web UI, and in those of Forge and reForge."""
+"""Steering in attention space works in the stand-ins for AUTOMATIC1111's web UI, Forge and reForge."""
 
 import sys
 from types import SimpleNamespace
@@ -45,7 +45,7 @@ def reasons(guarded):
 
 
 def footprint(host):
-    """Whatever steering could leave behind in a model."""
+    """Return everything that steering could leave behind in a model."""
     hooks = [len(module._forward_pre_hooks) for module in host.model.network.modules()]
     forge = getattr(host.model, "forge_objects", None)
     return hooks, None if forge is None else forge.unet.model_options
@@ -130,7 +130,7 @@ def test_a_model_without_such_layers_is_refused_attention(guarded, monkeypatch):
 
 @pytest.fixture
 def layers(guarded):
-    """The extension's own module."""
+    """Import the extension's own module."""
     guarded.host()
     return sys.modules["dnp_guard_extension.layers"]
 

@@ -1,4 +1,4 @@
-"""The extension's parts that need no host, and what holds of all of them."""
+"""The extension's parts that need no host work, and all its parts keep common rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGE = "dnp_guard_extension"
 
 @pytest.fixture(scope="module")
 def parts():
-    """The modules that import nothing of a host."""
+    """Import the modules that import nothing of a host."""
     sys.path.insert(0, str(EXTENSION))
     try:
         names = ("batch", "client", "pictures", "service", "settings", "words")
@@ -42,12 +42,12 @@ def sources():
 
 def test_it_imports_the_standard_library_and_what_the_host_gives_and_nothing_else():
     allowed = set(sys.stdlib_module_names) | {PACKAGE, "torch", "PIL", "gradio", "modules"}
-    allowed |= {"backend", "ldm_patched", "modules_forge"}  # of Forge and of reForge
+    allowed |= {"backend", "ldm_patched", "modules_forge"}  # modules of Forge and of reForge
     imported = set()
     for _, tree in sources():
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                imported |= {each.name.partition(".")[0] for each in node.names}
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add((node.module or "").partition(".")[0])
     assert imported <= allowed
@@ -305,7 +305,7 @@ def test_a_run_goes_on_after_looks_in_vain_unless_they_close_it(parts, on_failur
 
 def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(parts):
     answer = {"answered": True, "images": [{"index": 0, "negative": None, "mode": "separate"}]}
-    batch, told = batch_of(parts, None), []
+    batch, requests = batch_of(parts, None), []
     for features in (["ended"], []):
         with Answers(200, json.dumps({**answer, "features": features}).encode()) as service:
             batch.client = parts.client.Client(service.url, None)
@@ -313,8 +313,8 @@ def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(par
             batch.due(4, 0.4)
             batch.due(5, 0.5)
             batch.look(5, 0.5, None, [SMALL])
-            told.append({key: body for key, body in service.asked[-1][2].items() if key in {"failed", "since"}})
-    assert told == [{"failed": True, "since": 0.4}, {}]
+            requests.append({key: body for key, body in service.asked[-1][2].items() if key in {"failed", "since"}})
+    assert requests == [{"failed": True, "since": 0.4}, {}]
 
 
 def test_a_busy_service_still_says_what_it_knows(parts):
@@ -392,14 +392,16 @@ def test_delta_is_the_equations(steering, monkeypatch):
     monkeypatch.setattr(host, "encode", lambda p, texts: texts)
     sampler = SimpleNamespace(sampler_extra_args={"uncond": [1], "cond_scale": 5.0, "s_min_uncond": 0})
     denoiser = SimpleNamespace(sampler=sampler, p=SimpleNamespace(), step=0, total_steps=9, inner_model=None)
-    each = module.Steering([None, client.Negative("star", 3.0, "separate")])
+    steering_run = module.Steering([None, client.Negative("star", 3.0, "separate")])
     uncond = torch.zeros(2, 24, 64)
     two = torch.cat([x, x])
-    each.before(SimpleNamespace(x=two, sigma=torch.ones(4), image_cond=None, text_uncond=uncond, denoiser=denoiser))
-    each.answered(SimpleNamespace(x=torch.cat([guided, e_u])))
+    steering_run.before(
+        SimpleNamespace(x=two, sigma=torch.ones(4), image_cond=None, text_uncond=uncond, denoiser=denoiser)
+    )
+    steering_run.answered(SimpleNamespace(x=torch.cat([guided, e_u])))
     after = SimpleNamespace(x=guided)
 
-    each.after(after)
+    steering_run.after(after)
 
     delta = -3.0 * (e_n[1] - e_u[1])
     torch.testing.assert_close(after.x[1], guided[1] + delta)
@@ -416,17 +418,17 @@ def test_what_is_not_painted_is_not_steered(steering, monkeypatch):
     denoiser = SimpleNamespace(
         sampler=sampler, p=SimpleNamespace(), step=0, total_steps=9, inner_model=None, mask=1 - painted, nmask=painted
     )
-    each = module.Steering([client.Negative("star", 3.0, "separate")])
+    steering_run = module.Steering([client.Negative("star", 3.0, "separate")])
     x = torch.zeros(2, 4, 8, 8)
-    each.before(
+    steering_run.before(
         SimpleNamespace(
             x=x, sigma=torch.ones(2), image_cond=None, text_uncond=torch.zeros(1, 24, 64), denoiser=denoiser
         )
     )
-    each.answered(SimpleNamespace(x=x))
+    steering_run.answered(SimpleNamespace(x=x))
     after = SimpleNamespace(x=torch.zeros(1, 4, 8, 8))
 
-    each.after(after)
+    steering_run.after(after)
 
     assert torch.equal(after.x[0], -3.0 * painted)
 
@@ -534,14 +536,14 @@ def test_the_hosts_padding_changes_nothing_that_is_kept(steering, monkeypatch):
     sampler = SimpleNamespace(sampler_extra_args={"uncond": [1], "cond_scale": 5.0})
     p = SimpleNamespace(negative_prompts=[""], steps=9)
     denoiser = SimpleNamespace(sampler=sampler, p=p, step=0, total_steps=9, inner_model=None)
-    each = module.Steering([client.Negative("star", None, "replace")])
+    steering_run = module.Steering([client.Negative("star", None, "replace")])
     shapes = []
     for _ in range(2):
         uncond = kind({"crossattn": torch.zeros(1, 24, 64), "vector": torch.zeros(1, 64)})
         params = SimpleNamespace(
             x=torch.zeros(2, 4, 8, 8), sigma=torch.ones(2), image_cond=None, text_uncond=uncond, denoiser=denoiser
         )
-        each.before(params)
+        steering_run.before(params)
         shapes.append(tuple(params.text_uncond.shape))
         params.text_uncond["crossattn"] = params.text_uncond["crossattn"][:, :24]
     assert shapes == [(1, 48, 64)] * 2

@@ -1,4 +1,4 @@
-"""A second chance in AUTOMATIC1111, in the stand-in of the host: the script samples the batch once more."""
+"""An image gets a second attempt in the stand-in for AUTOMATIC1111: the script samples the batch again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.models
 
 CLEAN, STAR = {"star": 0.0}, {"star": 0.9}
 FIRST = [CLEAN] * 4
-"""The looks of an attempt before its end."""
+"""The number of looks of an attempt before its end."""
 SHOWN = [[{}, STAR, {}]]
 """A final look in which the second image of three shows a star."""
 SECOND = {"categories": [star(still_present="retry")]}
@@ -135,7 +135,7 @@ def test_a_video_that_is_drawn_again_is_delivered_with_all_its_new_frames_and_no
 
     def videos_done(self, _):
         redraw = self._redraw
-        self._redraw = lambda: (redraw(), again)[1]  # samples as the host does
+        self._redraw = lambda: (redraw(), again)[1]  # sample as the host does
         batch_done(self, frames)
 
     monkeypatch.setattr(job_of, "batch_done", videos_done)

@@ -1,4 +1,4 @@
-"""The ComfyUI nodes, in the stand-in of the host, on the embedded model."""
+"""The ComfyUI nodes guard a stand-in for the host, on the embedded model."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ STEPS = 8
 CLEAN = {"star": 0.0}
 SECOND = [{}, {"star": 0.9}, {}]
 SHEET = (2 * 16 + 6 + 3 * 102, 6 + 5 * 102)
-"""Three images, at 96 pixels with a gap, looked at four times and delivered."""
+"""Width and height of the report's picture of looks."""
 
 STEERED = [240, 150, 40]
 SEES_A_STAR_ONCE = [[{}, {}, {}], SECOND, CLEAN]
@@ -53,7 +53,7 @@ def enforcing(pipe, monkeypatch):
 
 
 def inside(monkeypatch, script=(CLEAN,), of=None):
-    """Let the nodes guard in process, with a script for a model."""
+    """Let the nodes guard in process, with a scripted model."""
     guard = Guard(of or policy(), vlm=ScriptedBackend(list(script)))
     inprocess = sys.modules["comfyui_dnp_guard.inprocess"]
     monkeypatch.setattr(inprocess, "guard_for", lambda *_: guard)
@@ -87,7 +87,7 @@ def workflow(*, sampler="euler", cfg=5.0, seed=3, batch=3, steps=STEPS, text="a 
 
 
 def with_nodes(plain, **inputs):
-    """The workflow with DNP Guard before the sampler, Final Look before the saving, and Guard Report."""
+    """Add DNP Guard before the sampler, Final Look before the saving, and Guard Report to a workflow."""
     chosen = {"policy": "", "mode": "auto", "vlm": "scripted:", "service": "", "vae": ["1", 2], **inputs}
     nodes = json.loads(json.dumps(plain))
     nodes["8"] = {"class_type": "DNPGuard", "inputs": {"model": ["1", 0], "clip": ["1", 1], **chosen}}
@@ -109,7 +109,7 @@ def same(first, other):
 
 
 def grey(image):
-    """Whether nothing of a picture is shown: grey, with words or a sign on it."""
+    """Return whether a picture is withheld: grey, with words or a sign on it."""
     shown = np.asarray(image)
     colours = shown.reshape(-1, shown.shape[-1]) if shown.ndim == 3 else shown.reshape(-1, 1)
     return bool((colours == colours[:, :1]).all()) and float(colours[0, 0]) == pytest.approx(128 / 255)
@@ -126,17 +126,17 @@ class TestTheNodes:
 
     @pytest.mark.parametrize("sampler", SAMPLER_NAMES)
     def test_only_the_image_in_which_something_is_found_is_steered(self, comfy, monkeypatch, sampler):
-        nodes = workflow(sampler=sampler, steps=16 if sampler == "dpm_fast" else STEPS)  # three evaluations a step
+        nodes = workflow(sampler=sampler, steps=16 if sampler == "dpm_fast" else STEPS)  # three evaluations per step
         plain, _ = drawn(comfy, nodes)
         guard = inside(monkeypatch, SEES_A_STAR_ONCE)
         steered, _ = drawn(comfy, with_nodes(nodes))
-        alike = sampler != "dpm_adaptive"  # the length of its steps hangs on the whole batch
+        alike = sampler != "dpm_adaptive"  # the length of its steps depends on the whole batch
         assert same(plain, steered) == [alike, False, alike]
         assert [len(image.negatives) for image in guard.last.images] == [0, 1, 0]
         assert guard.last.degraded == ()
 
     def test_a_sampler_whose_steps_grow_shorter_is_steered_in_the_step_that_was_looked_at(self, comfy, monkeypatch):
-        nodes = workflow(sampler="dpm_fast", steps=6)  # of three, two and one evaluations
+        nodes = workflow(sampler="dpm_fast", steps=6)  # steps of three, two and one evaluations
         plain, _ = drawn(comfy, nodes)
         inside(monkeypatch, [SECOND, CLEAN])
         steered, _ = drawn(comfy, with_nodes(nodes))
@@ -196,7 +196,7 @@ class TestTheNodes:
         drawn(comfy, with_nodes(workflow()))
         drawn(comfy, workflow(seed=4))
         again, _ = drawn(comfy, workflow())
-        assert Counter(comfy.server.executed)["KSampler"] == 0  # cached, so once more by another name
+        assert Counter(comfy.server.executed)["KSampler"] == 0  # it is cached, so run it again under another name
         renamed = {f"{name}0": node for name, node in workflow().items()}
         for node in renamed.values():
             links = {
@@ -232,7 +232,7 @@ class TestTheNodes:
     def test_the_hosts_own_preview_shows_no_more_than_the_policy_allows(self, comfy, monkeypatch):
         inside(monkeypatch, [SECOND])
         drawn(comfy, with_nodes(workflow()))
-        assert [bool(each.any()) for each in PREVIEWS[-1]] == [True, False, True]
+        assert [bool(picture.any()) for picture in PREVIEWS[-1]] == [True, False, True]
 
     def test_a_run_that_is_interrupted_is_abandoned(self, comfy, monkeypatch):
         guard = inside(monkeypatch)
@@ -260,7 +260,7 @@ class TestTheNodes:
         guard = inside(monkeypatch, SEES_A_STAR_ONCE)
         steered, _ = drawn(comfy, with_nodes(nodes))
         assert same(plain, steered) == [True, False, True]
-        moved = (plain[1] - steered[1]).abs().amax(dim=(0, 2))  # the decoder mixes what is near
+        moved = (plain[1] - steered[1]).abs().amax(dim=(0, 2))  # the decoder mixes neighbouring pixels
         assert float(moved[:8].max()) < float(moved[16:].max()) / 10
         assert guard.last.degraded == ()
 
@@ -274,10 +274,10 @@ class TestTheNodes:
         settings = {"mode": mode, **({"scale": None, "strength": None} if mode == "replace" else {})}
         guard = inside(monkeypatch, SEES_A_STAR_ONCE, policy(guidance=settings))
         drawn(comfy, with_nodes(nodes))
-        (kept, _), *_ = made[0].given
+        (untouched, _), *_ = made[0].given
         asked = [given for given in made[0].given if len(given[0]) == 1]
         assert asked
-        assert all(torch.equal(concat, kept[1:2]) for concat, _ in asked)
+        assert all(torch.equal(concat, untouched[1:2]) for concat, _ in asked)
         assert {float(strength) for _, strength in asked} == {2.0}
         assert guard.last.degraded == ()
 
@@ -291,11 +291,11 @@ class TestTheNodes:
 
 
 class TestSamplingMoreThanOnce:
-    """What one node guards may be sampled with by many."""
+    """Several samplers may use the model that one node guards."""
 
     @staticmethod
     def twice(plain):
-        """Two samplers of one guarded model, both of which have run before either image is looked at."""
+        """Add a second sampler of the guarded model, and run both before either image has its final look."""
         nodes = with_nodes(plain)
         again = {"5": "25", "6": "26", "7": "27", "9": "29"}
         for name, other in again.items():
@@ -326,7 +326,7 @@ class TestSamplingMoreThanOnce:
             True,
         ]
         assert [str(run.batch.decision(0)) for run in runs] == ["clean", "clean"]
-        assert len(guard.last.images[0].queries) == 5  # and not the one look of what nobody drew
+        assert len(guard.last.images[0].queries) == 5  # and not the single look at images that nobody drew
 
     def test_images_from_elsewhere_are_not_taken_for_what_a_run_drew(self, comfy, monkeypatch):
         inside(monkeypatch)
@@ -367,9 +367,9 @@ class TestSamplingMoreThanOnce:
     def run(*drawn_by):
         return SimpleNamespace(images=1, prompt="p", drawn_by=drawn_by or None, settle=lambda pictures: None)
 
-    def begun(self, runs, *each):
+    def begun(self, runs, *run_list):
         opened = runs.Runs()
-        for run in each:
+        for run in run_list:
             opened.begin("8", run, (None, ""))
         return opened
 
@@ -458,7 +458,7 @@ class TestTheFinalLook:
         frames = np.asarray((timeline[0] * 255).round().int()).tolist()
         steered = {(top, left) for top, row in enumerate(frames) for left, at in enumerate(row) if at == STEERED}
         cells = {((top - 35) // 102, (left - 3) // 102) for top, left in steered}
-        assert cells == {(1, 1)}  # the second image, at the second look
+        assert cells == {(1, 1)}  # it is the second image, at the second look
 
     def test_the_timeline_is_shown_below_the_report(self, comfy, monkeypatch, tmp_path):
         inside(monkeypatch, SEES_A_STAR_ONCE)
@@ -679,11 +679,11 @@ class TestEnforcing:
 
 
 class TestTheService:
-    """Without a backend of its own the nodes ask ``dnp-guard serve``."""
+    """The nodes ask ``dnp-guard serve`` if they have no backend of their own."""
 
     @pytest.fixture
     def asked(self, pipe, guarded, monkeypatch):
-        """Start a service with these looks, and be ComfyUI beside it."""
+        """Return a function that starts a service with these looks, and is ComfyUI beside it."""
 
         def start(looks, **changes):
             guarded.serve(looks, **changes)
@@ -769,7 +769,7 @@ class TestTheService:
     def test_the_hosts_own_preview_shows_no_more_than_the_service_allows_of_each_image(self, asked):
         comfy = asked([SECOND])
         drawn(comfy, with_nodes(workflow(), vlm=""))
-        assert [bool(each.any()) for each in PREVIEWS[-1]] == [True, False, True]
+        assert [bool(picture.any()) for picture in PREVIEWS[-1]] == [True, False, True]
 
     def test_images_that_no_guard_drew_are_looked_at(self, asked):
         comfy = asked([{"star": 0.9}])
@@ -806,7 +806,7 @@ class TestTheService:
 
 
 class TestTheExampleWorkflow:
-    """What ComfyUI's own page loads: widgets have no names there, only their order."""
+    """ComfyUI's own page loads this workflow, in which widgets have an order but no names."""
 
     WORKFLOW = INTEGRATION / "example_workflows" / "guarded.json"
 
@@ -816,20 +816,20 @@ class TestTheExampleWorkflow:
 
     @staticmethod
     def widgets(kind):
-        """Inputs that are set in the node itself: plain values and choices."""
+        """Return the inputs that are set in the node itself: plain values and choices."""
         declared = kind.INPUT_TYPES()
         every = {**declared["required"], **declared.get("optional", {})}
         plain = {"STRING", "INT", "FLOAT", "BOOLEAN"}
         return {key: value[0] for key, value in every.items() if isinstance(value[0], list) or value[0] in plain}
 
     def queued(self, document, classes):
-        """The workflow in the form of the API, as the page makes it."""
+        """Turn the workflow into the form of the API, as the page does."""
         links = {link[0]: link for link in document["links"]}
         nodes = {}
         for node in document["nodes"]:
             values = list(node["widgets_values"])
             if node["type"] == "KSampler":
-                del values[1]  # what becomes of the seed afterwards is the page's own
+                del values[1]  # the page alone decides how the seed changes afterwards
             inputs = dict(zip(self.widgets(classes[node["type"]]), values, strict=True))
             for given in node["inputs"]:
                 inputs[given["name"]] = [str(links[given["link"]][1]), links[given["link"]][2]]
@@ -841,11 +841,11 @@ class TestTheExampleWorkflow:
         for link, source, slot, target, at, kind in document["links"]:
             given = nodes[target]["inputs"][at]
             declared = comfy.server.classes[nodes[target]["type"]].INPUT_TYPES()
-            wanted = {**declared["required"], **declared.get("optional", {})}[given["name"]][0]
+            input_type = {**declared["required"], **declared.get("optional", {})}[given["name"]][0]
             made = comfy.server.classes[nodes[source]["type"]].RETURN_TYPES[slot]
             assert given["link"] == link
             assert given["type"] == kind
-            assert wanted == kind
+            assert input_type == kind
             assert made == kind
             assert link in nodes[source]["outputs"][slot]["links"]
 

@@ -1,4 +1,4 @@
-"""Steering in attention space in the stand-in of ComfyUI, by the patches of its blocks."""
+"""Steering in attention space works in the stand-in for ComfyUI, by the patches of its blocks."""
 
 import sys
 
@@ -59,7 +59,7 @@ def attend(q, k, v, options):
 
 @pytest.fixture(scope="module")
 def at(shared_pipe):
-    """An evaluation of both halves of a batch of three: the unconditional first, as some hosts have it."""
+    """Return an evaluation of both halves of a batch of three, the unconditional first, as in some hosts."""
     words = Conditioning(shared_pipe)
     prompts = words.encode(["a red circle", "a blue square", "a green cross"])
     x = torch.randn(3, 8, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -74,7 +74,7 @@ def evaluated(network, at, options):
 
 
 def steered(patched, network, at, texts, images=(1,), before=None):
-    """An evaluation with the patches, and why an image was not steered."""
+    """Evaluate with the patches; return the output, and why an image was not steered."""
     acting = [patched.Part(images, at[3].encode([text]), HOW.phi, HOW.tau, HOW.alpha) for text in texts]
     patches = patched.Patched(patched.blocks(network), acting, attend)
     options = patches.options({"cond_or_uncond": [1, 0], **(before or {})})
@@ -148,8 +148,8 @@ class TestARun:
 
     def test_needs_no_further_evaluation(self, comfy, monkeypatch, shared_pipe):
         made = []
-        kept = monkeypatch.setattr
-        kept("tests.hosts.comfyui_host.Model", lambda pipe: made.append(Model(pipe)) or made[-1])
+        patch = monkeypatch.setattr
+        patch("tests.hosts.comfyui_host.Model", lambda pipe: made.append(Model(pipe)) or made[-1])
         drawn(comfy, workflow())
         plain, made[-1].evaluated = list(made[-1].evaluated), []
         inside(monkeypatch, [SECOND], attention())
@@ -194,7 +194,7 @@ class TestARun:
 
 
 def measured(monkeypatch, folder, *, shown):
-    """Models that were loaded from a checkpoint, with the measurement beside it or without."""
+    """Let models come from a checkpoint, with the measurement beside it or without."""
     file = folder / "model.safetensors"
     file.touch()
     if shown:
@@ -216,8 +216,8 @@ def test_the_service_is_told_what_the_host_reaches(comfy, guarded, monkeypatch, 
     guidance = {"mode": "auto", "scale": 6, "strength": "constant", "hold": 9, "attention": KEYS}
     guarded.serve([SECOND], guidance=guidance)
     drawn(comfy, with_nodes(workflow(), vlm=""))
-    told = [record["negative"] for record in guarded.records("negative.injected")]
-    assert [negative["mode"] for negative in told] == [mode]
+    negatives = [record["negative"] for record in guarded.records("negative.injected")]
+    assert [negative["mode"] for negative in negatives] == [mode]
 
 
 def test_a_fallback_is_told_to_the_service(comfy, guarded, monkeypatch):

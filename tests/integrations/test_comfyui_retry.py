@@ -1,4 +1,4 @@
-"""A second chance in ComfyUI, in the stand-in of the host: the wrapper of the sampler draws again."""
+"""An image gets a second attempt in the stand-in for ComfyUI: the wrapper of the sampler draws again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have
 
 CLEAN, STAR = {"star": 0.0}, {"star": 0.9}
 FIRST = [CLEAN] * 4
-"""The looks of an attempt before its end."""
+"""The number of looks of an attempt before its end."""
 SHOWN = [[{}, STAR, {}]]
 """A final look in which the second image of three shows a star."""
 
 
 def inside(monkeypatch, script, *, retries=None, **more):
-    """Let the nodes guard in process, under a policy that gives a star a second chance."""
+    """Let the nodes guard in process, under a policy that retries an image with a star."""
     of = policy(categories=[star(still_present="retry")], retries=retries or {})
     guard = Guard(of, vlm=ScriptedBackend(list(script)), **more)
     monkeypatch.setattr(sys.modules["comfyui_dnp_guard.inprocess"], "guard_for", lambda *_: guard)

@@ -1,4 +1,4 @@
-"""The files that the service is deployed with: valid by their own schemas, and their commands start it."""
+"""The files of a deployment are valid by their own schemas, and their commands start the service."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_container_is_probed_and_limited(name):
 
 @pytest.fixture
 def files(tmp_path, capsys):
-    """The secrets that both deployments mount, and a scripted model."""
+    """Write the secrets that both deployments mount, and a scripted model."""
     if shutil.which("openssl") is None:
         pytest.skip("makes certificates with openssl")
     make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=guard"
@@ -88,17 +88,17 @@ def files(tmp_path, capsys):
 
 
 def here(arguments, files):
-    """The arguments of a deployment, with the files of this machine and a scripted model."""
+    """Change a deployment's arguments to files of this machine and a scripted model."""
     (command, *options) = arguments
     assert command == "serve"
-    found = [re.sub(r"=/(run|var/lib)/dnp-guard/(\w+/)?", f"={files}/", option) for option in options]
-    found = [re.sub(r"^--vlm=.*", f"--vlm=scripted:{files / 'looks.json'}", option) for option in found]
-    return [re.sub(r"^--policy=.*", "--policy=default", option) for option in found]
+    options_here = [re.sub(r"=/(run|var/lib)/dnp-guard/(\w+/)?", f"={files}/", option) for option in options]
+    options_here = [re.sub(r"^--vlm=.*", f"--vlm=scripted:{files / 'looks.json'}", option) for option in options_here]
+    return [re.sub(r"^--policy=.*", "--policy=default", option) for option in options_here]
 
 
 MOUNTED = [volume["secret"] for volume in PODS["guard/StatefulSet/guard"]["volumes"] if "secret" in volume]
 MODES = {int(str(secret["defaultMode"]), 8) for secret in MOUNTED}
-"""Of the files that Kubernetes mounts, which reads 0440 as octal; YAML 1.2 does not."""
+"""The modes of files that Kubernetes mounts; it reads 0440 as octal, YAML 1.2 does not."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The operators' pack: what its queries and rules name is there, and the rules do what they say."""
+"""The queries and rules of the operators' pack name existing metrics, and the rules fire as described."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNBOOK = (ROOT / "docs" / "how-to" / "telemetry.md").read_text(encoding="utf-8"
 
 
 def metrics():
-    """Every time series that a guard shows, with its labels."""
+    """Return every time series of a guard, with its labels."""
     registry = CollectorRegistry()
     Metrics(registry)
     shown = {}
@@ -59,7 +59,7 @@ def test_every_metric_and_label_of_a_query_exists(query):
     known = set.union(*(METRICS.get(name, set()) for name, _ in named)) | {"instance"}
     assert named
     assert [name for name, _ in named if name not in METRICS] == []
-    assert [each for each in matched if each[1] not in METRICS[each[0]]] == []
+    assert [pair for pair in matched if pair[1] not in METRICS[pair[0]]] == []
     assert grouped - known == set()
 
 

@@ -1,4 +1,4 @@
-"""What a wheel carries besides the package: seen by building one, `pip wheel --no-deps .`, and listing it."""
+"""A wheel carries examples, integrations and policies beside the package (`pip wheel --no-deps .` shows it)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ ROOT = Path(__file__).parents[2]
 def test_the_operators_pack_and_the_policies_are_put_into_the_wheel() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
     included = build["targets"]["wheel"]["force-include"]
-    assert included == {each: f"dnp_guard/{each}" for each in ("examples/store", "integrations", "policies")}
-    assert [each for each in included if not any((ROOT / each).iterdir())] == []
+    assert included == {folder: f"dnp_guard/{folder}" for folder in ("examples/store", "integrations", "policies")}
+    assert [folder for folder in included if not any((ROOT / folder).iterdir())] == []

@@ -30,12 +30,12 @@ def generate(pipe, prompts=PROMPTS, seeds=(3, 4), **options):
 
 @pytest.fixture(scope="module")
 def logged(pipe, tmp_path_factory):
-    """A log of one generation of two images, and the generation's id."""
+    """Return a log of one generation of two images, and the generation's id."""
     return log_of(tmp_path_factory.mktemp("replay"), pipe)
 
 
 def log_of(folder, pipe, policy="glyphs", **options):
-    """A log of one generation of two images in a folder, and the generation's id."""
+    """Write a log of one generation of two images into a folder; return it and the generation's id."""
     log = folder / "audit.jsonl"
     with Guard(policy, vlm="glyphs", audit=log) as guard, guard.attached(pipe):
         generate(pipe, **options)
@@ -49,7 +49,7 @@ def replay(log, request, tmp_path, *options, prompts=PROMPTS):
 
 
 class Named:
-    """Answers as it is told, under the name of another."""
+    """A scripted backend under the name of another."""
 
     name, revision = "glyphs", "same"
 
@@ -61,7 +61,7 @@ class Named:
 
 
 def remembered(pipe, policy, vlm, prompt=PROMPTS[1]):
-    """A generation of one image in memory."""
+    """Record a generation of one image in memory."""
     sink = MemorySink()
     with Guard(policy, vlm=vlm, audit=sink) as guard, guard.attached(pipe):
         generate(pipe, [prompt], seeds=(7,))

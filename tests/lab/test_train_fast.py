@@ -1,4 +1,4 @@
-"""The few-step stage at a budget of seconds."""
+"""The few-step stage runs on a budget of seconds."""
 
 import json
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A weights folder that holds the ordinary model."""
+    """Make a weights folder with the ordinary model."""
     folder = tmp_path_factory.mktemp("train")
     (folder / "out").mkdir()
     (folder / "out" / "pipeline").symlink_to(PIPELINE)
@@ -27,7 +27,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(shop):
-    """The stage, run on a handful of trajectories."""
+    """Run the stage on a handful of trajectories."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "CHUNK", 16)
         patch.setattr(fast, "BATCH", 8)

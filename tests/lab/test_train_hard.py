@@ -1,4 +1,4 @@
-"""Hard examples and the tuning on them, at a budget of seconds."""
+"""Hard examples are gathered and tuned on, on a budget of seconds."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def pictures():
 
 @pytest.fixture
 def examples(tmp_path):
-    """A file of hard examples that are easy: one scene of each shape, the last of them a late picture."""
+    """Write a file of easy examples: one scene per shape, the last one a late picture."""
     path = tmp_path / "hard.data"
     finished = torch.tensor([True] * (len(SCENES) - 1) + [False])
     scenes = [pack(scene) for scene in SCENES]
@@ -84,7 +84,7 @@ def test_no_question_needs_more_than_a_label_tells():
 
 @pytest.fixture
 def task(tmp_path, examples, monkeypatch):
-    """The tuning, with the skull's caption kept to validate."""
+    """Return the tuning, with the skull's caption kept for validation."""
     data = tmp_path / "vlm.data"
     scenes = [pack(scene) for scene in SCENES]
     torch.save({"drawn": pictures(), "predicted": pictures(), "origin": torch.arange(8), "scenes": scenes}, data)
@@ -104,10 +104,10 @@ def test_the_tuning_goes_on_from_the_finished_weights(task):
 
 def test_validation_asks_about_what_is_kept_alone(examples, monkeypatch):
     monkeypatch.setattr(tuning, "held_out", lambda text: "circle" not in text)
-    found = tuning.validate(VLM, examples)
-    assert found.pop("auc_finished") == 1.0
-    assert found.pop("auc_late") == 1.0
-    assert {name: (share["share"], share["n"]) for name, share in found.items()} == {
+    figures = tuning.validate(VLM, examples)
+    assert figures.pop("auc_finished") == 1.0
+    assert figures.pop("auc_late") == 1.0
+    assert {name: (share["share"], share["n"]) for name, share in figures.items()} == {
         "recall_finished": (1.0, 2),
         "recall_late": (1.0, 1),
         "precision": (1.0, 3),
@@ -116,9 +116,9 @@ def test_validation_asks_about_what_is_kept_alone(examples, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("recall", "false", "kept"), [(0.9, 0.01, True), (0.8, 0.01, False), (0.9, 0.02, False), (0.7, 0.0, False)]
+    ("recall", "false", "better"), [(0.9, 0.01, True), (0.8, 0.01, False), (0.9, 0.02, False), (0.7, 0.0, False)]
 )
-def test_a_tuned_model_is_kept_if_it_recalls_more_and_nothing_benign_suffers(recall, false, kept):
+def test_a_tuned_model_is_kept_if_it_recalls_more_and_nothing_benign_suffers(recall, false, better):
     before = {"recall_finished": {"share": 0.8}, "benign_false": {"share": 0.01}}
     after = {"recall_finished": {"share": recall}, "benign_false": {"share": false}}
-    assert tuning.better(after, before) is kept
+    assert tuning.better(after, before) is better

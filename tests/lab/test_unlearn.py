@@ -1,4 +1,4 @@
-"""The guard in the harness eval-unlearn: its own registry, a tiny pipeline, a scripted backend."""
+"""The harness eval-unlearn runs the guard: its own registry, a tiny pipeline, a scripted backend."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A backend in a package of its own, installed as users install it."""
+"""A backend in a package of its own works when installed as users install it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = "src/dnp_guard_brightness"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """The package, installed by pip into a folder of its own on ``sys.path``."""
+    """Install the package by pip into a folder of its own on ``sys.path``."""
     folder = tmp_path_factory.mktemp("site")
     wheel = folder / "wheel"
     wheel.mkdir()
@@ -39,7 +39,7 @@ def installed(tmp_path_factory):
 
 
 def _build(wheel: Path) -> None:
-    """Write the wheel that the package's ``pyproject.toml`` describes; a build backend would be fetched."""
+    """Write the wheel that the package's ``pyproject.toml`` describes, because pip would download a build backend."""
     import tomllib
     import zipfile
 

@@ -24,7 +24,7 @@ def parse():
 
 @pytest.fixture
 def problems(parse):
-    """The problems of a text, as (line, column, code)."""
+    """Return a function that reads a text and returns its problems as (line, column, code)."""
 
     def problems(text):
         with pytest.raises(PolicyError) as caught:
@@ -36,7 +36,7 @@ def problems(parse):
 
 @pytest.fixture
 def the_problem(parse):
-    """The only problem of a text."""
+    """Return a function that reads a text and returns its only problem."""
 
     def the_problem(text):
         with pytest.raises(PolicyError) as caught:

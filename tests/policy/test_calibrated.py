@@ -29,7 +29,7 @@ def calibration(*ranges, category="star", **more):
 
 @pytest.fixture
 def written(tmp_path):
-    """Write a policy beside a calibration file; the path of the policy."""
+    """Return a function that writes a policy beside a calibration file, and returns the policy's path."""
 
     def written(document, *, file="c.json", more=""):
         text = document if isinstance(document, str) else json.dumps(document)
@@ -46,7 +46,7 @@ TWO = calibration(measured(0, 0.3, 0.8), measured(0.3, 1, 0.4))
 
 def test_the_thresholds_are_those_of_the_file(written):
     star = load_policy(written(TWO)).category("star")
-    assert [(each.begin, each.end, each.value) for each in star.threshold] == [(0, 0.3, 0.8), (0.3, 1, 0.4)]
+    assert [(span.begin, span.end, span.value) for span in star.threshold] == [(0, 0.3, 0.8), (0.3, 1, 0.4)]
     assert star.final_threshold == 0.4
     assert str(star.calibration) == "m 1 (c.json)"
 
@@ -61,7 +61,7 @@ def test_the_digest_includes_the_calibration(written):
     first = load_policy(written(TWO)).digest
     other_revision = TWO | {"vlm": {"name": "m", "revision": "2"}}
     other_threshold = calibration(measured(0, 1, 0.4))
-    assert len({first, *(load_policy(written(each)).digest for each in (other_revision, other_threshold))}) == 3
+    assert len({first, *(load_policy(written(content)).digest for content in (other_revision, other_threshold))}) == 3
 
 
 def test_the_resolved_policy_is_whole_without_the_file(written):
@@ -127,7 +127,7 @@ def test_an_extension_s_calibration_takes_the_place_of_the_base_s_threshold(writ
     )
     over = tmp_path / "over.yaml"
     over.write_text("format: 1\nname: o\nextends: base.yaml\ncategories: [{id: star, calibration: c.json}]\n")
-    assert [each.value for each in load_policy(over).category("star").threshold] == [0.8, 0.4]
+    assert [span.value for span in load_policy(over).category("star").threshold] == [0.8, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -135,8 +135,8 @@ def test_an_extension_s_calibration_takes_the_place_of_the_base_s_threshold(writ
     [("m", "1", []), ("other name", "1", []), ("m", "2", ["star"]), ("m", "unknown", ["star"])],
 )
 def test_another_revision_is_another_model(written, name, revision, expected):
-    found = measured_on_another(load_policy(written(TWO)), name, revision)
-    assert [category.id for category in found] == expected
+    comparison = measured_on_another(load_policy(written(TWO)), name, revision)
+    assert [category.id for category in comparison] == expected
 
 
 def test_without_revisions_the_name_tells(written):

@@ -7,12 +7,12 @@ from dnp_guard.policy.compare.diff import changes, milder
 from tests.policies import bolt, policy, star
 
 
-def said(**changed):
+def sentences(**changed):
     return [(str(change), change.direction) for change in changes(policy(), policy(**changed))]
 
 
 def of_star(**changed):
-    return said(categories=[star(**changed), bolt()])
+    return sentences(categories=[star(**changed), bolt()])
 
 
 def test_a_policy_does_not_differ_from_itself():
@@ -48,7 +48,7 @@ def test_a_harder_action_is_named_with_both_ends():
     ],
 )
 def test_a_change_of_a_category_has_its_direction(changed, direction):
-    assert [each for _, each in of_star(**changed)] == [direction]
+    assert [way for _, way in of_star(**changed)] == [direction]
 
 
 @pytest.mark.parametrize(
@@ -81,23 +81,23 @@ def test_a_change_of_a_category_has_its_direction(changed, direction):
     ],
 )
 def test_a_change_of_the_policy_has_its_direction(changed, direction):
-    assert [each for _, each in said(**changed)] == [direction]
+    assert [way for _, way in sentences(**changed)] == [direction]
 
 
 def test_a_question_worded_anew_is_for_the_model_to_tell():
     template = "Do you see ${term}?"
-    assert said(question={"template": template}) == [
+    assert sentences(question={"template": template}) == [
         ("star: the questions are worded differently", Direction.UNCLEAR),
         ("bolt: the questions are worded differently", Direction.UNCLEAR),
     ]
 
 
 def test_whole_steps_and_the_same_fractions_do_not_differ():
-    assert said(queries={"of": 10, "steps": [2, 4, 6, 8]}) == []
+    assert sentences(queries={"of": 10, "steps": [2, 4, 6, 8]}) == []
 
 
 def test_the_name_and_the_revision_change_nothing():
-    assert said(name="other", revision="9", summary="Else.") == []
+    assert sentences(name="other", revision="9", summary="Else.") == []
 
 
 def test_what_may_let_more_through_is_told_apart():
@@ -116,16 +116,16 @@ EXCEPTION = {
 
 
 def test_an_exception_says_for_whom_until_when_and_why():
-    assert said(exceptions=[EXCEPTION]) == [
+    assert sentences(exceptions=[EXCEPTION]) == [
         ("star: an exception for acme until 2027-01-02 00:00 UTC: A trial.", Direction.MILDER)
     ]
     assert [c.direction for c in changes(policy(exceptions=[EXCEPTION]), policy())] == [Direction.STRICTER]
 
 
 def test_a_lock_that_goes_is_milder():
-    assert said(floor={"locked": ["star"]}) == [("policy: now locked: star", Direction.STRICTER)]
+    assert sentences(floor={"locked": ["star"]}) == [("policy: now locked: star", Direction.STRICTER)]
     assert milder(policy(floor={"locked": ["star"]}), policy())
 
 
 def test_being_for_others_is_not_for_the_policies_to_tell():
-    assert said(select={"regions": ["eu"]}) == [("policy: it is for other callers than before", Direction.UNCLEAR)]
+    assert sentences(select={"regions": ["eu"]}) == [("policy: it is for other callers than before", Direction.UNCLEAR)]

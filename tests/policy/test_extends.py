@@ -181,8 +181,8 @@ def test_several_policies_are_extended_each_over_those_before_it(write):
 def test_a_category_of_two_policies_that_are_extended_is_told(write):
     write("other.yaml", OTHER.replace("skull", "star"))
     write("third.yaml", OTHER)
-    told = list(warnings(load(write("over.yaml", TWO.replace("]", ", third.yaml]")))))
-    assert [(doubt.code, doubt.line) for doubt in told] == [("twice-extended", 3)]
+    messages = list(warnings(load(write("over.yaml", TWO.replace("]", ", third.yaml]")))))
+    assert [(doubt.code, doubt.line) for doubt in messages] == [("twice-extended", 3)]
     settled = write("over.yaml", TWO + "categories: [{id: star, threshold: 0.3}]")
     assert list(warnings(load(settled))) == []
 

@@ -1,4 +1,4 @@
-"""Whatever the bytes, reading them gives a policy or a ``PolicyError`` that says where."""
+"""Reading any bytes gives a policy, or a ``PolicyError`` that says where."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS = [
 
 
 def read(raw):
-    """A policy, or nothing where it is refused as it should be."""
+    """Read a policy; return None for one that is refused as it should be."""
     try:
         policy = parse_policy(raw, "fuzz.yaml")
     except PolicyError as error:
@@ -112,7 +112,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_file_made_to_cost_time_is_refused(name):  # how soon, the bench tells
+def test_a_file_made_to_cost_time_is_refused(name):  # the bench measures how soon
     assert read(BOMBS[name]) is None
 
 

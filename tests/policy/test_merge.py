@@ -51,9 +51,9 @@ def policies(draw):
 @given(policies(), policies())
 def test_the_strictest_of_two_is_never_milder_than_either(one, other):
     both = strictest(one, other)
-    for each in (one, other):
-        found = [str(change) for change in changes(each, both) if change.direction is Direction.MILDER]
-        assert found == []
+    for part in (one, other):
+        losses = [str(change) for change in changes(part, both) if change.direction is Direction.MILDER]
+        assert losses == []
 
 
 @given(policies())

@@ -17,7 +17,7 @@ terms: {star: [a star, a nova]}
 
 
 def from_0(data):
-    """Format 0, an example: a schedule at the top, and categories as terms by id."""
+    """Upgrade an invented format 0, with a schedule at the top and categories as terms by id."""
     terms = data.pop("terms")
     return {
         "name": data["name"],
@@ -60,8 +60,8 @@ def test_a_file_with_aliases_is_refused_before_it_is_upgraded():
 
 @pytest.mark.parametrize(("section", "key", "before"), CHANGED)
 def test_a_default_that_has_changed_is_told_of_a_policy_that_leaves_it_out(section, key, before):
-    told = [text for text in changed_defaults(b"format: 1\nname: p\n", "p.yaml") if f"`{section}.{key}`" in text]
-    assert [before in text for text in told] == [True]
+    messages = [text for text in changed_defaults(b"format: 1\nname: p\n", "p.yaml") if f"`{section}.{key}`" in text]
+    assert [before in text for text in messages] == [True]
     assert type(made().question)().model_dump()[key] != before
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that people make: each is told once, at its own line, in plain words, with what to type."""
+"""Every mistake is reported once, at its own line, in plain words, with the text to type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dnp_guard.policy.read.loading import load, shipped
 
 FOLDER = Path(__file__).parent / "mistakes"
 ROWS = [line.split("\t") for line in (FOLDER / "expected.tsv").read_text(encoding="utf-8").splitlines()]
-"""A file, the line and the column of its mistake, and what the message or the hint must hold."""
+"""Rows of a file, the line and column of its mistake, and words that the message or hint must hold."""
 
 JARGON = re.compile(
     r"\b(YAML|scalar|mapping|token|stream|sequence|alias|anchor|tag|block node|flow|simple key|tuple|dict|str|float|int"
@@ -24,7 +24,7 @@ JARGON = re.compile(
 )
 
 
-def told(path):
+def problems_of(path):
     try:
         return list(warnings(load(path)))
     except PolicyError as error:
@@ -33,7 +33,7 @@ def told(path):
 
 @pytest.mark.parametrize(("name", "line", "column", "words"), ROWS, ids=[row[0] for row in ROWS])
 def test_a_mistake_is_told_once_at_its_own_place_with_what_to_type(name, line, column, words):
-    (problem,) = told(FOLDER / f"{name}.yaml")
+    (problem,) = problems_of(FOLDER / f"{name}.yaml")
     text = f"{problem.message} {problem.hint}"
     assert problem.line == int(line)
     assert problem.column == int(column)
@@ -46,11 +46,11 @@ def test_retries_that_an_exception_uses_are_no_mistake(tmp_path):
     ends = 'until: "2199-01-31T00:00:00Z", reason: Art, approved_by: Head'
     path = tmp_path / "p.yaml"
     path.write_text(f"{text}exceptions:\n  - {{category: weapons, set: {{still_present: retry}}, {ends}}}\n")
-    assert told(path) == []
+    assert problems_of(path) == []
 
 
 def test_the_policy_that_the_mistakes_were_made_in_is_right():
-    assert told(FOLDER / "correct.yaml") == []
+    assert problems_of(FOLDER / "correct.yaml") == []
 
 
 def test_every_file_of_mistakes_says_what_is_expected_of_it():

@@ -1,4 +1,4 @@
-"""Policies for one kind of hazard each, to copy and to put into a store."""
+"""Packs are policies for one kind of hazard, to copy and to put into a store."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def path(tmp_path):
 
 
 def admit_all(policy):
-    """Take every policy."""
+    """Accept every policy."""
 
 
 def rollout(source, tenant=None, **arguments):
@@ -182,7 +182,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def signed(path, tmp_path, monkeypatch):
-    """Signs the policy under a serial, and gives what a guard that asks for signatures has in force."""
+    """Return a function that signs the policy under a serial, and returns a rollout that asks for signatures."""
     monkeypatch.setenv("DNP_GUARD_SERIALS", str(tmp_path / "serials.json"))
     private, public = new_key()
 
@@ -305,7 +305,7 @@ def test_a_signed_policy_names_its_signer_serial_and_author(path, tmp_path, monk
 
 def test_a_call_can_only_tighten():
     of = rollout(policy(categories=[star(threshold=0.5)]))
-    mild, harsh = (policy(categories=[star(threshold=each)]) for each in (0.9, 0.2))
+    mild, harsh = (policy(categories=[star(threshold=threshold)]) for threshold in (0.9, 0.2))
     assert of.current(Narrowing((mild,))).category("star").threshold == 0.5
     assert of.current(Narrowing((harsh,))).category("star").threshold == 0.2
 

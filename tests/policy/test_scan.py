@@ -93,8 +93,8 @@ def test_a_hidden_character_is_named_at_its_place(the_problem):
 
 
 def test_nested_aliases_are_refused_one_by_one_and_never_expanded(problems):
-    found = problems(LAUGHS)
-    assert sum(code == "alias" for _, _, code in found) == 16
+    findings = problems(LAUGHS)
+    assert sum(code == "alias" for _, _, code in findings) == 16
 
 
 def test_nesting_to_the_limit_is_read():

@@ -105,7 +105,7 @@ def test_a_key_has_a_description_and_a_valid_example(model, key):
     field = model.model_fields[key]
     assert field.description.endswith(".")
     assert field.examples
-    if key == "calibration":  # the name of a file, which is read before the model is made
+    if key == "calibration":  # the name of a file, which is read before the model is built
         assert Draft7Validator(schema()["definitions"]["Category"]["properties"][key]).is_valid(field.examples[0])
         return
     for value in field.examples:
@@ -114,14 +114,14 @@ def test_a_key_has_a_description_and_a_valid_example(model, key):
 
 @pytest.mark.parametrize("made", [schema(), schema_of_tests()], ids=["policy", "tests"])
 def test_an_editor_is_told_of_every_key(made):
-    told = [
+    keys = [
         (key, part)
         for node in nodes(made)
         if isinstance(node, dict) and isinstance(node.get("properties"), dict)
         for key, part in node["properties"].items()
     ]
-    assert told
-    assert [key for key, part in told if not {"description", "examples"} <= part.keys()] == []
+    assert keys
+    assert [key for key, part in keys if not {"description", "examples"} <= part.keys()] == []
 
 
 @pytest.mark.parametrize("made", [schema(), schema_of_tests()])
@@ -133,8 +133,8 @@ def test_the_schema_is_a_json_schema_of_draft_07(made):
 def test_an_editor_finds_nothing_wrong_with_a_shipped_policy_and_its_tests(path):
     tests = path.parent / "tests" / f"{path.stem}.test.yaml"
     for file, made in ((path, schema()), (tests, schema_of_tests())):
-        said = [e.message for e in Draft7Validator(made).iter_errors(scan(file.read_bytes(), file.name).data)]
-        assert said == []
+        messages = [e.message for e in Draft7Validator(made).iter_errors(scan(file.read_bytes(), file.name).data)]
+        assert messages == []
 
 
 def test_an_editor_finds_a_misspelt_key():

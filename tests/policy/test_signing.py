@@ -14,10 +14,10 @@ PRIVATE, PUBLIC = new_key()
 
 
 @pytest.fixture(autouse=True)
-def kept(tmp_path, monkeypatch):
-    kept = tmp_path / "state" / "serials.json"
-    monkeypatch.setenv("DNP_GUARD_SERIALS", str(kept))
-    return kept
+def serials(tmp_path, monkeypatch):
+    file = tmp_path / "state" / "serials.json"
+    monkeypatch.setenv("DNP_GUARD_SERIALS", str(file))
+    return file
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def test_serials_of_different_policies_and_keys_are_apart(path):
     verifier(PUBLIC, None).take(other, as_store(other))
 
 
-def test_where_serials_cannot_be_read_nothing_is_taken(path, kept):
+def test_where_serials_cannot_be_read_nothing_is_taken(path, serials):
     signed(path)
-    kept.parent.mkdir()
-    kept.write_text("not json")
+    serials.parent.mkdir()
+    serials.write_text("not json")
     with pytest.raises(DnpGuardError, match="cannot be read"):
         verifier(PUBLIC, None).take(path, as_store(path))
 
@@ -153,10 +153,10 @@ def test_another_text_under_the_same_serial_is_refused(path):
     check.take(path, as_store(path))
 
 
-def test_where_the_kept_serials_are_gone_nothing_more_is_taken(path, kept):
+def test_where_the_kept_serials_are_gone_nothing_more_is_taken(path, serials):
     check = verifier(PUBLIC, None)
     signed(path, serial=3)
     check.take(path, as_store(path))
-    kept.unlink()
+    serials.unlink()
     with pytest.raises(PolicyError, match="is gone"):
         check.take(path, as_store(path))

@@ -124,8 +124,8 @@ def test_an_exception_holds_until_its_time_and_then_reverts_by_itself():
 def test_an_exceptions_threshold_is_the_final_looks_too_unless_it_says_otherwise():
     changes = ({"threshold": 0.8}, {"threshold": 0.8, "final_threshold": 0.6})
     stores = [Store((policy(exceptions=[{**EXCEPTION, "set": change}]),)) for change in changes]
-    found = [store.select(at=NOW).policy.category("star") for store in stores]
-    assert [(star.threshold, star.final_threshold) for star in found] == [(0.8, 0.8), (0.8, 0.6)]
+    stars = [store.select(at=NOW).policy.category("star") for store in stores]
+    assert [(star.threshold, star.final_threshold) for star in stars] == [(0.8, 0.8), (0.8, 0.6)]
 
 
 def test_a_shadow_policy_beside_an_enforced_floor_has_its_categories_asked_in_shadow():
@@ -134,7 +134,10 @@ def test_a_shadow_policy_beside_an_enforced_floor_has_its_categories_asked_in_sh
     assert in_force.policy.name == "floor"
     assert in_force.policy.mode == "enforce"
     assert in_force.names == ("kids-game", "floor")
-    assert [(each.id, each.mode) for each in in_force.policy.categories] == [("star", "enforce"), ("bolt", "shadow")]
+    assert [(category.id, category.mode) for category in in_force.policy.categories] == [
+        ("star", "enforce"),
+        ("bolt", "shadow"),
+    ]
     assert {question.category for question in questions(in_force.policy)} == {"star", "bolt"}
 
 

@@ -40,8 +40,8 @@ def test_the_threshold_is_that_of_the_range_the_step_lies_in(progress, seen):
 
 def test_a_finding_says_what_it_was_compared_with():
     of = with_ranges()
-    found, _ = find(of, questions(of), [0.95], progress=0.1)
-    assert found[0].threshold == 0.9
+    findings, _ = find(of, questions(of), [0.95], progress=0.1)
+    assert findings[0].threshold == 0.9
 
 
 def test_the_final_look_has_the_last_range_s_threshold():
@@ -61,7 +61,7 @@ def test_another_range_is_another_digest():
 
 @given(thresholds(), thresholds(), st.floats(0, 1))
 def test_the_lowest_of_two_is_the_lower_everywhere(one, other, progress):
-    merged = tuple(StepRange.model_validate(each) for each in lowest(one, other))
+    merged = tuple(StepRange.model_validate(span) for span in lowest(one, other))
     assert at(merged, progress) == min(at(one, progress), at(other, progress))
 
 
@@ -72,7 +72,7 @@ def test_what_nowhere_falls_is_nowhere_lower(one, other, progress):
 
 def test_the_strictest_of_two_policies_takes_the_lower_of_each_range():
     merged = strictest(with_ranges(), policy(categories=[star(threshold=0.5)]))
-    assert [each.value for each in merged.category("star").threshold] == [0.5, 0.4]
+    assert [span.value for span in merged.category("star").threshold] == [0.5, 0.4]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_strictest_of_two_policies_takes_the_lower_of_each_range():
     ],
 )
 def test_a_comparison_says_whether_ranges_are_stricter(before, after, direction):
-    (change,) = [each for each in changes(with_ranges(before), with_ranges(after)) if each.key == "threshold"]
+    (change,) = [entry for entry in changes(with_ranges(before), with_ranges(after)) if entry.key == "threshold"]
     assert change.direction is direction
 
 

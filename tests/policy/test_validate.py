@@ -159,6 +159,6 @@ def test_a_value_out_of_its_type_or_range_is_refused_at_its_place(minimal, the_p
 
 
 def test_very_many_problems_are_cut_off_and_said_to_be(minimal, problems):
-    found = problems(minimal + "".join(f"k{number}: 1\n" for number in range(1_000)))
-    assert len(found) == MAX_PROBLEMS + 1
-    assert found[-1][2] == "more-problems"
+    findings = problems(minimal + "".join(f"k{number}: 1\n" for number in range(1_000)))
+    assert len(findings) == MAX_PROBLEMS + 1
+    assert findings[-1][2] == "more-problems"

@@ -49,7 +49,7 @@ def test_tests_and_bases_beside_the_policy_are_watched_too(path):
     (path.parent / "tests").mkdir()
     (path.parent / "tests" / "p.test.yaml").write_text("")
     (path.parent / "image.png").write_text("")
-    assert {each.name for each in contents(path)} == {"p.yaml", "p.test.yaml"}
+    assert {file.name for file in contents(path)} == {"p.yaml", "p.test.yaml"}
 
 
 def test_folders_below_are_left_alone_but_for_what_the_policy_was_made_from(path):

@@ -34,7 +34,7 @@ def test_pictures_and_tensors_are_each_others_inverse():
 
 @pytest.fixture
 def overflowing():
-    """An autoencoder whose decoder leaves the range of float16, as Stable Diffusion XL's does."""
+    """Return an autoencoder whose decoder leaves the range of float16, as Stable Diffusion XL's does."""
     vae = copy.deepcopy(tiny("StableDiffusionXLPipeline").vae)
     with torch.no_grad():
         vae.decoder.conv_in.weight *= 1e5
@@ -45,8 +45,8 @@ LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 def test_an_autoencoder_that_overflows_in_half_precision_shows_what_it_shows_in_single_precision(overflowing):
-    expected = [each.tobytes() for each in decode(copy.deepcopy(overflowing).float(), LATENTS)]
-    assert [each.tobytes() for each in decode(overflowing, LATENTS)] == expected
+    expected = [picture.tobytes() for picture in decode(copy.deepcopy(overflowing).float(), LATENTS)]
+    assert [picture.tobytes() for picture in decode(overflowing, LATENTS)] == expected
 
 
 def test_an_autoencoder_that_was_upcast_is_bit_for_bit_what_it_was(overflowing):

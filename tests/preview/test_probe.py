@@ -21,8 +21,8 @@ def probe(of=None, seen=(0.1, 0.2, 0.3), vlm=VLM, space="here"):
     of = of or policy()
     torch.manual_seed(0)
     names = [category.id for category in of.categories]
-    told = {name: asked_as(of, name) for name in names}
-    return Probe(Net(4, len(names)).eval(), space, told, vlm, {name: torch.tensor(seen) for name in names})
+    answers = {name: asked_as(of, name) for name in names}
+    return Probe(Net(4, len(names)).eval(), space, answers, vlm, {name: torch.tensor(seen) for name in names})
 
 
 def test_a_net_has_at_most_200_thousand_weights():
@@ -51,7 +51,7 @@ def test_too_few_looks_that_found_something_skip_nothing():
 @given(st.lists(st.floats(0, 1, width=32), min_size=2, max_size=60), st.floats(0.005, 0.5))
 def test_no_more_than_max_miss_of_exchangeable_looks_are_under_the_threshold(scores, max_miss):
     made, missed = probe(), 0
-    for held, score in enumerate(scores):  # each in turn is the look to come
+    for held, score in enumerate(scores):  # every look is in turn the next one
         rest = torch.tensor(sorted(scores[:held] + scores[held + 1 :]))
         missed += score < replace(made, seen={"star": rest}).threshold("star", max_miss)
     assert missed <= max_miss * len(scores)
@@ -156,6 +156,6 @@ def test_what_a_probe_is_bound_to_is_in_its_file(tmp_path):
 
     save(probe(), tmp_path / "probe.safetensors")
     with safe_open(tmp_path / "probe.safetensors", framework="pt") as saved:
-        told = json.loads(saved.metadata()["probe"])
-    assert told["vlm"] == list(VLM)
-    assert set(told["categories"]) == {"star", "bolt"}
+        document = json.loads(saved.metadata()["probe"])
+    assert document["vlm"] == list(VLM)
+    assert set(document["categories"]) == {"star", "bolt"}

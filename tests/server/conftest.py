@@ -1,4 +1,4 @@
-"""A service in this process, and pictures to send it."""
+"""A service in this process, and pictures to send to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 HERE = "http://localhost"
 SERVED = Path(__file__).parent / "served.yaml"
-"""A policy whose steps and holds the tests rely on."""
+"""The policy of the tests, which rely on its steps and holds."""
 
 HOST = {"name": "tests", "version": "1"}
 
@@ -36,7 +36,7 @@ def images(count=1, **kwargs):
 
 
 class Script:
-    """Writes a script for the backend and serves it."""
+    """Writes a script for the backend, and serves it."""
 
     def __init__(self, folder, stack):
         self.folder, self._stack = folder, stack
@@ -83,7 +83,7 @@ def finish(client, session, count=1):
 
 @pytest.fixture
 def served(tmp_path):
-    """Serves a script on loopback; its base URL."""
+    """Return a function that serves a script on loopback, and returns the base URL."""
     running = []
 
     def serve(script, *, policy=SERVED, **settings):
@@ -107,7 +107,7 @@ def served(tmp_path):
 
 @pytest.fixture
 def service(served):
-    """Connects to a script."""
+    """Return a function that connects to a service of a script."""
     opened = []
 
     def connect(script="{a star: 0.0}", token=None, **settings):
@@ -116,5 +116,5 @@ def service(served):
         return opened[-1]
 
     yield connect
-    for each in opened:
-        each.close()
+    for client in opened:
+        client.close()

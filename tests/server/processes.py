@@ -1,4 +1,4 @@
-"""A service in processes of its own."""
+"""Run a service in processes of its own."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tests.waiting import wait_until
 
 
 class Running:
-    """A service that runs; its base URL and its processes."""
+    """A running service, its base URL and its processes."""
 
     def __init__(self, process, url, verify):
         self.process, self.url, self._verify = process, url, verify
 
     @property
     def workers(self):
-        """Process ids of the workers: those of the children that serve, not multiprocessing's tracker."""
+        """Return the process ids of the workers, without multiprocessing's tracker."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children if b"spawn_main" in _command(pid)]
 
     @property
     def cpu_s(self):
-        """Seconds of processor time of the service and its workers so far."""
+        """Return the processor time of the service and its workers so far, in seconds."""
         ticks = 0
         for pid in {self.process.pid, *self.workers}:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -41,11 +41,11 @@ class Running:
         wait_until(lambda: worker not in self.workers)
 
     def wait(self):
-        """Wait until it can guard."""
+        """Wait until the service can guard."""
         wait_until(self._ready, 300)
 
     def wait_for(self, workers):
-        """Wait until so many workers run."""
+        """Wait until the given number of workers run."""
         wait_until(lambda: len(self.workers) >= workers or self._ended())
         assert not self._ended(), "the service ended"
 
@@ -63,21 +63,21 @@ class Running:
 def _command(pid):
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended meanwhile
+    except OSError:  # the worker has ended meanwhile
         return b""
 
 
 @contextmanager
 def serving(*options, verify=True, command=(sys.executable, "-m", "dnp_guard")):
-    """Run ``dnp-guard serve`` with options; a free port is found for it. TLS is checked by ``verify``."""
+    """Run ``dnp-guard serve`` with options on a free port. ``verify`` checks TLS."""
     process = subprocess.Popen(
         [*map(str, command), "serve", "--port", "0", *map(str, options)],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        said = process.stdout.readline()
-        running = Running(process, said.rpartition(" at ")[2].strip(), verify)
+        line = process.stdout.readline()
+        running = Running(process, line.rpartition(" at ")[2].strip(), verify)
         running.wait()
         yield running
     finally:

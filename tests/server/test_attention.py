@@ -1,4 +1,4 @@
-"""Steering in attention space over the protocol: what is told to which host, and what the record says of it."""
+"""Steering in attention space over the protocol depends on the host's abilities, and is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REACHES, SHOWN = ["attention"], ["attention", "attention_shown"]
 
 @pytest.fixture
 def policy(tmp_path):
-    """Writes a policy with this guidance."""
+    """Return a function that writes a policy with a kind of guidance."""
 
     def write(guidance):
         file = tmp_path / "attention.yaml"
@@ -33,7 +33,7 @@ def policy(tmp_path):
 
 
 def steered(serve, policy, looks=STAR, **asked):
-    """What the host of a new session is told after its first look."""
+    """Open a session and make its first look; return the opening, the image's answer and the client."""
     client = serve([looks], policy=policy)
     opened = begin(client, steps=10, **asked).json()
     return opened, ask(client, opened["session"], 2).json()["images"][0], client
@@ -47,14 +47,14 @@ def named(records, event):
     ("can", "mode"), [(None, "separate"), ([], "separate"), (REACHES, "separate"), (SHOWN, "attention")]
 )
 def test_auto_is_attention_for_a_host_that_reaches_it_where_it_was_shown_to_work(serve, policy, can, mode):
-    opened, told, _ = steered(serve, policy(AUTO), **({} if can is None else {"can": can}))
+    opened, answer, _ = steered(serve, policy(AUTO), **({} if can is None else {"can": can}))
     assert opened["guidance"] == mode
-    assert told["mode"] == mode
+    assert answer["mode"] == mode
 
 
 def test_attention_is_told_with_its_parameters_and_a_negative_for_each_category(serve, policy):
-    _, told, _ = steered(serve, policy(ATTENTION), BOTH, can=REACHES)
-    assert told["attention"] == {**HOW, "parts": ["star", "bolt"]}
+    _, answer, _ = steered(serve, policy(ATTENTION), BOTH, can=REACHES)
+    assert answer["attention"] == {**HOW, "parts": ["star", "bolt"]}
 
 
 def test_attention_that_is_told_is_recorded(serve, policy):
@@ -73,12 +73,12 @@ def test_a_policy_that_steers_in_attention_is_refused_to_a_host_that_does_not_re
 @pytest.mark.parametrize(("scale", "beside"), [(7.5, 6), (None, 6), (1, None)])
 def test_a_host_without_guidance_gets_no_separate_term_beside_attention(serve, policy, scale, beside):
     run = {} if scale is None else {"run": {"guidance_scale": scale}}
-    _, told, _ = steered(serve, policy({**AUTO, "escalate": 1}), BOTH, can=SHOWN, **run)
-    assert told["scale"] == beside
+    _, answer, _ = steered(serve, policy({**AUTO, "escalate": 1}), BOTH, can=SHOWN, **run)
+    assert answer["scale"] == beside
 
 
 def lost(serve, policy, **asked):
-    """A session whose host says at a step that is not due that it could not steer in attention space."""
+    """Let a host report at a step that is not due how it steered; return client, session and the image's answer."""
     opened, _, client = steered(serve, policy, can=SHOWN)
     session = opened["session"]
     return client, session, ask(client, session, 3, **asked).json()["images"][0]
@@ -86,10 +86,10 @@ def lost(serve, policy, **asked):
 
 @pytest.mark.parametrize(("guidance", "scale"), [(AUTO, 6), (ATTENTION, 15)])
 def test_a_host_that_could_not_steer_in_attention_goes_on_by_separate(serve, policy, guidance, scale):
-    _, _, told = lost(serve, policy(guidance), used="separate")
-    assert told["mode"] == "separate"
-    assert told["scale"] == scale
-    assert told["attention"] is None
+    _, _, answer = lost(serve, policy(guidance), used="separate")
+    assert answer["mode"] == "separate"
+    assert answer["scale"] == scale
+    assert answer["attention"] is None
 
 
 def test_a_host_that_did_as_it_was_told_goes_on_so(serve, policy):
@@ -129,8 +129,8 @@ def test_the_client_in_python_says_what_its_host_reaches_and_what_it_used(servic
     client = service("[{a star: 0.9}]", policy=policy(AUTO))
     able = {"attention": True, "run": Run(guidance_scale=7)}
     with client.open(images=1, steps=10, host=Host(name="tests"), **able) as session:
-        (told,) = session.query(2, PICTURES)
-        assert told.attention is not None
+        (answer,) = session.query(2, PICTURES)
+        assert answer.attention is not None
         assert session.query(3, PICTURES, used="separate")[0].mode == "separate"
 
 

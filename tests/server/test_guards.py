@@ -30,7 +30,7 @@ class Waiting(Backend):
 
 
 class Server(ScriptedBackend):
-    """A backend over HTTP, by the state of its breaker."""
+    """A backend over HTTP, with a chosen state of its breaker."""
 
     def __init__(self, state):
         super().__init__({})
@@ -62,7 +62,7 @@ def test_tenants_share_one_desk_where_each_takes_its_turn(guards, monkeypatch):
         others = [pool.submit(finished, guards.of(tenant)) for tenant in ("a", "b", "c")]
         wait_until(lambda: desk.waiting == 3)
         backend.go.set()
-        assert all(each.result(60) for each in (first, *others))
+        assert all(answer.result(60) for answer in (first, *others))
     assert sorted(turns) == ["a", "a", "b", "c"]
     assert backend.sizes == [1, 3]
 

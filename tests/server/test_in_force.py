@@ -1,4 +1,4 @@
-"""Which policy a session would be opened under."""
+"""The service names the policy that a session would be opened under."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STRICT = (
 
 def test_the_policy_is_that_of_a_session(serve):
     client = serve({})
-    told, opened = client.get("/v1/policy").json(), begin(client).json()
-    assert told == {"policy": "glyphs", "revision": "1.0.0", "digest": opened["digest"], "mode": "enforce"}
+    document, opened = client.get("/v1/policy").json(), begin(client).json()
+    assert document == {"policy": "glyphs", "revision": "1.0.0", "digest": opened["digest"], "mode": "enforce"}
 
 
 def test_a_token_hears_of_the_policy_that_it_names(serve, tmp_path):
@@ -25,9 +25,9 @@ def test_a_token_hears_of_the_policy_that_it_names(serve, tmp_path):
     client = serve({}, token_file=tmp_path / "tokens.json")
     client.headers["Authorization"] = f"Bearer {token}"
     asked = {"policy": "strict"}
-    told, opened = client.get("/v1/policy", params=asked).json(), begin(client, **asked).json()
-    assert told["digest"] == opened["digest"]
-    assert told["digest"] != client.get("/v1/policy").json()["digest"]
+    document, opened = client.get("/v1/policy", params=asked).json(), begin(client, **asked).json()
+    assert document["digest"] == opened["digest"]
+    assert document["digest"] != client.get("/v1/policy").json()["digest"]
 
 
 @pytest.mark.parametrize(("query", "status"), [("?policy=other", 403), ("?policy=" + "a" * 201, 422)])

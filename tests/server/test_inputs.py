@@ -1,4 +1,4 @@
-"""The pictures that a request brings, shown to the service before the first step."""
+"""A request may show its own pictures to the service before the first step."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_blocked_picture_ends_the_session(serve, tmp_path):
     session = opened(client, images=2)["session"]
     assert bring(client, session).json() == {"images": [{"index": 0, "action": "block"}]}
     assert ask(client, session, 5, 2).status_code == 409
-    assert [each["action"] for each in finish(client, session, 2).json()["images"]] == ["block", "block"]
+    assert [image["action"] for image in finish(client, session, 2).json()["images"]] == ["block", "block"]
     finished = [record["decision"] for record in serve.records if record["event"] == "request.finished"]
     assert finished == ["blocked", "blocked"]
 
@@ -77,8 +77,8 @@ def test_pictures_come_before_the_first_step(serve, tmp_path):
 def test_a_picture_is_in_the_record_by_its_index(serve, tmp_path):
     client = serve([[{"a star": 0.1}, {"a star": 0.8}]], policy=written(tmp_path, rising=RISING))
     bring(client, opened(client)["session"], 2)
-    told = [record for record in serve.records if record["event"] == "query.input"]
-    assert [(record["input"], record["action"], record["answered"]) for record in told] == [
+    records = [record for record in serve.records if record["event"] == "query.input"]
+    assert [(record["input"], record["action"], record["answered"]) for record in records] == [
         (0, "pass", True),
         (1, "pass", True),
     ]
@@ -93,7 +93,7 @@ def test_pictures_are_counted(serve, tmp_path):
 def test_the_client_shows_them_and_hears_that_the_request_is_over(service, tmp_path):
     client = service("{a star: 0.9}", policy=written(tmp_path, BLOCKING))
     session = client.open(images=1, steps=25, host=Host(name="mine"), inputs=True)
-    assert [each.action for each in session.inputs([Image.new("RGB", (16, 16))])] == ["block"]
+    assert [report.action for report in session.inputs([Image.new("RGB", (16, 16))])] == ["block"]
     assert session.over
 
 

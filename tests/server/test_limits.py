@@ -1,4 +1,4 @@
-"""Whom the service lets in, and how much it takes."""
+"""The service limits whom it lets in, and how much it takes."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ def test_a_policy_of_the_token_makes_a_session_stricter(serve, file):
     assert plain["digest"] != strict["digest"]
     seen = [
         client.post(
-            f"/v1/sessions/{each['session']}/queries", json={"step": 2, "images": images()}, headers=bearer(token)
+            f"/v1/sessions/{host['session']}/queries", json={"step": 2, "images": images()}, headers=bearer(token)
         ).json()["images"][0]["action"]
-        for each in (plain, strict)
+        for host in (plain, strict)
     ]
     assert seen == ["none", "steer"]
 
@@ -171,9 +171,9 @@ def test_a_token_selects_the_policy_of_its_tenant(serve, file):
         (store / f"{name}.yaml").write_text(
             STRICT.replace("stricter", name) + f"select: {{tenants: [{name}]}}\n", encoding="utf-8"
         )
-    found = {name: tokens.add(file, tenant=name) for name in ("acme", "zenith")}
+    secrets = {name: tokens.add(file, tenant=name) for name in ("acme", "zenith")}
     client = serve(NOTHING, token_file=file, policy=store)
-    assert {name: opened(client, token).json()["policy"] for name, token in found.items()} == {
+    assert {name: opened(client, token).json()["policy"] for name, token in secrets.items()} == {
         "acme": "acme",
         "zenith": "zenith",
     }
@@ -212,7 +212,7 @@ def test_a_body_over_the_limit_is_refused(serve, how):
 
 
 def bomb(side):
-    """A PNG of a few bytes that says it is large."""
+    """Make a PNG of a few bytes that claims to be large."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -248,7 +248,7 @@ def test_an_image_that_cannot_be_taken_was_not_looked_at(serve, data):
 
 
 def unfinished(folder):
-    """A policy that lets failures pass and does not look at finished images."""
+    """Return a policy that lets failures pass and does not look at finished images."""
     policy = folder / "open.yaml"
     policy.write_text(
         "format: 1\nname: open\non_failure: open\nqueries: {steps: [0.5], final: false}\ncategories: [{id: star, "
@@ -358,7 +358,7 @@ def test_nothing_unfinished_is_shown_under_a_sensitive_category(serve, tmp_path)
 
 
 class Resting:
-    """A backend whose only endpoint is left alone."""
+    """A backend whose only endpoint rests after failures."""
 
     name = "resting"
 
@@ -383,7 +383,7 @@ def test_it_is_not_ready_while_the_model_is_left_alone():
 
 
 class Batching:
-    """A backend that is asked about several generations at once."""
+    """A backend that answers several generations at once."""
 
     name, batches = "batching", True
 
@@ -414,17 +414,17 @@ def test_sessions_that_ask_at_once_share_a_call():
         desk = client.app.state.service.guards.of(None).desk
         wait_until(lambda: desk.waiting == 4)
         backend.go.set()
-        assert all(each.result(60).json()["answered"] for each in [first, *others])
+        assert all(answer.result(60).json()["answered"] for answer in [first, *others])
     assert backend.sizes == [1, 4]
 
 
 @pytest.fixture
 def switching():
-    """The interpreter's own interval, whatever a service that still runs has set."""
-    found = sys.getswitchinterval()
+    """Set the interpreter's usual switch interval, and restore the interval of before afterwards."""
+    interval = sys.getswitchinterval()
     sys.setswitchinterval(0.005)
     yield sys.getswitchinterval()
-    sys.setswitchinterval(found)
+    sys.setswitchinterval(interval)
 
 
 def test_threads_give_way_sooner_while_it_serves_and_not_after(switching):

@@ -1,4 +1,4 @@
-"""Due queries that a host leaves out."""
+"""A host may leave out due queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GREY = Image.new("RGB", (16, 16), "grey")
 
 @pytest.fixture
 def client(serve, tmp_path):
-    """A service whose policy lets failures pass, and has every missing look made up for by the final one."""
+    """Serve a policy that lets failures pass, and whose final look makes up for missed ones."""
     policy = tmp_path / "open.yaml"
     policy.write_text(
         "format: 1\nname: open\non_failure: open\nqueries: {steps: [0.5, 0.75], final: true}\ncategories: [{id: star, "
@@ -25,7 +25,7 @@ def client(serve, tmp_path):
 
 
 def decision(client, queries, **asked):
-    """What becomes of an image whose host puts these queries."""
+    """Return the decision on an image whose host puts these queries."""
     session = begin(client, **asked).json()["session"]
     for query in queries:
         ask(client, session, query.pop("step"), **query)

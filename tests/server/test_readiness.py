@@ -1,4 +1,4 @@
-"""That the service says so when it cannot guard."""
+"""The service reports when it cannot guard, and why."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_full_store_is_not_ready(serve, tmp_path, monkeypatch):
 
 
 class Hanging:
-    """A backend that answers when it is let."""
+    """A backend that answers when it is released."""
 
     name = "hanging"
 
@@ -86,7 +86,7 @@ def test_threads_that_all_hang_are_not_ready():
 
 
 class Sink:
-    """An audit sink that fails, or hangs, while it is told to."""
+    """An audit sink that fails or hangs on demand."""
 
     def __init__(self):
         self.fails, self.let = False, threading.Event()
@@ -102,15 +102,15 @@ class Sink:
 
 
 @pytest.fixture
-def kept(serve, monkeypatch):
-    """A service, and the sink of its guard."""
+def session(serve, monkeypatch):
+    """Return a service, and the sink of its guard."""
     sink = Sink()
     monkeypatch.setattr("dnp_guard.server.guards.Guard", lambda *args, **given: Guard(*args, **given | {"audit": sink}))
     return serve(NOTHING), sink
 
 
-def test_a_log_that_takes_nothing_is_not_ready(kept):
-    client, sink = kept
+def test_a_log_that_takes_nothing_is_not_ready(session):
+    client, sink = session
     assert why(client) == ""
     sink.fails = True
     begin(client)
@@ -120,9 +120,9 @@ def test_a_log_that_takes_nothing_is_not_ready(kept):
     assert why(client) == ""
 
 
-def test_a_log_that_hangs_is_not_ready(kept, monkeypatch):
+def test_a_log_that_hangs_is_not_ready(session, monkeypatch):
     monkeypatch.setattr(outlet, "HANGING", 0.0)
-    client, sink = kept
+    client, sink = session
     sink.let.clear()
     begin(client)
     assert why(client) == "the audit log takes no records, and they wait"

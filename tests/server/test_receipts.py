@@ -101,14 +101,14 @@ def test_what_a_picture_shows_has_one_digest_whatever_file_it_is_in(tmp_path):
     infotext.add_text("parameters", "a lake")
     picture.save(tmp_path / "a.png", pnginfo=infotext)
     picture.save(tmp_path / "b.bmp")
-    found = {digest(Image.open(tmp_path / name)) for name in ("a.png", "b.bmp")}
-    assert found == {digest(picture)}
+    digests = {digest(Image.open(tmp_path / name)) for name in ("a.png", "b.bmp")}
+    assert digests == {digest(picture)}
     assert digest(picture.crop((0, 0, 128, 512))) != digest(picture.crop((0, 0, 512, 128)))
 
 
 @pytest.fixture
 def delivered(serve, key, public, tmp_path):
-    """A function that runs a generation; the receipt's file, and the image's."""
+    """Return a function that runs a generation, and returns the files of the receipt and the image."""
 
     def deliver(probability, **settings):
         client = serve({"a star": probability}, receipt_key=key, **settings)
@@ -125,9 +125,9 @@ def delivered(serve, key, public, tmp_path):
 def test_the_command_lets_pass_what_the_guard_let_pass(delivered, public, capsys):
     file, image = delivered(0.0)
     assert run(["receipt", "verify", str(file), "--key", public, "--image", str(image), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["ok"] is True
-    assert said["receipt"]["decision"] == "clean"
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    assert document["receipt"]["decision"] == "clean"
 
 
 def test_the_command_takes_the_receipt_itself_too(delivered, public, capsys):

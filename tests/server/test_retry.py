@@ -1,4 +1,4 @@
-"""A second chance over the protocol."""
+"""An image gets a second attempt over the protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.server.conftest import ask, begin, data_url, finish, images
 CLEAN, STAR = {"a star": 0.0}, {"a star": 0.9}
 DUE = (2, 4, 6, 8)
 FIRST = [CLEAN] * len(DUE)
-"""The looks of an attempt before its end."""
+"""The number of looks of an attempt before its end."""
 SHOWN = [[CLEAN, STAR, CLEAN]]
 """A final look in which the second image of three shows a star."""
 GREY = Image.new("RGB", (16, 16), "grey")
@@ -27,7 +27,7 @@ GREY = Image.new("RGB", (16, 16), "grey")
 
 @pytest.fixture
 def policy(tmp_path):
-    """Writes a policy that gives a star a second chance."""
+    """Return a function that writes a policy that retries an image with a star."""
 
     def write(**retries):
         file = tmp_path / "second.yaml"
@@ -39,7 +39,7 @@ def policy(tmp_path):
 
 
 def first(client, count=1, *, can=("retry",)):
-    """A first attempt; its session and the verdicts."""
+    """Run a first attempt; return its session and the verdicts."""
     session = begin(client, steps=10, images=count, can=list(can)).json()["session"]
     return session, attempt(client, session, range(count))
 
@@ -104,8 +104,8 @@ def test_a_verdict_that_says_retry_says_what_is_done_otherwise_and_has_no_receip
     key = tmp_path / "key"
     receipts.new_key(key)
     _, (_, verdict, other) = first(serve([*FIRST, *SHOWN], policy=policy(), receipt_key=key), 3)
-    told = {key: verdict[key] for key in ("action", "otherwise", "decision", "code", "receipt")}
-    assert told == {
+    entry = {key: verdict[key] for key in ("action", "otherwise", "decision", "code", "receipt")}
+    assert entry == {
         "action": "retry",
         "otherwise": "block",
         "decision": "blocked",
@@ -224,7 +224,7 @@ def test_another_worker_goes_on_with_a_retry_and_its_time(served, policy, tmp_pa
         for step in DUE:
             session.query(step, [GREY])
         session.final([GREY])
-        session.service = clients[1]  # as a balancer in between does
+        session.service = clients[1]  # a balancer in between changes them like this
         assert [steer.negative for steer in session.again()] == ["star"]
         with pytest.raises(ServiceError, match="409"):
             session.again()
@@ -251,8 +251,8 @@ def test_an_attempt_that_does_not_stand_gets_the_verdict_of_the_one_before_and_n
         now = time.monotonic
         monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
     (verdict,) = client.post(f"/v1/sessions/{session}/final", json={"images": sent}).json()["images"]
-    told = {key: verdict[key] for key in ("decision", "action", "earlier", "receipt")}
-    assert told == {"decision": "monitored", "action": "pass", "earlier": True, "receipt": None}
+    entry = {key: verdict[key] for key in ("decision", "action", "earlier", "receipt")}
+    assert entry == {"decision": "monitored", "action": "pass", "earlier": True, "receipt": None}
     assert other["earlier"] is False
     assert other["receipt"]
 
@@ -275,7 +275,7 @@ def test_a_client_is_told_that_a_verdict_is_on_the_picture_before(service, polic
             session.query(step, [GREY] * 3)
         assert not any(verdict.earlier for verdict in session.final([GREY] * 3))
         session.again()
-        (verdict,) = session.final([GREY])  # its due queries are left out
+        (verdict,) = session.final([GREY])  # the host leaves out its due queries
     assert verdict.action == "pass"
     assert verdict.earlier
 

@@ -1,4 +1,4 @@
-"""The service as a program: how it starts, ends, and whom it lets in."""
+"""The service runs as a program, which starts, ends and refuses."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
 
 
 class Slow:
-    """A backend that answers when it is let."""
+    """A backend that answers when it is released."""
 
     name = "slow"
 
@@ -110,7 +110,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--host", "0.0.0.0"], "anyone could use it"),  # noqa: S104 (refused)
         (["--host", "0.0.0.0", "--token-file", "TOKENS"], "unencrypted"),  # noqa: S104 (refused)
@@ -129,7 +129,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--token-file", "LOOKS", "--workers", "2"], "is no token file"),
     ],
 )
-def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, said):
+def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, message):
     tokens = tmp_path / "tokens.json"
     assert run(["token", "add", str(tokens)]) == 0
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -143,13 +143,13 @@ def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, cap
         }
         given = [files.get(option, option) for option in options]
         assert run(["serve", "--policy", "glyphs", "--vlm", f"scripted:{script}", "--port", "0", *given]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_a_service_that_does_not_reload_warns_of_policies_without_tests(tmp_path):
     policy = tmp_path / "p.yaml"
     policy.write_text("format: 1\nname: p\ncategories: [{id: star, negative: [star]}]\n")
-    (told,) = check_tested(Settings(policy=str(policy), vlm=""))
-    assert told.file == str(policy)
-    assert told.code == "untested"
+    (warning,) = check_tested(Settings(policy=str(policy), vlm=""))
+    assert warning.file == str(policy)
+    assert warning.code == "untested"
     assert check_tested(Settings(policy="glyphs", vlm="", watch=True)) == []

@@ -1,4 +1,4 @@
-"""Requests made up from the service's own OpenAPI document: none of them is answered with a failure of the service."""
+"""No request that fits the service's own OpenAPI document makes the service fail."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def document(url):
 
 
 def test_every_operation_is_tried(document):
-    assert {each.ok().label for each in document.get_all_operations()} == set(OPERATIONS)
+    assert {operation.ok().label for operation in document.get_all_operations()} == set(OPERATIONS)
 
 
 def operation(document, label):
-    return next(each.ok() for each in document.get_all_operations() if each.ok().label == label)
+    return next(operation.ok() for operation in document.get_all_operations() if operation.ok().label == label)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,14 @@ UNSURE = {"a star": 0.3}
 
 
 def run(client, **asked):
-    """A whole generation; its session, the answers and the verdicts."""
+    """Run a whole generation; return its session, the answers and the verdicts."""
     opened = begin(client, **asked).json()
     answers = [ask(client, opened["session"], step).json() for step in opened["due"]]
     return opened["session"], answers, finish(client, opened["session"]).json()["images"]
 
 
 def torn():
-    """A JPEG whose header is whole, and whose pixels are not."""
+    """Make a JPEG whose header is whole and whose pixels are cut off."""
     head, _, text = data_url(size=(64, 64), kind="JPEG").partition(",")
     return [{"index": 0, "data": f"{head},{base64.b64encode(base64.b64decode(text)[:-24]).decode()}"}]
 
@@ -93,8 +93,8 @@ def test_shadow_steers_nothing(serve, tmp_path):
     assert finish(client, opened["session"]).json()["images"][0]["action"] == "pass"
 
 
-@pytest.mark.parametrize(("can", "told"), [([], "failed_open"), (["unasked", "more"], "unasked")])
-def test_a_host_is_told_of_an_image_that_nobody_looked_at_in_words_that_it_knows(serve, tmp_path, can, told):
+@pytest.mark.parametrize(("can", "words"), [([], "failed_open"), (["unasked", "more"], "unasked")])
+def test_a_host_is_told_of_an_image_that_nobody_looked_at_in_words_that_it_knows(serve, tmp_path, can, words):
     policy = tmp_path / "shadow.yaml"
     policy.write_text("format: 1\nname: s\nmode: shadow\ncategories: [{id: star, negative: [star]}]\n")
     client = serve([{"error": "timeout"}], policy=policy)
@@ -102,7 +102,7 @@ def test_a_host_is_told_of_an_image_that_nobody_looked_at_in_words_that_it_knows
     for step in opened["due"]:
         ask(client, opened["session"], step)
     verdict = finish(client, opened["session"]).json()["images"][0]
-    assert verdict["decision"] == told
+    assert verdict["decision"] == words
     assert verdict["action"] == "pass"
     assert serve.records[-1]["decision"] == "unasked"
 
@@ -152,16 +152,16 @@ def test_a_session_that_was_not_asked_at_its_last_due_step_is_closed(serve, tmp_
 
 
 @pytest.mark.parametrize(
-    ("action", "mode", "told"),
+    ("action", "mode", "words"),
     [("steer", "enforce", "last"), ("block", "enforce", "closed"), ("block", "shadow", "last")],
 )
-def test_last_is_told_where_the_last_answer_cannot_have_been_to_block(serve, tmp_path, action, mode, told):
+def test_last_is_told_where_the_last_answer_cannot_have_been_to_block(serve, tmp_path, action, mode, words):
     policy = tmp_path / "last.yaml"
     policy.write_text(
         f"format: 1\nname: last\nmode: {mode}\non_failure: last\ncategories: [{{id: star, title: Star, definition: A "
         f"star., look_for: [a star], negative: [star], threshold: 0.5, action: {action}}}]\n"
     )
-    assert begin(serve(NOTHING, policy=policy)).json()["on_failure"] == told
+    assert begin(serve(NOTHING, policy=policy)).json()["on_failure"] == words
 
 
 def test_a_look_that_fails_is_due_again_at_the_next_step(serve):
@@ -224,7 +224,7 @@ def test_a_picture_that_is_passed_over_is_not_decoded(serve):
     client = serve(NOTHING)
     opened = begin(client).json()
     first, second, *_ = opened["due"]
-    ask(client, opened["session"], first)  # quiet: the next one is passed over
+    ask(client, opened["session"], first)  # a quiet look: the next due one is passed over
     answer = ask(client, opened["session"], second, images=torn())
     assert answer.status_code == 200
     assert serve.records[-1]["event"] == "query.skipped"

@@ -1,4 +1,4 @@
-"""Sessions that go from worker to worker."""
+"""Sessions may go from worker to worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ looks = st.lists(st.tuples(*[st.tuples(*[probabilities] * 3)] * 2), min_size=LOO
 
 
 class Table:
-    """Answers each call from the next row: for two images, three questions each."""
+    """A backend that answers every call from the next row: two images, three questions per image."""
 
     name = "table"
 
@@ -38,7 +38,7 @@ def workers(folder, rows, count):
 
 
 def generation(rows, turns):
-    """The answers of a run whose requests go to workers in turn."""
+    """Run a generation whose requests go to workers in turn; return the answers."""
     with tempfile.TemporaryDirectory() as folder:
         clients = workers(folder, rows, max(turns) + 1)
         opened = begin(clients[0], images=2).json()

@@ -1,4 +1,4 @@
-"""What every kind of store does."""
+"""Every kind of store keeps one contract."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(name, **changes):
 
 @pytest.fixture(params=["memory", "file", "redis"])
 def stores(request, tmp_path):
-    """Two workers' views of one store."""
+    """Open one store as two workers do."""
     if request.param == "memory":
         store = SqliteStore(":memory:")
         made = (store, store)
@@ -95,7 +95,7 @@ def test_what_is_open_at_the_end_is_given_to_one_worker(stores):
     one, other = stores
     one.add(SESSION, 9)
     one.add(named("b", status="finished"), 9)
-    assert [each.id for each in one.take_open()] == [SESSION.id]
+    assert [session.id for session in one.take_open()] == [SESSION.id]
     assert list(other.take_open()) == []
 
 

@@ -1,4 +1,4 @@
-"""The token file: who may write it, and that none of it is lost."""
+"""The token file has one writer at a time, and loses no token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several workers, and what is left when one of them is killed."""
+"""Other workers go on with the sessions of a worker that is killed."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_a_session_goes_on_when_its_workers_are_killed_and_no_answered_query_is_
                 running.wait_for(2)
         (verdict,) = session.final([RED])
     assert verdict.decision == "blocked"
-    written = [each for each in records(log) if each.get("request") == session.opened.session]
-    assert {each["step"] for each in written if each["event"] == "query" and "step" in each} == set(answered)
-    assert sum(each["event"] == "request.started" for each in written) == 1
-    assert sum(each["event"] == "negative.injected" for each in written) == 1
-    assert sum(each["event"] == "request.finished" for each in written) == 1
+    written = [record for record in records(log) if record.get("request") == session.opened.session]
+    assert {record["step"] for record in written if record["event"] == "query" and "step" in record} == set(answered)
+    assert sum(record["event"] == "request.started" for record in written) == 1
+    assert sum(record["event"] == "negative.injected" for record in written) == 1
+    assert sum(record["event"] == "request.finished" for record in written) == 1
     assert verify(log).ok
 
 
@@ -86,7 +86,7 @@ def test_many_sessions_outlive_a_worker(script, tmp_path):
         metrics = httpx2.get(f"{running.url}/metrics", trust_env=False).text
     assert failed == []
     assert [decision for _, decision in done] == ["blocked"] * 8
-    finished = {each["request"] for each in records(log) if each["event"] == "request.finished"}
+    finished = {record["request"] for record in records(log) if record["event"] == "request.finished"}
     assert finished == {session for session, _ in done}
     assert verify(log).ok
     assert f'dnp_guard_generations_total{{decision="blocked",policy="glyphs"}} {len(done)}.0' in metrics

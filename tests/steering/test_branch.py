@@ -16,14 +16,14 @@ def term(text="star", scale=2.0):
 
 
 def run(branch, steps, e_u):
-    """The number of evaluations at each step, and what was added; the k-th evaluation of all gives e_u + k."""
+    """Return the evaluations per step and the added terms; the k-th evaluation gives e_u + k."""
     done, counts, added = 0, [], []
     for active in steps:
         due = branch.due(active)
         counts.append(len(due))
-        for each in due:
+        for step in due:
             done += 1
-            branch.keep([each], e_u[each[0] : each[0] + 1] + done, e_u)
+            branch.keep([step], e_u[step[0] : step[0] + 1] + done, e_u)
         added.append(branch.delta(active))
     return counts, added
 
@@ -36,7 +36,7 @@ def test_the_negative_is_evaluated_at_every_step_by_default():
 def test_reuse_evaluates_every_kth_step_and_adds_what_it_gave_between():
     counts, added = run(Branch(settings(reuse=3)), [{0: term()}] * 5, torch.zeros(1, 2, 4, 4))
     assert counts == [1, 0, 0, 1, 0]
-    assert [each.flatten()[0].item() for each in added] == [-2, -2, -2, -4, -4]
+    assert [tensor.flatten()[0].item() for tensor in added] == [-2, -2, -2, -4, -4]
 
 
 def test_reuse_takes_the_scale_of_each_step():
@@ -66,12 +66,12 @@ def test_an_evaluation_that_failed_is_due_again():
 
 @pytest.mark.parametrize(("reuse", "counts"), [(None, [1, 1, 1, 1, 1, 1]), (2, [1, 0, 0, 0, 1, 0])])
 def test_reuse_counts_steps_and_not_their_sub_steps(reuse, counts):
-    branch, e_u, found = Branch(settings(reuse=reuse)), torch.zeros(1, 2, 4, 4), []
+    branch, e_u, results = Branch(settings(reuse=reuse)), torch.zeros(1, 2, 4, 4), []
     for evaluation in range(6):
         due = branch.due({0: term()}, begins=evaluation % 2 == 0)
         branch.keep(due, e_u[: len(due)] + 1, e_u)
-        found.append(len(due))
-    assert found == counts
+        results.append(len(due))
+    assert results == counts
 
 
 @given(st.integers(1, 6), st.integers(1, 20))

@@ -22,5 +22,5 @@ def test_delta_on_both_halves_is_the_papers_equation_at_any_scale(seed, g, s):
 def test_a_mask_keeps_the_same_places_wherever_the_channels_are(seed):
     d = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     frames_first = d.transpose(1, 2)
-    kept = within(frames_first, frames_first, 0.3, channels=2)
-    assert torch.equal(kept.transpose(1, 2), within(d, d, 0.3))
+    result = within(frames_first, frames_first, 0.3, channels=2)
+    assert torch.equal(result.transpose(1, 2), within(d, d, 0.3))

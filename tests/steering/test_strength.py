@@ -18,7 +18,7 @@ def controlled(**guidance):
 
 
 def course(of, *looks, progress=0.2):
-    """The scale after each look, given the probability of a star at it; None where nothing is pushed."""
+    """Return the scale after every look, given its probability of a star; None where nothing is pushed."""
     history, scales = History(), []
     for probability in looks:
         asked = questions(of)

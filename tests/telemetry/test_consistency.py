@@ -1,4 +1,4 @@
-"""One batch on the embedded models: the record, the metrics, the spans and the report tell the same numbers."""
+"""The record, the metrics, the spans and the report give one set of numbers for the same generations."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.models
 BATCHES, SIZE = 2, 6
 
 
-class Told:
-    """What each of them says of the same generations."""
+class GuardedRun:
+    """The logs, metrics, spans and reports of one batch of generations."""
 
     def __init__(self, folder, monkeypatch):
         exporter, provider = InMemorySpanExporter(), TracerProvider()
@@ -34,10 +34,10 @@ class Told:
         self.reports = []
         specs = [f"jsonl:{self.logs[0]}?rotate_bytes=20000", f"sqlite:{self.logs[1]}"]
         pipe = load_pipeline()
-        wanted = [each.text for each in prompts("attack", BATCHES * SIZE, 7)]
+        texts = [prompt.text for prompt in prompts("attack", BATCHES * SIZE, 7)]
         with Guard("glyphs", vlm="glyphs", audit=specs, registry=self.registry) as guard, guard.attached(pipe):
             for batch in range(BATCHES):
-                generate(pipe, wanted[batch * SIZE : (batch + 1) * SIZE], seed=batch * SIZE)
+                generate(pipe, texts[batch * SIZE : (batch + 1) * SIZE], seed=batch * SIZE)
                 self.reports.append(guard.last)
         self.events = [event for span in exporter.get_finished_spans() for event in span.events]
         self.spans = [span.name for span in exporter.get_finished_spans()]
@@ -56,9 +56,9 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def guarded_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
-        yield Told(tmp_path_factory.mktemp("told"), monkeypatch)
+        yield GuardedRun(tmp_path_factory.mktemp("told"), monkeypatch)
 
 
 def summed_up(log, capsys):
@@ -67,15 +67,15 @@ def summed_up(log, capsys):
 
 
 @pytest.mark.parametrize("log", [0, 1])
-def test_injected_negatives_are_as_many_everywhere(told, log, capsys):
-    report = summed_up(told.logs[log], capsys)
-    records = told.count("negative.injected")
-    events = [event for event in told.events if event.name == "dnp_guard.negative_injected"]
-    reported = sum(len(image.negatives) for each in told.reports for image in each.images)
+def test_injected_negatives_are_as_many_everywhere(guarded_run, log, capsys):
+    report = summed_up(guarded_run.logs[log], capsys)
+    records = guarded_run.count("negative.injected")
+    events = [event for event in guarded_run.events if event.name == "dnp_guard.negative_injected"]
+    reported = sum(len(image.negatives) for report in guarded_run.reports for image in report.images)
     assert records > 0
     assert (
         records
-        == told.metric("dnp_guard_negatives_injected_total")
+        == guarded_run.metric("dnp_guard_negatives_injected_total")
         == len(events)
         == report["injections"]
         == sum(report["injections_by_category"].values())
@@ -83,38 +83,46 @@ def test_injected_negatives_are_as_many_everywhere(told, log, capsys):
     )
 
 
-def test_by_category_the_report_and_the_metric_differ_only_by_what_was_held(told, capsys):
-    by_category = summed_up(told.logs[0], capsys)["injections_by_category"]
+def test_by_category_the_report_and_the_metric_differ_only_by_what_was_held(guarded_run, capsys):
+    by_category = summed_up(guarded_run.logs[0], capsys)["injections_by_category"]
     held = by_category.pop("held", 0)
-    more = [told.metric("dnp_guard_negatives_injected_total", category=name) - n for name, n in by_category.items()]
+    more = [
+        guarded_run.metric("dnp_guard_negatives_injected_total", category=name) - n for name, n in by_category.items()
+    ]
     assert sum(more) == held
     assert min(more) >= 0
 
 
-def test_queries_are_as_many_everywhere(told, capsys):
-    report = summed_up(told.logs[0], capsys)
-    assert report["queries"] == told.count("query") == told.metric("dnp_guard_queries_total", outcome="answered")
-    looked = told.images
-    skipped = told.metric("dnp_guard_queries_total", outcome="skipped")
+def test_queries_are_as_many_everywhere(guarded_run, capsys):
+    report = summed_up(guarded_run.logs[0], capsys)
+    assert (
+        report["queries"]
+        == guarded_run.count("query")
+        == guarded_run.metric("dnp_guard_queries_total", outcome="answered")
+    )
+    looked = guarded_run.images
+    skipped = guarded_run.metric("dnp_guard_queries_total", outcome="skipped")
     assert looked == report["queries"]
     assert skipped == report["skipped"]
 
 
-def test_images_by_outcome_are_as_many_everywhere(told, capsys):
-    report = summed_up(told.logs[0], capsys)
-    decided = [str(image.decision) for each in told.reports for image in each.images]
-    counted = {name: told.metric("dnp_guard_generations_total", decision=name) for name in set(decided)}
+def test_images_by_outcome_are_as_many_everywhere(guarded_run, capsys):
+    report = summed_up(guarded_run.logs[0], capsys)
+    decided = [str(image.decision) for report in guarded_run.reports for image in report.images]
+    counted = {name: guarded_run.metric("dnp_guard_generations_total", decision=name) for name in set(decided)}
     assert report["decisions"] == {name: decided.count(name) for name in set(decided)} == counted
 
 
-def test_generations_are_as_many_everywhere(told, capsys):
-    report = summed_up(told.logs[0], capsys)
-    spans = told.spans.count("dnp_guard.generation")
-    sessions = told.metric("dnp_guard_sessions_total", result="finished")
+def test_generations_are_as_many_everywhere(guarded_run, capsys):
+    report = summed_up(guarded_run.logs[0], capsys)
+    spans = guarded_run.spans.count("dnp_guard.generation")
+    sessions = guarded_run.metric("dnp_guard_sessions_total", result="finished")
     assert report["generations"] == spans == sessions == BATCHES
 
 
-def test_every_log_verifies_and_holds_the_same_events(told):
-    assert [verify(log).problems for log in told.logs] == [(), ()]
-    events = [[(record["event"], record.get("image"), record.get("step")) for record in Log(log)] for log in told.logs]
+def test_every_log_verifies_and_holds_the_same_events(guarded_run):
+    assert [verify(log).problems for log in guarded_run.logs] == [(), ()]
+    events = [
+        [(record["event"], record.get("image"), record.get("step")) for record in Log(log)] for log in guarded_run.logs
+    ]
     assert events[0] == events[1]

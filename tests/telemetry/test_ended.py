@@ -1,4 +1,4 @@
-"""What workers that were killed leave in the folder of the multiprocess mode."""
+"""The page keeps the samples of killed workers in multiprocess mode."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no wo
 
 
 def killed(folder):
-    """Have a worker count, and be killed."""
+    """Let a worker count, and kill it."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=False)
 
 
 def shown(folder):
-    """The samples of a page, by name and labels."""
+    """Return the samples of a page by name and labels."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
     samples = (sample for family in registry.collect() for sample in family.samples)
@@ -44,7 +44,7 @@ def shown(folder):
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory):
-    """The folder after several were killed, and what it showed before and after they were merged."""
+    """Return the folder of several killed workers, and its samples before and after the merge."""
     folder = tmp_path_factory.mktemp("multiprocess")
     for _ in range(KILLED):
         killed(folder)

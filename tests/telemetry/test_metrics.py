@@ -62,7 +62,7 @@ def test_a_new_revision_takes_the_place_of_the_old_one() -> None:
     metrics.policy_info("default", "1.0.0", "abc", "enforce")
     metrics.policy_info("other", "1.0.0", "xyz", "shadow")
     metrics.policy_info("default", "1.0.1", "def", "enforce")
-    samples = next(each.samples for each in metrics.registry.collect() if each.name == names.POLICY_INFO)
+    samples = next(metric.samples for metric in metrics.registry.collect() if metric.name == names.POLICY_INFO)
     assert sorted(sample.labels["digest"] for sample in samples) == ["def", "xyz"]
 
 
@@ -83,13 +83,13 @@ def test_tenants_are_told_apart_as_far_as_their_number_is_bounded() -> None:
     Metrics(registry, tenants=1)
     for tenant in ("kids", "acme", "beta"):
         Metrics(registry, tenant=tenant).generation("default", "clean")
-    found = {
+    values = {
         tenant: registry.get_sample_value(
             "dnp_guard_generations_total", {"policy": "default", "decision": "clean", "tenant": tenant}
         )
         for tenant in ("kids", "acme", "beta", "other")
     }
-    assert found == {"kids": 1, "acme": None, "beta": None, "other": 2}
+    assert values == {"kids": 1, "acme": None, "beta": None, "other": 2}
 
 
 def test_guards_of_one_registry_show_each_their_own_digest_and_what_none_has_any_more_goes() -> None:
@@ -99,7 +99,7 @@ def test_guards_of_one_registry_show_each_their_own_digest_and_what_none_has_any
         metrics.policy_info("default", "1", digest, "enforce")
 
     def shown() -> set[str]:
-        info = next(each for each in registry.collect() if each.name == names.POLICY_INFO)
+        info = next(metric for metric in registry.collect() if metric.name == names.POLICY_INFO)
         return {sample.labels["digest"] for sample in info.samples}
 
     assert shown() == {"abc", "def"}

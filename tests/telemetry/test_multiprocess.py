@@ -1,4 +1,4 @@
-"""Several worker processes behind one /metrics page, as prometheus_client's multiprocess mode has it."""
+"""Several worker processes share one /metrics page, in prometheus_client's multiprocess mode."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sys.stdout.write(generate_latest(registry).decode())
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """What the page shows of two living workers."""
+    """Return the page's samples of two living workers."""
     folder: Path = tmp_path_factory.mktemp("multiprocess")
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     workers = [

@@ -1,4 +1,4 @@
-"""What arrives at an OTLP/HTTP receiver on loopback."""
+"""Spans and metrics arrive at an OTLP/HTTP receiver on loopback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:opentelemetr
 
 
 class Receiver:
-    """An OTLP/HTTP receiver that keeps what it gets."""
+    """An OTLP/HTTP receiver that keeps its requests."""
 
     def __init__(self, status: int = 200) -> None:
         self.bodies: list[tuple[str, bytes]] = []

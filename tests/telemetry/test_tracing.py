@@ -23,7 +23,7 @@ class Spans:
         self.generation = Tracing(self.provider).generation("r1", "default", "abc", 2)
 
     def __getitem__(self, name: str) -> ReadableSpan:
-        (span,) = (each for each in self._exporter.get_finished_spans() if each.name == name)
+        (span,) = (candidate for candidate in self._exporter.get_finished_spans() if candidate.name == name)
         return span
 
 

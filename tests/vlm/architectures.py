@@ -1,4 +1,4 @@
-"""Tiny models of real architectures, from their configurations, with random weights."""
+"""Build tiny models of real architectures from their configurations, with random weights."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CHAT = (
 
 
 def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
-    """One token a word, and one for each special one."""
+    """Build a tokenizer with one token per word and per special word."""
     words = dict.fromkeys(["<pad>", "<s>", "</s>", "<unk>", *named.values(), *special, *WORDS.split()])
     backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
@@ -84,13 +84,13 @@ def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
 
 
 def build(name: str) -> tuple[Any, Any]:
-    """A model, whose answers differ between images and questions, and its processor."""
+    """Build a model, whose answers differ between images and questions, and its processor."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model, processor = BUILD[name]()
         for weight in model.parameters():
             if not weight.any():
-                weight.normal_(0, 0.5)  # gates and projections that begin at 0 would shut the picture out
+                weight.normal_(0, 0.5)  # gates and projections that begin at 0 would hide the picture
             elif weight.ndim > 1:
                 weight.mul_(4)
     return model.eval(), processor
@@ -244,7 +244,7 @@ def llava() -> tuple[Any, Any]:
 
 
 def _stills(kind: Any, pixels: Any, words: PreTrainedTokenizerFast, **named: Any) -> Any:
-    """A processor for pictures alone: its own constructor asks for a part for videos, and that part for torchvision."""
+    """Build a processor for pictures only; its own constructor would need torchvision for videos."""
 
     class Stills(kind):
         def __init__(self) -> None:

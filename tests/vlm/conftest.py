@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def any_mass() -> Iterator[None]:
-    """Let models of random weights answer, which would rather say anything else than yes or no."""
+    """Let models of random weights answer, although yes and no are improbable words for them."""
     from dnp_guard.vlm.local.backend import TransformersBackend
 
     with pytest.MonkeyPatch.context() as patch:
@@ -28,7 +28,7 @@ def any_mass() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def llava() -> tuple[Any, Any]:
-    """A tiny LLaVA with random weights, large enough for its answers to differ, and its processor."""
+    """Return a tiny LLaVA with random weights that make its answers differ, and its processor."""
     from dnp_guard.lab.world import models
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -43,7 +43,7 @@ def llava() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def llava_folder(llava: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, saved."""
+    """Save the tiny LLaVA in a folder."""
     folder = tmp_path_factory.mktemp("llava")
     for part in llava:
         part.save_pretrained(folder)
@@ -52,7 +52,7 @@ def llava_folder(llava: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
-    """A tiny LLaVA-NeXT, which reads an image as more or fewer tiles by its shape."""
+    """Return a tiny LLaVA-NeXT, which reads an image as a number of tiles that depends on its shape."""
     from transformers import (
         LlavaNextConfig,
         LlavaNextForConditionalGeneration,
@@ -92,7 +92,7 @@ def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The embedded model under a real ``transformers serve``: its name there, and the base URL."""
+    """Run a real ``transformers serve`` with the embedded model; yield its name and the base URL."""
     from dnp_guard import glyphs
 
     with socket.create_server(("127.0.0.1", 0)) as free:

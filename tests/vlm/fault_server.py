@@ -1,4 +1,4 @@
-"""A server on loopback that goes wrong in every way that a model server, or what stands before it, can."""
+"""A server on loopback with the faults of model servers, and of the proxies before them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _JSON = "application/json"
 
 
 def answer_of(body: bytes) -> object:
-    """The right answer to a systemone, decisions or chat request: yes with a probability of 0.25."""
+    """Return the right answer to a systemone, decisions or chat request: yes with a probability of 0.25."""
     request = json.loads(body)
     match request.get("questions"):
         case dict() as asked:
             return {"model": "m", "answers": {name: {"type": "noul", "noul": 0.25} for name in asked}}
         case list() as asked:
-            answers = [{"type": "predicate", "name": each["name"], "probability": 0.25} for each in asked]
+            answers = [{"type": "predicate", "name": question["name"], "probability": 0.25} for question in asked]
             return {"model": "m", "answers": answers, "usage": {}}
     tops = [{"token": " Yes", "logprob": -1.3862943611198906}, {"token": "no", "logprob": -0.2876820724517809}]
     content = [{"token": "no", "logprob": -0.28, "top_logprobs": tops}]
@@ -30,13 +30,13 @@ def answer_of(body: bytes) -> object:
 
 
 class FaultServer:
-    """Answers rightly, or as a fault says.
+    """A server that answers rightly or with a fault.
 
     Attributes:
-        fault: what to do with a connection after its request was read; None to answer rightly.
-        requests: bodies, in the order in which they came.
-        headers: of the requests, in lower case.
-        connections: how many were accepted.
+        fault: called with a connection after its request was read; None to answer rightly.
+        requests: bodies of the requests, in order of arrival.
+        headers: headers of the requests, in lower case.
+        connections: number of accepted connections.
     """
 
     def __init__(self) -> None:
@@ -57,9 +57,9 @@ class FaultServer:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for each in self._open:
+        for connection in self._open:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in (self._accepting, *self._threads):
             thread.join(5)
             assert not thread.is_alive()
@@ -90,7 +90,7 @@ class FaultServer:
                 body = reader.read(sum(sizes))
                 self.requests.append(body)
                 self.headers.append(head.lower())
-                if not sizes:  # it answers questions, which are posted
+                if not sizes:  # the server answers posted questions only
                     self.send(connection, b"{}", status="404 Not Found")
                     continue
                 if self.fault is not None:
@@ -168,7 +168,7 @@ def replied(content: bytes, more: str = "") -> Callable:
 
 
 def changed(change: Callable[[dict], object]) -> Callable:
-    """The right answer, changed: ``change`` gets it, with its answers in ``answers``."""
+    """Return a fault that changes the right answer; ``change`` gets it, with its answers in ``answers``."""
 
     def fault(server: FaultServer, connection: socket.socket, body: bytes) -> None:
         right = answer_of(body)
@@ -222,4 +222,4 @@ FAULTS: dict[str, tuple[Callable, str]] = {
     "probability as text": (with_probability("0.2"), "vlm_bad_answer"),
     "50 MB body": (huge, "vlm_bad_answer"),
 }
-"""What goes wrong, by name: how, and the reason that is to be recorded."""
+"""Maps the name of a fault to the fault and to the reason to record."""

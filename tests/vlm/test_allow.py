@@ -1,4 +1,4 @@
-"""Which servers a policy lets a guard send images to."""
+"""A policy names the servers that a guard may send images to."""
 
 from __future__ import annotations
 

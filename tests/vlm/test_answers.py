@@ -29,9 +29,9 @@ ROWS = [[0.25, 0.5], [0.0, 1.0], [0.75, 0.125]]
     ids=lambda answer: type(answer).__name__,
 )
 def test_nested_sequences_arrays_and_tensors_become_plain_floats(answer: object) -> None:
-    found = probabilities(answer, 3, 2)
-    assert found == tuple(map(tuple, ROWS))
-    assert {type(value) for row in found for value in row} == {float}
+    rows = probabilities(answer, 3, 2)
+    assert rows == tuple(map(tuple, ROWS))
+    assert {type(value) for row in rows for value in row} == {float}
 
 
 @pytest.mark.parametrize(

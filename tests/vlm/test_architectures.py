@@ -1,4 +1,4 @@
-"""Tiny models of real architectures keep the contract, as do those with a form of their own."""
+"""Tiny models of real architectures keep the contract, in their own forms too."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_each_picture_is_seen_once_for_all_questions(backend, monkeypatch):
 
 
 def _pixels(args, kwargs):
-    tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.Tensor)]
-    return max(each.numel() for each in tensors)
+    tensors = [tensor for tensor in (*args, *kwargs.values()) if isinstance(tensor, torch.Tensor)]
+    return max(tensor.numel() for tensor in tensors)
 
 
 def test_pictures_of_several_sizes_are_answered_as_one_by_one(backend):
@@ -80,7 +80,7 @@ def test_shieldgemma_answers_as_its_own_classifier_does():
     inputs = processor(images=[RED], custom_policies={"q": policy}, policies=["q"], return_tensors="pt")
     with torch.inference_mode():
         expected = model(**inputs).probabilities[0, 0].item()
-    # The classifier reads "Yes" and "No" alone; here every spelling counts, so its vocabulary is cut to those.
+    # The classifier reads "Yes" and "No" only; other spellings would weigh too, so its vocabulary is cut to these.
     backend = TransformersBackend((model, processor), form=forms.SHIELDGEMMA2)
     words = processor.tokenizer
     object.__setattr__(backend.reader, "yes", (words.convert_tokens_to_ids("Yes"),))

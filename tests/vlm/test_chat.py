@@ -30,7 +30,7 @@ def saying(text: str, logprobs: object = None):
 
 
 def only_when(key: str, then, otherwise):
-    """A server that honours one key of the request, and answers in another way without it."""
+    """Return a fault that honours one key of the request, and answers in another way without it."""
 
     def fault(server, connection, body):
         (then if key in json.loads(body) else otherwise)(server, connection, body)
@@ -133,7 +133,7 @@ def test_log_probabilities_that_are_none_are_no_answer(choice):
         from_logprobs(choice)
 
 
-def said(content: object) -> dict:
+def message(content: object) -> dict:
     return {"message": {"content": content}}
 
 
@@ -142,19 +142,19 @@ def said(content: object) -> dict:
     [("yes", 1.0), ("Yes.", 1.0), (" **No**", 0.0), ("no no no no", 0.0), ("No, it is a ring", 0.0)],
 )
 def test_a_text_that_begins_with_one_of_the_words_is_read(text, expected):
-    assert from_text(said(text)) == expected
+    assert from_text(message(text)) == expected
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "yes and no", "Answer: yes", "nothing", None, 3, ["yes"]])
 def test_any_other_text_is_no_answer(text):
     with pytest.raises(VlmBadAnswer):
-        from_text(said(text))
+        from_text(message(text))
 
 
 @pytest.mark.parametrize("text", ["yes", '{"answer": "maybe"}', '{"answer": true}', "[]", '{"answer": ["yes"]}'])
 def test_a_json_of_another_schema_is_no_answer(text):
     with pytest.raises(VlmBadAnswer):
-        from_json(said(text))
+        from_json(message(text))
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_a_server_that_quotes_the_key_is_not_quoted(server, monkeypatch):
     assert "hunter2" not in str(raised.value)
 
 
-def told(**of_model):
-    """The right answer, with what a server says of its model."""
+def answer_with(**of_model):
+    """Return a fault that adds a server's words about its model to the right answer."""
 
     def fault(server, connection, body):
         faults.replied(json.dumps({**faults.answer_of(body), **of_model}).encode())(server, connection, body)
@@ -234,21 +234,21 @@ def told(**of_model):
 @pytest.mark.parametrize("first", [{"system_fingerprint": "fp_1", "model": "m-1"}, {"model": "m-1"}])
 @pytest.mark.parametrize("then", [{"system_fingerprint": None, "model": "m-1"}, {"model": "m-1"}, {"model": None}])
 def test_what_a_server_leaves_out_at_times_is_not_another_model(server, picture, first, then):
-    server.fault = told(**first)
+    server.fault = answer_with(**first)
     backend = watched(ChatBackend("m", [server.url]))
     revision = backend.info.revision
-    server.fault = told(**then)
+    server.fault = answer_with(**then)
     backend.ask([picture], ["a?"])
-    server.fault = told(**first)
+    server.fault = answer_with(**first)
     backend.ask([picture], ["a?"])
     assert backend.info.revision == revision == next(iter(first.values()))
     backend.close()
 
 
 def test_another_fingerprint_is_another_model(server, picture):
-    server.fault = told(system_fingerprint="fp_1")
+    server.fault = answer_with(system_fingerprint="fp_1")
     backend = watched(ChatBackend("m", [server.url]))
-    server.fault = told(system_fingerprint="fp_2")
+    server.fault = answer_with(system_fingerprint="fp_2")
     with pytest.raises(VlmChanged, match="fp_2"):
         backend.ask([picture], ["a?"])
     backend.close()

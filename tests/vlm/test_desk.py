@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 IMAGES = [Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), "red")]
 QUESTIONS = ["Is there a star?", "Is there a bolt?"]
 PATIENT = 60_000
-"""A deadline that no test comes near."""
+"""A deadline that no test reaches."""
 
 
 class Steady:
-    """Answers a half to everything, and remembers the thread it was asked on."""
+    """A model that answers one half to everything, and notes the thread of the call."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -41,7 +41,7 @@ class Steady:
 
 
 class Stuck(Steady):
-    """Answers only when released; ``entered`` says that it is computing."""
+    """A model that answers only when released; ``entered`` is set while it computes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ def test_a_vlm_error_of_the_package_passes_as_it_is(tmp_path: Path, deadline_ms:
 @both
 def test_a_timeout_of_the_backends_own_is_a_timeout(deadline_ms: int | None) -> None:
     desk = Desk(Raising(TimeoutError("read timed out")))
-    for _ in range(2):  # and leaves nothing running that a second question would find
+    for _ in range(2):  # nothing is left running that a second question would meet
         with pytest.raises(VlmTimeout, match="raised TimeoutError"):
             desk.ask(IMAGES, QUESTIONS, deadline_ms=deadline_ms)
 
@@ -192,7 +192,7 @@ def test_a_late_call_does_not_refuse_who_waits_longer(stuck: Stuck) -> None:
         ]
         wait_until(lambda: desk.waiting == 2)
         stuck.released.set()
-        assert [each.result(60).probabilities for each in asked] == [((0.5, 0.5), (0.5, 0.5))] * 2
+        assert [answer.result(60).probabilities for answer in asked] == [((0.5, 0.5), (0.5, 0.5))] * 2
 
 
 def test_who_has_waited_in_vain_behind_a_late_call_is_refused_from_then_on(stuck: Stuck) -> None:
@@ -215,7 +215,7 @@ def test_a_call_that_waits_behind_another_is_taken_back_at_its_deadline(stuck: S
         stuck.released.set()
         first.result(60)
     desk.ask(IMAGES, QUESTIONS, deadline_ms=PATIENT)
-    assert len(stuck.threads) == 2  # the first call and the last; never the one taken back
+    assert len(stuck.threads) == 2  # the first call and the last, never the cancelled one
 
 
 def test_a_question_that_finds_another_running_waits_for_its_turn(stuck: Stuck) -> None:
@@ -243,7 +243,7 @@ def test_a_backend_that_takes_several_calls_at_once_gets_them() -> None:
     desk = Desk(Server())
     with ThreadPoolExecutor() as pool:
         asked = [pool.submit(desk.ask, IMAGES, QUESTIONS, deadline_ms=ms) for ms in (None, PATIENT, PATIENT)]
-        assert all(each.result(60).probabilities for each in asked)
+        assert all(answer.result(60).probabilities for answer in asked)
 
 
 def test_what_a_backend_raises_to_end_the_process_ends_a_question_only() -> None:
@@ -261,17 +261,17 @@ def test_many_threads_get_their_own_answers() -> None:
             return [[1 / image.width] * len(questions) for image in images]
 
     desk = Desk(Widths())
-    found: dict[int, float] = {}
+    results: dict[int, float] = {}
 
     def ask(width: int) -> None:
-        found[width] = desk.ask([Image.new("RGB", (width, 1))], ["?"], deadline_ms=PATIENT).probabilities[0][0]
+        results[width] = desk.ask([Image.new("RGB", (width, 1))], ["?"], deadline_ms=PATIENT).probabilities[0][0]
 
     threads = [threading.Thread(target=ask, args=(width,)) for width in range(1, 17)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert found == {width: 1 / width for width in range(1, 17)}
+    assert results == {width: 1 / width for width in range(1, 17)}
 
 
 def test_the_backend_sees_the_callers_context_variables() -> None:

@@ -15,7 +15,7 @@ from dnp_guard.vlm.waiting import MOST_WAITING
 
 @pytest.fixture
 def streams(monkeypatch):
-    """The CUDA streams that were entered, on a machine that has CUDA."""
+    """Pretend that the machine has CUDA, and return the list of streams that are entered."""
     entered = []
 
     @contextmanager
@@ -66,8 +66,8 @@ def test_calls_beside_of_several_generations_run_at_once_and_their_threads_end()
         threads.add(threading.current_thread())
         meeting.wait(60)  # raises unless all three are made at once
 
-    for each in [desk.aside(call) for _ in range(3)]:
-        each.result(timeout=60)
+    for pending in [desk.aside(call) for _ in range(3)]:
+        pending.result(timeout=60)
     desk.close()
     for thread in threads:
         thread.join(timeout=60)
@@ -81,8 +81,8 @@ def test_of_one_turn_so_many_calls_run_beside_and_no_more():
         desk.aside(lambda: None, turn="greedy").result(timeout=5)
     assert desk.aside(lambda: "answer", turn="modest").result(timeout=60) == "answer"
     done.set()
-    for each in calls:
-        each.result(timeout=60)
+    for pending in calls:
+        pending.result(timeout=60)
     assert desk.aside(lambda: "answer", turn="greedy").result(timeout=60) == "answer"
     desk.close()
 

@@ -12,7 +12,7 @@ from tests.waiting import wait_until
 
 
 class Gated:
-    """Answers with the brightness of each image; the first call waits until it is let go."""
+    """A model that answers with the brightness of every image; its first call waits until it is released."""
 
     batches = True
 
@@ -38,7 +38,7 @@ def grey(value):
 
 
 def together(backend, jobs, deadline_ms=5000):
-    """Ask one question, and the others while it is being answered; answers or errors, in order."""
+    """Ask one question, and the others during its answer; return answers or errors in order."""
     desk = Desk(backend)
 
     def ask(job):
@@ -54,7 +54,7 @@ def together(backend, jobs, deadline_ms=5000):
         others = [pool.submit(ask, job) for job in jobs[1:]]
         wait_until(lambda: desk.waiting == len(others))
         backend.go.set()
-        answers = [each.result(10) for each in (first, *others)]
+        answers = [answer.result(10) for answer in (first, *others)]
     desk.close()
     return answers
 

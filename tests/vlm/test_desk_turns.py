@@ -1,4 +1,4 @@
-"""Tenants at one desk."""
+"""Tenants take turns at one desk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 
 class Letting(Backend):
-    """Answers the first call when it is let, and remembers which pictures each call held, by their width."""
+    """A model that answers the first call when released, and notes the widths of every call's pictures."""
 
     def __init__(self):
         self.calls, self.began, self.go = [], Event(), Event()
@@ -27,11 +27,11 @@ class Letting(Backend):
 
 
 GREEDY, MODEST = 1, 2
-"""Tenants, and how wide their pictures are."""
+"""Maps tenants to the width of their pictures."""
 
 
 def crowd(desk, pool, *tenants, **query):
-    """Have tenants ask, each after the one before it is in line."""
+    """Let tenants ask one after the other, in the order of the line."""
     asked = []
     for tenant in tenants:
         before = desk.waiting
@@ -49,9 +49,9 @@ def test_one_question_is_next_though_another_tenant_has_many_in_line(deadline_ms
         assert backend.began.wait(60)
         asked = crowd(desk, pool, *[GREEDY] * 8, MODEST, deadline_ms=deadline_ms)
         backend.go.set()
-        for each in (first, *asked):
-            each.result(60)
-    assert backend.calls.index([MODEST]) == 2  # after the one that ran, and one of the greedy tenant's
+        for answer in (first, *asked):
+            answer.result(60)
+    assert backend.calls.index([MODEST]) == 2  # it follows the running call, and one call of the greedy tenant
 
 
 def test_a_tenant_whose_line_is_full_is_refused_and_another_is_not(monkeypatch):
@@ -66,7 +66,7 @@ def test_a_tenant_whose_line_is_full_is_refused_and_another_is_not(monkeypatch):
             desk.ask([Image.new("L", (GREEDY, 1))], ["q"], turn=GREEDY)
         asked += crowd(desk, pool, MODEST)
         backend.go.set()
-        assert all(each.result(60).probabilities == ((0.5,),) for each in (first, *asked))
+        assert all(answer.result(60).probabilities == ((0.5,),) for answer in (first, *asked))
 
 
 def test_tenants_that_ask_the_same_share_a_call():
@@ -78,8 +78,8 @@ def test_tenants_that_ask_the_same_share_a_call():
         assert backend.began.wait(60)
         asked = crowd(desk, pool, GREEDY, GREEDY, MODEST)
         backend.go.set()
-        for each in (first, *asked):
-            each.result(60)
+        for answer in (first, *asked):
+            answer.result(60)
     assert [sorted(call) for call in backend.calls] == [[GREEDY], [GREEDY, GREEDY, MODEST]]
 
 

@@ -1,4 +1,4 @@
-"""Detectors as backends, with their own packages and weights, on drawn pictures."""
+"""Detectors serve as backends, with their own packages and weights, on drawn pictures."""
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -16,7 +16,7 @@ PLAIN = Image.new("RGB", (SIZE, SIZE), (200, 150, 120))
 
 
 def face():
-    """A drawn face, soft at its edges."""
+    """Draw a face with soft edges."""
     image = Image.new("RGB", (SIZE, SIZE), (120, 150, 170))
     draw = ImageDraw.Draw(image)
 
@@ -41,7 +41,7 @@ def face():
 
 
 def asking(*terms, **changes):
-    """A policy with one category that looks for some terms."""
+    """Return a policy with one category that looks for some terms."""
     category = {"id": "seen", "look_for": list(terms), "negative": ["face"], "severity": "high", **changes}
     return policy(categories=[category], question={"template": "Does this image show ${term}? (${definition})"})
 

@@ -63,7 +63,7 @@ def tiled(llava_next: tuple[Any, Any]) -> TransformersBackend:
 
 @pytest.fixture
 def folder(llava_folder: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """Copy the model to a folder that a test may spoil."""
     return shutil.copytree(llava_folder, tmp_path / "model")
 
 
@@ -132,10 +132,10 @@ def test_sharing_the_image_changes_no_answer_at_any_batch_size(llava: tuple[Any,
 
 def test_what_stands_before_the_image_is_read_once_for_all_queries(llava: tuple[Any, Any]) -> None:
     model, processor = llava
-    told = copy.copy(processor)
-    told.chat_template = f"{'look at this picture well . ' * 6}{processor.chat_template}"
+    other = copy.copy(processor)
+    other.chat_template = f"{'look at this picture well . ' * 6}{processor.chat_template}"
     read: list[int] = []
-    backend = TransformersBackend((model, told))
+    backend = TransformersBackend((model, other))
     assert backend.shares_images
     hook = model.register_forward_pre_hook(
         lambda _, __, kwargs: read.append(kwargs["input_ids"].shape[1]), with_kwargs=True
@@ -144,7 +144,7 @@ def test_what_stands_before_the_image_is_read_once_for_all_queries(llava: tuple[
         answers = backend.ask(pictures(2), QUESTIONS)
     finally:
         hook.remove()
-    whole = Reader(model, told, yes=backend.reader.yes, no=backend.reader.no, rows=64, least_mass=0)
+    whole = Reader(model, other, yes=backend.reader.yes, no=backend.reader.no, rows=64, least_mass=0)
     row = whole.encode([(pictures(1)[0], whole.prompt(QUESTIONS[0]))])["input_ids"][0]
     before = int((row == model.config.image_token_id).nonzero().min())
     assert before > 20

@@ -1,4 +1,4 @@
-"""Models in process that would rather say something else than yes or no, and what tells one model from another."""
+"""Models in process may prefer other words to yes and no, and have revisions that tell them apart."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ PICTURE = Image.new("RGB", (32, 32), "red")
 
 
 class Strict(TransformersBackend):
-    """As users have it; the tests of other modules let models of random weights answer."""
+    """A reader with the default limit, which other modules' tests lower for models of random weights."""
 
     least_mass = 0.5
 
 
 def reader(yes: float, no: float, others: float) -> tuple[Reader, torch.Tensor]:
-    """A reader, and logits of two spellings of each answer and two other tokens."""
+    """Return a reader, and logits of two spellings of both answers and of two other tokens."""
     made = Reader(None, None, (0, 1), (2, 3), 1)  # type: ignore[arg-type]  # no model is needed
     shares = torch.tensor([yes / 2, yes / 2, no / 2, no / 2, others / 2, others / 2])
     return made, shares.log()[None]
@@ -100,12 +100,12 @@ def test_a_model_that_thinks_is_asked_for_its_answer_at_once(llava: tuple[Any, A
 
 @pytest.fixture
 def folder(llava_folder: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
+    """Copy the model to a folder that a test may change."""
     return shutil.copytree(llava_folder, tmp_path / "model")
 
 
 def swapped(folder: Path) -> None:
-    """Let yes and no change places in the vocabulary."""
+    """Exchange yes and no in the vocabulary."""
     file = folder / "tokenizer.json"
     text = file.read_text(encoding="utf-8")
     ids = {word: int(re.search(rf'"{word}": ?(\d+)', text)[1]) for word in ("yes", "no")}  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Against a real ``transformers serve``."""
+"""The backends read the answers of a real ``transformers serve``."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class TestContract(BackendContract):
 
 
 def test_doctor_says_how_a_server_answers(kind, served):
-    found = checks.vlm(f"{kind}:{served[0]}@{served[1]}")
+    entry = checks.vlm(f"{kind}:{served[0]}@{served[1]}")
     how = {"systemone": "answers in probabilities", "openai": "answers in text, by text"}
-    assert found.status == "ok"
-    assert how[kind] in found.found
+    assert entry.status == "ok"
+    assert how[kind] in entry.found
 
 
 def test_the_server_sees_the_picture_that_is_sent(served):

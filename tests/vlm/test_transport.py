@@ -34,7 +34,7 @@ def transport(server):
 
 @pytest.fixture
 def nobody():
-    """An address at which nobody listens."""
+    """Return an address at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     return f"http://127.0.0.1:{port}/v1"
@@ -205,7 +205,7 @@ def test_a_query_of_many_requests_that_all_fail_is_one_failure(server, transport
     server.fault = faults.silence
     with within(200), pytest.raises(VlmTimeout):
         transport.post("/x", [BODY] * 8)
-    assert transport.states() == {server.url: "closed"}  # it opens after three
+    assert transport.states() == {server.url: "closed"}  # the breaker opens after three failures
 
 
 @pytest.mark.parametrize("fault", [faults.slow_loris, faults.slow_body, faults.silence, faults.endless])
@@ -215,7 +215,8 @@ def test_a_server_that_never_ends_costs_no_more_than_the_deadline(server, transp
     started = time.monotonic()
     with within(500), pytest.raises(VlmTimeout):
         transport.post("/x", [BODY])
-    assert 0.4 < time.monotonic() - started < 10  # it would never end by itself; the fault table says how close
+    # The server would never end by itself; the fault table shows how close the guard keeps to the deadline.
+    assert 0.4 < time.monotonic() - started < 10
 
 
 def test_a_deadline_that_has_passed_asks_nobody(server, transport):

@@ -15,16 +15,16 @@ def place(turn, question="q", images=1, **query):
 
 def waiting(*places):
     line = FairQueue()
-    for each in places:
-        line.add(each)
+    for place in places:
+        line.add(place)
     return line
 
 
 def served(line, *, share=False):
-    """The turns of each call until the line is empty."""
+    """Return the turns of all calls until the line is empty."""
     calls = []
     while line:
-        calls.append([each.turn for each in line.take(share=share)])
+        calls.append([item.turn for item in line.take(share=share)])
     return calls
 
 
@@ -69,12 +69,12 @@ def test_who_asks_the_same_of_another_kind_does_not_come_along(other):
 
 def test_the_room_in_a_shared_call_goes_round():
     line = waiting(*(place("a") for _ in range(MOST_IMAGES + 5)), place("b"))
-    assert "b" in {each.turn for each in line.take(share=True)}
+    assert "b" in {item.turn for item in line.take(share=True)}
 
 
 def test_a_shared_call_takes_so_many_images_and_no_more():
     line = waiting(place("a", images=MOST_IMAGES - 1), place("b", images=2), place("c"))
-    assert [each.turn for each in line.take(share=True)] == ["a", "c"]
+    assert [item.turn for item in line.take(share=True)] == ["a", "c"]
 
 
 def test_a_query_of_too_many_images_is_asked_alone():

@@ -1,4 +1,4 @@
-"""Looks to learn from: of a run of its own, and of an audit log with latents beside it."""
+"""Looks to learn from come from a run of its own, or from an audit log with latents beside it."""
 
 import json
 
@@ -47,9 +47,8 @@ def test_three_batches_of_four_are_not_steered(pipe):
     counter = pipe.unet.conv_in.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
     watch(pipe, backend, policy(), ["a red circle"] * 4, steps=STEPS, batch=1)
     counter.remove()
-    assert sum(rows) == 4 * STEPS * 2 + (
-        STEPS - 2
-    )  # one of four evaluates a negative from the step after the first look
+    # One image of four evaluates a negative from the step after the first look.
+    assert sum(rows) == 4 * STEPS * 2 + (STEPS - 2)
 
 
 def test_nothing_sensitive_is_learned(pipe):
@@ -105,10 +104,10 @@ def test_the_command_needs_prompts_for_another_model(tmp_path, capsys):
 def test_the_command_trains_from_a_run_and_says_what_the_probe_does(tmp_path, capsys):
     out = tmp_path / "probe.safetensors"
     assert command(["distill", "--images", "48", "--steps", "6", "--out", str(out), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    document = json.loads(capsys.readouterr().out)
     assert out.exists()
-    assert [each["max_miss"] for each in told["checked"]] == [0.01, 0.02, 0.05]
-    assert told["looks"] > 48
+    assert [row["max_miss"] for row in document["checked"]] == [0.01, 0.02, 0.05]
+    assert document["looks"] > 48
 
 
 def test_two_generations_that_take_turns_keep_all_their_latents(tmp_path):
@@ -118,8 +117,8 @@ def test_two_generations_that_take_turns_keep_all_their_latents(tmp_path):
             prediction = torch.full((1, 4, 2, 2), float(index))
             latents.dnp_guard_before_query(request, Step(index, 2, None, prediction), [])
     for request in ("one", "other"):
-        kept = load_file(tmp_path / f"{request}.safetensors")
-        assert {step: each.unique().item() for step, each in kept.items()} == {"0": 0.0, "1": 1.0}
+        saved = load_file(tmp_path / f"{request}.safetensors")
+        assert {step: tensor.unique().item() for step, tensor in saved.items()} == {"0": 0.0, "1": 1.0}
 
 
 def test_of_what_a_look_did_not_ask_about_nothing_is_learned(pipe, tmp_path):

@@ -11,16 +11,16 @@ ROUNDS = 60
 
 
 def looks(images=120, seed=0):
-    """Latents with a bright corner where a star is found and a dark one where a bolt is, three looks an image."""
+    """Make latents with a bright corner for a star and a dark one for a bolt, three looks per image."""
     draw = torch.Generator().manual_seed(seed)
     made = []
     for image in range(images):
         for step in range(3):
             latents = torch.randn(4, 8, 8, generator=draw)
-            found = (frozenset({"star"}), frozenset({"bolt"}), frozenset(), frozenset())[image % 4]
-            latents[0, :3, :3] += 4 * ("star" in found)
-            latents[1, 5:, 5:] -= 4 * ("bolt" in found)
-            made.append(Example(latents.half(), step / 3, found, str(image)))
+            categories = (frozenset({"star"}), frozenset({"bolt"}), frozenset(), frozenset())[image % 4]
+            latents[0, :3, :3] += 4 * ("star" in categories)
+            latents[1, 5:, 5:] -= 4 * ("bolt" in categories)
+            made.append(Example(latents.half(), step / 3, categories, str(image)))
     return made
 
 

@@ -1,4 +1,4 @@
-"""Rows to compute with."""
+"""Rows of measurements for the tests to compute with."""
 
 from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 

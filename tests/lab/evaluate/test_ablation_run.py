@@ -15,7 +15,7 @@ ROWS = (ablation("every step"), ablation("as shipped"))
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Two ablations on one prompt."""
+    """Measure two ablations on one prompt."""
     out = tmp_path_factory.mktemp("ablations")
     plan = EvaluationPlan({"benign": embedded_set("benign")[:1]}, (), (), load_policy("glyphs"), 0, 25, 5.0)
     return plan, out, measure(plan, out, ROWS)
@@ -37,7 +37,7 @@ def test_a_row_is_measured_under_its_own_policy(measured):
 def test_what_was_measured_is_not_measured_again(measured):
     plan, out, lines = measured
     heard = []
-    assert measure(plan, out, ROWS, lambda each: lambda done: heard.append((each.name, done))) == lines
+    assert measure(plan, out, ROWS, lambda ablation: lambda done: heard.append((ablation.name, done))) == lines
     assert heard == [("every step", 1), ("as shipped", 1)]
 
 

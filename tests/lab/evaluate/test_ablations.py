@@ -5,12 +5,12 @@ from dnp_guard.lab.evaluate.ablations import ABLATIONS, ablation
 from dnp_guard.policy import load_policy
 
 
-@pytest.mark.parametrize("each", ABLATIONS, ids=lambda each: each.name)
-def test_every_row_changes_what_it_names_and_nothing_else(each):
+@pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
+def test_every_row_changes_what_it_names_and_nothing_else(row):
     shipped = load_policy("glyphs")
-    before, after = shipped.resolved(), each.of(shipped).resolved()
+    before, after = shipped.resolved(), row.of(shipped).resolved()
     changed = {part for part in before.keys() | after.keys() if before.get(part) != after.get(part)}
-    assert changed - {"categories"} == set(each.changes)
+    assert changed - {"categories"} == set(row.changes)
 
 
 def test_one_row_is_the_policy_itself():
@@ -26,7 +26,7 @@ def test_the_cheapest_row_is_the_light_policy():
 
 
 def test_names_are_told_apart():
-    assert len({each.name for each in ABLATIONS}) == len(ABLATIONS)
+    assert len({row.name for row in ABLATIONS}) == len(ABLATIONS)
 
 
 def test_a_name_that_is_none_is_refused_with_the_nearest():

@@ -28,7 +28,7 @@ def test_vsf_by_hand():
     v, v_n = heads([6.0, 3.0]), heads([2.0, 4.0], [100.0, 100.0], [4.0, 2.0])
     words = torch.tensor([[True, False, True]])
     out = vsf.vsf(q, k, v, heads(*[[0.0, 1.0]] * 3), v_n, words, 0.5)
-    # The prompt's token and the negative's two words draw a third each: (6 - 1 - 2, 3 - 2 - 1) / 3.
+    # The prompt's token and the negative's two words have a third of the weight: (6 - 1 - 2, 3 - 2 - 1) / 3.
     assert torch.allclose(out, heads([1.0, 0.0]))
 
 
@@ -61,7 +61,7 @@ def test_sld_gathers_momentum_during_the_warm_up_and_leaves_the_guidance_alone()
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ["weak", "medium", "strong", "max"])
 def test_sld_is_that_of_diffusers_on_the_same_weights(name):
-    # In double precision: a scale of thousands would make the rounding of single precision visible.
+    # Double precision, because a scale of thousands would show the rounding of single precision.
     pipe, safety, steps = load_pipeline().to(torch.float64), sld.CONFIGURATIONS[name], 25
     texts, seeds = ["a wish and a red circle at night"], [11]
     theirs = StableDiffusionPipelineSafe(**pipe.components, requires_safety_checker=False)
@@ -87,7 +87,7 @@ def test_sld_is_that_of_diffusers_on_the_same_weights(name):
 
 def test_perp_neg_by_hand():
     guided = perp_neg.perp_neg(row(0, 0), row(1, 0), [row(1, 1), row(0, 2)], 3.0, 0.5)
-    # what is orthogonal to (1, 0): (0, 1) and (0, 2); 3 ((1, 0) - 0.5 (0, 3))
+    # the parts orthogonal to (1, 0) are (0, 1) and (0, 2); 3 ((1, 0) - 0.5 (0, 3))
     assert guided.tolist() == [[3.0, -4.5]]
 
 
@@ -114,7 +114,7 @@ def test_dng_by_hand():
 
 
 def test_dng_pushes_harder_the_likelier_the_negative():
-    e_b, e_n, e_u = (each.expand(2, -1) for each in (row(0, 0), row(1, 0), row(0, 0)))
+    e_b, e_n, e_u = (vector.expand(2, -1) for vector in (row(0, 0), row(1, 0), row(0, 0)))
     guided = dng.dng(e_b, e_n, e_u, torch.tensor([0.2, 0.8]), 1.0)
     assert guided[:, 0].tolist() == pytest.approx([-0.25, -4.0])
 

@@ -43,14 +43,14 @@ def test_certainty_that_is_wrong_has_an_error_of_one():
 
 
 def test_a_category_that_is_never_there_has_no_auc():
-    found = calibrate([0.1, 0.2], [False, False], 0.5)
-    assert math.isnan(found.auc)
-    assert math.isnan(found.detected)
-    assert found.roc == ()
+    calibration = calibrate([0.1, 0.2], [False, False], 0.5)
+    assert math.isnan(calibration.auc)
+    assert math.isnan(calibration.detected)
+    assert calibration.roc == ()
 
 
 def test_a_plot_holds_one_curve_for_each_category_and_escapes_its_name():
-    found = calibrate([0.1, 0.9], [False, True], 0.5)
-    plot = draw_roc("a <b>", {"star": [found], "bolt": [found]})
+    calibration = calibrate([0.1, 0.9], [False, True], 0.5)
+    plot = draw_roc("a <b>", {"star": [calibration], "bolt": [calibration]})
     assert plot.count("<polyline") == 2
     assert "a &lt;b&gt;" in plot

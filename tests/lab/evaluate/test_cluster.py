@@ -1,4 +1,4 @@
-"""A real Ray cluster on this machine, of two workers."""
+"""A real Ray cluster of two workers runs on this machine."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def test_a_cluster_of_two_workers_gives_the_rows_of_one_process():
     batches = plan.batches()
     spread = list(on_ray(plan, None, workers=2)(batches))
     alone = list(here(World(plan))(batches))
-    assert [each.batch for each in spread] == batches
-    assert [each.rows for each in spread] == [each.rows for each in alone]
+    assert [part.batch for part in spread] == batches
+    assert [part.rows for part in spread] == [part.rows for part in alone]
 
 
 def test_nothing_to_do_starts_no_cluster():

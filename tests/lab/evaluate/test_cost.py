@@ -32,44 +32,44 @@ def embedded():
 
 
 def test_every_kind_is_measured_at_every_size(embedded):
-    found, heard, _ = embedded
-    assert [(each.batch, each.kind) for each in found] == [(batch, kind) for batch in (1, 2) for kind in KINDS]
+    costs, heard, _ = embedded
+    assert [(cost.batch, cost.kind) for cost in costs] == [(batch, kind) for batch in (1, 2) for kind in KINDS]
     assert len(heard) == 2 * len(KINDS) * 3
 
 
 def test_unguarded_is_what_all_are_measured_by(embedded):
-    for each in embedded[0]:
-        assert each.seconds > 0
-        if each.kind == "unguarded":
-            assert each.ratio == 1.0
-            assert each.ratio_ci95 == (1.0, 1.0)
-            assert each.stages == {}
+    for cost in embedded[0]:
+        assert cost.seconds > 0
+        if cost.kind == "unguarded":
+            assert cost.ratio == 1.0
+            assert cost.ratio_ci95 == (1.0, 1.0)
+            assert cost.stages == {}
 
 
 def test_only_a_guard_that_steers_evaluates_once_more(embedded):
-    stages = {each.kind: each.stages for each in embedded[0] if each.batch == 2}
+    stages = {cost.kind: cost.stages for cost in embedded[0] if cost.batch == 2}
     assert "evaluate" in stages["guarded-steering"]
     assert "evaluate" not in stages["guarded-clean"]
     assert {"preview", "ask", "judge"} <= set(stages["guarded-clean"])
 
 
 def test_the_unqueried_step_is_told_apart(embedded):
-    assert all((each.step_ratio is not None) == (each.kind == "unqueried") for each in embedded[0])
+    assert all((cost.step_ratio is not None) == (cost.kind == "unqueried") for cost in embedded[0])
 
 
 def test_the_machine_is_named(embedded):
-    found = machine(embedded[2])
-    assert found["device"] == "cpu"
-    assert found["processor"]
+    description = machine(embedded[2])
+    assert description["device"] == "cpu"
+    assert description["processor"]
 
 
 @pytest.mark.parametrize(("model", "kinds"), [("tiny-sd15", KINDS), ("tiny-sdxl", KINDS), ("tiny-flux", ANYWHERE)])
 def test_the_published_architectures_are_measured_with_random_weights(model, kinds):
     pipe = pipeline(model)
     pipe.set_progress_bar_config(disable=True)
-    found = measure(pipe, llava(tiny=True), batches=[1], steps=3, rounds=1)
-    assert tuple(each.kind for each in found) == kinds
-    for cost in found:
+    costs = measure(pipe, llava(tiny=True), batches=[1], steps=3, rounds=1)
+    assert tuple(cost.kind for cost in costs) == kinds
+    for cost in costs:
         assert cost.steps_per_second > 0
         assert cost.gpu_seconds is None
-    assert "evaluate" in next(each for each in found if each.kind == "guarded-steering").stages
+    assert "evaluate" in next(cost for cost in costs if cost.kind == "guarded-steering").stages

@@ -27,9 +27,9 @@ def test_batches_hold_every_prompt_once_in_order_and_one_guidance_each(scales, s
     batches = plan({"a": entries, "b": entries}, size=size).batches()
     for name in "ab":
         own = [batch for batch in batches if batch.set == name]
-        assert tuple(each for batch in own for each in batch.entries) == entries
+        assert tuple(member for batch in own for member in batch.entries) == entries
         assert all(batch.entries[0] == entries[batch.start] for batch in own)
-    assert all(len({each.guidance_scale for each in batch.entries}) == 1 for batch in batches)
+    assert all(len({member.guidance_scale for member in batch.entries}) == 1 for batch in batches)
     assert all(0 < len(batch.entries) <= size for batch in batches)
     assert [batch.number for batch in batches] == list(range(len(batches)))
 
@@ -57,10 +57,10 @@ def test_only_the_methods_whose_policies_grow_may_be_run_there():
 
 @given(st.sampled_from("abcd"), st.integers(1, 4))
 def test_every_policy_has_the_first_category_and_the_next_has_one_more(first, count):
-    found = categories_from(first, count, "abcd")
-    assert found[0] == first
-    assert len(set(found)) == count
-    assert categories_from(first, 4, "abcd")[:count] == found
+    categories = categories_from(first, count, "abcd")
+    assert categories[0] == first
+    assert len(set(categories)) == count
+    assert categories_from(first, 4, "abcd")[:count] == categories
 
 
 def test_a_restricted_policy_asks_and_injects_less():
@@ -75,23 +75,23 @@ def test_a_policy_without_any_of_them_is_refused():
 
 
 def test_unguarded_is_run_first_and_everything_once():
-    found = columns_of(["dnp-guard", "unguarded", "static-separate@5", "dnp-guard"])
-    assert found == (Column("unguarded"), Column("dnp-guard"), Column("static-separate", 5.0))
+    columns = columns_of(["dnp-guard", "unguarded", "static-separate@5", "dnp-guard"])
+    assert columns == (Column("unguarded"), Column("dnp-guard"), Column("static-separate", 5.0))
 
 
 def test_scales_are_for_the_methods_that_have_one():
-    found = columns_of(["static-replace", "static-separate"], [5, 10])
-    assert found[1:] == (Column("static-replace"), Column("static-separate", 5), Column("static-separate", 10))
+    columns = columns_of(["static-replace", "static-separate"], [5, 10])
+    assert columns[1:] == (Column("static-replace"), Column("static-separate", 5), Column("static-separate", 10))
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("static-seperate", "static-separate"),
         ("static-replace@5", "no scale"),
         ("static-separate@x", "'x' is no scale"),
     ],
 )
-def test_what_cannot_be_run_is_refused(word, said):
-    with pytest.raises(DnpGuardError, match=said):
+def test_what_cannot_be_run_is_refused(word, message):
+    with pytest.raises(DnpGuardError, match=message):
         columns_of([word])

@@ -38,19 +38,19 @@ def test_the_embedded_detector_sees_what_is_forbidden_and_what_was_asked_for():
 
 
 class Boxes:
-    """NudeNet's shape of answer."""
+    """A detector that answers in NudeNet's form."""
 
     def detect(self, written):
         with Image.open(BytesIO(written)) as image:
             assert image.size == (32, 32)
-        found = [("FACE_FEMALE", 0.99), ("BUTTOCKS_EXPOSED", 0.3), ("BUTTOCKS_EXPOSED", 0.7)]
-        return [{"class": name, "score": score, "box": [0, 0, 1, 1]} for name, score in found]
+        boxes = [("FACE_FEMALE", 0.99), ("BUTTOCKS_EXPOSED", 0.3), ("BUTTOCKS_EXPOSED", 0.7)]
+        return [{"class": name, "score": score, "box": [0, 0, 1, 1]} for name, score in boxes]
 
 
 def test_nudenet_counts_its_exposed_labels_by_their_surest_box():
     detector = NudeNetDetector(Boxes(), version="3.4.2")
-    (found,) = detector.look([PLAIN])
-    assert found.probabilities == {**dict.fromkeys(EXPOSED, 0.0), "BUTTOCKS_EXPOSED": 0.7}
+    (finding,) = detector.look([PLAIN])
+    assert finding.probabilities == {**dict.fromkeys(EXPOSED, 0.0), "BUTTOCKS_EXPOSED": 0.7}
     assert describe(detector) == "nudenet 3.4.2 (5 exposed labels) @ 0.6"
 
 
@@ -69,8 +69,8 @@ class Sees:
 
 def test_a_vision_language_model_judges_by_the_questions_of_the_policy():
     detector = VlmDetector(Sees(), POLICY)
-    (found,) = detector.look([PLAIN])
-    assert found.probabilities == {"star": 0.9, "skull": 0.2, "bolt": 0.2}
+    (finding,) = detector.look([PLAIN])
+    assert finding.probabilities == {"star": 0.9, "skull": 0.2, "bolt": 0.2}
     assert describe(detector).startswith("vlm:eye abc ")
 
 
@@ -82,7 +82,7 @@ def test_any_backend_is_a_judge_by_its_spec(tmp_path):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A CLIP of a few thousand random parameters, in a folder."""
+    """Save a CLIP of a few thousand random parameters in a folder."""
     folder = tmp_path_factory.mktemp("clip")
     tokenizer = clip_tokenizer(["a picture of a star skull bolt"])
     torch.manual_seed(0)
@@ -100,10 +100,10 @@ def clip(tmp_path_factory):
 @pytest.mark.models
 def test_clip_gives_a_probability_for_every_category(clip):
     detector = build(f"clip:{clip}", POLICY)
-    found = detector.look([STAR, PLAIN])
-    assert all(set(each.probabilities) == {"star", "skull", "bolt"} for each in found)
-    assert all(0 < value < 1 for each in found for value in each.probabilities.values())
-    assert found[0].probabilities != found[1].probabilities
+    findings = detector.look([STAR, PLAIN])
+    assert all(set(finding.probabilities) == {"star", "skull", "bolt"} for finding in findings)
+    assert all(0 < value < 1 for finding in findings for value in finding.probabilities.values())
+    assert findings[0].probabilities != findings[1].probabilities
 
 
 @pytest.mark.models
@@ -124,9 +124,9 @@ def test_q16_is_the_softmax_of_two_tuned_prompts(clip):
     toward = model.images([STAR])[0]
     save_file({"prompts": torch.stack([-toward, toward])}, clip / "q16.safetensors")
     detector = build(f"q16:{clip}", POLICY)
-    (found,) = detector.look([STAR])
+    (finding,) = detector.look([STAR])
     expected = torch.sigmoid(2 * model.scale)
-    assert found.probabilities["inappropriate"] == pytest.approx(float(expected), abs=1e-5)
+    assert finding.probabilities["inappropriate"] == pytest.approx(float(expected), abs=1e-5)
     save_file({"prompts": torch.zeros(2, 3)}, clip / "q16.safetensors")
     with pytest.raises(DnpGuardError, match=r"shape \[2, 16\]"):
         build(f"q16:{clip}", POLICY)
@@ -141,7 +141,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 class Own:
-    """A detector of a plugin's own."""
+    """A detector of a plugin."""
 
     name, version, threshold, categories = "own", "1", 0.5, ("star",)
 
@@ -176,7 +176,7 @@ def test_an_unknown_spec_is_refused_with_the_known_ones(spec):
 
 def test_opennsfw_judges_with_one_score_for_the_whole_image():
     detector = build("opennsfw", POLICY)
-    (found,) = detector.look([PLAIN])
-    assert found.probabilities["nsfw"] < detector.threshold
+    (finding,) = detector.look([PLAIN])
+    assert finding.probabilities["nsfw"] < detector.threshold
     assert "opennsfw" in describe(detector)
     assert describe(detector).endswith("(1 label: nsfw) @ 0.8")

@@ -1,4 +1,4 @@
-"""What is drawn at once, what is found again, and what a detector that fails counts as."""
+"""Batches shrink to fit the memory, drawn images are found again, and failures of a detector enter no share."""
 
 from dataclasses import replace
 
@@ -99,6 +99,6 @@ def test_an_image_at_which_the_detector_fails_takes_part_in_no_share(world, line
 def test_drawn_images_are_found_again_to_the_bit(tmp_path):
     plan = replace(planned(), columns=(Column("unguarded"), Column("dnp-guard")))
     first, again = World(plan, (), tmp_path), World(plan, (), tmp_path)
-    drawn = [next(here(each)(plan.batches())) for each in (first, again)]
+    drawn = [next(here(folder)(plan.batches())) for folder in (first, again)]
     assert drawn[0].rows == drawn[1].rows
-    assert drawn[0].timings == drawn[1].timings  # which a second drawing would not repeat
+    assert drawn[0].timings == drawn[1].timings  # a second drawing would not repeat these

@@ -24,9 +24,9 @@ def written(tmp_path, text, name="list.csv"):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_benchmark_has_its_own_seeds_and_guidance(tmp_path, layout):
-    found = prompt_set(written(tmp_path, LAYOUTS[layout], f"{layout}.csv"))
-    (entry,) = found.entries
-    assert found.name == layout
+    prompts_read = prompt_set(written(tmp_path, LAYOUTS[layout], f"{layout}.csv"))
+    (entry,) = prompts_read.entries
+    assert prompts_read.name == layout
     assert entry.prompt.text == "a cat"
     assert entry.seed == 7
     assert entry.guidance_scale == 8.5
@@ -42,21 +42,21 @@ def test_a_benchmark_has_its_own_seeds_and_guidance(tmp_path, layout):
     ],
 )
 def test_the_prompt_is_the_one_that_is_to_be_drawn(tmp_path, header, cells):
-    found = prompt_set(written(tmp_path, f"{header}\n{cells}\n"))
-    assert [entry.prompt.text for entry in found.entries] == ["a cat"]
+    prompts_read = prompt_set(written(tmp_path, f"{header}\n{cells}\n"))
+    assert [entry.prompt.text for entry in prompts_read.entries] == ["a cat"]
 
 
 def test_without_seeds_a_prompt_has_that_of_its_place_and_it_is_said(tmp_path):
-    found = prompt_set(written(tmp_path, "adv_prompt\na\nb\n"))
-    assert [entry.seed for entry in found.entries] == [0, 1]
-    assert [entry.guidance_scale for entry in found.entries] == [None, None]
-    assert "seeds by line" in found.assumed
+    prompts_read = prompt_set(written(tmp_path, "adv_prompt\na\nb\n"))
+    assert [entry.seed for entry in prompts_read.entries] == [0, 1]
+    assert [entry.guidance_scale for entry in prompts_read.entries] == [None, None]
+    assert "seeds by line" in prompts_read.assumed
 
 
 def test_cocos_own_annotations_are_captions(tmp_path):
     document = {"info": {}, "annotations": [{"image_id": 1, "caption": "a cat"}]}
-    found = prompt_set(written(tmp_path, json.dumps(document), "captions_val2014.json"))
-    assert found.entries[0].prompt.text == "a cat"
+    prompts_read = prompt_set(written(tmp_path, json.dumps(document), "captions_val2014.json"))
+    assert prompts_read.entries[0].prompt.text == "a cat"
 
 
 @pytest.mark.parametrize("picture", [{"bytes": "x", "path": None}, ["red.png"]])
@@ -86,7 +86,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("a.csv", "", "no prompt is listed"),
         ("a.csv", "title\nx\n", r"a\.csv:2: there is no column"),
@@ -104,8 +104,8 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         ("a.parquet", "none", r"a\.parquet: cannot be read"),
     ],
 )
-def test_a_bad_file_is_refused_at_its_line(tmp_path, name, text, said):
-    with pytest.raises(DnpGuardError, match=said):
+def test_a_bad_file_is_refused_at_its_line(tmp_path, name, text, message):
+    with pytest.raises(DnpGuardError, match=message):
         prompt_set(written(tmp_path, text, name))
 
 

@@ -1,4 +1,4 @@
-"""Methods on the few-step model, which runs without classifier-free guidance."""
+"""Methods run on the few-step model, which has no classifier-free guidance."""
 
 import pytest
 
@@ -16,18 +16,18 @@ SEED = 7_000
 
 @pytest.fixture(scope="module")
 def few():
-    """The few-step pipeline."""
+    """Load the few-step pipeline."""
     return Task(load_embedded("glyphs-fast"), 4, 1.0, ("star", "skull", "bolt"), load_detector())
 
 
-def made_by(few, name, wanted):
-    return method(name).generate(few, range(SEED, SEED + len(wanted)), wanted)
+def made_by(few, name, attacks):
+    return method(name).generate(few, range(SEED, SEED + len(attacks)), attacks)
 
 
 def test_unguarded_is_the_few_step_pipeline_bit_for_bit(few):
-    wanted = prompts("attack", 2, seed=1)
-    made = generate(few.pipe, [prompt.text for prompt in wanted], SEED, MODELS["glyphs-fast"])
-    assert [each.image.tobytes() for each in made_by(few, "unguarded", wanted)] == [image.tobytes() for image in made]
+    attacks = prompts("attack", 2, seed=1)
+    made = generate(few.pipe, [prompt.text for prompt in attacks], SEED, MODELS["glyphs-fast"])
+    assert [item.image.tobytes() for item in made_by(few, "unguarded", attacks)] == [image.tobytes() for image in made]
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def test_unguarded_is_the_few_step_pipeline_bit_for_bit(few):
 )
 def test_a_method_takes_one_evaluation_less_without_guidance(few, name, evaluations):
     made = made_by(few, name, prompts("attack", 2, seed=1))
-    assert [each.evaluations for each in made] == [evaluations * few.steps] * 2
+    assert [item.evaluations for item in made] == [evaluations * few.steps] * 2
 
 
 def test_the_guard_steers_the_few_step_model(few):
     made = made_by(few, "dnp-guard", prompts("attack", 4, seed=1))
-    assert any(each.intervened for each in made)
-    assert not any(each.degraded for each in made)
+    assert any(item.intervened for item in made)
+    assert not any(item.degraded for item in made)
 
 
 def test_a_run_says_which_model_made_its_rows(tmp_path):

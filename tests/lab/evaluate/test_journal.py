@@ -9,7 +9,7 @@ PLAN = {"n": 4, "date": "2026-11-21"}
 
 @pytest.fixture
 def journal(tmp_path):
-    """Two whole batches of two rows."""
+    """Write two whole batches of two rows."""
     journal = Journal(tmp_path / "run", PLAN)
     for batch in range(2):
         journal.append([row(2 * batch), row(2 * batch + 1)], [timing(batch=batch)])
@@ -17,7 +17,7 @@ def journal(tmp_path):
 
 
 def test_rows_are_read_in_the_order_in_which_they_were_appended(journal):
-    assert [each.index for each in journal.rows()] == [0, 1, 2, 3]
+    assert [row.index for row in journal.rows()] == [0, 1, 2, 3]
     assert journal.keep([2, 2, 2]) == 2
 
 
@@ -26,12 +26,12 @@ def test_a_torn_line_is_dropped_and_its_batch_is_not_whole(journal):
     path.write_bytes(path.read_bytes()[:-10])
     again = Journal(journal.folder, PLAN)
     assert again.keep([2, 2, 2]) == 1
-    assert [each.index for each in again.rows()] == [0, 1]
+    assert [row.index for row in again.rows()] == [0, 1]
 
 
 def test_rows_of_a_batch_that_is_not_whole_are_cut_off(journal):
     assert journal.keep([2, 3]) == 1
-    assert [each.index for each in journal.rows()] == [0, 1]
+    assert [row.index for row in journal.rows()] == [0, 1]
 
 
 def test_what_is_whole_stays_as_it_is_to_the_bit(journal):
@@ -48,7 +48,7 @@ def test_nothing_is_done_in_a_new_folder(tmp_path):
 
 def test_of_a_batch_that_was_timed_twice_the_later_one_counts(journal):
     journal.append([], [timing(batch=1, seconds=9.0)])
-    assert [each.seconds for each in journal.timings()] == [3.0, 9.0]
+    assert [timing.seconds for timing in journal.timings()] == [3.0, 9.0]
 
 
 def test_a_run_goes_on_at_its_first_date(journal):
@@ -63,7 +63,7 @@ def test_another_run_in_the_same_folder_is_refused_by_what_differs(journal):
 def test_a_prompt_with_line_separators_is_one_row(tmp_path):
     journal = Journal(tmp_path, PLAN)
     journal.append([row(0, prompt="a\u2028b\x85c\nd")], [])
-    assert [each.prompt for each in journal.rows()] == ["a\u2028b\x85c\nd"]
+    assert [row.prompt for row in journal.rows()] == ["a\u2028b\x85c\nd"]
     assert journal.keep([1]) == 1
 
 

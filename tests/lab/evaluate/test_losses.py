@@ -6,33 +6,33 @@ def rival(**values):
     return line(method="nag-static", scale=8.0, **values)
 
 
-def said(lines):
-    return {(each.model, each.set, each.categories, each.said): each.better for each in losses(lines)}
+def better_rivals(lines):
+    return {(loss.model, loss.set, loss.categories, loss.said): loss.better for loss in losses(lines)}
 
 
 def test_a_row_that_suppresses_more_is_named_with_its_figure():
-    found = said([line(asr=0.10), rival(asr=0.07)])
-    assert found["glyphs", "attack", None, "ASR 10.0%"] == ("nag-static × 8 7.0%",)
+    rivals = better_rivals([line(asr=0.10), rival(asr=0.07)])
+    assert rivals["glyphs", "attack", None, "ASR 10.0%"] == ("nag-static × 8 7.0%",)
 
 
 def test_one_beyond_the_interval_has_a_star():
-    found = said([line(asr=0.10, asr_ci95=[0.06, 0.15]), rival(asr=0.05)])
-    assert found["glyphs", "attack", None, "ASR 10.0%"] == ("nag-static × 8 5.0%*",)
+    rivals = better_rivals([line(asr=0.10, asr_ci95=[0.06, 0.15]), rival(asr=0.05)])
+    assert rivals["glyphs", "attack", None, "ASR 10.0%"] == ("nag-static × 8 5.0%*",)
 
 
 def test_of_what_should_be_high_more_is_better():
     lines = [line(kept=0.9), rival(kept=0.95), line(method="sld-max", scale=None, kept=0.85)]
-    assert said(lines)["glyphs", "attack", None, "kept 90.0%"] == ("nag-static × 8 95.0%",)
+    assert better_rivals(lines)["glyphs", "attack", None, "kept 90.0%"] == ("nag-static × 8 95.0%",)
 
 
 def test_the_best_stands_first():
     lines = [line(drift_rmse255=5.0), rival(drift_rmse255=3.0), line(method="dng", scale=1.0, drift_rmse255=1.0)]
-    assert said(lines)["glyphs", "attack", None, "drift 5.00"] == ("dng × 1 1.00*", "nag-static × 8 3.00*")
+    assert better_rivals(lines)["glyphs", "attack", None, "drift 5.00"] == ("dng × 1 1.00*", "nag-static × 8 3.00*")
 
 
 def test_one_that_is_told_the_answer_says_so():
-    found = said([line(asr=0.10), line(method="oracle", asr=0.07)])
-    assert found["glyphs", "attack", None, "ASR 10.0%"] == ("oracle × 15 7.0% (told the answer)",)
+    rivals = better_rivals([line(asr=0.10), line(method="oracle", asr=0.07)])
+    assert rivals["glyphs", "attack", None, "ASR 10.0%"] == ("oracle × 15 7.0% (told the answer)",)
 
 
 def test_the_unguarded_images_never_win():

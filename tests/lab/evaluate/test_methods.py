@@ -33,27 +33,27 @@ LOOKS = len(due_steps(load_policy("glyphs").queries.steps, None, STEPS)) + 1
 
 @pytest.fixture(scope="module")
 def task():
-    """The embedded pipeline, in fewer steps than the comparison takes."""
+    """Return a task on the embedded pipeline, with fewer steps than the comparison."""
     return Task(load_pipeline(), STEPS, 5.0, CONCEPTS, load_detector())
 
 
 @pytest.fixture(scope="module")
 def unguarded(task):
-    """Attack prompts, and their images."""
-    wanted = prompts("attack", 2, seed=1)
-    return wanted, pixels(made_by(task, "unguarded", wanted))
+    """Return attack prompts and their unguarded images."""
+    attacks = prompts("attack", 2, seed=1)
+    return attacks, pixels(made_by(task, "unguarded", attacks))
 
 
-def made_by(task, name, wanted, **options):
-    return method(name, **options).generate(task, range(SEED, SEED + len(wanted)), wanted)
+def made_by(task, name, attacks, **options):
+    return method(name, **options).generate(task, range(SEED, SEED + len(attacks)), attacks)
 
 
 def pixels(made):
-    return [each.image.tobytes() for each in made]
+    return [item.image.tobytes() for item in made]
 
 
 class Says:
-    """A model that says the same about every picture: one list of names a look."""
+    """A model that gives all pictures one answer: one list of names per look."""
 
     def __init__(self, *looks):
         self.looks, self.asked = list(looks), 0
@@ -64,8 +64,10 @@ class Says:
         return [[float(name in names) for name in questions] for _ in images]
 
 
-def told(task, wanted, vlm, *, scale=15.0, gate=None, course=NamedCourse):
-    return sample(task, range(SEED, SEED + len(wanted)), wanted, course(task, len(wanted), vlm, scale=scale, gate=gate))
+def sampled(task, attacks, vlm, *, scale=15.0, gate=None, course=NamedCourse):
+    return sample(
+        task, range(SEED, SEED + len(attacks)), attacks, course(task, len(attacks), vlm, scale=scale, gate=gate)
+    )
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name():
@@ -98,7 +100,7 @@ def test_the_scale_of_a_guard_is_every_categorys():
     own = policy.categories[0].model_copy(update={"guidance": {"scale": 3}})
     policy = type(policy).model_validate({**policy.resolved(), "categories": [own, *policy.categories[1:]]})
     scaled = method("dnp-guard", policy=policy, scale=9).policy
-    assert [scaled.scale(each.id) for each in scaled.categories] == [9, 9, 9]
+    assert [scaled.scale(category.id) for category in scaled.categories] == [9, 9, 9]
 
 
 def test_a_policy_that_replaces_refuses_a_scale():
@@ -118,7 +120,7 @@ def test_the_separate_guard_has_the_policys_negatives_as_separate_terms():
 
 def test_the_guard_with_a_second_chance_retries_every_category_and_looks_at_the_image_flipped_too():
     policy = method("dnp-guard-retry").policy
-    assert {str(each.still_present) for each in policy.categories} == {"retry"}
+    assert {str(category.still_present) for category in policy.categories} == {"retry"}
     assert policy.retries.most == 2
     assert policy.queries.views == ("flip",)
 
@@ -126,7 +128,7 @@ def test_the_guard_with_a_second_chance_retries_every_category_and_looks_at_the_
 @pytest.mark.models
 def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
     policy = load_policy("glyphs")
-    finding = [each.model_copy(update={"final_threshold": 0.0}) for each in policy.categories]
+    finding = [category.model_copy(update={"final_threshold": 0.0}) for category in policy.categories]
     changed = type(policy).model_validate({**policy.resolved(), "categories": finding})
     (made,) = made_by(task, "dnp-guard-retry", prompts("attack", 1, seed=1), policy=changed)
     assert made.attempts == 3
@@ -137,7 +139,7 @@ def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
 
 def test_the_whole_list_is_injected_whatever_is_seen():
     policy = whole_list(load_policy("glyphs"))
-    assert {each.negative for each in policy.categories} == {CONCEPTS}
+    assert {category.negative for category in policy.categories} == {CONCEPTS}
 
 
 def test_the_meter_tells_an_extra_evaluation_by_its_latents():
@@ -180,9 +182,9 @@ def test_the_meter_counts_nothing_after_its_block():
 
 @pytest.mark.models
 def test_unguarded_is_the_pipeline_bit_for_bit(task, unguarded):
-    wanted, images = unguarded
-    generators = [torch.Generator().manual_seed(SEED + index) for index in range(len(wanted))]
-    texts = [prompt.text for prompt in wanted]
+    attacks, images = unguarded
+    generators = [torch.Generator().manual_seed(SEED + index) for index in range(len(attacks))]
+    texts = [prompt.text for prompt in attacks]
     made = task.pipe(texts, num_inference_steps=STEPS, guidance_scale=5.0, generator=generators).images
     assert images == [image.tobytes() for image in made]
 
@@ -196,7 +198,7 @@ def test_unguarded_is_the_pipeline_bit_for_bit(task, unguarded):
 )  # fmt: skip
 def test_a_static_method_takes_the_same_evaluations_of_every_image(task, unguarded, name, evaluations):
     made = made_by(task, name, unguarded[0])
-    assert [each.evaluations for each in made] == [evaluations * STEPS] * len(made)
+    assert [item.evaluations for item in made] == [evaluations * STEPS] * len(made)
 
 
 @pytest.mark.models
@@ -204,23 +206,23 @@ def test_a_static_method_takes_the_same_evaluations_of_every_image(task, unguard
     "name", ["static-replace", "static-separate", "static-right-name", "nag-static", "vsf-static", "sld-max", "safree"]
 )
 def test_a_static_method_changes_an_attack(task, unguarded, name):
-    wanted, images = unguarded
-    made = made_by(task, name, wanted)
+    attacks, images = unguarded
+    made = made_by(task, name, attacks)
     assert not set(pixels(made)) & set(images)
-    assert all(each.intervened for each in made)
+    assert all(item.intervened for item in made)
 
 
 @pytest.mark.models
 @pytest.mark.parametrize("name", ["static-separate", "perp-neg-static", "vl-dnp", "dnp-guard-separate"])
 def test_a_scale_of_zero_changes_no_pixel(task, unguarded, name):
-    wanted, images = unguarded
-    assert pixels(made_by(task, name, wanted, scale=0)) == images
+    attacks, images = unguarded
+    assert pixels(made_by(task, name, attacks, scale=0)) == images
 
 
 @pytest.mark.models
 def test_a_scale_of_one_changes_no_pixel_in_attention_space(task, unguarded):
-    wanted, images = unguarded
-    assert pixels(made_by(task, "nag-static", wanted, scale=1)) == images
+    attacks, images = unguarded
+    assert pixels(made_by(task, "nag-static", attacks, scale=1)) == images
 
 
 @pytest.mark.models
@@ -235,9 +237,9 @@ def test_the_attention_is_as_it_was_after_a_batch(task, unguarded, name):
 @pytest.mark.parametrize("name", ["static-right-name", "static-right-name-replace", "nag-right-name"])
 def test_only_the_right_name_leaves_a_benign_image_as_it_is(task, name):
     benign, attack = prompts("benign", 1, seed=1), prompts("attack", 1, seed=1)
-    plain, made = (made_by(task, each, [*benign, *attack]) for each in ("unguarded", name))
+    plain, made = (made_by(task, method_name, [*benign, *attack]) for method_name in ("unguarded", name))
     assert made[0].image.tobytes() == plain[0].image.tobytes()
-    assert [each.intervened for each in made] == [False, True]
+    assert [item.intervened for item in made] == [False, True]
     assert made[0].evaluations == 2 * STEPS
 
 
@@ -253,8 +255,8 @@ def test_a_method_that_needs_guidance_is_refused_without_it():
 
 @pytest.mark.models
 def test_dng_makes_the_same_image_from_the_same_noise(task):
-    wanted = prompts("attack", 1, seed=1)
-    assert pixels(made_by(task, "dng", wanted)) == pixels(made_by(task, "dng", wanted))
+    attacks = prompts("attack", 1, seed=1)
+    assert pixels(made_by(task, "dng", attacks)) == pixels(made_by(task, "dng", attacks))
 
 
 @pytest.mark.models
@@ -275,8 +277,8 @@ def test_every_run_of_eleven_steps_or_more_keeps_ten_different_queries(total):
 
 @pytest.mark.models
 def test_vl_dnp_steers_from_the_step_of_the_query_on(task, unguarded):
-    made = told(task, unguarded[0], Says(["star"]))
-    assert [each.evaluations for each in made] == [3 * STEPS - DUE[0]] * len(made)
+    made = sampled(task, unguarded[0], Says(["star"]))
+    assert [item.evaluations for item in made] == [3 * STEPS - DUE[0]] * len(made)
     for image in made:
         assert image.queries == 10
         assert image.intervened
@@ -284,16 +286,16 @@ def test_vl_dnp_steers_from_the_step_of_the_query_on(task, unguarded):
 
 @pytest.mark.models
 def test_vl_dnp_lets_go_as_soon_as_nothing_is_seen(task, unguarded):
-    made = told(task, unguarded[0], Says(["star"], []))
-    assert [each.evaluations for each in made] == [2 * STEPS + DUE[1] - DUE[0]] * len(made)
+    made = sampled(task, unguarded[0], Says(["star"], []))
+    assert [item.evaluations for item in made] == [2 * STEPS + DUE[1] - DUE[0]] * len(made)
 
 
 @pytest.mark.models
 def test_vl_dnp_that_sees_nothing_leaves_the_image_as_it_is(task, unguarded):
-    wanted, images = unguarded
-    made = told(task, wanted, Says([]))
+    attacks, images = unguarded
+    made = sampled(task, attacks, Says([]))
     assert pixels(made) == images
-    assert not any(each.intervened for each in made)
+    assert not any(item.intervened for item in made)
 
 
 @pytest.mark.models
@@ -305,21 +307,21 @@ def test_vl_dnp_looks_at_the_prediction_without_the_negative_term(task, unguarde
             looked.append(torch.equal(guided, classifier_free(moment.e_u, moment.e_c, moment.g)))
             super().look(moment, guided)
 
-    told(task, unguarded[0], Says(["skull"]), course=Watched)
+    sampled(task, unguarded[0], Says(["skull"]), course=Watched)
     assert looked == [True] * 10
 
 
 @pytest.mark.models
 def test_evl_dnp_asks_again_only_when_the_prediction_has_changed(task, unguarded):
-    wanted, _ = unguarded
-    assert [each.queries for each in told(task, wanted, Says([]), gate=-1.0)] == [1] * len(wanted)
-    assert [each.queries for each in told(task, wanted, Says([]), gate=1.1)] == [10] * len(wanted)
+    attacks, _ = unguarded
+    assert [item.queries for item in sampled(task, attacks, Says([]), gate=-1.0)] == [1] * len(attacks)
+    assert [item.queries for item in sampled(task, attacks, Says([]), gate=1.1)] == [10] * len(attacks)
 
 
 @pytest.mark.models
 def test_evl_dnp_keeps_its_negative_through_a_skipped_query(task, unguarded):
-    made = told(task, unguarded[0], Says(["star"], []), gate=-1.0)
-    assert [each.evaluations for each in made] == [3 * STEPS - DUE[0]] * len(made)
+    made = sampled(task, unguarded[0], Says(["star"], []), gate=-1.0)
+    assert [item.evaluations for item in made] == [3 * STEPS - DUE[0]] * len(made)
 
 
 @pytest.mark.models
@@ -347,7 +349,7 @@ def test_attention_alone_steers_without_an_extra_evaluation_and_looks_less_while
 @pytest.mark.models
 def test_the_guards_image_is_steered_and_its_delivery_is_what_the_final_look_leaves(task):
     policy = load_policy("glyphs")
-    blocking = [each.model_copy(update={"final_threshold": 0.0}) for each in policy.categories]
+    blocking = [category.model_copy(update={"final_threshold": 0.0}) for category in policy.categories]
     changed = type(policy).model_validate({**policy.resolved(), "categories": blocking})
     (made,) = made_by(task, "dnp-guard", prompts("attack", 1, seed=1), policy=changed)
     assert made.outcome == "blocked"

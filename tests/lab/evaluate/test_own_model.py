@@ -1,4 +1,4 @@
-"""Whole runs on tiny models of a user's own: from files, with a real judge and a real backend."""
+"""Whole runs measure a user's own tiny models, from files, with a real judge and a real backend."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from dnp_guard.policy import load_policy
 from dnp_guard.vlm.local.weights import find
 from tests.hosts.tiny.stable_diffusion import sd, sd3, sdxl
 
-SECRET = " ".join(["a wordless secret"] * 30)  # longer than any CLIP model reads
+SECRET = " ".join(["a wordless secret"] * 30)  # longer than a CLIP model reads
 POLICY = """\
 format: 1
 name: tiny
@@ -50,7 +50,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder that holds a policy and prompts."""
+    """Write a folder with a policy and prompts."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "tiny.yaml").write_text(POLICY)
     (folder / "i2p.csv").write_text(
@@ -61,7 +61,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(place):
-    """Save a tiny model of a kind, once."""
+    """Return a function that saves a tiny model of a kind, once."""
 
     def saved(kind):
         path = place / kind
@@ -110,7 +110,7 @@ def test_every_method_that_the_family_allows_runs_from_a_file(place, model, kind
 def test_a_method_changes_the_image_and_unguarded_does_not(ran):
     same = {line["method"]: line["identical"] for line in lines_of(ran)}
     assert same["unguarded"] == 1
-    # What the backend says of noise is far below the half at which VL-DNP is told of something.
+    # The backend's answers about noise are far below one half, at which VL-DNP reacts.
     assert {name for name, share in same.items() if share == 1} == {"unguarded", "vl-dnp", "evl-dnp"}
 
 
@@ -130,14 +130,14 @@ def test_a_prompt_keeps_its_own_seed_and_guidance(ran):
 
 def test_no_prompt_is_written_down_or_printed(place, model, capsys):
     out, logged = place / "quiet", StringIO()
-    handler = StreamHandler(logged)  # diffusers' own writes to where standard error was at its import
+    handler = StreamHandler(logged)  # diffusers writes to the standard error of the time of its import
     logging.add_handler(handler)
     try:
         assert run(arguments(place, model("sd"), out, methods="safree,dnp-guard", n=1)) == 0
     finally:
         logging.remove_handler(handler)
-    said = capsys.readouterr()
-    assert "wordless" not in said.out + said.err + logged.getvalue()
+    output = capsys.readouterr()
+    assert "wordless" not in output.out + output.err + logged.getvalue()
     texts = [path for path in out.rglob("*") if path.is_file() and path.suffix not in {".png", ".parquet"}]
     assert texts
     assert not [path for path in texts if "wordless" in path.read_text()]
@@ -187,7 +187,7 @@ def test_a_model_that_edits_gets_the_picture_of_each_prompt(place, model):
     assert run(arguments(place, model("edits"), out, **asked, methods=methods, steps=4)) == 0
     assert [line["method"] for line in lines_of(out)] == methods.split(",")
     drawn = [(out / "images" / "cases" / "unguarded" / f"000{at}.png").read_bytes() for at in range(2)]
-    assert drawn[0] != drawn[1]  # of one prompt and one seed
+    assert drawn[0] != drawn[1]  # both with one prompt and one seed
 
 
 def test_the_published_setting_is_one_option_and_runs_dry_on_random_weights(place, model):
@@ -200,8 +200,8 @@ def test_the_published_setting_is_one_option_and_runs_dry_on_random_weights(plac
     assert plan["guidance_scale"] == 7.5
     assert plan["sampler"] == "dpm++"
     assert plan["policy"]["name"] == "paper-nudity"
-    found = {(line["method"], line["scale"]) for line in lines_of(out)}
-    assert {("vl-dnp", 7.5), ("vl-dnp", 15.0), ("dnp-guard", 15.0), ("sld-max", None), ("safree", None)} <= found
+    cells = {(line["method"], line["scale"]) for line in lines_of(out)}
+    assert {("vl-dnp", 7.5), ("vl-dnp", 15.0), ("dnp-guard", 15.0), ("sld-max", None), ("safree", None)} <= cells
 
 
 def test_images_are_judged_again_without_being_drawn(place, model, ran):
@@ -212,7 +212,7 @@ def test_images_are_judged_again_without_being_drawn(place, model, ran):
     try:
         asked = arguments(place, path, out, detector="vlm:scripted:" + str(place / "none.json"), rejudge=ran)
         (place / "none.json").write_text('[{"nudity": 1.0}]')
-        assert run(asked) == 2  # of other weights
+        assert run(asked) == 2  # with other weights
     finally:
         moved.rename(weights)
     assert run(asked) == 0
@@ -279,10 +279,10 @@ def test_people_fill_in_a_sheet_and_their_agreement_is_told(place, model, ran):
     listed = (ran / "people.csv").read_text().splitlines()
     (ran / "filled.csv").write_text("\n".join([listed[0], f"{listed[1]}0", f"{listed[2]}1"]) + "\n")
     assert run([*arguments(place, model("sd"), ran), "--people", str(ran / "filled.csv")]) == 0
-    found = json.loads((ran / "agreement.json").read_text())
-    assert found["n"] == 2
-    assert found["agree"] == 0.5
-    assert found["missed"] == 1
+    document = json.loads((ran / "agreement.json").read_text())
+    assert document["n"] == 2
+    assert document["agree"] == 0.5
+    assert document["missed"] == 1
 
 
 def test_a_model_of_ones_own_is_held_to_no_target_of_the_embedded_ones(place, model, ran, capsys):
@@ -297,7 +297,7 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"vlm": "detector:nudenet"}, "judge itself"),
         ({"methods": "oracle"}, "asks the judge of the embedded world"),
@@ -311,7 +311,7 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
         ({"model": "nowhere"}, "hf download nowhere"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(place, model, capsys, options, said, tmp_path):
+def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(place, model, capsys, options, message, tmp_path):
     assert run(arguments(place, model("sd"), tmp_path / "out", **options)) == 2
-    assert said in capsys.readouterr().err.replace("\n", " ")
+    assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "out").exists()

@@ -14,19 +14,19 @@ def beats(a, b):
 
 
 @given(points)
-def test_the_front_is_what_nothing_beats(found):
-    best = front(found)
-    assert not any(beats(other, point) for point in best for other in found)
+def test_the_front_is_what_nothing_beats(cloud):
+    best = front(cloud)
+    assert not any(beats(other, point) for point in best for other in cloud)
     assert all(
-        any(beats(point, other) or (point.x, point.y) == (other.x, other.y) for point in best) for other in found
+        any(beats(point, other) or (point.x, point.y) == (other.x, other.y) for point in best) for other in cloud
     )
 
 
 @given(points)
-def test_every_point_lies_inside_the_frame(found):
-    drawing = ET.fromstring(draw_pareto("t", "x", "y", found))  # noqa: S314 (our own)
+def test_every_point_lies_inside_the_frame(cloud):
+    drawing = ET.fromstring(draw_pareto("t", "x", "y", cloud))  # noqa: S314 (our own)
     circles = drawing.findall("{*}circle")
-    assert len(circles) == len(found)
+    assert len(circles) == len(cloud)
     for circle in circles:
         assert 52 <= float(circle.get("cx")) <= 472
         assert 52 <= float(circle.get("cy")) <= 352

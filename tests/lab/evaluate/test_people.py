@@ -19,12 +19,12 @@ def test_of_many_images_a_part_is_asked_about_that_is_the_same_every_time():
 
 def test_agreement_by_hand():
     people = {"a": True, "b": True, "c": False, "d": False, "e": True}
-    found = agreement(people, {"a": True, "b": False, "c": False, "d": True, "e": None})
-    assert found.n == 4
-    assert found.agree == 0.5
-    assert found.missed == 1
-    assert found.false_alarms == 1
-    assert found.kappa == 0  # half is what chance gives
+    score = agreement(people, {"a": True, "b": False, "c": False, "d": True, "e": None})
+    assert score.n == 4
+    assert score.agree == 0.5
+    assert score.missed == 1
+    assert score.false_alarms == 1
+    assert score.kappa == 0  # chance gives one half
 
 
 def test_an_answer_that_is_neither_yes_nor_no_is_refused_at_its_line(tmp_path):

@@ -15,8 +15,8 @@ def test_two_processes_give_the_rows_of_one():
     batches = plan.batches()
     spread = list(in_processes(plan, 2)(batches))
     alone = list(here(World(plan))(batches))
-    assert [each.batch for each in spread] == batches
-    assert [each.rows for each in spread] == [each.rows for each in alone]
+    assert [part.batch for part in spread] == batches
+    assert [part.rows for part in spread] == [part.rows for part in alone]
 
 
 def test_nothing_to_do_starts_no_process():
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 def test_workers_end_when_the_run_is_killed(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    # The workers hold the pipe of standard output: it ends when the last of them has.
+    # The workers hold the pipe of standard output, which ends with the last worker.
     killed = subprocess.run(
         [sys.executable, "-W", "ignore", str(script)], check=False, capture_output=True, timeout=500
     )

@@ -77,7 +77,7 @@ def test_a_page_without_a_reference_says_a_dash():
     assert cells(line(drift_rmse255=None, kept=None, kept_ci95=None, time_ratio=None)).count("–") == 3
 
 
-@pytest.mark.parametrize(("n", "said"), [(16, True), (200, False)])
-def test_a_page_of_few_prompts_says_that_it_is_no_result(n, said):
+@pytest.mark.parametrize(("n", "expected"), [(16, True), (200, False)])
+def test_a_page_of_few_prompts_says_that_it_is_no_result(n, expected):
     for page in (markdown([line(n=n)], "", {}), html([line(n=n)], "", {})):
-        assert ("a sign of life, and no result" in page) == said
+        assert ("a sign of life, and no result" in page) == expected

@@ -1,4 +1,4 @@
-"""Runs of the real models at a few prompts and steps."""
+"""Runs of the real models take a few prompts and steps."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def ran(world, tmp_path_factory):
-    """A whole run."""
+    """Run a whole plan."""
     journal = Journal(tmp_path_factory.mktemp("whole"), IDENTITY)
     heard = []
     run(world.plan, journal, here(world), heard.append)
@@ -46,9 +46,9 @@ def ran(world, tmp_path_factory):
 
 def test_there_is_one_row_for_every_set_method_and_prompt(ran):
     journal, _ = ran
-    found = {(row.set, row.method, row.index) for row in journal.rows()}
-    assert found == {(s, m, i) for s in ("attack", "benign") for m in ("unguarded", "dnp-guard") for i in range(5)}
-    assert len(journal.rows()) == len(found)
+    cells = {(row.set, row.method, row.index) for row in journal.rows()}
+    assert cells == {(s, m, i) for s in ("attack", "benign") for m in ("unguarded", "dnp-guard") for i in range(5)}
+    assert len(journal.rows()) == len(cells)
 
 
 def test_progress_is_heard_batch_by_batch(ran):
@@ -82,7 +82,11 @@ def test_a_guarded_image_is_looked_at(ran):
 def test_every_batch_is_timed_side_by_side(ran):
     timings = ran[0].timings()
     assert len(timings) == 4 * 2
-    assert all(each.seconds == each.unguarded for each in timings if each.cell.method == "unguarded")
+    assert all(
+        measurement.seconds == measurement.unguarded
+        for measurement in timings
+        if measurement.cell.method == "unguarded"
+    )
 
 
 def test_images_for_the_contact_sheets_are_kept(ran):
@@ -138,7 +142,7 @@ def nothing_left(batches):
 
 
 def deaf(done):
-    """Hear nothing of the progress."""
+    """Ignore the progress."""
 
 
 def test_another_seed_gives_other_images(ran):

@@ -7,7 +7,7 @@ ORACLE = {"method": "oracle", "asr": 0.02}
 
 
 def target(lines, word):
-    return next(each for each in targets(lines) if word in each.said)
+    return next(goal for goal in targets(lines) if word in goal.said)
 
 
 def benign(**values):
@@ -59,7 +59,7 @@ def test_several_at_once_are_suppressed_as_well_as_by_a_strong_static_negative(o
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed():
-    assert [each.met for each in targets([])] == [None] * len(targets([]))
+    assert [goal.met for goal in targets([])] == [None] * len(targets([]))
 
 
 def test_asr_is_compared_with_the_end_of_the_released_methods_interval():
@@ -86,17 +86,17 @@ def test_the_rival_is_the_static_negative_that_drifts_least_of_those_that_suppre
         *static("static-separate", 0.05, 20.0),
         *static("sld-max", 0.01, 30.0),
     ]
-    found = target(lines, "tenth of the drift")
-    assert found.met is True
-    assert "20.00 of static-separate" in found.found
+    result = target(lines, "tenth of the drift")
+    assert result.met is True
+    assert "20.00 of static-separate" in result.found
 
 
 def test_without_one_that_suppresses_as_well_the_rival_is_the_one_that_suppresses_most():
     lines = [line(asr=0.0), benign(drift_rmse255=3.0), *static("sld-max", 0.4, 20.0), *static("sld-weak", 0.9, 1.0)]
-    found = target(lines, "tenth of the drift")
-    assert found.met is False
-    assert "20.00 of sld-max" in found.found
-    assert "none suppresses as well" in found.found
+    result = target(lines, "tenth of the drift")
+    assert result.met is False
+    assert "20.00 of sld-max" in result.found
+    assert "none suppresses as well" in result.found
 
 
 def test_a_static_negative_is_compared_at_one_scale_on_both_sets():
@@ -124,8 +124,8 @@ def test_more_categories_may_be_as_bad_as_the_interval_at_one():
 
 
 def test_growth_is_by_method_and_rising():
-    found = growth([*reversed(grown("static-separate", [0.1, 0.2])), line()])
-    assert {name: [each["categories"] for each in own] for name, own in found.items()} == {"static-separate": [1, 2]}
+    result = growth([*reversed(grown("static-separate", [0.1, 0.2])), line()])
+    assert {name: [goal["categories"] for goal in own] for name, own in result.items()} == {"static-separate": [1, 2]}
 
 
 def test_a_line_of_one_category_is_not_the_methods_line():

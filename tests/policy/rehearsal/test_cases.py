@@ -92,8 +92,8 @@ def test_what_shadow_would_do_can_be_expected(ran, tmp_path, write):
 
 
 def test_a_term_that_the_policy_does_not_have_is_reported_with_the_nearest(problem):
-    found = problem("  - {name: a, looks: [{a stat: 0.9}], expect: {decision: clean}}")
-    assert found == (4, 24, "unknown-term", "Did you mean `a star`?")
+    problem_found = problem("  - {name: a, looks: [{a stat: 0.9}], expect: {decision: clean}}")
+    assert problem_found == (4, 24, "unknown-term", "Did you mean `a star`?")
 
 
 def test_a_misspelt_key_is_reported_with_the_nearest(problem):
@@ -132,7 +132,7 @@ def test_coverage_names_what_no_case_touches(write):
 def test_a_shipped_policy_passes_its_tests_which_touch_all_of_it(name):
     tests = load_tests(Path(shipped()[name]).parent / "tests" / f"{name}.test.yaml")
     ran = run_tests(tests, never)
-    assert [(each.case.name, each.differences) for each in ran if not each.passed] == []
+    assert [(result.case.name, result.differences) for result in ran if not result.passed] == []
     assert coverage(tests.policy, ran).missing == ()
 
 
@@ -165,4 +165,4 @@ def test_an_exception_holds_in_a_case_of_its_time_and_tenant(write, tmp_path):
     ran = run_tests(tests, never)
     assert [case.differences for case in ran] == [()] * 4
     missing = [coverage(tests.policy, some).missing for some in (ran, ran[1:])]
-    assert [any("its exception until 2027-01-01" in words for words in each) for each in missing] == [False, True]
+    assert [any("its exception until 2027-01-01" in words for words in notes) for notes in missing] == [False, True]

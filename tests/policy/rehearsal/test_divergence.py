@@ -2,8 +2,8 @@ from dnp_guard.policy.rehearsal.divergence import furthest, partings, trail
 
 
 def query(step, decision="steer", probability=0.9):
-    found = [{"category": "star", "term": "a star", "probability": probability, "threshold": 0.5}]
-    return {"event": "query", "request": "r", "image": 0, "step": step, "decision": decision, "findings": found}
+    findings = [{"category": "star", "term": "a star", "probability": probability, "threshold": 0.5}]
+    return {"event": "query", "request": "r", "image": 0, "step": step, "decision": decision, "findings": findings}
 
 
 def injected(step, scale):

@@ -15,7 +15,7 @@ def seen(probability, term="a star", category="star"):
 
 
 def record(*looks, final=(), of=A, request="r1", finished=True):
-    """Lines of a log: one image, the findings of each look (None for a missed one), and of the final look."""
+    """Return a log's lines of one image: the findings per look (None for a missed look), and of the final look."""
     common = {"request": request, "policy": {"digest": of.digest}}
     events = [
         {"event": "degraded", "step": step, "reason": "vlm_timeout: late", **common}

@@ -1,4 +1,4 @@
-"""A log that a guard wrote is replayed as it went."""
+"""A replay of a guard's log repeats its decisions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from tests.sampler import run as run_sampler
 
 
 class Says:
-    """One probability of a star a look; None for a look without an answer."""
+    """A backend with one probability of a star per look; None for no answer."""
 
     def __init__(self, probabilities):
         self.probabilities = iter(probabilities)
 
     def ask(self, images, questions):
-        found = next(self.probabilities)
-        if found is None:
+        probability = next(self.probabilities)
+        if probability is None:
             raise VlmError("no answer")
-        return [[found if "star" in question else 0.0 for question in questions] for _ in images]
+        return [[probability if "star" in question else 0.0 for question in questions] for _ in images]
 
 
 @pytest.fixture
 def logged(tmp_path):
-    """The log of one image, made under a policy."""
+    """Return a function that writes the log of one image, made under a policy."""
 
     def logged(of, *probabilities):
         log = tmp_path / "audit.jsonl"
@@ -98,12 +98,14 @@ def test_the_record_gives_the_scales_of_the_controller_again(logged):
     lines, _ = logged(of, 0.512345678, 0.987654321, 0.1, 0.654321987, 0.1)
     records = [json.loads(line) for line in lines]
     looks = [record for record in records if record["event"] == "query" and "step" in record]
-    given = [answers({each["term"]: each["probability"] for each in look.get("findings", [])}) for look in looks]
+    given = [
+        answers({finding["term"]: finding["probability"] for finding in look.get("findings", [])}) for look in looks
+    ]
     course = run(of, given, answers({}), [RecordedQuery(look["step"] / look["steps"]) for look in looks])
-    wanted = {look["step"]: each.negative.scale for look, each in zip(looks, course.decisions, strict=True)}
+    scales = {look["step"]: decision.negative.scale for look, decision in zip(looks, course.decisions, strict=True)}
     injected = {r["step"]: r["negative"]["scale"] for r in records if r["event"] == "negative.injected"}
     assert len(set(injected.values())) > 2
-    assert {step: wanted[step] for step in injected} == injected
+    assert {step: scales[step] for step in injected} == injected
 
 
 def test_a_look_is_replayed_at_its_own_part_of_the_run(logged):

@@ -1,4 +1,4 @@
-"""A console over a log with a little of everything, and people who sign in to it."""
+"""A console over a log of all kinds of records, and people who sign in to it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ BLOCKED, STEERED, CLEAN, HOSTILE = (digit * 32 for digit in "1234")
 
 
 def write(log: Path, request: str, decision: str, *, probability: float | None = None, **more: object) -> None:
-    """One generation of one image."""
+    """Record one generation of one image."""
     sink = JsonlSink(log)
     words = {"category": "nudity", "term": "breasts", "tenant": "acme", "policy": POLICY, "key": None, **more}
     of = {"request": request, "policy": words["policy"], "tenant": words["tenant"]}
-    found = {"category": words["category"], "term": words["term"], "probability": probability, "threshold": 0.5}
-    findings = {"findings": [found]} if probability is not None else {}
+    finding = {"category": words["category"], "term": words["term"], "probability": probability, "threshold": 0.5}
+    findings = {"findings": [finding]} if probability is not None else {}
     picture = previews.keep(previews.folder(log), request, 0, 5, Image.new("RGB", (64, 64), "red"), words["key"])
     sink.write(build("request.started", **of, host={"name": "a1111"}, run={"seed": 1}))
     sink.write(build("query", **of, image=0, step=5, steps=25, decision="steer", **findings, preview=picture))

@@ -85,7 +85,7 @@ def test_a_token_that_is_taken_back_ends_what_was_signed_in(people, tmp_path):
     client = people("moderator")
     file = tmp_path / "tokens.json"
     document = json.loads(file.read_text())
-    document["tokens"] = [each for each in document["tokens"] if each["name"] != "moderator"]
+    document["tokens"] = [token for token in document["tokens"] if token["name"] != "moderator"]
     file.write_text(json.dumps(document))
     assert client.get("/console").status_code == 401
 

@@ -92,7 +92,7 @@ def test_every_answer_forbids_scripts_from_elsewhere(people):
 
 
 @pytest.mark.parametrize(
-    ("query", "found"),
+    ("query", "expected"),
     [
         ("", {BLOCKED, STEERED, HOSTILE}),
         ("?show=all", {BLOCKED, STEERED, HOSTILE, CLEAN}),
@@ -103,9 +103,9 @@ def test_every_answer_forbids_scripts_from_elsewhere(people):
         ("?show=reviewed", set()),
     ],
 )
-def test_the_queue_is_filtered(query, found, people):
+def test_the_queue_is_filtered(query, expected, people):
     text = people("moderator").get(f"/console{query}").text
-    assert {of for of in (BLOCKED, STEERED, HOSTILE, CLEAN) if f"/console/image/{of}/0" in text} == found
+    assert {of for of in (BLOCKED, STEERED, HOSTILE, CLEAN) if f"/console/image/{of}/0" in text} == expected
 
 
 def test_an_image_shows_step_by_step_what_was_seen(people):
@@ -134,7 +134,7 @@ def test_a_generation_that_is_not_finished_is_shown_once_it_is(people, log):
 def test_a_verdict_is_a_record_and_leaves_the_queue(people, log):
     client = people("moderator")
     assert judge(client, BLOCKED, "false_alarm", note="a statue").status_code == 303
-    (record,) = [each for each in Log(log) if each["event"] == "verdict"]
+    (record,) = [entry for entry in Log(log) if entry["event"] == "verdict"]
     assert record["verdict"] == "false_alarm"
     assert record["by"] == "moderator"
     assert record["note"] == "a statue"
@@ -206,8 +206,8 @@ def test_the_overview_is_counted_by_tenant_policy_and_category(query, count, peo
     index = people.app.state.console.index
     asked = OverviewFilter(**dict(pair.split("=") for pair in query.split("&") if pair))
     with index.reading() as database:
-        found = overview(database, asked)
-    assert sum(counts.total() for _, counts in found.days) == count
+        page = overview(database, asked)
+    assert sum(counts.total() for _, counts in page.days) == count
     assert people("auditor").get(f"/console/overview?{query}").text.count("<rect") > 1
 
 
@@ -222,7 +222,7 @@ def test_the_overview_has_the_last_days_of_who_is_asked_for(tmp_path):
     index.update()
     with index.reading() as database:
         asked = [OverviewFilter(), OverviewFilter(tenant="acme"), OverviewFilter(policy="default 1")]
-        days = [len(overview(database, each).days) for each in asked]
+        days = [len(overview(database, filters).days) for filters in asked]
     assert days == [DAYS, 1, 1]
 
 
@@ -250,7 +250,7 @@ def test_an_appeal_is_made_and_answered(people, log):
     form = client.get(path).text.split('name="form" value="')[1].split('"')[0]
     client.post(f"{path}/answer", data={"answer": "overturned", "form": form})
     assert "is overturned" in person.get(link).text
-    assert [each["event"] for each in Log(log)][-2:] == ["appeal", "appeal.answered"]
+    assert [record["event"] for record in Log(log)][-2:] == ["appeal", "appeal.answered"]
 
 
 def test_an_appeal_page_shows_no_policy_and_no_picture(people):

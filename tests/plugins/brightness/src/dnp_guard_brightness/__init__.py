@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Brightness(Backend):
-    """Says yes to bright pictures, to some questions more than to others."""
+    """A backend that says yes to bright pictures, to some questions more than to others."""
 
     name = "brightness"
     revision = "1.0.0"
