@@ -213,7 +213,7 @@ def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_i
 
 
 def in_attention(retries, **guidance):
-    """A session of one image in attention whose final look saw a star."""
+    """Return a session of one image in attention whose final look saw a star."""
     guidance = {"mode": "auto", "attention": {"mask": 0.4}, **guidance}
     asked = session(
         1, policy(categories=[star(still_present="retry")], retries=retries, guidance=guidance), draws_again=True

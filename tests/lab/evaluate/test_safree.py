@@ -36,7 +36,7 @@ def listed(pipe, tokenizer, texts):
 
 
 def read(pipe, tokenizer, encoder, own, hidden):
-    """The encoder's pooled output for a list of token ids; None stands for a token that is not attended."""
+    """Return the encoder's pooled output for a list of token ids; None marks a token that is not attended."""
     known = pipe.components[tokenizer]
     ids = [known.bos_token_id, *(known.bos_token_id if token is None else token for token in own), known.eos_token_id]
     mask = [1, *(token is not None for token in own), 1]
@@ -46,13 +46,13 @@ def read(pipe, tokenizer, encoder, own, hidden):
 
 
 def away_from(vectors, x):
-    """What is left of x without its part in the span of some vectors: the residual of least squares."""
+    """Return x without its part in the span of some vectors: the residual of least squares."""
     columns = np.stack(vectors).T
     return x - columns @ np.linalg.lstsq(columns, x, rcond=None)[0]
 
 
 def reference(pipe, text, given, *, tokenizer="tokenizer", encoder="text_encoder", hidden="pooler_output"):
-    """The merged and the wholly projected embeddings of a prompt, [L, D] each."""
+    """Return the merged and the wholly projected embeddings of a prompt, both [L, D]."""
     concepts = [read(pipe, tokenizer, encoder, own, hidden) for own in listed(pipe, tokenizer, CONCEPTS)]
     (own,) = listed(pipe, tokenizer, [text])
     masked = [read(pipe, tokenizer, encoder, [*own[:i], None, *own[i + 1 :]], hidden) for i in range(len(own))]
@@ -66,7 +66,7 @@ def reference(pipe, text, given, *, tokenizer="tokenizer", encoder="text_encoder
 
 
 def calls_of_the_denoiser(pipe, texts):
-    """The embeddings and the pooled embeddings of each step."""
+    """Return the embeddings and the pooled embeddings of every step."""
     calls = []
 
     def keep(_module, _args, kwargs, _output):
@@ -82,7 +82,7 @@ def calls_of_the_denoiser(pipe, texts):
 
 
 def encoded(pipe, texts):
-    """The embeddings and the pooled embeddings, as the pipeline makes them."""
+    """Return the embeddings and the pooled embeddings that the pipeline makes."""
     with torch.no_grad():
         return pipe.encode_prompt(texts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
 
