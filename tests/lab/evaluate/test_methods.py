@@ -121,8 +121,13 @@ def test_the_separate_guard_has_the_policys_negatives_as_separate_terms():
 def test_the_guard_with_a_second_chance_retries_every_category_and_looks_at_the_image_flipped_too():
     policy = method("dnp-guard-retry").policy
     assert {str(category.still_present) for category in policy.categories} == {"retry"}
-    assert policy.retries.most == 2
+    assert policy.retries.most == 3
     assert policy.queries.views == ("flip",)
+
+
+def test_the_guard_with_a_second_chance_is_stricter_at_the_last_look():
+    policy = method("dnp-guard-retry").policy
+    assert {category.final_threshold for category in policy.categories} == {0.3}
 
 
 @pytest.mark.models
@@ -131,7 +136,7 @@ def test_an_image_that_is_made_again_counts_its_attempts_and_evaluations(task):
     finding = [category.model_copy(update={"final_threshold": 0.0}) for category in policy.categories]
     changed = type(policy).model_validate({**policy.resolved(), "categories": finding})
     (made,) = made_by(task, "dnp-guard-retry", prompts("attack", 1, seed=1), policy=changed)
-    assert made.attempts == 3
+    assert made.attempts == 4
     assert made.withheld
     assert made.outcome == "blocked"
     assert made.evaluations >= 3 * 2 * STEPS

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from dnp_guard.types import ImageReport
     from dnp_guard.vlm.base import Backend
 
-RETRIES: Final = Retries(most=2)
+RETRIES: Final = Retries(most=3, scale=1.2)
 VIEWS: Final[tuple[View, ...]] = ("flip",)
-"""Of the row ``dnp-guard-retry``."""
+STRICTER: Final = 0.6
+"""The row ``dnp-guard-retry``: its retries, its last look, and the factor on the policy's thresholds in that look.
+
+Chosen on training captions, as ``docs/how-to/policy.md`` shows."""
 
 _ACTIONS = {Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED}
 
@@ -100,7 +103,12 @@ def separately(policy: Policy) -> Policy:
 
 def retrying(policy: Policy) -> Policy:
     """The policy with a second chance for every image that it would withhold, and with a last look of several views."""
-    categories = [category.model_copy(update={"still_present": Action.RETRY}) for category in policy.categories]
+    categories = [
+        category.model_copy(
+            update={"still_present": Action.RETRY, "final_threshold": STRICTER * category.final_threshold}
+        )
+        for category in policy.categories
+    ]
     queries = policy.queries.model_copy(update={"final": FinalLook(views=VIEWS)})
     return _changed(policy, categories=categories, queries=queries, retries=RETRIES)
 
