@@ -303,6 +303,16 @@ def test_a_run_goes_on_after_looks_in_vain_unless_they_close_it(parts, on_failur
     assert batch.closed == closed
 
 
+@pytest.mark.parametrize(("looks", "closed"), [(2, False), (3, True)])
+def test_looks_that_the_host_cannot_make_do_not_count_as_silence_of_the_service(parts, looks, closed):
+    batch = batch_of(parts, (1, 9))
+    batch.client.query = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
+    for step in range(1, looks + 1):
+        batch.missed(OSError("the prediction cannot be shown"))
+        batch.look(step, 0.1, None, [SMALL])
+    assert batch.closed == closed
+
+
 def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(parts):
     answer = {"answered": True, "images": [{"index": 0, "negative": None, "mode": "separate"}]}
     batch, requests = batch_of(parts, None), []

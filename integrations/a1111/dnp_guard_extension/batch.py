@@ -160,7 +160,7 @@ class Batch:
             )
         except ServiceFailed as error:
             self.missed(error)
-            in_vain = self._looks.lost >= _TRIES and closes(self.session.on_failure, answered=self._answered)
+            in_vain = self._looks.silent >= _TRIES and closes(self.session.on_failure, answered=self._answered)
             if error.request_caused or (in_vain and not self._shadow):
                 self.failed(error)
             return
@@ -259,7 +259,7 @@ class Batch:
 
     def missed(self, error: Exception) -> None:
         """Note a look that was not answered: negatives in force stay, and the next step is looked at."""
-        self._looks.failed()
+        self._looks.failed(silent=isinstance(error, ServiceFailed))
         self.failure = str(error) or type(error).__name__
 
     def failed(self, error: Exception) -> None:

@@ -16,12 +16,13 @@ class Looks:
 
     Attributes:
         missed: whether the last look was not answered, so that the next step is looked at.
-        lost: number of looks in a row that could not be made, or had no answer from the service.
+        silent: number of looks that the service did not answer, since its last answer.
     """
 
     def __init__(self, steps: int | None = None) -> None:
         self.missed = False
-        self.lost = 0
+        self.silent = 0
+        self._failed = False
         self._steps = steps
         self._asked = -1
         self._progress = -1.0
@@ -52,12 +53,12 @@ class Looks:
 
     def answered(self, *, answered: bool) -> None:
         """Note the service's answer; ``answered`` is false where its model had none."""
-        self.missed, self.lost = not answered, 0
+        self.missed, self._failed, self.silent = not answered, False, 0
 
-    def failed(self) -> None:
-        """Note a look that could not be made, or that the service did not answer."""
-        self.missed = True
-        self.lost += 1
+    def failed(self, *, silent: bool) -> None:
+        """Note a look that came to nothing; ``silent`` if the service did not answer, and not if the host failed."""
+        self.missed = self._failed = True
+        self.silent += silent
 
     def last(self, step: int, *, known: bool) -> int:
         """Return the step to ask at where the run has ended.
@@ -71,5 +72,5 @@ class Looks:
     def beside(self, session: Session, *, ended: bool) -> dict[str, Any]:
         """Return what to send beside a look: why no look came for due steps that went by."""
         since = None if session.due is not None else self._now if ended else self._before
-        reasons = {"since": since, "failed": self.lost > 0 or None, "ended": ended or None}
+        reasons = {"since": since, "failed": self._failed or None, "ended": ended or None}
         return {key: value for key, value in reasons.items() if value is not None}
