@@ -127,12 +127,6 @@ def test_an_image_whose_prompt_is_not_read_is_said(patched, shared_pipe, at):
     assert isinstance(patches.failure, patched.NotReached)
 
 
-@pytest.mark.parametrize("name", ["attention", "patched"])
-def test_the_arithmetic_and_the_patches_are_those_of_the_other_extension(name):
-    other = INTEGRATION.parent / "a1111" / "dnp_guard_extension" / f"{name}.py"
-    assert code(INTEGRATION / f"{name}.py") == code(other)
-
-
 def test_the_arithmetic_is_that_of_the_package():
     package = INTEGRATION.parents[1] / "dnp_guard" / "steering" / "attention.py"
     assert code(INTEGRATION / "attention.py") == code(package)
