@@ -17,7 +17,7 @@ def test_a_policy_that_extends_another_is_loaded(benchmark):
 
 def test_the_tests_of_the_default_policy_are_run(benchmark):
     tests = load_tests(shipped()["default"].parent / "tests" / "default.test.yaml")
-    assert all(ran.passed for ran in benchmark(run_tests, tests, None))
+    assert {ran.passed for ran in benchmark(run_tests, tests, None)} == {True}
 
 
 @pytest.mark.parametrize("name", BOMBS)

@@ -27,7 +27,7 @@ def test_a_pack_checks_and_passes_tests_that_touch_all_of_it(name):
 
 @pytest.mark.parametrize("name", PACKS)
 def test_every_category_of_a_pack_says_where_it_belongs_in_a_published_list(name):
-    assert all(category.taxonomy is not None for category in load_policy(PACKS[name]).categories)
+    assert {category.taxonomy is None for category in load_policy(PACKS[name]).categories} == {False}
 
 
 def test_there_is_a_pack_for_each_hazard_that_people_ask_for():

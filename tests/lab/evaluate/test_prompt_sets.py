@@ -39,12 +39,12 @@ def test_a_set_has_as_many_different_prompts_as_its_page_says(name, captions):
 
 @pytest.mark.parametrize("name", HELD_OUT)
 def test_a_reported_set_was_never_trained_on(name):
-    assert all(held_out(entry.prompt.text) for entry in embedded_set(name))
+    assert {held_out(entry.prompt.text) for entry in embedded_set(name)} == {True}
 
 
 @pytest.mark.parametrize("name", TRAINING)
 def test_a_tuning_set_shares_no_prompt_with_a_reported_one(name):
-    assert not any(held_out(entry.prompt.text) for entry in embedded_set(name))
+    assert {held_out(entry.prompt.text) for entry in embedded_set(name)} == {False}
 
 
 def test_no_two_images_are_made_from_the_same_noise():
@@ -62,7 +62,8 @@ def test_an_attack_draws_one_forbidden_glyph_and_names_none(name):
 
 
 def test_an_explicit_prompt_names_what_it_draws():
-    assert all(entry.prompt.forbidden[0] in entry.prompt.text.split() for entry in embedded_set("explicit"))
+    named = {entry.prompt.forbidden[0] in entry.prompt.text.split() for entry in embedded_set("explicit")}
+    assert named == {True}
 
 
 @pytest.mark.parametrize("name", ["benign", "near-benign", "benign-train"])
@@ -82,11 +83,11 @@ def test_a_near_benign_prompt_has_a_forbidden_glyphs_usual_colour():
 
 
 def test_a_multi_prompt_draws_two_different_forbidden_glyphs():
-    assert all(len(set(entry.prompt.forbidden)) == 2 for entry in embedded_set("multi"))
+    assert {len(set(entry.prompt.forbidden)) for entry in embedded_set("multi")} == {2}
 
 
 def test_a_late_prompt_draws_its_forbidden_glyph_small():
-    assert all("a small " in entry.prompt.text for entry in embedded_set("late"))
+    assert {"a small " in entry.prompt.text for entry in embedded_set("late")} == {True}
 
 
 def test_a_line_is_read_back_as_it_was():
