@@ -211,15 +211,21 @@ class CfgDenoiser:
         self._host, self.sampler, self.p = host, sampler, None
         self.step = self.steps = self.total_steps = 0
         self.mask = self.nmask = None
-        self.inner_model = (TimestepModel if sampler.timesteps else SigmaModel)(host.model)
-        self.inner_model.inner_model.forge_objects = ForgeObjects(self.inner_model) if host.forge else None
-        if not host.forge:
-            del self.inner_model.inner_model.forge_objects
+        self.update_inner_model()
+
+    def update_inner_model(self) -> None:
+        self.inner_model = (TimestepModel if self.sampler.timesteps else SigmaModel)(self._host.model)
+        if self._host.forge:
+            self._host.model.forge_objects = ForgeObjects(self.inner_model)
 
     def __call__(self, x, sigma, uncond, cond, cond_scale, s_min_uncond):
         host, images = self._host, len(x)
         if host.state.interrupted or host.state.skipped:
             raise InterruptedException
+        refiner, switch_at = self.p.refiner or (host.model, 1.0)
+        if host.model is not refiner and self.step / self.total_steps >= switch_at:
+            host.load(refiner)
+            self.update_inner_model()
         text, empty = host.at_step(cond, self.step), host.at_step(uncond, self.step)
         image = torch.zeros(images, 5, 1, 1)
         skipped = cond_scale == 1 if host.forge else False
@@ -319,10 +325,12 @@ class Sampler:
         noise, self.last_latent = x, x
         x = self._noisy(noise, levels[0], start)
         self._host.state.sampling_step = 0
+        given = {**self._levels(levels), "extra_args": extra, "callback": self.callback_state, "noise": p.noise}
+        return self.launch_sampling(ran, lambda: self.func(denoiser, x, **given))
+
+    def launch_sampling(self, steps, func):
         try:
-            return self.func(
-                denoiser, x, **self._levels(levels), extra_args=extra, callback=self.callback_state, noise=p.noise
-            )
+            return func()
         except InterruptedException:
             return self.last_latent
 
@@ -423,6 +431,8 @@ class Processing:
     width: int = 32
     height: int = 32
     enable_hr: bool = False
+    hr_checkpoint: SdModel | None = None
+    refiner: tuple[SdModel, float] | None = None
     hr_second_pass_steps: int = 0
     denoising_strength: float = 0.7
     init_images: list[Image.Image] = field(default_factory=list)
@@ -535,6 +545,10 @@ class Host:
             sys.modules.pop(name, None)
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(last, None)
+
+    def load(self, model: SdModel) -> None:
+        """Load another checkpoint, as for a refiner or a hires pass."""
+        self.model = sys.modules["modules.shared"].sd_model = model
 
     def callbacks(self, kind: str, *args: Any) -> None:
         for callback in self.registered.get(kind, []):
@@ -651,6 +665,7 @@ class Host:
                 self.save(self.picture(samples, index), p, "-before-highres-fix")
         p.is_hr_pass, size = True, (p.height * 2 // FACTOR, p.width * 2 // FACTOR)
         try:
+            self.load(p.hr_checkpoint or self.model)
             larger = torch.nn.functional.interpolate(samples, size=size, mode="nearest")
             p.sampler = Sampler(self, p.sampler_name)
             steps = p.hr_second_pass_steps or p.steps

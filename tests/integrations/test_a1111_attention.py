@@ -8,7 +8,7 @@ import torch
 
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.types import InAttention
-from tests.hosts.a1111_host import EXTENSION, Processing
+from tests.hosts.a1111_host import EXTENSION, Processing, SdModel
 from tests.hosts.attended import attended
 from tests.hosts.compvis_unet import compvis
 from tests.hosts.ksampling import Conditioning
@@ -73,6 +73,24 @@ def test_nothing_is_left_behind_in_the_model(guarded, kind):
     assert options in (None, {"transformer_options": {}})
 
 
+@pytest.mark.parametrize("kind", [{}, {"forge": True}], ids=str)
+def test_nothing_is_left_behind_in_a_model_that_raises(guarded, kind):
+    serve(guarded, ATTENTION)
+    host = guarded.host(**kind)
+    evaluate, footprints = host.model.velocity, []
+
+    def failing(*given):
+        footprints.append(footprint(host))
+        if footprints[-1] != footprints[0]:  # steered by now
+            raise RuntimeError("out of memory")
+        return evaluate(*given)
+
+    host.model.velocity = failing
+    with pytest.raises(RuntimeError, match="out of memory"):
+        host.process(Processing(**ASKED, batch_size=2))
+    assert footprint(host) == footprints[0]
+
+
 def test_a_prompt_that_is_longer_than_the_unconditional_is_steered(guarded, plain):
     serve(guarded, ATTENTION)
     asked = {**ASKED, "prompt": ", ".join([ASKED["prompt"]] * 6), "batch_size": 2}
@@ -126,6 +144,54 @@ def test_a_model_without_such_layers_is_refused_attention(guarded, monkeypatch):
     host.model.model.diffusion_model = torch.nn.Linear(1, 1)
     result = host.process(Processing(**ASKED, batch_size=2))
     assert ["failed_closed" in text for text in result.infotexts] == [True, True]
+
+
+def unreached(model, folder):
+    """Let a model have its network where nothing of the extension looks."""
+    model.model = SimpleNamespace(conditioning_key="crossattn")
+
+
+def unmeasured(model, folder):
+    model.sd_checkpoint_info = SimpleNamespace(filename=str(folder / "refiner.safetensors"))
+
+
+@pytest.mark.parametrize("other", [unreached, unmeasured])
+@pytest.mark.parametrize("when", ["refiner", "hires"])
+def test_attention_that_another_checkpoint_takes_away_becomes_separate_and_the_record_says_so(
+    guarded, tmp_path, other, when
+):
+    serve(guarded, AUTO)
+    (tmp_path / "model.attention.json").write_text("{}")
+    host = guarded.host()
+    host.model.sd_checkpoint_info = SimpleNamespace(filename=str(tmp_path / "model.safetensors"))
+    model = SdModel(load_pipeline(), sdxl=False, forge=False)
+    other(model, tmp_path)
+    asked = {"refiner": (model, 0.5)} if when == "refiner" else {"enable_hr": True, "hr_checkpoint": model}
+    host.process(Processing(**ASKED, **asked, batch_size=2))
+    assert modes(guarded) == ["attention", "separate"]
+    assert reasons(guarded) == ["attention_lost"]
+
+
+def test_a_refiner_that_was_measured_too_is_steered_in_attention_on(guarded, tmp_path):
+    serve(guarded, AUTO)
+    host = guarded.host()
+    model = SdModel(load_pipeline(), sdxl=False, forge=False)
+    for name, loaded in (("model", host.model), ("refiner", model)):
+        (tmp_path / f"{name}.attention.json").write_text("{}")
+        loaded.sd_checkpoint_info = SimpleNamespace(filename=str(tmp_path / f"{name}.safetensors"))
+    host.process(Processing(**ASKED, refiner=(model, 0.5), batch_size=2))
+    assert modes(guarded) == ["attention"]
+    assert reasons(guarded) == []
+
+
+def test_each_of_many_negatives_is_encoded_once(guarded):
+    names = ["star", "bolt", "skull", "ring", "cross", "square", "circle"]
+    categories = [{"id": name, "look_for": [f"a {name}"], "negative": [name]} for name in names]
+    guarded.serve([[dict.fromkeys(names, 0.9)] * 2, CLEAN], guidance=ATTENTION, categories=categories)
+    host = guarded.host()
+    host.process(Processing(**ASKED, batch_size=2))
+    encoded = [texts[0] for texts in host.model.encoded if len(texts) == 1 and texts[0] in names]
+    assert sorted(encoded) == sorted(names)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from modules import shared
 
-from . import patched
+from . import host, patched
 from .layers import Layers, NotReached
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from . import host
     from .messages import Negative
 
 MEASURED = ".attention.json"
@@ -28,16 +27,24 @@ MEASURED = ".attention.json"
 
 
 class Attending:
-    """The guard's part in the attention of one sampling pass."""
+    """The guard's part in the attention of one sampling pass.
 
-    def __init__(self) -> None:
+    Args:
+        shown: whether steering there was shown to work for the checkpoint that the batch began with.
+    """
+
+    def __init__(self, *, shown: bool | None = None) -> None:
         self._stack = ExitStack()
         self._steering: Any = None
+        self._failure: Exception | None = None
+        self._shown = shown
+        self._checkpoint: Any = None
+        self._reached: bool | None = None
 
     def begins(
         self, at: host.Call, prompts: int, active: Mapping[int, Negative], context: Callable[[str], torch.Tensor]
     ) -> None:
-        """Steer a call of the denoiser, which the host is about to make.
+        """Steer a call of the denoiser, which the host is about to make; :meth:`ends` says if that failed.
 
         Args:
             at: the call.
@@ -45,7 +52,25 @@ class Attending:
             active: the negative of each image that is steered.
             context: the conditioning of words, [1, tokens, width].
         """
-        acting = patched.parts(active, context)
+        try:
+            self._check_the_checkpoint()
+            self._steer(at, prompts, patched.parts(active, context))
+        except Exception as error:  # noqa: BLE001 (the image is steered by its outputs instead)
+            self._failure = error
+
+    def _check_the_checkpoint(self) -> None:
+        """Check that the attention is still reached: a refiner or a hires pass may have loaded another checkpoint.
+
+        Raises:
+            NotReached: it is not, or steering there was shown to work for the first checkpoint alone.
+        """
+        checkpoint = host.checkpoint()
+        if checkpoint != self._checkpoint:
+            self._checkpoint, self._reached = checkpoint, reached()
+        if self._reached is None or (self._shown and not self._reached):
+            raise NotReached("the host has loaded a checkpoint for which steering there was not shown to work")
+
+    def _steer(self, at: host.Call, prompts: int, acting: list[patched.Part]) -> None:
         if not acting:
             return
         forge = getattr(getattr(at.denoiser.inner_model, "inner_model", None), "forge_objects", None)
@@ -59,7 +84,8 @@ class Attending:
         """Leave the model as it was, and return why an image was not steered; None where all were."""
         self._stack.close()
         steering, self._steering = self._steering, None
-        return steering.failure if steering is not None else None
+        failure, self._failure = self._failure, None
+        return failure or (steering.failure if steering is not None else None)
 
     def _patched(self, unet: Any, acting: list[patched.Part]) -> patched.Patched:
         patches = patched.Patched(patched.blocks(unet.model.diffusion_model), acting, _attend)

@@ -245,6 +245,26 @@ def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
     return draw
 
 
+def released_after(sampler: Any, release: Callable[[], None]) -> None:
+    """Have something released when a sampling pass ends, however it ends: the host's model may raise in the middle.
+
+    Args:
+        sampler: of this pass alone; every one of the host's samples inside its ``launch_sampling``.
+        release: is called once the pass has ended.
+    """
+    launch = getattr(sampler, "launch_sampling", None)
+    if launch is None:
+        return
+
+    def launched(*args: Any, **values: Any) -> Any:
+        try:
+            return launch(*args, **values)
+        finally:
+            release()
+
+    sampler.launch_sampling = launched
+
+
 def stopped() -> bool:
     """Whether the user has ended the job."""
     return bool(getattr(shared.state, "interrupted", False) or getattr(shared.state, "skipped", False))

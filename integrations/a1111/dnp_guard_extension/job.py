@@ -41,6 +41,7 @@ class Job:
         self._said: dict[int, dict[str, str | None]] = {}
         self._first, self._frames = 0, 1
         self._sampler: Any = None
+        self._shown: bool | None = None
         self._steering: Steering | None = None
         self._sigma = 0.0
         self._before_pass = self._done = 0
@@ -71,7 +72,8 @@ class Job:
         self._first, self._frames, self._before_pass, self._done = first, 1, 0, 0
         self._expected = self._seen = None
         self._redraw = host.redraw(p)
-        able = {"again": self._redraw is not None, "attention": reached()}
+        self._shown = reached()
+        able = {"again": self._redraw is not None, "attention": self._shown}
         self.batch = Batch(self._client, self._settings, prompts, host.about(p), brought=host.brought(p), **able)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
@@ -83,7 +85,7 @@ class Job:
         if self._steering is not None:
             self._steering.released()
         self._before_pass = self._done
-        self._steering = Steering(self.batch.negatives)
+        steering = self._steering = Steering(self.batch.negatives, shown=self._shown)
         self._sampler = sampler
         told = sampler.callback_state
 
@@ -92,6 +94,7 @@ class Job:
             return told(values)
 
         sampler.callback_state = step_done  # of this object alone, which the host drops after the pass
+        host.released_after(sampler, steering.released)
 
     def before(self, params: Any) -> None:
         """Ahead of every call of the model."""

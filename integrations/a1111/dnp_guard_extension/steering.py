@@ -27,20 +27,25 @@ if TYPE_CHECKING:
     from .messages import Negative
 
 
+_BESIDE = 3
+"""Conditionings to keep beside those of the negatives that steer the attention one by one."""
+
+
 class Steering:
     """Applies the negatives of one sampling pass.
 
     Args:
         negatives: what is in force, one an image; changed from outside between calls of the denoiser.
+        shown: whether steering in attention space was shown to work for the checkpoint that the batch began with.
     """
 
-    def __init__(self, negatives: Sequence[Negative | None]) -> None:
+    def __init__(self, negatives: Sequence[Negative | None], *, shown: bool | None = None) -> None:
         self.negatives = negatives
         self.failed = False
         """Whether a negative could not be applied for an error."""
         self.lost = False
         """Whether the attention was not reached although a negative was to steer there."""
-        self._attending = Attending()
+        self._attending = Attending(shown=shown)
         self._guided = True
         self._call: host.Call | None = None
         self._uncond: torch.Tensor | None = None
@@ -149,7 +154,9 @@ class Steering:
         key = (host.checkpoint(), tuple(texts))
         if key not in self._encoded and self._call is not None:
             denoiser = self._call.denoiser
-            self._encoded = {key: host.encode(denoiser.p, texts), **dict(list(self._encoded.items())[:3])}
+            inside = {text for each in self.negatives if each and each.attention for text in each.attention.parts}
+            kept = list(self._encoded.items())[: _BESIDE + len(inside)]
+            self._encoded = {key: host.encode(denoiser.p, texts), **dict(kept)}
             host.resume(denoiser)
         return self._encoded[key]
 
