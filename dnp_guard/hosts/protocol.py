@@ -248,6 +248,7 @@ class PolicyInForce(_Message):
     revision: str
     digest: str
     mode: Literal["enforce", "shadow"]
+    backend: str = Field(default="", description="Digest of the name and the revision of the model that answers.")
 
 
 class ProblemDocument(BaseModel):

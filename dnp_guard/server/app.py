@@ -222,11 +222,13 @@ def _routes(app: FastAPI) -> None:
     def policy(
         grant: Granted, policy: Line | None = None, region: Line | None = None, surface: Line | None = None
     ) -> PolicyInForce:
-        """Hear which policy a session would be opened under now."""
+        """Hear which policy a session would be opened under now, and which model would answer."""
         state.service.admit(grant)
         with policies.selected(state.service.guards, grant, policy, region, surface) as guard:
-            chosen = guard.policy
-        return PolicyInForce(policy=chosen.name, revision=chosen.revision, digest=chosen.digest, mode=chosen.mode)
+            chosen, backend = guard.policy, guard.desk.info.digest
+        return PolicyInForce(
+            policy=chosen.name, revision=chosen.revision, digest=chosen.digest, mode=chosen.mode, backend=backend
+        )
 
     app.include_router(v1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dnp_guard.errors import VlmUnavailable
@@ -50,6 +51,11 @@ class BackendInfo:
     local: bool
     addresses: tuple[str, ...] = ()
     answers: str = "probabilities"
+
+    @property
+    def digest(self) -> str:
+        """Short digest of name and revision, which tells nothing of them but that they have changed."""
+        return sha256(f"{self.name}\0{self.revision}".encode()).hexdigest()[:16]
 
 
 class Asked(Protocol):

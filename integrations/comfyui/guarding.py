@@ -161,13 +161,13 @@ def batch_for(
 
 
 def in_force(settings: Settings, policy: str) -> str:
-    """Return the digest of the policy that the service has in force; empty where it does not say.
+    """Return the digests of the policy and of the model that the service has in force; empty where it does not say.
 
     Args:
         settings: what with.
         policy: one to be stricter by; empty for none.
     """
-    return Client(settings.url, settings.token or None).digest(settings.policy or policy)
+    return Client(settings.url, settings.token or None).judges(settings.policy or policy)
 
 
 def _with(settings: Settings, policy: str) -> Settings:

@@ -63,8 +63,8 @@ class DNPGuard:
         named = [name for name in (settings.policy, policy) if name]
         if settings.vlm:
             told = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
-        elif digest := in_force(settings, policy):
-            told = [digest.encode()]
+        elif judges := in_force(settings, policy):
+            told = [judges.encode()]
         else:
             return float("nan")  # the service may have another policy by now
         failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # an image of one is to be drawn again

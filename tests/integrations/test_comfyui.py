@@ -933,12 +933,14 @@ class TestTheFingerprint:
         fingerprint = comfy.server.classes["DNPGuard"].IS_CHANGED(service="http://127.0.0.1:9")
         assert fingerprint != fingerprint  # noqa: PLR0124 (it is not a number, which is equal to nothing)
 
-    def test_an_unchanged_workflow_is_drawn_again_when_the_services_policy_has_changed(
-        self, comfy, tmp_path, monkeypatch
+    @pytest.mark.parametrize("changes", ["policy", "model"])
+    def test_an_unchanged_workflow_is_drawn_again_when_what_judges_it_has_changed(
+        self, comfy, tmp_path, monkeypatch, changes
     ):
-        (tmp_path / "looks.json").write_text(json.dumps([CLEAN]))
         port, drew = 0, []
-        for revision in ("1", "2"):
+        for number in ("1", "2"):
+            revision, bolt_seen = (number, 0) if changes == "policy" else ("1", int(number) / 100)
+            (tmp_path / "looks.json").write_text(json.dumps([{**CLEAN, "bolt": bolt_seen}]))
             (tmp_path / "policy.yaml").write_text(policy(revision=revision).model_dump_json(exclude_defaults=True))
             served = Settings(policy=str(tmp_path / "policy.yaml"), vlm=f"scripted:{tmp_path / 'looks.json'}")
             with listening(served, port) as url:

@@ -16,7 +16,14 @@ STRICT = (
 def test_the_policy_is_that_of_a_session(serve):
     client = serve({})
     document, opened = client.get("/v1/policy").json(), begin(client).json()
+    del document["backend"]
     assert document == {"policy": "glyphs", "revision": "1.0.0", "digest": opened["digest"], "mode": "enforce"}
+
+
+def test_another_answer_of_the_model_is_another_backend(serve):
+    first, same, other = (serve(looks).get("/v1/policy").json()["backend"] for looks in ({}, {}, {"star": 0.9}))
+    assert first == same
+    assert other != first
 
 
 def test_a_token_hears_of_the_policy_that_it_names(serve, tmp_path):

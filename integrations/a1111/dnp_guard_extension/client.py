@@ -61,8 +61,10 @@ class Client(Connection):
         """Say whether the service knows one of the protocol's newer parts."""
         return feature in self.features()
 
-    def digest(self, policy: str) -> str:
-        """Return the digest of the policy that a session would be opened under; empty where the service does not say.
+    def judges(self, policy: str) -> str:
+        """Return the digests of the policy and of the model that would judge; empty where the service does not say.
+
+        An older service tells the policy's alone.
 
         Args:
             policy: another one to be stricter by; empty for none.
@@ -71,7 +73,8 @@ class Client(Connection):
             if not self.knows("policy"):
                 return ""
             asked = f"?policy={quote(policy, safe='')}" if policy else ""
-            return str(self.call("GET", f"/v1/policy{asked}", None, _CALL_S).get("digest") or "")
+            told = self.call("GET", f"/v1/policy{asked}", None, _CALL_S)
+            return " ".join(str(told[key]) for key in ("digest", "backend") if told.get(key))
         except ServiceFailed:
             return ""
 
