@@ -48,7 +48,7 @@ def footprint(host):
     """Return everything that steering could leave behind in a model."""
     hooks = [len(module._forward_pre_hooks) for module in host.model.network.modules()]
     forge = getattr(host.model, "forge_objects", None)
-    return hooks, None if forge is None else forge.unet.model_options
+    return hooks, None if forge is None else dict(forge.unet.model_options)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
