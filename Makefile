@@ -167,6 +167,7 @@ $(ENGINES_READY): pyproject.toml constraints.txt Makefile | $(BIN)/python
 .PHONY: engines
 engines: $(ENGINES_READY) ## Run the plugins in the real vLLM-Omni and SGLang-Diffusion, as far as they run without a GPU.
 	$(ENGINES)/bin/python -m tests.hosts.engines_real
+	$(ENGINES)/bin/python -m tests.hosts.engines_own
 	$(ENGINES)/bin/python -m tests.hosts.engines_sglang
 
 fuzz: $(READY) ## Read made-up policies for a minute; needs the extra `fuzz`.

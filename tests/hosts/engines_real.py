@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import os
+import pickle
 import sys
 import tempfile
 from importlib import metadata
@@ -19,7 +20,7 @@ import torch
 
 from dnp_guard import DnpGuardError
 from dnp_guard.hosts.engines import attestation
-from dnp_guard.hosts.engines.vllm_omni import RUNNER
+from dnp_guard.hosts.engines.vllm_omni import ENGINE, RUNNER
 from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stubs
 from tests.hosts.tiny import tiny
@@ -139,6 +140,21 @@ def refuses(kind, load_format):
     return reasons if len(reasons) == 2 else []
 
 
+def result(output):
+    """Return the result that clients get of a worker's output, after the way between the engine's processes."""
+    from vllm_omni.diffusion.ipc import pack_diffusion_output_shm, unpack_diffusion_output_shm
+
+    kind = importlib.import_module(ENGINE).DiffusionEngine
+    serving = object.__new__(kind)
+    serving.od_config = SimpleNamespace(model_class_name="StableDiffusionPipeline", enable_cpu_offload=False)
+    serving.post_process_func, serving._post_process_accepts_sampling_params = None, False
+    arrived = unpack_diffusion_output_shm(pickle.loads(pickle.dumps(pack_diffusion_output_shm(output))))  # noqa: S301
+    asked = request()
+    asked.request_id, asked.prompt, asked.sampling_params.resolution = "request-0", asked.prompts[0], None
+    (made,) = kind.postprocess_output(serving, asked, arrived)
+    return made
+
+
 def main():
     """Print what ran; return 1 if a result is wrong."""
     engines_stubs.install()
@@ -157,8 +173,11 @@ def main():
         configure(folder, "idle", [{}])
         runner = worker(kind)
         runner.load_model()
-        idle = digest(runner.execute_model(request()).output)
+        output = runner.execute_model(request())
+        idle = digest(output.output)
         show("guarded, nothing seen", idle)
+        note = result(output).custom_output.get("dnp_guard", {})
+        show("its result says", note)
         show("attested", attestation.header(attestation.said(folder / "state")))
 
         fresh(kind, plain)
@@ -187,7 +206,8 @@ def main():
             refused.append(refuses(kind, form))
             show(f"refused: {what}", "; ".join(refused[-1]) or "NOT REFUSED")
     named = digests[0] != digests[1]
-    return 0 if idle == unguarded != seen and injected and named and all(refused) and not missing else 1
+    well = injected and named and all(refused) and not missing and note.get("outcomes") == ["clean"]
+    return 0 if idle == unguarded != seen and well else 1
 
 
 if __name__ == "__main__":

@@ -1,12 +1,86 @@
 """Stand-ins for the parts of the engines that an adapter touches; ``make engines`` runs the real engines."""
 
+import zlib
 from types import ModuleType, SimpleNamespace
 
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+
+class CFGParallelMixin:
+    """The methods of vLLM-Omni's mixin that the guard replaces, in one rank."""
+
+    def predict_noise_maybe_with_cfg(
+        self,
+        do_true_cfg,
+        true_cfg_scale,
+        positive_kwargs,
+        negative_kwargs,
+        cfg_normalize=True,
+        output_slice=None,
+        kwargs=None,
+    ):
+        positive = self.predict_noise(**positive_kwargs)
+        if not do_true_cfg:
+            return positive
+        negative = self.predict_noise(**negative_kwargs)
+        return self.combine_cfg_noise((positive,), (negative,), true_cfg_scale, cfg_normalize)
+
+    def combine_cfg_noise(self, positive, negative, true_cfg_scale, cfg_normalize=False, kwargs=None):
+        return negative[0] + true_cfg_scale * (positive[0] - negative[0])
+
+    def scheduler_step_maybe_with_cfg(self, noise_pred, t, latents, do_true_cfg):
+        return self.scheduler.step(noise_pred, t, latents, return_dict=False)[0]
+
+
+class StableDiffusion3Pipeline(torch.nn.Module, CFGParallelMixin):
+    """A pipeline of vLLM-Omni's own, in its form: encodes, draws latents from the seeds, guides and steps, decodes."""
+
+    def __init__(self, *, data=1, stages=1, **config):
+        super().__init__()
+        parallel = SimpleNamespace(data_parallel_size=data, pipeline_parallel_size=stages)
+        plain = {"cache_backend": "none", "step_execution": False, "output_type": "pil", "parallel_config": parallel}
+        self.od_config = SimpleNamespace(**{**plain, **config})
+        self.scheduler = FlowMatchEulerDiscreteScheduler()
+        self.evaluated = 0
+
+    def encode(self, texts):
+        """Turn texts into numbers: equal ones for equal texts only."""
+        seeds = [torch.Generator().manual_seed(zlib.crc32(text.encode())) for text in texts]
+        return torch.stack([torch.randn(4, generator=seed) for seed in seeds])
+
+    def predict_noise(self, hidden_states, timestep, encoder_hidden_states):
+        self.evaluated += 1
+        return torch.tanh(hidden_states + encoder_hidden_states[:, :, None, None])
+
+    def forward(self, batch):
+        sampling, count = batch.requests[0].sampling_params, batch.requests[0].sampling_params.num_outputs_per_prompt
+        given = [{"prompt": one.prompt} if isinstance(one.prompt, str) else one.prompt for one in batch.requests]
+        positive = self.encode([one["prompt"] for one in given]).repeat_interleave(count, 0)
+        negative = self.encode([one.get("negative_prompt", "") for one in given]).repeat_interleave(count, 0)
+        seeds = [one.sampling_params.generator for one in batch.requests for _ in range(count)]
+        latents = torch.stack([torch.randn(4, 8, 8, generator=seed) for seed in seeds])
+        self.scheduler.set_timesteps(sampling.num_inference_steps)
+        guided = sampling.guidance_scale > 1
+        for t in self.scheduler.timesteps:
+            same = {"hidden_states": latents, "timestep": t}
+            with_prompt = {**same, "encoder_hidden_states": positive}
+            without = {**same, "encoder_hidden_states": negative} if guided else None
+            noise = self.predict_noise_maybe_with_cfg(guided, sampling.guidance_scale, with_prompt, without, False)
+            latents = self.scheduler_step_maybe_with_cfg(noise, t, latents, guided)
+        images = torch.tanh(latents[:, :3])
+        return [SimpleNamespace(output=rows, custom_output={}) for rows in images.split(count)]
+
+
+class DiffusionEngine:
+    """The class of vLLM-Omni that turns a worker's output into results."""
+
+    def postprocess_output(self, request, output):
+        return [SimpleNamespace(images=output.output, custom_output=output.custom_output)]
 
 
 def vllm_omni():
-    """Build the module of vLLM-Omni's runner, with its adapter of a diffusers pipeline and one pipeline of its own."""
+    """Build the module of vLLM-Omni's runner, with its adapter of a diffusers pipeline and two pipelines of its own."""
 
     class DiffusersAdapterPipeline(torch.nn.Module):
         def __init__(self, pipeline):
@@ -17,7 +91,7 @@ def vllm_omni():
             with torch.inference_mode():
                 return SimpleNamespace(output=self._pipeline(**batch.requests[0].arguments).images)
 
-    class QwenImagePipeline(torch.nn.Module):
+    class WanPipeline(torch.nn.Module):
         def forward(self, batch):
             return SimpleNamespace(output=["a picture that nobody looked at"])
 
@@ -42,7 +116,8 @@ def vllm_omni():
     module = ModuleType("vllm_omni.diffusion.worker.diffusion_model_runner")
     module.DiffusionModelRunner = DiffusionModelRunner
     module.DiffusersAdapterPipeline = DiffusersAdapterPipeline
-    module.QwenImagePipeline = QwenImagePipeline
+    module.WanPipeline = WanPipeline
+    module.StableDiffusion3Pipeline = StableDiffusion3Pipeline
     return module
 
 

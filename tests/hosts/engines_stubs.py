@@ -37,8 +37,8 @@ PACKAGES = (
     "vllm_omni.distributed",
     "vllm_omni.worker",
 )
-VALUES = {"__version__": "0", "__version_tuple__": (0, 0), "QUANTIZATION_METHODS": []}
-"""Names that must be of a certain kind, whatever module they are imported from."""
+VALUES = {"__version__": "0", "__version_tuple__": (0, 0), "QUANTIZATION_METHODS": [], "device_type": "cpu"}
+"""Names that must be of a certain kind, whatever they are imported or read from."""
 
 
 class _Kind(type):
@@ -79,7 +79,7 @@ class _Nothing(metaclass=_Kind):
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return _Nothing()
+        return VALUES.get(name) or _Nothing()
 
     def __iter__(self):
         return iter(())

@@ -55,16 +55,20 @@ def check(request: Any) -> None:
         raise CannotSteer(f"a guarded request cannot have {', '.join(asked)}", hint="Leave it out.")
 
 
-def check_policy(policy: Policy) -> None:
-    """Check that the engine's own stages can steer as a policy requires.
+def check_policy(policy: Policy, option: str = "--backend diffusers") -> None:
+    """Check that an engine's own pipeline can steer as a policy requires.
+
+    Args:
+        policy: the policy.
+        option: option with which the engine serves a pipeline of diffusers instead.
 
     Raises:
-        CannotSteer: the policy steers in attention only, which they do not reach.
+        CannotSteer: the policy steers in attention only, which the guard does not reach there.
     """
     if in_attention(policy, shown=False):
         raise CannotSteer(
-            "guidance mode 'attention' does not reach the engine's own stages",
-            hint="Use guidance mode 'auto' or 'separate', or serve the model with --backend diffusers.",
+            "guidance mode 'attention' does not reach the engine's own pipelines",
+            hint=f"Use guidance mode 'auto' or 'separate', or serve the model with {option}.",
         )
 
 

@@ -1,8 +1,4 @@
-"""vLLM-Omni: guard the diffusers pipeline that ``--diffusion-load-format diffusers`` wraps, and refuse other models.
-
-vLLM-Omni's own pipelines are refused: they implement classifier-free guidance themselves, in parallel over ranks and
-step by step for many requests at once, where this guard cannot apply a negative.
-"""
+"""vLLM-Omni: guard the diffusers pipeline that ``--diffusion-load-format diffusers`` wraps, or one of its own."""
 
 from __future__ import annotations
 
@@ -10,8 +6,7 @@ from contextlib import ExitStack
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines import asked
+from dnp_guard.hosts.engines import asked, attestation
 from dnp_guard.hosts.engines.worker import Worker, guard_class
 from dnp_guard.hosts.importing import after_import
 
@@ -20,21 +15,27 @@ if TYPE_CHECKING:
 
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.engines.worker import Make
+    from dnp_guard.types import Report
 
 NAME = "vllm-omni"
 RUNNER = "vllm_omni.diffusion.worker.diffusion_model_runner"
 """Module whose class loads and runs a worker's model."""
+ENGINE = "vllm_omni.diffusion.diffusion_engine"
+"""Module whose class turns a worker's outputs into results for clients, in a process of its own."""
 _ADAPTER = "DiffusersAdapterPipeline"
+_NOTE = "_dnp_guard"
+"""Attribute of a worker's output, which goes with it to the engine, and of the method that reads it there."""
 _RUNS = ("execute_model", "execute_model_batch", "execute_stepwise")
 
 
 def register(make: Make) -> None:
-    """Guard or refuse every model that this process loads.
+    """Guard or refuse every model that this process loads, and make its results report what was in force.
 
     Args:
         make: makes the guard from the settings.
     """
     after_import(RUNNER, partial(_put, make))
+    after_import(ENGINE, _report)
 
 
 def _put(make: Make, module: ModuleType) -> None:
@@ -43,17 +44,17 @@ def _put(make: Make, module: ModuleType) -> None:
 
 
 def _attach(worker: Worker, model: Any, guard: Guard) -> None:
-    """Guard the pipeline inside an adapter, as strictly as the requests ask.
+    """Guard the pipeline inside an adapter, or one of the engine's own, as strictly as the requests ask.
 
     Raises:
-        CannotSteer: it is one of vLLM-Omni's own pipelines, or cannot be steered.
+        CannotSteer: it cannot be steered, or not as the engine is configured.
     """
-    if not any(kind.__name__ == _ADAPTER for kind in type(model).__mro__):
-        raise CannotSteer(
-            f"{type(model).__name__} is a pipeline of vLLM-Omni's own, in which no negative can take effect",
-            hint="Serve the model with --diffusion-load-format diffusers.",
-        )
-    guard.attach(model._pipeline)  # noqa: SLF001 (the adapter has no public name for it)
+    if any(kind.__name__ == _ADAPTER for kind in type(model).__mro__):
+        guard.attach(model._pipeline)  # noqa: SLF001 (the adapter has no public name for it)
+    else:
+        from dnp_guard.hosts.engines.cfg_parallel import attach  # noqa: PLC0415 (imports torch)
+
+        attach(model, guard)
     forward = model.forward
 
     @wraps(forward)
@@ -63,6 +64,40 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
         with ExitStack() as stack:
             for demand in demands:  # together they get the strictest of their policies
                 stack.enter_context(worker.tightened(demand))
-            return forward(batch)
+            before = guard.last
+            result = forward(batch)
+            report = guard.last  # names the policy that applied, which a reload may have replaced since
+            if report is not None and report is not before:
+                _note(result, report)
+            return result
 
     model.forward = guarded
+
+
+def _note(result: Any, report: Report) -> None:
+    """Note on the output of every request what its images were guarded by, and their outcomes."""
+    outputs = result if isinstance(result, list) else [result]
+    per = len(report.images) // len(outputs)
+    for index, output in enumerate(outputs):
+        images = report.images[index * per : (index + 1) * per]
+        outcomes = [image.decision.value for image in images]
+        note = {"in_force": attestation.in_force(report), "request": report.request, "outcomes": outcomes}
+        setattr(output, _NOTE, note)
+
+
+def _report(module: ModuleType) -> None:
+    """Pass the note of a worker's output on to the engine's clients, as ``custom_output["dnp_guard"]``."""
+    formatted = module.DiffusionEngine.postprocess_output
+    if hasattr(formatted, _NOTE):
+        return  # a process may load its plugins again
+
+    @wraps(formatted)
+    def reported(self: Any, request: Any, output: Any) -> Any:
+        results = formatted(self, request, output)
+        if (note := getattr(output, _NOTE, None)) is not None:
+            for result in results:
+                result.custom_output = {**result.custom_output, asked.KEY: note}
+        return results
+
+    setattr(reported, _NOTE, True)
+    module.DiffusionEngine.postprocess_output = reported

@@ -44,6 +44,15 @@ def stricter(tmp_path):
 
 
 @pytest.fixture
+def omni_installed(tmp_path, monkeypatch):
+    """Let packages find vLLM-Omni's version."""
+    written = tmp_path / "installed" / "vllm_omni-0.30.0.dist-info" / "METADATA"
+    written.parent.mkdir(parents=True)
+    written.write_text("Metadata-Version: 2.1\nName: vllm-omni\nVersion: 0.30.0\n")
+    monkeypatch.syspath_prepend(written.parents[1])
+
+
+@pytest.fixture
 def pipe():
     shared = tiny("StableDiffusionPipeline")
     yield shared

@@ -1,7 +1,7 @@
 """vLLM-Omni's plugin guards or refuses requests, on a stand-in for the engine."""
 
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +10,10 @@ from dnp_guard import CannotSteer, DnpGuardError, RequestRefused, engine
 from dnp_guard.hosts.engines import attestation, vllm_omni
 from tests.hosts import engines_stand_in
 from tests.hosts.engines.conftest import arguments
+from tests.hosts.engines.test_cfg_parallel import batch
 
 SEES = [{"star": 0.99}]
+pytestmark = pytest.mark.usefixtures("omni_installed")
 
 
 @pytest.fixture
@@ -19,6 +21,16 @@ def omni(monkeypatch):
     module = engines_stand_in.vllm_omni()
     monkeypatch.setitem(sys.modules, vllm_omni.RUNNER, module)
     return module
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    """Build the module of the engine's own process."""
+    module = ModuleType(vllm_omni.ENGINE)
+    module.DiffusionEngine = type("DiffusionEngine", (engines_stand_in.DiffusionEngine,), {})
+    monkeypatch.setitem(sys.modules, vllm_omni.ENGINE, module)
+    engine.vllm_omni()
+    return module.DiffusionEngine()
 
 
 def request(**extra):
@@ -85,13 +97,13 @@ def test_a_worker_without_a_guard_refuses_to_generate(omni, pipe, configured, ru
 def test_a_pipeline_of_the_engines_own_is_refused(omni, configured):
     state = configured()
     with pytest.raises(CannotSteer, match="--diffusion-load-format diffusers"):
-        loaded(omni, omni.QwenImagePipeline())
+        loaded(omni, omni.WanPipeline())
     assert [worker.serving for worker in attestation.said(state)] == ["refusing"]
 
 
 def test_an_open_worker_that_cannot_guard_serves_and_says_so(omni, configured):
     state = configured(on_failure="open")
-    runner = loaded(omni, omni.QwenImagePipeline())
+    runner = loaded(omni, omni.WanPipeline())
     assert runner.execute_model(request()).output == ["a picture that nobody looked at"]
     assert [worker.serving for worker in attestation.said(state)] == ["unguarded"]
 
@@ -99,7 +111,7 @@ def test_an_open_worker_that_cannot_guard_serves_and_says_so(omni, configured):
 def test_settings_that_cannot_be_read_do_not_open_a_worker(omni, configured):
     configured(on_failure="open", misspelt=True)
     with pytest.raises(DnpGuardError, match="misspelt"):
-        loaded(omni, omni.QwenImagePipeline())
+        loaded(omni, omni.WanPipeline())
 
 
 def test_a_model_that_is_not_loaded_yet_needs_no_settings(omni):
@@ -144,3 +156,45 @@ def test_a_request_that_names_an_unknown_policy_is_refused(omni, pipe, configure
     configured()
     with pytest.raises(RequestRefused, match="'strict'"):
         drawn(omni, pipe, dnp_guard={"policy": "strict"})
+
+
+def own(omni, *prompts, **more):
+    """Run a batch in a pipeline of the engine's own, in a worker; return its outputs."""
+    return loaded(omni, omni.StableDiffusion3Pipeline()).pipeline.forward(batch(*prompts, **more))
+
+
+def test_a_result_of_the_engines_own_pipelines_says_what_was_in_force(omni, serving, configured):
+    state = configured()
+    (output,) = own(omni, "a lake")
+    (result,) = serving.postprocess_output(None, output)
+    assert result.custom_output["dnp_guard"]["in_force"] == attestation.header(attestation.said(state))
+
+
+def test_a_result_of_the_adapter_says_the_outcome_of_its_request(omni, serving, pipe, configured):
+    configured()
+    output = loaded(omni, omni.DiffusersAdapterPipeline(pipe)).execute_model(request())
+    output.custom_output = {}
+    (result,) = serving.postprocess_output(None, output)
+    assert result.custom_output["dnp_guard"]["outcomes"] == ["clean"]
+
+
+def test_a_result_says_the_outcomes_of_its_own_images_only(omni, serving, configured):
+    configured(looks=[[{}, {}, {"star": 0.99}, {}]])
+    outputs = own(omni, "a lake", "a hill", images=2)
+    first, second = (serving.postprocess_output(None, output)[0].custom_output["dnp_guard"] for output in outputs)
+    assert first["outcomes"] == ["clean", "clean"]
+    assert second["outcomes"][0] != "clean"
+
+
+def test_a_result_of_an_unguarded_worker_says_nothing(omni, serving, configured):
+    configured(on_failure="open")
+    output = SimpleNamespace(output=None, custom_output={})
+    assert serving.postprocess_output(None, output)[0].custom_output == {}
+
+
+def test_a_request_to_the_engines_own_pipelines_may_name_a_stricter_policy(omni, configured, stricter):
+    mild = stricter("mild", action="monitor")
+    configured(looks=SEES, policy=mild, stricter=[stricter("strict")])
+    (asked,) = own(omni, "a lake", extra_args={"dnp_guard": {"policy": "strict"}})
+    (unasked,) = own(omni, "a lake")
+    assert not np.array_equal(asked.output, unasked.output)

@@ -1,0 +1,225 @@
+"""Run vLLM-Omni's own pipelines, guarded and unguarded, as far as they run without a GPU; part of ``make engines``.
+
+Real: the classes of the pipelines with their mixin, from a batch of requests to the decoded image. Standing in: their
+transformer and autoencoder, which need vLLM's layers, by those of diffusers of the same names; and how they are made.
+"""
+
+import importlib
+import multiprocessing
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from diffusers import EulerDiscreteScheduler
+
+from dnp_guard import CannotSteer, Guard, Outcome
+from dnp_guard.hosts.engines import cfg_parallel
+from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts import engines_stubs
+from tests.hosts.engines_real import digest, show
+from tests.hosts.tiny import flux, stable_diffusion
+from tests.policies import policy, star
+
+SEES = {"star": 0.99}
+AGAIN = {"queries": {"steps": [0.5]}, "categories": [star(still_present="retry")]}
+
+
+class Called(torch.nn.Module):
+    """A denoiser of diffusers that takes the arguments of the engine's.
+
+    Args:
+        denoiser: of diffusers.
+        names: its names of arguments that the engine calls otherwise; empty for those that it does not take.
+    """
+
+    def __init__(self, denoiser, **names):
+        super().__init__()
+        self.denoiser, self.names = denoiser, names
+        self.in_channels = denoiser.config.in_channels
+        self.guidance_embeds = denoiser.config.get("guidance_embeds", False)
+
+    def forward(self, **given):
+        named = {self.names.get(name, name): value for name, value in given.items()}
+        return self.denoiser(**{name: value for name, value in named.items() if name})
+
+
+def sdxl():
+    made = stable_diffusion.sdxl()
+    return {**made, "unet": Called(made["unet"], hidden_states="sample"), "scheduler": EulerDiscreteScheduler()}
+
+
+def qwen():
+    made = flux.qwen()
+    return {**made, "transformer": Called(made["transformer"], txt_seq_lens="")}
+
+
+FAMILIES = {
+    "StableDiffusion3Pipeline": ("sd3.pipeline_sd3", stable_diffusion.sd3, {}),
+    "StableDiffusionXLPipeline": ("sdxl.pipeline_sdxl", sdxl, {}),
+    "FluxPipeline": ("flux.pipeline_flux", flux.flux, {}),
+    "QwenImagePipeline": (
+        "qwen_image.pipeline_qwen_image",
+        qwen,
+        {"prompt_template_encode": "{}", "prompt_template_encode_start_idx": 0, "tokenizer_max_length": 1024},
+    ),
+    "OvisImagePipeline": (
+        "ovis_image.pipeline_ovis_image",
+        flux.ovis,
+        {"system_prompt": "", "user_prompt_begin_id": 0, "tokenizer_max_length": 16},
+    ),
+}
+"""Module of each class, its parts, and its further attributes."""
+
+
+def config(**more):
+    """Return an engine's configuration of a pipeline; one rank, no cache."""
+    parallel = SimpleNamespace(data_parallel_size=1, pipeline_parallel_size=1)
+    plain = {"cache_backend": "none", "step_execution": False, "output_type": "pil", "dtype": torch.float32}
+    return SimpleNamespace(**{**plain, "parallel_config": parallel, **more})
+
+
+def own(name, **more):
+    """Build a pipeline of the engine's own class, without its constructor."""
+    module, parts, attributes = FAMILIES[name]
+    kind = getattr(importlib.import_module(f"vllm_omni.diffusion.models.{module}"), name)
+    torch.manual_seed(0)
+    made = object.__new__(kind)
+    torch.nn.Module.__init__(made)
+    for part, value in parts().items():
+        setattr(made, part, value.eval() if isinstance(value, torch.nn.Module) else value)
+    levels = getattr(made.vae.config, "block_out_channels", None) or made.vae.config.dim_mult
+    plain = {"device": torch.device("cpu"), "_execution_device": torch.device("cpu"), "default_sample_size": 16}
+    plain |= {"vae_scale_factor": 2 ** (len(levels) - 1), "tokenizer_max_length": 24, "patch_size": 2}
+    plain |= {"output_type": "pil", "od_config": config(**more), "_progress_bar_config": {"disable": True}}
+    for attribute, value in {**plain, **attributes}.items():
+        setattr(made, attribute, value)
+    return made
+
+
+def batch(*prompts, images=1, **more):
+    """Build a batch of the engine, with its seeds."""
+    from vllm_omni.diffusion.request import OmniDiffusionRequest
+    from vllm_omni.diffusion.worker.request_batch import DiffusionRequestBatch
+    from vllm_omni.inputs.data import OmniDiffusionSamplingParams
+
+    requests = []
+    for seed, prompt in enumerate(prompts):
+        size = {"height": 32, "width": 32, "num_inference_steps": 4, "num_outputs_per_prompt": images}
+        guided = {"guidance_scale": 5.0, "true_cfg_scale": 5.0}
+        sampling = OmniDiffusionSamplingParams(**{**size, **guided, "seed": seed, **more})
+        sampling.generator = torch.Generator().manual_seed(seed)
+        requests.append(OmniDiffusionRequest(prompt=prompt, sampling_params=sampling, request_id=f"request-{seed}"))
+    return DiffusionRequestBatch(requests=requests)
+
+
+PROMPT = {"prompt": "a red circle", "negative_prompt": "a blue square"}
+
+
+def drawn(pipeline, asked=None):
+    """Return the hash of a pipeline's images."""
+    with torch.inference_mode():
+        result = pipeline.forward(asked or batch(PROMPT))
+    return digest(torch.cat([output.output for output in cfg_parallel.outputs(result)]).numpy())
+
+
+def guarded(name, looks, made=None):
+    """Return a guarded pipeline, and its guard."""
+    guard = Guard(made or policy(), vlm=ScriptedBackend(looks))
+    pipeline = own(name)
+    cfg_parallel.attach(pipeline, guard)
+    return pipeline, guard
+
+
+def compared(name):
+    """Return whether a pipeline draws the same images guarded, is steered once a star is seen, and draws again."""
+    unguarded = drawn(own(name))
+    pipeline, _ = guarded(name, [{}])
+    idle = drawn(pipeline)
+    pipeline, guard = guarded(name, [SEES, {}])
+    seen, steered = drawn(pipeline), guard.last.images[0].decision
+    pipeline, guard = guarded(name, [{}, SEES, {}], policy(**AGAIN))
+    again, image = drawn(pipeline), guard.last.images[0]
+    show(f"{name}: unguarded", unguarded)
+    show("guarded, nothing seen", idle)
+    show("guarded, a star seen", f"{seen} ({steered})")
+    show("drawn again", f"{again} ({image.decision}, {image.attempts} attempts)")
+    degraded = guard.last.degraded
+    return idle == unguarded != seen and steered == Outcome.STEERED and image.attempts == 2 and not degraded
+
+
+def refused():
+    """Return whether settings of the engine that bypass the guard are refused."""
+    refusals = []
+    parallel = SimpleNamespace(data_parallel_size=2, pipeline_parallel_size=1)
+    settings = {
+        "TeaCache": {"cache_backend": "tea_cache"},
+        "step-wise execution": {"step_execution": True},
+        "data parallelism": {"parallel_config": parallel},
+    }
+    for what, more in settings.items():
+        try:
+            cfg_parallel.attach(own("StableDiffusion3Pipeline", **more), Guard(policy(), vlm=ScriptedBackend([{}])))
+            refusals.append("")
+        except CannotSteer as error:
+            refusals.append(error.message)
+        show(f"refused: {what}", refusals[-1] or "NOT REFUSED")
+    return all(refusals)
+
+
+def grouped(rank, world, file):
+    """Make the engine's own group of ranks among which it splits guidance."""
+    from vllm_omni.diffusion.distributed import parallel_state
+    from vllm_omni.diffusion.distributed.group_coordinator import GroupCoordinator
+
+    torch.distributed.init_process_group("gloo", f"file://{file}", rank=rank, world_size=world)
+    parallel_state._CFG = GroupCoordinator([list(range(world))], rank, "gloo")  # noqa: SLF001 (the engine's)
+
+
+def follow(rank, file, answers):
+    """Draw in one of two ranks; pass on the hash of all latents that it decodes, and what its backend was shown."""
+    engines_stubs.install()
+    grouped(rank, 2, file)
+    decoded = []
+    backend = ScriptedBackend([{}, SEES, {}])
+    pipeline = own("StableDiffusion3Pipeline")
+    decode = pipeline.vae.decode
+    pipeline.vae.decode = lambda latents, **more: decoded.append(latents.numpy()) or decode(latents, **more)
+    with Guard(policy(**AGAIN), vlm=backend) as guard:
+        cfg_parallel.attach(pipeline, guard)
+        with torch.inference_mode():
+            (output,) = pipeline.forward(batch(PROMPT))
+        made = None if output.output is None else digest(output.output.numpy())
+        answers.put((rank, [digest(latents) for latents in decoded], made, guard.last is not None))
+
+
+def in_two_ranks(alone):
+    """Return whether two processes that split guidance decode the same latents, and draw the image of one alone."""
+    spawning = multiprocessing.get_context("spawn")
+    answers = spawning.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "group"
+        ranks = [spawning.Process(target=follow, args=(rank, file, answers)) for rank in range(2)]
+        for rank in ranks:
+            rank.start()
+        (_, first, made, looked), (_, second, other, followed) = sorted(answers.get(timeout=300) for _ in ranks)
+        for rank in ranks:
+            rank.join()
+    show("two ranks, one image drawn again", made)
+    show("latents that both decode", f"{len(first)}, {'the same' if first == second else 'DIFFERENT'}")
+    return first == second and made == alone and other is None and looked and not followed
+
+
+def main():
+    """Print what ran; return 1 where something is not as it should be."""
+    engines_stubs.install()
+    with tempfile.TemporaryDirectory() as folder:
+        grouped(0, 1, Path(folder) / "group")
+    well = [compared(name) for name in FAMILIES]
+    pipeline, _ = guarded("StableDiffusion3Pipeline", [{}, SEES, {}], policy(**AGAIN))
+    return 0 if all([*well, in_two_ranks(drawn(pipeline)), refused()]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
