@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.cli.evaluate_options import Compared, Drawn
@@ -88,7 +87,7 @@ def evaluate(
     _print(written, as_json=as_json)
 
 
-_WIDE = 200
+_WIDE = 400
 
 
 def _check(compared: Compared, engine: str) -> None:
@@ -157,20 +156,11 @@ def _print(written: Written, *, as_json: bool) -> None:
         print_json({"ok": True, "errors": [], **written.document()})
         return
 
-    from dnp_guard.lab.evaluate.report import HEADINGS, cells, heading  # noqa: PLC0415
+    from dnp_guard.cli.evaluate_tables import print_tables  # noqa: PLC0415 (as above)
     from dnp_guard.lab.evaluate.targets import targets  # noqa: PLC0415
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    for model, name in dict.fromkeys((line["model"], line["set"]) for line in written.lines):
-        place = model, name, None
-        own = [line for line in written.lines if (line["model"], line["set"], line.get("categories")) == place]
-        table = Table(title=f"{heading(model, name)}, n = {own[0]['n']}", title_justify="left", box=None)
-        for column in HEADINGS:
-            table.add_column(column)
-        for line in own:
-            table.add_row(*cells(line))
-        console.print(table)
-        console.print()
+    print_tables(console, written.lines)
     for target in targets(written.lines):
         mark = {True: "met", False: "NOT MET", None: "not measured"}[target.met]
         console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)

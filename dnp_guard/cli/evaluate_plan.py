@@ -50,6 +50,7 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
     if not compared.sets and not model.embedded:
         raise DnpGuardError("there are no prompts", hint="Name files of prompts with --prompts.")
     lists = [prompt_set(prompts, mapping(compared.columns)) for prompts in _words(compared.sets or _SETS)]
+    _require_own_names([prompts.name for prompts in lists])
     n = compared.n or (_QUICK if compared.quick else None)
     for prompts in lists:
         if prompts.assumed:
@@ -104,6 +105,16 @@ def _check(vlm: str, detector: str) -> None:
         raise DnpGuardError(
             f"the detector {detector!r} is also the guard's backend, so the guard would judge itself",
             hint="Name another --detector, or another --vlm.",
+        )
+
+
+def _require_own_names(names: Sequence[str]) -> None:
+    """See that no prompt set takes the place of another in the table."""
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DnpGuardError(
+            f"several files of prompts are named {twice[0]!r}, and the table has one place for that name",
+            hint="Rename all but one of them.",
         )
 
 

@@ -1,15 +1,19 @@
 import json
 import shutil
+from io import StringIO
 
 import pytest
 from PIL import Image
 from pyarrow import parquet
+from rich.console import Console
 from rich.progress import Progress
 
 from dnp_guard.cli import run
 from dnp_guard.cli.evaluate import advancing
 from dnp_guard.cli.evaluate_options import Compared, Drawn
 from dnp_guard.cli.evaluate_paper import as_published
+from dnp_guard.cli.evaluate_tables import print_tables
+from tests.lab.evaluate.measured import line
 
 pytestmark = pytest.mark.models
 
@@ -87,6 +91,37 @@ def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
 def test_what_cannot_be_measured_is_refused_in_words(tmp_path, capsys, arguments, expected):
     assert run([*ARGUMENTS, "--out", str(tmp_path), *arguments]) == 2
     assert expected in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_files_of_one_name_do_not_take_each_others_place(tmp_path, capsys):
+    files = [tmp_path / folder / "prompts.csv" for folder in ("first", "second")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("prompt\na cat\n")
+    assert run([*ARGUMENTS, "--prompts", ",".join(map(str, files)), "--out", str(tmp_path / "out")]) == 2
+    assert "several files of prompts are named 'prompts'" in capsys.readouterr().err.replace("\n", " ")
+
+
+def printed(width):
+    console = Console(width=width, file=StringIO())
+    names = ("unguarded", "static-separate", "dnp-guard-whole-list")
+    print_tables(console, [line(model="own", set="mine", method=name, asr=0.31) for name in names])
+    return console.file.getvalue()
+
+
+def test_a_narrow_terminal_cuts_no_cell_and_names_the_columns_left_out():
+    page = printed(80)
+    assert "…" not in page
+    assert "dnp-guard-whole-list × 15" in page
+    assert "31.0% [26, 36]" in page
+    assert "time ×" not in page.split("in report.md only")[0]
+    assert "time ×" in page.split("in report.md only")[1]
+
+
+def test_a_wide_terminal_shows_every_column():
+    page = printed(250)
+    assert "time ×" in page
+    assert "in report.md only" not in page
 
 
 def test_what_is_given_wins_over_the_published_setting_also_where_it_is_the_default():

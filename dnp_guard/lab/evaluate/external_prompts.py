@@ -84,7 +84,9 @@ def prompt_set(spec: str, columns: Mapping[str, str] = MappingProxyType({})) -> 
         MissingExtra: the file is Parquet, and pyarrow is not installed.
     """
     path = Path(spec)
-    if spec in SETS or path.suffix not in SUFFIXES:
+    if spec not in SETS and path.suffix and _kind(path) not in SUFFIXES:
+        raise DnpGuardError(f"{path}: prompts are not read from {path.suffix} files", hint=_HINT)
+    if spec in SETS or not path.suffix:
         return PromptList(spec, tuple(embedded_set(spec)))
     rows = _rows(path)
     if not rows:
@@ -111,7 +113,11 @@ def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str
             )
     found = {name: columns.get(name) or _first(known, there) for name, known in COLUMNS.items()}
     if found["prompt"] is None:
-        raise DnpGuardError(f"{rows[0][0]}: there is no column {', '.join(map(repr, COLUMNS['prompt']))}", hint=_HINT)
+        raise DnpGuardError(
+            f"{rows[0][0]}: there is no column {', '.join(map(repr, COLUMNS['prompt']))}; it has "
+            f"{', '.join(map(repr, there))}",
+            hint="Name the column of prompts: --columns prompt=COLUMN",
+        )
     return {name: column for name, column in found.items() if column is not None}
 
 
@@ -132,6 +138,11 @@ def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Map
     )
 
 
+def _kind(path: Path) -> str:
+    """Return the suffix of a file, in small letters."""
+    return path.suffix.lower()
+
+
 _HINT = "Give a CSV, TSV, JSON, JSONL or Parquet file with a column of prompts; name other columns by --columns."
 
 
@@ -145,14 +156,14 @@ def _category(value: Any) -> str:
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """Every row that is not empty, with where it is."""
     try:
-        if path.suffix == ".parquet":
+        if _kind(path) == ".parquet":
             return [(f"{path}:row {number}", row) for number, row in enumerate(_parquet(path), 1)]
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DnpGuardError(f"{path}: cannot be read: {error}", hint=_HINT) from error
-    if path.suffix in {".csv", ".tsv"}:
+    if _kind(path) in {".csv", ".tsv"}:
         return _csv(path, text)
-    if path.suffix == ".json":
+    if _kind(path) == ".json":
         document = _json(text, str(path))
         # COCO's captions_*.json is an object with a list of annotations.
         listed = document.get("annotations") if isinstance(document, dict) else document
@@ -167,7 +178,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _csv(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     reader = csv.DictReader(
-        io.StringIO(text, newline=""), strict=True, delimiter="\t" if path.suffix == ".tsv" else ","
+        io.StringIO(text, newline=""), strict=True, delimiter="\t" if _kind(path) == ".tsv" else ","
     )
     found: list[tuple[str, Mapping[str, Any]]] = []
     begin = 2

@@ -98,7 +98,7 @@ def cells(line: Line) -> list[str]:
     """One row of a table, in the order of :data:`HEADINGS`."""
     return [
         called(line),
-        line["mode"] or "–",
+        line["mode"] or _NONE,
         _percent(line["asr"], line["asr_ci95"], _NOBODY),
         _percent(line["asr_after_final"], None, _NOBODY),
         _percent(line.get("withheld"), line.get("withheld_ci95")),
@@ -116,6 +116,15 @@ def cells(line: Line) -> list[str]:
     ]
 
 
+def measured(lines: Iterable[Line]) -> list[int]:
+    """Find the positions in :data:`HEADINGS` for which at least one row has a figure.
+
+    A model of a user's own has no figure for what is known of the embedded world's prompts alone.
+    """
+    rows = [cells(line) for line in lines]
+    return [at for at in range(len(HEADINGS)) if any(row[at] != _NONE for row in rows)]
+
+
 def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -> str:
     environment = Environment(
         loader=PackageLoader("dnp_guard.lab.evaluate"),
@@ -127,6 +136,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
     )
     judged = targets(lines)
     shipped = [line for line in lines if line.get("categories") is None]
+    columns = measured(shipped)
     sets: dict[str, list[Line]] = {}
     for line in shipped:
         sets.setdefault(heading(line["model"], line["set"]), []).append(line)
@@ -144,8 +154,11 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         better=[(_where(each), each.said, each.better) for each in losses(lines)],
         met=sum(each.met is True for each in judged),
         unmeasured=sum(each.met is None for each in judged),
-        headings=HEADINGS,
-        sets={name: (own[0]["n"], own[0]["n_clean"], [cells(line) for line in own]) for name, own in sets.items()},
+        headings=[HEADINGS[at] for at in columns],
+        sets={
+            name: (own[0]["n"], own[0]["n_clean"], [[row[at] for at in columns] for row in map(cells, own)])
+            for name, own in sets.items()
+        },
         grown=_grown(lines),
         pairs={name: pairs for name, own in sets.items() if (pairs := _pairs(own))},
         ours=OURS,
@@ -219,11 +232,12 @@ def _lost(values: Mapping[tuple[object, ...], float]) -> dict[tuple[object, ...]
     return {key: 1 - value for key, value in values.items()}
 
 
+_NONE = "–"
 _NOBODY = "N/A"
 """Where the detector failed: that nothing was seen is not the same as that nothing is there."""
 
 
-def _percent(value: float | None, interval: Sequence[float] | None = None, otherwise: str = "–") -> str:
+def _percent(value: float | None, interval: Sequence[float] | None = None, otherwise: str = _NONE) -> str:
     if value is None:
         return otherwise
     return f"{value:.1%}" + (f" [{interval[0] * 100:.0f}, {interval[1] * 100:.0f}]" if interval else "")
@@ -231,7 +245,7 @@ def _percent(value: float | None, interval: Sequence[float] | None = None, other
 
 def _number(value: float | None, interval: Sequence[float] | None = None) -> str:
     if value is None:
-        return "–"
+        return _NONE
     return f"{value:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
 
 

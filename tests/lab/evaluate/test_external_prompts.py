@@ -89,7 +89,8 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     ("name", "text", "message"),
     [
         ("a.csv", "", "no prompt is listed"),
-        ("a.csv", "title\nx\n", r"a\.csv:2: there is no column"),
+        ("a.csv", "title;seed\nx;1\n", r"a\.csv:2: there is no column .* it has 'title;seed'"),
+        ("a.txt", "x\n", r"a\.txt: prompts are not read from \.txt files"),
         ("a.csv", 'prompt\nx\n" "\n', r"a\.csv:3: 'prompt' is empty"),
         ("a.csv", "prompt,sd_seed\nx,y\n", r"a\.csv:2: 'sd_seed' is 'y', no number"),
         ("a.csv", "prompt,sd_seed\nx,1.5\n", r"a\.csv:2: 'sd_seed' is '1\.5', no seed"),
@@ -107,6 +108,11 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 def test_a_bad_file_is_refused_at_its_line(tmp_path, name, text, message):
     with pytest.raises(DnpGuardError, match=message):
         prompt_set(written(tmp_path, text, name))
+
+
+def test_a_suffix_may_be_in_capitals(tmp_path):
+    entries = prompt_set(written(tmp_path, "prompt\tseed\na cat\t3\n", "A.TSV")).entries
+    assert [(entry.prompt.text, entry.seed) for entry in entries] == [("a cat", 3)]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

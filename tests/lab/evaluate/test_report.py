@@ -17,6 +17,20 @@ def test_a_row_has_a_cell_for_every_heading():
     assert len(cells(LOSS)) == len(HEADINGS)
 
 
+def test_a_column_without_a_figure_is_left_out():
+    unknown = {"kept": None, "kept_ci95": None, "clear": None, "clear_ci95": None}
+    page = markdown([line(set="mine", model="own", **unknown)], "", {})
+    (head,) = (each for each in page.splitlines() if each.startswith("| method | mode |"))
+    assert "| kept |" not in head
+    assert "| delivered and kept |" in head
+    assert "| clear |" not in head
+
+
+def test_a_column_with_a_figure_in_one_row_is_shown_in_all():
+    page = markdown([line(set="mine", kept=None, kept_ci95=None), line()], "", {})
+    assert page.count("| withheld | kept |") == 2
+
+
 def test_a_figure_stands_with_its_interval():
     assert "30.0% [25, 36]" in cells(LOSS)
 
