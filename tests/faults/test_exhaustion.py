@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from dnp_guard.server import tokens
 from dnp_guard.server.gate import Gate
+from dnp_guard.server.settings import Limits
 from dnp_guard.server.wire import FIELDS, HEAD_BYTES
 from tests.server.conftest import HOST, ask, begin, data_url, finish
 from tests.server.processes import serving
@@ -58,10 +60,10 @@ def pushed(running, pieces):
     return ""
 
 
-def health_s(running):
-    began = time.monotonic()
-    assert httpx2.get(f"{running.url}/healthz", trust_env=False, timeout=60).is_success
-    return time.monotonic() - began
+def is_healthy(running):
+    """Return whether the service answers, before it gives up on the requests that are half open."""
+    within = Limits().request_s / 2
+    return httpx2.get(f"{running.url}/healthz", trust_env=False, timeout=within).is_success
 
 
 LINE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -91,7 +93,7 @@ def test_headers_without_end_cost_nothing_and_nobody(running, pieces, request, s
     }  # or the connection is reset, with bytes unread
     spent, grown = time.monotonic() - began, megabytes(running) - before
     assert grown < 20
-    assert health_s(running) < 1
+    assert is_healthy(running)
     name, bound = request.node.callspec.id, f"{HEAD_BYTES // 1024} KiB and {FIELDS} headers"
     service_table.append(
         (name, bound, response.partition(" ")[2] or "connection reset", f"{spent:.2f}", f"{grown:.1f}")
@@ -114,8 +116,9 @@ def test_1100_half_open_requests_keep_nobody_out(running, half, service_table):
             connection = stack.enter_context(connected(running))
             with suppress(OSError):
                 connection.sendall(half)
-        waited = health_s(running)
-        assert waited < 1
+        began = time.monotonic()
+        assert is_healthy(running)  # while all of them are open
+        waited = time.monotonic() - began
     grown = f"{megabytes(running) - before:.1f}"
     service_table.append(
         (f"1,100 half-open requests, {len(half)} bytes each", "500 connections", "health told", f"{waited:.2f}", grown)
@@ -128,7 +131,7 @@ def test_1100_idle_connections_keep_nobody_out(running):
             connection = stack.enter_context(connected(running))
             connection.sendall(LINE + b"\r\n")
             connection.recv(1000)
-        assert health_s(running) < 1
+        assert is_healthy(running)
 
 
 def test_a_host_that_was_there_before_goes_on_beside_1100_half_open_requests(running):
@@ -147,7 +150,6 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path, service_table):
         began = time.monotonic()
         assert pushed(running, [half]) == "HTTP/1.1 408 Request Timeout"
         spent = time.monotonic() - began
-        assert spent < 10
     service_table.append(("a body that does not come", "1 s", "408", f"{spent:.2f}", "-"))
 
 
@@ -162,6 +164,14 @@ def scans(count):
     )
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """List the JPEGs that are decoded."""
+    pictures, load = [], JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda picture: pictures.append(picture) or load(picture))
+    return pictures
+
+
 def final(client, data):
     session = begin(client, images=len(data)).json()["session"]
     began = time.monotonic()
@@ -172,15 +182,16 @@ def final(client, data):
     return answer.json(), time.monotonic() - began
 
 
-def test_a_jpeg_of_5000_scans_is_refused_undecoded(serve, service_table):
+def test_a_jpeg_of_5000_scans_is_refused_undecoded(serve, service_table, decoded):
     answer, seconds = final(serve(NOTHING), [scans(5000)])
     assert answer["detail"] == "Image 0 has over 64 scans."
-    assert seconds < 5
+    assert decoded == []
     service_table.append(("a progressive JPEG of 5,000 scans", "64 scans", "422", f"{seconds:.2f}", "-"))
 
 
-def test_a_progressive_jpeg_is_taken(serve):
+def test_a_progressive_jpeg_is_taken(serve, decoded):
     assert "images" in final(serve(NOTHING), [scans(1)])[0]
+    assert decoded
 
 
 def test_sixteen_large_pictures_are_refused_undecoded(serve, service_table):
@@ -226,7 +237,6 @@ def test_a_million_unknown_keys_are_told_back_as_a_few(serve, service_table):
     assert answer.status_code == 413
     assert len(answer.content) < 1000
     spent = time.monotonic() - began
-    assert spent < 10
     service_table.append(("1,000,000 unknown keys", "20,000 quotation marks", "413", f"{spent:.2f}", "-"))
 
 
