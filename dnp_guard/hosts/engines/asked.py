@@ -21,8 +21,16 @@ _KEYS = ("policy", *_PLACE)
 
 
 def of(arguments: Any) -> Any:
-    """Return a request's demands on the guard, from its extra arguments; None if there are none."""
-    return arguments.get(KEY) if isinstance(arguments, dict) else None
+    """Return a request's demands on the guard, from its extra arguments; None if there are none.
+
+    Raises:
+        RequestRefused: the extra arguments are no dictionary, in which a demand could be found.
+    """
+    if arguments is None:
+        return None
+    if not isinstance(arguments, dict):
+        raise RequestRefused("the extra arguments of a request are no dictionary", hint="Give them by name.")
+    return arguments.get(KEY)
 
 
 def check_together(demands: Sequence[Any]) -> None:

@@ -76,16 +76,20 @@ def say(folder: Path, attestation: Attestation) -> None:
 
 
 def said(folder: Path) -> list[Attestation]:
-    """Read the reports of all running workers; unreadable ones are ignored."""
-    reports = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            attestation = Attestation(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            continue
-        if runs(attestation.pid):
-            reports.append(attestation)
-    return reports
+    """Read the reports of all running workers; a worker whose report cannot be read applies as one that refuses."""
+    paths = [path for path in sorted(folder.glob("*.json")) if path.stem.isdecimal() and runs(int(path.stem))]
+    return [report for path in paths if (report := _report(path)) is not None]
+
+
+def _report(path: Path) -> Attestation | None:
+    """Read the report of a running worker; None if the worker has deleted it since."""
+    try:
+        return Attestation(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        reason = f"the report {path.name} of a worker cannot be read: {error}"
+        return Attestation("unknown", "refusing", int(path.stem), reason=reason)
 
 
 def guarded(workers: list[Attestation]) -> bool:

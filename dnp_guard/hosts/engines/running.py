@@ -152,8 +152,8 @@ class Running:
     def _begin(self, arguments: dict[str, Any]) -> Generation:
         """Check before the first step that the prompt can be encoded again, and begin the generation."""
         batch, branches = arguments["batch"], arguments["cfg_policy"].branches
-        guard = self._guard
-        check_policy(guard.policy)  # a reload or a request may have changed it since the model was loaded
+        policy = self._guard.policy  # read once, because a reload may replace it while the prompt is encoded
+        check_policy(policy)
         _check_step(arguments, self._stages.denoising)
         prediction.check(batch.scheduler)
         self._own = branches[0].kwargs
@@ -162,12 +162,12 @@ class Running:
                 "encoding the request's own prompt again gives the denoiser something else",
                 hint="Keep the text encoder on the device, without offloading.",
             )
-        if guard.policy.asks_inputs and (batch.image_path or batch.condition_image is not None):
+        if policy.asks_inputs and (batch.image_path or batch.condition_image is not None):
             raise CannotSteer(
                 "the request brings pictures, which the engine's own stages do not show to the guard",
                 hint="Serve the model with --backend diffusers, or leave `inputs` out of the policy.",
             )
-        if guard.policy.guidance.mode == "replace" and guard.policy.mode != "shadow" and len(branches) == 1:
+        if policy.guidance.mode == "replace" and policy.mode != "shadow" and len(branches) == 1:
             raise CannotSteer("guidance mode 'replace' needs guidance", hint="Use guidance mode 'separate'.")
         self._levels = (*prediction.levels(batch.scheduler, range(len(batch.timesteps))), 0.0)
         run = {
@@ -180,8 +180,9 @@ class Running:
         host = {"name": "sglang", "version": metadata.version("sglang"), "target": type(self._stages.pipeline).__name__}
         known = {key: value for key, value in run.items() if value is not None}
         request = Request(1, host, (batch.prompt,), known, draws_again=True)
+        progress, negatives = Progress(self._levels), [batch.negative_prompt or ""]
         self._generation = Generation(
-            guard, request, Progress(self._levels), self.encode, self.decode, [batch.negative_prompt or ""]
+            self._guard, request, progress, self.encode, self.decode, negatives, policy=policy
         )
         self._branch = Branch(self._generation.guidance)
         return self._generation

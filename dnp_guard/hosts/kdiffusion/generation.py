@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
     from dnp_guard.hosts.kdiffusion.layers import Layers
     from dnp_guard.hosts.kdiffusion.progress import Progress
-    from dnp_guard.policy import Guidance
+    from dnp_guard.policy import Guidance, Policy
 
     Encode = Callable[[list[str]], Any]
     """Turns texts into the model's conditioning, with one entry per text."""
@@ -48,6 +48,7 @@ class Generation:
         negatives: the user's own negative prompt per image; None if it is not known as text.
         attention: attention layers that are steered; None if the model's outputs are.
         guided: whether the model has an unconditional prediction.
+        policy: policy that the host has checked, which a reload may have replaced since; None for the one in force.
 
     Raises:
         CannotSteer: ``replace`` would drop an unknown negative prompt.
@@ -65,8 +66,9 @@ class Generation:
         *,
         attention: Layers | None = None,
         guided: bool = True,
+        policy: Policy | None = None,
     ) -> None:
-        policy = guard.policy
+        policy = policy or guard.policy
         if policy.guidance.mode == "replace" and negatives is None and policy.mode != "shadow":
             raise CannotSteer(
                 "guidance mode 'replace' needs the user's negative as text",

@@ -72,8 +72,19 @@ def test_a_worker_that_has_ended_says_nothing(configured):
     assert said(state) == []
 
 
-def test_what_is_no_attestation_is_said_by_nobody(configured):
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"engine": "e", "serving": "guarded", "pid": 1, "later": 0}'])
+def test_a_worker_whose_report_cannot_be_read_stops_all(configured, client, text):
+    state = configured()
+    say(state, GUARDED)
+    (state / f"{os.getppid()}.json").write_text(text)
+    answer = client.post("/v1/images/generations")
+    assert answer.status_code == 503
+    assert f"{os.getppid()}.json" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["notes.json", f"{10**30}.json", f"{2**22 + 1}.json"])
+def test_a_file_of_no_running_worker_is_no_report(configured, name):
     state = configured()
     state.mkdir()
-    (state / "1.json").write_text("{}")
+    (state / name).write_text("{}")
     assert said(state) == []

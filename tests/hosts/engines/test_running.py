@@ -1,5 +1,6 @@
 """One request in the stages of SGLang-Diffusion, without the engine, may be refused or ended."""
 
+import json
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -24,10 +25,11 @@ class Conditional:
     """A branch of the engine's guidance policy."""
 
     kwargs: dict[str, Any]
+    is_conditional: bool = True
 
 
 @dataclass
-class Guiding:
+class CFGPolicy:
     """A guidance policy of the engine."""
 
     branches: list[Conditional]
@@ -35,14 +37,25 @@ class Guiding:
 
 LEVELS = (1.0, 0.5, 0.0)
 NOISE = torch.zeros(1, 4, 8, 8)
-BATCH = SimpleNamespace(scheduler=FlowMatchEulerDiscreteScheduler(), timesteps=[1000.0, 500.0])
+BATCH = SimpleNamespace(
+    prompt="a lake",
+    negative_prompt=None,
+    scheduler=FlowMatchEulerDiscreteScheduler(),
+    timesteps=[1000.0, 500.0],
+    image_path=None,
+    condition_image=None,
+    seed=0,
+    width=8,
+    height=8,
+)
 STEP = {
     "batch": BATCH,
-    "cfg_policy": Guiding([Conditional({})]),
+    "cfg_policy": CFGPolicy([Conditional({})]),
     "timestep_index": 0,
     "latents": NOISE,
     "server_args": SimpleNamespace(pipeline_config=SimpleNamespace(slice_noise_pred=lambda noise, latents: noise)),
 }
+FIRST = {"cfg_gate_state": None, "current_guidance_scale": 1.0}
 RESULT = SimpleNamespace(output=torch.zeros(1, 3, 8, 8))
 
 
@@ -51,6 +64,32 @@ def test_a_policy_that_steers_in_attention_only_is_refused_at_the_first_step():
         running = Running(guard, SimpleNamespace(denoising=None), None, None)
         with pytest.raises(CannotSteer, match="'attention'"):
             running.predicted(STEP)
+
+
+def test_the_policy_that_was_checked_applies_although_a_reload_replaced_it(monkeypatch, tmp_path):
+    """Encoding the prompt again takes a while, in which the policy's file may change."""
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps(policy(mode="shadow").resolved()))
+
+    def encoded(*_):
+        file.write_text(json.dumps(policy(mode="shadow", categories=[star()]).resolved()))
+        assert guard.reload()
+        return {}
+
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0")  # the engine is not installed here
+    with Guard(file, vlm=ScriptedBackend([{}])) as guard:
+        before = guard.policy.digest
+        stages = SimpleNamespace(
+            denoising=SimpleNamespace(_cache_dit_enabled=False),
+            pipeline=None,
+            encoded=encoded,
+            guided=lambda arguments: NOISE,
+            shown=lambda *_: torch.zeros(1, 3, 8, 8),
+        )
+        running = Running(guard, stages, None, None)
+        running.predicted({**STEP, **FIRST})
+        running.finish(SimpleNamespace(output=torch.zeros(1, 3, 8, 8)))
+        assert guard.last.digest == before != guard.policy.digest
 
 
 def test_a_policy_in_shadow_may_steer_in_attention():

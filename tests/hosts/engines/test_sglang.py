@@ -20,6 +20,7 @@ from tests.hosts.engines.conftest import ATTENTION, arguments
 from tests.policies import policy, star
 
 SEES = [{"star": 0.99}]
+IMAGE = {"prompt": "a lake", "num_outputs_per_prompt": 1}
 
 
 @pytest.fixture
@@ -203,4 +204,8 @@ def test_a_worker_without_a_guard_refuses_to_generate(lang, pipe, configured, ru
 )
 def test_a_request_whose_steps_or_pictures_would_not_be_seen_is_refused(given):
     with pytest.raises(CannotSteer):
-        check(SimpleNamespace(**{"prompt": "a lake", "num_outputs_per_prompt": 1, **given}))
+        check(SimpleNamespace(**{**IMAGE, **given}))
+
+
+def test_a_request_for_one_image_is_drawn():
+    check(SimpleNamespace(**IMAGE))
