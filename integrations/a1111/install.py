@@ -1,4 +1,4 @@
-"""Run by the host before it starts, in the host's own environment. Nothing is installed: nothing is needed."""
+"""Install nothing. The host runs this before it starts, in its own environment; the extension needs no packages."""
 
 from __future__ import annotations
 

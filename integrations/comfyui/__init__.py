@@ -1,4 +1,4 @@
-"""DNP Guard for ComfyUI: steer away from what a policy forbids while an image is denoised, and look at the end."""
+"""DNP Guard for ComfyUI: steer an image away from forbidden content while it is denoised, and look at the end."""
 
 from __future__ import annotations
 

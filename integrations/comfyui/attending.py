@@ -1,4 +1,4 @@
-"""What is taken of ComfyUI for steering in attention space, and the part that one run has in it."""
+"""Steer a run's images in attention space, by ComfyUI's own hooks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from .messages import Negative
 
 MEASURED = ".attention.json"
-"""Beside a checkpoint, with this in the place of its ending: the measurement that steering there works for it."""
+"""Ending of the file beside a checkpoint that holds the measurement of steering in attention space."""
 
 
 class Attending:
     """The attention of the model that one run samples with.
 
     Args:
-        patcher: of the model.
+        patcher: the model's patcher.
 
     Attributes:
-        shown: whether steering there was shown to work for its checkpoint; None where the attention is not reached.
+        shown: whether steering there was shown to work for its checkpoint; None if the attention is out of reach.
     """
 
     def __init__(self, patcher: Any) -> None:
@@ -40,17 +40,17 @@ class Attending:
         context: Callable[[str], Tensor],
         prompt: int,
     ) -> tuple[Any, Exception | None]:
-        """Evaluate the model, with the images concerned steered.
+        """Evaluate the model, and steer the images that have a negative.
 
         Args:
-            evaluate: makes it, with other ``model_options``.
-            options: the ``model_options`` of the host.
-            active: the negative of each image that is steered.
-            context: the conditioning of words, [1, tokens, width].
-            prompt: the number of the prompt among the conditionings that are evaluated.
+            evaluate: evaluates the model with changed ``model_options``.
+            options: the host's ``model_options``.
+            active: maps the index of a steered image to its negative.
+            context: returns the conditioning of words, [1, tokens, width].
+            prompt: number of the prompt among the evaluated conditionings.
 
         Returns:
-            What it gives, and why an image was not steered; None where all were.
+            The output, and the reason why an image was not steered; None if all were.
         """
         acting = patched.parts(active, context)
         if not acting:
@@ -61,25 +61,25 @@ class Attending:
 
 
 def wraps_conditions() -> bool:
-    """Return whether this ComfyUI lets an evaluation of its conditionings be wrapped."""
+    """Return whether this ComfyUI lets extensions wrap the evaluation of conditionings."""
     from comfy.patcher_extension import WrappersMP  # noqa: PLC0415 (ComfyUI's own)
 
     return hasattr(WrappersMP, "CALC_COND_BATCH")
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
-    """Attend as a block of ComfyUI's does where nothing replaces it."""
+    """Attend as a block of ComfyUI does without a patch."""
     from comfy.ldm.modules.attention import optimized_attention  # noqa: PLC0415 (ComfyUI's own)
 
-    # A newer ComfyUI may be told of another attention there; an older one does not know the argument.
-    told = {"transformer_options": options} if "optimized_attention_override" in options else {}
+    # A newer ComfyUI may hold another attention there; an older one does not know the argument.
+    extra = {"transformer_options": options} if "optimized_attention_override" in options else {}
     precision = options.get("attn_precision")
-    made: Tensor = optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, **told)
+    made: Tensor = optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, **extra)
     return made
 
 
 def _measured(patcher: Any) -> bool:
-    """Return whether the measurement lies beside the model's file, whose name a newer ComfyUI keeps."""
+    """Return whether the measurement lies beside the model's file, whose name newer ComfyUI keeps."""
     try:
         _, given, *_ = patcher.cached_patcher_init
         files = [Path(value) for value in given if isinstance(value, str)]

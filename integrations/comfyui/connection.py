@@ -1,4 +1,4 @@
-"""HTTP to the guard service: one address, one token, and how a request can fail."""
+"""HTTP to the guard service at one address with one token, and the failures of a request."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 _LARGEST_ANSWER = 4 * 1024 * 1024
 
 _NOT_THE_REQUEST = (401, 408, 429)
-"""Statuses below 500 that a request need not have caused."""
+"""Statuses below 500 that are not the request's fault."""
 
 
 class ServiceFailed(Exception):
-    """The service did not do what was asked.
+    """The service did not serve the request.
 
     Attributes:
         reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
         request_caused: whether the request itself was at fault; such a failure is always closed.
-        features: what the service says of its features in a refusal; None where it says nothing.
+        features: features of the service that a refusal names; None if it names none.
     """
 
     def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
@@ -36,11 +36,11 @@ class Connection:
     """Requests to one service.
 
     Args:
-        url: where it is, without a path.
-        token: the bearer token; None where the service asks for none.
+        url: address of the service, without a path.
+        token: the bearer token; None if the service asks for none.
 
     Raises:
-        ValueError: no header carries the token.
+        ValueError: the token holds characters that a header cannot carry.
     """
 
     def __init__(self, url: str, token: str | None) -> None:
@@ -48,14 +48,14 @@ class Connection:
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {plain_token(token)}"
-        # No proxy: pictures must not leave by a way that nobody chose.
+        # No proxy: pictures must not take a way that nobody chose.
         handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
         if self.url.startswith("https:"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
         self._opener = urllib.request.build_opener(*handlers)
 
     def ready(self, timeout: float = 2.0, path: str = "/readyz") -> bool:
-        """Whether the service answers that it can guard, or has what another path names."""
+        """Return whether the service reports that it can guard, or answers at another path."""
         try:
             with self._opener.open(self.url + path, timeout=timeout) as answer:
                 return bool(answer.status == HTTPStatus.OK)
@@ -63,10 +63,10 @@ class Connection:
             return False
 
     def call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
-        """Send a request, and read the JSON object that answers it.
+        """Send a request, and return the JSON object of its answer.
 
         Raises:
-            ServiceFailed: there is none.
+            ServiceFailed: there is no such answer.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)
@@ -88,10 +88,10 @@ class Connection:
 
 
 def plain_token(token: str) -> str:
-    """The token without white space around it.
+    """Return the token without surrounding white space.
 
     Raises:
-        ValueError: it holds something that no header carries.
+        ValueError: the token holds characters that a header cannot carry.
     """
     token = token.strip()
     if not all("!" <= sign <= "~" for sign in token):
@@ -101,7 +101,7 @@ def plain_token(token: str) -> str:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow nothing: a token is for the service that was configured."""
+        """Follow no redirect: the token is for the configured service only."""
         return
 
 
@@ -122,5 +122,5 @@ def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
 
 
 def _named(error: object) -> str:
-    """An error in the system's words, or else by its kind."""
+    """Describe an error in the system's words, or else by its kind."""
     return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""What has become of the images since ComfyUI started, for whoever watches it: ``GET /dnp-guard/status``."""
+"""Count the images by outcome since ComfyUI started, and publish the counts at ``GET /dnp-guard/status``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import Counter
 from typing import Any
 
 COUNTS: Counter[str] = Counter()
-"""Images by decision: those that a final look delivered, and those of runs that were ended for want of a guard."""
+"""Images by decision, after a final look or after a run that ended because it could not be guarded."""
 
 
 def status() -> dict[str, Any]:
-    """What is answered."""
+    """Return the body of the answer."""
     return {"images": dict(COUNTS)}
 
 
 def register() -> None:
-    """Answer from now on."""
+    """Add the route to ComfyUI's server."""
     from aiohttp import web  # noqa: PLC0415 (ComfyUI's own, there when this runs)
     from server import PromptServer  # noqa: PLC0415 (a part of ComfyUI)
 

@@ -1,9 +1,9 @@
-"""``enforce: server``: every workflow that is queued is guarded, whatever nodes it has.
+"""Guard every queued workflow, whatever its nodes, under ``enforce: server``.
 
-The graph is rewritten before the host validates it: a guard behind every model, a final look before every output of a
-picture. What may carry a picture and cannot be looked at is refused, and so is every type that nobody here knows. The
-host swallows what a prompt handler raises and goes on with the plain workflow, so a workflow that cannot be guarded is
-replaced by one that the host refuses, with the reason in it.
+The graph is rewritten before the host validates it: a guard follows every model, and a final look comes before every
+output of a picture. An output that may carry a picture is refused if no look can reach it, and so is an output of an
+unknown type. The host swallows the exceptions of a prompt handler and goes on with the plain workflow, so a workflow
+that cannot be guarded is replaced by one that the host refuses, with the reason in it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ AS_QUEUED = "prompt_as_queued"
 _TO_IMAGE, _TO_MASK = "MaskToImage", "ImageToMask"
 _PREFIX = "dnp-guard-"
 _PUT_BEHIND = {GUARD: "model", LOOK: "images", _TO_IMAGE: "mask", _TO_MASK: "image"}
-"""The classes of nodes that are put into a workflow, and the input that each stands behind."""
+"""Maps the classes of inserted nodes to the input that they follow."""
 
 _NO_PICTURE = {
     *("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "AUDIO", "DNP_GUARD"),
@@ -36,24 +36,24 @@ _NO_PICTURE = {
 """The types that carry words, numbers, sound or weights."""
 
 _WRITES_WORDS = {"PreviewAny"}
-"""Output nodes that write whatever they are given as text."""
+"""Output nodes that write any input as text."""
 
 
 class CannotGuard(Exception):
-    """A workflow into which no guard can be put."""
+    """No guard can be put into the workflow."""
 
 
 def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
-    """A workflow with a guard behind every model and a final look before every output of a picture.
+    """Put a guard behind every model and a final look before every output of a picture.
 
-    A workflow that was guarded before, as the metadata of a picture has it, is guarded anew.
+    An already guarded workflow, as picture metadata may hold, is guarded anew.
 
     Args:
         nodes: the workflow in the form of the API.
-        classes: of every node the host knows, by name.
+        classes: the classes of all nodes of the host, by name.
 
     Raises:
-        CannotGuard: there is nothing to encode a negative with, or an output that cannot be looked at.
+        CannotGuard: no text encoder can encode a negative, or an output cannot be looked at.
     """
     graph = Graph(unguarded(nodes), classes)
     plain = list(graph.nodes)
@@ -63,7 +63,7 @@ def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, A
         for key, source in list(graph.links(name)):
             if source in guards:
                 graph.nodes[name]["inputs"][key] = [guards[source], 0]
-    looks: dict[tuple[str, int], list[Any]] = {}  # one for all that deliver the same: a run has one final look
+    looks: dict[tuple[str, int], list[Any]] = {}  # one final look for all outputs of the same pictures
     for name in plain:
         if not graph.outputs(name) or graph.class_type(name) in {*_PUT_BEHIND, REPORT, *_WRITES_WORDS}:
             continue
@@ -79,10 +79,10 @@ def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, A
 
 
 def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """A workflow without the nodes that guarding put into it.
+    """Remove the nodes that guarding put into a workflow.
 
     Raises:
-        CannotGuard: a node of another class has an id of theirs.
+        CannotGuard: a node of another class has the id of such a node.
     """
     ours = {name: node for name, node in nodes.items() if str(name).startswith(_PREFIX)}
     for name, node in ours.items():
@@ -97,26 +97,26 @@ def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
             value = node.get("inputs", {}).get(_PUT_BEHIND[node["class_type"]])
         return value
 
-    kept = {name: node for name, node in nodes.items() if name not in ours}
+    remaining = {name: node for name, node in nodes.items() if name not in ours}
     return {
         name: {**node, "inputs": {key: behind(value) for key, value in node.get("inputs", {}).items()}}
-        for name, node in kept.items()
+        for name, node in remaining.items()
     }
 
 
 def _has_a_guard(graph: Graph, source: tuple[str, int]) -> bool:
-    """Whether the workflow guards a model itself: before this output, or in every node that takes it."""
+    """Return whether the workflow itself guards a model: before this output, or in all nodes that take it."""
     before = graph.upstream([source[0]], "MODEL")
     users = [name for name in graph.nodes if source in [other for _, other in graph.links(name)]]
     return GUARD in map(graph.class_type, before) or all(graph.class_type(name) == GUARD for name in users)
 
 
 def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list[Any]:
-    """Put a final look behind an output; the output to take in its place."""
-    drawn = graph.class_type(source[0]) != REPORT  # and not its strip of looks
+    """Put a final look behind an output; return the output to take in its place."""
+    drawn = graph.class_type(source[0]) != REPORT  # but not its strip of looks
     ids = [name for name in graph.upstream([source[0]]) if drawn and graph.class_type(name) == GUARD]
     if kind == "IMAGE" and graph.class_type(source[0]) == LOOK and source[1] == 0:
-        graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own look is at every run
+        graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own look covers every run
         return list(source)
     look, taken = f"{_PREFIX}look-{number}", list(source)
     if kind == "MASK":
@@ -132,7 +132,7 @@ def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list
 
 
 def _is_looked_at(graph: Graph, name: str) -> bool:
-    """Whether a video is made of pictures, which are looked at, or of another video."""
+    """Return whether a video is made of pictures, which are looked at, or of another video."""
     return any(graph.carries(source, name, key) in {"IMAGE", "VIDEO"} for key, source in graph.links(name))
 
 
@@ -151,7 +151,7 @@ def _guard(graph: Graph, source: tuple[str, int], number: int) -> str:
 
 
 def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | None:
-    """The output of a type that is nearest to where a model is used, and does not depend on the model itself."""
+    """Return the output of a type nearest to the use of a model, without dependence on the model itself."""
     users = graph.users_of(model)
     downstream = {name for name in graph.nodes if model[0] in graph.upstream([name])} - {model[0]}
     for name in (*graph.upstream(users), *graph.nodes):
@@ -162,18 +162,18 @@ def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | Non
 
 
 def handled(document: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a client queued, guarded; never raises, as the host would go on with the plain workflow.
+    """Guard the workflow of a request; never raise, because the host would go on with the plain workflow.
 
     Args:
         document: the body of the request.
-        classes: of every node the host knows, by name.
+        classes: the classes of all nodes of the host, by name.
     """
     if "prompt" not in document:
         return document
     try:
         extra = document.get("extra_data") or {}
-        told = {**(extra.get("extra_pnginfo") or {}), AS_QUEUED: document["prompt"]}
-        rewritten = {"prompt": guarded(document["prompt"], classes), "extra_data": {**extra, "extra_pnginfo": told}}
+        metadata = {**(extra.get("extra_pnginfo") or {}), AS_QUEUED: document["prompt"]}
+        rewritten = {"prompt": guarded(document["prompt"], classes), "extra_data": {**extra, "extra_pnginfo": metadata}}
     except Exception as error:
         reason = str(error) if isinstance(error, CannotGuard) else "it cannot be read"
         log.exception("DNP Guard refuses a workflow: %s", reason)
@@ -183,16 +183,16 @@ def handled(document: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, A
 
 
 def register() -> bool:
-    """Guard every workflow from now on, where the operator wants that; whether it is so.
+    """Guard every workflow from now on if the operator wants it; return whether that is so.
 
-    Settings that cannot be read enforce: nothing is generated until they are mended.
+    Unreadable settings enforce too: nothing is generated until they are mended.
     """
     try:
-        wanted = load().enforce == "server"
+        enforced = load().enforce == "server"
     except Exception:
         log.exception("DNP Guard: its settings cannot be used, so every workflow is refused")
-        wanted = True
-    if not wanted:
+        enforced = True
+    if not enforced:
         return False
     import nodes  # noqa: PLC0415 (a part of ComfyUI)
     from server import PromptServer  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The arithmetic of guidance, one function an equation. Tensors [B, ...], batch first.
+"""The arithmetic of guidance, one function per equation. Tensors [B, ...], batch first.
 
 e_u, e_c, e_n are the denoiser's outputs for the unconditional, the user's and the negative prompt. The equations are
 linear, so they hold for noise, v and flow predictions alike.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PACKED = 3
-"""Dimensions of latents that are packed into a sequence of positions."""
+"""Number of dimensions of latents that are packed into a sequence of positions."""
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
@@ -24,9 +24,9 @@ def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
 
 
 def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
-    """The separate negative term, delta = -s (e_n - e_u) (VL-DNP, arXiv 2510.26052).
+    """Return the separate negative term, delta = -s (e_n - e_u) (VL-DNP, arXiv 2510.26052).
 
-    Added to the guided prediction it gives e_u + g (e_c - e_u) - s (e_n - e_u); the unconditional is kept. Where a host
+    Added to the guided prediction it gives e_u + g (e_c - e_u) - s (e_n - e_u); the unconditional is kept. If a host
     runs without guidance, its only prediction e_c stands in for e_u.
 
     Args:
@@ -38,21 +38,21 @@ def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
 
 
 def push(d: Tensor, s: Tensor) -> Tensor:
-    """-s d: the separate term from a difference d = e_n - e_u that is known."""
+    """-s d: the separate term from a known difference d = e_n - e_u."""
     return -s * d
 
 
 def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
-    """The part of delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
+    """Keep delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
 
     SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
-    counts by the length of d over its channels, averaged with its neighbours.
+    is weighed by the length of d over its channels, averaged with its neighbours.
 
     Args:
         delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
-        d: likewise.
-        share: of the positions, 0 to 1; at least one is left.
-        channels: which dimension C is, where they are not packed.
+        d: of the same shape.
+        share: share of the positions to keep, 0 to 1; at least one is kept.
+        channels: dimension of C, unless packed.
     """
     wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
     packed = d.ndim == _PACKED
@@ -61,6 +61,6 @@ def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
         planes = length.reshape(-1, 1, *length.shape[-2:])
         length = F.avg_pool2d(planes, 3, 1, 1, count_include_pad=False).view_as(length)
     flat = length.flatten(1)
-    kept = max(1, round(share * flat.shape[1]))
-    least = flat.topk(kept, dim=1).values[:, -1]
+    count = max(1, round(share * flat.shape[1]))
+    least = flat.topk(count, dim=1).values[:, -1]
     return delta * (length >= least.view(-1, *[1] * (length.ndim - 1))).to(delta.dtype)

@@ -1,4 +1,4 @@
-"""How like two predictions are, so that a look that would show nothing new can be left out."""
+"""Compare two predictions, so that a look that would show nothing new can be skipped."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _OF_PICTURES = 4
 
 
 def coarse(prediction: Tensor) -> Tensor:
-    """A prediction [B, C, H, W], or of videos [B, C, F, H, W], averaged over 2x2 latents, [B, C H W / 4]."""
+    """Average a prediction [B, C, H, W], or of videos [B, C, F, H, W], over 2x2 latents, [B, C H W / 4]."""
     planes = prediction.flatten(1, -3) if prediction.ndim > _OF_PICTURES else prediction
     return F.avg_pool2d(planes.float(), 2).flatten(1)
 
 
 def similarity(prediction: Tensor, seen: Tensor | None) -> list[float]:
-    """Cosine of a prediction with what :func:`coarse` kept of another, -1…1 an image; nothing where there is none."""
+    """Return the cosine of a prediction with the :func:`coarse` form of another, -1…1 per image; empty if none."""
     if seen is None:
         return []
-    # Rounding takes the cosine of what is the same a little over 1.
+    # Rounding may take the cosine of equal vectors slightly above 1.
     return torch.cosine_similarity(coarse(prediction), seen).clamp(-1, 1).tolist()

@@ -1,4 +1,4 @@
-"""The nodes: DNP Guard patches a model, Final Look looks at images, Guard Report says what happened."""
+"""The nodes: DNP Guard patches a model, Final Look looks at images, Guard Report sums up the runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import host, pictures
 from .counts import COUNTS
 from .guarding import Guarding, batch_for, in_force
-from .report import sheet, told
+from .report import sheet, summary
 from .runs import RUNS, made_of
 from .settings import chosen, load
 
@@ -20,14 +20,14 @@ _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
 _COLOURS = 3
 METADATA = "dnp_guard"
-"""Key of a picture's metadata that says, by *Final Look* and image by image, the outcome and the request."""
+"""Key of a picture's metadata that holds outcome and request per *Final Look* and image."""
 
 _STRICTEST = ("pass", "blur", "block")
 _MILDEST_FIRST = ("failed_open", "unasked", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
 
 class DNPGuard:
-    """A model that is looked at, and steered, whatever samples with it."""
+    """A model whose runs are looked at and steered, whatever samples with it."""
 
     CATEGORY = "DNP Guard"
     DESCRIPTION = "Looks at the image while it is denoised, and steers away from what the policy forbids."
@@ -37,7 +37,7 @@ class DNPGuard:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """What goes in. ``vlm`` and ``service`` are ignored where the operator has locked them."""
+        """Return the inputs; ``vlm`` and ``service`` are ignored if the operator has locked them."""
         return {
             "required": {
                 "model": ("MODEL",),
@@ -56,19 +56,19 @@ class DNPGuard:
 
     @classmethod
     def IS_CHANGED(cls, policy: str = "", mode: str = "auto", vlm: str = "", service: str = "", **_: Any) -> Any:  # noqa: N802
-        """A fingerprint of what an image is judged by: a cached image was judged by something else otherwise."""
-        if policy is None:  # it comes from another node, and its name is not known yet
+        """Return a fingerprint of the judge of an image, so that another judge does not deliver a cached image."""
+        if policy is None:  # the policy comes from another node, and its name is not known yet
             return float("nan")
         settings = chosen(load(), vlm=vlm, service=service, mode=mode)
         named = [name for name in (settings.policy, policy) if name]
         if settings.vlm:
-            told = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
+            contents = [path.read_bytes() if (path := Path(name)).is_file() else b"" for name in named]
         elif judges := in_force(settings, policy):
-            told = [judges.encode()]
+            contents = [judges.encode()]
         else:
             return float("nan")  # the service may have another policy by now
-        failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # an image of one is to be drawn again
-        return sha256(b"\0".join([repr((settings, named, failures)).encode(), *told])).hexdigest()
+        failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # after a failure an image is drawn again
+        return sha256(b"\0".join([repr((settings, named, failures)).encode(), *contents])).hexdigest()
 
     def patch(
         self,
@@ -87,7 +87,7 @@ class DNPGuard:
 
 
 class FinalLook:
-    """Images as the policy lets them pass: as they are, blurred or blank."""
+    """The images that the policy lets pass: unchanged, blurred or blank."""
 
     CATEGORY = "DNP Guard"
     DESCRIPTION = "Looks at finished images; what the policy does not let pass is blurred or blank."
@@ -97,7 +97,7 @@ class FinalLook:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """What goes in: images, and the guard of the model that drew them."""
+        """Return the inputs: images, and the guard of the model that drew them."""
         return {
             "required": {"images": ("IMAGE",)},
             "optional": {
@@ -110,7 +110,7 @@ class FinalLook:
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> Any:  # noqa: N802 (ComfyUI's name)
-        """As the policy, where no guard in the workflow tells."""
+        """Return the policy's fingerprint, for images without a guard in the workflow."""
         return DNPGuard.IS_CHANGED(policy=inputs.get("policy", ""))
 
     def look(
@@ -123,14 +123,14 @@ class FinalLook:
         graph: Any = None,
         metadata: Any = None,
     ) -> tuple[Any, str, bool, str]:
-        """Look, and withhold what may not pass.
+        """Look at images, and withhold those that may not pass.
 
         Returns:
             The images, the report, whether any image is withheld, and the strictest outcome among them.
         """
         nodes = [node for node in (guard, *guards.split(",")) if node]
         if images.shape[-1] > _COLOURS:
-            images = images[..., :_COLOURS]  # transparency is not judged, and would show something else
+            images = images[..., :_COLOURS]  # transparency is not judged, and could show something else
         shown = host.pictures(images)
         _, item = host.executing() or ("", 0)
         runs = RUNS.settle(nodes, shown, made_of(graph, str(unique_id), "images"), item)
@@ -147,7 +147,7 @@ class FinalLook:
             rows = metadata.setdefault(METADATA, {}).setdefault(str(unique_id), [])
             rows += [{"outcome": word, "request": batch.request} for word, batch in zip(decisions, strictest)]
         words = [batch.words(index) for index, batch in enumerate(strictest)]
-        acted = [pictures.acted(*told) for told in zip(shown, actions, words)]
+        acted = [pictures.acted(*parts) for parts in zip(shown, actions, words)]
         for run in runs:
             run.delivered = acted
         delivered = images if all(action == "pass" for action in actions) else images.clone()
@@ -163,10 +163,10 @@ class FinalLook:
 
 
 class GuardReport:
-    """What the guard saw and did, as text and as a strip of pictures."""
+    """The findings and actions of the guard, as text and as a strip of pictures."""
 
     CATEGORY = "DNP Guard"
-    DESCRIPTION = "What was seen at which step, what was steered away from, and what became of the images."
+    DESCRIPTION = "Shows the findings of every step, the negatives, and the outcomes of the images."
     RETURN_TYPES = ("STRING", "IMAGE")
     RETURN_NAMES = ("text", "timeline")
     FUNCTION = "report"
@@ -174,53 +174,53 @@ class GuardReport:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """What goes in; the images only so that the report comes after the final look at them."""
+        """Return the inputs; the images only make the report come after their final look."""
         return {"required": {"guard": ("DNP_GUARD",), "images": ("IMAGE",)}}
 
     @classmethod
     def IS_CHANGED(cls, **_: Any) -> float:  # noqa: N802 (ComfyUI's name)
-        """Always: it tells of the latest run."""
+        """Return a new fingerprint, because the report is about the latest run."""
         return float("nan")
 
     def report(self, guard: str, images: Any) -> dict[str, Any]:
-        """Tell."""
+        """Report on the latest runs."""
         runs = RUNS.latest(guard)
-        text, timeline = told(runs), sheet(runs)
+        text, timeline = summary(runs), sheet(runs)
         shown = {"text": [text], "images": host.shown(timeline)}
         return {"ui": shown, "result": (text, host.tensor(timeline)[None])}
 
 
 class Refused:
-    """Stands in for a workflow that cannot be guarded: the host's own validation refuses it, with the reason."""
+    """A node in place of a workflow that cannot be guarded; the host's own validation refuses it, with the reason."""
 
     CATEGORY = "DNP Guard"
-    DEPRECATED = True  # nobody is to put it into a workflow
+    DEPRECATED = True  # nobody should put it into a workflow
     RETURN_TYPES = ()
     OUTPUT_NODE = True
     FUNCTION = "refuse"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """The reason."""
+        """Return the input, which is the reason."""
         return {"required": {"reason": ("STRING", {"default": ""})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, reason: str) -> str:  # noqa: N802 (ComfyUI's name)
-        """Refuse, in the words that the client is told."""
+        """Refuse with the reason for the client."""
         return reason
 
     def refuse(self, reason: str) -> tuple[()]:
-        """Refuse, where the host does not validate."""
+        """Refuse if the host does not validate."""
         raise RuntimeError(reason)
 
 
 def _rank(batch: Any, index: int) -> int:
-    """How strict a batch is about an image."""
+    """Return how strict a batch is about an image."""
     return _MILDEST_FIRST.index(batch.decision(index))
 
 
 def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
-    """The final look at images that no guarded run drew: one look, and nothing that could be steered."""
+    """Make the final look at images that no guarded run drew: one look, without steering."""
     batch = batch_for(settings, policy, [""] * len(shown), {"host": host_of("FinalLook"), "run": {}})
     try:
         batch.open(None)
@@ -234,7 +234,7 @@ def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
 
 
 def host_of(target: str) -> dict[str, str]:
-    """``host{name, version, target}`` of the record."""
+    """Return ``host{name, version, target}`` for the record."""
     return {"name": "comfyui", "version": host.version(), "target": target}
 
 

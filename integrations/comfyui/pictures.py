@@ -1,4 +1,4 @@
-"""Pictures on their way to the service, and what is shown in place of those that are not delivered."""
+"""Prepare pictures for the service, and make the pictures that stand in place of withheld ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 WITHHELD = "Image withheld"
 UNCHECKED = "Image withheld: it could not be checked"
-"""Words on a picture for which the service gives none."""
+"""Words on a withheld picture if the service gives none."""
 
 _REASONS = {
     "service_down": "the guard service does not answer",
@@ -22,35 +22,35 @@ _REASONS = {
     "request_refused": "the guard service refuses the request",
     "bad_answer": "the guard service answers what nobody understands",
 }
-"""For a person, why a picture could not be checked, by the short name of the failure."""
+"""Reasons for a person why a picture could not be checked, by the short name of the failure."""
 
 _GREY = (128, 128, 128)
 _INK = (255, 255, 255)
 _SMALLEST = 9
-"""Height of the smallest letters that can be read, in pixels."""
+"""Height of the smallest readable letters, in pixels."""
 
 _LOSSLESS = 6 * 1024 * 1024
-"""Pixels of a batch: of what a request may hold, a part that PNG keeps to."""
+"""Most pixels of a batch whose PNG files fit into one request."""
 
 _PREVIEW = 768
-"""The longer side of a preview, in pixels: more than vision-language models look at."""
+"""The longer side of a preview, in pixels; vision-language models look at fewer."""
 
 
 def preview_url(picture: Image.Image) -> str:
-    """A preview as a data URL."""
+    """Return a preview as a data URL."""
     small = picture.convert("RGB")
     small.thumbnail((_PREVIEW, _PREVIEW))
     return _url(small, "JPEG")
 
 
 def finished_urls(finished: Sequence[Image.Image]) -> list[str]:
-    """Finished pictures as data URLs: without loss, as receipts need it, unless that is too much for one request."""
-    pixels = sum(each.width * each.height for each in finished)
-    return [_url(opaque(each), "PNG" if pixels <= _LOSSLESS else "JPEG") for each in finished]
+    """Return finished pictures as data URLs, without loss for receipts, unless that exceeds a request."""
+    pixels = sum(picture.width * picture.height for picture in finished)
+    return [_url(opaque(picture), "PNG" if pixels <= _LOSSLESS else "JPEG") for picture in finished]
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """A picture as it is judged, and so delivered: without transparency, which would show something else."""
+    """Return a picture as it is judged and delivered, without transparency, which would show something else."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     shown = picture.convert("RGB")
@@ -66,27 +66,27 @@ def _url(picture: Image.Image, form: str) -> str:
 
 
 def from_tensor(image: Any) -> Image.Image:
-    """A picture of a tensor [3, H, W] of 0…1, cut off to whole levels as the host does."""
+    """Return the picture of a tensor [3, H, W] of 0…1, truncated to whole levels as the host does."""
     return Image.fromarray((image.detach().float() * 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def blank(picture: Image.Image) -> Image.Image:
-    """Grey, in the size of a picture that is withheld."""
+    """Return a grey picture in the size of a withheld one."""
     return Image.new("RGB", picture.size, _GREY)
 
 
 def blurred(picture: Image.Image) -> Image.Image:
-    """A picture blurred beyond recognition."""
+    """Return a picture blurred beyond recognition."""
     return picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
 def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
-    """A picture as an action leaves it; anything but ``pass`` and ``blur`` withholds it.
+    """Apply an action to a picture; any action but ``pass`` and ``blur`` withholds it.
 
     Args:
-        picture: what was drawn.
-        action: of the final look, or what a preview may show.
-        words: say in the picture why it is withheld; empty for a plain one.
+        picture: the drawn picture.
+        action: action of the final look, or of a preview.
+        words: reason to write on a withheld picture; empty for a plain one.
     """
     if action == "pass":
         return opaque(picture)
@@ -96,7 +96,7 @@ def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
 
 
 def written(picture: Image.Image, words: str) -> Image.Image:
-    """A picture with words in its middle, as large as they fit; with a crossed circle where they would be too small."""
+    """Write words into the middle of a picture, as large as they fit; draw a crossed circle if they were too small."""
     drawing = ImageDraw.Draw(picture)
     for height in range(max(_SMALLEST, min(48, min(picture.size) // 7)), _SMALLEST - 1, -1):
         font = _font(height)
@@ -115,22 +115,22 @@ def written(picture: Image.Image, words: str) -> Image.Image:
 
 
 def unchecked(failure: str) -> str:
-    """Return the words on a picture that could not be checked, with the reason where it is known.
+    """Return the words on a picture that could not be checked, with the reason if it is known.
 
     Args:
-        failure: begins with its short name.
+        failure: the failure, which begins with its short name.
     """
     reason = _REASONS.get(failure.partition(":")[0])
     return f"{UNCHECKED} ({reason})" if reason else UNCHECKED
 
 
 def steered(words: str, step: int) -> str:
-    """What an image was steered away from and after which step; -1 for its start, where it was drawn again."""
+    """Name a negative and the step after which it came; -1 for the start of a further attempt."""
     return f"{words}@{step}" if step >= 0 else f"{words} from the start"
 
 
 def _font(height: int) -> Any:
-    """Pillow's own font; of one size in the versions that have no other."""
+    """Return Pillow's own font; old versions have one size only."""
     try:
         return ImageFont.load_default(height)
     except TypeError:

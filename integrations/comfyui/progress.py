@@ -1,8 +1,9 @@
-"""Which evaluations of the model begin a step of the sampler, and which are sub-steps of the one that runs.
+"""Tell which evaluations of the model begin a step of the sampler, and which are sub-steps of the running step.
 
-A sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing says where the
-next step begins, so it is told by the noise level and by how many evaluations the steps before took. Only in the first
-step can a sub-step be taken for the next step: one at the next step's noise level, as Heun's, or below. Pure.
+A sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing marks where the
+next step begins, so it is inferred from the noise level and from the number of evaluations in earlier steps. Only in
+the first step can a sub-step be mistaken for the next step: one at or below the next step's noise level, as in Heun's
+method. Pure.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Progress:
     """Follows one run of a sampler.
 
     Args:
-        sigmas: the noise levels of the run, as the sampler got them; empty where it chooses its own steps.
-        ends: its highest and its lowest noise level, where there are no ``sigmas``.
+        sigmas: the noise levels of the run, as the sampler got them; empty if it chooses its own steps.
+        ends: its highest and its lowest noise level, if there are no ``sigmas``.
     """
 
     def __init__(self, sigmas: Sequence[float], ends: tuple[float, float] | None = None) -> None:
@@ -33,11 +34,11 @@ class Progress:
 
     @property
     def total(self) -> int | None:
-        """The steps of the run; None where the sampler chooses its own."""
+        """The number of steps of the run; None if the sampler chooses its own."""
         return len(self._sigmas) - 1 if self._sigmas else None
 
     def begins(self, sigma: float) -> bool:
-        """Count an evaluation of the model; whether it is the first of a step."""
+        """Count an evaluation of the model; return whether it is the first of a step."""
         self._since += 1
         if self._a_step is not None:
             return self._since == self._a_step
@@ -46,10 +47,10 @@ class Progress:
         return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
 
     def called_back(self, index: int, sigma: float) -> float:
-        """Note the callback of a step: evaluations between two of them are those of a step.
+        """Note the callback of a step: all evaluations between two callbacks belong to one step.
 
         Returns:
-            The part of the run that is done, 0…1.
+            The fraction of the run that is done, 0…1.
         """
         if self._step is not None and index > self._step:
             self._a_step = self._since
@@ -59,7 +60,7 @@ class Progress:
         return index / self.total if self.total else self._done(sigma)
 
     def _done(self, sigma: float) -> float:
-        """The part of the noise that is gone: of its logarithm where the lowest level is known and not zero."""
+        """Return the fraction of the noise that is gone: of its logarithm if the lowest level is known and not zero."""
         high, low = self._ends or (sigma, 0.0)
         if sigma <= low or high <= low:
             return 1.0

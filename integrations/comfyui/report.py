@@ -1,4 +1,4 @@
-"""What the guard saw and did, as text and as a sheet of pictures."""
+"""Report the findings and actions of the guard, as text and as a sheet of pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from .run import Run
 
 _SIDE = (96, 256)
-"""The longer side of a picture in the sheet, at least and at most: a caption fits, and a batch does, too."""
+"""Smallest and largest longer side of a picture in the sheet, for captions and whole batches to fit."""
 
 _GAP, _LINE = 6, 16
 _GROUND, _INK, _STEERED = (24, 24, 24), (224, 224, 224), (240, 150, 40)
 
 
-def told(runs: Sequence[Run]) -> str:
-    """The runs of a workflow, line after line."""
+def summary(runs: Sequence[Run]) -> str:
+    """Describe the runs of a workflow, line after line."""
     lines = []
     for number, run in enumerate(runs, 1):
         images = f"{run.images} image{'s' * (run.images > 1)}"
@@ -35,9 +35,9 @@ def _drawn(run: Run, index: int) -> str:
 
 
 def sheet(runs: Sequence[Run]) -> Image.Image:
-    """A column a look and a row an image, run under run, and what the final look delivered at the end of each row.
+    """Draw the sheet: one column per look, one row per image, run under run, with delivered pictures at the end.
 
-    A picture with a frame is one after which the image was steered.
+    A frame marks a picture after which the image was steered.
     """
     parts = [_part(number, run) for number, run in enumerate(runs, 1) if run.timeline]
     width = max((part.width for part in parts), default=_SIDE[0])
@@ -72,6 +72,6 @@ def _part(number: int, run: Run) -> Image.Image:
 
 
 def _fitting(size: tuple[int, int]) -> tuple[int, int]:
-    """A size as it is in the sheet."""
+    """Scale a size to the sheet."""
     scale = min(max(*size, _SIDE[0]), _SIDE[1]) / max(size)
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)

@@ -1,4 +1,4 @@
-"""One run of a sampler under the guard: its looks, and what they push the prediction away from."""
+"""One run of a sampler under the guard, with its looks and the negatives that push its prediction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _OWN_STEPS = ("dpm_fast", "dpm_adaptive")
-"""Parts of the names of samplers that choose their own steps, whatever noise levels they are given."""
+"""Parts of the names of samplers that choose their own steps, whatever the given noise levels."""
 
 
 class Run:
@@ -29,21 +29,21 @@ class Run:
 
     Args:
         batch: the looks, in process or at the service.
-        sampler: what samples, as ComfyUI's guider has it.
+        sampler: the sampler, from ComfyUI's guider.
         sigmas: the noise levels of the run.
-        guider: whose run it is; its ``conds`` and ``cfg`` say whether there is guidance.
+        guider: the guider of the run; its ``conds`` and ``cfg`` tell whether there is guidance.
         clip: encodes negatives.
-        vae: decodes predictions; None to show them by the latent format's colours.
+        vae: decodes predictions; None to use the latent format's colours.
         given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run.
-        attending: its part in the attention of the model.
+        attending: the run's part in the attention of the model.
 
     Attributes:
-        drawn_by: the node that samples, and at which item of a list; None where the host does not say.
-        timeline: the pictures of each look, as far as they may be shown, by step.
-        held: the images that are steered after each look, by step.
-        delivered: the finished pictures as the final look let them pass; none before it.
-        judged: the finished pictures of a run that made its own final look; None before it, and where it made none.
-        attempts: how often each image was drawn.
+        drawn_by: the node that samples, and its item of a list; None if the host does not tell.
+        timeline: the pictures of every look by step, covered as the policy asks.
+        held: the images that are steered after every look, by step.
+        delivered: the finished pictures after the final look; none before it.
+        judged: the finished pictures of a run that made its own final look; None before it or without one.
+        attempts: number of times that every image was drawn.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Run:
         self._guider, self._clip, self._vae, self._given = guider, clip, vae, given
         self._attending = attending or Attending(guider.model_patcher)
         self._attended = False  # whether the attention was steered since the last guided prediction
-        self._asks = False  # an evaluation of the guard's own, which nothing is to steer
+        self._asks = False  # whether the guard's own evaluation runs, which must not be steered
         levels = [float(sigma) for sigma in sigmas]
         name = getattr(getattr(sampler, "sampler_function", sampler), "__name__", "")
-        own = self._own_steps = any(each in name for each in _OWN_STEPS)
-        lowest = min((each for each in levels if each > 0), default=0.0)
+        own = self._own_steps = any(word in name for word in _OWN_STEPS)
+        lowest = min((level for level in levels if level > 0), default=0.0)
         self._levels = ([] if own else levels, (max(levels), lowest))
         self._progress = Progress(*self._levels)
         self._sigma = levels[0]
@@ -87,59 +87,59 @@ class Run:
         """Open the session.
 
         Raises:
-            Withheld: there is none, and that is closed.
+            Withheld: no session could be opened, and the images are withheld.
         """
         self.batch.open(self._progress.total)
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """What the host's previews may show of each image."""
+        """How the host's previews may show the images."""
         return tuple(self.batch.user_previews)
 
     @property
     def cfg(self) -> float:
-        """The scale of guidance; 1 where the guider has no negative to guide from."""
+        """The guidance scale; 1 if the guider has no negative to guide from."""
         return host.cfg(self._guider)
 
     @property
     def effective(self) -> bool:
-        """Whether a negative can take effect: in place of the unconditional only where there is guidance."""
+        """Whether a negative can take effect; in place of the unconditional that needs guidance."""
         return self.batch.mode in {"separate", "attention"} or not math.isclose(self.cfg, 1.0)
 
     def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
         """Look at a step.
 
         Raises:
-            Withheld: the images are withheld whatever they show, so the rest of the run would be drawn in vain.
+            Withheld: the images will be withheld anyway, so the rest of the run would be in vain.
         """
         try:
-            self._take()  # where a sub-step was taken for one too many, the next step has begun all the same
+            self._take()  # if a sub-step was mistaken for a step, the next step has begun nevertheless
             sigma = float(sigmas[step]) if self._progress.total is not None else self._sigma
             done = self._progress.called_back(step, sigma)
             self._last = (step, x0)
             if self.batch.due(step, done):
                 self._look(model, step, done, sigma, x0)
-        except Exception as error:  # noqa: BLE001 (what could not be looked at is missed, and the run goes on)
+        except Exception as error:  # noqa: BLE001 (the look is missed, and the run goes on)
             self.batch.missed(error)
         self._end_if_closed()
 
     def conditioned(self, executor: Any, model: Any, conds: Any, x: Tensor, sigma: Tensor, options: Any) -> Any:
-        """ComfyUI's wrapper of an evaluation of conditionings, steered in the attention over the prompt."""
+        """Wrap ComfyUI's evaluation of conditionings, and steer in the attention over the prompt."""
 
         def evaluate(with_options: Any) -> Any:
             return executor(model, conds, x, sigma, with_options)
 
         if self.batch.mode != "attention" or self._asks:
             return evaluate(options)
-        # The hook after guidance counts; here it is only seen whether this evaluation begins a step.
+        # The hook after guidance keeps count; this only finds out whether the evaluation begins a step.
         if copy(self._progress).begins(float(sigma.flatten()[0])) or self._own_steps:
             self._take()
         if not self._active:
             return evaluate(options)
         prompt = getattr(self._guider, "conds", {}).get("positive")
-        place = next((index for index, each in enumerate(conds) if each is not None and each is prompt), None)
+        place = next((index for index, cond in enumerate(conds) if cond is not None and cond is prompt), None)
         if place is None:
-            return evaluate(options)  # such as a further one of the unconditional alone
+            return evaluate(options)  # such as a further evaluation of the unconditional only
         made, failure = self._attending.evaluated(evaluate, options, self._active, self._context, place)
         self._attended = failure is None
         return made
@@ -149,9 +149,9 @@ class Run:
         return context
 
     def post_cfg(self, args: dict[str, Any]) -> Tensor:
-        """ComfyUI's hook after guidance: the guided prediction, pushed."""
+        """Push the guided prediction, as ComfyUI's hook after guidance."""
         self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
-        if self._progress.begins(self._sigma) or self._own_steps:  # whose steps differ in how often they evaluate
+        if self._progress.begins(self._sigma) or self._own_steps:  # their steps differ in the number of evaluations
             self._take()
         if not self._active:
             return args["denoised"]
@@ -170,11 +170,11 @@ class Run:
         """End the run.
 
         Raises:
-            Withheld: the guard could not do its job, and that is closed whatever the images show.
+            Withheld: the guard failed, and the images are withheld whatever they show.
         """
         if self.batch.owes_a_look() and self._last is not None:
             step, x0 = self._last
-            step += step in self.timeline  # a step that was asked about is answered as it was, and counts no further
+            step += step in self.timeline  # a repeated step would only get its earlier answer
             try:
                 self._look(model, step, 1.0, None, x0, ended=True)
             except Exception as error:  # noqa: BLE001 (the final look makes up for it, or does not)
@@ -182,22 +182,22 @@ class Run:
         self._end_if_closed()
 
     def settle(self, shown: Sequence[Image]) -> None:
-        """Make the final look, unless the run made its own."""
+        """Make the final look, unless the run has made its own."""
         if self.judged is None:
             self.batch.settle(shown)
 
     def shows_other(self, shown: Sequence[Image]) -> bool:
-        """Whether pictures are not those that the run itself had judged: a later node has changed them."""
+        """Return whether a later node has changed the pictures that the run itself had judged."""
         return self.judged is not None and any(
             one.tobytes() != other.tobytes() for one, other in zip(self.judged, shown)
         )
 
     def second_chances(self, made: Tensor, draw: Callable[[], Tensor]) -> Tensor:
-        """Judge a finished run whose images may be drawn again, and draw again those that are to be.
+        """Judge a finished run, and draw the images again whose verdicts ask for it.
 
         Args:
             made: the finished latents.
-            draw: makes the run again, from the noise that it had.
+            draw: repeats the run from the same noise.
 
         Returns:
             The latents, with the rows of later attempts in them.
@@ -258,7 +258,7 @@ class Run:
         host.reloaded(self._guider.model_patcher)
 
     def _hold(self) -> dict[int, Any]:
-        """Have what is held encoded, to be taken at the next step."""
+        """Encode the held negatives, which take effect at the next step."""
         held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
         for negative in held.values():
             inside = negative.attention.parts if negative.attention is not None else ()
@@ -279,7 +279,7 @@ class Run:
         pushed = args["denoised"].clone()
         for (text, scale), rows in _alike(self._active).items():
             d = self._difference(args, text, rows, d_u[rows], guided=guided)
-            if self.batch.mode == "replace":  # n + w (c - n) is what was guided, plus (1 - w) (n - u)
+            if self.batch.mode == "replace":  # n + w (c - n) is the guided prediction plus (1 - w) (n - u)
                 delta = (1 - self.cfg) * d
             else:
                 delta = guidance.push(d, torch.tensor(scale, device=d.device, dtype=d.dtype))
@@ -302,7 +302,7 @@ class Run:
 
 
 def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
-    """The images whose prediction is pushed away from the same, by its words and scale."""
+    """Group the images whose negatives have the same words and scale."""
     alike: dict[tuple[str, float], list[int]] = {}
     for index, negative in active.items():
         if _has_term(negative):
@@ -311,5 +311,5 @@ def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
 
 
 def _has_term(negative: Any) -> bool:
-    """Whether a negative is a term of the prediction, and not only something that the attention reads."""
+    """Return whether a negative is a term of the prediction, and not only read by the attention."""
     return negative.attention is None or negative.scale is not None

@@ -1,7 +1,7 @@
-"""The runs whose images have not had their final look yet, by the node that guards them.
+"""Keep the runs whose images have not had their final look yet, by the node that guards them.
 
-A workflow may sample more than once with the model that one node guards. Whose run an image came of is told by the
-graph: the node that sampled is one of those that the image was made by.
+A workflow may sample several times with the model that one node guards. The graph tells which run drew an image: the
+node that sampled is among the nodes that made the image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 _KEPT = 64
-"""Nodes whose latest runs are kept for their reports."""
+"""Number of nodes whose latest runs are kept for reports."""
 
 
 class Runs:
-    """Open runs, and the latest ones for the reports."""
+    """The open runs, and the latest runs for the reports."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[Run]] = {}
@@ -27,18 +27,18 @@ class Runs:
         self._made_with: dict[str, tuple[Settings, str]] = {}
 
     def begin(self, node: str, run: Run, made_with: tuple[Settings, str]) -> None:
-        """Take in a run; what an earlier workflow left open is abandoned.
+        """Take in a run, and abandon the open runs of an earlier workflow.
 
         Args:
-            node: that guards it.
-            run: that begins.
-            made_with: the settings and the policy of that node.
+            node: the node that guards it.
+            run: the new run.
+            made_with: settings and policy of that node.
         """
-        stale = [each for each in self._open.get(node, []) if each.prompt != run.prompt]
-        for each in stale:
-            each.batch.abandon()
-        self._open[node] = [*(each for each in self._open.get(node, []) if each not in stale), run]
-        same = [each for each in self._latest.pop(node, []) if each.prompt == run.prompt]
+        stale = [opened for opened in self._open.get(node, []) if opened.prompt != run.prompt]
+        for abandoned in stale:
+            abandoned.batch.abandon()
+        self._open[node] = [*(opened for opened in self._open.get(node, []) if opened not in stale), run]
+        same = [finished for finished in self._latest.pop(node, []) if finished.prompt == run.prompt]
         self._latest[node] = [*same, run]
         self._made_with[node] = made_with
         while len(self._latest) > _KEPT:
@@ -46,21 +46,21 @@ class Runs:
             del self._latest[oldest], self._made_with[oldest]
 
     def abandon(self, node: str, run: Run) -> None:
-        """Give a run up that has no images."""
-        self._open[node] = [each for each in self._open.get(node, []) if each is not run]
+        """Give up a run without images."""
+        self._open[node] = [opened for opened in self._open.get(node, []) if opened is not run]
         run.batch.abandon()
 
     def settle(self, nodes: Sequence[str], pictures: Sequence[Any], made_of: Collection[str], item: int) -> list[Run]:
-        """Make the final look of every open run of some nodes that the images were made of.
+        """Make the final looks of the open runs that drew the images.
 
         Args:
-            nodes: that guard.
+            nodes: the guarding nodes.
             pictures: the finished images.
-            made_of: the nodes that the images were made by; empty where that is not known, for any.
-            item: of the list that the final look is mapped over, where the runs are, too.
+            made_of: the nodes that made the images; empty if unknown, which allows any node.
+            item: index in the list that the final look is mapped over, if the runs are mapped too.
 
         Returns:
-            Those it was made for.
+            The runs that drew the images.
         """
         settled = []
         for node in nodes:
@@ -76,31 +76,31 @@ class Runs:
         return settled
 
     def latest(self, node: str) -> list[Run]:
-        """The runs of the latest workflow that this node guarded."""
+        """Return the runs of the latest workflow that this node guarded."""
         return self._latest.get(node, [])
 
     def made_with(self, nodes: Sequence[str]) -> tuple[Settings, str] | None:
-        """The settings and the policy of the first of some nodes that has guarded a run; None where none has."""
+        """Return settings and policy of the first node that has guarded a run; None if none has."""
         return next((self._made_with[node] for node in nodes if node in self._made_with), None)
 
 
 def made_of(graph: Any, name: str, key: str) -> set[str]:
-    """The nodes that one input of a node was made by; none where that cannot be said.
+    """Return the nodes that made one input of a node; none if unknown.
 
     Args:
-        graph: the workflow that runs, with ``get_node``; nodes that were put in while it ran are in it.
+        graph: the running workflow, with ``get_node``; it has the nodes that were added during the run.
         name: the node.
-        key: of its input.
+        key: name of the input.
     """
-    found: set[str] = set()
+    names: set[str] = set()
     inputs = {key: _inputs(graph, name).get(key)}
     ahead = [inputs]
-    for each in ahead:
-        for value in each.values():
-            if isinstance(value, list) and len(value) == 2 and str(value[0]) not in found:  # noqa: PLR2004 (a link)
-                found.add(str(value[0]))
+    for source in ahead:
+        for value in source.values():
+            if isinstance(value, list) and len(value) == 2 and str(value[0]) not in names:  # noqa: PLR2004 (a link)
+                names.add(str(value[0]))
                 ahead.append(_inputs(graph, str(value[0])))
-    return found
+    return names
 
 
 def _inputs(graph: Any, name: str) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def _inputs(graph: Any, name: str) -> dict[str, Any]:
 
 
 def _within(node: str, others: Collection[str]) -> bool:
-    """Whether a node is one of others, or was put in by one of them: such a node's id begins with the other's."""
-    return any(node == each or node.startswith(f"{each}.") for each in others)
+    """Return whether a node is among others or was added by one of them, whose id then begins its own."""
+    return any(node == other or node.startswith(f"{other}.") for other in others)
 
 
 RUNS = Runs()

@@ -1,4 +1,4 @@
-"""The guard service as a program of its own, started when it is first needed and stopped with the host."""
+"""Start the guard service as a program of its own when it is first needed, and stop it with the host."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("dnp_guard")
 
 _OF_THE_HOST = ("PYTHONPATH", "PYTHONHOME")
-"""What would have the service import the host's packages in place of its own."""
+"""Variables that would make the service import the host's packages in place of its own."""
 
 _POLL_S = 0.25
 _STOP_S = 10.0
 
 
 class Service:
-    """Starts one service, and stops what it started.
+    """A starter of one service, which stops only the service that it started.
 
     Attributes:
-        process: the service that was started; None before that, and once it is stopped.
+        process: the started service; None before its start and after its end.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class Service:
         self._lock = threading.Lock()
 
     def ensure(self, client: Client, command: Sequence[str], within_s: float) -> bool:
-        """See that a service answers, starting it where none does.
+        """Make sure that a service answers; start one if none does.
 
         Args:
-            client: of the service.
-            command: that starts it; nothing is started where it is empty.
-            within_s: how long to wait for it.
+            client: client of the service.
+            command: command line that starts it; empty to start nothing.
+            within_s: seconds to wait for it.
 
         Returns:
-            Whether it is ready.
+            Whether the service is ready.
         """
         if not command:
-            return True  # someone else sees to it; the session will tell
+            return True  # somebody else starts it; opening the session will tell
         with self._lock:
             if client.ready():
                 return True
@@ -64,7 +64,7 @@ class Service:
             return self._wait(client, within_s)
 
     def stop(self) -> None:
-        """Stop what was started, if anything was."""
+        """Stop the started service, if there is one."""
         process, self.process = self.process, None
         atexit.unregister(self.stop)
         if process is None or process.poll() is not None:

@@ -1,6 +1,6 @@
-"""What the operator has set, in ``dnp_guard.json`` beside this file or in the environment, which goes first.
+"""Read the operator's settings from ``dnp_guard.json`` beside this file and from the environment, which goes first.
 
-Where the file is there and ``locked``, or every workflow is guarded, a workflow can name a policy to be stricter by and
+If the file is there and ``locked``, or every workflow is guarded, a workflow can name a policy to be stricter by, and
 choose nothing else.
 """
 
@@ -26,25 +26,25 @@ _CHOICES = {"on_failure": ("closed", "open"), "enforce": ("off", "server")}
 
 
 class BadSettings(Exception):
-    """Settings that cannot be used; nothing is generated until they are mended."""
+    """The settings cannot be used; nothing is generated until they are mended."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What runs are guarded with.
+    """The settings of the guard.
 
     Attributes:
-        url: of the guard service.
-        token_file: that holds its bearer token; ignored where ``DNP_GUARD_TOKEN`` is set.
+        url: address of the guard service.
+        token_file: file of its bearer token; ignored if ``DNP_GUARD_TOKEN`` is set.
         token: the bearer token.
-        policy: in process the policy; with the service, one to be stricter by. Empty for the default.
-        vlm: the backend, in process; empty to use the service.
-        audit: where records go, in process; empty for nowhere.
-        on_failure: where there is no session, and so no policy, that says it.
-        enforce: ``server`` guards every workflow that is queued, ``off`` those with the nodes in them.
-        locked: whether workflows are kept from choosing the backend.
-        start: command line that starts the service; empty where someone else does.
-        start_s: how long a run may wait for a service that is starting.
+        policy: the policy in process; with the service, a further one to be stricter by. Empty for the default.
+        vlm: the backend in process; empty to use the service.
+        audit: destination of the records in process; empty for none.
+        on_failure: the reaction to a failure without a session, and so without a policy.
+        enforce: ``server`` guards every queued workflow, ``off`` only those with the nodes.
+        locked: whether workflows may not choose the backend.
+        start: command line that starts the service; empty if somebody else starts it.
+        start_s: seconds that a run may wait for a starting service.
     """
 
     url: str = "http://127.0.0.1:8777"
@@ -60,15 +60,15 @@ class Settings:
     start_s: float = 120.0
 
     def __repr__(self) -> str:
-        """Without the token."""
+        """Show the settings without the token."""
         return f"Settings(url={self.url!r}, policy={self.policy!r}, vlm={self.vlm!r}, enforce={self.enforce!r})"
 
 
 def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Settings:
-    """The settings in force.
+    """Return the settings in force.
 
     Raises:
-        BadSettings: the file cannot be read, or says what nobody understands.
+        BadSettings: the file cannot be read or understood.
     """
     settings = _from_file(file) if file.exists() else Settings()
     named = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
@@ -82,17 +82,17 @@ def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Sett
 
 
 def chosen(settings: Settings, *, vlm: str, service: str, mode: str) -> Settings:
-    """The settings with what a workflow chose, where it may.
+    """Apply a workflow's choices to the settings, if it may choose.
 
     Args:
         settings: the operator's.
         vlm: a backend in process; empty for the operator's.
         service: address of the service; empty for the operator's.
-        mode: ``in process``, ``service``, or ``auto``: in process where there is a backend.
+        mode: ``in process``, ``service``, or ``auto``: in process if there is a backend.
     """
     if settings.locked or settings.enforce == "server":
         return settings
-    # A token is for the service that the operator configured, and goes to no other.
+    # The token is for the service of the operator, and goes to no other.
     elsewhere = service.rstrip("/") not in {"", settings.url.rstrip("/")}
     settings = replace(settings, url=service, token="") if elsewhere else settings
     return replace(settings, vlm="" if mode == "service" else vlm or settings.vlm)

@@ -1,7 +1,7 @@
-"""The guard inside AUTOMATIC1111's web UI and what is built on it; the looking itself is done by ``dnp-guard serve``.
+"""The guard inside AUTOMATIC1111's web UI and its derivatives; ``dnp-guard serve`` makes the looks.
 
-Python's standard library and what the host gives: torch, Pillow, gradio and the web UI's own ``modules``. The script
-that the host loads is ``scripts/dnp_guard.py``; what differs between hosts is in ``host.py``.
+It imports Python's standard library, and torch, Pillow, gradio and the web UI's own ``modules`` from the host. The
+host loads the script ``scripts/dnp_guard.py``; the differences between hosts are in ``host.py``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Steer inside the host's attention over the prompt, for one call of the denoiser at a time.
 
-Forge and reForge have patches for the blocks of their UNet. AUTOMATIC1111 has none, so its layers ``attn2`` are hooked
-for the call. Both are gone when the call is over.
+Forge and reForge have patches for the blocks of their UNet. AUTOMATIC1111 has none, so hooks on its layers ``attn2``
+serve for the call. Patches and hooks are removed after the call.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .messages import Negative
 
 MEASURED = ".attention.json"
-"""Beside a checkpoint, with this in the place of its ending: the measurement that steering there works for it."""
+"""Ending of the file beside a checkpoint that holds the measurement of steering in attention space."""
 
 
 class Attending:
@@ -44,13 +44,13 @@ class Attending:
     def begins(
         self, at: host.Call, prompts: int, active: Mapping[int, Negative], context: Callable[[str], torch.Tensor]
     ) -> None:
-        """Steer a call of the denoiser, which the host is about to make; :meth:`ends` says if that failed.
+        """Prepare the steering of the next call of the denoiser; :meth:`ends` reports a failure.
 
         Args:
             at: the call.
-            prompts: rows of the prompts; more than images where the host composes them.
-            active: the negative of each image that is steered.
-            context: the conditioning of words, [1, tokens, width].
+            prompts: number of rows of prompts; more than images if the host composes prompts.
+            active: maps the index of a steered image to its negative.
+            context: returns the conditioning of words, [1, tokens, width].
         """
         try:
             self._check_the_checkpoint()
@@ -62,7 +62,7 @@ class Attending:
         """Check that the attention is still reached: a refiner or a hires pass may have loaded another checkpoint.
 
         Raises:
-            NotReached: it is not, or steering there was shown to work for the first checkpoint alone.
+            NotReached: the attention is out of reach, or only the first checkpoint was shown to be steered there.
         """
         checkpoint = host.checkpoint()
         if checkpoint != self._checkpoint:
@@ -81,7 +81,7 @@ class Attending:
             self._steering = self._stack.enter_context(layers.steered(acting, in_order(at.images, prompts)))
 
     def ends(self) -> Exception | None:
-        """Leave the model as it was, and return why an image was not steered; None where all were."""
+        """Restore the model, and return the reason why an image was not steered; None if all were."""
         self._stack.close()
         steering, self._steering = self._steering, None
         failure, self._failure = self._failure, None
@@ -96,7 +96,7 @@ class Attending:
 
 
 def reached() -> bool | None:
-    """Return whether steering there was shown to work for the checkpoint; None where it is not reached."""
+    """Return whether steering there was shown to work for the checkpoint; None if the attention is out of reach."""
     model = shared.sd_model
     network = _network(model)
     if not hasattr(network, "named_modules"):
@@ -113,7 +113,7 @@ def _network(model: Any) -> Any:
 
 
 def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, int]]:
-    """Find the rows of the prompts, which the host evaluates ahead of the unconditional, in one call or several."""
+    """Return a finder of the prompts' rows, which the host evaluates before the unconditional, in one or more calls."""
     done = 0
 
     def rows(context: torch.Tensor) -> dict[int, int]:
@@ -127,7 +127,7 @@ def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, in
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-    """Attend as a block of the host's does where nothing replaces it."""
+    """Attend as a block of the host does without a patch."""
     made: torch.Tensor
     try:
         from backend.attention import attention_function  # noqa: PLC0415 (only Forge has it)

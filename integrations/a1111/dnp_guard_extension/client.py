@@ -1,4 +1,4 @@
-"""A client of the guard service: sessions, queries and the final look, over HTTP."""
+"""A client of the guard service, for sessions, queries and the final look over HTTP."""
 
 from __future__ import annotations
 
@@ -14,67 +14,67 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _CALL_S = 10.0
-"""How long a call without a picture may take."""
+"""Seconds that a call without a picture may take."""
 
 _LOOK_S = 120.0
-"""How long a look may take where the policy sets no deadline."""
+"""Seconds that a look may take if the policy sets no deadline."""
 
 _GRACE_S = 5.0
-"""What the way there and back may take beyond the policy's deadline."""
+"""Seconds that the network may take beyond the policy's deadline."""
 
 _PREVIEWS = ("withhold", "blur", "allow")
 
 
 class Client(Connection):
-    """Speaks the protocol to one service."""
+    """A speaker of the protocol to one service."""
 
     def __init__(self, url: str, token: str | None) -> None:
         super().__init__(url, token)
         self._features: tuple[str, ...] | None = None
 
     def features(self) -> tuple[str, ...]:
-        """What of the protocol's newer parts the service knows; nothing where it does not say."""
+        """Return the newer parts of the protocol that the service knows; empty if it names none."""
         try:
             return self._known()
         except ServiceFailed:
-            return ()  # it may say so later
+            return ()  # it may name them later
 
     def _known(self) -> tuple[str, ...]:
-        """Return the features, also of a service that is busy; none where a proxy does not let the host ask for them.
+        """Return the service's features, even of a busy one; none if a proxy blocks the question.
 
         Raises:
-            ServiceFailed: the service cannot be reached, or fails without saying what it knows.
+            ServiceFailed: the service cannot be reached, or fails without naming its features.
         """
         if self._features is None:
             try:
-                told = self.call("GET", "/readyz", None, _CALL_S).get("features")
+                features = self.call("GET", "/readyz", None, _CALL_S).get("features")
             except ServiceFailed as error:
                 if error.features is None and not error.request_caused:
                     raise
-                told = error.features
-                if told is None:
+                features = error.features
+                if features is None:
                     return ()
-            self._features = tuple(map(str, told)) if isinstance(told, list) else ()
+            self._features = tuple(map(str, features)) if isinstance(features, list) else ()
         return self._features
 
     def knows(self, feature: str) -> bool:
-        """Say whether the service knows one of the protocol's newer parts."""
+        """Return whether the service knows a newer part of the protocol."""
         return feature in self.features()
 
     def judges(self, policy: str) -> str:
-        """Return the digests of the policy and of the model that would judge; empty where the service does not say.
+        """Return the digests of the policy and of the model that would judge; empty if the service does not tell.
 
-        An older service tells the policy's alone.
+        An older service tells only the policy's digest.
 
         Args:
-            policy: another one to be stricter by; empty for none.
+            policy: a further policy, to be stricter by; empty for none.
         """
         try:
             if not self.knows("policy"):
                 return ""
             asked = f"?policy={quote(policy, safe='')}" if policy else ""
-            told = self.call("GET", f"/v1/policy{asked}", None, _CALL_S)
-            return " ".join(str(told[key]) for key in ("digest", "backend") if told.get(key))
+            answer = self.call("GET", f"/v1/policy{asked}", None, _CALL_S)
+            return " ".join(str(answer[key]) for key in ("digest", "backend") if answer.get(key))
         except ServiceFailed:
             return ""
 
@@ -95,15 +95,15 @@ class Client(Connection):
         Args:
             host: ``name``, ``version`` and ``target``, for the record.
             run: ``seed``, ``scheduler``, ``guidance_scale`` and ``size``, for the record.
-            prompts: one an image.
-            steps: of the sampler, all passes; None where that is not known.
-            policy: another one to be stricter by; empty for none.
+            prompts: one prompt per image.
+            steps: number of steps of the sampler over all passes; None if unknown.
+            policy: a further policy, to be stricter by; empty for none.
             again: whether images of the batch can be drawn again.
-            attention: whether steering in attention space was shown to work; None where the host cannot.
-            brought: gives the request's own pictures as data URLs; None where it brings none.
+            attention: whether steering in attention space was shown to work; None if the host cannot steer there.
+            brought: returns the request's own pictures as data URLs; None if it brings none.
 
         Raises:
-            ServiceFailed: there is none.
+            ServiceFailed: no session was opened.
         """
         body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
@@ -137,18 +137,18 @@ class Client(Connection):
     def again(
         self, session: Session, host: dict[str, str], images: Sequence[int]
     ) -> tuple[Session, tuple[Negative | None, ...]]:
-        """Open a session again, for the images that its verdicts say are to be drawn again.
+        """Open a session again, for the images that its verdicts ask to draw again.
 
         Args:
-            session: that has been finished.
-            host: as it was opened with.
-            images: those, by their index in the batch.
+            session: the finished session.
+            host: the host that the session was opened with.
+            images: indices of the images in the batch.
 
         Returns:
-            The session, and what each of those images is steered away from, from the first step on.
+            The session, and these images' negatives from the first step on.
 
         Raises:
-            ServiceFailed: it cannot be; each image meets its verdict's ``otherwise``.
+            ServiceFailed: the session was not opened; the verdicts' ``otherwise`` applies.
         """
         body = {"protocol": 1, "host": host, "images": 1, "retries": session.id, "indices": list(images)}
         opened, answer = self._opened(body, tuple(images))
@@ -188,21 +188,21 @@ class Client(Connection):
         used: str = "",
         beside: dict[str, Any] | None = None,
     ) -> Answer:
-        """Put one look.
+        """Put the query of one look.
 
         Args:
-            session: that it belongs to.
-            step: 0-based, never one before the last.
-            progress: share of the run that is done.
-            sigma: the noise level; None where the host does not say.
-            pictures: one data URL an image that is drawn.
-            similarities: of each prediction with the one that was last looked at; empty where there is none.
+            session: the session of the look.
+            step: 0-based; never smaller than the last one.
+            progress: executed share of the run.
+            sigma: the noise level; None if unknown.
+            pictures: one data URL per drawn image.
+            similarities: similarity of every prediction to the last one looked at; empty at the first look.
             effective: whether a negative can take effect at the steps that follow.
-            used: ``separate`` where the host could not steer in attention space as it was told to.
-            beside: ``since``, ``failed`` and ``ended``, as far as they apply; sent to a service that knows them.
+            used: ``separate`` if the host could not steer in attention space as asked.
+            beside: ``since``, ``failed`` and ``ended`` if they apply; sent to a service that knows them.
 
         Raises:
-            ServiceFailed: there is no answer, or none that can be used.
+            ServiceFailed: there is no usable answer.
         """
         images = _images(session, pictures)
         for image, similarity in zip(images, similarities):
@@ -221,12 +221,12 @@ class Client(Connection):
             raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
     def final(self, session: Session, pictures: Sequence[str], *, used: str = "") -> list[Verdict]:
-        """Have the finished images looked at that are drawn.
+        """Have the finished images of the current attempt looked at.
 
         Args:
-            session: that they belong to.
-            pictures: one data URL an image that is drawn.
-            used: as :meth:`query` has it.
+            session: the session of the images.
+            pictures: one data URL per drawn image.
+            used: as in :meth:`query`.
 
         Raises:
             ServiceFailed: there is no verdict.
@@ -239,13 +239,13 @@ class Client(Connection):
             raise ServiceFailed("bad_answer", f"a verdict without {_lacking(error)}") from None
 
     def abandon(self, session: Session) -> None:
-        """Say that a session will not be finished; silent where nobody hears it."""
+        """Tell the service that a session will not be finished; ignore failures."""
         with suppress(ServiceFailed):
             self.call("DELETE", f"/v1/sessions/{session.id}", None, _CALL_S)
 
 
 def _lacking(error: Exception) -> str:
-    """What an answer lacks; nothing of what it holds is quoted."""
+    """Name the fields that an answer lacks, without quoting its contents."""
     return str(error) if isinstance(error, KeyError) else "a value of the right kind"
 
 

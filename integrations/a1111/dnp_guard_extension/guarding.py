@@ -1,4 +1,4 @@
-"""What the script hands the host's hooks to: settings, jobs, previews, the service and the counts, in one place."""
+"""Serve the host's hooks for the script: settings, jobs, previews, the service and the counts."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent.parent
 SERVICE = Service()
-"""One for the host's life: it is not started again when the page is reloaded."""
+"""The one service of the host's life, which goes on when the page is reloaded."""
 
 COUNTS: Counter[str] = Counter()
 """Images by decision, since the host started."""
 
 _LIGHT_S = 1.0
-"""How long the page may wait for the service to answer."""
+"""Seconds that the page may wait for the service's answer."""
 
 _CONSOLE = "/console/sign-in"
-"""A page that a service has where it shows its records."""
+"""Path of a page that exists on a service that shows its records."""
 
 _ON_P = "dnp_guard_job"
 _INTERMEDIATE = ("-before-highres-fix", "-before-face-restoration", "-before-color-correction")
@@ -47,20 +47,20 @@ class Guarding:
         self._sampling: Job | None = None
         self._counts = COUNTS
         self.mode = ""
-        """``enforce`` or ``shadow``, as the policy of the last job had it."""
+        """``enforce`` or ``shadow``, the mode of the last job's policy."""
         self._request = ""
 
     def install(self) -> None:
-        """Take part in the host."""
+        """Stand between the host and its live previews."""
         self._previews.install()
 
     def remove(self) -> None:
-        """Leave the host as it was, but for the service, which stays while the page is reloaded."""
+        """Restore the host, except the service, which stays while the page is reloaded."""
         self._previews.remove()
         self._end()
 
     def settings(self) -> Settings | BadSettings:
-        """What the operator has set, or why it cannot be used."""
+        """Return the operator's settings, or the reason why they cannot be used."""
         try:
             return configured.load(self._folder, shared.opts, os.environ)
         except BadSettings as error:
@@ -69,7 +69,7 @@ class Guarding:
             return BadSettings(f"the settings of DNP Guard cannot be used: {type(error).__name__}: {error}")
 
     def defaults(self) -> Settings:
-        """What the settings page starts from."""
+        """Return the first values of the settings page."""
         try:
             return configured.from_file(self._folder)
         except Exception:  # noqa: BLE001 (as :meth:`settings` says of each job)
@@ -83,7 +83,7 @@ class Guarding:
         return {name: getattr(in_force, name) for name in names}
 
     def light(self) -> str:
-        """Say whether the service answers now, for the page."""
+        """Tell the page whether the service answers now."""
         settings = self.settings()
         if isinstance(settings, BadSettings):
             return f"🔴 Nothing is generated: {settings}"
@@ -93,17 +93,17 @@ class Guarding:
         return f"🔴 The guard service does not answer at {settings.url}.{later}"
 
     def last(self) -> str:
-        """Name the mode and the record of the last job, for the page."""
+        """Tell the page the mode and the record of the last job."""
         settings, request = self.settings(), self._request
         if not request:
             return "No image was guarded yet."
-        found = f"`{request}`"
+        link = f"`{request}`"
         if isinstance(settings, Settings) and Client(settings.url, None).ready(_LIGHT_S, _CONSOLE):
-            found = f"[{request}]({settings.url.rstrip('/')}/console/image/{request}/0)"
-        return f"Last job: {self.mode}, record {found}."
+            link = f"[{request}]({settings.url.rstrip('/')}/console/image/{request}/0)"
+        return f"Last job: {self.mode}, record {link}."
 
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
-        """A job begins: ``p`` is guarded unless a user may switch that off and has."""
+        """Begin a job; guard ``p`` unless a user may switch the guard off and did."""
         self._end()
         settings, client = self.settings(), None
         if isinstance(settings, Settings):
@@ -120,40 +120,40 @@ class Guarding:
             SERVICE.ensure(client, settings.start, settings.start_s)
 
     def job(self, p: Any) -> Job | None:
-        """The job that guards a processing object."""
+        """Return the job that guards a processing object."""
         return getattr(p, _ON_P, None)
 
     def batch_begins(self, p: Any, prompts: Sequence[str], number: int) -> None:
-        """A batch of a job begins, perhaps after another job that ran within the last one."""
+        """Begin a batch of a job, perhaps after another job that ran within the last one."""
         job = self.job(p)
         if job is not None:
             self._running = job
             job.batch_begins(p, prompts, number * p.batch_size)
 
     def before(self, params: Any) -> None:
-        """Ahead of every call of the model; later callbacks of this call do not say whose they are."""
+        """Act before every call of the model; later callbacks of this call do not name their job."""
         self._sampling = self.job(getattr(params.denoiser, "p", None))
         if self._sampling is not None:
             self._sampling.before(params)
 
     def answered(self, params: Any) -> None:
-        """After every call of the model."""
+        """Act after every call of the model."""
         if self._sampling is not None:
             self._sampling.answered(params)
 
     def after(self, params: Any) -> None:
-        """After classifier-free guidance."""
+        """Act after classifier-free guidance."""
         if self._sampling is not None:
             self._sampling.after(params)
 
     def saved(self, params: Any) -> None:
-        """A picture is about to be saved: on the way none that the final look has not seen."""
+        """Cover a picture that the host saves on the way, before its final look."""
         job = self.job(params.p)
         if job is not None and any(suffix in Path(params.filename).stem for suffix in _INTERMEDIATE):
             params.image = job.delivered(params.image, getattr(params.p, "batch_index", 0))
 
     def end(self, p: Any) -> None:
-        """A job is over."""
+        """End a job."""
         job = self.job(p)
         if job is not None:
             job.ends()
@@ -162,7 +162,7 @@ class Guarding:
             self._running = None
 
     def status(self) -> dict[str, Any]:
-        """What the extension has done since the host started, images by decision."""
+        """Describe the work of the extension since the host started: images by decision."""
         settings = self.settings()
         trouble = str(settings) if isinstance(settings, BadSettings) else ""
         return {"version": __version__, "images": dict(self._counts), "trouble": trouble}

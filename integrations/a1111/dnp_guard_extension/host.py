@@ -1,8 +1,8 @@
-"""What differs between the web UIs, decided by what one can do and never by its name.
+"""Bridge the differences between the web UIs, by their abilities and never by their names.
 
-AUTOMATIC1111 hands the denoiser the batch twice over and calls back with both halves of its answer; Forge and reForge
-hand it once and keep their model behind ``forge_objects``, and Forge has no unconditional at a guidance scale of 1. All
-of them call ``Sampler.callback_state`` once a step, whatever a step costs in calls of the denoiser.
+AUTOMATIC1111 passes the batch to the denoiser twice and calls back with both halves of its output. Forge and reForge
+pass it once and keep their model behind ``forge_objects``, and Forge has no unconditional at a guidance scale of 1. All
+of them call ``Sampler.callback_state`` once per step, however many calls of the denoiser a step takes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 
 _OF_RNG = ("shape", "seeds", "subseeds", "subseed_strength", "seed_resize_from_h", "seed_resize_from_w")
-"""What the host's random numbers of a batch are made of."""
+"""Attributes that make up the state of the host's random numbers for a batch."""
 
 
 class Interrupted(sd_samplers_common.InterruptedException):
-    """Ends a job that must not go on: the host lets no other exception of a callback through."""
+    """Raised to end a job that must not go on; the host swallows all other exceptions of callbacks."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of the denoiser, one row an image.
+    """One call of the denoiser, with one row per image.
 
     Attributes:
-        denoiser: the host's, for classifier-free guidance.
+        denoiser: the host's denoiser with classifier-free guidance.
         x: noisy latents [B, C, H, W].
-        sigma: noise level, or timestep for samplers that go by those, [B].
+        sigma: noise level, or timestep for samplers that count in timesteps, [B].
         image: the conditioning image [B, …], or None.
-        uncond: the unconditional as the host has it, [B, tokens, width] or a dictionary of such; None where the
+        uncond: the host's unconditional, [B, tokens, width] or a dictionary of such tensors; None if the
             guidance scale is 1.
     """
 
@@ -54,7 +54,7 @@ class Call:
 
 
 def call(params: Any) -> Call:
-    """What a denoiser callback's parameters say."""
+    """Read the parameters of a denoiser callback."""
     rows = len(params.x) if params.text_uncond is None else params.text_uncond.shape[0]
     image = params.image_cond
     if isinstance(image, torch.Tensor) and len(image) >= rows:
@@ -63,28 +63,28 @@ def call(params: Any) -> Call:
 
 
 def steps(sampler: Any) -> int | None:
-    """How many steps this pass has; None for a sampler that is not given its noise levels and so counts otherwise.
+    """Return the number of steps of this pass; None for a sampler without given noise levels, which counts otherwise.
 
-    That is DPM adaptive, which decides as it goes, and DPM fast, whose steps take up to three calls each.
+    These are DPM adaptive, which decides on the way, and DPM fast, whose steps take up to three calls.
     """
     accepts = inspect.signature(sampler.func).parameters if callable(sampler.func) else {}
     total = sampler.model_wrap_cfg.steps
     if "timesteps" in accepts:
-        return max(total - 1, 1)  # these go from timestep to timestep, and need one more of them than steps
+        return max(total - 1, 1)  # these go from timestep to timestep, and have one more timestep than steps
     return None if "sigma_min" in accepts and "sigmas" not in accepts else total
 
 
 def progress(denoiser: Any, sigma: float) -> float:
-    """Share of a whole denoising run that is done at a noise level, for samplers without a number of steps."""
+    """Return the executed share of a whole run at a noise level, for samplers without a number of steps."""
     inner = denoiser.inner_model
     t = float(inner.sigma_to_t(torch.tensor([sigma], device=inner.sigmas.device)))
     return min(max(1 - t / (len(inner.sigmas) - 1), 0.0), 1.0)
 
 
 def counts(denoiser: Any) -> bool:
-    """Whether the unconditional counts in this pass: at a guidance scale of 1 only for a sampler that goes on by it.
+    """Return whether the unconditional matters in this pass: at a guidance scale of 1 only for a sampler that uses it.
 
-    That is DDIM CFG++ (Chung et al., arXiv 2406.08070), which takes the noise to add from the unconditional alone.
+    DDIM CFG++ (Chung et al., arXiv 2406.08070) does: it takes the noise to add from the unconditional only.
     """
     extra, p = denoiser.sampler.sampler_extra_args, denoiser.p
     if extra.get("uncond") is None:
@@ -95,7 +95,7 @@ def counts(denoiser: Any) -> bool:
 
 
 def guided(at: Call) -> bool:
-    """Whether the unconditional counts in this call of the denoiser: hosts can skip it to save time."""
+    """Return whether the unconditional matters in this call of the denoiser; hosts can skip it to save time."""
     denoiser = at.denoiser
     if at.uncond is None or not counts(denoiser):
         return False
@@ -108,12 +108,12 @@ def guided(at: Call) -> bool:
 
 
 def evaluate(at: Call, rows: Sequence[int], conditioning: Any) -> torch.Tensor:
-    """What the model itself answers to other conditioning, as its sampler has it: x̂0, or noise by timesteps.
+    """Evaluate the model itself with other conditioning; return x̂0, or noise for samplers by timesteps.
 
     Args:
-        at: the call that the host made.
-        rows: of the images concerned.
-        conditioning: one row for each of them.
+        at: the host's call.
+        rows: rows of the images to evaluate.
+        conditioning: one row per image.
     """
     index = torch.tensor(list(rows), device=at.x.device)
     x, sigma = at.x[index], at.sigma[index]
@@ -140,7 +140,7 @@ def _evaluate_forge(unet: Any, x: Any, sigma: Any, image: Any, conditioning: Any
 
 
 def _forge_sampling() -> tuple[Any, Any, Any]:
-    """What compiles conditioning, what evaluates it, and the class of a part of it: reForge has Forge's old names."""
+    """Return the compiler of conditioning, its evaluator and the class of its parts; reForge has Forge's old names."""
     try:
         from backend.sampling.condition import Condition, compile_conditions  # noqa: PLC0415 (only Forge has it)
         from backend.sampling.sampling_function import calc_cond_uncond_batch  # noqa: PLC0415 (as above)
@@ -154,21 +154,23 @@ def _forge_sampling() -> tuple[Any, Any, Any]:
 
 
 def encode(p: Any, texts: Sequence[str]) -> Any:
-    """Conditioning of negative prompts, one row a text: a tensor [B, tokens, width] or a dictionary of such."""
+    """Encode negative prompts, one row per text, as a tensor [B, tokens, width] or a dictionary of such tensors."""
     hires = getattr(p, "is_hr_pass", False)
     width = getattr(p, "hr_upscale_to_x", 0) if hires else 0
     height = getattr(p, "hr_upscale_to_y", 0) if hires else 0
     prompts = prompt_parser.SdConditioning(
         texts, is_negative_prompt=True, width=width or p.width, height=height or p.height
     )
-    prompts.distilled_cfg_scale = getattr(p, "distilled_cfg_scale", None)  # asked for by Forge's models that have one
+    prompts.distilled_cfg_scale = getattr(
+        p, "distilled_cfg_scale", None
+    )  # Forge's models with a guidance of their own read it
     with devices.autocast():
         conditioning = shared.sd_model.get_learned_conditioning(prompts)
     return prompt_parser.DictWithShape(conditioning) if isinstance(conditioning, dict) else conditioning
 
 
 def resume(denoiser: Any) -> None:
-    """Have the denoiser in memory again after something else was computed: Forge may have put it aside for that."""
+    """Load the denoiser again after another computation, for which Forge may have unloaded it."""
     forge = getattr(getattr(denoiser.inner_model, "inner_model", None), "forge_objects", None)
     if forge is not None:
         try:
@@ -179,13 +181,13 @@ def resume(denoiser: Any) -> None:
 
 
 def checkpoint() -> tuple[int, Any]:
-    """What conditioning depends on besides its text; a refiner replaces the weights, and may keep the object."""
+    """Identify the weights that conditioning depends on; a refiner replaces the weights but may keep the object."""
     info = getattr(shared.sd_model, "sd_checkpoint_info", None)
     return id(shared.sd_model), getattr(info, "filename", None)
 
 
 def negatives(denoiser: Any) -> list[str]:
-    """The user's own negative prompts at this step, one an image, prompt editing resolved."""
+    """Return the user's own negative prompts at this step, one per image, with prompt editing resolved."""
     p = denoiser.p
     hires = getattr(p, "is_hr_pass", False)
     texts = list((getattr(p, "hr_negative_prompts", None) if hires else None) or p.negative_prompts)
@@ -200,7 +202,7 @@ def negatives(denoiser: Any) -> list[str]:
 
 
 def called_by_a_program() -> bool:
-    """Whether the host's HTTP API is behind this call: Forge's sets an option that is closed to it as its page does."""
+    """Return whether the host's HTTP API makes this call; Forge's API sets a closed option just as its page does."""
     frame = inspect.currentframe()
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith("modules.api"):
@@ -210,15 +212,15 @@ def called_by_a_program() -> bool:
 
 
 def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
-    """The host's own way to sample and decode the batch that begins, from the noise that it begins with.
+    """Return the host's own way to sample and decode the new batch again, from the same noise.
 
     Returns:
-        Draws it once more: images [B, 3, H, W] of 0…1. None where the host has no such way, and with a hires fix, whose
-        second pass changes what the first one needs.
+        A function that draws the batch again, as images [B, 3, H, W] of 0…1. None if the host has no such way, and
+        with a hires fix, whose second pass changes the state that the first one needs.
     """
     rng = getattr(p, "rng", None)
-    kept = {name: getattr(rng, name, None) for name in _OF_RNG}
-    if kept["seeds"] is None or not callable(getattr(p, "sample", None)) or getattr(p, "enable_hr", False):
+    state = {name: getattr(rng, name, None) for name in _OF_RNG}
+    if state["seeds"] is None or not callable(getattr(p, "sample", None)) or getattr(p, "enable_hr", False):
         return None
     try:
         from modules.processing import decode_latent_batch  # noqa: PLC0415 (older hosts have none)
@@ -226,7 +228,7 @@ def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
         return None
 
     def draw() -> torch.Tensor:
-        p.rng = type(rng)(**kept)
+        p.rng = type(rng)(**state)
         upcast = getattr(devices, "unet_needs_upcast", False)
         with devices.without_autocast() if upcast else devices.autocast():
             latents = p.sample(
@@ -266,7 +268,7 @@ def released_after(sampler: Any, release: Callable[[], None]) -> None:
 
 
 def stopped() -> bool:
-    """Whether the user has ended the job."""
+    """Return whether the user has ended the job."""
     return bool(getattr(shared.state, "interrupted", False) or getattr(shared.state, "skipped", False))
 
 
@@ -281,30 +283,30 @@ def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
 
 
 def tensor(shown: Any, like: torch.Tensor) -> torch.Tensor:
-    """Return a picture as the host has a decoded one: [3, H, W] of 0…1, which it cuts off to whole levels."""
+    """Convert a picture to the host's form of a decoded one, [3, H, W] of 0…1, which it truncates to whole levels."""
     levels = torch.frombuffer(bytearray(shown.convert("RGB").tobytes()), dtype=torch.uint8)
     whole = levels.view(shown.height, shown.width, 3).permute(2, 0, 1).float()
     return ((whole + 0.25) / 255).clamp(max=1.0).to(like)
 
 
 def similarities(latents: torch.Tensor, before: torch.Tensor | None) -> list[float]:
-    """Cosine of each prediction with the one before; nothing where there is none to compare with."""
+    """Return the cosine of every prediction with the earlier one; empty without an earlier one."""
     if before is None or before.shape != latents.shape:
         return []
-    found = torch.nn.functional.cosine_similarity(latents.flatten(1).float(), before.flatten(1).float())
-    return [min(max(float(each), -1.0), 1.0) for each in found]
+    cosines = torch.nn.functional.cosine_similarity(latents.flatten(1).float(), before.flatten(1).float())
+    return [min(max(float(cosine), -1.0), 1.0) for cosine in cosines]
 
 
 def brought(p: Any) -> list[Any]:
     """Return the pictures that a job starts from, without repetition."""
     from PIL import Image  # noqa: PLC0415 (kept beside its only other use)
 
-    found = [each for each in getattr(p, "init_images", None) or () if isinstance(each, Image.Image)]
-    return list({id(each): each for each in found}.values())
+    images = [image for image in getattr(p, "init_images", None) or () if isinstance(image, Image.Image)]
+    return list({id(image): image for image in images}.values())
 
 
 def about(p: Any) -> dict[str, dict[str, Any]]:
-    """Host and run, for the record."""
+    """Describe host and run for the record."""
     try:
         from modules.launch_utils import git_tag  # noqa: PLC0415 (older hosts have none)
 

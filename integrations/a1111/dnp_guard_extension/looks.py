@@ -1,4 +1,4 @@
-"""Say when a run is to be looked at, which look it owes at its end, and why some did not come."""
+"""Decide when to look at a run, which look it owes at its end, and why looks were missed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Looks:
     """The looks at one attempt of a run.
 
     Args:
-        steps: number of steps that the service was told of, over all passes; None where that is not known.
+        steps: number of steps over all passes that the service knows of; None if unknown.
 
     Attributes:
-        missed: whether the last look was not answered, so that the next step is looked at.
-        silent: number of looks that the service did not answer, since its last answer.
+        missed: whether the last look was unanswered, so that the next step is looked at.
+        silent: number of looks without an answer since the service's last answer.
     """
 
     def __init__(self, steps: int | None = None) -> None:
@@ -30,9 +30,9 @@ class Looks:
         self._now: float | None = None
 
     def due(self, session: Session, step: int, progress: float) -> bool:
-        """Note a step, counted over all passes, and say whether a look is due at it."""
+        """Note a step, counted over all passes, and return whether a look is due at it."""
         self._before, self._now = self._now, progress
-        beyond = self._steps is not None and step >= self._steps  # the service takes none there
+        beyond = self._steps is not None and step >= self._steps  # the service takes no look there
         if step <= self._asked or beyond:
             return False
         if self.missed:
@@ -42,35 +42,35 @@ class Looks:
         return any(self._progress < share <= progress for share in session.due_progress)
 
     def owed(self, session: Session) -> bool:
-        """Say whether the run has ended before its last due step, or at a look that was not answered."""
+        """Return whether the run ended before its last due step, or at an unanswered look."""
         if session.due is not None:
             return self.missed or any(due > self._asked for due in session.due)
         return self.missed or any(share > self._progress for share in session.due_progress)
 
     def begins(self, step: int, progress: float) -> None:
-        """Note that a look is being made."""
+        """Note the begin of a look."""
         self._asked, self._progress = step, progress
 
     def answered(self, *, answered: bool) -> None:
-        """Note the service's answer; ``answered`` is false where its model had none."""
+        """Note the service's answer; ``answered`` is false if its model gave none."""
         self.missed, self._failed, self.silent = not answered, False, 0
 
     def failed(self, *, silent: bool) -> None:
-        """Note a look that came to nothing; ``silent`` if the service did not answer, and not if the host failed."""
+        """Note a failed look; ``silent`` is true if the service did not answer, and false if the host failed."""
         self.missed = self._failed = True
         self.silent += silent
 
     def last(self, step: int, *, known: bool) -> int:
-        """Return the step to ask at where the run has ended.
+        """Return the step of the look after the run's end.
 
         Args:
-            step: the number of steps that were made, or the last of them.
-            known: whether the service knows of runs that end early; one that does not takes its last step for it.
+            step: the number of executed steps, or the last step.
+            known: whether the service knows of runs that end early; otherwise the look takes the run's last step.
         """
         return step if self._steps is None else (min if known else max)(step, self._steps)
 
     def beside(self, session: Session, *, ended: bool) -> dict[str, Any]:
-        """Return what to send beside a look: why no look came for due steps that went by."""
+        """Return the fields beside a look that explain missing looks at earlier due steps."""
         since = None if session.due is not None else self._now if ended else self._before
         reasons = {"since": since, "failed": self._failed or None, "ended": ended or None}
         return {key: value for key, value in reasons.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What the guard service says, as values."""
+"""The answers of the guard service, as values."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Session:
-    """A session that the service has opened.
+    """An open session of the service.
 
     Attributes:
-        id: of the session; the audit's records carry it as ``request``.
-        due: 0-based steps at which a look is due; None where the number of steps is not known.
-        due_progress: the same as shares of the run.
+        id: id of the session; the audit's records carry it as ``request``.
+        due: 0-based steps at which a look is due; None if the number of steps is unknown.
+        due_progress: the due steps as shares of the run.
         mode: ``enforce`` or ``shadow``.
-        skip_similar: how like the last prediction looked at one may be for the look to be skipped; None for never.
+        skip_similar: similarity to the last prediction looked at from which a look is skipped; None for never.
         on_failure: ``closed``, ``open`` or ``last``.
-        look_s: how long a look may take.
+        look_s: seconds that a look may take.
         user_previews: ``withhold``, ``blur`` or ``allow``.
-        guidance: how a negative enters the guidance; empty where the service does not say.
-        drawn: the images that it is about: those of the batch, or those of them that are drawn again.
-        retries: how often an image may have to be drawn again.
-        refused: whether it is over, as the policy refuses the request for one of its own pictures.
+        guidance: how a negative enters the guidance; empty if the service does not tell.
+        drawn: the images of the current attempt: all of the batch, or those to draw again.
+        retries: number of times that an image may be drawn again.
+        refused: whether the policy refuses the request for one of its own pictures, which ends the session.
     """
 
     id: str
@@ -43,11 +43,11 @@ class Attention:
     """How a negative steers the attention over the prompt.
 
     Attributes:
-        phi: how far it extrapolates.
-        tau: how long a feature vector may become, as a multiple of what it was.
-        alpha: the share of what is steered.
-        parts: negatives that steer one after the other.
-        mask: the share of the positions that are steered.
+        phi: factor of the extrapolation.
+        tau: largest growth of a feature vector, as a factor.
+        alpha: share of the steered features.
+        parts: the negatives, which steer one after the other.
+        mask: share of the positions to steer.
     """
 
     phi: float
@@ -59,14 +59,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class Negative:
-    """What an image is steered away from.
+    """The negative of one image.
 
     Attributes:
         text: words of the policy.
-        scale: of the separate term; None where the words take the place of the unconditional, or steer by attention
-            alone.
+        scale: scale of the separate term; None without such a term.
         mode: ``separate``, ``replace`` or ``attention``.
-        attention: how it steers there; None in the other modes.
+        attention: its parameters in that mode; None in the other modes.
     """
 
     text: str
@@ -77,14 +76,14 @@ class Negative:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a look has led to.
+    """The answer to a look.
 
     Attributes:
-        answered: whether the look was answered; where it was not, what held holds on.
-        negatives: what each image is steered away from.
+        answered: whether the model answered; if not, the negatives stay in force.
+        negatives: the negatives, one per image; None for an image without one.
         mode: how a negative enters the guidance.
-        previews: what may be shown of each unfinished image: ``withhold``, ``blur`` or ``allow``; empty where the
-            service does not say it per image.
+        previews: how the unfinished images may be shown: ``withhold``, ``blur`` or ``allow``; empty if the service
+            does not decide per image.
     """
 
     answered: bool
@@ -95,15 +94,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the final look says of one image.
+    """The verdict of the final look on one image.
 
     Attributes:
         decision: the image's outcome.
-        action: ``pass``, ``blur`` or ``block``; to hosts that can, ``retry``: draw it again.
-        receipt: signed by the service; None where it signs none.
-        message: what a person reads in place of a withheld image; empty where the service gives none.
-        otherwise: what is done for ``retry`` where it is not drawn again.
-        earlier: whether this is of the picture of the attempt before, which is then the one to deliver.
+        action: ``pass``, ``blur`` or ``block``; for hosts that can draw again also ``retry``.
+        receipt: the service's signed receipt; None without one.
+        message: the words for a person in place of a withheld image; empty for the usual ones.
+        otherwise: the action in place of ``retry`` if the image is not drawn again.
+        earlier: whether the verdict is on the picture of the earlier attempt, which is then delivered.
     """
 
     decision: str

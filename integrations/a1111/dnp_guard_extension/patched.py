@@ -1,9 +1,9 @@
 """Steer inside the cross-attention of a UNet by the host's own patches of its blocks.
 
-A ``BasicTransformerBlock`` of ComfyUI (``comfy/ldm/modules/attention.py``) and of Forge (``backend/nn/unet.py``) hands
-queries, keys and values of its ``attn2``, which reads the prompt, to the patch that ``transformer_options`` holds for
-it under ``patches_replace``, and projects what that answers. The patches are there for one evaluation alone; a patch
-that another extension has put there goes on working inside.
+A ``BasicTransformerBlock`` of ComfyUI (``comfy/ldm/modules/attention.py``) and of Forge (``backend/nn/unet.py``) passes
+queries, keys and values of its ``attn2``, which reads the prompt, to its patch in ``transformer_options`` under
+``patches_replace``, and projects the patch's output. The guard's patches last for one evaluation only; a patch of
+another extension goes on working inside.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Part:
     """A negative in the attention over the prompt of some images.
 
     Attributes:
-        images: that are steered by it.
+        images: indices of the images that it steers.
         context: its conditioning, [1, tokens, width].
-        phi: how far it extrapolates.
-        tau: how long a feature vector may become, as a multiple of what it was.
-        alpha: the share of what is steered.
-        mask: the share of the positions that are steered.
+        phi: factor of the extrapolation.
+        tau: largest growth of a feature vector, as a factor.
+        alpha: share of the steered features.
+        mask: share of the positions to steer.
     """
 
     images: tuple[int, ...]
@@ -53,11 +53,11 @@ class Part:
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:
-    """List the negatives that steer in attention space, in the order in which they act; alike ones together.
+    """List the negatives that steer in attention space in the order in which they act, and join equal ones.
 
     Args:
-        active: the negative of each image that is steered.
-        context: the conditioning of words, [1, tokens, width].
+        active: maps the index of a steered image to its negative.
+        context: returns the conditioning of words, [1, tokens, width].
     """
     alike: dict[Any, list[int]] = {}
     for image, negative in active.items():
@@ -67,32 +67,34 @@ def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> l
                 alike.setdefault((turn, text, how.phi, how.tau, how.alpha, how.mask), []).append(image)
     return [
         Part(tuple(images), context(text), *how)
-        for (_, text, *how), images in sorted(alike.items(), key=lambda each: each[0][0])
+        for (_, text, *how), images in sorted(alike.items(), key=lambda item: item[0][0])
     ]
 
 
 def blocks(network: Any) -> dict[Block, Any]:
-    """Return the layers that read the prompt, by the names of their patches; none in a network of another kind."""
-    found: dict[Block, Any] = {}
+    """Return the layers that read the prompt by the names of their patches; none in another kind of network."""
+    layers: dict[Block, Any] = {}
     for name, module in network.named_modules() if hasattr(network, "named_modules") else ():
-        if (match := _ATTN2.fullmatch(name)) and all(hasattr(module, each) for each in ("to_q", "to_k", "to_v")):
+        if (match := _ATTN2.fullmatch(name)) and all(
+            hasattr(module, projection) for projection in ("to_q", "to_k", "to_v")
+        ):
             where, number, index = match.groups()
-            # There is one middle block, and the host gives it the number 0 whatever module of it this is.
-            found[where, 0 if where == "middle" else int(number), int(index)] = module
-    return found
+            # There is one middle block, which the host numbers 0 whatever the index of its module.
+            layers[where, 0 if where == "middle" else int(number), int(index)] = module
+    return layers
 
 
 class Patched:
-    """The patches of some evaluations.
+    """The patches for some evaluations of a network.
 
     Args:
-        layers: from :func:`blocks`.
-        acting: in the order in which they act.
-        attend: the host's own attention, of queries, keys, values and the block's options.
-        prompt: which of the host's conditionings is the prompt: its number in ``cond_or_uncond``.
+        layers: the layers, from :func:`blocks`.
+        acting: the negatives in the order in which they act.
+        attend: the host's own attention of queries, keys, values and the block's options.
+        prompt: number of the prompt among the host's conditionings, in ``cond_or_uncond``.
 
     Attributes:
-        failure: why an image was not steered; None where all were.
+        failure: the reason why an image was not steered; None if all were.
     """
 
     def __init__(
@@ -104,11 +106,11 @@ class Patched:
 
     @property
     def failure(self) -> Exception | None:
-        """Return why an image was not steered; None where all were."""
+        """Return the reason why an image was not steered; None if all were."""
         return self._error or (None if self._reached else NotReached("no layer of the network read the prompt"))
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``transformer_options`` with the patches in them; the host's own stay as they are."""
+        """Return ``transformer_options`` with the patches; the host's own options stay unchanged."""
         replaced = given.get("patches_replace", {})
         before = replaced.get("attn2", {})
         own = {
@@ -142,9 +144,9 @@ class Patched:
             context = part.context.to(k)
             keys, values = layer.to_k(context), layer.to_v(context)
             if before is None:
-                z_neg = self._attend(q[rows], *(each.expand(len(rows), -1, -1) for each in (keys, values)), options)
-            else:  # which may count on a row for each of the host's own
-                z_neg = before(q, *(each.expand(len(q), -1, -1) for each in (keys, values)), options)[rows]
+                z_neg = self._attend(q[rows], *(tensor.expand(len(rows), -1, -1) for tensor in (keys, values)), options)
+            else:  # the other patch may rely on the number of the host's rows
+                z_neg = before(q, *(tensor.expand(len(q), -1, -1) for tensor in (keys, values)), options)[rows]
             steered[rows] = normalised(steered[rows], z_neg, part.phi, part.tau, part.alpha, part.mask)
         self._reached = True
         return steered

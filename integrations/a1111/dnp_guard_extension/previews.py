@@ -1,4 +1,4 @@
-"""What users see of unfinished images: live previews, and what the host saves on the way."""
+"""Cover unfinished images for users, in live previews and in pictures that the host saves on the way."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class LivePreviews:
-    """Stands between the host and the picture that it shows while a job runs.
+    """A cover between the host and the picture that it shows while a job runs.
 
     Args:
-        state: the host's, whose ``assign_current_image`` shows it.
-        allowed: says ``withhold``, ``blur`` or ``allow`` of the job that is running.
+        state: the host's state, whose ``assign_current_image`` shows the picture.
+        allowed: returns ``withhold``, ``blur`` or ``allow`` for the running job.
     """
 
     def __init__(self, state: Any, allowed: Callable[[], str]) -> None:
@@ -23,11 +23,11 @@ class LivePreviews:
         self._allowed = allowed
 
     def install(self) -> None:
-        """Stand there."""
+        """Put the cover in place."""
         self._state.assign_current_image = self._show
 
     def remove(self) -> None:
-        """Stand aside."""
+        """Remove the cover."""
         vars(self._state).pop("assign_current_image", None)
 
     def _show(self, image: Any) -> None:

@@ -1,6 +1,6 @@
-"""What the operator has set: the environment before the extension's own file before the host's settings page.
+"""Read the operator's settings: the environment goes before the extension's file, the file before the settings page.
 
-The token comes from the environment or a file only: the host shows every option to whoever may use its API.
+The token comes from the environment or a file only, because the host shows every option to users of its API.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ FILE = "dnp_guard.json"
 """Name of the configuration file, in the extension's folder."""
 
 DECODERS = {"Full": 0, "Approx NN": 1, "Approx cheap": 2, "TAESD": 3}
-"""Ways in which the host decodes a preview, and its numbers for them."""
+"""Maps the host's ways of decoding a preview to its numbers for them."""
 
 ON_FAILURE = ("closed", "open")
 
 
 class BadSettings(Exception):
-    """Settings that cannot be used; the guard is closed until they are."""
+    """The settings cannot be used; everything is withheld until they are mended."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a job is guarded with.
+    """The settings of the guard of a job.
 
     Attributes:
-        url: of the guard service.
-        token_file: that holds the bearer token; ignored where ``DNP_GUARD_TOKEN`` is set.
+        url: address of the guard service.
+        token_file: file of the bearer token; ignored if ``DNP_GUARD_TOKEN`` is set.
         token: the bearer token.
-        policy: name of one to be stricter by than what is in force at the service; empty for none.
-        on_failure: where there is no session, and so no policy, that says it.
-        locked: whether users see these settings without changing them.
+        policy: name of a further policy, to be stricter than the service's; empty for none.
+        on_failure: the reaction to a failure without a session, and so without a policy.
+        locked: whether users see these settings but cannot change them.
         decoder: how a preview is decoded.
-        start: command line that starts the service; empty where someone else does.
-        start_s: how long a job may wait for a service that is starting.
+        start: command line that starts the service; empty if somebody else starts it.
+        start_s: seconds that a job may wait for a starting service.
         enabled: whether a job is guarded.
     """
 
@@ -57,27 +57,27 @@ class Settings:
     enabled: bool = True
 
     def __repr__(self) -> str:
-        """Without the token."""
+        """Show the settings without the token."""
         return f"Settings(url={self.url!r}, policy={self.policy!r}, on_failure={self.on_failure!r})"
 
 
 OPTIONS = ("url", "policy", "on_failure", "locked", "decoder")
-"""What the settings page offers."""
+"""The settings on the host's settings page."""
 
 _FILE_KEYS = {"url", "token_file", "policy", "on_failure", "locked", "decoder", "start", "start_s"}
 _ENVIRONMENT = ("url", "token_file", "token", "policy", "on_failure")
 
 
 def option(name: str) -> str:
-    """The host's name of one of :data:`OPTIONS`."""
+    """Return the host's name of one of :data:`OPTIONS`."""
     return f"dnp_guard_{name}"
 
 
 def from_file(folder: Path) -> Settings:
-    """The defaults with what the extension's file says.
+    """Read the extension's file over the defaults.
 
     Raises:
-        BadSettings: it cannot be read, or says what nobody understands.
+        BadSettings: the file cannot be read or understood.
     """
     file = folder / FILE
     if not file.exists():
@@ -94,15 +94,15 @@ def from_file(folder: Path) -> Settings:
 
 
 def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings:
-    """The settings in force.
+    """Return the settings in force.
 
     Args:
         folder: of the extension.
-        options: the host's; read only where neither file nor environment locks them.
+        options: the host's options; read only if neither file nor environment locks them.
         environment: ``DNP_GUARD_URL`` and so on.
 
     Raises:
-        BadSettings: they cannot be used.
+        BadSettings: the settings cannot be used.
     """
     settings = from_file(folder)
     if not locked(folder, settings):
@@ -115,17 +115,17 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
 
 
 def locked(folder: Path, settings: Settings) -> bool:
-    """Whether the extension's file, of which ``settings`` are, is not overruled by the host's settings page."""
+    """Return whether the extension's file with these settings locks out the host's settings page."""
     return (folder / FILE).exists() and settings.locked
 
 
 def fixed(folder: Path, settings: Settings, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of :data:`OPTIONS` that the settings page does not change.
+    """Return the :data:`OPTIONS` that the settings page does not change.
 
     Args:
         folder: of the extension.
-        settings: those of its file.
-        environment: overrules the page for each setting that it names.
+        settings: settings of its file.
+        environment: variables, which overrule the page for the settings that they name.
     """
     if locked(folder, settings):
         return OPTIONS
@@ -133,10 +133,10 @@ def fixed(folder: Path, settings: Settings, environment: Mapping[str, str]) -> t
 
 
 def checked(settings: Settings, where: str) -> Settings:
-    """The same settings.
+    """Return the settings after a check of their values.
 
     Raises:
-        BadSettings: one has a value that it cannot have.
+        BadSettings: a setting has an invalid value.
     """
     wrong = []
     if not str(settings.url).startswith(("http://", "https://")):
@@ -151,15 +151,15 @@ def checked(settings: Settings, where: str) -> Settings:
 
 
 def asked(settings: Settings, arguments: Sequence[Any], *, is_api: bool) -> Settings:
-    """The settings of one job, with what its request asks for.
+    """Return the settings of one job, with the wishes of its request.
 
-    Whoever asks may name a policy to be stricter by, where the operator has named none. A user of the page may switch
-    the guard off where that is not locked; a program that calls the API may not. What is absent changes nothing.
+    A request may name a policy to be stricter by, if the operator has named none. A user of the page may switch the
+    guard off if that is not locked; a program that calls the API may not. Absent arguments change nothing.
 
     Args:
-        settings: in force.
-        arguments: the script's: enabled, policy.
-        is_api: whether a program called.
+        settings: the settings in force.
+        arguments: arguments of the script: enabled, policy.
+        is_api: whether a program makes the request.
     """
     enabled, policy = (*arguments, None, None)[:2]
     if isinstance(policy, str) and policy and not settings.policy:

@@ -1,4 +1,4 @@
-"""The negatives inside the host's classifier-free guidance.
+"""Apply negatives inside the host's classifier-free guidance.
 
 ``replace`` puts a negative into the unconditional that the host is about to evaluate, which costs nothing. ``separate``
 has the model evaluated once more for the images concerned, after the host has combined its own answers, and adds delta
@@ -6,10 +6,10 @@ to them (``attention`` steers inside the model, see ``attending``, and may have 
 
     D' = D - s (D_n - D_u)
 
-where D is what the sampler is given (x̂0 for samplers that go by sigma, noise for those that go by timesteps), D_n the
-model's answer to the negative and D_u its answer to the unconditional. That is VL-DNP's, arXiv 2510.26052,
-e' = e_u + g (e_c - e_u) - s (e_n - e_u), in either form, since x̂0 is linear in e. Images without a negative are left
-bit for bit as they are.
+where D is the sampler's input (x̂0 for samplers by sigma, noise for samplers by timesteps), D_n the model's output for
+the negative and D_u its output for the unconditional. This equals VL-DNP's equation (arXiv 2510.26052),
+e' = e_u + g (e_c - e_u) - s (e_n - e_u), in either form, because x̂0 is linear in e. Images without a negative keep
+every bit.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _BESIDE = 3
 
 
 class Steering:
-    """Applies the negatives of one sampling pass.
+    """The negatives of one sampling pass at work.
 
     Args:
-        negatives: what is in force, one an image; changed from outside between calls of the denoiser.
+        negatives: negatives in force, one per image; changed from outside between calls of the denoiser.
         shown: whether steering in attention space was shown to work for the checkpoint that the batch began with.
     """
 
     def __init__(self, negatives: Sequence[Negative | None], *, shown: bool | None = None) -> None:
         self.negatives = negatives
         self.failed = False
-        """Whether a negative could not be applied for an error."""
+        """Whether an error kept a negative from being applied."""
         self.lost = False
-        """Whether the attention was not reached although a negative was to steer there."""
+        """Whether the attention was out of reach for a negative that should steer there."""
         self._attending = Attending(shown=shown)
         self._guided = True
         self._call: host.Call | None = None
@@ -53,7 +53,7 @@ class Steering:
         self._skips: float | None = None
 
     def before(self, params: Any) -> None:
-        """Ahead of the model: keep what it is asked, and replace the unconditional where a negative says so."""
+        """Keep the model's input before a call, and replace the unconditional if a negative asks for it."""
         at = self._call = host.call(params)
         self._uncond = None
         self._guided = host.guided(at)
@@ -65,7 +65,7 @@ class Steering:
             self._attending.begins(at, params.text_cond.shape[0], inside, self._context)
 
     def prepare(self) -> None:
-        """Have the host evaluate the unconditional at every call while a negative stands in it: NGMS skips some."""
+        """Have the host evaluate the unconditional at every call while a negative replaces it; NGMS skips some."""
         if self._call is None:
             return
         extra = self._call.denoiser.sampler.sampler_extra_args
@@ -75,24 +75,24 @@ class Steering:
             extra["s_min_uncond"], self._skips = self._skips, None
 
     def answered(self, params: Any) -> None:
-        """Between model and guidance: keep what it answered to the unconditional, where the host shows it."""
+        """Keep the model's output for the unconditional before guidance, if the host shows it."""
         at = self._call
         if at is not None and self._separate() and self._guided:
             self._uncond = params.x[-at.images :].clone()
 
     def after(self, params: Any) -> None:
-        """After guidance: add delta for the images concerned."""
+        """Add delta after guidance, for the images with a separate term."""
         self.lost = self._attending.ends() is not None or self.lost
         at, separate = self._call, self._separate()
         if at is None or not separate:
             return
         rows, chosen = list(separate), list(separate.values())
         index = torch.tensor(rows, device=params.x.device)
-        e_n = host.evaluate(at, rows, self._encode([words.literal(each.text) for each in chosen]))
+        e_n = host.evaluate(at, rows, self._encode([words.literal(negative.text) for negative in chosen]))
         e_u = (
             self._uncond[index] if self._uncond is not None else host.evaluate(at, rows, self._unconditional(at, rows))
         )
-        scales = torch.tensor([each.scale or 0.0 for each in chosen], device=e_n.device, dtype=e_n.dtype)
+        scales = torch.tensor([negative.scale or 0.0 for negative in chosen], device=e_n.device, dtype=e_n.dtype)
         delta = -scales.view(-1, *[1] * (e_n.ndim - 1)) * (e_n - e_u)
         masked = getattr(at.denoiser, "nmask", None) if getattr(at.denoiser, "mask", None) is not None else None
         steered = params.x.clone()
@@ -100,26 +100,30 @@ class Steering:
         params.x = steered
 
     def works(self, mode: str) -> bool:
-        """Whether a negative can take effect at the calls that follow: one in the unconditional needs that to count."""
+        """Return whether a negative can take effect at later calls; in place of the unconditional that must matter."""
         if self.failed or self._call is None:
             return False
         return mode != "replace" or host.counts(self._call.denoiser)
 
     def released(self) -> None:
-        """Give the host back what was changed."""
+        """Undo the changes to the host."""
         self._attending.ends()
         if self._call is not None and self._skips is not None:
             self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
         self._call = self._uncond = self._skips = None
 
     def _rows(self, mode: str) -> dict[int, Negative]:
-        return {row: each for row, each in enumerate(self.negatives) if each is not None and each.mode == mode}
+        return {
+            row: negative
+            for row, negative in enumerate(self.negatives)
+            if negative is not None and negative.mode == mode
+        }
 
     def _replacing(self) -> dict[int, Negative]:
         return self._rows("replace")
 
     def _separate(self) -> dict[int, Negative]:
-        beside = {row: each for row, each in self._rows("attention").items() if each.scale is not None}
+        beside = {row: negative for row, negative in self._rows("attention").items() if negative.scale is not None}
         return {**self._rows("separate"), **beside}
 
     def _context(self, text: str) -> torch.Tensor:
@@ -128,33 +132,35 @@ class Steering:
         return context
 
     def _replaced(self, at: host.Call, replacing: Mapping[int, Negative]) -> Any:
-        """The unconditional with the rows of the images concerned replaced.
+        """Replace the unconditional's rows of the images to steer.
 
-        The whole batch is encoded at once, so that all rows are as long as the longest; the host's own rows stay where
-        that is no longer than they are.
+        The whole batch is encoded at once, so that all rows have the length of the longest; the host's own rows stay
+        if that length does not exceed theirs.
         """
         texts = host.negatives(at.denoiser)
-        for row, each in replacing.items():
-            texts[row] = words.unconditional(each.text, texts[row])
+        for row, negative in replacing.items():
+            texts[row] = words.unconditional(negative.text, texts[row])
         mine = self._encode(texts)
         if mine.shape != at.uncond.shape:
-            return _each(mine, mine, lambda new, _: new)  # the host pads a dictionary in place, and this one is kept
-        kept = [row for row in range(at.images) if row not in replacing]
-        return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), kept))
+            return _each(mine, mine, lambda new, _: new)  # the host pads a dictionary in place, and this one is cached
+        unchanged = [row for row in range(at.images) if row not in replacing]
+        return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), unchanged))
 
     def _unconditional(self, at: host.Call, rows: Sequence[int]) -> Any:
         if at.uncond is not None:
             index = torch.tensor(list(rows), device=at.x.device)
-            return _each(at.uncond, at.uncond, lambda each, _: each[index])
+            return _each(at.uncond, at.uncond, lambda tensor, _: tensor[index])
         texts = host.negatives(at.denoiser)
         return self._encode([texts[row] for row in rows])
 
     def _encode(self, texts: Sequence[str]) -> Any:
-        """Encode, and keep it: the same negative is asked for at every call until the next look."""
+        """Encode with a cache, because every call needs the same negative until the next look."""
         key = (host.checkpoint(), tuple(texts))
         if key not in self._encoded and self._call is not None:
             denoiser = self._call.denoiser
-            inside = {text for each in self.negatives if each and each.attention for text in each.attention.parts}
+            inside = {
+                text for tensor in self.negatives if tensor and tensor.attention for text in tensor.attention.parts
+            }
             kept = list(self._encoded.items())[: _BESIDE + len(inside)]
             self._encoded = {key: host.encode(denoiser.p, texts), **dict(kept)}
             host.resume(denoiser)
@@ -162,13 +168,13 @@ class Steering:
 
 
 def _each(first: Any, second: Any, function: Any) -> Any:
-    """A function of two conditionings, tensor by tensor."""
+    """Apply a function to two conditionings, tensor by tensor."""
     if not isinstance(first, dict):
         return function(first, second)
-    return type(first)({name: function(each, second[name]) for name, each in first.items()})
+    return type(first)({name: function(tensor, second[name]) for name, tensor in first.items()})
 
 
-def _rows_of(new: torch.Tensor, own: torch.Tensor, kept: Sequence[int]) -> torch.Tensor:
+def _rows_of(new: torch.Tensor, own: torch.Tensor, unchanged: Sequence[int]) -> torch.Tensor:
     merged = new.clone()
-    merged[list(kept)] = own[list(kept)]
+    merged[list(unchanged)] = own[list(unchanged)]
     return merged

@@ -1,4 +1,4 @@
-"""The negative's words as the host's prompt language has to have them."""
+"""Write a negative's words in the host's prompt language."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _KEYWORDS = re.compile(r"\b(AND|BREAK)\b")
 
 
 def literal(words: str) -> str:
-    r"""Words without a meaning in the host's prompt language.
+    r"""Escape words, so that they have no meaning in the host's prompt language.
 
-    Brackets and backslashes are escaped. What cannot be escaped loses its form: ``AND`` and ``BREAK`` are keywords in
-    capitals only, and ``<…>`` calls an extra network.
+    Brackets and backslashes are escaped. Other forms are changed: ``AND`` and ``BREAK`` are keywords in capitals only,
+    and ``<…>`` calls an extra network.
     """
     plain = words.replace("<", " ").replace(">", " ")
     plain = _KEYWORDS.sub(lambda match: match.group().lower(), plain)
@@ -24,16 +24,16 @@ def literal(words: str) -> str:
 
 
 def unconditional(words: str, negative: str) -> str:
-    """What takes the unconditional's place: the guard's words first, since a host may cut off what is too long."""
+    """Return the text in place of the unconditional: the guard's words first, because a host may truncate it."""
     mine = literal(words)
     return f"{mine}, {negative}" if negative.strip() else mine
 
 
 def at_step(schedules: Sequence[Sequence[tuple[int, str]]], step: int) -> list[str]:
-    """Each prompt as prompt editing has it at a step.
+    """Resolve prompt editing at a step, for every prompt.
 
     Args:
-        schedules: for each prompt what it is up to and with a step, in order, as the host's parser gives it.
-        step: calls of the denoiser so far.
+        schedules: per prompt the texts with the last step of each text, in order, from the host's parser.
+        step: number of earlier calls of the denoiser.
     """
     return [next((text for end, text in schedule if step <= end), schedule[-1][1]) for schedule in schedules]

@@ -1,4 +1,4 @@
-"""DNP Guard as the host loads it: the accordion, the settings page, and the hooks; what they do is elsewhere."""
+"""Register DNP Guard with the host: the accordion, the settings page and the hooks, whose work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ guarding = Guarding()
 
 
 class DnpGuardScript(scripts.Script):
-    """Guards every job of txt2img and img2img."""
+    """The script that guards every job of txt2img and img2img."""
 
     def title(self) -> str:
-        """The name that the API's ``alwayson_scripts`` knows it by."""
+        """Return the script's name in the API's ``alwayson_scripts``."""
         return _TITLE
 
     def show(self, is_img2img: bool) -> Any:  # noqa: FBT001 (the host calls it so)
-        """Always."""
+        """Show the script always."""
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:  # noqa: FBT001 (the host calls it so)
-        """The accordion; built anew, and alike, whenever the host asks."""
+        """Build the accordion; the host may ask for it several times."""
         settings = guarding.settings()
         free = isinstance(settings, Settings) and not settings.locked
         shown = settings if isinstance(settings, Settings) else Settings()
@@ -38,7 +38,7 @@ class DnpGuardScript(scripts.Script):
             last = gr.Markdown(value=guarding.last)
             if not free:
                 gr.Markdown("The operator has set the guard; there is nothing to choose here.")
-            # What cannot be changed is not shown as a control; it is an argument of the script all the same.
+            # A fixed value is not shown as a control, but it remains an argument of the script.
             enabled = gr.Checkbox(value=True, label="Enabled", interactive=free, visible=free)
             policy = gr.Textbox(
                 value=shown.policy, label="Policy", lines=1, max_lines=1, interactive=names_one, visible=names_one
@@ -48,37 +48,37 @@ class DnpGuardScript(scripts.Script):
         return [enabled, policy]
 
     def process(self, p: Any, *arguments: Any) -> None:
-        """A job begins."""
+        """Begin a job."""
         guarding.begin(p, arguments)
 
     def process_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """A batch begins."""
+        """Begin a batch."""
         guarding.batch_begins(p, values["prompts"], values["batch_number"])
 
     def process_before_every_sampling(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """A sampling pass begins."""
+        """Begin a sampling pass."""
         job = guarding.job(p)
         if job is not None:
             job.pass_begins(p.sampler)
 
     def postprocess_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """A batch has been decoded."""
+        """Finish a decoded batch."""
         job = guarding.job(p)
         if job is not None:
             job.batch_done(values["images"])
 
     def postprocess_image(self, p: Any, pp: Any, *arguments: Any) -> None:
-        """An image is finished."""
+        """Deliver a finished image."""
         job = guarding.job(p)
         if job is not None:
             pp.image = job.delivered(pp.image, p.batch_index)
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *arguments: Any) -> None:
-        """The same once what was not painted over has been put back around it."""
+        """Deliver a finished image after the host has put the unpainted part back around it."""
         self.postprocess_image(p, pp)
 
     def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
-        """A job is over."""
+        """End a job."""
         guarding.end(p)
 
 
@@ -102,7 +102,7 @@ def _settings_page() -> None:
             restrict_api=True,
         )
         shared.opts.add_option(option(name), info)
-        if name in fixed:  # show what is in force, whatever was saved before
+        if name in fixed:  # show the values in force, not earlier saved ones
             shared.opts.data[option(name)] = fixed[name]
 
     add("url", "Address of the guard service")
