@@ -20,7 +20,7 @@ def test_a_row_has_a_cell_for_every_heading():
 def test_a_column_without_a_figure_is_left_out():
     unknown = {"kept": None, "kept_ci95": None, "clear": None, "clear_ci95": None}
     page = markdown([line(set="mine", model="own", **unknown)], "", {})
-    (head,) = (each for each in page.splitlines() if each.startswith("| method | mode |"))
+    (head,) = (heading for heading in page.splitlines() if heading.startswith("| method | mode |"))
     assert "| kept |" not in head
     assert "| delivered and kept |" in head
     assert "| clear |" not in head
