@@ -11,7 +11,7 @@ from .looks import Looks
 from .messages import Negative, Session, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .settings import Settings
 
@@ -34,7 +34,7 @@ class Batch:
         about: ``host`` and ``run`` of the record.
         again: whether images of it can be drawn again.
         attention: whether steering in attention space was shown to work; None where the host cannot.
-        brought: the request's own pictures, which it starts from.
+        brought: shows the request's own pictures, which it starts from; None where it brings none.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Batch:
         *,
         again: bool = False,
         attention: bool | None = None,
-        brought: Sequence[Any] = (),
+        brought: Callable[[], Sequence[Any]] | None = None,
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
@@ -59,7 +59,7 @@ class Batch:
         self._settings = settings
         self._prompts = list(prompts)
         self._about, self._can, self._attention = about, again, attention
-        self._used, self._brought = "", list(brought)
+        self._used, self._brought = "", brought
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
         self._before = [list(each) for each in self._injected]  # of the attempt whose picture is the latest that stands
         self._previews: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Batch:
         """Open the session, at the first call of the denoiser.
 
         Raises:
-            Withheld: there is none, and that is closed.
+            Withheld: there is none, and that is closed, or the policy refuses the request for one of its own pictures.
         """
         if self.session is None and not self._fate:
             self._steps, self._looks = steps, Looks(steps)
@@ -95,7 +95,7 @@ class Batch:
                     policy=self._settings.policy,
                     again=self._can,
                     attention=self._attention,
-                    brought=(lambda: pictures.finished_urls(self._brought)) if self._brought else None,
+                    brought=(lambda: pictures.finished_urls(self._brought())) if self._brought else None,
                 )
                 self.mode = self.session.guidance
                 if self.session.refused:
@@ -104,8 +104,9 @@ class Batch:
                 if self.session is not None and self.session.refused:
                     self._fate = "closed"  # the refusal stands, although the service did not live to record it
                 self.failed(error)
-        if self.closed:
-            raise Withheld(self.failure)
+        refused = self.session is not None and self.session.refused and not self._shadow
+        if self.closed or refused:
+            raise Withheld(self.failure or "DNP Guard refuses the request for one of its own pictures")
 
     def due(self, step: int, progress: float) -> bool:
         """Note a step, counted over all passes, and say whether a look is due at it, as one is at each after a miss."""

@@ -15,6 +15,8 @@ from .runs import RUNS
 from .service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from .settings import Settings
 
 KEY = "dnp_guard"
@@ -90,7 +92,9 @@ class Guarding:
         # Only what is finished here, and can be shown, can be judged here, and so drawn again.
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
         attending = Attending(guider.model_patcher)
-        able = {"again": again, "attention": attending.shown}
+        able: dict[str, Any] = {"again": again, "attention": attending.shown}
+        if own := host.brought(guider, latent_image):
+            able["brought"] = lambda: host.shown_of(own, self._vae, guider.model_patcher.model)
         batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, **able)
         given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
         run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given, attending)
@@ -113,7 +117,7 @@ class Guarding:
             redraw = host.repeated(guider, draw)
             made = run.second_chances(draw(), redraw)
         except BaseException as error:
-            COUNTS["failed_closed"] += run.images if isinstance(error, Withheld) else 0
+            COUNTS.update(map(batch.decision, range(run.images)) if isinstance(error, Withheld) else ())
             RUNS.abandon(self._node, run)
             raise
         finally:
@@ -139,6 +143,7 @@ def batch_for(
     *,
     again: bool = False,
     attention: bool | None = None,
+    brought: Callable[[], Sequence[Any]] | None = None,
 ) -> Any:
     """The looks at one batch: in process where there is a backend, else at the service.
 
@@ -149,8 +154,9 @@ def batch_for(
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
         attention: whether steering in attention space was shown to work; None where the host cannot.
+        brought: shows the request's own pictures, which it starts from; None where it brings none.
     """
-    able: dict[str, Any] = {"again": again, "attention": attention}
+    able: dict[str, Any] = {"again": again, "attention": attention, "brought": brought}
     if settings.vlm:
         guard = inprocess.guard_for(settings.policy or policy, settings.vlm, settings.audit)
         return inprocess.InProcess(guard, policy if settings.policy else "", prompts, about, **able)

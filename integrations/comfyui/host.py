@@ -194,6 +194,39 @@ def decoded(vae: Any, model: Any, x0: Tensor) -> list[Image.Image]:
     return pictures(shown / 2 + 0.5)
 
 
+def brought(guider: Any, latent_image: Any) -> list[Any]:
+    """Return the latents of the pictures that a run starts from or refers to, but for empty ones.
+
+    Args:
+        guider: whose run it is; an edit has its pictures among the conditions.
+        latent_image: where the run starts.
+    """
+    found = [latent_image] if latent_image is not None else []
+    for conds in getattr(guider, "conds", {}).values():
+        for cond in conds:
+            beside = (cond.get("concat_latent_image"), *(cond.get("reference_latents") or ()))
+            found += [latents for latents in beside if latents is not None]
+    return [latents for latents in {id(each): each for each in found}.values() if not _is_empty(latents)]
+
+
+def _is_empty(latents: Any) -> bool:
+    """Whether latents have one value per channel, as those that hold no picture; False for those of another form."""
+    if not isinstance(latents, torch.Tensor) or latents.is_nested:
+        return False
+    planes = latents.flatten(2)
+    return bool((planes == planes[..., :1]).all())
+
+
+def shown_of(latents: Sequence[Any], vae: Any, model: Any) -> list[Image.Image]:
+    """Decode the pictures of some latents as the workflow has them, each once.
+
+    Raises:
+        ValueError: there is no way to show one.
+    """
+    shown = [picture for each in latents for picture in decoded(vae, model, model.process_latent_in(each))]
+    return list({(picture.size, picture.tobytes()): picture for picture in shown}.values())
+
+
 def pictures(images: Tensor) -> list[Image.Image]:
     """ComfyUI's images, [B, H, W, 3] of 0…1, as pictures; of a video, [B, T, H, W, 3], the frame in the middle."""
     if images.ndim == _VIDEO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from . import pictures
@@ -9,7 +10,9 @@ from .batch import Withheld
 from .messages import Attention, Negative
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+log = logging.getLogger("dnp_guard")
 
 _GUARDS: dict[tuple[str, str, str], Any] = {}
 """One guard for each policy, backend and log: making one loads and warms the model."""
@@ -46,6 +49,7 @@ class InProcess:
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
         attention: whether steering in attention space was shown to work; None where the host cannot.
+        brought: shows the request's own pictures, which it starts from; None where it brings none.
 
     Attributes:
         negatives: what each image is steered away from.
@@ -62,6 +66,7 @@ class InProcess:
         *,
         again: bool = False,
         attention: bool | None = None,
+        brought: Callable[[], Sequence[Any]] | None = None,
     ) -> None:
         self.negatives: list[Any] = [None] * len(prompts)
         self.driver: Any = None
@@ -70,14 +75,14 @@ class InProcess:
         self._prompts, self._about = tuple(prompts), about
         self._steps: int | None = None
         self._outcomes: tuple[Any, ...] | None = None
-        self._can, self._attention = again, attention
+        self._can, self._attention, self._brought = again, attention, brought
         self._pending: tuple[int, ...] = ()
 
     def open(self, steps: int | None) -> None:
         """Open the session.
 
         Raises:
-            Withheld: the policy does not allow so many questions.
+            Withheld: the policy does not allow so many questions, or refuses the request for one of its own pictures.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
         from dnp_guard.generation import reach  # noqa: PLC0415
@@ -95,6 +100,21 @@ class InProcess:
                     self.driver.session.steers_attention(guided=self._about["run"].get("guidance_scale") != 1)
         except RequestRefused as error:
             raise Withheld(str(error)) from error
+        self._show_inputs()
+
+    def _show_inputs(self) -> None:
+        if self._brought is None or not self.driver.policy.asks_inputs:
+            return
+        try:
+            shown = [[picture] for picture in self._brought()]
+        except Exception:
+            log.exception("DNP Guard cannot show a picture that a run starts from")
+            shown = [[]]
+        self.driver.inputs(shown)
+        if self.driver.report is not None:
+            self._settled()
+            why = self.driver.report.images[0].why
+            raise Withheld(f"DNP Guard refuses the request for one of its own pictures: {why}")
 
     @property
     def request(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -917,6 +917,71 @@ class TestSettings:
     def test_what_cannot_be_used_is_refused_with_the_reason(self, settings, tmp_path, text, reason):
         with pytest.raises(settings.BadSettings, match=reason):
             settings.load(self.written(tmp_path, text), {})
+
+
+def edit(nodes):
+    """Let a workflow start from a picture."""
+    nodes["20"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
+    nodes["21"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["20", 0], "vae": ["1", 2]}}
+    nodes["5"]["inputs"] |= {"latent_image": ["21", 0], "denoise": 0.5}
+    return nodes
+
+
+REFUSING = {"inputs": {"query": True, "action": "block"}}
+
+
+class TestAPictureThatARunStartsFrom:
+    def test_refuses_the_run_before_its_first_step(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [{"star": 0.9}, CLEAN], policy(**REFUSING))
+        with pytest.raises(Exception, match="one of its own pictures"):
+            comfy.server.post(edit(with_nodes(workflow(batch=1))))
+        assert guard.last.decision == "blocked"
+        assert PREVIEWS == []
+
+    def test_changes_nothing_where_it_passes(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        guarded, _ = drawn(comfy, edit(with_nodes(workflow(batch=1))))
+        assert len(guard.last.inputs) == 1
+        plain, _ = drawn(comfy, edit(workflow(batch=1)))
+        assert same(plain, guarded) == [True]
+
+    def test_is_none_of_an_empty_latent(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        drawn(comfy, with_nodes(workflow()))
+        assert guard.last.inputs == ()
+
+    def test_is_also_one_that_an_edit_refers_to(self, comfy):
+        start, first, second, empty = (torch.full((1, 8, 2, 2), float(value)) for value in range(4))
+        for latents in (start, first, second):
+            latents[..., 0] = 9
+        beside = [{"concat_latent_image": first, "reference_latents": [second, empty]}]
+        guider = SimpleNamespace(conds={"positive": beside, "negative": [*beside, {}]})
+        found = sys.modules["comfyui_dnp_guard.host"].brought(guider, start)
+        assert [id(latents) for latents in found] == [id(start), id(first), id(second)]
+
+    def test_that_cannot_be_shown_refuses_the_run(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        monkeypatch.setattr(comfyui_host.Vae, "decode", lambda *_: 1 / 0)
+        with pytest.raises(Exception, match="one of its own pictures"):
+            comfy.server.post(edit(with_nodes(workflow(batch=1))))
+        assert guard.last.decision == "failed_closed"
+
+    @pytest.mark.parametrize("seen", [0.9, 0.0])
+    def test_is_shown_to_the_service(self, comfy, tmp_path, monkeypatch, seen):
+        (tmp_path / "looks.json").write_text(json.dumps([{"star": seen}, CLEAN]))
+        (tmp_path / "policy.yaml").write_text(policy(**REFUSING).model_dump_json(exclude_defaults=True))
+        audit = tmp_path / "audit.jsonl"
+        vlm = f"scripted:{tmp_path / 'looks.json'}"
+        with listening(Settings(policy=str(tmp_path / "policy.yaml"), vlm=vlm, audit=(str(audit),))) as url:
+            monkeypatch.setenv("DNP_GUARD_URL", url)
+            with pytest.raises(Exception, match="one of its own pictures") if seen else nullcontext():
+                comfy.server.post(edit(with_nodes(workflow(batch=1), vlm="")))
+        records = [json.loads(line) for line in audit.read_text().splitlines()]
+        assert [record["event"] for record in records].count("query.input") == 1
+        decisions = [record["decision"] for record in records if record["event"] == "request.finished"]
+        assert decisions == ["blocked" if seen else "clean"]
+        counts = sys.modules["comfyui_dnp_guard.counts"].COUNTS
+        assert counts["blocked" if seen else "clean"] == 1
 
 
 class TestTheFingerprint:

@@ -73,8 +73,10 @@ class Job:
         self._expected = self._seen = None
         self._redraw = host.redraw(p)
         self._shown = reached()
-        able = {"again": self._redraw is not None, "attention": self._shown}
-        self.batch = Batch(self._client, self._settings, prompts, host.about(p), brought=host.brought(p), **able)
+        able: dict[str, Any] = {"again": self._redraw is not None, "attention": self._shown}
+        own = host.brought(p)
+        able["brought"] = (lambda: own) if own else None
+        self.batch = Batch(self._client, self._settings, prompts, host.about(p), **able)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
 
