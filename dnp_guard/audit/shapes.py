@@ -29,7 +29,7 @@ DecisionName = Annotated[str, Json({"enum": ["none", *map(str, Action), *map(str
 
 
 class PolicyFields(TypedDict, total=False):
-    """``policy{…}``."""
+    """The policy in force: ``policy{…}`` of a record."""
 
     name: str
     revision: str
@@ -38,14 +38,14 @@ class PolicyFields(TypedDict, total=False):
 
 
 class TaxonomyFields(TypedDict):
-    """One of ``loaded.taxonomy{…}``."""
+    """The entry of a list of hazards that a category stands for: one value of ``loaded.taxonomy{…}``."""
 
     name: str
     id: str
 
 
 class LoadedFields(TypedDict, total=False):
-    """``loaded{…}``."""
+    """How a policy came into force, from which file and by whom: ``loaded{…}`` of a record."""
 
     before: Hash
     source: str
@@ -59,7 +59,7 @@ class LoadedFields(TypedDict, total=False):
 
 
 class HostFields(TypedDict, total=False):
-    """``host{…}``."""
+    """The program that generates, and the part of it that is guarded: ``host{…}`` of a record."""
 
     name: str
     version: str
@@ -67,14 +67,14 @@ class HostFields(TypedDict, total=False):
 
 
 class VlmFields(TypedDict, total=False):
-    """``vlm{…}``."""
+    """The vision-language model that answers the queries: ``vlm{…}`` of a record."""
 
     name: str
     revision: str
 
 
 class RunFields(TypedDict, total=False):
-    """``run{…}``."""
+    """The settings of a generation, such as its seed and its steps: ``run{…}`` of a record."""
 
     seed: Seed | Sequence[Seed]
     latents: str
@@ -85,7 +85,7 @@ class RunFields(TypedDict, total=False):
 
 
 class PromptFields(TypedDict, total=False):
-    """``prompt{…}``."""
+    """The prompts of a request as hashes, as lengths of words, or in plain text: ``prompt{…}`` of a record."""
 
     hmac: str | Sequence[str]
     redacted: str | Sequence[str]
@@ -93,7 +93,7 @@ class PromptFields(TypedDict, total=False):
 
 
 class FindingFields(TypedDict, total=False):
-    """One of ``findings[]``."""
+    """A term that was found in an image, with its probability: one item of ``findings[]`` in a record."""
 
     category: Required[str]
     term: str
@@ -102,7 +102,7 @@ class FindingFields(TypedDict, total=False):
 
 
 class WouldFields(TypedDict, total=False):
-    """``would{…}``."""
+    """The decision and the negative that there would be if nothing were in shadow: ``would{…}`` of a record."""
 
     decision: DecisionName
     negative: str
@@ -116,13 +116,13 @@ class _Everywhere(TypedDict):
 
 
 class AttentionFields(_Everywhere, total=False):
-    """``negative.attention{phi, tau, alpha, mask}``; a mask of 1 is left out."""
+    """How a negative steers in attention space: ``negative.attention{…}`` of a record. A mask of 1 is left out."""
 
     mask: float
 
 
 class NegativeFields(TypedDict, total=False):
-    """``negative{…}``."""
+    """The negative of an image, its words and its strength: ``negative{…}`` of a record."""
 
     text: str
     scale: float
@@ -132,14 +132,14 @@ class NegativeFields(TypedDict, total=False):
 
 
 class PreviewFields(TypedDict):
-    """``preview{…}``."""
+    """The stored picture of a finding: ``preview{…}`` of a record."""
 
     file: Annotated[str, Json({"type": "string", "pattern": PREVIEW_NAME})]
     sha256: Hash
 
 
 class ExceptionFields(TypedDict, total=False):
-    """``exception{…}``."""
+    """An exception of the policy, and who approved it until when: ``exception{…}`` of a record."""
 
     category: Required[str]
     set: Required[Annotated[Mapping[str, Any], Json({"type": "object"})]]
@@ -149,7 +149,7 @@ class ExceptionFields(TypedDict, total=False):
 
 
 class CheckpointFields(TypedDict):
-    """``checkpoint{…}``."""
+    """The end of a log, which a checkpoint vouches for: ``checkpoint{…}`` of a record."""
 
     origin: str
     count: int

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def policy(of: Policy) -> PolicyFields:
-    """``policy{name, revision, digest, mode}``."""
+    """Return a policy as a record names it: ``policy{name, revision, digest, mode}``."""
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
 def exception(of: PolicyException) -> ExceptionFields:
-    """``exception{category, set, until, approved_by, tenant}``."""
+    """Return an exception of a policy for a record: ``exception{category, set, until, approved_by, tenant}``."""
     written: ExceptionFields = {
         "category": of.category,
         "set": of.set.model_dump(mode="json", exclude_none=True),
@@ -40,7 +40,7 @@ def exception(of: PolicyException) -> ExceptionFields:
 
 
 def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:
-    """``findings[{category, term, probability, threshold}]``; None if there are none.
+    """Return findings for a record: ``findings[{category, term, probability, threshold}]``; None if there are none.
 
     Args:
         found: findings in one image.
@@ -72,7 +72,7 @@ def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
 
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
-    """``negative{text, scale, mode, effective}``, without its words if a sensitive category contributed."""
+    """Return a negative for a record, ``negative{…}``, without its words if a sensitive category contributed."""
     both = value.attention is not None and value.scale is not None
     written: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
     if value.scale is not None:
@@ -88,7 +88,7 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
 
 
 def would(decision: Decision) -> WouldFields | None:
-    """``would{decision, negative, scale}``; None if nothing is in shadow."""
+    """Return the decision without shadow for a record, ``would{decision, negative, scale}``; None if it is the same."""
     written: WouldFields = {}
     if decision.would_action is not None:
         written["decision"] = decision.would_action
@@ -100,7 +100,10 @@ def would(decision: Decision) -> WouldFields | None:
 
 
 def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
-    """``prompt{…}`` of a request: the values of each key in the order of the prompts, or a single value."""
+    """Join the ``prompt{…}`` of every prompt into one for the record of their request.
+
+    Each key holds its values in the order of the prompts, or its only value.
+    """
     joined: dict[str, list[Any]] = {}
     for redacted in prompts:
         for key, value in redacted.items():

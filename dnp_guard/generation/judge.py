@@ -127,9 +127,9 @@ def judge(
     Args:
         policy: the policy in force.
         history: the history that this function returned at the image's last look; ``History()`` at first.
-        findings: from :func:`find`.
+        findings: the findings of the look, from :func:`find`.
         probabilities: P(category) of the categories that this look asked about, from :func:`find`.
-        waived: from :func:`waive`.
+        waived: the excused findings, from :func:`waive`.
         progress: fraction of the run that is done; None if unknown.
 
     Returns:

@@ -312,7 +312,7 @@ class RemoteSession:
             The steering of the images in ``drawn`` from the first step on.
 
         Raises:
-            ServiceError: that cannot begin; every image gets its verdict's ``otherwise``.
+            ServiceError: the images cannot be drawn again; each of them gets its verdict's ``otherwise``.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
         self.opened = self.service.connection.send("/v1/sessions", asked, Opened, tries=1)

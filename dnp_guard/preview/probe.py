@@ -71,7 +71,7 @@ class Probe:
     Attributes:
         net: the network.
         space: the latents that it reads, from :func:`space_of`.
-        categories: by id, in the network's order, the hash of the category's questions from :func:`asked_as`.
+        categories: the hash of each category's questions from :func:`asked_as`, by id, in the network's order.
         vlm: name and revision of the model whose answers it predicts.
         seen: per category, the probe's probabilities in held-out looks that found it, ascending.
     """
@@ -118,10 +118,16 @@ class Probe:
         ]
 
     def check_policy(self, policy: Policy, vlm: tuple[str, str]) -> None:
-        """Check that the probe was trained for this policy's questions; sensitive categories are always asked about.
+        """Check that the probe predicts the answers of this model to this policy's questions.
+
+        Questions about sensitive categories need no probe, because no query skips them.
+
+        Args:
+            policy: the policy in force.
+            vlm: name and revision of the model that answers the queries.
 
         Raises:
-            DnpGuardError: it was trained on other questions, or on the answers of another model.
+            DnpGuardError: the probe was trained on other questions, or on the answers of another model.
         """
         for category in policy.categories:
             if not category.sensitive and self.categories.get(category.id) != asked_as(policy, category.id):

@@ -101,7 +101,7 @@ def read(receipt: str, public: str) -> dict[str, Any]:
     """Verify a receipt's signature, and return its claims; the expiry is not checked.
 
     Args:
-        receipt: in compact form.
+        receipt: a receipt in compact form.
         public: the public key, in base64.
 
     Raises:

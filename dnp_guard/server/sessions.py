@@ -25,7 +25,7 @@ class Stored:
         request: JSON of the host's request, without the prompts.
         policy: JSON of the resolved policy in force.
         digest: digest of that policy.
-        expires: in seconds since 1970.
+        expires: when the session expires, in seconds since 1970.
         state: JSON of the session's state; empty once it is over.
         asked: progress of the furthest query; -1 for none.
         step: highest step of a query; -1 for none.
@@ -58,7 +58,7 @@ class Live:
     Attributes:
         version: the version that was last loaded from or saved to the store.
         driver: driver of the session at that version.
-        expires: in seconds since 1970.
+        expires: when the session expires, in seconds since 1970.
     """
 
     version: int

@@ -88,7 +88,7 @@ class Branch:
         """Take the evaluations of the due terms.
 
         Args:
-            due: from :meth:`due`.
+            due: the terms that :meth:`due` returned.
             e_n: one row per due term, [len(due), ...].
             e_u: one row per image of the batch, [B, ...].
         """

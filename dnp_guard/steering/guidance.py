@@ -43,14 +43,14 @@ def push(d: Tensor, s: Tensor) -> Tensor:
 
 
 def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
-    """Keep delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
+    """Keep delta at the positions where d = e_n - e_u is largest, and set it to zero elsewhere, to steer only there.
 
     SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
     is weighed by the length of d over its channels, averaged with its neighbours.
 
     Args:
         delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
-        d: of the same shape.
+        d: the difference e_n - e_u, in the shape of delta.
         share: share of the positions to keep, 0 to 1; at least one is kept.
         channels: dimension of C, unless packed.
     """

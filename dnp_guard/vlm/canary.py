@@ -93,11 +93,11 @@ class Watched(Wrapped):
         self._due = clock() + every_s
 
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Query the backend, after a check of the pictures if one is due; see :meth:`put`."""
+        """Query the backend about the caller's images; like :meth:`put`, check the fixed pictures first if due."""
         return self.put(Query(tuple(images), tuple(questions)))
 
     def put(self, query: Query) -> Sequence[Sequence[float]]:
-        """Pass a query to the backend, after a check of the pictures if one is due.
+        """Pass a query to the backend; if a check of the fixed pictures is due, make it first.
 
         Raises:
             VlmChanged: the answers are no longer those of the model at construction.

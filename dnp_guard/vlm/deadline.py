@@ -18,7 +18,7 @@ _MARGIN = 0.95
 
 @contextmanager
 def within(milliseconds: float | None) -> Iterator[None]:
-    """Set a deadline for all calls inside the ``with`` block; None lets them wait without one."""
+    """Give the code inside a ``with`` block this long to answer; None sets no deadline. See :func:`remaining`."""
     ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
     token = _ENDS.set(ends)
     try:

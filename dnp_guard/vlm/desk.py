@@ -38,7 +38,7 @@ class Answers:
     """The answers of a backend.
 
     Attributes:
-        probabilities: of "yes", shape [images, questions].
+        probabilities: probability of "yes", shape [images, questions].
         latency_ms: how long the caller waited.
     """
 

@@ -75,7 +75,7 @@ class Either(_Pair):
 
     Args:
         first: a backend, an object with ``ask``, or the spec of a built-in backend.
-        second: likewise.
+        second: another backend, in one of these forms.
 
     Raises:
         VlmUnavailable: one of them cannot be built or has no ``ask`` method.

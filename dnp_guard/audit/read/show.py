@@ -121,7 +121,7 @@ class GenerationRow:
 
     @property
     def summary(self) -> str:
-        """The decision, and the one if nothing were in shadow."""
+        """The decision, and the decision that there would be if nothing were in shadow."""
         would = _strictest(self.would)
         return f"{self.decision}, would have been {would}" if would else self.decision
 

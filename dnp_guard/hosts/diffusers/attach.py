@@ -34,7 +34,9 @@ _GUARDED: WeakSet[Any] = WeakSet()
 
 
 def put_attribute(guards: type) -> None:
-    """Add the attribute to every pipeline, and warn when a pipeline takes the parts of a guarded one; do so only once.
+    """Give every pipeline the attribute ``callback_on_step_end``; a second call changes nothing.
+
+    From then on, each pipeline that is made of a guarded pipeline's parts without being guarded causes a warning.
 
     Args:
         guards: class of the values that the attribute accepts.

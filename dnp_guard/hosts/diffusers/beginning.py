@@ -58,7 +58,7 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
         images: number of images in the batch.
 
     Raises:
-        CannotSteer: that cannot be shown.
+        CannotSteer: one of these cannot be proven.
     """
     sample = first.sample
     own = _of_denoiser(first.evaluations, sample)
@@ -131,7 +131,7 @@ def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Eval
     """Return the evaluations of the part that was evaluated last before a step, and of others of its class.
 
     Raises:
-        CannotSteer: there are none.
+        CannotSteer: no denoiser can be evaluated again, or it keeps the whole batch for later evaluations.
     """
     last = next((evaluation for evaluation in reversed(evaluations) if takes_time(evaluation.part)), None)
     if last is None:

@@ -216,7 +216,7 @@ class Call:
         """Prove before the first step where a negative goes in this call, and how its predictions become pictures.
 
         Raises:
-            CannotSteer: that cannot be shown.
+            CannotSteer: one of these cannot be proven.
         """
         self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
@@ -254,7 +254,7 @@ class Call:
         """Do the same as :meth:`begin` in a call whose first step is over, by letting a copy evaluate it again.
 
         Raises:
-            CannotSteer: that cannot be shown.
+            CannotSteer: one of these cannot be proven.
         """
         self.begin(evaluated_again(self.recording))
 

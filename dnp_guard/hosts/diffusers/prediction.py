@@ -28,7 +28,7 @@ def cumulative(scheduler: Any, timestep: Any) -> tuple[float, float]:
 
 
 def cosine(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Return the same with a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
+    """Return sqrt(a) and sqrt(1 - a) of a cosine schedule over continuous t (Pernias et al., arXiv 2306.00637)."""
     t = torch.as_tensor(timestep, dtype=torch.float32).flatten()[:1]
     product = float(scheduler._alpha_cumprod(t, t.device))  # noqa: SLF001 (its schedule has no other name)
     return product**0.5, (1 - product) ** 0.5
@@ -179,7 +179,7 @@ def check(scheduler: Any) -> None:
     """Check that predictions of a scheduler are known.
 
     Raises:
-        CannotSteer: they are not.
+        CannotSteer: the scheduler's class, or its kind of prediction, is not known.
     """
     name = type(scheduler).__name__
     if name not in SPACES:

@@ -20,7 +20,7 @@ _COUNTS = ("num_images_per_prompt", "num_videos_per_prompt")
 
 
 def host_of(pipe: Any) -> dict[str, str]:
-    """Return ``host{name, version, target}`` of the record."""
+    """Return the facts about diffusers and the pipeline for the record, ``host{name, version, target}``."""
     return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
 
 
@@ -55,7 +55,7 @@ def _text(prompt: Any) -> Any:
 
 
 def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``run{seed, latents, scheduler, steps, guidance_scale, size}`` of the record."""
+    """Return the settings of a call for the record, ``run{…}``; settings that are not known are left out."""
     generator = given.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     seeds = [source.initial_seed() for source in generators]

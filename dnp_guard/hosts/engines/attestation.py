@@ -107,5 +107,5 @@ def header(workers: list[Attestation]) -> str:
 
 
 def in_force(report: Report) -> str:
-    """Format the same for one guarded generation: its guard and its policy."""
+    """Format the value of the response header for one guarded generation, with its guard and its policy."""
     return f"guarded; guard={__version__}; policy={report.policy}@{report.digest}"

@@ -221,7 +221,7 @@ def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
     """Check that the steps of a request run one by one, with known branches.
 
     Raises:
-        CannotSteer: they are not.
+        CannotSteer: the steps leave out a branch or parts of the model, or are guided in another way.
     """
     policy, gate = arguments["cfg_policy"], arguments["cfg_gate_state"]
     if type(policy).__name__ != _POLICY or [branch.is_conditional for branch in policy.branches] not in _BRANCHES:

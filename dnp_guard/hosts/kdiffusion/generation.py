@@ -112,7 +112,14 @@ class Generation:
         return begins
 
     def callback(self, info: Mapping[str, Any]) -> None:
-        """Look at a step, as a sampler's callback; uses ``i``, ``sigma`` and ``denoised``, which is x̂0, of ``info``."""
+        """Query the prediction of a step if a query is due; a sampler of k-diffusion calls this after every step.
+
+        Args:
+            info: the sampler's facts about the step; ``i`` (its index), ``sigma`` and ``denoised`` (x̂0) are used.
+
+        Raises:
+            DnpGuardError: the run is a retry that takes longer than the policy allows.
+        """
         check_time(self.driver)
         try:
             self.held.take()  # if one sub-step too many was counted, the next step has begun nevertheless

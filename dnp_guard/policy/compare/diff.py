@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 ON_FAILURE = ("open", "last", "closed")
-"""From the mildest to the strictest."""
+"""The values of ``on_failure``, from the mildest to the strictest."""
 
 _DONE = {
     Action.MONITOR: "recorded",

@@ -170,13 +170,13 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
 
 
 def _final(a: Queries, b: Queries) -> bool | dict[str, Any]:
-    """Return the final look that covers both."""
+    """Return a final look with the views of both policies; False if neither policy makes one."""
     views = list(dict.fromkeys((*a.views, *b.views)))
     return {"views": views} if views else bool(a.final or b.final)
 
 
 def _retries(a: Policy, b: Policy) -> dict[str, Any]:
-    """Return the retries of both: the stronger steering, the lower limits; empty if neither retries."""
+    """Return the merged retries: the stronger steering and the lower limits; empty if neither policy retries."""
     if a.retries is None or b.retries is None:
         either = a.retries or b.retries
         if either is None:

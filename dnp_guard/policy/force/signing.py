@@ -183,7 +183,7 @@ class Verifier:
         """Check that a store is signed, and that its serial is acceptable.
 
         Raises:
-            PolicyError: it is not.
+            PolicyError: the store has no valid signature, or its serial is not acceptable.
             DnpGuardError: the stored serials cannot be read.
         """
         return self._checked(source, store)[0]

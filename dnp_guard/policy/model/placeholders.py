@@ -27,6 +27,6 @@ def render(text: str, **values: str) -> str:
 
     Args:
         text: a text whose placeholders are all among ``values``, as in a checked policy.
-        values: by name of the placeholder.
+        values: the value of each placeholder, by its name.
     """
     return _Placeholders(text).substitute(values)

@@ -145,7 +145,7 @@ class Console:
         """Return the person who sent a request.
 
         Args:
-            request: from a browser.
+            request: a browser's request.
             roles: roles that may see the page.
 
         Raises:

@@ -36,7 +36,9 @@ class OverviewFilter:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Images of the last days by outcome. An image in shadow has the outcome ``would be`` with the one it missed.
+    """Numbers of images of the last days, by outcome.
+
+    An image in shadow is counted under ``would be``, followed by the outcome that it would have without shadow.
 
     Attributes:
         outcomes: the outcomes that occur, in display order.

@@ -57,7 +57,8 @@ class TransformersBackend(Backend):
         model: a folder, a hub id that is in the cache, or a (model, processor) pair, which is switched to ``eval()``.
         name: name for the audit record; the folder or id by default.
         device: where to compute; by default a CUDA device, Apple's, or the CPU. A pair stays where it is.
-        dtype: by default float32 on the CPU, and the checkpoint's own elsewhere. A pair stays as it is.
+        dtype: type of the weights; by default float32 on the CPU, and the checkpoint's own elsewhere. A pair stays as
+            it is.
         revision: a commit, tag or branch of the hub; for a folder, the SHA-256 of its files; see
             :func:`~dnp_guard.vlm.local.weights.digest`.
         batch_size: most image-question pairs per forward pass; lower it if memory runs out.

@@ -21,7 +21,7 @@ class Address:
 
     Attributes:
         scheme: ``http`` or ``https``.
-        host: in lower case.
+        host: name or address of the host, in lower case.
         port: the scheme's default if the URL names none.
         path: without a trailing slash.
     """
@@ -47,7 +47,7 @@ class Address:
             return self.host == "localhost"
 
     def within(self, other: Address) -> bool:
-        """Return whether this is the other address, or an address below its path."""
+        """Return whether this address is equal to another one, or lies below that one's path."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and (self.path == other.path or self.path.startswith(f"{other.path}/"))
 

@@ -72,7 +72,7 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
 
 
 def _encoded(recording: Recording, words: str) -> Iterator[Reworded]:
-    """Yield the same for words that were encoded beforehand.
+    """Yield the ways of putting words into a call that were encoded beforehand.
 
     Raises:
         CannotSteer: the words were not encoded beforehand.
@@ -96,7 +96,7 @@ def _first(recording: Recording, *names: str) -> str:
 
 
 def _without(recording: Recording, start: str) -> dict[str, Any]:
-    """Return the arguments with that beginning, set to their defaults."""
+    """Return the arguments whose names have a beginning, set to their defaults."""
     settings = ("prompt_template", "prompt_embeds_scale")
     return {
         name: recording.default(name)

@@ -104,7 +104,7 @@ class Proof:
         """Check that the user's own prompt results in the pipeline's own arguments again, bit for bit.
 
         Raises:
-            CannotSteer: it does not.
+            CannotSteer: the arguments, or the order of the evaluations, are others.
         """
         own = self._own
         if len(own.evaluations) != len(again.evaluations):
@@ -116,7 +116,7 @@ class Proof:
         """Check that an evaluation of the first step gets the same arguments as before, bit for bit.
 
         Raises:
-            CannotSteer: it does not.
+            CannotSteer: an argument is another.
         """
         own = self._own.evaluations[min(place, len(self._own.evaluations) - 1)]
         if own.name != evaluation.name or place >= len(self._own.evaluations):

@@ -158,10 +158,13 @@ class Recording:
 
     @contextmanager
     def once_more(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the arguments of the call as they were given, with the global random numbers as they were.
+        """Yield the arguments for making the recorded call a second time, for the length of a ``with`` block.
+
+        Generators are in the state that they had when the call began, and inside the block so are the global random
+        numbers.
 
         Args:
-            kwargs: arguments with which it was made; callbacks are taken from here.
+            kwargs: the arguments with which the call was made; callbacks and other functions are taken from here.
         """
         own = {
             name: value

@@ -134,7 +134,10 @@ class AttentionInjection:
     def _negatives(
         self, watched: WatchedDenoiser, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
     ) -> Steered:
-        """Return what the layers get for negatives of the same form; found by part of an evaluation."""
+        """Return the rows that negatives of one form steer, with the arguments that the layers get for them.
+
+        An evaluation that ends at the first layer which reads the prompt shows these arguments.
+        """
         key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
         how = [term.attention for _, term in due if term.attention is not None]
         if key not in self._known:
@@ -228,7 +231,7 @@ def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
     """Check that negatives can be evaluated beside the prompt: they have the same length, or a mask.
 
     Raises:
-        CannotSteer: they cannot.
+        CannotSteer: the arguments of a negative have another form than those of the prompt.
     """
     slots = _sequences(places, prompt)
     masked = any("mask" in str(slot.path[-1]) for slot in slots)
@@ -243,7 +246,11 @@ def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
 
 
 def _sequences(places: Places, evaluation: Evaluation) -> list[Slot]:
-    """Return the arguments that hold a prompt's tokens; pooled ones describe the picture, and stay the prompt's."""
+    """Return the places of the arguments that hold a prompt's tokens.
+
+    An argument that holds one pooled vector per prompt is left out: a negative's row is evaluated with the vector of
+    the prompt, because the denoiser reads it as a description of the whole picture.
+    """
 
     def pooled(slot: Slot) -> bool:
         value = arguments.at(evaluation.given, slot.path)

@@ -210,7 +210,7 @@ def _items(result: Any) -> tuple[Any, Any]:
     """Return the name and the value of the images or videos in a result.
 
     Raises:
-        CannotSteer: there are none.
+        CannotSteer: the result holds neither images nor videos.
     """
     if isinstance(result, tuple) and not hasattr(result, "keys"):
         return 0, result[0]

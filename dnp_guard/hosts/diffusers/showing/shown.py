@@ -30,7 +30,7 @@ def covering(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """Return a ``callback_on_step_end`` that sees no more than it may.
+    """Wrap a ``callback_on_step_end``: it gets the latents of an image only as far as its user may see the image.
 
     Args:
         callback: the caller's own.
@@ -62,7 +62,7 @@ def covering_latents(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """Return the same for the older ``callback(step, timestep, latents)``."""
+    """Wrap an older ``callback(step, timestep, latents)`` as :func:`covering` does for a newer one."""
 
     def covered(step: int, timestep: Any, latents: Tensor) -> Any:
         with aside():

@@ -78,7 +78,7 @@ class Shows:
         """Check that the call ends with pictures, each made from its own latents only.
 
         Raises:
-            CannotSteer: it does not.
+            CannotSteer: the call ends with something else, or the latents of one image affect the picture of another.
         """
         end = self._end(x0)
         if end.latents is not None:
