@@ -38,6 +38,13 @@ def policy(**changes):
     return Policy.model_validate(base)
 
 
+def written(folder, **changes):
+    """Write the policy of :func:`policy` into a folder, and return its file."""
+    file = folder / "policy.yaml"
+    file.write_text(policy(**changes).model_dump_json(exclude_defaults=True))
+    return file
+
+
 def star(**changes):
     return {"id": "star", "look_for": ["a star"], "negative": ["star"], "severity": "high", **changes}
 

@@ -5,6 +5,12 @@ import torch
 from dnp_guard.hosts.diffusers.attending.reading import Reach
 from dnp_guard.hosts.diffusers.attending.stages import Crossing, Steered
 from dnp_guard.hosts.diffusers.attending.watched import WatchedDenoiser
+from dnp_guard.types import InAttention
+
+HOW = InAttention(8.0, 3.0, 0.6)
+KEYS = {"phi": HOW.phi, "tau": HOW.tau, "alpha": HOW.alpha}
+ATTENTION = {"mode": "attention", "scale": None, "strength": "constant", "hold": 9, "attention": KEYS}
+"""The guidance of a policy that steers there."""
 
 
 @torch.no_grad()

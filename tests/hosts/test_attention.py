@@ -10,6 +10,7 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
+from tests.hosts.bits import same
 from tests.hosts.tiny import draw, footprint, tiny
 from tests.hosts.tiny.looks import SeesAStarAndABoltOnce, SeesAStarOnce
 from tests.policies import bolt, policy, star
@@ -50,10 +51,6 @@ def guard(sink=None, sees=SeesAStarOnce, **attention):
 @pytest.fixture(scope="module")
 def embedded():
     return load_pipeline()
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 @pytest.fixture(params=[*CROSS, *JOINT])

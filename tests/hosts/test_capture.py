@@ -15,6 +15,7 @@ from dnp_guard.hosts.diffusers.checks import check_caches
 from dnp_guard.hosts.diffusers.guarded import read_arguments
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.bits import same
 from tests.hosts.tiny import draw, everything, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
 from tests.policies import policy
@@ -24,10 +25,6 @@ pytestmark = pytest.mark.models
 
 def guard(vlm=None):
     return Guard(policy(guidance={"hold": 9}), vlm=vlm or SeesAStarOnce())
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 def conditioning(pipe, words="star", **arguments):

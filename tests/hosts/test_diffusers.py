@@ -10,6 +10,7 @@ from diffusers import EulerDiscreteScheduler, HeunDiscreteScheduler, StableDiffu
 from dnp_guard import CannotSteer, Guard, Outcome, RequestRefused, hookimpl
 from dnp_guard.audit import MemorySink
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.bits import same
 from tests.hosts.conftest import STEPS, draw, footprint
 from tests.policies import bolt, policy, star
 
@@ -33,10 +34,6 @@ SEES_A_STAR_ONCE = [[{}, {}, {}], second(star=0.9), CLEAN]
 def withheld(image):
     """Return whether an image [H, W, 3] is grey with something in its middle."""
     return np.ptp(image[:3]) == 0 and np.ptp(image) > 0
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 class TestAttaching:

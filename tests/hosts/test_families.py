@@ -6,6 +6,7 @@ from diffusers import AutoPipelineForImage2Image, StableDiffusionImg2ImgPipeline
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.bits import same
 from tests.hosts.tiny import draw, footprint, tiny
 from tests.hosts.tiny.looks import SeesAStarOnce
 from tests.policies import policy
@@ -60,10 +61,6 @@ def pipe(request):
 
 def guard(script, of=None, **arguments):
     return Guard(of or policy(guidance={"hold": 9}), vlm=ScriptedBackend(script), **arguments)
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 @pytest.mark.parametrize("mode", ["separate", "replace"])

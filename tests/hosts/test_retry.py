@@ -9,6 +9,7 @@ import torch
 from dnp_guard import Guard, Outcome
 from dnp_guard.audit import MemorySink
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.bits import same
 from tests.hosts.conftest import PROMPTS, STEPS, draw
 from tests.policies import policy, star
 
@@ -25,10 +26,6 @@ def guard(script, **more):
     retries = more.pop("retries", {})
     of = policy(categories=[star(still_present="retry")], retries=retries)
     return Guard(of, vlm=ScriptedBackend([*FIRST, *script]), **more)
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["np", "pt", "latent"])

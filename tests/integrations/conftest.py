@@ -13,7 +13,7 @@ import uvicorn
 
 from dnp_guard.server.app import create
 from dnp_guard.server.settings import Settings
-from tests.policies import policy
+from tests.policies import written
 
 
 @contextmanager
@@ -39,9 +39,8 @@ class Guarded:
 
     def serve(self, looks, *, vlm=None, shipped=None, settings=None, **changes):
         """Start a service with scripted answers at the address of the hosts; ``changes`` are keys of its policy."""
-        script, file = self.folder / "looks.json", self.folder / "policy.yaml"
+        script, file = self.folder / "looks.json", written(self.folder, **changes)
         script.write_text(json.dumps(looks))
-        file.write_text(policy(**changes).model_dump_json(exclude_defaults=True))
         made = Settings(
             policy=shipped or str(file),
             vlm=vlm or f"scripted:{script}",

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.types import InAttention
 from tests.hosts.a1111_host import EXTENSION, Processing, SdModel
-from tests.hosts.attended import attended
+from tests.hosts.attended import ATTENTION, HOW, attended
 from tests.hosts.compvis_unet import compvis
 from tests.hosts.ksampling import Conditioning
 from tests.integrations.test_a1111 import ASKED, bytes_of
@@ -18,9 +17,6 @@ from tests.same_code import code
 
 pytestmark = pytest.mark.models
 
-HOW = InAttention(8.0, 3.0, 0.6)
-KEYS = {"phi": HOW.phi, "tau": HOW.tau, "alpha": HOW.alpha}
-ATTENTION = {"mode": "attention", "scale": None, "strength": "constant", "hold": 9, "attention": KEYS}
 AUTO = {**ATTENTION, "mode": "auto", "scale": 6}
 CLEAN = [{"star": 0.0}, {"star": 0.0}]
 FIRST = [[{"star": 0.9}, {}], CLEAN]

@@ -19,7 +19,7 @@ from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts import comfyui_host, host_check_comfyui
 from tests.hosts.comfyui_host import INTEGRATION, PREVIEWS, SAMPLER_NAMES, InpaintingModel, install
 from tests.integrations.conftest import Guarded, listening
-from tests.policies import policy, star
+from tests.policies import policy, star, written
 
 pytestmark = [pytest.mark.models, pytest.mark.filterwarnings("ignore:Should have:UserWarning:torchsde")]
 
@@ -1006,8 +1006,8 @@ class TestTheFingerprint:
         for number in ("1", "2"):
             revision, bolt_seen = (number, 0) if changes == "policy" else ("1", int(number) / 100)
             (tmp_path / "looks.json").write_text(json.dumps([{**CLEAN, "bolt": bolt_seen}]))
-            (tmp_path / "policy.yaml").write_text(policy(revision=revision).model_dump_json(exclude_defaults=True))
-            served = Settings(policy=str(tmp_path / "policy.yaml"), vlm=f"scripted:{tmp_path / 'looks.json'}")
+            file = written(tmp_path, revision=revision)
+            served = Settings(policy=str(file), vlm=f"scripted:{tmp_path / 'looks.json'}")
             with listening(served, port) as url:
                 port = int(url.rpartition(":")[2])
                 monkeypatch.setenv("DNP_GUARD_URL", url)

@@ -8,9 +8,8 @@ import torch
 from dnp_guard import Guard
 from dnp_guard.audit import MemorySink
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.types import InAttention
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.hosts.attended import attended
+from tests.hosts.attended import ATTENTION, HOW, KEYS, attended
 from tests.hosts.comfyui_host import INTEGRATION, Model, ModelPatcher, install
 from tests.hosts.ksampling import Conditioning
 from tests.hosts.patched_unet import UNetModel, optimized_attention
@@ -23,13 +22,10 @@ pytestmark = pytest.mark.models
 SECOND = [{}, {"star": 0.9}, {}]
 BOTH = [{}, {"star": 0.9, "bolt": 0.9}, {}]
 CLEAN = {"star": 0.0}
-HOW = InAttention(8.0, 3.0, 0.6)
-KEYS = {"phi": HOW.phi, "tau": HOW.tau, "alpha": HOW.alpha}
 
 
 def attention(**guidance):
-    of = {"mode": "attention", "scale": None, "strength": "constant", "hold": 9, "attention": KEYS, **guidance}
-    return policy(guidance=of, categories=[star(), bolt(negative=["bolt"])])
+    return policy(guidance={**ATTENTION, **guidance}, categories=[star(), bolt(negative=["bolt"])])
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,9 @@ class Script:
 
         return [json.loads(line) for line in (self.folder / "audit.jsonl").read_text().splitlines()]
 
+    def recorded(self, event):
+        return [record for record in self.records if record["event"] == event]
+
 
 @pytest.fixture
 def serve(tmp_path):

@@ -7,8 +7,7 @@ from PIL import Image
 
 from dnp_guard.hosts.protocol import Host, Run
 from dnp_guard.hosts.remote import Service
-from tests.policies import bolt, star
-from tests.policies import policy as small
+from tests.policies import bolt, star, written
 from tests.server.conftest import ask, begin, data_url, finish
 
 STAR, BOTH, CLEAN = {"a star": 0.9}, {"a star": 0.9, "a bolt": 0.9}, {"a star": 0.0}
@@ -22,14 +21,7 @@ REACHES, SHOWN = ["attention"], ["attention", "attention_shown"]
 @pytest.fixture
 def policy(tmp_path):
     """Return a function that writes a policy with a kind of guidance."""
-
-    def write(guidance):
-        file = tmp_path / "attention.yaml"
-        made = small(categories=[star(), bolt(negative=["bolt"])], guidance=guidance)
-        file.write_text(made.model_dump_json(exclude_defaults=True))
-        return file
-
-    return write
+    return lambda guidance: written(tmp_path, categories=[star(), bolt(negative=["bolt"])], guidance=guidance)
 
 
 def steered(serve, policy, looks=STAR, **asked):
@@ -37,10 +29,6 @@ def steered(serve, policy, looks=STAR, **asked):
     client = serve([looks], policy=policy)
     opened = begin(client, steps=10, **asked).json()
     return opened, ask(client, opened["session"], 2).json()["images"][0], client
-
-
-def named(records, event):
-    return [record for record in records if record["event"] == event]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +48,7 @@ def test_attention_is_told_with_its_parameters_and_a_negative_for_each_category(
 def test_attention_that_is_told_is_recorded(serve, policy):
     steered(serve, policy(AUTO), can=SHOWN)
     serve.stop()
-    (injected,) = named(serve.records, "negative.injected")
+    (injected,) = serve.recorded("negative.injected")
     assert injected["negative"]["mode"] == "attention"
     assert injected["negative"]["attention"] == HOW
 
@@ -101,9 +89,9 @@ def test_the_record_says_that_a_host_fell_back_and_what_it_is_steered_by_then(se
     ask(client, session, 4, used="separate")
     finish(client, session)
     serve.stop()
-    reasons = [record["reason"].partition(":")[0] for record in named(serve.records, "degraded")]
+    reasons = [record["reason"].partition(":")[0] for record in serve.recorded("degraded")]
     assert reasons.count("attention_lost") == 1
-    injected = [record["negative"]["mode"] for record in named(serve.records, "negative.injected")]
+    injected = [record["negative"]["mode"] for record in serve.recorded("negative.injected")]
     assert injected == ["attention", "separate"]
 
 
@@ -122,7 +110,7 @@ def test_a_fallback_at_the_end_is_recorded(serve, policy):
     body = {"images": [{"index": 0, "data": data_url()}], "used": "separate"}
     client.post(f"/v1/sessions/{opened['session']}/final", json=body)
     serve.stop()
-    assert "attention_lost" in [record["reason"].partition(":")[0] for record in named(serve.records, "degraded")]
+    assert "attention_lost" in [record["reason"].partition(":")[0] for record in serve.recorded("degraded")]
 
 
 def test_the_client_in_python_says_what_its_host_reaches_and_what_it_used(service, policy):

@@ -12,8 +12,7 @@ from dnp_guard.audit.read.verify import verify
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import receipts
-from tests.policies import policy as small
-from tests.policies import star
+from tests.policies import star, written
 from tests.server.conftest import ask, begin, data_url, finish, images
 
 CLEAN, STAR = {"a star": 0.0}, {"a star": 0.9}
@@ -28,14 +27,7 @@ GREY = Image.new("RGB", (16, 16), "grey")
 @pytest.fixture
 def policy(tmp_path):
     """Return a function that writes a policy that retries an image with a star."""
-
-    def write(**retries):
-        file = tmp_path / "second.yaml"
-        made = small(categories=[star(still_present="retry")], retries=retries)
-        file.write_text(made.model_dump_json(exclude_defaults=True))
-        return file
-
-    return write
+    return lambda **retries: written(tmp_path, categories=[star(still_present="retry")], retries=retries)
 
 
 def first(client, count=1, *, can=("retry",)):
@@ -53,10 +45,6 @@ def attempt(client, session, drawn):
 
 def again(client, session, indices, **asked):
     return begin(client, steps=10, retries=session, indices=indices, **asked)
-
-
-def named(records, event):
-    return [record for record in records if record["event"] == event]
 
 
 def test_a_generation_goes_on_until_an_attempt_stands(service, policy):
@@ -92,7 +80,7 @@ def test_a_host_that_does_not_say_that_it_can_gets_what_is_done_otherwise(serve,
     _, (verdict,) = first(client, can=())
     assert verdict["action"] == "blur"
     assert verdict["otherwise"] is None
-    assert named(serve.records, "request.finished")[0]["reason"] == "the host cannot draw again"
+    assert serve.recorded("request.finished")[0]["reason"] == "the host cannot draw again"
 
 
 def test_a_host_that_can_is_told_how_often_it_may_have_to(serve, policy):
@@ -128,11 +116,11 @@ def test_the_record_tells_of_each_attempt_and_of_one_end(serve, policy):
     session, _ = first(client, 3)
     again(client, session, [1])
     attempt(client, session, [1])
-    (retried,) = named(serve.records, "request.retried")
+    (retried,) = serve.recorded("request.retried")
     assert retried["image"] == 1
     assert retried["attempt"] == 2
     assert retried["negative"]["text"] == "star"
-    ended = named(serve.records, "request.finished")
+    ended = serve.recorded("request.finished")
     assert [(record["decision"], record.get("attempts")) for record in ended] == [
         ("clean", None),
         ("steered", 2),
@@ -173,7 +161,7 @@ def test_a_host_that_gives_up_gets_what_is_done_otherwise(serve, policy, opens):
         again(client, session, [1])
     assert client.delete(f"/v1/sessions/{session}").status_code == 204
     assert [verdict["action"] for verdict in finish(client, session).json()["images"]] == ["block"]
-    ended = named(serve.records, "request.finished")
+    ended = serve.recorded("request.finished")
     assert [record["decision"] for record in ended] == ["clean", "blocked", "clean"]
     assert ended[1]["reason"] == "the host did not draw it again"
 
@@ -182,7 +170,7 @@ def test_a_retry_that_expires_is_finished_and_not_abandoned(serve, policy):
     client = serve([*FIRST, STAR], policy=policy(), limits={"idle_s": 0.000001})
     first(client)
     client.app.state.service.sweep()
-    assert [record["decision"] for record in named(serve.records, "request.finished")] == ["blocked"]
+    assert [record["decision"] for record in serve.recorded("request.finished")] == ["blocked"]
     assert verify(serve.folder / "audit.jsonl").ok
 
 
@@ -195,13 +183,13 @@ def test_a_retry_whose_looks_the_host_leaves_out_is_withheld_and_the_others_stay
     ).json()["images"]
     assert verdict["decision"] == "blocked"
     assert verdict["action"] == "block"
-    assert [record["decision"] for record in named(serve.records, "request.finished")] == ["clean", "blocked", "clean"]
+    assert [record["decision"] for record in serve.recorded("request.finished")] == ["clean", "blocked", "clean"]
 
 
 def test_no_retry_is_asked_for_that_would_not_be_over_in_time(serve, policy):
     _, (verdict,) = first(serve([*FIRST, STAR], policy=policy(within_ms=1)))
     assert verdict["action"] == "block"
-    assert named(serve.records, "request.finished")[0]["reason"] == "there is no time left for it"
+    assert serve.recorded("request.finished")[0]["reason"] == "there is no time left for it"
 
 
 def test_a_retry_that_takes_too_long_ends_at_its_next_look(serve, policy, monkeypatch):

@@ -12,10 +12,10 @@ from dnp_guard.lab.world.captions import prompts
 from dnp_guard.preview.autoencoder import to_tensor
 from dnp_guard.steering import guidance
 from dnp_guard.vlm.scripted import ScriptedBackend
+from tests.hosts.bits import same
 from tests.hosts.ksampling import (
     SAMPLERS,
     SCALE,
-    Conditioning,
     Denoiser,
     WebUIDenoiser,
     noise,
@@ -44,21 +44,12 @@ def host(shared_pipe):
     return target(shared_pipe)[0]
 
 
-@pytest.fixture(scope="module")
-def words(shared_pipe):
-    return Conditioning(shared_pipe)
-
-
 def guard(script=(CLEAN,), of=None, **arguments):
     return Guard(of or policy(), vlm=ScriptedBackend(list(script)), **arguments)
 
 
 def draw(name, host, words, sigmas, texts=WORDS, seed=0, **more):
     return np.stack([np.asarray(picture) for picture in run(name, host, words, sigmas, texts, seed, **more)])
-
-
-def same(first, other):
-    return [bool((a == b).all()) for a, b in zip(first, other, strict=True)]
 
 
 class TestEverySampler:

@@ -5,10 +5,9 @@ import torch
 
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.audit import MemorySink
-from dnp_guard.types import InAttention
 from dnp_guard.vlm.scripted import ScriptedBackend
-from tests.hosts.attended import attended
-from tests.hosts.ksampling import SCALE, Conditioning, Denoiser, WebUIDenoiser, noise, target
+from tests.hosts.attended import ATTENTION, HOW, KEYS, attended
+from tests.hosts.ksampling import SCALE, Denoiser, WebUIDenoiser, noise, target
 from tests.policies import bolt, policy, star
 
 pytestmark = pytest.mark.models
@@ -16,18 +15,10 @@ pytestmark = pytest.mark.models
 WORDS = ["a red circle at night", "a blue square in a room", "a green cross on the beach"]
 SECOND = [{}, {"star": 0.9}, {}]
 BOTH = [{}, {"star": 0.9, "bolt": 0.9}, {}]
-HOW = InAttention(8.0, 3.0, 0.6)
-KEYS = {"phi": HOW.phi, "tau": HOW.tau, "alpha": HOW.alpha}
 
 
 def attention(**guidance):
-    of = {"mode": "attention", "scale": None, "strength": "constant", "hold": 9, "attention": KEYS, **guidance}
-    return policy(guidance=of, categories=[star(), bolt(negative=["bolt"])])
-
-
-@pytest.fixture(scope="module")
-def words(shared_pipe):
-    return Conditioning(shared_pipe)
+    return policy(guidance={**ATTENTION, **guidance}, categories=[star(), bolt(negative=["bolt"])])
 
 
 @pytest.fixture
