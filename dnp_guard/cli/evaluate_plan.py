@@ -13,8 +13,10 @@ from dnp_guard.lab.evaluate.design import ASKING, GROWN, Column, EvaluationPlan,
 from dnp_guard.lab.evaluate.detectors.plugin import KINDS, who
 from dnp_guard.lab.evaluate.external_prompts import mapping, prompt_set
 from dnp_guard.lab.evaluate.methods import applicable
+from dnp_guard.lab.evaluate.methods.base import asked
 from dnp_guard.lab.evaluate.model import measured
 from dnp_guard.policy import load_policy
+from dnp_guard.policy.force.admission import refuse_backend
 from dnp_guard.vlm.plugin import look_up
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _QUICK = 16
 _BATCH, _OWN_BATCH = 16, 4
+_DETECTOR = "detector:"
+"""A backend that knows few terms and loads in a moment, so that it is checked before anything is drawn."""
 _ALL, _GLYPHS, _OWN_POLICY, _SETS = "all", "glyphs", "paper-nudity", "attack,benign"
 
 
@@ -47,6 +51,8 @@ def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
     grown = [Column(name, None, k) for name in GROWN if name in names for k in range(1, len(policy.categories) + 1)]
     vlm, detector = _asked(model, drawn, columns), _judge(model, drawn)
     _check(vlm, detector)
+    if vlm.startswith(_DETECTOR) and names.intersection(ASKING):
+        refuse_backend(policy, asked(vlm))
     if not compared.sets and not model.embedded:
         raise DnpGuardError("there are no prompts", hint="Name files of prompts with --prompts.")
     lists = [prompt_set(prompts, mapping(compared.columns)) for prompts in _words(compared.sets or _SETS)]

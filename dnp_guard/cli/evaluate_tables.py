@@ -39,6 +39,8 @@ def print_tables(console: Console, lines: Sequence[Line]) -> None:
         table.title = f"{name}, n = {own[0]['n']}"
         console.print(table)
         console.print()
+    for detector in dict.fromkeys(line["detector"] for line in whole):
+        console.print(f"judged by {detector}", highlight=False, markup=False)
     if left := [HEADINGS[at] for at in columns[shown:]]:
         console.print(f"in report.md only, as the terminal is too narrow: {'; '.join(left)}", highlight=False)
 

@@ -118,6 +118,10 @@ def test_a_narrow_terminal_cuts_no_cell_and_names_the_columns_left_out():
     assert "time ×" in page.split("in report.md only")[1]
 
 
+def test_the_printed_tables_name_their_judge():
+    assert "judged by glyphs 0 @ 0.5" in printed(250)
+
+
 def test_a_wide_terminal_shows_every_column():
     page = printed(250)
     assert "time ×" in page

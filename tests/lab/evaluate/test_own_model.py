@@ -305,6 +305,7 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
         ({"sampler": "euler", "model": "nowhere"}, "there is no sampler 'euler'"),
         ({"sampler": "dpm++", "methods": "dng"}, "the scheduler is DPMSolverMultistepScheduler"),
         ({"vlm": "transformers:nowhere/none"}, "nowhere/none: neither a folder here nor"),
+        ({"policy": "paper-nudity"}, "Write look_for terms of nudity"),
         ({"vlm": "detector:yolo"}, "no backend knows the spec 'detector:yolo'"),
         ({"columns": "prompt=title"}, "no column 'title'"),
         ({"columns": "words"}, "maps no column"),
