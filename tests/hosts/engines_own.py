@@ -71,16 +71,18 @@ FAMILIES = {
     ),
 }
 """Module of each class, its parts, and its further attributes."""
+TOGETHER = ("StableDiffusion3Pipeline", "QwenImagePipeline", "FluxPipeline")
+"""Classes that draw several requests at once; they are also run in half precision."""
 
 
 def config(**more):
     """Return an engine's configuration of a pipeline; one rank, no cache."""
     parallel = SimpleNamespace(data_parallel_size=1, pipeline_parallel_size=1)
-    plain = {"cache_backend": "none", "step_execution": False, "output_type": "pil", "dtype": torch.float32}
+    plain = {"cache_backend": "none", "step_execution": False, "output_type": "pil"}
     return SimpleNamespace(**{**plain, "parallel_config": parallel, **more})
 
 
-def own(name, **more):
+def own(name, dtype=torch.float32, **more):
     """Build a pipeline of the engine's own class, without its constructor."""
     module, parts, attributes = FAMILIES[name]
     kind = getattr(importlib.import_module(f"vllm_omni.diffusion.models.{module}"), name)
@@ -88,11 +90,11 @@ def own(name, **more):
     made = object.__new__(kind)
     torch.nn.Module.__init__(made)
     for part, value in parts().items():
-        setattr(made, part, value.eval() if isinstance(value, torch.nn.Module) else value)
+        setattr(made, part, value.eval().to(dtype) if isinstance(value, torch.nn.Module) else value)
     levels = getattr(made.vae.config, "block_out_channels", None) or made.vae.config.dim_mult
     plain = {"device": torch.device("cpu"), "_execution_device": torch.device("cpu"), "default_sample_size": 16}
     plain |= {"vae_scale_factor": 2 ** (len(levels) - 1), "tokenizer_max_length": 24, "patch_size": 2}
-    plain |= {"output_type": "pil", "od_config": config(**more), "_progress_bar_config": {"disable": True}}
+    plain |= {"output_type": "pil", "od_config": config(dtype=dtype, **more), "_progress_bar_config": {"disable": True}}
     for attribute, value in {**plain, **attributes}.items():
         setattr(made, attribute, value)
     return made
@@ -117,36 +119,51 @@ def batch(*prompts, images=1, **more):
 PROMPT = {"prompt": "a red circle", "negative_prompt": "a blue square"}
 
 
-def drawn(pipeline, asked=None):
-    """Return the hash of a pipeline's images."""
+def rows(pipeline, asked=None):
+    """Return the hash of the images of each request."""
     with torch.inference_mode():
-        result = pipeline.forward(asked or batch(PROMPT))
-    return digest(torch.cat([output.output for output in cfg_parallel.outputs(result)]).numpy())
+        outputs = cfg_parallel.outputs(pipeline.forward(asked or batch(PROMPT)))
+    return [digest(output.output.float().numpy()) for output in outputs]
 
 
-def guarded(name, looks, made=None):
+def drawn(pipeline):
+    """Return the hash of a pipeline's image of one request."""
+    (row,) = rows(pipeline)
+    return row
+
+
+def guarded(name, looks, made=None, dtype=torch.float32):
     """Return a guarded pipeline, and its guard."""
     guard = Guard(made or policy(), vlm=ScriptedBackend(looks))
-    pipeline = own(name)
+    pipeline = own(name, dtype)
     cfg_parallel.attach(pipeline, guard)
     return pipeline, guard
 
 
-def compared(name):
+def compared(name, dtype=torch.float32):
     """Return whether a pipeline draws the same images guarded, is steered once a star is seen, and draws again."""
-    unguarded = drawn(own(name))
-    pipeline, _ = guarded(name, [{}])
-    idle = drawn(pipeline)
-    pipeline, guard = guarded(name, [SEES, {}])
-    seen, steered = drawn(pipeline), guard.last.images[0].decision
-    pipeline, guard = guarded(name, [{}, SEES, {}], policy(**AGAIN))
+    unguarded = drawn(own(name, dtype))
+    idle = drawn(guarded(name, [{}], dtype=dtype)[0])
+    pipeline, guard = guarded(name, [SEES, {}], dtype=dtype)
+    seen, steered, degraded = drawn(pipeline), guard.last.decision, guard.last.degraded
+    pipeline, guard = guarded(name, [{}, SEES, {}], policy(**AGAIN), dtype)
     again, image = drawn(pipeline), guard.last.images[0]
-    show(f"{name}: unguarded", unguarded)
+    show(f"{name}, {str(dtype)[6:]}", "")
+    show("unguarded", unguarded)
     show("guarded, nothing seen", idle)
     show("guarded, a star seen", f"{seen} ({steered})")
     show("drawn again", f"{again} ({image.decision}, {image.attempts} attempts)")
-    degraded = guard.last.degraded
     return idle == unguarded != seen and steered == Outcome.STEERED and image.attempts == 2 and not degraded
+
+
+def apart(name):
+    """Return whether of two requests that are drawn together, with prompts of two lengths, only one is steered."""
+    other = {"prompt": "a blue square a green cross", "negative_prompt": "a"}
+    plain = rows(own(name), batch(PROMPT, other))
+    pipeline, guard = guarded(name, [[{}, SEES], {}])
+    made = rows(pipeline, batch(PROMPT, other))
+    show(f"{name}, two requests", f"{plain} -> {made}")
+    return made[0] == plain[0] and made[1] != plain[1] and not guard.last.degraded
 
 
 def refused():
@@ -216,7 +233,8 @@ def main():
     engines_stubs.install()
     with tempfile.TemporaryDirectory() as folder:
         grouped(0, 1, Path(folder) / "group")
-    well = [compared(name) for name in FAMILIES]
+    well = [compared(name) for name in FAMILIES] + [compared(name, torch.bfloat16) for name in TOGETHER]
+    well += [apart(name) for name in TOGETHER]
     pipeline, _ = guarded("StableDiffusion3Pipeline", [{}, SEES, {}], policy(**AGAIN))
     return 0 if all([*well, in_two_ranks(drawn(pipeline)), refused()]) else 1
 
