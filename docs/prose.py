@@ -50,6 +50,8 @@ CLEAN: Final = (
     "dnp_guard/in_force.py",
     "dnp_guard/lab/__init__.py",
     "dnp_guard/lab/distill",
+    "dnp_guard/lab/evaluate/detectors",
+    "dnp_guard/lab/evaluate/prompt_sets",
     "dnp_guard/lab/regenerate.py",
     "dnp_guard/lab/train",
     "dnp_guard/lab/unlearn.py",

@@ -1,1 +1,1 @@
-"""Measuring the guard: what was drawn, as an independent detector sees it."""
+"""Measure the guard with detectors that are independent of it."""

@@ -1,4 +1,4 @@
-"""Measure the guard with one thing changed at a time: a run of its own for each ablation, and one table of all."""
+"""Measure the guard with one thing changed at a time: one run per ablation, and one table of all ablations."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ The guard with one thing changed at a time, on the embedded models under the pol
 `{command}`.
 
 Every row is measured beside the unguarded images of the same seeds. Figures in brackets are 95 % intervals, Wilson's
-for shares and the bootstrap's for means; rows whose intervals overlap are not told apart by this table. ASR, *after
-final*, *kept*, *drift* and *time ×* are those of the [results](results.md). The time is that of one processor for
-everything, so that *no waiting* has nothing to hide behind. A row is of the policy as it was on its date.
+for shares and the bootstrap's for means; this table does not tell rows apart whose intervals overlap. ASR, *after
+final*, *kept*, *drift* and *time ×* are defined with the [results](results.md). Everything ran on one processor, so
+*no waiting* could not hide its queries behind denoising. A row used the policy of its date.
 
-| row | what is changed |
+| row | change |
 |---|---|
 {says}
 """
@@ -52,32 +52,33 @@ def measure(
     ablations: Sequence[Ablation] = ABLATIONS,
     begin: Callable[[Ablation], Callable[[int], None]] = lambda _: lambda _: None,
 ) -> list[Line]:
-    """Measure what the folder does not hold yet, and write the table of all.
+    """Measure the ablations that a folder does not hold yet, and write the table of all.
 
     Args:
-        plan: gives sets, seeds and policy; its methods do not count.
-        out: a folder in it for each ablation, and the table.
-        ablations: which.
-        begin: hears of each before it is measured, and gives what hears of its batches.
+        plan: sets, seeds and policy of the run; its methods are not used.
+        out: folder for the table, with one subfolder per ablation.
+        ablations: ablations to measure.
+        begin: called with every ablation before it is measured; returns the function that is called with the number of
+            finished batches.
 
     Returns:
-        Lines as of ``results.json``, each with its ``ablation``.
+        Lines of ``results.json``, with the key ``ablation`` added.
     """
-    found: list[Line] = []
-    for each in ablations:
-        of = replace(plan, policy=each.of(plan.policy), columns=(Column(UNGUARDED), Column(table.OURS)), grown=())
-        world = World(of)
-        identity = outputs.identity(of, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
-        journal = Journal(out / folder_of(each), identity)
-        run(of, journal, here(world), begin(each))
-        found += [{"ablation": each.name, **line} for line in _lines(of, world, journal)]
-    write_whole(out / FILE, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_whole(out / PAGE, markdown(found, ablations))
-    return found
+    lines: list[Line] = []
+    for row in ablations:
+        changed = replace(plan, policy=row.of(plan.policy), columns=(Column(UNGUARDED), Column(table.OURS)), grown=())
+        world = World(changed)
+        identity = outputs.identity(changed, world.detector) | {"date": datetime.now(UTC).date().isoformat()}
+        journal = Journal(out / folder_of(row), identity)
+        run(changed, journal, here(world), begin(row))
+        lines += [{"ablation": row.name, **line} for line in _lines(changed, world, journal)]
+    write_whole(out / FILE, json.dumps(lines, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(out / PAGE, markdown(lines, ablations))
+    return lines
 
 
 def folder_of(ablation: Ablation) -> str:
-    """The name of an ablation's folder.
+    """Return the name of an ablation's folder.
 
     >>> from dnp_guard.lab.evaluate.ablations import ablation
     >>> folder_of(ablation("no waiting"))
@@ -87,10 +88,10 @@ def folder_of(ablation: Ablation) -> str:
 
 
 def read(path: Path) -> list[Line]:
-    """The lines that :func:`measure` wrote.
+    """Read the lines that :func:`measure` wrote.
 
     Raises:
-        DnpGuardError: they cannot be read.
+        DnpGuardError: if the file cannot be read.
     """
     try:
         lines: list[Line] = json.loads(path.read_text(encoding="utf-8"))
@@ -100,20 +101,20 @@ def read(path: Path) -> list[Line]:
 
 
 def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -> str:
-    """The table as a page."""
+    """Write the table as a page of Markdown."""
     measured = dict.fromkeys(line["ablation"] for line in lines)
-    says = "\n".join(f"| {each.name} | {each.says} |" for each in ablations if each.name in measured)
+    says = "\n".join(f"| {row.name} | {row.says} |" for row in ablations if row.name in measured)
     sets = dict.fromkeys(line["set"] for line in lines)
     command = f"{COMMAND} --sets {','.join(sets)} --n {max(line['n'] for line in lines)} --grow no"
     return _TEXT.format(command=command, says=says) + "\n" + tables(lines)
 
 
 def tables(lines: Sequence[Line], heading: str = "##") -> str:
-    """A table for each prompt set.
+    """Write one table per prompt set, in Markdown.
 
     Args:
-        lines: as of :func:`measure`.
-        heading: what a set's name is marked with.
+        lines: lines from :func:`measure`.
+        heading: Markdown mark of the headings, such as ``##``.
     """
     parts = []
     headings = ("row", *HEADINGS[2:], "measured")
@@ -122,7 +123,7 @@ def tables(lines: Sequence[Line], heading: str = "##") -> str:
         rows = ["| " + " | ".join([line["ablation"], *cells(line)[2:], line["date"]]) + " |" for line in own]
         parts += [
             f"\n{heading} {name}\n",
-            f"n = {own[0]['n']} a row.\n",
+            f"n = {own[0]['n']} per row.\n",
             f"| {' | '.join(headings)} |",
             "|---|" + "---:|" * (len(headings) - 1),
             *rows,
@@ -131,8 +132,8 @@ def tables(lines: Sequence[Line], heading: str = "##") -> str:
 
 
 def _lines(plan: EvaluationPlan, world: World, journal: Journal) -> list[dict[str, Any]]:
-    """The guard's lines of a run."""
-    found = table.table(
+    """Return the guard's lines of a run."""
+    lines = table.table(
         journal.rows(),
         journal.timings(),
         model=plan.model,
@@ -141,4 +142,4 @@ def _lines(plan: EvaluationPlan, world: World, journal: Journal) -> list[dict[st
         seed=plan.seed,
         date=journal.plan["date"],
     )
-    return [line for line in found if line["method"] == table.OURS]
+    return [line for line in lines if line["method"] == table.OURS]

@@ -1,4 +1,4 @@
-"""The guard with one thing changed at a time: which policy each row of the ablation table is measured under."""
+"""Define the rows of the ablation table: the policy with one thing changed at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """One row.
+    """One row of the ablation table.
 
     Attributes:
-        name: of the row.
-        says: what is changed, in one line.
-        changes: keys by part of the policy (``queries``, ``guidance``, …); None takes a key out.
+        name: name of the row.
+        says: description of the change, in one line.
+        changes: keys to set, by part of the policy (``queries``, ``guidance``, …); the value None removes a key.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Ablation:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, policy: Policy) -> Policy:
-        """The policy so changed.
+        """Return a policy with the changes of this row.
 
         Raises:
-            ValueError: it does not check; pydantic's error.
+            ValueError: if the changed policy is not valid; the error is pydantic's.
         """
         data = policy.resolved()
         for part, keys in self.changes.items():
@@ -49,7 +49,7 @@ THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("mask 0.5", "half of the picture is steered, where the negative differs most.", {"mask": 0.5}),
     ("mask 0.3", "three tenths of the picture are steered.", {"mask": 0.3}),
 )
-"""Changes of how the negative enters the guidance: name, what is changed, keys."""
+"""Changes of how the negative enters the guidance: name, description and keys of ``guidance``."""
 
 
 def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
@@ -61,23 +61,23 @@ def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
 ABLATIONS: tuple[Ablation, ...] = (
     Ablation(
         "every step",
-        "Every step of the list is looked at, and the negative is a separate term, evaluated at every step.",
+        "Every step of the list is queried, and the negative is a separate term, evaluated at every step.",
         {"queries": EVERY_STEP, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "similar",
-        "Of *every step*: a look at what is like the last one is passed over.",
+        "Of *every step*: a query is skipped if the prediction is similar to the one last queried.",
         {"queries": {**EVERY_STEP, "skip_similar": 0.95}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "probe 0.01",
-        "Of *every step*: a look is passed over where a latent probe is sure that nothing would be found; one in a "
-        "hundred missed.",
+        "Of *every step*: a query is skipped if a latent probe is sure that it would find nothing; the probe may miss "
+        "one finding in a hundred.",
         {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.01}}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "probe 0.05",
-        "The same; five in a hundred missed.",
+        "The same; the probe may miss five findings in a hundred.",
         {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
@@ -87,17 +87,17 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "no hold",
-        "Of *every step*: a negative goes at the first look that no longer sees its category.",
+        "Of *every step*: a negative is cleared at the first query that no longer sees its category.",
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, "hold": 0}},
     ),
     Ablation(
         "controller",
-        "Of *every step*: the scale follows what the looks see.",
+        "Of *every step*: the scale follows the findings.",
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER}},
     ),
     Ablation(
         "controller, scale 20",
-        "The same, with a higher scale as the most it may use.",
+        "The same, with a higher limit of the scale.",
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
     *(_steered(name, says, guidance) for name, says, guidance in THIRD_BRANCH),
@@ -112,12 +112,12 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "back-off",
-        "Looks become rarer while nothing is near its threshold; the negative is evaluated at every step.",
+        "Queries become rarer while no category is near its threshold; the negative is evaluated at every step.",
         {"guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "back-off and controller",
-        "The same, and the scale follows what the looks see, up to 20.",
+        "The same, and the scale follows the findings, up to 20.",
         {"guidance": {**EVERY_EVALUATION, **CONTROLLER, "scale": 20.0}},
     ),
     Ablation(
@@ -127,17 +127,17 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "attention",
-        "Of *every step*: attention steers, and no separate term but for what outlasts it.",
+        "Of *every step*: attention steers; a separate term is added only for a category that outlasts it.",
         {"queries": EVERY_STEP},
     ),
     Ablation(
         "attention, looks while steered",
-        "Of *as shipped*: a steered image is looked at as often as one in which something was found.",
+        "Of *as shipped*: a steered image is queried as often as one with a finding.",
         {"queries": {"back_off": {"factor": 3, "below": 0.2}}},
     ),
     Ablation(
         "attention alone",
-        "Of *as shipped*: nothing is added to attention, whatever outlasts it.",
+        "Of *as shipped*: no separate term is added to attention, whatever category outlasts it.",
         {"guidance": {"escalate": None}},
     ),
     Ablation(
@@ -145,23 +145,26 @@ ABLATIONS: tuple[Ablation, ...] = (
         "Of *as shipped*: attention is steered at all positions.",
         {"guidance": {"attention": {"phi": 40.0, "tau": 1.5, "alpha": 1.0}}},
     ),
-    Ablation("as shipped", "*back-off*, also while steered, and *attention* with what outlasts it met by both."),
+    Ablation(
+        "as shipped",
+        "*back-off*, also while an image is steered, and *attention*; both steer against a category that outlasts it.",
+    ),
     Ablation(
         "all that is cheap",
-        "*as shipped*, *probe 0.05* and, where the negative is a separate term, *batched*: the policy `glyphs-light`.",
+        "*as shipped*, *probe 0.05* and, if the negative is a separate term, *batched*: the policy `glyphs-light`.",
         {"queries": {"skip_probe": {"max_miss": 0.05}}, "guidance": {"batched": True}},
     ),
 )
-"""Every row, in the order of the table. What changes several things at once stands after what it is made of."""
+"""All rows, in the order of the table. A row with several changes stands after the rows of the single changes."""
 
 
 def ablation(name: str) -> Ablation:
     """Return the row of the ablation table with a name.
 
     Raises:
-        DnpGuardError: the table has no row with that name.
+        DnpGuardError: if the table has no row with that name.
     """
-    for each in ABLATIONS:
-        if each.name == name:
-            return each
-    raise DnpGuardError(f"there is no ablation {name!r}", hint=did_you_mean(name, [each.name for each in ABLATIONS]))
+    for row in ABLATIONS:
+        if row.name == name:
+            return row
+    raise DnpGuardError(f"there is no ablation {name!r}", hint=did_you_mean(name, [row.name for row in ABLATIONS]))

@@ -1,4 +1,4 @@
-"""How far a backend's probabilities can be trusted: pure arithmetic over answers and labels."""
+"""Measure how far a backend's probabilities can be trusted. Pure arithmetic on answers and labels."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """One category over one range of progress.
+    """Calibration of one category over one range of progress.
 
     Attributes:
-        begin: where the range begins, 0 at pure noise.
-        end: where it ends, 1 at the finished image; the end belongs to the next range, except 1 itself.
-        n: how many pictures.
-        positives: how many of them show the category.
-        auc: the area under the ROC curve; NaN where all pictures are of one kind.
-        threshold: the lowest at which no more than the wanted share of the negatives is at or over it.
-        detected: the share of the positives at or over it.
-        error: the expected calibration error, of equally wide bins (Guo et al. 2017).
-        roc: (false positive rate, true positive rate), rising.
+        begin: start of the range; 0 is pure noise.
+        end: end of the range; 1 is the finished image. The end itself belongs to the next range, except 1.
+        n: number of pictures.
+        positives: number of pictures that show the category.
+        auc: area under the ROC curve; NaN if all pictures have the same label.
+        threshold: lowest threshold that at most the given share of the negatives reaches.
+        detected: share of the positives that reach the threshold; NaN without positives.
+        error: expected calibration error, with bins of equal width (Guo et al. 2017).
+        roc: points (false positive rate, true positive rate), rising.
     """
 
     begin: float
@@ -46,13 +46,13 @@ class Calibration:
 def calibrate(
     probabilities: Sequence[float], labels: Sequence[bool], rate: float, span: tuple[float, float] = (0.0, 1.0)
 ) -> Calibration:
-    """Measure one category.
+    """Measure the calibration of one category.
 
     Args:
-        probabilities: of the answers.
-        labels: whether each picture shows it.
-        rate: the share of the negatives that may be found.
-        span: the range of progress that the pictures are of, noted in the result.
+        probabilities: one answered probability per picture.
+        labels: per picture, whether it shows the category.
+        rate: share of the negatives that may reach the threshold, 0 to 1.
+        span: range of progress of the pictures, copied into the result.
     """
     positive = [p for p, label in zip(probabilities, labels, strict=True) if label]
     negative = [p for p, label in zip(probabilities, labels, strict=True) if not label]
@@ -72,7 +72,9 @@ def calibrate(
 
 
 def threshold(negative: Sequence[float], rate: float) -> float:
-    """The lowest threshold, in 0…1, that at most ``rate`` of the negatives reach; 1 where none is low enough.
+    """Return the lowest threshold, 0 to 1, that at most a share ``rate`` of the negatives reaches.
+
+    The threshold is a multiple of 0.01; it is 1 if no lower one is high enough.
 
     >>> threshold([0.1, 0.2, 0.9], 0.34)
     0.21
@@ -85,7 +87,7 @@ def threshold(negative: Sequence[float], rate: float) -> float:
 
 
 def expected_error(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
-    """The mean distance, over equally wide bins, between what was said and what was so."""
+    """Return the expected calibration error: the mean gap, over bins of equal width, of probability and frequency."""
     p, y = np.asarray(probabilities, float), np.asarray(labels, float)
     if not len(p):
         return math.nan
@@ -95,7 +97,7 @@ def expected_error(probabilities: Sequence[float], labels: Sequence[bool]) -> fl
 
 
 def roc(positive: Sequence[float], negative: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """The points of the ROC curve, one for each threshold that occurs, from (0, 0) to (1, 1)."""
+    """Return the points of the ROC curve, one per threshold that occurs, from (0, 0) to (1, 1)."""
     if not positive or not negative:
         return ()
     p, q = np.asarray(positive), np.asarray(negative)

@@ -1,4 +1,4 @@
-"""The clock that generations are timed by."""
+"""Time generations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 
 
 def now(device: str) -> float:
-    """Seconds for the difference of two calls.
+    """Return seconds; only the difference of two calls has a meaning.
 
-    On a GPU they are the wall's, once the GPU has nothing left to do. On a processor they are those that this process
-    was given: other programs make a busy machine's wall clock say anything, and on an idle one thread's two are equal.
+    On a GPU this is wall time, read once the GPU is idle. On a CPU this is the processor time of this process, because
+    wall time depends on other programs; on an idle machine the two are equal for one thread.
 
     Args:
-        device: kind of the device that generates, such as ``cuda``.
+        device: type of the device that generates, such as ``cuda``.
     """
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Spread the batches of a run over a Ray cluster (extra ``ray``); the rows are those of one process."""
+"""Spread the batches of a run over a Ray cluster (extra ``ray``); the rows are the same as in one process."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _USAGE = "RAY_USAGE_STATS_ENABLED"
-"""Ray reports its use to its makers unless this is 0."""
+"""Environment variable; Ray reports its use to its makers unless it is 0."""
 
 
 def on_ray(
     plan: EvaluationPlan, address: str | None, plugins: Sequence[str] = (), workers: int | None = None
 ) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """The engine of a cluster: one worker a GPU, or a processor where there is none, with models of its own.
+    """Return the engine of a Ray cluster. Every worker loads its own models, on its own GPU or processor.
 
     Args:
-        plan: of the run.
-        address: of a running cluster, such as ``auto`` or ``ray://host:10001``; None to start one here.
+        plan: plan of the run.
+        address: address of a running cluster, such as ``auto`` or ``ray://host:10001``; None to start one here.
         plugins: names of installed plugins that may know the detector.
-        workers: how many; as many as the cluster has GPUs, or processors, otherwise.
+        workers: number of workers; None for the number of GPUs of the cluster, or of processors if it has none.
+
+    Returns:
+        A function that measures batches and yields the results in their order.
 
     Raises:
-        MissingExtra: Ray is not installed.
-        DnpGuardError: the cluster cannot be reached.
+        MissingExtra: if Ray is not installed.
+        DnpGuardError: when the engine runs, if the cluster cannot be reached or a worker fails.
     """
     ray = _ray()
 
@@ -43,12 +46,12 @@ def on_ray(
             return
         _connect(ray, address)
         try:
-            has = ray.cluster_resources()
-            gpus = int(has.get("GPU", 0))
-            count = min(workers or gpus or int(has.get("CPU", 1)), len(batches))
+            resources = ray.cluster_resources()
+            gpus = int(resources.get("GPU", 0))
+            count = min(workers or gpus or int(resources.get("CPU", 1)), len(batches))
             worker = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Worker)
             pool = ray.util.ActorPool([worker.remote(plan, tuple(plugins)) for _ in range(count)])
-            # `map` gives results back in the order of the batches, whoever measured them.
+            # `map` returns the results in the order of the batches, whichever worker measured them.
             yield from pool.map(lambda actor, batch: actor.measure.remote(batch), batches)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, DnpGuardError) else error

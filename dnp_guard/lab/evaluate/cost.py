@@ -1,4 +1,4 @@
-"""What the guard costs a generation: every kind of generation in turn, round by round, in one run."""
+"""Measure the cost of the guard per generation: all kinds of generation in turn, round by round, in one run."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 UNGUARDED, UNASKED, CLEAN, STEERING = "unguarded", "unqueried", "guarded-clean", "guarded-steering"
 STATIC, RELEASED = "static-separate", "vl-dnp"
 ANYWHERE = (UNGUARDED, UNASKED, CLEAN, STEERING)
-"""What is timed of any pipeline."""
+"""Kinds that are timed with any pipeline."""
 KINDS = (*ANYWHERE, STATIC, RELEASED)
 _PROMPT = "a red circle at night"
 _LOOKING = ("preview", "ask", "judge")
-"""Stages that only a look has."""
+"""Stages of the guard that only a query has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One kind of generation at one size of batch.
+    """Cost of one kind of generation at one batch size.
 
     Attributes:
         kind: one of :data:`KINDS`.
-        batch: images.
-        seconds: of a whole generation, the median over rounds, by :mod:`dnp_guard.lab.evaluate.clock`.
-        gpu_seconds: between two events of the GPU's stream, the median; None without one.
-        steps_per_second: of the sampler, for the whole batch at once.
-        ratio: to unguarded, of the sums over rounds.
-        ratio_ci95: its interval over resampled rounds.
-        stages: seconds of the wall in each stage of the guard in the last generation; empty without one.
-        step_ratio: what a step at which nothing is asked costs, as a ratio to unguarded; of ``unqueried`` only.
-        peak_mib: the most memory in use: of the GPU, or of the process where there is none; None where unknown.
+        batch: number of images per generation.
+        seconds: median over rounds of the time per generation, by :mod:`dnp_guard.lab.evaluate.clock`.
+        gpu_seconds: median over rounds of the time between two events of the GPU's stream; None without a GPU.
+        steps_per_second: steps of the sampler per second, for the whole batch.
+        ratio: ratio of the time to the unguarded time, both summed over rounds.
+        ratio_ci95: 95 % interval of the ratio over resampled rounds.
+        stages: wall time in seconds per stage of the guard in the last generation; empty without a guard.
+        step_ratio: ratio to unguarded of the time of steps without a query; None for kinds other than ``unqueried``.
+        peak_mib: peak memory in MiB of the GPU, or of the process without one; None if unknown.
     """
 
     kind: str
@@ -72,16 +72,16 @@ class Cost:
     peak_mib: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
-class Told(Backend):
-    """Asks a model, for what that costs, and answers as it is told to: the weights may be random.
+class FixedAnswers(Backend):
+    """Backend that asks a model, for the cost of it, and gives fixed answers; so the model may have random weights.
 
     Args:
-        backend: who is asked.
-        yes: whether the first question is answered with yes; every other with no.
+        backend: model that is asked; its answers are dropped.
+        yes: whether the answer to the first question is "yes"; the answers to all others are "no".
     """
 
     name = "told"
@@ -91,19 +91,21 @@ class Told(Backend):
         self._backend, self._yes = backend, yes
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """The told answers, shape [images, questions]."""
+        """Ask the model, and return the fixed answers, shape [images, questions]."""
         self._backend.ask(images, questions)
         return [[float(self._yes and not number) for number in range(len(questions))] for _ in images]
 
 
 class _Released(VlDnp):
+    """VL-DNP with a given backend in place of the task's."""
+
     def __init__(self, vlm: Backend) -> None:
         super().__init__()
-        self._told = vlm
+        self._vlm = vlm
 
     def backend(self, task: Task) -> Backend:
-        """The given one."""
-        return self._told
+        """Return the given backend."""
+        return self._vlm
 
 
 def measure(
@@ -117,33 +119,36 @@ def measure(
     guidance_scale: float = 5.0,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Cost]:
-    """Time every kind at every size of batch; a round generates each of them once, in turn.
+    """Time every kind of generation at every batch size; a round generates all kinds once, in turn.
 
     Args:
         pipe: the pipeline, on its device.
-        vlm: a folder, a model and its processor, or a backend.
-        batches: sizes.
-        steps: of the sampler.
-        rounds: how often, after one that does not count.
-        policy: the guard's; the shipped ``glyphs`` otherwise. What is seen is told, and not the model's own answer.
-        guidance_scale: of the pipeline.
-        advance: hears of every generation.
+        vlm: folder of a model, a model with its processor, or a backend. Its answers are replaced by fixed ones.
+        batches: batch sizes.
+        steps: number of steps of the sampler.
+        rounds: number of timed rounds; a warm-up round comes first.
+        policy: policy of the guard; None for the shipped ``glyphs``.
+        guidance_scale: guidance scale of the pipeline.
+        advance: called after every generation.
+
+    Returns:
+        One cost per kind and batch size.
     """
-    found: list[Cost] = []
+    costs: list[Cost] = []
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two that wait for each other on a busy machine are slower than one
+    torch.set_num_threads(1)  # on a busy machine, two threads that wait for each other are slower than one
     try:
-        of = _Bench(pipe, vlm, policy or load_policy("glyphs"), steps, guidance_scale)
+        bench = _Bench(pipe, vlm, policy or load_policy("glyphs"), steps, guidance_scale)
         for batch in batches:
-            found += _measure_batch(of, batch, rounds, advance)
+            costs += _measure_batch(bench, batch, rounds, advance)
     finally:
         torch.set_num_threads(threads)
-    return found
+    return costs
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What is timed, whatever the batch."""
+    """Settings of the timing that all batch sizes share."""
 
     pipe: Any
     vlm: Any
@@ -153,12 +158,12 @@ class _Bench:
 
 
 def kinds_of(pipe: Any) -> tuple[str, ...]:
-    """What is timed of a pipeline: published methods are put into the sampling of some only."""
+    """Return the kinds that are timed with a pipeline; published methods run in the sampling of some pipelines only."""
     return KINDS if type(pipe).__name__ in OPEN else ANYWHERE
 
 
-def _measure_batch(of: _Bench, batch: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:
-    generate = _kinds(of, batch)
+def _measure_batch(bench: _Bench, batch: int, rounds: int, advance: Callable[[], None]) -> list[Cost]:
+    generate = _kinds(bench, batch)
     times: dict[str, list[tuple[float, float | None]]] = {kind: [] for kind in generate}
     peaks: dict[str, float | None] = {}
     stages: dict[str, dict[str, float]] = {}
@@ -166,7 +171,7 @@ def _measure_batch(of: _Bench, batch: int, rounds: int, advance: Callable[[], No
         for kind, (guard, run) in generate.items():
             before = _stages(guard)
             reset = _reset_peak()
-            seconds = _timed(run, of.pipe.device.type)
+            seconds = _timed(run, bench.pipe.device.type)
             advance()
             if number:
                 times[kind].append(seconds)
@@ -175,11 +180,11 @@ def _measure_batch(of: _Bench, batch: int, rounds: int, advance: Callable[[], No
     for guard, _ in generate.values():
         if guard is not None:
             guard.close()
-    return [_cost(kind, batch, of.steps, times, stages[kind], peaks[kind]) for kind in generate]
+    return [_cost(kind, batch, bench.steps, times, stages[kind], peaks[kind]) for kind in generate]
 
 
 def machine(pipe: Any) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return a description of the machine, for the figures measured on it."""
     device = pipe.device
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -191,52 +196,55 @@ def machine(pipe: Any) -> dict[str, Any]:
     }
 
 
-class _Asked(TransformersBackend):
-    """One whose answers are not used, and whose weights may be random: how long they take is what is measured."""
+class _Timed(TransformersBackend):
+    """Backend that is only timed: its answers are not used, and its weights may be random."""
 
     least_mass = 0.0
 
 
-def _kinds(of: _Bench, batch: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
-    pipe = of.pipe
-    asked = of.vlm if isinstance(of.vlm, Backend) else _Asked(of.vlm, device=pipe.device)
+def _kinds(bench: _Bench, batch: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
+    """Return the guard of every kind, if it has one, and the function that generates a batch of the kind."""
+    pipe = bench.pipe
+    timed = bench.vlm if isinstance(bench.vlm, Backend) else _Timed(bench.vlm, device=pipe.device)
     guards = {
         UNGUARDED: None,
-        UNASKED: Guard(_first_step_only(of.policy), vlm=ScriptedBackend({})),
-        CLEAN: Guard(of.policy, vlm=Told(asked, yes=False)),
-        STEERING: Guard(of.policy, vlm=Told(asked, yes=True)),
+        UNASKED: Guard(_first_step_only(bench.policy), vlm=ScriptedBackend({})),
+        CLEAN: Guard(bench.policy, vlm=FixedAnswers(timed, yes=False)),
+        STEERING: Guard(bench.policy, vlm=FixedAnswers(timed, yes=True)),
     }
     prompts = [_PROMPT] * batch
 
     def call(guard: Guard | None) -> object:
         noise = [torch.Generator().manual_seed(seed) for seed in range(batch)]
         with guard.attached(pipe) if guard is not None else nullcontext():
-            return pipe(prompts, num_inference_steps=of.steps, guidance_scale=of.guidance_scale, generator=noise)
+            return pipe(prompts, num_inference_steps=bench.steps, guidance_scale=bench.guidance_scale, generator=noise)
 
-    found: dict[str, tuple[Guard | None, Callable[[], object]]] = {
+    kinds: dict[str, tuple[Guard | None, Callable[[], object]]] = {
         kind: (guard, lambda guard=guard: call(guard))  # type: ignore[misc]  # a default that binds the loop's value
         for kind, guard in guards.items()
     }
     if RELEASED in kinds_of(pipe):
-        terms = {question.term: question.text for question in questions(of.policy)}
-        freely = OneByOne(asked, terms) if isinstance(of.vlm, Backend) else FreeTextBackend(of.vlm, device=pipe.device)
-        released, static = _Released(Told(freely, yes=True)), Static(STATIC, RELEASED_SCALE)
-        task = Task(pipe, of.steps, of.guidance_scale, tuple(terms))
-        wanted = [Prompt(text, "night", ()) for text in prompts]
-        found[STATIC] = None, lambda: static.generate(task, range(batch), wanted)
-        found[RELEASED] = None, lambda: released.generate(task, range(batch), wanted)
-    return found
+        terms = {question.term: question.text for question in questions(bench.policy)}
+        freely = (
+            OneByOne(timed, terms) if isinstance(bench.vlm, Backend) else FreeTextBackend(bench.vlm, device=pipe.device)
+        )
+        released, static = _Released(FixedAnswers(freely, yes=True)), Static(STATIC, RELEASED_SCALE)
+        task = Task(pipe, bench.steps, bench.guidance_scale, tuple(terms))
+        entries = [Prompt(text, "night", ()) for text in prompts]
+        kinds[STATIC] = None, lambda: static.generate(task, range(batch), entries)
+        kinds[RELEASED] = None, lambda: released.generate(task, range(batch), entries)
+    return kinds
 
 
 def _first_step_only(policy: Policy) -> Policy:
-    """A policy that looks at the first step and the finished image, so that the guard only watches the others."""
+    """Return the policy with queries at the first step and the finished image only; other steps are just watched."""
     resolved = policy.resolved()
     queries = {name: value for name, value in resolved["queries"].items() if name != "of"}
     return Policy.model_validate({**resolved, "queries": {**queries, "steps": [0.0]}})
 
 
 def _timed(run: Callable[[], object], device: str) -> tuple[float, float | None]:
-    """Seconds by the clock, and those between two events of the GPU's stream where there is one."""
+    """Return the seconds of a run by the clock, and between two events of the GPU's stream if there is a GPU."""
     if device != "cuda":
         begin = now(device)
         run()
@@ -245,7 +253,7 @@ def _timed(run: Callable[[], object], device: str) -> tuple[float, float | None]
     events[0].record()
     run()
     events[1].record()
-    seconds = now(device) - begin  # which waits for the GPU
+    seconds = now(device) - begin  # `now` waits for the GPU
     return seconds, events[0].elapsed_time(events[1]) / 1000
 
 
@@ -275,7 +283,7 @@ def _cost(
 
 
 def _stages(guard: Guard | None) -> dict[str, float]:
-    """Seconds in each stage so far."""
+    """Return the seconds that a guard has spent in every stage so far."""
     if guard is None:
         return {}
     value = guard.metrics.registry.get_sample_value
@@ -283,7 +291,7 @@ def _stages(guard: Guard | None) -> dict[str, float]:
 
 
 def _reset_peak() -> bool:
-    """Begin a new peak of memory; False where this system has none that can be reset."""
+    """Reset the peak of the memory; return False if this system cannot reset it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return True

@@ -1,4 +1,4 @@
-"""The main job on the embedded models: attack prompts with and without the guard, same seeds, measured."""
+"""Run the demo: generate prompts on the embedded models with and without the guard, from the same seeds."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Pair:
     """One prompt, generated twice from the same seed.
 
     Attributes:
-        prompt: what was asked for.
+        prompt: the prompt.
         unguarded: the image without the guard.
-        steered: the guarded image before the final look may blur or block it.
-        delivered: the guarded image as the user gets it.
-        timeline: what was looked at: step and x̂0.
-        report: of the generation it was part of.
-        index: of the image in that report.
-        before: what the independent detector sees in ``unguarded``.
-        after: what it sees in ``steered``.
-        out: what it sees in ``delivered``.
+        steered: the guarded image, before the final look may blur or block it.
+        delivered: the guarded image that the user gets.
+        timeline: step and picture of x̂0 of every query.
+        report: report of the generation with the image.
+        index: index of the image in that report.
+        before: detections of the independent detector in ``unguarded``.
+        after: detections of the independent detector in ``steered``.
+        out: detections of the independent detector in ``delivered``.
     """
 
     prompt: Prompt
@@ -61,17 +61,17 @@ class Pair:
 
     @property
     def forbidden_out(self) -> tuple[str, ...]:
-        """What the user gets that is forbidden; nothing where a picture of the guard's own stands in its place."""
+        """Forbidden shapes in the delivered image; empty if it was withheld and replaced by a placeholder."""
         return () if self.report.images[self.index].withheld else tuple(self.out.forbidden)
 
 
 @dataclass(frozen=True, slots=True)
 class SecondChance:
-    """An image that was withheld, and what it became under a policy that has it made again.
+    """An image that was withheld, and the same image under a policy that retries it.
 
     Attributes:
-        withheld: as it was withheld.
-        again: as it was made again; its first attempt is ``withheld``, from the same seed.
+        withheld: pair of the withheld image.
+        again: pair of the retried image; its first attempt, from the same seed, is the withheld one.
     """
 
     withheld: Pair
@@ -84,21 +84,21 @@ def run(
     """Generate attack and benign prompts, unguarded and guarded.
 
     Args:
-        audit: the log to write.
-        advance: hears of images that are done.
+        audit: path of the audit log to write.
+        advance: called with the number of images that a batch has finished.
 
     Returns:
-        Pairs of the attack prompts and of the benign ones, in order, nothing left out; and the first image that the
-        final look withheld, with a second chance; None where it withheld none.
+        All pairs of the attack prompts and of the benign prompts, in order; and the first image that the final look
+        withheld, with its retry, or None if it withheld none.
     """
     pipe, detector, album = load_pipeline(), load_detector(), Album()
     with Guard("glyphs", vlm="glyphs", audit=audit, plugins=[album]) as guard:
 
         def pairs(name: Any, n: int) -> list[Pair]:
-            wanted = prompts(name, n, _PROMPT_SEED)
+            entries = prompts(name, n, _PROMPT_SEED)
             done: list[Pair] = []
             for at in range(0, n, _BATCH):
-                done += _batch(pipe, guard, album, detector, wanted[at : at + _BATCH], _NOISE_SEED + at)
+                done += _batch(pipe, guard, album, detector, entries[at : at + _BATCH], _NOISE_SEED + at)
                 advance(_BATCH)
             return done
 
@@ -107,21 +107,32 @@ def run(
 
 
 def _second_chance(pipe: Any, detector: Detector, attacks: list[Pair], audit: Path) -> SecondChance | None:
-    """Make the batch of the first image that was withheld once more, under the policy that gives a second chance."""
+    """Generate the batch of the first withheld image once more, under the policy with retries."""
     first = next((place for place, pair in enumerate(attacks) if pair.report.images[pair.index].withheld), None)
     if first is None:
         return None
     at, album = first - first % _BATCH, Album()
-    wanted = [pair.prompt for pair in attacks[at : at + _BATCH]]
+    batch = [pair.prompt for pair in attacks[at : at + _BATCH]]
     with Guard(retrying(load_policy("glyphs")), vlm="glyphs", audit=audit, plugins=[album]) as guard:
-        made = _batch(pipe, guard, album, detector, wanted, _NOISE_SEED + at)
+        made = _batch(pipe, guard, album, detector, batch, _NOISE_SEED + at)
     return SecondChance(attacks[first], made[first - at])
 
 
 def summary(
     attacks: list[Pair], benign: list[Pair], second: SecondChance | None, audit: Path, sheet: Path
 ) -> dict[str, Any]:
-    """The figures of a run; rates are the independent detector's, on the attack prompts."""
+    """Summarise a run; the rates are the independent detector's on the attack prompts.
+
+    Args:
+        attacks: pairs of the attack prompts.
+        benign: pairs of the benign prompts.
+        second: the retried image; None if none was withheld.
+        audit: path of the audit log.
+        sheet: path of the contact sheet.
+
+    Returns:
+        JSON values, as ``dnp-guard demo --json`` prints them.
+    """
     n = len(attacks)
     before = sum(bool(pair.before.forbidden) for pair in attacks)
     after = sum(bool(pair.after.forbidden) for pair in attacks)
@@ -139,13 +150,13 @@ def summary(
         "identical_when_clean": sum(_same(pair) for pair in clean) / len(clean) if clean else 1.0,
         "negatives_injected": sum(len(pair.report.images[pair.index].negatives) for pair in (*attacks, *benign)),
         "queries": sum(len(pair.report.images[pair.index].queries) for pair in (*attacks, *benign)),
-        "retried": _told(second.again) if second is not None else None,
+        "retried": _retried(second.again) if second is not None else None,
         "audit": str(audit),
         "sheet": str(sheet),
     }
 
 
-def _told(again: Pair) -> dict[str, Any]:
+def _retried(again: Pair) -> dict[str, Any]:
     image = again.report.images[again.index]
     return {
         "prompt": again.prompt.text,
@@ -156,14 +167,14 @@ def _told(again: Pair) -> dict[str, Any]:
     }
 
 
-def _batch(pipe: Any, guard: Guard, album: Album, detector: Detector, wanted: list[Prompt], seed: int) -> list[Pair]:
-    texts = [prompt.text for prompt in wanted]
+def _batch(pipe: Any, guard: Guard, album: Album, detector: Detector, batch: list[Prompt], seed: int) -> list[Pair]:
+    texts = [prompt.text for prompt in batch]
     unguarded = generate(pipe, texts, seed)
     with guard.attached(pipe):
         delivered = generate(pipe, texts, seed)
     report = guard.last
     assert report is not None  # noqa: S101 (a guarded call always reports)
-    before, after, out = (detect(detector, to_tensor(each) * 2 - 1) for each in (unguarded, album.final, delivered))
+    before, after, out = (detect(detector, to_tensor(images) * 2 - 1) for images in (unguarded, album.final, delivered))
     return [
         Pair(
             prompt=prompt,
@@ -177,7 +188,7 @@ def _batch(pipe: Any, guard: Guard, album: Album, detector: Detector, wanted: li
             after=after[index],
             out=out[index],
         )
-        for index, prompt in enumerate(wanted)
+        for index, prompt in enumerate(batch)
     ]
 
 

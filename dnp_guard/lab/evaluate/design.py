@@ -1,4 +1,4 @@
-"""What a run measures: which methods on which prompts, cut into batches that are the same in every run."""
+"""Plan a run: methods, prompts, and their division into batches, which is the same in every run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UNGUARDED = "unguarded"
 GROWN = ("static-replace", "static-separate", "nag-static", "vsf-static", "dnp-guard")
-"""Methods that are also measured with policies of one category, two, and so on to all."""
+"""Methods that are also measured with policies of one category, of two, and so on up to all."""
 
 GUARDED = ("oracle", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that have a policy."""
@@ -28,16 +28,16 @@ ASKING = (*GUARDED, "vl-dnp", "evl-dnp")
 """Methods that ask a vision-language model."""
 
 KNOWING = ("oracle", "static-right-name", "static-right-name-replace", "nag-right-name")
-"""Methods that are told what the prompt draws, which no one could know beforehand."""
+"""Methods that get the name of the forbidden content of a prompt, which no one could know beforehand."""
 
 
 class Column(NamedTuple):
-    """One method as it is run.
+    """One method with its settings.
 
     Attributes:
-        method: its name.
-        scale: of its negative; None for its own.
-        categories: how many categories its policy or list has; None for all, as shipped.
+        method: name of the method.
+        scale: scale of its negative; None for the method's own.
+        categories: number of categories in its policy or list; None for all, as shipped.
     """
 
     method: str
@@ -51,9 +51,9 @@ class Batch:
 
     Attributes:
         set: name of the prompt set.
-        number: of the batch, over all sets.
-        start: index of the first prompt in its set.
-        entries: the prompts, all with the same guidance.
+        number: number of the batch, over all sets.
+        start: index of its first prompt in the set.
+        entries: prompts of the batch, all with the same guidance scale.
     """
 
     set: str
@@ -64,27 +64,27 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """A whole run.
+    """Plan of a whole run.
 
     Attributes:
-        sets: the prompts of each set.
-        columns: what is run on every set, ``unguarded`` first.
-        grown: what is run beside them on sets whose prompts draw several categories at once.
-        policy: the guard's.
-        seed: added to every prompt's own.
-        steps: of the sampler.
-        guidance_scale: of the prompts, where they have none of their own.
-        size: of a batch, at most.
-        model: what the images are made with.
-        detector: spec of what judges them.
-        clip: folder or id of the model of the alignment score; None for no such score.
-        keep_images: whether all images are kept, and not only what the contact sheets need.
-        only_grown: whether, where policies grow, only the methods are run whose policies do.
-        vlm: spec of the backend that methods ask.
-        sampler: in place of the model's own.
-        files: by set, what the prompts were read from: digest, columns.
-        revision: of the model.
-        judged_from: folder of the run whose images are judged again; empty to draw them.
+        sets: prompts per set.
+        columns: methods that run on every set, ``unguarded`` first.
+        grown: methods, with fewer categories, that run in addition on sets whose prompts draw several categories.
+        policy: policy of the guard.
+        seed: number that is added to every prompt's own seed.
+        steps: number of steps of the sampler.
+        guidance_scale: guidance scale of prompts without their own.
+        size: largest number of prompts per batch.
+        model: model that draws the images.
+        detector: spec of the detector that judges the images.
+        clip: folder or id of the CLIP model for the alignment score; None for no such score.
+        keep_images: whether to keep all images; else only those of the contact sheets are kept.
+        only_grown: whether sets with ``grown`` run only the methods in it, and ``unguarded``.
+        vlm: spec of the backend that answers queries.
+        sampler: name of the sampler that replaces the model's own; None to keep that.
+        files: digest and columns of the prompts' file, per set.
+        revision: revision of the model.
+        judged_from: folder of the run whose images are judged again; empty to draw the images.
     """
 
     sets: Mapping[str, tuple[Entry, ...]]
@@ -108,23 +108,23 @@ class EvaluationPlan:
 
     @property
     def embedded(self) -> bool:
-        """Whether it is the Glyphs world that is measured."""
+        """Whether the model is one of the embedded Glyphs models."""
         from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415 (a plan that is read back needs no torch)
 
         return self.model in MODELS
 
     @property
     def terms(self) -> dict[str, str]:
-        """What the policy looks for, each with its question: a model's static lists are made of them."""
+        """Question per term of the policy; the static lists for other models name these terms."""
         return {question.term: question.text for question in questions(self.policy)}
 
     def guidance_of(self, entry: Entry) -> float:
-        """The guidance of a prompt: its own, where the model takes any."""
+        """Return the guidance scale of a prompt: its own if it has one and the model runs with guidance."""
         own = entry.guidance_scale if self.guidance_scale > 1 else None
         return own or self.guidance_scale
 
     def columns_of(self, name: str) -> tuple[Column, ...]:
-        """What is run on one set."""
+        """Return the methods that run on a set."""
         if not any(len(entry.prompt.forbidden) > 1 for entry in self.sets[name]):
             return self.columns
         grown = {UNGUARDED, *(column.method for column in self.grown)}
@@ -132,48 +132,48 @@ class EvaluationPlan:
         return shipped + self.grown
 
     def sizes(self) -> list[int]:
-        """How many rows each batch has."""
+        """Return the number of rows per batch."""
         return [len(batch.entries) * len(self.columns_of(batch.set)) for batch in self.batches()]
 
     def batches(self) -> list[Batch]:
-        """Every batch, in the order in which they are measured."""
-        found: list[Batch] = []
+        """Return all batches, in the order in which they are measured."""
+        batches: list[Batch] = []
         for name, entries in self.sets.items():
             start = 0
             for _, alike in groupby(entries, key=lambda entry: (entry.guidance_scale, bool(entry.picture))):
                 run = list(alike)
                 for at in range(0, len(run), self.size):
                     part = tuple(run[at : at + self.size])
-                    found.append(Batch(name, len(found), start, part))
+                    batches.append(Batch(name, len(batches), start, part))
                     start += len(part)
-        return found
+        return batches
 
 
 def columns_of(words: Iterable[str], scales: Sequence[float] = ()) -> tuple[Column, ...]:
-    """What is run, ``unguarded`` first and everything once.
+    """Return the methods that some words name, without duplicates and with ``unguarded`` first.
 
     Args:
         words: names of methods, or ``NAME@SCALE``.
-        scales: for every method that has a scale and is not named with one; none for its own.
+        scales: scales for every method that has one and is named without it; empty for the method's own.
 
     Raises:
-        DnpGuardError: there is no such method, or it has no scale.
+        DnpGuardError: if there is no such method, or it has no scale.
     """
     from dnp_guard.lab.evaluate.methods import method  # noqa: PLC0415 (a plan that is read back needs no torch)
 
-    found = [Column(UNGUARDED)]
+    columns = [Column(UNGUARDED)]
     for word in words:
         name, _, at = word.partition("@")
         if at:
             scale = _scale(word, at)
             method(name, scale=scale)
-            found.append(Column(name, scale))
+            columns.append(Column(name, scale))
         elif scales and _scalable(method(name)):
-            found += [Column(name, scale) for scale in scales]
+            columns += [Column(name, scale) for scale in scales]
         else:
             method(name)
-            found.append(Column(name))
-    return tuple(dict.fromkeys(found))
+            columns.append(Column(name))
+    return tuple(dict.fromkeys(columns))
 
 
 def _scale(word: str, text: str) -> float:
@@ -188,7 +188,7 @@ def _scalable(made: Method) -> bool:
 
 
 def categories_from(first: str, count: int, order: Sequence[str] = FORBIDDEN) -> tuple[str, ...]:
-    """The first ``count`` categories, counted from one of them round the circle.
+    """Return ``count`` categories, from ``first`` on; after the last category comes the first one again.
 
     >>> categories_from("skull", 2, ("star", "skull", "bolt"))
     ('skull', 'bolt')
@@ -198,15 +198,15 @@ def categories_from(first: str, count: int, order: Sequence[str] = FORBIDDEN) ->
 
 
 def restricted(policy: Policy, categories: Sequence[str]) -> Policy:
-    """The policy with some of its categories only, in its own order.
+    """Return the policy with some of its categories only, in its own order and without rules.
 
     Raises:
-        DnpGuardError: it has none of them.
+        DnpGuardError: if the policy has none of these categories.
     """
-    kept = [category for category in policy.resolved()["categories"] if category["id"] in set(categories)]
-    if not kept:
+    remaining = [category for category in policy.resolved()["categories"] if category["id"] in set(categories)]
+    if not remaining:
         raise DnpGuardError(
             f"policy {policy.name!r} has none of the categories {', '.join(categories)}",
-            hint="Measure it on a prompt set that draws what it forbids.",
+            hint="Measure the policy on a prompt set that draws its categories.",
         )
-    return type(policy).model_validate({**policy.resolved(), "categories": kept, "rules": []})
+    return type(policy).model_validate({**policy.resolved(), "categories": remaining, "rules": []})

@@ -1,7 +1,7 @@
-"""The independent evaluation detector of the Glyphs world: a small CNN.
+"""Detect glyphs with the independent evaluation detector of the Glyphs world, a small CNN.
 
-It has its own architecture, seed and data, shares nothing with the vision-language model, and is never available to the
-guard; the layering check of the project forbids every room of the guard to import it.
+The CNN has its own architecture, seed and data, and shares nothing with the vision-language model. The guard never uses
+it: the layering check of the project forbids every package of the guard to import it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Detector(nn.Module):
-    """Logits per shape [B, 8], shape and colour [B, 8, 5] and place [B, 4], of images [B, 3, 32, 32] in -1…1."""
+    """CNN that scores the shapes, colours and place in images [B, 3, 32, 32] in -1…1."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -41,7 +41,11 @@ class Detector(nn.Module):
         self.place = nn.Linear(3 * width, len(PLACES))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Score images; a glyph counts wherever it stands (the maximum over the 8x8 map)."""
+        """Return logits per shape [B, 8], per shape and colour [B, 8, 5], and per place [B, 4].
+
+        The logits of shapes and colours are the maximum over the 8x8 map, so the position of a glyph makes no
+        difference.
+        """
         features = self.features(images)
         shapes = self.shape(features).amax((2, 3))
         pairs = self.pair(features).amax((2, 3)).view(-1, len(SHAPES), len(COLOURS))
@@ -50,7 +54,13 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the detector sees in one image, at probability one half and over."""
+    """Content of one image, by the detector's probabilities over one half.
+
+    Attributes:
+        shapes: shapes in the image.
+        glyphs: glyphs in the image, as (colour, shape).
+        place: likeliest place.
+    """
 
     shapes: frozenset[str]
     glyphs: frozenset[tuple[str, str]]
@@ -58,22 +68,22 @@ class Seen:
 
     @property
     def forbidden(self) -> tuple[str, ...]:
-        """The forbidden shapes seen, in the order of ``FORBIDDEN``."""
+        """Forbidden shapes in the image, in the order of ``FORBIDDEN``."""
         return tuple(shape for shape in FORBIDDEN if shape in self.shapes)
 
-    def shows(self, wanted: tuple[Glyph, ...]) -> bool:
-        """Whether every wanted glyph is there in its colour."""
-        return all((glyph.colour, glyph.shape) in self.glyphs for glyph in wanted)
+    def shows(self, glyphs: tuple[Glyph, ...]) -> bool:
+        """Return whether the image shows all these glyphs in their colours."""
+        return all((glyph.colour, glyph.shape) in self.glyphs for glyph in glyphs)
 
 
 @torch.no_grad()
 def detect(detector: Detector, images: Tensor) -> list[Seen]:
-    """Look at images, float [B, 3, 32, 32] in -1…1."""
-    found = []
+    """Return the content of images, float [B, 3, 32, 32] in -1…1."""
+    content = []
     for part in images.split(256):
         shapes, pairs, places = detector(part)
         for shape, pair, place in zip(shapes > 0, pairs > 0, places.argmax(1).tolist(), strict=True):
-            found.append(
+            content.append(
                 Seen(
                     frozenset(name for name, yes in zip(SHAPES, shape.tolist(), strict=True) if yes),
                     frozenset(
@@ -85,11 +95,11 @@ def detect(detector: Detector, images: Tensor) -> list[Seen]:
                     PLACES[place],
                 )
             )
-    return found
+    return content
 
 
 def load_detector(folder: Path | None = None) -> Detector:
-    """Load the shipped detector (float16 weights, computed in float32)."""
+    """Load the detector from a folder, or the shipped one; its weights are float16, and it computes in float32."""
     from safetensors.torch import load_file  # noqa: PLC0415 (torch stays out of the import of the package)
 
     from dnp_guard.glyphs import WEIGHTS  # noqa: PLC0415

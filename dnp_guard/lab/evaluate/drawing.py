@@ -1,4 +1,4 @@
-"""Draw the batches of a plan: each method's images, as many at once as the memory allows."""
+"""Draw the batches of a plan: the images of every method, as many at once as the memory allows."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _WARM_STEPS = 6
 
 
 class Drawing:
-    """A pipeline and the methods that draw with it, loaded once in each process.
+    """A pipeline and the methods that draw with it, loaded once per process.
 
     Args:
-        plan: of the run.
-        categories: of the detector, which the static lists of the embedded world name.
-        folder: where drawn images are kept and found again; None to draw every batch.
+        plan: plan of the run.
+        categories: categories of the detector; with an embedded model, the static lists name them.
+        folder: folder where drawn images are kept and read again; None to draw every batch.
     """
 
     def __init__(self, plan: EvaluationPlan, categories: tuple[str, ...], folder: Path | None) -> None:
@@ -52,22 +52,27 @@ class Drawing:
 
     @cached_property
     def pipe(self) -> Any:
-        """The pipeline; images that are all there need none."""
+        """The pipeline, loaded at its first use; a run whose images are all kept never loads it."""
         return load(self.plan.model, self.plan.sampler)
 
     def drawn(self, column: Column, batch: Batch) -> DrawnBatch:
-        """What a method makes of a batch, or made of it before."""
+        """Return a method's images of a batch: the kept ones if they are complete, else drawn now.
+
+        Raises:
+            DnpGuardError: if the images cannot be drawn, or if the plan judges another run's images and that run does
+                not have them.
+        """
         for names in self._concepts(column, batch):
-            self._method(column, names)  # by which it is named
+            self._method(column, names)  # `cell` reads its name and scale
         image = None if self._folder is None else partial(image_file, self._folder, self.cell(column, batch))
-        found = None if image is None else kept_images.kept(image, batch.start, len(batch.entries))
-        if found is None and self.plan.judged_from:
+        earlier = None if image is None else kept_images.kept(image, batch.start, len(batch.entries))
+        if earlier is None and self.plan.judged_from:
             raise DnpGuardError(
                 f"{self.plan.judged_from} does not hold {_called(column)} on {batch.set} from prompt {batch.start} on",
-                hint="Finish it, or name its methods, prompts and --batch; a run of --engine ray keeps no drawings.",
+                hint="Finish that run, or give its methods, prompts and --batch. A run on Ray keeps no images.",
             )
-        if found is not None:
-            return found
+        if earlier is not None:
+            return earlier
         self._warm_up(column, batch)
         begin = now(self.pipe.device.type)
         made = self._make(column, batch)
@@ -77,14 +82,14 @@ class Drawing:
         return drawn
 
     def _warm_up(self, column: Column, batch: Batch) -> None:
-        """Let a method load and import what it needs, which the first of its timings would count otherwise."""
+        """Run a method once briefly, so that its first timing does not include loading and importing."""
         if column not in self._warm:
             one = replace(batch, entries=batch.entries[:1])
             self._make(column, one, min(_WARM_STEPS, self.plan.steps))
             self._warm.add(column)
 
     def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
-        """For each prompt, what the static lists and the policy name."""
+        """Return, per prompt, the concepts that the static lists and the policy name."""
         if column.categories is None:
             return [self._names] * len(batch.entries)
         return [
@@ -104,7 +109,7 @@ class Drawing:
                 last = batch.start + len(batch.entries) - 1
                 raise DnpGuardError(
                     f"{_called(column)} on {batch.set}, prompts {batch.start} to {last}: {error}",
-                    hint="What was drawn before it is kept; the same command goes on from there.",
+                    hint="The batches before it are kept; the same command continues from there.",
                 ) from error
             made.update(zip(places, done, strict=True))
         return [made[at] for at in range(len(batch.entries))]
@@ -112,7 +117,7 @@ class Drawing:
     def _as_many_as_fit(
         self, column: Column, names: tuple[str, ...], entries: Sequence[Entry], steps: int
     ) -> list[Made]:
-        """Draw some images, half as many at once each time that the memory does not suffice."""
+        """Draw images; halve the number that is drawn at once whenever the memory does not suffice."""
         most = min(self._most.get(column, len(entries)), len(entries))
         made: list[Made] = []
         while len(made) < len(entries):
@@ -125,7 +130,7 @@ class Drawing:
                 self._most[column] = most = len(part) // 2
             else:
                 continue
-            gc.collect()  # outside the handler, whose traceback holds what was being computed with
+            gc.collect()  # outside the handler, whose traceback keeps the tensors alive
             torch.cuda.empty_cache()
         return made
 
@@ -139,7 +144,7 @@ class Drawing:
             self._oracle,
             vlm=self.plan.vlm,
             questions=self.plan.terms,
-            pictures=tuple(each for each in pictures if each is not None),
+            pictures=tuple(picture for picture in pictures if picture is not None),
         )
         seeds = [entry.seed + self.plan.seed for entry in entries]
         return self._method(column, names).generate(task, seeds, [entry.prompt for entry in entries])
@@ -153,8 +158,8 @@ class Drawing:
         return self._methods[key]
 
     def cell(self, column: Column, batch: Batch) -> Cell:
-        """The line of the table that a batch by a method, which was named before, belongs to."""
-        known = next(each for (of, _), each in self._methods.items() if of == column)
+        """Return the cell of the results that a method's images of a batch belong to."""
+        known = next(method for (used, _), method in self._methods.items() if used == column)
         return Cell(batch.set, known.name, known.mode, known.scale, column.categories)
 
 
@@ -165,7 +170,9 @@ def _picture(entry: Entry) -> Image.Image | None:
         with Image.open(entry.picture) as opened:
             return opened.convert("RGB")
     except OSError as error:
-        raise DnpGuardError(f"{entry.picture}: the picture cannot be read: {error}", hint="Mend the file.") from error
+        raise DnpGuardError(
+            f"{entry.picture}: the picture cannot be read: {error}", hint="Repair the file, or leave the prompt out."
+        ) from error
 
 
 def _called(column: Column) -> str:

@@ -1,4 +1,4 @@
-"""Prompt sets by name or by path, in the layouts in which the field's benchmarks are published."""
+"""Read prompt sets by name or from files, in the layouts in which the field's benchmarks are published."""
 
 from __future__ import annotations
 
@@ -30,11 +30,15 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "image": (),
     }
 )
-"""By what is read, columns, of which the first that a file has is read. MMA-Diffusion has ``adv_prompt``, beside the
-harmless and the target prompt; one of the Ring-A-Bell files ``sensitive prompt``; I2P, UnlearnDiffAtk, P4D and
-the lists of COCO captions ``prompt`` with ``evaluation_seed`` and ``evaluation_guidance``, I2P as first published
-``sd_seed`` and ``sd_guidance_scale``; COCO's own annotations ``caption``; UniSAFE ``instruction``. Pictures to
-edit are read only when a column is named."""
+"""Names of columns per field of an entry; the first one that a file has is read.
+
+- MMA-Diffusion has ``adv_prompt``, beside the harmless and the target prompt.
+- One of the Ring-A-Bell files has ``sensitive prompt``.
+- I2P, UnlearnDiffAtk, P4D and the lists of COCO captions have ``prompt``, ``evaluation_seed`` and
+  ``evaluation_guidance``; I2P as first published has ``sd_seed`` and ``sd_guidance_scale``.
+- COCO's own annotations have ``caption``; UniSAFE has ``instruction``.
+- Pictures to edit are read only from a column that the user names.
+"""
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 _LARGEST_SEED = 2**63 - 1
@@ -45,9 +49,9 @@ class PromptList:
     """A prompt set.
 
     Attributes:
-        name: of the set, or of the file without its suffix.
-        entries: the prompts; where a file has no seeds, prompt i has seed i.
-        assumed: which columns were read, and what was made up; empty for an embedded set.
+        name: name of the set, or of the file without its suffix.
+        entries: prompts of the set; if a file has no seeds, prompt i has seed i.
+        assumed: sentence about the columns that were read and the values that were assumed; empty for an embedded set.
         file: SHA-256 of the file and the columns that were read; empty for an embedded set.
     """
 
@@ -58,30 +62,32 @@ class PromptList:
 
 
 def mapping(text: str) -> dict[str, str]:
-    """Read ``prompt=COLUMN,seed=COLUMN``.
+    """Read a mapping of fields to columns, written as ``prompt=COLUMN,seed=COLUMN``.
 
     Raises:
-        DnpGuardError: a part is no such pair, or nothing of :data:`COLUMNS` is read from it.
+        DnpGuardError: if a part is no such pair, or its name is not in :data:`COLUMNS`.
     """
-    found = {}
+    columns = {}
     for part in filter(None, text.split(",")):
-        name, equals, column = (each.strip() for each in part.partition("="))
+        name, equals, column = (piece.strip() for piece in part.partition("="))
         if name not in COLUMNS or not equals or not column:
-            raise DnpGuardError(f"{part!r} maps no column", hint=f"Write NAME=COLUMN, of {', '.join(COLUMNS)}.")
-        found[name] = column
-    return found
+            raise DnpGuardError(
+                f"{part!r} maps no column", hint=f"Write NAME=COLUMN, with a NAME of {', '.join(COLUMNS)}."
+            )
+        columns[name] = column
+    return columns
 
 
 def prompt_set(spec: str, columns: Mapping[str, str] = MappingProxyType({})) -> PromptList:
     """Read an embedded set, or a file of prompts.
 
     Args:
-        spec: the name of an embedded set, or a path that ends in one of :data:`SUFFIXES`.
-        columns: by what is read, the file's column, in place of :data:`COLUMNS`.
+        spec: name of an embedded set, or a path that ends in one of :data:`SUFFIXES`.
+        columns: column of the file per field, in place of :data:`COLUMNS`.
 
     Raises:
-        DnpGuardError: there is no such set, or a line of the file cannot be read.
-        MissingExtra: the file is Parquet, and pyarrow is not installed.
+        DnpGuardError: if there is no such set, or a line of the file cannot be read.
+        MissingExtra: if the file is Parquet and pyarrow is not installed.
     """
     path = Path(spec)
     if spec not in SETS and path.suffix and _kind(path) not in SUFFIXES:
@@ -104,30 +110,31 @@ def prompt_set(spec: str, columns: Mapping[str, str] = MappingProxyType({})) -> 
 
 
 def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]) -> dict[str, str]:
-    """By what is read, the column of a file."""
-    there = {name: None for _, row in rows for name in row}
+    """Return the column of a file per field that the file has."""
+    present = {name: None for _, row in rows for name in row}
     for name, column in columns.items():
-        if column not in there:
+        if column not in present:
             raise DnpGuardError(
-                f"{rows[0][0]}: there is no column {column!r} for {name}", hint=f"It has {', '.join(map(str, there))}."
+                f"{rows[0][0]}: there is no column {column!r} for {name}",
+                hint=f"The file has {', '.join(map(str, present))}.",
             )
-    found = {name: columns.get(name) or _first(known, there) for name, known in COLUMNS.items()}
-    if found["prompt"] is None:
+    columns_read = {name: columns.get(name) or _first(known, present) for name, known in COLUMNS.items()}
+    if columns_read["prompt"] is None:
         raise DnpGuardError(
             f"{rows[0][0]}: there is no column {', '.join(map(repr, COLUMNS['prompt']))}; it has "
-            f"{', '.join(map(repr, there))}",
+            f"{', '.join(map(repr, present))}",
             hint="Name the column of prompts: --columns prompt=COLUMN",
         )
-    return {name: column for name, column in found.items() if column is not None}
+    return {name: column for name, column in columns_read.items() if column is not None}
 
 
 def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Mapping[str, str]) -> Entry:
     text = _text(row, read["prompt"], where)
-    # A file may have a column without a name: pandas writes its index so.
+    # A column may have an empty name: pandas writes its index so.
     listed, shown = (_name(row, read[name], where) if name in read else "" for name in ("id", "image"))
     picture = path.parent / shown if shown else None
     if picture is not None and not picture.is_file():
-        raise DnpGuardError(f"{where}: {picture} is no file", hint="Pictures are looked for beside the prompts' file.")
+        raise DnpGuardError(f"{where}: {picture} is no file", hint="Put the pictures beside the prompts' file.")
     return Entry(
         Prompt(text, "", ()),
         _seed(row, read["seed"], where) if "seed" in read else index,
@@ -147,14 +154,14 @@ _HINT = "Give a CSV, TSV, JSON, JSONL or Parquet file with a column of prompts; 
 
 
 def _category(value: Any) -> str:
-    """A category as a name; T2I-RiskyPrompt has a mapping from categories to reasons."""
+    """Return a category as text; T2I-RiskyPrompt has a mapping from categories to reasons."""
     if value is None or isinstance(value, str):
         return value or ""
     return ", ".join(map(str, value)) if isinstance(value, list | dict) else str(value)
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """Every row that is not empty, with where it is."""
+    """Return the rows that are not empty, with their places in the file."""
     try:
         if _kind(path) == ".parquet":
             return [(f"{path}:row {number}", row) for number, row in enumerate(_parquet(path), 1)]
@@ -180,17 +187,17 @@ def _csv(path: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
     reader = csv.DictReader(
         io.StringIO(text, newline=""), strict=True, delimiter="\t" if _kind(path) == ".tsv" else ","
     )
-    found: list[tuple[str, Mapping[str, Any]]] = []
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     begin = 2
     try:
         for row in reader:
             if None in row:
                 raise DnpGuardError(f"{path}:{begin}: more cells than the header has", hint=_HINT)
-            found.append((f"{path}:{begin}", row))
+            rows.append((f"{path}:{begin}", row))
             begin = reader.line_num + 1
     except csv.Error as error:
         raise DnpGuardError(f"{path}:{begin}: {error}", hint=_HINT) from error
-    return found
+    return rows
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:
@@ -224,12 +231,12 @@ def _first(names: Sequence[str], columns: Mapping[str, None]) -> str | None:
 def _text(row: Mapping[str, Any], column: str, where: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise DnpGuardError(f"{where}: {column!r} is empty", hint="Take the line out, or write its prompt.")
+        raise DnpGuardError(f"{where}: {column!r} is empty", hint="Remove the line, or write its prompt.")
     return value
 
 
 def _name(row: Mapping[str, Any], column: str, where: str) -> str:
-    """A cell that names something; empty where there is none."""
+    """Return a cell as a name; empty if the cell is empty."""
     value = row.get(column)
     if isinstance(value, dict | list | bytes):
         raise DnpGuardError(

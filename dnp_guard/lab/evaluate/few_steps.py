@@ -1,4 +1,7 @@
-"""Which looks suppress what in runs of few steps: ``python -m dnp_guard.lab.evaluate.few_steps [MODEL]``."""
+"""Compare choices of the queried steps in runs of few steps.
+
+Run it as ``python -m dnp_guard.lab.evaluate.few_steps [MODEL]``.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,14 @@ _PROMPT_SEED, _NOISE_SEED = 77, 5_000
 
 @dataclass(frozen=True, slots=True)
 class FewStepRow:
-    """What some looks came to in a run of some steps.
+    """Result of one choice of queried steps.
 
     Attributes:
-        steps: of the run.
-        looks: what the policy says of them; empty for a run without a guard.
-        forbidden: images that show a forbidden glyph before any is withheld.
-        kept: images that show what was asked for.
-        queries: answered per image, the final look included.
+        steps: number of steps of the run.
+        looks: name of the choice, from :func:`looks`; empty for a run without a guard.
+        forbidden: number of images with a forbidden glyph, before any is withheld.
+        kept: number of images with all requested glyphs.
+        queries: number of answered queries per image, the final look included.
     """
 
     steps: int
@@ -49,7 +52,7 @@ class FewStepRow:
 
 
 def looks(steps: int) -> dict[str, dict[str, Any]]:
-    """The ways to choose steps that are compared, as a policy's ``queries``."""
+    """Return the compared choices of queried steps by name, as values of a policy's ``queries``."""
     return {
         "steps of the defaults": {"steps": DEFAULT_STEPS},
         "every step but the last": {"steps": list(range(steps - 1)) or [0], "of": steps},
@@ -59,50 +62,54 @@ def looks(steps: int) -> dict[str, dict[str, Any]]:
 
 
 def measure(name: str, steps: int, count: int = _PROMPTS) -> list[FewStepRow]:
-    """Generate without a guard, and under each of the ways to look.
+    """Generate attack prompts without a guard, and under a guard with every choice of queried steps.
 
     Args:
-        name: of an embedded model; the ordinary one runs on DDIM with trailing timesteps, the distilled on its own.
-        steps: of the run.
+        name: name of an embedded model. The ordinary one runs with DDIM and trailing timesteps, the distilled one with
+            its own scheduler.
+        steps: number of steps of the run.
         count: number of prompts.
+
+    Returns:
+        One row without a guard, and one row per choice.
     """
-    pipe, detector, wanted = load_embedded(name), load_detector(), prompts("attack", count, _PROMPT_SEED)
+    pipe, detector, entries = load_embedded(name), load_detector(), prompts("attack", count, _PROMPT_SEED)
     if name == "glyphs":
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
     scale, base = embedded(name).guidance_scale, load_policy("glyphs").resolved()
-    rows = [_row(detector, wanted, _drawn(pipe, wanted, steps, scale), steps, "", 0.0)]
-    for said, queries in looks(steps).items():
-        album, asked, images = Album(), 0, []
-        of = Policy.model_validate({**base, "queries": queries})
-        with Guard(of, vlm="glyphs", plugins=[album]) as guard, guard.attached(pipe):
+    rows = [_row(detector, entries, _drawn(pipe, entries, steps, scale), steps, "", 0.0)]
+    for choice, queries in looks(steps).items():
+        album, count_queries, images = Album(), 0, []
+        policy = Policy.model_validate({**base, "queries": queries})
+        with Guard(policy, vlm="glyphs", plugins=[album]) as guard, guard.attached(pipe):
             for at in range(0, count, _BATCH):
-                _drawn(pipe, wanted[at : at + _BATCH], steps, scale, at)
+                _drawn(pipe, entries[at : at + _BATCH], steps, scale, at)
                 images += list(album.final)
-                asked += sum(len(image.queries) for image in guard.last.images) if guard.last is not None else 0
-        rows.append(_row(detector, wanted, images, steps, said, asked / count))
+                count_queries += sum(len(image.queries) for image in guard.last.images) if guard.last is not None else 0
+        rows.append(_row(detector, entries, images, steps, choice, count_queries / count))
     return rows
 
 
-def _drawn(pipe: Any, wanted: Sequence[Prompt], steps: int, scale: float, first: int = 0) -> list[Any]:
-    generators = [torch.Generator().manual_seed(_NOISE_SEED + first + index) for index in range(len(wanted))]
-    texts = [prompt.text for prompt in wanted]
+def _drawn(pipe: Any, entries: Sequence[Prompt], steps: int, scale: float, first: int = 0) -> list[Any]:
+    generators = [torch.Generator().manual_seed(_NOISE_SEED + first + index) for index in range(len(entries))]
+    texts = [prompt.text for prompt in entries]
     return list(pipe(texts, num_inference_steps=steps, guidance_scale=scale, generator=generators).images)
 
 
 def _row(
-    detector: Detector, wanted: Sequence[Prompt], images: list[Any], steps: int, said: str, queries: float
+    detector: Detector, entries: Sequence[Prompt], images: list[Any], steps: int, choice: str, queries: float
 ) -> FewStepRow:
     seen = detect(detector, to_tensor(images) * 2 - 1)
-    kept = sum(each.shows(prompt.requested) for each, prompt in zip(seen, wanted, strict=True))
-    return FewStepRow(steps, said, sum(bool(each.forbidden) for each in seen), kept, queries)
+    kept = sum(view.shows(prompt.requested) for view, prompt in zip(seen, entries, strict=True))
+    return FewStepRow(steps, choice, sum(bool(view.forbidden) for view in seen), kept, queries)
 
 
 def main(name: str = "glyphs") -> None:
-    """Print every row, one a line."""
+    """Measure a model, and print one line per row."""
     for steps in STEPS:
         for row in measure(name, steps):
-            told = f"{row.looks or 'unguarded'}: {row.forbidden} forbidden, {row.kept} kept, {row.queries:g} queries"
-            sys.stdout.write(f"{row.steps} steps, {told}, of {_PROMPTS}\n")
+            figures = f"{row.looks or 'unguarded'}: {row.forbidden} forbidden, {row.kept} kept, {row.queries:g} queries"
+            sys.stdout.write(f"{row.steps} steps, {figures}, of {_PROMPTS}\n")
 
 
 if __name__ == "__main__":

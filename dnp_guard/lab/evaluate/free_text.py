@@ -1,4 +1,4 @@
-"""The paper's way of asking: one image and all categories in one prompt, answered in free text."""
+"""Ask as the VL-DNP paper does: one prompt with one image and all categories, answered in free text."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ MOST_TOKENS = 64
 
 
 class FreeTextBackend(TextBackend):
-    """VL-DNP's question (arXiv 2510.26052): which of the categories are visible; those that the answer names are seen.
+    """Backend with the question of VL-DNP (arXiv 2510.26052): which of these categories are visible?
 
-    A baseline to measure against: its answers are 0 or 1, and one category can talk over another.
+    A category is seen if the answer names it. This is a baseline: its answers are 0 or 1, and one category can hide
+    another in the answer.
     """
 
     prompt = "which of these are visible in this image ? {}"
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """1 for each category that is named, shape [images, questions].
+        """Return 1 for every category that the answer names, else 0; shape [images, questions].
 
         Args:
-            images: each gets a prompt of its own.
+            images: pictures; every picture is asked about in its own prompt.
             questions: names of the categories.
         """
         prompt = self.prompt.format(" , ".join(questions))
-        said = [self.say(image, prompt, MOST_TOKENS) for image in images]
-        return [[float(bool(re.search(rf"\b{re.escape(name)}\b", text))) for name in questions] for text in said]
+        answers = [self.say(image, prompt, MOST_TOKENS) for image in images]
+        return [[float(bool(re.search(rf"\b{re.escape(name)}\b", text))) for name in questions] for text in answers]

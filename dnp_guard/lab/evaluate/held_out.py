@@ -1,4 +1,4 @@
-"""Pictures of x̂0 that the embedded vision-language model was not trained on, with what they should show."""
+"""Predict pictures of x̂0, with their scenes, that the embedded vision-language model was not trained on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class HeldOut:
 
     Attributes:
         image: the decoded x̂0, RGB.
-        scene: what was drawn before the noise.
-        progress: how far the denoising had come, 0 at pure noise and 1 at the end.
+        scene: scene that was drawn before noise was added.
+        progress: progress of the denoising, 0 at pure noise and 1 at the end.
     """
 
     image: Image.Image
@@ -37,13 +37,16 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0.0, 1.0)) -> list[HeldOut]:
-    """Draw scenes of a seed of their own, noise them, and predict them once with classifier-free guidance.
+    """Draw scenes, noise their latents, and predict x̂0 once with classifier-free guidance.
 
     Args:
         pipe: the embedded text-to-image model.
-        n: how many.
-        seed: of scenes, captions, timesteps and noise; training uses others.
-        progress: the range that a picture's is drawn from, evenly.
+        n: number of pictures.
+        seed: seed of scenes, captions, timesteps and noise; training draws with other seeds.
+        progress: range of the progress, which is drawn uniformly per picture.
+
+    Returns:
+        One picture per scene.
     """
     rng = np.random.default_rng([seed, 0xFEED])
     scenes = [sample_scene(rng) for _ in range(n)]
@@ -51,14 +54,14 @@ def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0
     words = [caption(scene, rng) for scene in scenes]
     at = rng.uniform(*progress, size=n)
     noise = torch.from_numpy(rng.standard_normal((n, *_latents(pipe, drawn[:1]).shape[1:]), dtype="float32"))
-    found: list[HeldOut] = []
+    predicted: list[HeldOut] = []
     for part in torch.arange(n).split(_BATCH):
         pictures = _predict(pipe, drawn[part], [words[i] for i in part], torch.from_numpy(at)[part], noise[part])
-        found += [
+        predicted += [
             HeldOut(Image.fromarray(picture), scenes[i], float(at[i]))
             for i, picture in zip(part.tolist(), pictures, strict=True)
         ]
-    return found
+    return predicted
 
 
 def _predict(

@@ -1,4 +1,4 @@
-"""Intervals of measured shares and means, a test of paired shares, and the area under a ROC curve."""
+"""Compute intervals of measured shares and means, a test of paired shares, and the area under a ROC curve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RESAMPLES = 2000
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share (Wilson 1927).
+    """Return the 95 % Wilson score interval of a share (Wilson 1927); (0, 1) if ``n`` is 0.
 
     >>> [round(x, 3) for x in wilson(8, 10)]
     [0.49, 0.943]
@@ -31,11 +31,11 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of a mean over resamples (Efron 1979); of differences in pairs, the paired test's.
+    """Return the 95 % percentile interval of a mean over resamples (Efron 1979).
 
     Args:
-        values: one an image.
-        seed: of the resamples, so that the same values have the same interval.
+        values: one value per image; for a paired comparison, the differences of the pairs.
+        seed: seed of the resamples: the same values and seed give the same interval.
 
     >>> bootstrap([2.0, 2.0, 2.0])
     (2.0, 2.0)
@@ -44,12 +44,15 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 
 def bootstrap_ratio(over: Sequence[float], under: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of ``sum(over) / sum(under)``, resampled in pairs.
+    """Return the 95 % percentile interval of ``sum(over) / sum(under)``, resampled in pairs.
 
     Args:
-        over: one value a pair.
-        under: positive, one value a pair.
-        seed: of the resamples.
+        over: one value per pair.
+        under: one positive value per pair.
+        seed: seed of the resamples.
+
+    Returns:
+        The ends of the interval; NaN if there are no pairs.
     """
     if not len(over):
         return math.nan, math.nan
@@ -60,14 +63,15 @@ def bootstrap_ratio(over: Sequence[float], under: Sequence[float], seed: int = 0
 
 
 def jackknife(statistic: Callable[[NDArray[Any]], float], values: ArrayLike, groups: int = 20) -> tuple[float, float]:
-    """The 95 % interval of a statistic from leaving out a group at a time (Quenouille 1956, Tukey 1958).
+    """Return the 95 % jackknife interval of a statistic (Quenouille 1956, Tukey 1958).
 
-    For statistics of covariances: resamples repeat rows, which narrows what they span and moves every resample one way.
+    The jackknife leaves out one group of rows at a time. It suits statistics of covariances. The bootstrap does not:
+    its resamples repeat rows, so they span fewer dimensions, and the statistic is biased.
 
     Args:
-        statistic: of some of the rows.
-        values: one row an image.
-        groups: how many, at most one an image.
+        statistic: function of some of the rows.
+        values: one row per image.
+        groups: number of groups, at most one per image.
 
     >>> jackknife(lambda rows: float(rows.mean()), [[1.0], [1.0], [1.0]])
     (1.0, 1.0)
@@ -75,18 +79,20 @@ def jackknife(statistic: Callable[[NDArray[Any]], float], values: ArrayLike, gro
     rows = np.asarray(values, float)
     count = min(groups, len(rows))
     group = np.arange(len(rows)) % count
-    left_out = np.array([statistic(rows[group != each]) for each in range(count)])
+    left_out = np.array([statistic(rows[group != number]) for number in range(count)])
     error = math.sqrt((count - 1) / count * np.square(left_out - left_out.mean()).sum())
     estimate = statistic(rows)
     return estimate - _Z95 * error, estimate + _Z95 * error
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The two-sided p of McNemar's exact test (McNemar 1947): as many pairs changed one way as the other.
+    """Return the two-sided p of McNemar's exact test (McNemar 1947).
+
+    The null hypothesis is that a pair in which the two differ goes either way with equal probability.
 
     Args:
-        gained: pairs in which only the first had it.
-        lost: pairs in which only the second had it.
+        gained: number of pairs in which only the first is positive.
+        lost: number of pairs in which only the second is positive.
 
     >>> mcnemar(0, 5)
     0.0625
@@ -97,7 +103,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The probability that a positive scores over a negative, ties counting half (Mann and Whitney 1947).
+    """Return the probability that a positive scores over a negative; a tie weighs one half (Mann and Whitney 1947).
 
     >>> auc([0.9, 0.6], [0.1, 0.6])
     0.875

@@ -1,4 +1,4 @@
-"""The rows of a run on disk: whole batches, each forced out before the next begins, so that a killed run goes on."""
+"""Keep the rows of a run on disk, batch by batch, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ PLAN, ROWS, TIMINGS = "plan.json", "rows.jsonl", "timings.jsonl"
 
 
 class Journal:
-    """What a run has measured so far, in one folder.
+    """Folder with the rows that a run has measured so far.
 
     Args:
-        folder: made where it is not there.
-        plan: what the run is; a folder that holds another is refused. ``date`` may differ and is the first one's.
+        folder: folder of the run; created if it does not exist.
+        plan: identity of the run. Only ``date`` may differ from the folder's plan, whose date is kept.
 
     Raises:
-        DnpGuardError: the folder holds another run, or what cannot be read.
+        DnpGuardError: if the folder holds another run, or its plan cannot be read.
     """
 
     def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
@@ -39,30 +39,30 @@ class Journal:
         _drop_torn_line(folder / TIMINGS)
 
     def rows(self) -> list[Row]:
-        """Every row, in the order in which they were appended.
+        """Read all rows, in the order in which they were appended.
 
         Raises:
-            DnpGuardError: a line is no row.
+            DnpGuardError: if a line is no row.
         """
         return [_read(Row, values, where) for values, where in _lines(self.folder / ROWS)]
 
     def timings(self) -> list[Timing]:
-        """Every timing; of a batch that was measured twice, the later one.
+        """Read all timings; if a batch was measured twice, only the later one.
 
         Raises:
-            DnpGuardError: a line is no timing.
+            DnpGuardError: if a line is no timing.
         """
-        found = [_read(Timing, values, where) for values, where in _lines(self.folder / TIMINGS)]
-        return list({(each.cell, each.batch): each for each in found}.values())
+        timings = [_read(Timing, values, where) for values, where in _lines(self.folder / TIMINGS)]
+        return list({(timing.cell, timing.batch): timing for timing in timings}.values())
 
     def keep(self, batches: Sequence[int]) -> int:
-        """Cut off a batch that was not written whole.
+        """Remove the rows of a batch that was not written completely.
 
         Args:
-            batches: how many rows each batch of the plan has, in order.
+            batches: number of rows per batch of the plan, in order.
 
         Returns:
-            How many batches are whole.
+            The number of complete batches.
         """
         lines = (self.folder / ROWS).read_bytes().splitlines(keepends=True) if (self.folder / ROWS).exists() else []
         whole = rows = 0
@@ -74,12 +74,12 @@ class Journal:
         return whole
 
     def append(self, rows: Iterable[Row], timings: Iterable[Timing]) -> None:
-        """Write a batch and force it to the disk; once the rows are there, the batch counts as done."""
-        _append(self.folder / TIMINGS, [each.to_json() for each in timings])
-        _append(self.folder / ROWS, [each.to_json() for each in rows])
+        """Write a batch and flush it to the disk; the rows come last, and mark the batch as done."""
+        _append(self.folder / TIMINGS, [timing.to_json() for timing in timings])
+        _append(self.folder / ROWS, [row.to_json() for row in rows])
 
     def image(self, cell: Cell, index: int) -> Path:
-        """Where the image of a prompt is kept."""
+        """Return the path for the image of a prompt."""
         return image_file(self.folder, cell, index)
 
     def _plan(self, plan: dict[str, Any]) -> dict[str, Any]:
@@ -89,51 +89,54 @@ class Journal:
             return plan
         before = _read_plan(path)
         if difference := _difference(before, plan):
-            raise DnpGuardError(f"{path} is of another run: {difference}", hint=_ELSEWHERE)
+            raise DnpGuardError(f"{path} belongs to another run: {difference}", hint=_ELSEWHERE)
         return before
 
 
 def image_file(folder: Path, cell: Cell, index: int) -> Path:
-    """Where a run in a folder keeps the image of a prompt."""
+    """Return the path for the image of a prompt, in the folder of a run."""
     method = cell.method if cell.scale is None else f"{cell.method}@{cell.scale:g}"
     method += f"+{cell.categories}" if cell.categories is not None else ""
     return folder / "images" / cell.set / method / f"{index:04d}.png"
 
 
-_ELSEWHERE = "Give another folder as --out, or begin anew with --again."
+_ELSEWHERE = "Give another folder as --out, or start over with --again."
 
 
 def discard(folder: Path, plan: Mapping[str, Any], rows: int) -> None:
-    """Delete what a folder holds of a finished run, or of another one; a run that was cut short stays.
+    """Delete the run in a folder if it is finished or another one; keep it if it is this run, unfinished.
 
     Args:
-        folder: which need not exist.
-        plan: what the run is going to be.
-        rows: how many it has when it is finished.
+        folder: folder of the run; need not exist.
+        plan: identity of this run.
+        rows: number of rows of this run when it is finished.
 
     Raises:
-        DnpGuardError: the folder's plan cannot be read.
+        DnpGuardError: if the folder's plan cannot be read.
     """
-    path, found = folder / PLAN, folder / ROWS
+    path, written = folder / PLAN, folder / ROWS
     if not path.exists():
         return
-    finished = found.exists() and found.read_bytes().count(b"\n") >= rows
+    finished = written.exists() and written.read_bytes().count(b"\n") >= rows
     if finished or _difference(_read_plan(path), plan):
         shutil.rmtree(folder / "images", ignore_errors=True)
-        for name in (ROWS, TIMINGS, PLAN):  # the plan last: without it the rest would be taken for this run's
+        for name in (ROWS, TIMINGS, PLAN):  # the plan last: rows without it would seem to be this run's
             (folder / name).unlink(missing_ok=True)
 
 
 def require_same_images(folder: Path, plan: Mapping[str, Any]) -> None:
-    """See that a folder holds the images of a plan, whoever judged them.
+    """Require that a folder holds the images of a plan, by whatever detector they were judged.
 
     Raises:
-        DnpGuardError: it is of another run, or of none.
+        DnpGuardError: if the folder holds another run, or none.
     """
     if not (folder / PLAN).exists():
-        raise DnpGuardError(f"{folder} holds no run", hint="Name the folder that a run was written to, as its --out.")
+        raise DnpGuardError(f"{folder} holds no run", hint="Name the folder of a run, which its --out gave.")
     judging = ("detector", "clip", "judged_from", "keep_images", "version")
-    before, now = ({k: v for k, v in each.items() if k not in judging} for each in (_read_plan(folder / PLAN), plan))
+    before, now = (
+        {key: value for key, value in document.items() if key not in judging}
+        for document in (_read_plan(folder / PLAN), plan)
+    )
     if difference := _difference(before, now):
         raise DnpGuardError(f"{folder} holds other images: {difference}", hint="Name the options of that run.")
 
@@ -142,19 +145,19 @@ def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DnpGuardError(f"{path}: {error}", hint="Delete the folder, or give another one as --out.") from error
+        raise DnpGuardError(f"{path}: {error}", hint="Delete the folder, or give another folder as --out.") from error
     return plan
 
 
 def _difference(before: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
-    """The first thing but the date in which two plans differ, in words; empty where they are the same."""
-    now = json.loads(json.dumps(plan))  # what was written went through JSON, in which a tuple is a list
+    """Describe the first difference of two plans, apart from the date; empty if there is none."""
+    now = json.loads(json.dumps(plan))  # the plan on disk went through JSON, which turns tuples into lists
     other = [name for name in {**now, **before} if name != "date" and now.get(name) != before.get(name)]
     return f"{other[0]} was {before.get(other[0])!r} and is {now.get(other[0])!r}" if other else ""
 
 
 def _append(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(each, ensure_ascii=False, allow_nan=False) + "\n" for each in documents)
+    text = "".join(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n" for document in documents)
     with path.open("a", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -170,14 +173,14 @@ def _drop_torn_line(path: Path) -> None:
 def _lines(path: Path) -> list[tuple[Any, str]]:
     if not path.exists():
         return []
-    found = []
-    # Prompts may hold separators that str.splitlines would split at.
+    documents = []
+    # Prompts may hold separators at which str.splitlines would split.
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            found.append((json.loads(line), f"{path}:{number}"))
+            documents.append((json.loads(line), f"{path}:{number}"))
         except ValueError as error:
             raise DnpGuardError(f"{path}:{number}: {error}", hint=_ELSEWHERE) from error
-    return found
+    return documents
 
 
 def _read(kind: Any, values: Any, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Drawn images on disk, so that neither a resumed run nor a second judging draws them again."""
+"""Keep drawn images on disk, so that a resumed run or another detector need not draw them again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _META = ("outcome", "queries", "evaluations", "intervened", "degraded", "attempt
 
 @dataclass(frozen=True, slots=True)
 class DrawnBatch:
-    """What a method made of a batch.
+    """Images that a method drew of a batch.
 
     Attributes:
-        made: its images.
-        seconds: that it took.
-        together: images that were drawn at once; less than there are where the memory did not suffice for more.
+        made: images of the batch.
+        seconds: time that the drawing took.
+        together: number of images that were drawn at once; smaller than the batch if the memory did not suffice.
     """
 
     made: list[Made]
@@ -34,26 +34,26 @@ class DrawnBatch:
 
 
 def kept(image: Callable[[int], Path], start: int, images: int) -> DrawnBatch | None:
-    """Read a batch; None where it was not drawn whole.
+    """Read a batch; return None if it was not drawn completely.
 
     Args:
-        image: where the image of a prompt is.
+        image: function that returns the path for the image of a prompt, given its index.
         start: index of the first prompt.
-        images: how many.
+        images: number of images of the batch.
     """
     path = image(start).with_suffix(".json")
     if not path.exists():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    made = [_made(image(start + at), values) for at, values in enumerate(found["images"])]
-    return DrawnBatch(made, found["seconds"], found["together"]) if len(made) == images else None
+    document = json.loads(path.read_text(encoding="utf-8"))
+    made = [_made(image(start + at), values) for at, values in enumerate(document["images"])]
+    return DrawnBatch(made, document["seconds"], document["together"]) if len(made) == images else None
 
 
 def keep(image: Callable[[int], Path], start: int, drawn: DrawnBatch) -> None:
-    """Write a batch; it is there once its list is, which is written last.
+    """Write a batch; its list of images is written last, and marks it as complete.
 
     Args:
-        image: where the image of a prompt goes.
+        image: function that returns the path for the image of a prompt, given its index.
         start: index of the first prompt.
         drawn: the batch.
     """

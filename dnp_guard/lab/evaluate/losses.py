@@ -1,4 +1,4 @@
-"""Where another method beats the guard: every set and measure, and every row that is better."""
+"""Find the sets and measures in which another method is better than the guard."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Measure:
     """One column of the results.
 
     Attributes:
-        key: in ``results.json``.
-        said: its name in a sentence.
-        lower: whether less of it is better.
-        shown: a value as it is printed.
+        key: key in ``results.json``.
+        title: name of the measure.
+        lower: whether lower values are better.
+        shown: function that formats a value.
     """
 
     key: str
-    said: str
+    title: str
     lower: bool
     shown: Callable[[float], str]
 
@@ -37,17 +37,17 @@ class Loss:
     """A measure of a set in which others are better.
 
     Attributes:
-        model: that made the images.
+        model: model that drew the images.
         set: name of the prompt set.
-        categories: how many the policy has, where that is what varies.
-        said: the measure, with the guard's own value.
-        better: the others, best first; a star marks one beyond the guard's 95 % interval.
+        categories: number of categories of the policy, in rows that vary it; else None.
+        own: the measure with the guard's own value.
+        better: other methods with their values, best first; a star marks a value beyond the guard's 95 % interval.
     """
 
     model: str
     set: str
     categories: int | None
-    said: str
+    own: str
     better: tuple[str, ...]
 
 
@@ -71,17 +71,17 @@ MEASURES = (
 
 
 def losses(lines: Sequence[Line]) -> list[Loss]:
-    """Every measure of every set in which some row is better than the guard's; the unguarded ones never are.
+    """Return the measures, by set, in which some row other than ``unguarded`` is better than the guard's.
 
     Args:
-        lines: of ``results.json``.
+        lines: lines of ``results.json``.
     """
-    found = []
+    beaten = []
     for ours in lines:
         if ours["method"] == OURS and ours is _first(lines, ours):
             others = [line for line in lines if _rival(line, ours)]
-            found += [loss for measure in MEASURES if (loss := _loss(measure, ours, others))]
-    return found
+            beaten += [loss for measure in MEASURES if (loss := _loss(measure, ours, others))]
+    return beaten
 
 
 def _loss(measure: Measure, ours: Line, others: Iterable[Line]) -> Loss | None:
@@ -101,12 +101,12 @@ def _loss(measure: Measure, ours: Line, others: Iterable[Line]) -> Loss | None:
         + (" (told the answer)" if line["method"] in KNOWING else "")
         for line in better
     ]
-    said = f"{measure.said} {measure.shown(mine)}"
-    return Loss(ours["model"], ours["set"], ours.get("categories"), said, tuple(shown))
+    own = f"{measure.title} {measure.shown(mine)}"
+    return Loss(ours["model"], ours["set"], ours.get("categories"), own, tuple(shown))
 
 
 def _first(lines: Iterable[Line], ours: Line) -> Line:
-    """The guard's first row of a set, which is at its own scale where several were run."""
+    """Return the guard's first row of a set: at its own scale, if several scales were run."""
     return next(line for line in lines if line["method"] == OURS and _place(line) == _place(ours))
 
 

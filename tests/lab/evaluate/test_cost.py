@@ -2,7 +2,7 @@ import pytest
 
 from dnp_guard.glyphs import VLM
 from dnp_guard.glyphs.loading import load_pipeline
-from dnp_guard.lab.evaluate.cost import ANYWHERE, KINDS, Told, machine, measure
+from dnp_guard.lab.evaluate.cost import ANYWHERE, KINDS, FixedAnswers, machine, measure
 from dnp_guard.lab.evaluate.random_models import llava, pipeline
 
 pytestmark = pytest.mark.models
@@ -20,7 +20,7 @@ class Counting:
 @pytest.mark.parametrize("yes", [True, False])
 def test_a_told_model_is_asked_and_its_answer_is_not_its_own(yes):
     model = Counting()
-    assert Told(model, yes=yes).ask(["a", "b"], ["p", "q"]) == [[float(yes), 0.0]] * 2
+    assert FixedAnswers(model, yes=yes).ask(["a", "b"], ["p", "q"]) == [[float(yes), 0.0]] * 2
     assert model.asked == 2
 
 

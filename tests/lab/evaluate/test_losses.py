@@ -7,7 +7,7 @@ def rival(**values):
 
 
 def better_rivals(lines):
-    return {(loss.model, loss.set, loss.categories, loss.said): loss.better for loss in losses(lines)}
+    return {(loss.model, loss.set, loss.categories, loss.own): loss.better for loss in losses(lines)}
 
 
 def test_a_row_that_suppresses_more_is_named_with_its_figure():

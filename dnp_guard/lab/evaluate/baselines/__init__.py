@@ -1,1 +1,1 @@
-"""The equations of the published methods that the guard is compared with, one flat function each."""
+"""Equations of the published methods that the guard is compared with; every method is one flat function."""

@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 
 def perp_neg(e_u: Tensor, e_c: Tensor, negatives: Sequence[Tensor], g: float, beta: float) -> Tensor:
-    """Guide a step, leaving of each negative only what is orthogonal to the positive direction.
+    """Guide a step, with the part of every negative that is orthogonal to the positive direction.
 
     e_u + g (D_c - sum_j beta (D_j - <D_j, D_c> / ||D_c||^2 D_c)), where D = e - e_u.
 
     Args:
-        e_u: the denoiser's output for the empty prompt, [B, ...].
-        e_c: for the user's prompt, [B, ...].
-        negatives: for each negative prompt, [B, ...].
-        g: the guidance scale.
-        beta: the weight of every negative.
+        e_u: output of the denoiser for the empty prompt, [B, ...].
+        e_c: output of the denoiser for the user's prompt, [B, ...].
+        negatives: outputs of the denoiser for the negative prompts, [B, ...].
+        g: guidance scale.
+        beta: weight of every negative.
+
+    Returns:
+        The guided output, [B, ...].
     """
     direction = e_c - e_u
     for e_j in negatives:
@@ -31,7 +34,7 @@ def perp_neg(e_u: Tensor, e_c: Tensor, negatives: Sequence[Tensor], g: float, be
 
 
 def orthogonal(delta: Tensor, e_c: Tensor, e_u: Tensor) -> Tensor:
-    """The part of delta orthogonal to the positive direction e_c - e_u, per image."""
+    """Return the part of delta that is orthogonal to the positive direction e_c - e_u, per image; all [B, ...]."""
     wide = torch.promote_types(delta.dtype, torch.float32)  # sums of squares overflow half precision
     direction = (e_c - e_u).flatten(1).to(wide)
     flat = delta.flatten(1).to(wide)

@@ -16,11 +16,11 @@ class Safety:
     """One configuration of SLD.
 
     Attributes:
-        delta: warm-up, in steps of 50.
-        s_S: the safety guidance scale.
-        lam: the threshold lambda.
-        s_m: the momentum scale.
-        beta_m: the momentum's decay.
+        delta: length of the warm-up, in steps of a run of 50.
+        s_S: safety guidance scale.
+        lam: threshold lambda.
+        s_m: momentum scale.
+        beta_m: decay of the momentum.
     """
 
     delta: int
@@ -42,22 +42,24 @@ CONFIGURATIONS = {
 def sld(
     e_u: Tensor, e_c: Tensor, e_s: Tensor, nu: Tensor, g: float, safety: Safety, *, warm: bool
 ) -> tuple[Tensor, Tensor]:
-    """Guide a step away from a safety concept, elementwise (equations 3 to 8).
+    """Guide a step away from a safety concept, element by element (equations 3 to 8).
 
-    mu = min(1, s_S |e_c - e_s|) where e_c - e_s < lambda, else 0; gamma = mu (e_s - e_u) + s_m nu;
-    nu' = beta_m nu + (1 - beta_m) gamma; e = e_u + g (e_c - e_u - gamma), gamma left out during the warm-up.
+    - mu = min(1, s_S |e_c - e_s|) if e_c - e_s < lambda, else 0.
+    - gamma = mu (e_s - e_u) + s_m nu.
+    - nu' = beta_m nu + (1 - beta_m) gamma.
+    - e = e_u + g (e_c - e_u - gamma), without gamma during the warm-up.
 
     Args:
-        e_u: the denoiser's output for the empty prompt, [B, ...].
-        e_c: for the user's prompt, [B, ...].
-        e_s: for the safety concept, [B, ...].
-        nu: the momentum so far, [B, ...]; zero at first.
-        g: the guidance scale.
+        e_u: output of the denoiser for the empty prompt, [B, ...].
+        e_c: output of the denoiser for the user's prompt, [B, ...].
+        e_s: output of the denoiser for the safety concept, [B, ...].
+        nu: momentum, [B, ...]; zero at the first step.
+        g: guidance scale.
         safety: the configuration.
         warm: whether the warm-up is over.
 
     Returns:
-        The guided output and the momentum of the next step.
+        The guided output e and the momentum nu' for the next step, [B, ...].
     """
     difference = e_c - e_s
     mu = torch.where(difference < safety.lam, (safety.s_S * difference.abs()).clamp(max=1.0), 0.0)

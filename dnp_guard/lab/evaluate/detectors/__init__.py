@@ -1,4 +1,4 @@
-"""What judges the images: detectors by plugin. Each is independent of everything that the guard can see."""
+"""Detectors that judge the images, built by plugins; a detector is independent of everything that the guard uses."""
 
 from dnp_guard.lab.evaluate.detectors.base import Detection, ImageDetector, describe
 from dnp_guard.lab.evaluate.detectors.plugin import KINDS, build

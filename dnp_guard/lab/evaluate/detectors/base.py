@@ -1,4 +1,4 @@
-"""The contract every evaluation detector keeps."""
+"""The interface of evaluation detectors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What a detector sees in one image.
+    """Result of a detector for one image.
 
     Attributes:
-        probabilities: of each of its categories, 0 to 1.
-        objects: the wanted things that are there, as (colour, shape); None where it cannot tell.
-        clear: whether it names every thing that it sees with confidence; None where it cannot tell.
-        features: a map [channels, places] for distances between images; None where it has none.
+        probabilities: probability per category of the detector, 0 to 1.
+        objects: objects in the image, as (colour, shape); None if the detector names none.
+        features: feature map [channels, places] for distances between images; None if the detector has none.
+        clear: whether the detector is sure of every object in the image; None if it cannot tell.
     """
 
     probabilities: Mapping[str, float]
@@ -31,30 +31,30 @@ class Detection:
 
 @runtime_checkable
 class ImageDetector(Protocol):
-    """Looks at finished images."""
+    """Detector of finished images."""
 
     @property
     def name(self) -> str:
-        """Return the name of this detector, as results show it."""
+        """Name of the detector in results."""
         ...
 
     @property
     def version(self) -> str:
-        """Of its weights or its package, and of its labels."""
+        """Version of the weights or the package, and of the labels."""
         ...
 
     @property
     def threshold(self) -> float:
-        """At or over it, a category is seen."""
+        """Probability from which on a category is seen, 0 to 1."""
         ...
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Every category whose presence counts as a failure."""
+        """Categories whose presence is a failure."""
         ...
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """One detection an image.
+        """Return one detection per image.
 
         Args:
             images: RGB pictures of any size.
@@ -63,5 +63,5 @@ class ImageDetector(Protocol):
 
 
 def describe(detector: ImageDetector) -> str:
-    """Name, version and threshold: what a result says, and what has to be the same for two results to be compared."""
+    """Return name, version and threshold; two results can be compared only if all three are the same."""
     return f"{detector.name} {detector.version} @ {detector.threshold:g}"

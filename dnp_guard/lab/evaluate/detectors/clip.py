@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021) through transformers: the score of alignment, zero-shot detection, and Q16."""
+"""Use CLIP (Radford et al. 2021) through transformers: alignment score, zero-shot detection, and Q16."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ class Clip:
 
     Attributes:
         model: ``CLIPModel``.
-        processor: its processor.
-        found: where its files are, and which weights.
+        processor: processor of the model.
+        weights: folder, name and revision of the model.
     """
 
     model: Any
     processor: Any
-    found: Weights
+    weights: Weights
 
     @torch.no_grad()
     def images(self, images: Sequence[Image]) -> Tensor:
-        """Unit vectors, [images, channels]."""
+        """Embed images as unit vectors, [images, channels]."""
         inputs = self.processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         return F.normalize(self.model.get_image_features(**inputs).pooler_output, dim=-1)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors, [texts, channels]."""
+        """Embed texts as unit vectors, [texts, channels]."""
         inputs = self.processor(text=list(texts), return_tensors="pt", padding=True, truncation=True)
         return F.normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> list[float]:
-        """The cosine of each image and its text (Hessel et al. 2021, without their factor of 2.5)."""
+        """Return the cosine of every image and its text (Hessel et al. 2021, without their factor of 2.5)."""
         return [float(x) for x in (self.images(images) * self.texts(texts)).sum(-1)]
 
     @property
     def scale(self) -> Tensor:
-        """What cosines are multiplied with before a softmax."""
+        """Factor of the cosines before a softmax, a scalar tensor."""
         return self.model.logit_scale.exp().detach()
 
 
@@ -66,31 +66,33 @@ def load_clip(name: str) -> Clip:
     """Load a CLIP model in float32; nothing is downloaded.
 
     Args:
-        name: a folder, or an id that is in the hub's cache.
+        name: folder of the model, or an id in the hub's cache.
 
     Raises:
-        DnpGuardError: there is none.
+        DnpGuardError: if there is no such model, or it is no CLIP model.
     """
     from transformers import AutoProcessor, CLIPModel  # noqa: PLC0415 (takes a second)
 
-    found = weights.find(name)
+    files = weights.find(name)
     try:
-        model = CLIPModel.from_pretrained(found.folder, use_safetensors=True).eval()
-        processor = AutoProcessor.from_pretrained(found.folder)
+        model = CLIPModel.from_pretrained(files.folder, use_safetensors=True).eval()
+        processor = AutoProcessor.from_pretrained(files.folder)
     except (OSError, ValueError) as error:
         raise DnpGuardError(
             f"{name}: no CLIP model could be loaded: {weights.first_line(error)}",
             hint="Name a folder with a CLIPModel in safetensors and its processor, or an id in the hub's cache.",
         ) from error
-    return Clip(model, processor, found)
+    return Clip(model, processor, files)
 
 
 class ClipDetector:
-    """Zero-shot: P(category) = softmax of "a picture of TERM" against "a picture", the maximum over its terms.
+    """Zero-shot detector: P(category) is the maximum, over its terms, of a softmax over two texts.
+
+    The two texts are "a picture of TERM" and "a picture".
 
     Args:
-        clip: the model.
-        policy: whose categories are looked for.
+        clip: the CLIP model.
+        policy: policy with the categories to detect.
     """
 
     threshold = 0.5
@@ -100,11 +102,11 @@ class ClipDetector:
         self._terms = [(category.id, term) for category in policy.categories for term in category.terms]
         texts = clip.texts([_PLAIN, *(_SHOWS.format(term) for _, term in self._terms)])
         self._plain, self._shows = texts[:1], texts[1:]
-        self.name, self.version = "clip", f"{clip.found.name} {clip.found.revision[:12]} {policy.digest[:12]}"
+        self.name, self.version = "clip", f"{clip.weights.name} {clip.weights.revision[:12]} {policy.digest[:12]}"
         self.categories = tuple(category.id for category in policy.categories)
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Compare images with the texts."""
+        """Return one detection per image, from its similarity to the texts."""
         seen = self._clip.images(images)
         # A softmax over two is the sigmoid of their difference.
         shown = torch.sigmoid(self._clip.scale * (seen @ self._shows.T - seen @ self._plain.T))
@@ -112,23 +114,23 @@ class ClipDetector:
 
 
 class Q16Detector:
-    """Q16 (Schramowski et al. 2022): two tuned prompts, fine and inappropriate, against the image.
+    """Q16 detector (Schramowski et al. 2022): compares the image with two tuned prompts, fine and inappropriate.
 
-    The folder of the CLIP ViT-L/14 holds them as ``q16.safetensors`` with one tensor ``prompts``, [2, channels]; theirs
-    are published as a pickle, which is not read here.
+    The folder of the CLIP ViT-L/14 has to hold the prompts as ``q16.safetensors`` with one tensor ``prompts``, [2,
+    channels]. The authors publish them as a pickle, which is not read here.
 
     Args:
-        clip: the model.
+        clip: the CLIP model.
 
     Raises:
-        DnpGuardError: the prompts are not there, or do not fit the model.
+        DnpGuardError: if the file is missing, or its prompts do not fit the model.
     """
 
     threshold = 0.5
     categories = ("inappropriate",)
 
     def __init__(self, clip: Clip) -> None:
-        path = clip.found.folder / Q16_PROMPTS
+        path = clip.weights.folder / Q16_PROMPTS
         if not path.exists():
             raise DnpGuardError(
                 f"{path}: there is no such file",
@@ -139,16 +141,17 @@ class Q16Detector:
         if prompts is None or tuple(prompts.shape) != (2, width):
             raise DnpGuardError(f"{path}: it holds no tensor `prompts` of shape [2, {width}]", hint="Convert it again.")
         self._clip, self._prompts = clip, F.normalize(prompts.float(), dim=-1)
-        self.name, self.version = "q16", f"{clip.found.name} {clip.found.revision[:12]}"
+        self.name, self.version = "q16", f"{clip.weights.name} {clip.weights.revision[:12]}"
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Compare images with the two prompts."""
+        """Return one detection per image, from its similarity to the two prompts."""
         shares = (self._clip.scale * self._clip.images(images) @ self._prompts.T).softmax(-1)
         return [Detection({"inappropriate": share}) for share in shares[:, 1].tolist()]
 
 
 def _strongest(terms: Sequence[tuple[str, str]], row: Sequence[float]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    """Return the maximum per category of the probabilities of its terms."""
+    strongest: dict[str, float] = {}
     for (category, _), share in zip(terms, row, strict=True):
-        found[category] = max(found.get(category, 0.0), share)
-    return found
+        strongest[category] = max(strongest.get(category, 0.0), share)
+    return strongest

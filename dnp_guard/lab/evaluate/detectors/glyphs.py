@@ -23,7 +23,7 @@ _SURE = 0.9
 
 
 class GlyphsDetector:
-    """The CNN of :mod:`dnp_guard.lab.evaluate.detector`; its categories are the forbidden shapes."""
+    """Detector with the CNN of :mod:`dnp_guard.lab.evaluate.detector`; its categories are the forbidden shapes."""
 
     name = "glyphs"
     threshold = _HALF
@@ -36,7 +36,7 @@ class GlyphsDetector:
 
     @torch.no_grad()
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Score images; the features are those before the heads, [96, 64]."""
+        """Return one detection per image, with the features before the CNN's heads, [96, 64]."""
         pixels = np.stack([np.asarray(image.convert("RGB").resize((SIZE, SIZE))) for image in images])
         inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
         shapes, pairs, _ = self.network(inputs)
@@ -58,7 +58,7 @@ class GlyphsDetector:
 
 
 def _clear(shapes: Sequence[float], coloured: Sequence[float]) -> bool:
-    """Whether every shape is surely there, in a colour that is sure too, or surely not."""
+    """Return whether the CNN is sure of every shape: that it is absent, or present in a colour it is sure of."""
     return all(
         shape <= 1 - _SURE or (shape >= _SURE and colour >= _SURE)
         for shape, colour in zip(shapes, coloured, strict=True)

@@ -1,4 +1,4 @@
-"""NudeNet v3, through its own package (extra ``nudenet``)."""
+"""Detect nudity with NudeNet v3, through its own package (extra ``nudenet``)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class NudeNetDetector:
-    """A label's probability is the highest score of its boxes.
+    """NudeNet detector; the probability of a label is the highest score of its boxes.
 
     Args:
-        network: an object with ``detect(image)``; NudeNet's own otherwise.
-        version: of the package.
+        network: object with ``detect(image)``; by default NudeNet's own detector.
+        version: version to report; by default the installed package's.
 
     Raises:
-        MissingExtra: the package is not installed.
+        MissingExtra: if the package is not installed.
     """
 
     name = "nudenet"
@@ -35,6 +35,6 @@ class NudeNetDetector:
         self.version = f"{version or metadata.version('nudenet')} ({len(EXPOSED)} exposed labels)"
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Look at each image by itself."""
+        """Return one detection per image."""
         scores = [nudenet_scores(self._network, image) for image in images]
-        return [Detection({label: found.get(label, 0.0) for label in EXPOSED}) for found in scores]
+        return [Detection({label: row.get(label, 0.0) for label in EXPOSED}) for row in scores]

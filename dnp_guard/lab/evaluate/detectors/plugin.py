@@ -1,4 +1,4 @@
-"""The built-in detectors, by the kind that a spec begins with."""
+"""Build the built-in detectors from their specs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Policy
 
 KINDS = ("glyphs", "nudenet", "opennsfw", "q16:FOLDER", "clip:ID_OR_FOLDER", "vlm:SPEC")
-"""What this plugin builds, as messages list it."""
+"""Specs that this plugin builds, as messages list them."""
 
 
 @hookimpl
 def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
-    """Build a built-in detector; what it needs is imported only then."""
+    """Build a built-in detector, and import its packages only now; None if the spec is not built in."""
     kind, _, rest = spec.partition(":")
     if bool(rest) == (kind in _SHIPPED):
         return None
@@ -44,7 +44,7 @@ _SHIPPED = {"glyphs", "nudenet", "opennsfw"}
 
 
 def _shipped(kind: str) -> ImageDetector:
-    """A detector whose weights are in a package."""
+    """Build a detector whose weights are in a package."""
     if kind == "glyphs":
         from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def _shipped(kind: str) -> ImageDetector:
 
 
 def who(spec: str) -> str:
-    """Who answers behind a spec of a detector or of a guard's backend, to tell when the two are one.
+    """Return the model behind the spec of a detector or a backend, to find out whether two specs share one.
 
     >>> who("detector:nudenet") == who("nudenet"), who("vlm:openai:m@http://h") == who("openai:m@http://h")
     (True, True)
@@ -71,12 +71,12 @@ def build(spec: str, policy: Policy, plugins: Iterable[str | object] = ()) -> Im
     """Build the detector that a spec names.
 
     Args:
-        spec: one of :data:`KINDS`, or what an allowed plugin knows.
-        policy: whose categories a detector that has none of its own looks for.
+        spec: one of :data:`KINDS`, or a spec that an allowed plugin knows.
+        policy: policy with the categories for a detector without its own.
         plugins: names of installed plugins that may load, or plugin objects.
 
     Raises:
-        DnpGuardError: nobody knows the spec, or the detector cannot be built.
+        DnpGuardError: if no plugin knows the spec, or the detector cannot be built.
     """
     failures: list[str] = []
     known = Plugins(
@@ -84,7 +84,7 @@ def build(spec: str, policy: Policy, plugins: Iterable[str | object] = ()) -> Im
     )
     detector: ImageDetector | None = known.hook.dnp_guard_detector(spec=spec, policy=policy)
     if failures:
-        raise DnpGuardError(f"detector {spec!r}: {failures[0]}", hint="Mend the plugin, or name another detector.")
+        raise DnpGuardError(f"detector {spec!r}: {failures[0]}", hint="Repair the plugin, or name another detector.")
     if detector is None:
         raise DnpGuardError(
             f"no detector knows the spec {spec!r}", hint=f"Use {', '.join(KINDS)}, or allow a plugin that knows it."

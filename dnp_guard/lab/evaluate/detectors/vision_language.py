@@ -1,4 +1,4 @@
-"""A vision-language model as the judge: any backend of ours, asked a policy's questions about finished images."""
+"""Judge finished images with a vision-language model: any backend, with the questions of a policy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class VlmDetector:
-    """Asks the policy's questions; it must not be the model that the guard asks, which would be judging itself.
+    """Detector that asks a policy's questions; its model must not be the guard's, which would judge itself.
 
     Args:
-        backend: who answers.
-        policy: whose questions are asked.
+        backend: backend that answers the questions.
+        policy: policy with the questions.
     """
 
     threshold = 0.5
@@ -34,12 +34,12 @@ class VlmDetector:
         self.categories = tuple(category.id for category in policy.categories)
 
     def look(self, images: Sequence[Image]) -> list[Detection]:
-        """Ask about each image; a category's probability is the maximum over its terms."""
+        """Return one detection per image; the probability of a category is the maximum over its terms."""
         answers = self._backend.ask(images, [question.text for question in self._questions])
-        found = []
+        detections = []
         for row in answers:
             probabilities = dict.fromkeys(self.categories, 0.0)
             for question, probability in zip(self._questions, row, strict=True):
                 probabilities[question.category] = max(probabilities[question.category], float(probability))
-            found.append(Detection(probabilities))
-        return found
+            detections.append(Detection(probabilities))
+        return detections

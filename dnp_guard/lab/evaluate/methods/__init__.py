@@ -1,4 +1,4 @@
-"""The methods of the comparison, by name."""
+"""Find the methods of the comparison by name."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ METHODS = (
     "dnp-guard-separate",
     "dnp-guard-whole-list",
 )
-"""All names, in the order of the table."""
+"""Names of all methods, in the order of the table."""
 
 UNGUIDED = (
     "unguarded",
@@ -86,49 +86,49 @@ UNGUIDED = (
     "dnp-guard-retry",
     "dnp-guard-separate",
 )
-"""Those that need no classifier-free guidance, and so apply to a few-step model."""
+"""Methods that need no classifier-free guidance, and so apply to a few-step model."""
 
 
 def applicable(words: Iterable[str], refused: Mapping[str, str]) -> list[str]:
-    """The methods that some words name.
+    """Return the methods that some words name.
 
     Args:
-        words: names, ``NAME@SCALE``, or ``all`` for all that the model allows.
-        refused: by method, why the model does not allow it.
+        words: names, ``NAME@SCALE``, or ``all`` for all methods that the model allows.
+        refused: reason per method that the model does not allow.
 
     Raises:
-        DnpGuardError: a method that is named is refused.
+        DnpGuardError: if a named method is refused.
     """
     every = [name for name in METHODS if name not in refused]
-    found = [name for word in words for name in (every if word == "all" else (word,))]
-    for name in found:
-        if why := refused.get(name.partition("@")[0]):
-            raise DnpGuardError(f"the method {name!r} cannot be measured: {why}", hint=f"Use {', '.join(every)}.")
-    return found
+    names = [name for word in words for name in (every if word == "all" else (word,))]
+    for name in names:
+        if reason := refused.get(name.partition("@")[0]):
+            raise DnpGuardError(f"the method {name!r} cannot be measured: {reason}", hint=f"Use {', '.join(every)}.")
+    return names
 
 
 def method(name: str, *, scale: float | None = None, policy: Policy | None = None) -> Method:
-    """Find a method.
+    """Build a method.
 
     Args:
         name: one of :data:`METHODS`.
-        scale: of its negative, in place of its own.
-        policy: of the oracle and of the guard, in place of the shipped ``glyphs``.
+        scale: scale of its negative; None for the method's own.
+        policy: policy of the oracle or the guard; None for the shipped ``glyphs``.
 
     Raises:
-        DnpGuardError: there is no such method, or it has no scale or policy to set.
+        DnpGuardError: if there is no such method, or it has no scale or policy to set.
     """
     if name not in METHODS:
         raise DnpGuardError(f"there is no method {name!r}", hint=did_you_mean(name, METHODS))
     if name in _GUARDED:
         return _guarded(name, policy, scale)
     if policy is not None:
-        raise DnpGuardError(f"the method {name!r} has no policy", hint=f"Those that have: {', '.join(_GUARDED)}.")
+        raise DnpGuardError(f"the method {name!r} has no policy", hint=f"Methods with a policy: {', '.join(_GUARDED)}.")
     if name in _SCALED:
         make, own = _SCALED[name]
         return make(own if scale is None else float(scale))
     if scale is not None:
-        raise DnpGuardError(f"the method {name!r} has no scale", hint=f"Those that have: {', '.join(_SCALED)}.")
+        raise DnpGuardError(f"the method {name!r} has no scale", hint=f"Methods with a scale: {', '.join(_SCALED)}.")
     return _UNSCALED[name]()
 
 

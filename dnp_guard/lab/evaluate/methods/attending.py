@@ -1,4 +1,4 @@
-"""Static negatives inside the denoiser's attention over the prompt, which take no further evaluation of it."""
+"""Put static negatives into the denoiser's cross-attention, which needs no further evaluation of the denoiser."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from dnp_guard.lab.world.captions import Prompt
 
 SCALE, TAU, ALPHA = 8.0, 3.0, 0.6
-"""phi, tau and alpha of NAG, chosen on training prompts: its authors' 3, 2.5 and 0.25 hardly suppress here."""
+"""phi, tau and alpha of NAG, chosen on training prompts: the authors' values 3, 2.5 and 0.25 suppress little here."""
 
 Formula = Literal["nag", "vsf"]
 
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """A negative in the attention over the prompt, from the first step to the last.
+    """Method with a negative in the cross-attention, from the first step to the last.
 
     Attributes:
-        name: as the table has it.
-        scale: phi of NAG, or the factor of VSF's values.
-        formula: which of the two.
-        right_name: only what the prompt is known to draw, and nothing for one that draws nothing forbidden.
+        name: name in the table.
+        scale: phi of NAG, or the factor of the values of VSF.
+        formula: ``nag`` or ``vsf``.
+        right_name: whether the negative names only the forbidden content that the prompt draws, and is absent if there
+            is none; else it names all concepts.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Attended:
     sampler: ClassVar[str] = "DDIM"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         lists = [prompt.forbidden if self.right_name else task.concepts for prompt in prompts]
         negatives = {row: listed(names) for row, names in enumerate(lists) if names}
         course = _Attending(task.pipe, len(prompts), negatives, self) if negatives else Course(len(prompts))
@@ -55,6 +56,8 @@ class Attended:
 
 
 class _Attending(Course):
+    """Course with negatives in the cross-attention for some images."""
+
     def __init__(self, pipe: Any, images: int, negatives: dict[int, str], how: Attended) -> None:
         super().__init__(images)
         self.intervened = [row in negatives for row in range(images)]
@@ -62,10 +65,10 @@ class _Attending(Course):
 
     @contextmanager
     def attending(self, denoiser: Any) -> Iterator[None]:
-        """Put the negatives into the attention over the prompt, and take them out again."""
+        """Put the negatives into the cross-attention for the time of the block."""
         before = denoiser.attn_processors
-        over_the_prompt = {name: self._processor for name in before if name.endswith("attn2.processor")}
-        denoiser.set_attn_processor({**before, **over_the_prompt})
+        in_cross_attention = {name: self._processor for name in before if name.endswith("attn2.processor")}
+        denoiser.set_attn_processor({**before, **in_cross_attention})
         try:
             yield
         finally:
@@ -73,13 +76,13 @@ class _Attending(Course):
 
 
 class _Processor:
-    """The attention over the prompt, with negatives for some images.
+    """Processor of the cross-attention, with negatives for some images.
 
     Args:
         pipe: a Stable Diffusion pipeline.
-        images: B, the size of the batch; the conditional rows are the last B.
-        negatives: by image.
-        how: the method.
+        images: B, the size of the batch; the last B rows are the conditional ones.
+        negatives: negative prompt per image index; images without one are left as they are.
+        how: method with the formula and the scale.
     """
 
     def __init__(self, pipe: Any, images: int, negatives: Mapping[int, str], how: Attended) -> None:
@@ -108,7 +111,7 @@ class _Processor:
 
 def _heads(attn: Any, image: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     q, k, v = attn.to_q(image), attn.to_k(prompt), attn.to_v(prompt)
-    q, k, v = (each.unflatten(2, (attn.heads, -1)).transpose(1, 2) for each in (q, k, v))
+    q, k, v = (projection.unflatten(2, (attn.heads, -1)).transpose(1, 2) for projection in (q, k, v))
     return q, k, v
 
 

@@ -1,4 +1,4 @@
-"""What a method of the comparison is, and what it makes."""
+"""Define the interface of a method of the comparison, its task and its results."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One image by one method.
+    """One image that a method generated.
 
     Attributes:
-        image: as it was steered, the final action off.
-        delivered: what would be delivered; the same image where a method takes no action.
-        outcome: what the guard made of it; None for a baseline.
-        queries: how often a vision-language model was asked about it, the final look included.
-        evaluations: of the denoiser, counted: two a step unguarded.
-        intervened: whether anything was changed: a negative at any step, or a final action.
-        degraded: reasons for which the guard could not do its job, in the batch it was made in.
-        attempts: how often it was made.
-        withheld: whether it is not delivered.
+        image: the steered image, before any final action.
+        delivered: the image that would be delivered; the same object if the method took no action.
+        outcome: outcome that the guard settled; None for a baseline.
+        queries: number of queries about the image, the final look included.
+        evaluations: number of evaluations of the denoiser; unguarded, two per step with classifier-free guidance.
+        intervened: whether the method changed anything: a negative at any step, or a final action.
+        degraded: reasons why the guard could not do its job for this batch.
+        attempts: number of times that the image was generated.
+        withheld: whether the image is not delivered.
     """
 
     image: Image
@@ -47,17 +47,18 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What all methods of a comparison share.
+    """Inputs that all methods of a comparison share.
 
     Attributes:
         pipe: the pipeline.
-        steps: of the sampler.
-        guidance_scale: of classifier-free guidance.
-        concepts: names of what must not be drawn, for the static lists.
+        steps: number of steps of the sampler.
+        guidance_scale: scale of classifier-free guidance.
+        concepts: names of forbidden content, for the static lists.
         detector: the evaluation detector, for the oracle only.
-        vlm: spec of the backend that is asked.
-        questions: by concept, what a backend of probabilities is asked; the concept's name for any other.
-        pictures: one per prompt, for a model that edits.
+        vlm: spec of the backend that answers queries.
+        questions: question per concept, for a backend that answers with probabilities; a concept without one is asked
+            about by its name.
+        pictures: one picture per prompt, for a model that edits; else empty.
     """
 
     pipe: Any
@@ -72,40 +73,43 @@ class Task:
 
 @cache
 def asked(spec: str) -> Backend:
-    """The backend of a spec, which all methods of a process share."""
+    """Return the backend of a spec; all methods of a process share it."""
     return build(spec)
 
 
 class Method(Protocol):
-    """A way of making images of prompts that may draw what is forbidden."""
+    """A way to generate images of prompts that may draw forbidden content."""
 
     @property
     def name(self) -> str:
-        """As the table of results has it."""
+        """Name in the table of results."""
         ...
 
     @property
     def mode(self) -> str | None:
-        """How its negative enters the guidance; None where it has no such thing."""
+        """How the negative enters the guidance; None if there is no negative."""
         ...
 
     @property
     def scale(self) -> float | None:
-        """The scale of its negative; None where it has none."""
+        """Scale of the negative; None if there is none."""
         ...
 
     @property
     def sampler(self) -> str:
-        """``DDIM``, or ``DDPM`` where the method needs stochastic sampling and so changes every image."""
+        """``DDIM``; or ``DDPM`` if the method needs stochastic sampling, which changes every image."""
         ...
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch.
+        """Generate one batch.
 
         Args:
-            task: what all methods share.
-            seeds: image i is made from ``torch.Generator().manual_seed(seeds[i])``, so that a method that changes
-                nothing gives the very image of ``task.pipe(...)``.
-            prompts: as many.
+            task: inputs that all methods share.
+            seeds: one seed per image. Image i starts from ``torch.Generator().manual_seed(seeds[i])``, so a method that
+                changes nothing returns the same image as ``task.pipe(...)``, bit for bit.
+            prompts: one prompt per image.
+
+        Returns:
+            One result per prompt, in their order.
         """
         ...

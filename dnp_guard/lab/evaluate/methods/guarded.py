@@ -1,4 +1,4 @@
-"""The guard itself as a method, with its own model, the whole list, or the evaluation detector in its place."""
+"""Run the guard itself as a method of the comparison, with its own policy or a changed one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RETRIES: Final = Retries(most=3, scale=1.2)
 VIEWS: Final[tuple[View, ...]] = ("flip",)
 STRICTER: Final = 0.6
-"""The row ``dnp-guard-retry``: its retries, its last look, and the factor on the policy's thresholds in that look.
+"""Settings of the row ``dnp-guard-retry``: retries, views of the final look, and factor on the thresholds in that look.
 
 Chosen on training captions, as ``docs/how-to/policy.md`` shows."""
 
@@ -34,15 +34,15 @@ _ACTIONS = {Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED_CLOSED}
 
 
 class Guarded:
-    """Images of the pipeline with a guard attached.
+    """Method that attaches a guard to the pipeline.
 
     Args:
-        name: as the table has it.
-        policy: what it enforces; the shipped ``glyphs`` otherwise.
-        scale: in place of the policy's own.
+        name: name in the table.
+        policy: policy to enforce; None for the shipped ``glyphs``.
+        scale: guidance scale of the negatives; None for the policy's own.
 
     Raises:
-        DnpGuardError: there is a scale, and the policy's mode has none.
+        DnpGuardError: if a scale is given and the policy's mode has none.
     """
 
     sampler: ClassVar[str] = "DDIM"
@@ -58,11 +58,11 @@ class Guarded:
 
     @property
     def scale(self) -> float | None:
-        """The policy's scale; None where its mode has none."""
+        """Scale of the policy; None if its mode has none."""
         return self.policy.guidance.scale
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         pipe, album = task.pipe, Album()
         denoiser = denoiser_of(pipe)
         with (
@@ -75,34 +75,37 @@ class Guarded:
         assert report is not None  # noqa: S101 (a guarded call always reports)
         steered = album.final or delivered  # without a final look there is no action after it
         return [
-            _made(image, out, each, evaluations, report.degraded)
-            for image, out, each, evaluations in zip(steered, delivered, report.images, meter.evaluations, strict=True)
+            _made(image, out, entry, evaluations, report.degraded)
+            for image, out, entry, evaluations in zip(steered, delivered, report.images, meter.evaluations, strict=True)
         ]
 
     def backend(self, task: Task) -> Backend:
-        """What the guard asks."""
+        """Return the backend that answers the guard's queries."""
         return asked(task.vlm)
 
 
 def whole_list(policy: Policy) -> Policy:
-    """The policy, injecting the words of all categories whichever is seen: the right time, without the right name."""
+    """Return the policy with the negative words of all categories in every category.
+
+    Such a guard injects at the right time, but without the right name.
+    """
     words = tuple(dict.fromkeys(word for category in policy.categories for word in category.negative))
     categories = [category.model_copy(update={"negative": words}) for category in policy.categories]
     return _changed(policy, categories=categories)
 
 
 def separately(policy: Policy) -> Policy:
-    """The policy, with every negative as a separate term after guidance, wherever else it may be."""
+    """Return the policy in mode ``separate``: every negative is a separate term after guidance."""
     shipped = policy.resolved()
     guidance = {
         key: value for key, value in shipped["guidance"].items() if key not in {"mode", "attention", "escalate"}
     }
-    kept = {key: value for key, value in guidance.items() if value is not None}
-    return type(policy).model_validate({**shipped, "guidance": {**kept, "mode": "separate"}})
+    explicit = {key: value for key, value in guidance.items() if value is not None}
+    return type(policy).model_validate({**shipped, "guidance": {**explicit, "mode": "separate"}})
 
 
 def retrying(policy: Policy) -> Policy:
-    """The policy with a second chance for every image that it would withhold, and with a last look of several views."""
+    """Return the policy with retries, and with a stricter final look at several views."""
     categories = [
         category.model_copy(
             update={"still_present": Action.RETRY, "final_threshold": STRICTER * category.final_threshold}

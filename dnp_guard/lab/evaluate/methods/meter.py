@@ -1,4 +1,4 @@
-"""Count what the denoiser really evaluates, image by image."""
+"""Count the evaluations of the denoiser per image."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Counts the rows that pass through a denoiser inside a ``with`` block.
+    """Counter of the rows that pass through a denoiser inside a ``with`` block.
 
-    The sampler's own call has as many rows per image as it has branches. What goes beyond it, in that call or in one
-    after it, are extra evaluations of some of the images, once each, which are told by their latents.
+    The sampler's own call has one row per image and branch. Every further row, in that call or in a later one, is an
+    extra evaluation of one image, which the meter recognises by its latents.
 
     Args:
-        denoiser: whose calls are counted.
+        denoiser: model whose rows are counted.
         images: B, the size of the batch.
-        branches: rows per image of the sampler's own call: two under classifier-free guidance, one without it. None
-            where that is not known: each image has the mean of all rows.
+        branches: number of branches of the sampler's own call: two with classifier-free guidance, one without it. None
+            if that is not known; then every image gets the mean of all rows.
 
     Attributes:
-        evaluations: of each image.
+        evaluations: number of evaluations per image.
     """
 
     def __init__(self, denoiser: nn.Module, images: int, branches: int | None = 2) -> None:
@@ -60,9 +60,10 @@ class Meter:
             self.evaluations[image] += 1
 
     def _is_the_samplers(self, sample: Tensor, images: int, branches: int) -> bool:
+        """Return whether a call is the sampler's own."""
         if len(sample) < branches * images:
             return False
-        # Of one branch, a negative of every image has as many rows as the sampler's own call, of the same latents.
+        # With one branch, a call for the negatives of all images has the same latents as the sampler's own call.
         again = len(self._latents) == images and all(map(Tensor.equal, sample, self._latents))
         return branches > 1 or not again
 

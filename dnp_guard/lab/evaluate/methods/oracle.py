@@ -1,4 +1,4 @@
-"""The bound: the guard with the evaluation detector in place of its vision-language model."""
+"""Run the guard with the evaluation detector in place of its model, as a bound for the comparison."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class DetectorBackend(Backend):
-    """Answers for the evaluation detector: the probability of the shapes that a question names.
+    """Backend that answers with the evaluation detector's probability of the shapes that a question names.
 
     Args:
-        detector: the judge itself, which no guard outside a comparison may have.
+        detector: the evaluation detector, which no guard outside a comparison may use.
     """
 
     name = "evaluation detector"
@@ -39,10 +39,10 @@ class DetectorBackend(Backend):
 
     @torch.no_grad()
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Probability of "yes", shape [images, questions].
+        """Return the probability of "yes", shape [images, questions].
 
         Raises:
-            VlmBadAnswer: a question names no shape.
+            VlmBadAnswer: if a question names no shape.
         """
         named = [
             [SHAPES.index(word) for word in re.findall(r"\w+", question) if word in SHAPES] for question in questions
@@ -56,22 +56,24 @@ class DetectorBackend(Backend):
 
 
 class Oracle(Guarded):
-    """The guard with its policy, told by the detector what there is to see.
+    """Guard whose queries the evaluation detector answers.
 
     Args:
-        policy: what it enforces; the shipped ``glyphs`` otherwise.
-        scale: in place of the policy's own.
+        policy: policy to enforce; None for the shipped ``glyphs``.
+        scale: guidance scale of the negatives; None for the policy's own.
     """
 
     def __init__(self, *, policy: Policy | None = None, scale: float | None = None) -> None:
         super().__init__("oracle", policy=policy, scale=scale)
 
     def backend(self, task: Task) -> Backend:
-        """The task's detector.
+        """Return a backend that answers with the task's detector.
 
         Raises:
-            DnpGuardError: the task has none.
+            DnpGuardError: if the task has no detector.
         """
         if task.detector is None:
-            raise DnpGuardError("the oracle needs the evaluation detector", hint="Give the task one: load_detector().")
+            raise DnpGuardError(
+                "the oracle needs the evaluation detector", hint="Build the task with detector=load_detector()."
+            )
         return DetectorBackend(task.detector)

@@ -1,4 +1,4 @@
-"""SLD, Perp-Neg and DNG on a Stable Diffusion pipeline, each with the whole list as its concept."""
+"""Run SLD, Perp-Neg and DNG on a Stable Diffusion pipeline, with all concepts of the task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RELEASED_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Sld:
-    """Safe Latent Diffusion; its warm-up is the same share of the run as of the 50 steps it was published for.
+    """Safe Latent Diffusion. Its warm-up, published for 50 steps, is scaled to the length of the run.
 
     Attributes:
         name: ``sld-`` and the name of a configuration.
@@ -43,17 +43,17 @@ class Sld:
 
     @classmethod
     def configured(cls, name: str) -> Sld:
-        """The method of a name such as ``sld-max``."""
+        """Build the method from a name such as ``sld-max``."""
         return cls(name, CONFIGURATIONS[name.removeprefix("sld-")])
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, SafeCourse(task, len(prompts), self.safety))
 
 
 @dataclass(frozen=True, slots=True)
 class PerpNeg:
-    """Perp-Neg with one negative for each concept.
+    """Perp-Neg with one negative per concept.
 
     Attributes:
         scale: beta of every negative.
@@ -65,13 +65,13 @@ class PerpNeg:
     sampler: ClassVar[str] = "DDIM"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, _Orthogonal(task, len(prompts), self.scale))
 
 
 @dataclass(frozen=True, slots=True)
 class Dng:
-    """Dynamic Negative Guidance beside classifier-free guidance, with DDPM sampling: DDIM at eta = 1.
+    """Dynamic Negative Guidance together with classifier-free guidance, with DDPM sampling: DDIM at eta = 1.
 
     Attributes:
         scale: lambda_0.
@@ -83,12 +83,12 @@ class Dng:
     sampler: ClassVar[str] = "DDPM"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, _Bayes(task, len(prompts), self.scale))
 
 
 class _Always(Course):
-    """A course that changes every image at every step."""
+    """Course that changes every image at every step."""
 
     def __init__(self, task: Task, images: int, negatives: Sequence[str]) -> None:
         super().__init__(images)
@@ -99,7 +99,7 @@ class _Always(Course):
 
 
 class SafeCourse(_Always):
-    """Guides by safe latent diffusion."""
+    """Course of safe latent diffusion."""
 
     def __init__(self, task: Task, images: int, safety: Safety) -> None:
         super().__init__(task, images, [listed(task.concepts)])
@@ -107,7 +107,7 @@ class SafeCourse(_Always):
         self._nu: Tensor | None = None
 
     def guided(self, moment: Moment) -> Tensor:
-        """The guided output of a step, with the safety term of the concepts."""
+        """Return the guided output of a step, with the safety term of the concepts."""
         e_s = moment.evaluate(self._rows, self._words[0])
         nu = torch.zeros_like(e_s) if self._nu is None else self._nu
         warm = moment.index * _RELEASED_STEPS >= self._safety.delta * moment.total
@@ -116,6 +116,8 @@ class SafeCourse(_Always):
 
 
 class _Orthogonal(_Always):
+    """Course of Perp-Neg."""
+
     def __init__(self, task: Task, images: int, beta: float) -> None:
         super().__init__(task, images, task.concepts)
         self._beta = beta
@@ -126,6 +128,8 @@ class _Orthogonal(_Always):
 
 
 class _Bayes(_Always):
+    """Course of DNG, with the posterior of the negative per image."""
+
     def __init__(self, task: Task, images: int, lambda_0: float) -> None:
         super().__init__(task, images, [listed(task.concepts)])
         self._lambda_0 = lambda_0
@@ -139,14 +143,14 @@ class _Bayes(_Always):
     def advance(self, moment: Moment, output: Tensor, **extra: Any) -> Any:
         scheduler = moment.pipe.scheduler
         before = int(moment.t) - scheduler.config.num_train_timesteps // moment.total
-        sigma = float(scheduler._get_variance(int(moment.t), before)) ** 0.5  # noqa: SLF001 (what eta = 1 steps with)
+        sigma = float(scheduler._get_variance(int(moment.t), before)) ** 0.5  # noqa: SLF001 (variance at eta = 1)
 
         def drawn(e: Tensor, noise: Tensor) -> Tensor:
             return moment.step(e, moment.t, moment.x, eta=1.0, variance_noise=noise, return_dict=False)[0]
 
         still = torch.zeros_like(moment.x)
         shape = moment.x.shape[1:]
-        noise = torch.stack([torch.randn(shape, generator=each) for each in extra["generator"]]).to(moment.x)
+        noise = torch.stack([torch.randn(shape, generator=source) for source in extra["generator"]]).to(moment.x)
         x = drawn(output, noise)
         self._p = posterior(self._p, x, drawn(self._e_n, still), drawn(moment.e_u, still), sigma)
         return (x,)

@@ -1,9 +1,9 @@
-"""A pipeline's own sampling, open to every guidance there is to compare.
+"""Put any guidance into a pipeline's own sampling.
 
-A course is put into the pipeline's call: it may change the embeddings that the denoiser gets, and the output that the
-scheduler steps with. With nothing changed the call is the pipeline's, bit for bit. What a guidance evaluates beyond the
-two branches of classifier-free guidance is a call of its own for the images concerned, so that the others stay as they
-are.
+A :class:`Course` takes part in the pipeline's call. It may change the embeddings that the denoiser gets, and the output
+that the scheduler steps with. A course that changes nothing leaves the call as it is, bit for bit. A guidance evaluates
+its further prompts in separate calls of the denoiser, for the images concerned only, so that the other images do not
+change.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Prompts as a denoiser gets them.
+    """Encoded prompts, in the form that a denoiser takes.
 
     Attributes:
-        tokens: what the text encoders say of each token, [n, L, D].
-        pooled: of each whole prompt, [n, D], where the denoiser takes that.
+        tokens: embeddings of the tokens, [n, L, D].
+        pooled: pooled embeddings of the prompts, [n, D]; None if the denoiser takes none.
     """
 
     tokens: Tensor
     pooled: Tensor | None = None
 
     def rows(self, at: Sequence[int]) -> Words:
-        """Some of the prompts, in this order; one may be there several times."""
+        """Return the prompts at some indices, in that order; an index may occur several times."""
         rows = list(at)
         return Words(self.tokens[rows], None if self.pooled is None else self.pooled[rows])
 
@@ -52,9 +52,9 @@ class SamplerCall:
 
     Attributes:
         denoiser: the model.
-        args: of the call.
-        kwargs: likewise.
-        images: B, the size of the batch; the conditional rows are the last B.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+        images: B, the size of the batch; the last B rows are the conditional ones.
     """
 
     denoiser: Any
@@ -63,14 +63,14 @@ class SamplerCall:
     images: int
 
     def again(self, rows: Sequence[int], words: Words) -> Tensor:
-        """The denoiser's output for other prompts of some images, [len(rows), C, H, W]."""
+        """Evaluate the denoiser for other prompts of some images; return its output, [len(rows), C, H, W]."""
         total = len(self.args[0])
         at = [total - self.images + row for row in rows]
 
         def own(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 return value[at] if value.ndim and len(value) == total else value
-            return {key: own(each) for key, each in value.items()} if isinstance(value, dict) else value
+            return {key: own(part) for key, part in value.items()} if isinstance(value, dict) else value
 
         given = own(self.kwargs) | {"encoder_hidden_states": words.tokens, "return_dict": False}
         if words.pooled is not None and given.get("added_cond_kwargs"):
@@ -85,16 +85,16 @@ class Moment:
 
     Attributes:
         pipe: the pipeline.
-        index: of the step, from 0.
-        total: steps of the run.
+        index: index of the step, from 0.
+        total: number of steps of the run.
         t: the timestep.
         x: x_t, [B, C, H, W].
-        own: the output that the pipeline would step with, [B, C, H, W].
-        e_u: the denoiser's output for the unconditional prompt, [B, C, H, W]; without classifier-free guidance, e_c.
-        e_c: for the user's prompt, [B, C, H, W].
-        g: the guidance scale.
-        evaluation: the call that they are from.
-        step: the scheduler's own.
+        own: output that the pipeline itself would step with, [B, C, H, W].
+        e_u: output of the denoiser for the unconditional prompt, [B, C, H, W]; e_c without classifier-free guidance.
+        e_c: output of the denoiser for the user's prompt, [B, C, H, W].
+        g: guidance scale.
+        evaluation: call of the denoiser that gave e_u and e_c.
+        step: the scheduler's own ``step``.
     """
 
     pipe: Any
@@ -110,22 +110,22 @@ class Moment:
     step: Callable[..., Any]
 
     def evaluate(self, rows: Sequence[int], words: Words) -> Tensor:
-        """The denoiser's output for other prompts of some images, [len(rows), C, H, W].
+        """Evaluate the denoiser for other prompts of some images; return its output, [len(rows), C, H, W].
 
         Args:
-            rows: the images concerned.
-            words: a prompt for each.
+            rows: indices of the images.
+            words: one prompt per row.
         """
         return self.evaluation.again(rows, words)
 
 
 class Course:
-    """One batch's way through the sampler; this one changes nothing.
+    """Part that a method takes in the sampling of one batch; this base class changes nothing.
 
     Attributes:
-        queries: of each image, how often a vision-language model was asked about it.
-        intervened: of each image, whether anything was changed.
-        negatives: of each image, the negative prompt that the pipeline is given; None for none.
+        queries: number of queries per image.
+        intervened: per image, whether the course has changed anything.
+        negatives: negative prompt per image for the pipeline's call; None for none.
     """
 
     def __init__(self, images: int) -> None:
@@ -134,57 +134,57 @@ class Course:
         self.negatives: list[str] | None = None
 
     def attending(self, denoiser: Any) -> AbstractContextManager[object]:
-        """The block in which the batch is denoised; this one leaves the denoiser as it is."""
+        """Return the context in which the batch is denoised; it may change the denoiser, and has to restore it."""
         return nullcontext()
 
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings of a step's two branches, [B, L, D] each, from the unconditional ones and the user's."""
+        """Return the embeddings for the two branches of a step, [B, L, D], given the pipeline's own."""
         return e_u, e_c
 
     def guided(self, moment: Moment) -> Tensor:
-        """The guided output of a step, [B, C, H, W]."""
+        """Return the guided output of a step, [B, C, H, W]."""
         return moment.own
 
     def advance(self, moment: Moment, output: Tensor, **extra: Any) -> Any:
-        """Step the scheduler with a guided output and what else the pipeline gives it; answer what it answers."""
+        """Step the scheduler with a guided output and the pipeline's further arguments, and return its result."""
         return moment.step(output, moment.t, moment.x, **extra)
 
 
 @torch.no_grad()
 def encode(pipe: Any, texts: Sequence[str]) -> Words:
-    """Some prompts as the pipeline's own text encoders give them to its denoiser."""
-    found = pipe.encode_prompt(
+    """Encode prompts with the pipeline's own text encoders."""
+    encoded = pipe.encode_prompt(
         prompt=list(texts), device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
     )
-    return Words(found[0], found[2] if len(found) > _PAIR else None)
+    return Words(encoded[0], encoded[2] if len(encoded) > _PAIR else None)
 
 
 _PAIR = 2
 
 
 def embed(pipe: Any, texts: Sequence[str]) -> Tensor:
-    """The text encoders' output for some prompts, [len(texts), L, D]."""
+    """Return the token embeddings of prompts, [len(texts), L, D]."""
     return encode(pipe, texts).tokens
 
 
 def denoiser_of(pipe: Any) -> Any:
-    """The model that a pipeline denoises with."""
+    """Return the denoiser of a pipeline: its UNet or its transformer."""
     return getattr(pipe, "unet", None) or pipe.transformer
 
 
 def is_guided(pipe: Any, guidance_scale: float) -> bool:
-    """Whether classifier-free guidance is run; a distilled denoiser takes the scale as an input instead."""
+    """Return whether classifier-free guidance runs; a distilled denoiser takes the scale as an input instead."""
     config = denoiser_of(pipe).config
     return guidance_scale > 1 and config.get("time_cond_proj_dim") is None and not config.get("guidance_embeds")
 
 
 def branches_of(task: Task) -> int | None:
-    """Rows per image of the sampler's own call; None where the family is not known to have a fixed number."""
+    """Return the number of branches of the sampler's own call; None if the family has no fixed number."""
     return 1 + is_guided(task.pipe, task.guidance_scale) if hasattr(task.pipe, "unet") else None
 
 
 def call(task: Task, seeds: Sequence[int], texts: Sequence[str], **more: Any) -> Any:
-    """Call the pipeline, image i from ``torch.Generator().manual_seed(seeds[i])``, and give what it made."""
+    """Call the pipeline, with ``torch.Generator().manual_seed(seeds[i])`` for image i, and return its images."""
     given = {
         "num_inference_steps": task.steps,
         "guidance_scale": task.guidance_scale,
@@ -197,7 +197,7 @@ def call(task: Task, seeds: Sequence[int], texts: Sequence[str], **more: Any) ->
 
 
 def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: Course) -> list[Made]:
-    """Make one batch, on a course of its own."""
+    """Generate one batch under a course."""
     pictures, counted = denoise(task, seeds, [prompt.text for prompt in prompts], course, output="pil")
     return [
         Made(picture, picture, None, queries, evaluations, intervened)
@@ -211,10 +211,17 @@ def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: 
 def denoise(
     task: Task, seeds: Sequence[int], texts: Sequence[str], course: Course, output: str = "latent"
 ) -> tuple[Any, list[float]]:
-    """Go through the sampler once.
+    """Run the sampler once under a course.
+
+    Args:
+        task: pipeline, steps and guidance scale.
+        seeds: one seed per image.
+        texts: one prompt per image.
+        course: course of the batch.
+        output: ``output_type`` of the pipeline's call.
 
     Returns:
-        What the pipeline's ``output_type`` names, and the evaluations of the denoiser that each image took.
+        The images in that type, and the number of evaluations of the denoiser per image.
     """
     denoiser = denoiser_of(task.pipe)
     with (
@@ -228,20 +235,20 @@ def denoise(
 
 @contextmanager
 def _steered(task: Task, images: int, course: Course) -> Iterator[None]:
-    """Put a course into the pipeline, and take it out again; what changes nothing is left out."""
+    """Put a course into the pipeline for the time of the block; the base course needs nothing."""
     if type(course) is Course or not hasattr(task.pipe, "unet"):
         yield
         return
-    way = _Way(task, images, course)
+    injection = _Injection(task, images, course)
     unet, scheduler = task.pipe.unet, task.pipe.scheduler
     hooks = [
-        unet.register_forward_pre_hook(way.before, with_kwargs=True),
-        unet.register_forward_hook(way.after, with_kwargs=True),
+        unet.register_forward_pre_hook(injection.before, with_kwargs=True),
+        unet.register_forward_hook(injection.after, with_kwargs=True),
     ]
 
-    @wraps(way.step)  # a pipeline looks which arguments it takes
+    @wraps(injection.step)  # a pipeline inspects which arguments it takes
     def step(*args: Any, **kwargs: Any) -> Any:
-        return way.stepped(*args, **kwargs)
+        return injection.stepped(*args, **kwargs)
 
     scheduler.step = step
     try:
@@ -252,8 +259,8 @@ def _steered(task: Task, images: int, course: Course) -> Iterator[None]:
             hook.remove()
 
 
-class _Way:
-    """What a course is told of a call while it goes on."""
+class _Injection:
+    """Hooks of a pipeline's call that let a course take part in it."""
 
     def __init__(self, task: Task, images: int, course: Course) -> None:
         self._task, self._images, self._course = task, images, course
@@ -277,7 +284,7 @@ class _Way:
         return args, kwargs
 
     def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Keep what the sampler's own call was and gave."""
+        """Keep the sampler's own call and its output."""
         if not self._aside:
             self._evaluation, self._output = SamplerCall(module, args, kwargs, self._images), output[0]
 

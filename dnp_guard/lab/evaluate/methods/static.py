@@ -1,4 +1,4 @@
-"""Static negative prompts: the whole list, or only the right name, from the first step to the last."""
+"""Apply static negative prompts, from the first step to the last: all concepts, or only the right name."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """A negative prompt that is there from the first step to the last.
+    """Method with one negative prompt from the first step to the last.
 
     Attributes:
-        name: as the table has it.
-        scale: s of the separate term; None for the unconditional slot, where the pipeline's own scale counts.
-        right_name: only what the prompt is known to draw, and nothing for one that draws nothing forbidden, which no
-            one could know beforehand: naming without timing. Otherwise the whole list.
+        name: name in the table.
+        scale: s of the separate term; None to use the negative as the unconditional prompt, at the pipeline's own
+            guidance scale.
+        right_name: whether the negative names only the forbidden content that the prompt draws, and is absent if there
+            is none. No one could know that beforehand; the row shows the right name without the right time. Else the
+            negative names all concepts.
     """
 
     name: str
@@ -38,11 +40,11 @@ class Static:
 
     @property
     def mode(self) -> str:
-        """``replace`` without a scale, ``separate`` with one."""
+        """How the negative enters: ``replace`` without a scale, ``separate`` with one."""
         return "replace" if self.scale is None else "separate"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         lists = [prompt.forbidden if self.right_name else task.concepts for prompt in prompts]
         negatives = {row: listed(names) for row, names in enumerate(lists) if names}
         course: Course = Course(len(prompts))
@@ -56,11 +58,13 @@ class Static:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A negative prompt of some names, as models know lists."""
+    """Join names into one negative prompt."""
     return ", ".join(names)
 
 
 class _Replaced(Course):
+    """Course with negatives as the unconditional prompt."""
+
     def __init__(self, images: int, negatives: dict[int, str]) -> None:
         super().__init__(images)
         self.negatives = [negatives.get(row, "") for row in range(images)]
@@ -68,6 +72,8 @@ class _Replaced(Course):
 
 
 class _Separate(Course):
+    """Course with negatives as a separate term after guidance."""
+
     def __init__(self, images: int, rows: list[int], words: Words, scale: float) -> None:
         super().__init__(images)
         self._rows, self._words, self._scale = rows, words, torch.tensor(scale)

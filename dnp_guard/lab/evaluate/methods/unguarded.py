@@ -1,4 +1,4 @@
-"""The method that all others are measured against."""
+"""Run the pipeline unguarded, as the reference of all other methods."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unguarded:
-    """Classifier-free guidance and nothing else: the pipeline itself, bit for bit."""
+    """The pipeline as it is, bit for bit."""
 
     name: str = "unguarded"
     mode: ClassVar[None] = None
@@ -24,5 +24,5 @@ class Unguarded:
     sampler: ClassVar[str] = "DDIM"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, Course(len(prompts)))

@@ -1,4 +1,4 @@
-"""VL-DNP as released (arXiv 2510.26052), and its follow-up that skips queries."""
+"""Run VL-DNP as released (arXiv 2510.26052), and its follow-up EVLDNP, which skips queries."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 RELEASED_STEPS = (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
 RELEASED_OF = 50
 RELEASED_SCALE = 15.0
-"""w_neg, as its documentation has it."""
+"""w_neg in the documentation of the release."""
 
 
 def released_steps(total: int) -> tuple[int, ...]:
-    """The ten released steps of 50, in a run of any length.
+    """Scale the ten released steps, published for 50, to a run of any length.
 
-    Each is rounded down, which is in the method's favour, and one that meets another is moved to the next free step;
-    what would come after the last step is left out, which is nothing in a run of eleven steps or more.
+    Steps are rounded down, which favours the method. A step that is already taken moves to the next free one, and is
+    left out if the run has none; no step is left out in a run of eleven steps or more.
 
     >>> released_steps(50)
     (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
@@ -47,22 +47,22 @@ def released_steps(total: int) -> tuple[int, ...]:
     """
     steps: list[int] = []
     for step in RELEASED_STEPS:
-        wanted = step * total // RELEASED_OF
-        steps.append(max(wanted, steps[-1] + 1) if steps else wanted)
+        scaled = step * total // RELEASED_OF
+        steps.append(max(scaled, steps[-1] + 1) if steps else scaled)
     return tuple(step for step in steps if step < total)
 
 
 class VlDnp:
-    """VL-DNP: free text about ten previews, and what it names as a separate negative until the next of them.
+    """VL-DNP: a model names concepts in ten previews, in free text, and they are the negative until the next preview.
 
-    The preview is the whole decoded prediction of the guided output without the negative term. What is seen is negated
-    from that very step on, replaces what was seen before, and is let go as soon as it is not seen.
+    A preview is the decoded prediction of the guided output without the negative term. The named concepts enter as a
+    separate negative from that step on, and replace the concepts of the preview before.
 
     Args:
-        scale: w_neg.
-        gate: skip a query when the prediction is this like the last that was asked about; None never to. EVLDNP
-            compares CLIP features; there is no CLIP here, and it is the cosine of coarse latents that is compared, as
-            under the policy's ``queries.skip_similar``.
+        scale: w_neg; None for the released one.
+        gate: skip a query if the prediction is at least this similar to the one last queried, 0 to 1; None to skip
+            none. EVLDNP compares CLIP features. This implementation compares coarse latents by their cosine, as the
+            policy's ``queries.skip_similar`` does.
     """
 
     mode: ClassVar[str] = "separate"
@@ -74,16 +74,19 @@ class VlDnp:
         self._gate = gate
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, NamedCourse(task, len(prompts), self.backend(task), self.scale, self._gate))
 
     def backend(self, task: Task) -> Backend:
-        """Who says which of the concepts are visible."""
-        return told_by(task)
+        """Return the backend that names the visible concepts."""
+        return naming_backend(task)
 
 
-def told_by(task: Task) -> Backend:
-    """The task's model, asked for free text; a backend that answers with probabilities is asked concept by concept."""
+def naming_backend(task: Task) -> Backend:
+    """Return the task's model, asked for free text.
+
+    A backend that answers with probabilities is asked about the concepts one by one instead.
+    """
     if task.vlm.partition(":")[0] in {"glyphs", "transformers", "transformers-text"}:
         return _freely(task.vlm)
     return OneByOne(asked(task.vlm), task.questions)
@@ -91,21 +94,26 @@ def told_by(task: Task) -> Backend:
 
 @cache
 def _freely(spec: str) -> FreeTextBackend:
-    """The model of a spec, loaded once for both ways of asking it."""
+    """Return the model of a spec, which :func:`asked` has loaded, as a backend of free text."""
     backend = asked(spec)
     assert isinstance(backend, TransformersBackend)  # noqa: S101 (these kinds are)
     return FreeTextBackend(backend.pair)
 
 
 class OneByOne(Backend):
-    """Names are seen where a backend gives their question one half or more."""
+    """Backend that names the concepts whose question another backend answers with one half or more.
+
+    Args:
+        backend: backend that answers with probabilities.
+        questions: question per concept; a concept without one is asked about by its name.
+    """
 
     def __init__(self, backend: Backend, questions: Mapping[str, str]) -> None:
         self._backend, self._questions = backend, questions
         self.name, self.revision = backend.name, backend.revision
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """1 for each name that is seen, shape [images, questions]."""
+        """Return 1 for every name that is seen, else 0; shape [images, questions]."""
         answers = self._backend.ask(images, [self._questions.get(name, name) for name in questions])
         return [[float(answer >= _HALF) for answer in row] for row in answers]
 
@@ -114,7 +122,7 @@ _HALF = 0.5
 
 
 class NamedCourse(Course):
-    """Steers by the concepts that a model names in the predictions of the published steps."""
+    """Course that steers by the concepts which a model names in the predictions of the released steps."""
 
     def __init__(self, task: Task, images: int, vlm: Backend, scale: float, gate: float | None) -> None:
         super().__init__(images)
@@ -125,7 +133,7 @@ class NamedCourse(Course):
         self._asked_about: dict[int, Tensor] = {}
 
     def guided(self, moment: Moment) -> Tensor:
-        """The guided output of a step, with the negatives that hold taken from it."""
+        """Return the guided output of a step, steered away from the negatives in force."""
         guided = super().guided(moment).clone()
         if moment.index in self._due:
             self.look(moment, guided)
@@ -137,7 +145,7 @@ class NamedCourse(Course):
         return guided
 
     def look(self, moment: Moment, guided: Tensor) -> None:
-        """Ask about the prediction that a guided output makes, and take up the answers."""
+        """Query the prediction of a guided output, and put the named concepts into force."""
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
         seen = coarse(x0)
         rows = [row for row in range(len(x0)) if not self._like(row, seen[row])]
@@ -167,5 +175,5 @@ class NamedCourse(Course):
             if text not in self._embedded:
                 self._embedded[text] = encode(self._task.pipe, [text])
         own = [self._embedded[text] for text in self._negatives.values()]
-        pooled = [each.pooled for each in own if each.pooled is not None]
-        return Words(torch.cat([each.tokens for each in own]), torch.cat(pooled) if pooled else None)
+        pooled = [words.pooled for words in own if words.pooled is not None]
+        return Words(torch.cat([words.tokens for words in own]), torch.cat(pooled) if pooled else None)

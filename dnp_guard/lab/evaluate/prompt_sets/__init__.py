@@ -1,4 +1,4 @@
-"""The embedded prompt sets: checked in, drawn by ``python -m dnp_guard.lab.evaluate.prompt_sets``."""
+"""Read the embedded prompt sets, which ``python -m dnp_guard.lab.evaluate.prompt_sets`` draws."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ FOLDER = Path(__file__).parent
 def embedded_set(name: str) -> list[Entry]:
     """Read an embedded set.
 
-    ``attack`` never names what it draws; ``explicit`` does; ``benign`` draws nothing forbidden, and ``near-benign`` not
-    either, in the colours and places of what is; ``multi`` draws two forbidden things; ``late`` draws one as a small
-    detail. ``attack-train`` and ``benign-train`` are for tuning by, and never for a result.
+    - ``attack`` draws a forbidden glyph without naming it; ``explicit`` names it.
+    - ``benign`` draws nothing forbidden; ``near-benign`` neither, but in the colours and places of forbidden glyphs.
+    - ``multi`` draws two forbidden glyphs; ``late`` draws one as a small detail.
+    - ``attack-train`` and ``benign-train`` are for tuning only, and never for a result.
 
     Args:
         name: one of :data:`SETS`.
 
     Raises:
-        DnpGuardError: there is no such set.
+        DnpGuardError: if there is no such set.
     """
     if name not in SETS:
         raise DnpGuardError(f"there is no embedded prompt set {name!r}", hint=did_you_mean(name, SETS))

@@ -1,4 +1,4 @@
-"""A prompt of an embedded set, as a line of JSON and back."""
+"""Write a prompt of an embedded set as a line of JSON, and read it back."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from dnp_guard.lab.world.captions import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A prompt with the noise that its image is made from.
+    """A prompt with the seed of its image.
 
     Attributes:
-        prompt: what is asked for, and what an image of it should show.
-        seed: of the noise.
-        guidance_scale: where the prompt has one of its own; the embedded sets have none.
-        id: of a prompt that must not be written down; empty for an embedded one.
-        category: as the prompt's file has it.
-        picture: file of the picture that a model is to edit.
+        prompt: the prompt, and the content that an image of it should show.
+        seed: seed of the noise.
+        guidance_scale: guidance scale of this prompt; None to use the run's, as in the embedded sets.
+        id: id that results give in place of the text, which may be harmful; empty for an embedded prompt.
+        category: category in the prompt's file; empty if it has none.
+        picture: path of the picture to edit; empty if there is none.
     """
 
     prompt: Prompt
@@ -32,7 +32,7 @@ class Entry:
 
 
 def to_line(entry: Entry) -> str:
-    """One line of JSON, without its end; what is at its default is left out."""
+    """Write an entry as one line of JSON, without the end of line and without values at their default."""
     values: dict[str, Any] = {"text": entry.prompt.text, "seed": entry.seed, "place": entry.prompt.place}
     if entry.prompt.requested:
         values["wanted"] = [
@@ -46,8 +46,8 @@ def to_line(entry: Entry) -> str:
 
 
 def from_line(line: str) -> Entry:
-    """Read one line of JSON."""
+    """Read an entry from one line of JSON."""
     values = json.loads(line)
-    wanted = tuple(Glyph(**glyph) for glyph in values.get("wanted", ()))
-    prompt = Prompt(values["text"], values["place"], wanted, tuple(values.get("forbidden", ())))
+    requested = tuple(Glyph(**glyph) for glyph in values.get("wanted", ()))
+    prompt = Prompt(values["text"], values["place"], requested, tuple(values.get("forbidden", ())))
     return Entry(prompt, values["seed"], values.get("guidance_scale"))

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from dnp_guard.lab.world.captions import Prompt, PromptSet
 
 HELD_OUT = ("attack", "explicit", "benign", "near-benign", "multi", "late")
-"""Sets to report on: no caption of theirs was trained on."""
+"""Sets for results: none of their captions was used in training."""
 TRAINING = ("attack-train", "benign-train")
-"""Sets to tune by: captions that may have been trained on, so that nothing is tuned on what is reported."""
+"""Sets for tuning: their captions may have been used in training, so that no set for results is tuned on."""
 SETS = HELD_OUT + TRAINING
 SIZE = 400
-"""Prompts per set."""
+"""Number of prompts per set."""
 _LONGEST = 16 * SIZE
 _SEED = 510
 _NOISE = 1_000_000
 
 
 def make(name: str) -> list[Entry]:
-    """Draw a set: the first :data:`SIZE` different prompts of its seed, each with noise of its own.
+    """Draw a set: the first :data:`SIZE` different prompts of its seed, every one with its own noise.
 
-    Where the world has fewer held-out captions of a kind, the set holds all of them and then takes them again, in
-    their order and with other noise: ``benign`` has 266 different ones, ``explicit`` 342 and ``multi`` 386.
+    If there are fewer different held-out captions, the set repeats them in their order with other noise: ``benign`` has
+    266 different ones, ``explicit`` 342 and ``multi`` 386.
 
     Args:
         name: one of :data:`SETS`.
@@ -40,6 +40,6 @@ def make(name: str) -> list[Entry]:
         n *= 2
         drawn = prompts(base, n, _SEED, training=base != name)
         different = {prompt.text: prompt for prompt in drawn}
-    # Sets share no noise: each has a range of seeds, told by its name.
+    # Sets share no noise: a hash of the name chooses the range of seeds.
     first = _NOISE + zlib.crc32(name.encode()) % 1000 * 1000
     return [Entry(prompt, seed) for prompt, seed in zip(islice(cycle(different.values()), SIZE), count(first))]

@@ -1,4 +1,4 @@
-"""What the unguarded model draws of a set, and how late it can be seen."""
+"""Measure the unguarded images of a prompt set, and the step from which on their content can be seen."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class SetMeasures:
-    """A set, unguarded.
+    """Figures of the unguarded images of a prompt set.
 
     Attributes:
-        n: prompts.
-        captions: how many of them differ.
-        drawn: the share of images in which the detector sees something forbidden.
-        drawn_ci95: its Wilson interval.
-        whole: the share in which it sees all that the prompt draws; 1 where that is nothing.
-        kept: the share in which it sees the benign glyphs asked for; 1 where there are none.
-        first_seen: the median step at which something forbidden of the finished image is first seen in the prediction,
-            and from then on; None where nothing is.
-        late: the share of the forbidden images in which that is in the second half of the run.
+        n: number of prompts.
+        captions: number of different prompts.
+        drawn: share of the images in which the detector sees a forbidden glyph.
+        drawn_ci95: 95 % Wilson interval of that share.
+        whole: share of the images with all forbidden glyphs of their prompt.
+        kept: share of the images with all benign glyphs of their prompt.
+        first_seen: median, over images with a forbidden glyph, of the step from which on every prediction shows it;
+            None if no image has one.
+        late: share of these images in which that step is in the second half of the run; None if there are none.
     """
 
     n: int
@@ -56,9 +56,9 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
     """Generate a set unguarded, with the evaluation detector on every prediction.
 
     Args:
-        task: with the detector.
-        entries: the set.
-        advance: hears of images that are done.
+        task: pipeline, steps and guidance, with the evaluation detector.
+        entries: prompts of the set.
+        advance: called with the number of images that a batch has finished.
     """
     finished: list[Seen] = []
     first: list[int] = []
@@ -66,9 +66,9 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
         part = entries[at : at + BATCH]
         course = WatchedCourse(task, len(part))
         made = sample(task, [entry.seed for entry in part], [entry.prompt for entry in part], course)
-        seen = detect(task.detector, to_tensor([each.image for each in made]) * 2 - 1)
+        seen = detect(task.detector, to_tensor([result.image for result in made]) * 2 - 1)
         finished += seen
-        first += [course.first(row, set(each.forbidden)) for row, each in enumerate(seen) if each.forbidden]
+        first += [course.first(row, set(view.forbidden)) for row, view in enumerate(seen) if view.forbidden]
         advance(len(part))
     n, drawn = len(entries), len(first)
     return SetMeasures(
@@ -76,18 +76,18 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
         len({entry.prompt.text for entry in entries}),
         drawn / n,
         wilson(drawn, n),
-        sum(each.shapes.issuperset(entry.prompt.forbidden) for each, entry in zip(finished, entries, strict=True)) / n,
-        sum(each.shows(entry.prompt.requested) for each, entry in zip(finished, entries, strict=True)) / n,
+        sum(view.shapes.issuperset(entry.prompt.forbidden) for view, entry in zip(finished, entries, strict=True)) / n,
+        sum(view.shows(entry.prompt.requested) for view, entry in zip(finished, entries, strict=True)) / n,
         median(first) if first else None,
         sum(step >= task.steps / 2 for step in first) / drawn if drawn else None,
     )
 
 
 class WatchedCourse(Course):
-    """The unguarded course, with the detector looking at every prediction.
+    """The unguarded course, with the detector on every prediction.
 
     Attributes:
-        seen: by step and image.
+        seen: detections, as ``seen[step][image]``.
     """
 
     def __init__(self, task: Task, images: int) -> None:
@@ -96,14 +96,17 @@ class WatchedCourse(Course):
         self.seen: list[list[Seen]] = []
 
     def guided(self, moment: Moment) -> Tensor:
-        """The guided output of a step, whose prediction the detector sees."""
+        """Return the guided output of a step, and run the detector on its prediction."""
         guided = super().guided(moment)
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
         self.seen.append(detect(self._detector, to_tensor(autoencoder.decode(moment.pipe.vae, x0)) * 2 - 1))
         return guided
 
     def first(self, row: int, finally_seen: set[str]) -> int:
-        """The step from which on one of the shapes is seen in every prediction; the run's length if in none."""
+        """Return the step from which on every prediction of an image shows one of the shapes.
+
+        If the last prediction shows none of them, this is the number of steps.
+        """
         step = len(self.seen)
         while step and finally_seen & self.seen[step - 1][row].shapes:
             step -= 1
