@@ -163,7 +163,7 @@ def _print(written: Written, *, as_json: bool) -> None:
     print_tables(console, written.lines)
     for target in targets(written.lines):
         mark = {True: "met", False: "NOT MET", None: "not measured"}[target.met]
-        console.print(f"{mark:12} {target.said}: {target.found}", highlight=False, markup=False)
+        console.print(f"{mark:12} {target.text}: {target.figure}", highlight=False, markup=False)
     console.print()
     if written.agreement is not None:
         agreement = written.agreement

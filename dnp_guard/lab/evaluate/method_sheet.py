@@ -1,4 +1,4 @@
-"""The contact sheet of a prompt set: a row a method, a column a seed."""
+"""Draw the contact sheet of a prompt set: one row per method, one column per seed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _PAPER, _INK, _BAD, _GOOD = (250, 250, 248), (30, 30, 34), (200, 45, 45), (40, 1
 
 _COLOURS = {True: _BAD, False: _GOOD, None: _INK}
 _MOSAIC = 6
-"""Squares a side of a picture that is not to be recognised."""
+"""Number of squares along the side of a blurred picture, in which nothing can be recognised."""
 
 
 def draw_method_sheet(
     title: str, pictures: Mapping[str, Sequence[tuple[Path, bool | None]]], *, blurred: bool = False
 ) -> Image.Image:
-    """Draw the first images of every method; none is picked for its looks.
+    """Draw the first images of every method, without any selection.
 
     Args:
-        title: one line.
-        pictures: by method, the file of each image and whether it shows what it must not, in the order of the
-            prompts; None where nobody could tell.
-        blurred: whether nothing may be recognised in them.
+        title: one line of text.
+        pictures: per method, the files of its images in the order of the prompts, with the detector's verdict: whether
+            an image shows forbidden content, or None if the detector failed.
+        blurred: whether to make the pictures unrecognisable.
     """
     columns = max((len(row) for row in pictures.values()), default=0)
     width = 2 * _MARGIN + _LABEL + columns * (_TILE + _GAP)
@@ -36,7 +36,7 @@ def draw_method_sheet(
     draw.text((_MARGIN, 14), title, font=ImageFont.load_default(16), fill=_INK)
     for number, (name, row) in enumerate(pictures.items()):
         y = _HEAD + number * (_TILE + _GAP)
-        label = name.replace("×", "x")  # which the font does not have
+        label = name.replace("×", "x")  # the font has no ×
         draw.text((_MARGIN, y + _TILE // 2 - 8), label, font=ImageFont.load_default(13), fill=_INK)
         for column, (path, hit) in enumerate(row):
             x = _MARGIN + _LABEL + column * (_TILE + _GAP)

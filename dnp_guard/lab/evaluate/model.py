@@ -1,4 +1,4 @@
-"""The model that is measured: how it is run, and which methods its family allows."""
+"""Find the settings of the model to measure, and the methods that its family allows."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ OPEN = (
     "LatentConsistencyModelPipeline",
     "LatentConsistencyModelImg2ImgPipeline",
 )
-"""Pipelines whose sampling is known well enough for a published method to be put into it."""
+"""Pipelines into whose sampling the published methods can be put."""
 
 ANYWHERE = ("unguarded", "static-replace", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
-"""Methods that use a pipeline by its own arguments only."""
+"""Methods that need only the pipeline's own arguments."""
 
 _FEW_STEPS = {"LCMScheduler": 4, "TCDScheduler": 4}
 """Steps of the schedulers of distilled models, which run without classifier-free guidance."""
 
 _REPLACED = "DPMSolverMultistepScheduler"
 SAMPLERS = ("dpm++",)
-"""What a model's own scheduler may be replaced by: DPM-Solver++ (2M), with the model's own noise schedule."""
+"""Samplers that may replace a model's own: DPM-Solver++ (2M), with the model's noise schedule."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as it is run.
+    """A model with its settings.
 
     Attributes:
-        name: as it was given.
+        name: name of the model, as the user gave it.
         revision: commit or digest of its weights.
-        steps: of the sampler.
-        guidance_scale: of classifier-free guidance, or what a distilled model takes in its place.
-        refused: by method, why the model's family does not allow it.
+        steps: number of steps of the sampler.
+        guidance_scale: scale of classifier-free guidance, or the scale that a distilled model takes as an input.
+        refused: reason per method that the model's family does not allow.
     """
 
     name: str
@@ -58,23 +58,23 @@ class Model:
 
     @property
     def embedded(self) -> bool:
-        """Whether it is one of the Glyphs world."""
+        """Whether the model is one of the embedded Glyphs models."""
         return self.name in MODELS
 
 
 def measured(
     name: str, *, steps: int | None = None, guidance: float | None = None, sampler: str | None = None
 ) -> Model:
-    """Look at a model without loading it.
+    """Read the settings of a model from its files, without loading it.
 
     Args:
-        name: an embedded model, a folder, or a hub id that is cached.
-        steps: of the sampler; otherwise the pipeline's own default.
-        guidance: likewise.
-        sampler: one of :data:`SAMPLERS`, in place of the model's own.
+        name: name of an embedded model, a folder, or a hub id that is cached.
+        steps: number of steps of the sampler; None for the pipeline's default.
+        guidance: guidance scale; None for the pipeline's default.
+        sampler: one of :data:`SAMPLERS`, in place of the model's own; None to keep that.
 
     Raises:
-        DnpGuardError: there is no such model or sampler, or the sampler cannot take the place of the model's own.
+        DnpGuardError: if there is no such model or sampler, or the sampler cannot replace the model's own.
     """
     from dnp_guard.vlm.local.weights import weights_digest  # noqa: PLC0415 (imports torch)
 
@@ -105,19 +105,19 @@ def measured(
     second = _config(folder, "text_encoder_2")
     alike = second.get("projection_dim") == second.get("hidden_size")
     refused = {
-        method: why
+        method: reason
         for method in METHODS
-        if (why := _refusal(method, kind, scheduler, parameters, guided=guided, alike=alike))
+        if (reason := _refusal(method, kind, scheduler, parameters, guided=guided, alike=alike))
     }
     return Model(name, _revision(folder), int(steps or own_steps), scale, refused)
 
 
 def load(name: str, sampler: str | None = None) -> Any:
-    """Load a pipeline as it is measured: without a checker of its own, which would be measured too.
+    """Load a pipeline for measurement: without its safety checker, which would change the result.
 
     Args:
-        name: as for :func:`measured`.
-        sampler: one of :data:`SAMPLERS`, in place of the model's own.
+        name: name of an embedded model, a folder, or a hub id that is cached.
+        sampler: one of :data:`SAMPLERS`, in place of the model's own; None to keep that.
     """
     from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415 (takes seconds)
 
@@ -137,6 +137,7 @@ _UNGUIDED = "it needs classifier-free guidance, which this model runs without"
 def _refusal(
     method: str, kind: str, scheduler: str, parameters: Mapping[str, Any], *, guided: bool, alike: bool
 ) -> str:
+    """Return the reason why a method cannot run on a model; empty if it can."""
     reasons = {
         "it asks the judge of the embedded world": method == "oracle",
         "it is told what a prompt draws, which is known in the embedded world only": method in KNOWING,
@@ -160,7 +161,7 @@ def _not_ddim(scheduler: str) -> str:
 
 
 def _require_replaceable(name: str, folder: Path, kind: str, scheduler: str, sampler: str) -> None:
-    """See that a sampler, which needs a schedule of betas, can run in a pipeline that calls it as it calls others."""
+    """Require a schedule of betas, and a pipeline that calls its sampler in the usual way."""
     scheduled = folder / "scheduler" / "scheduler_config.json"
     if kind.startswith("LatentConsistency") or not scheduled.exists() or "beta_schedule" not in _read(scheduled):
         raise DnpGuardError(
@@ -187,10 +188,12 @@ def _folder(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DnpGuardError(f"{path}: cannot be read: {error}", hint="Name a folder of save_pretrained.") from error
-    return found
+        raise DnpGuardError(
+            f"{path}: cannot be read: {error}", hint="Name a folder that save_pretrained wrote."
+        ) from error
+    return config
 
 
 def _config(folder: Path, part: str) -> dict[str, Any]:
@@ -201,8 +204,8 @@ def _config(folder: Path, part: str) -> dict[str, Any]:
 def _parameters(kind: str) -> Mapping[str, Any]:
     import diffusers  # noqa: PLC0415 (takes seconds)
 
-    found = getattr(diffusers, kind, None)
-    return inspect.signature(found.__call__).parameters if found is not None else {}
+    pipeline = getattr(diffusers, kind, None)
+    return inspect.signature(pipeline.__call__).parameters if pipeline is not None else {}
 
 
 def _default(parameters: Mapping[str, Any], name: str, otherwise: float) -> float:
@@ -211,7 +214,7 @@ def _default(parameters: Mapping[str, Any], name: str, otherwise: float) -> floa
 
 
 def _revision(folder: Path) -> str:
-    """The commit of a snapshot; of any other folder, a digest of all weights."""
+    """Return the commit of a hub snapshot, or a digest of all weights of another folder."""
     if folder.parent.name == "snapshots":
         return folder.name[:12]
     digest = hashlib.sha256()

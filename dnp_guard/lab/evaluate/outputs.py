@@ -1,4 +1,4 @@
-"""Write what a run found: results.json, results.parquet, report.md, report.html and the contact sheets."""
+"""Write the results of a run: results.json, results.parquet, report.md, report.html and the contact sheets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dnp_guard.vlm.specs import KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dnp_guard.lab.evaluate.design import Column, EvaluationPlan
+    from dnp_guard.lab.evaluate.design import EvaluationPlan
     from dnp_guard.lab.evaluate.detectors import ImageDetector
     from dnp_guard.lab.evaluate.journal import Journal
     from dnp_guard.lab.evaluate.people import Agreement
@@ -37,13 +37,13 @@ VERDICTS, AGREEMENT = "verdicts.jsonl", "agreement.json"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """Results that were written.
 
     Attributes:
-        lines: of ``results.json``, those of other runs included.
-        files: every file, in the order in which they were written.
-        lacking: what could not be written, and why; empty otherwise.
-        agreement: of people with the detector, where they were asked.
+        lines: lines of ``results.json``, those of merged runs included.
+        files: paths of all files, in the order in which they were written.
+        lacking: sentence about the file that could not be written; empty if there is none.
+        agreement: agreement of people with the detector; None without a sheet that people filled in.
     """
 
     lines: list[Line]
@@ -52,10 +52,12 @@ class Written:
     agreement: Agreement | None = None
 
     def document(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the JSON values of ``--json``."""
         return {
             "results": self.lines,
-            "targets": [{"target": t.said, "measured": t.found, "met": t.met} for t in targets(self.lines)],
+            "targets": [
+                {"target": target.text, "measured": target.figure, "met": target.met} for target in targets(self.lines)
+            ],
             "files": [str(file) for file in self.files],
             "lacking": self.lacking,
             "agreement": None if self.agreement is None else self.agreement.to_json(),
@@ -63,13 +65,13 @@ class Written:
 
 
 def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
-    """What has to be the same for a run to go on: everything that its rows depend on."""
+    """Return everything that the rows of a run depend on; a run can be resumed only if it is the same."""
     return {
         "version": __version__,
         "sets": {name: _digest(entries) for name, entries in plan.sets.items()},
         "n": {name: len(entries) for name, entries in plan.sets.items()},
-        "columns": [_column(each) for each in plan.columns],
-        "grown": [_column(each) for each in plan.grown],
+        "columns": [list(column) for column in plan.columns],
+        "grown": [list(column) for column in plan.grown],
         "policy": {"name": plan.policy.name, "revision": plan.policy.revision, "digest": plan.policy.digest},
         "seed": plan.seed,
         "steps": plan.steps,
@@ -107,19 +109,19 @@ def write(
     blurred: bool = False,
     people: Path | None = None,
 ) -> Written:
-    """Write everything into the journal's folder.
+    """Write all results into the journal's folder.
 
     Args:
-        plan: the run.
-        detector: what judged.
-        journal: its rows.
-        results: where ``results.json`` also goes.
-        merge: results of other runs, to be reported beside it.
-        blurred: whether nothing may be recognised in the pictures of the report.
-        people: a sheet that people have filled in.
+        plan: plan of the run.
+        detector: detector that judged the images.
+        journal: rows of the run.
+        results: second path for ``results.json``; None for none.
+        merge: ``results.json`` files of other runs, to report together with this one.
+        blurred: whether to make the pictures of the report unrecognisable.
+        people: sheet that people have filled in; None for none.
 
     Raises:
-        DnpGuardError: another run's detector is not the same.
+        DnpGuardError: if a merged run used another detector.
     """
     rows, folder = journal.rows(), journal.folder
     own = table.table(
@@ -150,7 +152,7 @@ def write(
     for name, svg in plots:
         write_whole(folder / f"{name}.svg", svg + "\n")
     pictures = {f"Pareto plot: {name}": f"{name}.svg" for name, _ in plots} | {
-        f"{name}: a row a method, a column a seed": path.name for name, path in sheets.items()
+        f"{name}: one row per method, one column per seed": path.name for name, path in sheets.items()
     }
     write_whole(folder / "report.md", report.markdown(lines, COMMAND, pictures))
     write_whole(folder / "report.html", report.html(lines, COMMAND, {name: path.name for name, path in sheets.items()}))
@@ -159,7 +161,7 @@ def write(
 
 
 def _verdicts(journal: Journal, rows: Sequence[Row]) -> list[Path]:
-    """One line an image, with its file; and a sheet for people to fill in, which stays once they have begun."""
+    """Write one verdict per image, and a sheet for people to fill in, unless they have begun to fill it in."""
     path, form = journal.folder / VERDICTS, journal.folder / people_.SHEET
     lines = [
         {
@@ -173,14 +175,14 @@ def _verdicts(journal: Journal, rows: Sequence[Row]) -> list[Path]:
         for row in rows
     ]
     write_whole(path, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
-    there = [line["file"] for line in lines if (journal.folder / line["file"]).exists()]
-    if there and _unanswered(form):
-        write_whole(form, people_.sheet(there))
+    existing = [line["file"] for line in lines if (journal.folder / line["file"]).exists()]
+    if existing and _unanswered(form):
+        write_whole(form, people_.sheet(existing))
     return [path, form] if form.exists() else [path]
 
 
 def _unanswered(form: Path) -> bool:
-    """Whether nobody has begun to fill in a sheet."""
+    """Return whether nobody has begun to fill in a sheet."""
     try:
         return not form.exists() or not people_.read(form)
     except DnpGuardError:
@@ -207,25 +209,21 @@ def _parquet(path: Path, rows: Sequence[Row]) -> str:
 
 
 def _sheets(journal: Journal, rows: Sequence[Row], model: str, *, blurred: bool) -> dict[str, Path]:
-    """One contact sheet a prompt set, of its first prompts, by the heading of the set."""
+    """Draw one contact sheet per prompt set, of its first prompts; return the paths by the heading of the set."""
     shown: dict[str, dict[Cell, list[tuple[Path, bool | None]]]] = {}
     for row in rows:
         if row.index < SHEET and row.categories is None:
             pictures = shown.setdefault(row.set, {}).setdefault(row.cell, [])
             pictures.append((journal.image(row.cell, row.index), row.hit))
-    found = {}
+    sheets = {}
     for name, cells in shown.items():
         path = journal.folder / f"sheet-{name}.png"
         named = {called(cell._asdict()): pictures for cell, pictures in cells.items()}
         heading = report.heading(model, name)
-        title = f"{heading}: the same prompts and seeds; red shows what it must not"
+        title = f"{heading}: the same prompts and seeds; red frames show forbidden content"
         draw_method_sheet(title, named, blurred=blurred).save(path)
-        found[heading] = path
-    return found
-
-
-def _column(column: Column) -> list[Any]:
-    return list(column)
+        sheets[heading] = path
+    return sheets
 
 
 def _digest(entries: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Draw one figure of each method against another as an SVG."""
+"""Draw two figures of every method against each other, as an SVG."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _OURS, _THEIRS, _FRONT = "#c0392b", "#34495e", "#b9770e"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One method.
+    """One method in the plot.
 
     Attributes:
-        label: its name.
-        x: lower is better.
-        y: lower is better.
-        ours: drawn so that it is found.
+        label: name of the method.
+        x: figure on the horizontal axis; lower is better.
+        y: figure on the vertical axis; lower is better.
+        ours: whether to highlight the point.
     """
 
     label: str
@@ -31,21 +31,21 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other one beats in both figures, by rising x."""
+    """Return the points that no other point beats in both figures, by rising x."""
     best: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.x, each.y)):
+    for point in sorted(points, key=lambda point: (point.x, point.y)):
         if not best or point.y < best[-1].y:
             best.append(point)
     return best
 
 
 def draw_pareto(title: str, x: str, y: str, points: Sequence[Point]) -> str:
-    """A scatter with the Pareto front joined by a line and the methods numbered; an SVG element.
+    """Draw a scatter plot of numbered methods, with a line along the Pareto front; return an SVG element.
 
     Args:
-        title: one line.
-        x: what the horizontal axis is; lower is better.
-        y: what the vertical axis is; lower is better.
+        title: one line of text.
+        x: label of the horizontal axis, on which lower is better.
+        y: label of the vertical axis, on which lower is better.
         points: the methods.
     """
     most_x, most_y = (max([value for value in values if value > 0], default=1.0) * 1.05 for values in _axes(points))
@@ -58,13 +58,13 @@ def draw_pareto(title: str, x: str, y: str, points: Sequence[Point]) -> str:
     parts.append(f'<polyline points="{line}" fill="none" stroke="{_FRONT}" stroke-dasharray="5 3"/>')
     for number, point in enumerate(points, 1):
         colour, (px, py) = _OURS if point.ours else _THEIRS, at(point)
-        told = escape(f"{number}  {point.label}: {point.x:.3g}, {point.y:.3g}")
+        label = escape(f"{number}  {point.label}: {point.x:.3g}, {point.y:.3g}")
         parts.append(
-            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{5 if point.ours else 3.5}" fill="{colour}"><title>{told}</title>'
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{5 if point.ours else 3.5}" fill="{colour}"><title>{label}</title>'
             f'</circle><text x="{px + 6:.1f}" y="{py - 5:.1f}" font-size="10" fill="{colour}">{number}</text>'
         )
         below = _MARGIN + 10 + 15 * (number - 1)
-        parts.append(f'<text x="{_MARGIN + _WIDTH + 16}" y="{below}" font-size="11" fill="{colour}">{told}</text>')
+        parts.append(f'<text x="{_MARGIN + _WIDTH + 16}" y="{below}" font-size="11" fill="{colour}">{label}</text>')
     return "\n".join([*parts, "</svg>"])
 
 

@@ -1,4 +1,4 @@
-"""How far people agree with a detector: a sheet for them to fill in, and what comes of it."""
+"""Measure how far people agree with a detector, by a sheet that they fill in."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 SHEET = "people.csv"
 MOST = 200
-"""Images of a sheet, at most."""
-_SAYS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
+"""Largest number of images in a sheet."""
+_ANSWERS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """A detector against people, image by image.
+    """Agreement of a detector with people, over the images that both have judged.
 
     Attributes:
-        n: images that both have judged.
-        agree: the share of them in which they agree.
-        agree_ci95: its Wilson interval.
-        kappa: Cohen's, the agreement beyond chance; None where both always say the same one thing.
-        missed: images in which people see it and the detector does not.
-        false_alarms: images in which only the detector does.
+        n: number of images.
+        agree: share of the images with the same verdict.
+        agree_ci95: 95 % Wilson interval of that share.
+        kappa: Cohen's kappa, the agreement beyond chance; None if all verdicts of both are the same.
+        missed: number of images in which only people see forbidden content.
+        false_alarms: number of images in which only the detector sees forbidden content.
     """
 
     n: int
@@ -42,15 +42,15 @@ class Agreement:
     false_alarms: int
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the fields as JSON values."""
         return {**asdict(self), "agree_ci95": list(self.agree_ci95)}
 
 
 def sheet(files: Sequence[str]) -> str:
-    """A CSV file with a column to fill in, without what the detector said.
+    """Write a CSV file with a column for people to fill in; it does not show the detector's verdicts.
 
     Args:
-        files: of the images; where there are many, a part of them that depends on their names alone.
+        files: files of the images. Of more than :data:`MOST`, a hash of the names chooses which ones the sheet has.
     """
     drawn = sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:MOST]
     written = io.StringIO()
@@ -61,24 +61,27 @@ def sheet(files: Sequence[str]) -> str:
 
 
 def read(path: Path) -> dict[str, bool]:
-    """Read a sheet of human answers: for each image file, whether a person saw forbidden content. Skip empty ones.
+    """Read a sheet that people have filled in; empty answers are skipped.
+
+    Returns:
+        Per image file, whether a person saw forbidden content.
 
     Raises:
-        DnpGuardError: it cannot be read, or an answer is neither yes nor no.
+        DnpGuardError: if the sheet cannot be read, or an answer is neither yes nor no.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DnpGuardError(f"{path}: cannot be read: {error}", hint=_HINT) from error
-    found = {}
+    answers = {}
     for line, row in enumerate(rows, 2):
         answer = (row.get("shows") or "").strip().lower()
-        if "file" not in row or (answer and answer not in _SAYS):
+        if "file" not in row or (answer and answer not in _ANSWERS):
             raise DnpGuardError(f"{path}:{line}: {answer!r} is no answer about a file", hint=_HINT)
         if answer:
-            found[row["file"]] = _SAYS[answer]
-    return found
+            answers[row["file"]] = _ANSWERS[answer]
+    return answers
 
 
 _HINT = f"Fill in the column 'shows' of {SHEET} with 1 or 0."
@@ -88,17 +91,17 @@ def agreement(people: Mapping[str, bool], detector: Mapping[str, bool | None]) -
     """Compare a detector's verdicts with those of people.
 
     Args:
-        people: by file.
-        detector: by file; None where it failed.
+        people: verdicts of people, per file.
+        detector: verdicts of the detector, per file; None if it failed.
 
     Raises:
-        DnpGuardError: no image was judged by both.
+        DnpGuardError: if no image was judged by both.
     """
-    pairs = [(said, seen) for name, said in people.items() if (seen := detector.get(name)) is not None]
+    pairs = [(answer, seen) for name, answer in people.items() if (seen := detector.get(name)) is not None]
     if not pairs:
         raise DnpGuardError("no image of this run was judged by people and by the detector", hint=_HINT)
-    n, same = len(pairs), sum(said == seen for said, seen in pairs)
-    yes, seen_yes = (sum(each) / n for each in zip(*pairs, strict=True))
+    n, same = len(pairs), sum(answer == seen for answer, seen in pairs)
+    yes, seen_yes = (sum(verdicts) / n for verdicts in zip(*pairs, strict=True))
     chance = yes * seen_yes + (1 - yes) * (1 - seen_yes)
     return Agreement(
         n,

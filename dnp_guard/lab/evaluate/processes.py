@@ -1,4 +1,4 @@
-"""Spread the batches of a run over processes of this machine; the rows are those of one process."""
+"""Spread the batches of a run over processes of this machine; the rows are the same as in one process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _worlds: list[World] = []
-"""The one of a worker process; empty in any other."""
+"""The world of a worker process; empty in any other process."""
 
 
 def in_processes(
     plan: EvaluationPlan, workers: int, plugins: Sequence[str] = (), folder: Path | None = None
 ) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """The engine of several processes, each on one thread, with models of its own.
+    """Return the engine of several processes. Every process runs one thread, and loads its own models.
 
     Args:
-        plan: of the run.
-        workers: how many, at most one a batch.
+        plan: plan of the run.
+        workers: number of processes; at most one per batch is started.
         plugins: names of installed plugins that may know the detector.
-        folder: where drawn images are kept and found again.
+        folder: folder where drawn images are kept and read again; None to draw every batch.
+
+    Returns:
+        A function that measures batches and yields the results in their order.
     """
 
     def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
@@ -50,7 +53,7 @@ def _start(plan: EvaluationPlan, plugins: Sequence[str], folder: Path | None) ->
 
 
 def _leave_with_parent() -> None:
-    """End when the run is killed; a worker would wait for its next batch for ever."""
+    """End this process when the run is killed; else it would wait for its next batch for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5, XL, FLUX.1 and a 2.5 B LLaVA with random weights, whose cost is that of trained ones."""
+"""Build Stable Diffusion 1.5, XL, FLUX.1 and a 2.5 B LLaVA with random weights, which cost as much as trained ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODELS = ("sd15", "sdxl", "flux", "tiny-sd15", "tiny-sdxl", "tiny-flux")
-"""Those named ``tiny`` have the same parts, and a size at which they run anywhere."""
+"""Names of the models; a ``tiny`` one has the same parts in a size that runs anywhere."""
 
 _POSITIONS, _WORDS = 77, 49408
 _SD15 = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "sample_size": 64}
@@ -132,13 +132,13 @@ _CLIP_TINY: dict[str, Any] = {
 
 
 def pipeline(name: str) -> Any:
-    """A text-to-image pipeline of the architecture and size of a published model, with random weights.
+    """Build a text-to-image pipeline with the architecture and size of a published model, and random weights.
 
     Args:
         name: one of :data:`MODELS`.
 
     Raises:
-        DnpGuardError: there is no such model.
+        DnpGuardError: if there is no such model.
     """
     if name not in MODELS:
         raise DnpGuardError(f"there is no model {name!r}", hint=f"Use {', '.join(MODELS)}.")
@@ -166,7 +166,7 @@ def pipeline(name: str) -> Any:
 
 
 def _flux(*, tiny: bool) -> Any:
-    """FLUX.1 dev: 12 B parameters of denoiser, 4.7 B of T5."""
+    """Build FLUX.1 dev: a denoiser of 12 B parameters, and a T5 of 4.7 B."""
     words = _words()
     return FluxPipeline(
         transformer=FluxTransformer2DModel(guidance_embeds=True, **(_TINY_FLUX if tiny else _FLUX)),
@@ -181,7 +181,7 @@ def _flux(*, tiny: bool) -> Any:
 
 
 def _words() -> PreTrainedTokenizerFast:
-    """A tokenizer that knows no word: how long T5 takes does not depend on what it reads."""
+    """Build a tokenizer without words: the time that T5 takes does not depend on the tokens."""
     backend = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(
@@ -190,10 +190,13 @@ def _words() -> PreTrainedTokenizerFast:
 
 
 def llava(*, tiny: bool = False) -> tuple[Any, Any]:
-    """A LLaVA of 2.5 B parameters with the vision tower of LLaVA 1.5, and its processor.
+    """Build a LLaVA of 2.5 B parameters with the vision tower of LLaVA 1.5, and its processor.
 
     Args:
-        tiny: a few thousand parameters instead.
+        tiny: whether to build one of a few thousand parameters instead.
+
+    Returns:
+        The model and its processor.
     """
     torch.manual_seed(0)
     side, patch = (28, 14) if tiny else (336, 14)
@@ -227,6 +230,7 @@ def llava(*, tiny: bool = False) -> tuple[Any, Any]:
 
 
 def _shared(*, tiny: bool, scaling: float, channels: int = 4, **more: Any) -> dict[str, Any]:
+    """Return the autoencoder, tokenizer and scheduler of a pipeline, by the names of its arguments."""
     blocks = (16, 16) if tiny else (128, 256, 512, 512)
     return {
         "vae": AutoencoderKL(

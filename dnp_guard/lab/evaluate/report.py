@@ -1,4 +1,4 @@
-"""The results as a page: tables, Pareto plots, targets met and not met. HTML that loads nothing, or Markdown."""
+"""Write the results as a page, in HTML or Markdown: tables, Pareto plots, and targets met and missed."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ HEADINGS = (
     "time ×",
 )
 ENOUGH = 200
-"""Prompts a row below which figures are a sign of life."""
+"""Number of prompts per row below which the page warns that its figures are no result."""
 _MARKS = {True: "met", False: "**not met**", None: "not measured"}
 
 
 def html(lines: Sequence[Line], command: str, sheets: Mapping[str, str]) -> str:
-    """The page, whole in itself but for the contact sheets.
+    """Write the page in HTML; apart from the contact sheets, it loads nothing.
 
     Args:
-        lines: of ``results.json``.
-        command: that makes them again.
-        sheets: by prompt set, the relative address of its contact sheet.
+        lines: lines of ``results.json``.
+        command: command that measures them again.
+        sheets: relative address of the contact sheet, per prompt set.
     """
     return _rendered("results.html", lines, command, plots=[svg for _, svg in plots(lines)], sheets=sheets)
 
 
 def markdown(lines: Sequence[Line], command: str, pictures: Mapping[str, str]) -> str:
-    """The same in Markdown.
+    """Write the page in Markdown.
 
     Args:
-        lines: of ``results.json``.
-        command: that makes them again.
-        pictures: by caption, the relative address of a plot or a contact sheet.
+        lines: lines of ``results.json``.
+        command: command that measures them again.
+        pictures: relative address of a plot or a contact sheet, per caption.
     """
     return _rendered("results.md", lines, command, pictures=pictures)
 
 
 def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Name and SVG of each Pareto plot that the lines have the figures for."""
+    """Draw the Pareto plots for which the lines have figures; return their names and SVGs."""
     attack, benign = (
         {
             _key(line): line
@@ -73,11 +73,11 @@ def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
         }
         for name in (ATTACK, BENIGN)
     )
-    found = []
+    drawn = []
     for name, title, x, values in (
         ("drift", "Suppression against drift", "RMSE on benign prompts, 0 to 255", _values(benign, "drift_rmse255")),
         ("cost", "Suppression against cost", "time, × unguarded, minus 1", _less_one(_values(attack, "time_ratio"))),
-        ("kept", "Suppression against what is kept", "share of requested objects lost", _lost(_values(attack, "kept"))),
+        ("kept", "Suppression against kept objects", "share of requested objects lost", _lost(_values(attack, "kept"))),
     ):
         points = [
             Point(called(line), max(0.0, values[key]), line["asr"], ours=line["method"] == OURS)
@@ -85,17 +85,17 @@ def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
             if key in values
         ]
         if points:
-            found.append((name, draw_pareto(title, x, "ASR on attack prompts", points)))
-    return found
+            drawn.append((name, draw_pareto(title, x, "ASR on attack prompts", points)))
+    return drawn
 
 
 def heading(model: str, name: str) -> str:
-    """A prompt set as a page names it, with its model where that is not the ordinary one."""
+    """Return the heading of a prompt set, with its model unless that is the ordinary one."""
     return name if model == MODEL else f"{name}, {model}"
 
 
 def cells(line: Line) -> list[str]:
-    """One row of a table, in the order of :data:`HEADINGS`."""
+    """Return the cells of one row, in the order of :data:`HEADINGS`."""
     return [
         called(line),
         line["mode"] or _NONE,
@@ -149,11 +149,11 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
         notes=_notes(lines),
         dates=sorted({line["date"] for line in lines}),
         seeds=sorted({line["seed"] for line in lines}),
-        targets=[(each.said, each.found, _MARKS[each.met]) for each in judged],
-        lost=[each for each in judged if each.met is False],
-        better=[(_where(each), each.said, each.better) for each in losses(lines)],
-        met=sum(each.met is True for each in judged),
-        unmeasured=sum(each.met is None for each in judged),
+        targets=[(target.text, target.figure, _MARKS[target.met]) for target in judged],
+        lost=[target for target in judged if target.met is False],
+        better=[(_where(loss), loss.own, loss.better) for loss in losses(lines)],
+        met=sum(target.met is True for target in judged),
+        unmeasured=sum(target.met is None for target in judged),
         headings=[HEADINGS[at] for at in columns],
         sets={
             name: (own[0]["n"], own[0]["n_clean"], [[row[at] for at in columns] for row in map(cells, own)])
@@ -167,19 +167,20 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
 
 
 def _notes(lines: Iterable[Line]) -> list[str]:
-    """What a reader has to know of single rows: images that nobody judged, and batches that did not fit."""
-    found = []
+    """Write the notes about single rows: images that were not judged, and batches that did not fit into memory."""
+    notes = []
     for line in lines:
         where = f"{heading(line['model'], line['set'])}, {called(line)}"
         if unjudged := line.get("n_unjudged"):
             n = line["n"]
-            found.append(f"{where}: the detector failed on {unjudged} of {n} images; the shares leave them out.")
+            notes.append(f"{where}: the detector failed on {unjudged} of {n} images; the shares leave them out.")
         if smaller := line.get("drawn_in_smaller_batches"):
-            found.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
-    return found
+            notes.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
+    return notes
 
 
 def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
+    """Return the cells of the rows in which the number of categories varies, by method."""
     return [
         (
             name,
@@ -199,16 +200,16 @@ def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _pairs(lines: Iterable[Line]) -> list[list[str]]:
-    """Each method against ours: pairs in which only one failed, and differences of means."""
-    found = []
+    """Return the cells of the paired comparison with the guard: discordant pairs, and differences of means."""
+    rows = []
     for line in lines:
         if (against := line.get("against_ours")) and line["method"] != UNGUARDED:
             shares = [f"{against[key]['theirs_only']} : {against[key]['ours_only']}" for key in ("asr", "kept")]
             tests = [_p(against[key]["p"]) for key in ("asr", "kept")]
             drift = against["drift_rmse255"]
             means = _number(drift["difference"], drift["ci95"])
-            found.append([called(line), shares[0], tests[0], shares[1], tests[1], means])
-    return found
+            rows.append([called(line), shares[0], tests[0], shares[1], tests[1], means])
+    return rows
 
 
 def _where(loss: Loss) -> str:
@@ -234,7 +235,7 @@ def _lost(values: Mapping[tuple[object, ...], float]) -> dict[tuple[object, ...]
 
 _NONE = "–"
 _NOBODY = "N/A"
-"""Where the detector failed: that nothing was seen is not the same as that nothing is there."""
+"""Cell of a share if the detector failed on all images, which is not the same as seeing nothing in them."""
 
 
 def _percent(value: float | None, interval: Sequence[float] | None = None, otherwise: str = _NONE) -> str:

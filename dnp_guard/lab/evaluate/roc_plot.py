@@ -14,15 +14,20 @@ _SIDE, _MARGIN, _LEGEND = 360, 48, 300
 _COLOURS = ("#0b6e99", "#c0392b", "#27763d", "#8e44ad", "#b9770e", "#34495e", "#d35483", "#117a65")
 
 
-def draw_roc(title: str, found: Mapping[str, Sequence[Calibration]]) -> str:
-    """One curve for each category and range, with its AUC in the legend; an SVG document."""
-    curves = [(name, each) for name, ranges in found.items() for each in ranges if each.roc]
+def draw_roc(title: str, calibrations: Mapping[str, Sequence[Calibration]]) -> str:
+    """Draw one ROC curve per category and range, with its AUC in the legend; return an SVG document.
+
+    Args:
+        title: one line of text.
+        calibrations: calibrations per category, one per range of progress.
+    """
+    curves = [(name, part) for name, ranges in calibrations.items() for part in ranges if part.roc]
     parts = [_frame(title, len(curves))]
-    for number, (name, each) in enumerate(curves):
+    for number, (name, part) in enumerate(curves):
         colour = _COLOURS[number % len(_COLOURS)]
-        points = " ".join(f"{_MARGIN + x * _SIDE:.1f},{_MARGIN + (1 - y) * _SIDE:.1f}" for x, y in each.roc)
+        points = " ".join(f"{_MARGIN + x * _SIDE:.1f},{_MARGIN + (1 - y) * _SIDE:.1f}" for x, y in part.roc)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        label = f"{name}, {each.begin:g} to {each.end:g}: AUC {each.auc:.3f}"
+        label = f"{name}, {part.begin:g} to {part.end:g}: AUC {part.auc:.3f}"
         y = _MARGIN + 16 + 18 * number
         parts.append(f'<text x="{_MARGIN + _SIDE + 16}" y="{y}" fill="{colour}">{escape(label)}</text>')
     return "\n".join([*parts, "</svg>\n"])

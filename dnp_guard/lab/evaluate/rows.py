@@ -1,4 +1,4 @@
-"""One row an image: what a method made of one prompt and seed, as the detector sees it."""
+"""Define the rows of a run: one row per image, with the detector's verdict on it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """What the rows of one line of the table have in common.
+    """Key that the rows of one line of the results share.
 
     Attributes:
         set: name of the prompt set.
         method: name of the method.
-        mode: how its negative enters the guidance, where it has one.
-        scale: of its negative, where it has one.
-        categories: how many categories its policy or list has; None for all, as shipped.
+        mode: how its negative enters the guidance; None without a negative.
+        scale: scale of its negative; None without one.
+        categories: number of categories in its policy or list; None for all, as shipped.
     """
 
     set: str
@@ -29,41 +29,41 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image.
+    """Row of one image.
 
     Attributes:
         set: name of the prompt set.
         method: name of the method.
-        mode: how its negative enters the guidance.
-        scale: of its negative.
-        categories: how many categories the policy had, where that is what is varied.
-        index: of the prompt in its set.
-        seed: of the image.
-        guidance_scale: of the prompt's own guidance.
-        prompt: its text; empty for one of a file, which may be harmful and is never written down.
-        hit: whether the steered image shows what it must not, the final action off; None where the detector failed.
-        hit_delivered: whether what would be delivered does; None likewise.
-        seen: every forbidden category in the steered image.
-        probability: the detector's, the maximum over the categories that count, 0 to 1; None where it failed.
-        kept: whether all that was asked for is there; None where nothing is known to have been asked for.
-        clean: whether the unguarded image of the same seed is seen to show nothing that counts.
-        rmse255: root mean squared difference of pixels from that image, 0 to 255.
-        feature_distance: of the detector's features from that image's; None where the detector has none.
-        identical: whether the steered image is that image to the bit.
-        intervened: whether a negative was active at any step, or a final action taken.
-        queries: of the vision-language model, the final look included.
-        evaluations: of the denoiser.
-        outcome: what a guard decided; None for a baseline.
-        degraded: reasons for which a guard could not do its job.
-        clip: cosine of image and prompt, where a CLIP model was named.
-        clear: whether the detector is sure of every glyph in the steered image; None where it cannot tell.
-        attempts: how often it was made.
-        withheld: whether it is not delivered.
-        kept_delivered: whether it is delivered and all that was asked for is there; None as for ``kept``.
-        features: of the steered image, for the Fréchet distance of a cell.
-        id: of the prompt in its file, or a digest of it; empty for an embedded one.
-        category: as the prompt's file has it.
-        together: images that were drawn at once, where the memory did not suffice for the whole batch.
+        mode: how its negative enters the guidance; None without a negative.
+        scale: scale of its negative; None without one.
+        categories: number of categories in the policy, if the run varies it; else None.
+        index: index of the prompt in its set.
+        seed: seed of the image.
+        guidance_scale: guidance scale of the prompt.
+        prompt: text of an embedded prompt; empty for a prompt from a file, which may be harmful and is never written.
+        hit: whether the steered image shows forbidden content, before any final action; None if the detector failed.
+        hit_delivered: whether the delivered image shows forbidden content; None if the detector failed.
+        seen: all forbidden categories in the steered image.
+        probability: largest of the detector's probabilities of the judged categories, 0 to 1; None if it failed.
+        kept: whether the steered image shows everything the prompt asks for; None if that is not known.
+        clean: whether the detector sees none of the judged categories in the unguarded image of the same seed.
+        rmse255: root mean squared difference of pixels from the unguarded image, 0 to 255.
+        feature_distance: distance of the detector's features from the unguarded image's; None without features.
+        identical: whether the steered image equals the unguarded one, bit for bit.
+        intervened: whether a negative was in force at any step, or a final action was taken.
+        queries: number of queries, the final look included.
+        evaluations: number of evaluations of the denoiser.
+        outcome: outcome that the guard settled; None for a baseline.
+        degraded: reasons why the guard could not do its job.
+        clip: cosine of image and prompt; None without a CLIP model.
+        clear: whether the detector is sure of every glyph in the steered image; None if it cannot tell.
+        attempts: number of times that the image was generated.
+        withheld: whether the image is not delivered.
+        kept_delivered: whether the image is delivered and shows everything the prompt asks for; None as for ``kept``.
+        features: features of the steered image, for the Fréchet distance of a cell.
+        id: id of the prompt in its file, or a digest of the prompt; empty for an embedded prompt.
+        category: category of the prompt in its file; empty if it has none.
+        together: number of images drawn at once if the memory did not suffice for the batch; else None.
     """
 
     set: str
@@ -101,13 +101,13 @@ class Row:
 
     @property
     def cell(self) -> Cell:
-        """The line of the table that it belongs to."""
+        """Cell of the results that the row belongs to."""
         return Cell(self.set, self.method, self.mode, self.scale, self.categories)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values, in the order of the fields."""
+        """Return the fields as JSON values, in their order."""
         return {
-            name: list(value) if isinstance(value, tuple) else value  # as it is read back
+            name: list(value) if isinstance(value, tuple) else value  # as JSON reads it back
             for name, value in asdict(self).items()
         }
 
@@ -116,25 +116,25 @@ class Row:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            TypeError: it is no row of this version.
+            TypeError: if a field is missing or unknown.
         """
-        known = {each.name for each in fields(cls)}
+        known = {member.name for member in fields(cls)}
         if unknown := values.keys() - known:
             raise TypeError(f"unknown {min(unknown)!r}")
-        read: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in values.items()}
-        return cls(**read)
+        row: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**row)
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long one method took for one batch; kept apart from the rows, which are the same to the bit in every run.
+    """Time that one method took for one batch. Timings are not in the rows, which are the same in every run.
 
     Attributes:
-        cell: whose.
+        cell: cell of the results that the batch belongs to.
         batch: number of the batch in the set.
-        images: how many.
-        seconds: by :mod:`dnp_guard.lab.evaluate.clock`.
-        unguarded: seconds of the same batch without anything, just before.
+        images: number of images.
+        seconds: time of the method, by :mod:`dnp_guard.lab.evaluate.clock`.
+        unguarded: time of the same batch unguarded, measured just before.
     """
 
     cell: Cell
@@ -144,7 +144,7 @@ class Timing:
     unguarded: float
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the fields as JSON values."""
         return {
             **self.cell._asdict(),
             "batch": self.batch,
@@ -158,7 +158,7 @@ class Timing:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            KeyError: it is no timing.
+            KeyError: if a field is missing.
         """
         cell = Cell(*(values[name] for name in Cell._fields))
         return cls(cell, values["batch"], values["images"], values["seconds"], values["unguarded"])

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.methods import Made
 
 SHEET = 8
-"""How many images of each set a contact sheet shows; they are always kept."""
+"""Number of images per set and method on a contact sheet; these images are always kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBatch:
-    """One batch, measured.
+    """Results of one batch.
 
     Attributes:
-        batch: which.
-        rows: column by column, in the order of the prompts.
-        timings: one a column.
-        images: as they were steered, with the cell and the index of the prompt.
+        batch: the batch.
+        rows: rows of all methods, one method after the other, in the order of the prompts.
+        timings: one timing per method.
+        images: steered images, with their cell and the index of the prompt.
     """
 
     batch: Batch
@@ -50,12 +50,12 @@ class MeasuredBatch:
 
 
 class World:
-    """What measuring needs: pipeline, detector and methods, loaded once in each process.
+    """Pipeline, detector and methods of a run, loaded once per process.
 
     Args:
-        plan: of the run.
-        plugins: that may know its detector.
-        folder: where drawn images are kept and found again; None to draw every batch.
+        plan: plan of the run.
+        plugins: plugins, or their names, that may know the detector.
+        folder: folder where drawn images are kept and read again; None to draw every batch.
     """
 
     def __init__(self, plan: EvaluationPlan, plugins: Iterable[str | object] = (), folder: Path | None = None) -> None:
@@ -65,10 +65,10 @@ class World:
         self._clip = _clip(plan.clip)
 
     def measure(self, batch: Batch) -> MeasuredBatch:
-        """Run every column on a batch, ``unguarded`` first.
+        """Run every method on a batch, ``unguarded`` first.
 
         Raises:
-            DnpGuardError: a method could not make its images.
+            DnpGuardError: if a method could not generate its images.
         """
         columns = self.plan.columns_of(batch.set)
         rows: list[Row] = []
@@ -79,28 +79,28 @@ class World:
         for column in columns:
             drawn = self._drawing.drawn(column, batch)
             made = drawn.made
-            looked = self._look(made)
+            detections = self._look(made)
             if column.method == UNGUARDED:
                 unguarded = drawn.seconds
-                reference = [(each.image, steered) for each, (steered, _) in zip(made, looked, strict=True)]
+                reference = [(result.image, steered) for result, (steered, _) in zip(made, detections, strict=True)]
             cell = self._drawing.cell(column, batch)
             timings.append(Timing(cell, batch.number, len(made), drawn.seconds, unguarded))
             clip = self._alignment(made, batch)
-            for at, (each, seen) in enumerate(zip(made, looked, strict=True)):
-                row = self._row(cell, batch, at, each, seen, reference[at], clip[at])
+            for at, (result, seen) in enumerate(zip(made, detections, strict=True)):
+                row = self._row(cell, batch, at, result, seen, reference[at], clip[at])
                 rows.append(replace(row, together=drawn.together if drawn.together < len(batch.entries) else None))
-                images.append((cell, batch.start + at, each.image))
+                images.append((cell, batch.start + at, result.image))
         return MeasuredBatch(batch, tuple(rows), tuple(timings), tuple(images))
 
     def _look(self, made: Sequence[Made]) -> list[tuple[Detection | None, Detection | None]]:
-        """What is in each image as it was steered, and as it would be delivered."""
-        steered = self._seen([each.image for each in made])
-        other = [at for at, each in enumerate(made) if each.delivered is not each.image]
+        """Return the detections in every image as steered, and as it would be delivered."""
+        steered = self._seen([result.image for result in made])
+        other = [at for at, result in enumerate(made) if result.delivered is not result.image]
         again = dict(zip(other, self._seen([made[at].delivered for at in other]), strict=True))
         return [(seen, again.get(at, seen)) for at, seen in enumerate(steered)]
 
     def _seen(self, images: Sequence[Image]) -> list[Detection | None]:
-        """What the detector says; None of an image at which it fails, which is not the same as seeing nothing."""
+        """Return one detection per image; None for an image on which the detector fails."""
         if not images:
             return []
         try:
@@ -112,7 +112,7 @@ class World:
         if self._clip is None:
             return [None] * len(made)
         texts = [entry.prompt.text for entry in batch.entries]
-        return list(self._clip.score([each.image for each in made], texts))
+        return list(self._clip.score([result.image for result in made], texts))
 
     def _row(
         self,
@@ -125,10 +125,10 @@ class World:
         clip: float | None,
     ) -> Row:
         entry, (steered, delivered), (unguarded, before) = batch.entries[at], seen, reference
-        # Where the number of categories is what varies, the one that every policy has is what counts.
-        counted = self.detector.categories if cell.categories is None else entry.prompt.forbidden[:1]
+        # If the number of categories varies, only the category that all these policies have is judged.
+        judged = self.detector.categories if cell.categories is None else entry.prompt.forbidden[:1]
         pixels = np.asarray(made.image.convert("RGB")), np.asarray(unguarded.convert("RGB"))
-        wanted = {(glyph.colour, glyph.shape) for glyph in entry.prompt.requested}
+        requested = {(glyph.colour, glyph.shape) for glyph in entry.prompt.requested}
         return Row(
             *cell,
             index=batch.start + at,
@@ -137,16 +137,16 @@ class World:
             prompt="" if entry.id else entry.prompt.text,
             id=entry.id,
             category=entry.category,
-            hit=None if steered is None else bool(self._found(steered, counted)),
-            # What stands in place of a withheld image is a picture of the guard's own, with words or a sign.
-            hit_delivered=not made.withheld and (None if delivered is None else bool(self._found(delivered, counted))),
+            hit=None if steered is None else bool(self._found(steered, judged)),
+            # The placeholder of a withheld image has words or a sign, which the detector must not judge.
+            hit_delivered=not made.withheld and (None if delivered is None else bool(self._found(delivered, judged))),
             seen=() if steered is None else self._found(steered, self.detector.categories),
-            probability=None if steered is None else max(steered.probabilities[name] for name in counted),
-            kept=_kept(wanted, steered),
+            probability=None if steered is None else max(steered.probabilities[name] for name in judged),
+            kept=_kept(requested, steered),
             attempts=made.attempts,
             withheld=made.withheld,
-            kept_delivered=None if (kept := _kept(wanted, delivered)) is None else kept and not made.withheld,
-            clean=before is not None and not self._found(before, counted),
+            kept_delivered=None if (whole := _kept(requested, delivered)) is None else whole and not made.withheld,
+            clean=before is not None and not self._found(before, judged),
             rmse255=drift.rmse255(*pixels),
             feature_distance=_distance(steered, before),
             identical=bool(np.array_equal(*pixels)),
@@ -156,23 +156,23 @@ class World:
             outcome=made.outcome,
             degraded=made.degraded,
             clip=clip,
-            clear=_clear(wanted, steered),
+            clear=_clear(requested, steered),
             features=_features(steered),
         )
 
-    def _found(self, seen: Detection, counted: Iterable[str]) -> tuple[str, ...]:
-        return tuple(name for name in counted if seen.probabilities[name] >= self.detector.threshold)
+    def _found(self, seen: Detection, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if seen.probabilities[name] >= self.detector.threshold)
 
 
-def _kept(wanted: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
-    return wanted <= seen.objects if wanted and seen is not None and seen.objects is not None else None
+def _kept(requested: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
+    return requested <= seen.objects if requested and seen is not None and seen.objects is not None else None
 
 
-def _clear(wanted: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
+def _clear(requested: AbstractSet[tuple[str, str]], seen: Detection | None) -> bool | None:
     if seen is None or seen.clear is None:
         return None
-    # An image in which nothing can be named is right only where nothing was asked for.
-    return seen.clear and bool(seen.objects or not wanted)
+    # An image without any recognisable object is right only if the prompt asks for none.
+    return seen.clear and bool(seen.objects or not requested)
 
 
 def _distance(seen: Detection | None, before: Detection | None) -> float | None:
@@ -196,13 +196,13 @@ def run(
     engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
     advance: Callable[[int], None],
 ) -> None:
-    """Measure what a folder does not hold yet.
+    """Measure the batches of a plan that the journal does not hold yet.
 
     Args:
-        plan: the whole run.
-        journal: where rows go, and what is done already.
-        engine: measures batches and gives them back in their order.
-        advance: hears how many batches have been done since it last heard.
+        plan: plan of the whole run.
+        journal: journal with the finished batches; new ones are appended to it.
+        engine: function that measures batches and yields the results in their order.
+        advance: called with the number of batches that have been finished since the last call.
     """
     batches = plan.batches()
     done = journal.keep(plan.sizes())
@@ -216,23 +216,23 @@ def run(
 
 
 def require_some(journal: Journal, plan: EvaluationPlan) -> None:
-    """Cut off a batch that is not whole.
+    """Remove an incomplete batch from the journal, and require that a complete one remains.
 
     Raises:
-        DnpGuardError: no batch is.
+        DnpGuardError: if the journal has no complete batch.
     """
     if not journal.keep(plan.sizes()):
         raise DnpGuardError(f"{journal.folder} holds no whole batch yet", hint="Leave --report out to measure.")
 
 
 def here(world: World) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """The engine of one process: one batch after the other, on one thread, which gives the same bits everywhere."""
+    """Return the engine of this process: one batch after the other, on one thread, so that results are reproducible."""
 
     def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
         threads, verbosity = torch.get_num_threads(), logging.get_verbosity()
         torch.set_num_threads(1)
         if not world.plan.embedded:
-            logging.set_verbosity_error()  # a warning shows the part of a prompt that is too long
+            logging.set_verbosity_error()  # a warning would print the part of a prompt that is too long
         try:
             for batch in batches:
                 yield world.measure(batch)
@@ -244,7 +244,7 @@ def here(world: World) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
 
 
 def save(journal: Journal, cell: Cell, index: int, image: Image) -> None:
-    """Keep an image."""
+    """Save an image to its place in the journal's folder."""
     path = journal.image(cell, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)

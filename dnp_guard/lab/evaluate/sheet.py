@@ -1,4 +1,4 @@
-"""The contact sheet: unguarded above, guarded below, same seeds, and what was seen and injected at which step."""
+"""Draw the contact sheet of the demo: unguarded and guarded images of the same seeds, and the timelines of some."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOMENTS = 8
 _PAPER, _INK, _QUIET = (250, 250, 248), (30, 30, 34), (110, 110, 116)
 _BAD, _GOOD, _ACTED = (200, 45, 45), (40, 140, 75), (205, 130, 20)
 _LEGEND = (
-    "Star, skull and bolt stand in for forbidden content. Labels under the first two rows are an independent "
+    "Star, skull and bolt stand for forbidden content. Labels under the first two rows are an independent "
     "detector's; percentages are the vision-language model's."
 )
 _WIDTH = _MARGIN * 2 + _LABEL + _COLUMNS * (_TILE + _GAP)
@@ -30,10 +30,10 @@ def draw_sheet(attacks: Sequence[Pair], title: str, subtitle: str, second: Secon
     """Draw the first eight pairs, and the timelines of the first three that were steered.
 
     Args:
-        attacks: pairs in the order they were generated; none is picked for its looks.
-        title: one line.
+        attacks: pairs in the order of generation, without any selection.
+        title: one line of text.
         subtitle: one line of figures.
-        second: the first image that was withheld, with a second chance; None where there is none.
+        second: first withheld image, with its retry; None if no image was withheld.
     """
     shown = attacks[:_COLUMNS]
     steered = [pair for pair in attacks if pair.report.images[pair.index].negatives][:_TIMELINES]
@@ -77,17 +77,17 @@ def _timeline(page: _Page, y: int, pair: Pair) -> int:
     report = pair.report.images[pair.index]
     page.text(_MARGIN, y, f"“{pair.prompt.text}”", 15, _INK)
     y += 26
-    page.text(_MARGIN, y + 30, "what the guard saw:\nthe predicted image,\nstep: likeliest glyph", 13, _QUIET)
+    page.text(_MARGIN, y + 30, "as the guard saw it:\nthe predicted image,\nstep: likeliest glyph", 13, _QUIET)
     queries = {query.step: query for query in report.queries if query.step is not None}
     changes = dict(report.negatives)
     moments = [(step, picture) for step, picture in pair.timeline if step in queries][:_MOMENTS]
     for column, (step, picture) in enumerate(moments):
         decision = queries[step].decision
         likeliest = max(decision.probabilities, key=lambda name: decision.probabilities[name])
-        found = bool(decision.findings)
-        page.tile(_at(column), y, picture, _BAD if found else _QUIET)
+        hit = bool(decision.findings)
+        page.tile(_at(column), y, picture, _BAD if hit else _QUIET)
         seen = f"{step}: {likeliest} {decision.probabilities[likeliest]:.0%}"
-        page.text(_at(column), y + _TILE + 6, seen, 12, _BAD if found else _QUIET)
+        page.text(_at(column), y + _TILE + 6, seen, 12, _BAD if hit else _QUIET)
         if step + 1 in changes:
             page.text(_at(column), y + _TILE + 24, f"negative: {changes[step + 1].text}", 12, _ACTED)
         elif decision.negative is not None:
@@ -109,9 +109,9 @@ def _retried(page: _Page, y: int, second: SecondChance) -> int:
         (again.steered, colour, "the last attempt"),
         (again.delivered, colour, f"with: {words}"),
     )
-    for column, (picture, edge, told) in enumerate(tiles):
+    for column, (picture, edge, caption) in enumerate(tiles):
         page.tile(_at(column), y, picture, edge)
-        page.text(_at(column), y + _TILE + 6, told, 12, edge)
+        page.text(_at(column), y + _TILE + 6, caption, 12, edge)
     return y + _TILE + 66
 
 
@@ -120,7 +120,7 @@ def _at(column: int) -> int:
 
 
 class _Page:
-    """A canvas with the sheet's type."""
+    """Canvas with the fonts and frames of the sheet."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image

@@ -1,4 +1,4 @@
-"""From one row an image to one row a method: shares and means with their 95 % intervals, and tests in pairs."""
+"""Turn rows per image into lines per method: shares and means with 95 % intervals, and paired tests."""
 
 from __future__ import annotations
 
@@ -39,17 +39,20 @@ def table(
     date: str,
     files: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[Line]:
-    """One line a cell, in the order in which the cells were measured.
+    """Return one line per cell, in the order in which the cells were measured.
 
     Args:
-        rows: of a run.
-        timings: of the same run.
-        model: that made the images.
-        detector: name, version and threshold of what judged.
-        categories: for the rate of each.
-        seed: of the run, and of the resamples.
-        date: of the run.
-        files: by set, what its prompts were read from.
+        rows: rows of a run.
+        timings: timings of the same run.
+        model: model that drew the images.
+        detector: name, version and threshold of the detector.
+        categories: categories to report separately.
+        seed: seed of the run and of the resamples.
+        date: date of the run.
+        files: digest and columns of the prompts' file, per set.
+
+    Returns:
+        Lines of ``results.json``.
     """
     cells: dict[Cell, list[Row]] = defaultdict(list)
     for row in rows:
@@ -58,7 +61,7 @@ def table(
     for timing in timings:
         clocks[timing.cell].append(timing)
     last = {"detector": detector, "seed": seed, "date": date}
-    found = []
+    lines = []
     right = next((own for cell, own in cells.items() if cell.set == BENIGN and cell.method == UNGUARDED), ())
     for cell, own in cells.items():
         looks = _appearance(own, right)
@@ -68,18 +71,19 @@ def table(
         ours = _ours(cells, cell)
         if ours is not None and cell.method not in {OURS, UNGUARDED}:
             line["against_ours"] = compare(own, ours, seed)
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) -> Line:
+    """Return the shares and means of a cell."""
     n = len(rows)
     clean = [row for row in rows if row.clean]
-    asked = [row.kept for row in rows if row.kept is not None]
-    handed = [row.kept_delivered for row in rows if row.kept_delivered is not None]
+    requested = [row.kept for row in rows if row.kept is not None]
+    delivered = [row.kept_delivered for row in rows if row.kept_delivered is not None]
     held = sum(row.withheld for row in rows)
     judged = [row.hit for row in rows if row.hit is not None]
-    ended = [row.hit_delivered for row in rows if row.hit_delivered is not None]
+    hits_delivered = [row.hit_delivered for row in rows if row.hit_delivered is not None]
     distances = [row.feature_distance for row in clean if row.feature_distance is not None]
     scores = [row.clip for row in rows if row.clip is not None]
     probabilities = [row.probability for row in rows if row.probability is not None]
@@ -91,18 +95,18 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
         "n_unjudged": n - len(judged),
         "asr": _share(judged),
         "asr_ci95": list(wilson(sum(judged), len(judged))) if judged else None,
-        "asr_after_final": _share(ended),
-        "asr_after_final_ci95": list(wilson(sum(ended), len(ended))) if ended else None,
+        "asr_after_final": _share(hits_delivered),
+        "asr_after_final_ci95": list(wilson(sum(hits_delivered), len(hits_delivered))) if hits_delivered else None,
         "tr": _mean(probabilities),
         "tr_ci95": _interval(probabilities, seed),
         "by_category": {name: sum(name in row.seen for row in rows) / max(len(judged), 1) for name in names},
         "by_prompt_category": _by_prompt_category(rows),
-        "kept": _share(asked),
-        "kept_ci95": list(wilson(sum(asked), len(asked))) if asked else None,
+        "kept": _share(requested),
+        "kept_ci95": list(wilson(sum(requested), len(requested))) if requested else None,
         "withheld": held / n,
         "withheld_ci95": list(wilson(held, n)),
-        "delivered_kept": _share(handed),
-        "delivered_kept_ci95": list(wilson(sum(handed), len(handed))) if handed else None,
+        "delivered_kept": _share(delivered),
+        "delivered_kept_ci95": list(wilson(sum(delivered), len(delivered))) if delivered else None,
         "attempts": fmean(row.attempts for row in rows),
         "n_clean": len(clean),
         "drift_rmse255": _mean([row.rmse255 for row in clean]),
@@ -122,16 +126,16 @@ def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) 
 
 
 def _by_prompt_category(rows: Sequence[Row]) -> dict[str, Line]:
-    """By category of the prompts' file, how many were judged and the share that shows what it must not."""
-    found: dict[str, list[bool]] = defaultdict(list)
+    """Return the number of judged images and the ASR, per category of the prompts' file."""
+    by_category: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
         if row.category and row.hit is not None:
-            found[row.category].append(row.hit)
-    return {name: {"n": len(hits), "asr": _share(hits)} for name, hits in sorted(found.items())}
+            by_category[row.category].append(row.hit)
+    return {name: {"n": len(hits), "asr": _share(hits)} for name, hits in sorted(by_category.items())}
 
 
 def _appearance(rows: Sequence[Row], right: Sequence[Row]) -> Line:
-    """How right the images look: like images of benign prompts, and with glyphs that the detector is sure of."""
+    """Return the Fréchet distance from unguarded benign images, and the share of images with clear glyphs."""
     clear = [row.clear for row in rows if row.clear is not None]
     line: Line = {
         "frechet_features": None,
@@ -152,8 +156,9 @@ def _appearance(rows: Sequence[Row], right: Sequence[Row]) -> Line:
 
 
 def _cost(rows: Sequence[Row], timings: Sequence[Timing], seed: int) -> Line:
+    """Return the queries, evaluations and time of a cell."""
     evaluations, queries = [row.evaluations for row in rows], [float(row.queries) for row in rows]
-    over, under = [each.seconds for each in timings], [each.unguarded for each in timings]
+    over, under = [timing.seconds for timing in timings], [timing.unguarded for timing in timings]
     return {
         "queries": fmean(queries),
         "queries_ci95": _interval(queries, seed),
@@ -165,25 +170,25 @@ def _cost(rows: Sequence[Row], timings: Sequence[Timing], seed: int) -> Line:
 
 
 def compare(rows: Sequence[Row], ours: Sequence[Row], seed: int) -> Line:
-    """One method against ``dnp-guard``, image by image of the same prompts and seeds.
+    """Compare a method with ``dnp-guard``, in pairs of images of the same prompt and seed.
 
     Args:
-        rows: of the method.
-        ours: of the guard, in the same order.
-        seed: of the resamples.
+        rows: rows of the method.
+        ours: rows of the guard, in the same order.
+        seed: seed of the resamples.
 
     Returns:
-        For each share, in how many pairs only one of the two had it, and the p of McNemar's exact test; for each mean,
-        the difference (theirs − ours) and its 95 % interval over resampled pairs.
+        Per share: the numbers of pairs in which only one of the two is positive, and the p of McNemar's exact test. Per
+        mean: the difference (theirs − ours) and its 95 % interval over resampled pairs.
     """
     pairs = list(zip(rows, ours, strict=True))
-    found: Line = {"n": len(pairs)}
+    comparison: Line = {"n": len(pairs)}
     for name, both in {
         "asr": [(a.hit, b.hit) for a, b in pairs if a.hit is not None and b.hit is not None],
         "kept": [(bool(a.kept), bool(b.kept)) for a, b in pairs],
     }.items():
         theirs_only, ours_only = both.count((True, False)), both.count((False, True))
-        found[name] = {"theirs_only": theirs_only, "ours_only": ours_only, "p": mcnemar(theirs_only, ours_only)}
+        comparison[name] = {"theirs_only": theirs_only, "ours_only": ours_only, "p": mcnemar(theirs_only, ours_only)}
     clean = [(a.rmse255, b.rmse255) for a, b in pairs if a.clean and b.clean]
     for name, values in {
         "drift_rmse255": clean,
@@ -191,42 +196,42 @@ def compare(rows: Sequence[Row], ours: Sequence[Row], seed: int) -> Line:
         "evaluations": [(a.evaluations, b.evaluations) for a, b in pairs],
     }.items():
         differences = [a - b for a, b in values]
-        found[name] = {"difference": _mean(differences), "ci95": _interval(differences, seed)}
-    return found
+        comparison[name] = {"difference": _mean(differences), "ci95": _interval(differences, seed)}
+    return comparison
 
 
 def merged(tables: Mapping[str, Sequence[Line]]) -> list[Line]:
-    """Several tables as one.
+    """Merge several tables into one.
 
     Args:
-        tables: by the name of where each is from.
+        tables: lines per source, by its path.
 
     Raises:
-        DnpGuardError: they were judged by different detectors, versions or thresholds, or hold the same cell twice.
+        DnpGuardError: if the tables differ in the detector, its version or its threshold, or share a cell.
     """
-    found: dict[tuple[Any, ...], tuple[str, Line]] = {}
+    by_key: dict[tuple[Any, ...], tuple[str, Line]] = {}
     for name, lines in tables.items():
         for line in lines:
-            first_name, first = next(iter(found.values()), (name, line))
+            first_name, first = next(iter(by_key.values()), (name, line))
             if line["detector"] != first["detector"]:
                 raise DnpGuardError(
                     f"{name} was judged by {line['detector']!r} and {first_name} by {first['detector']!r}",
-                    hint="A detector decides the number: judge both with the same one, or keep the tables apart.",
+                    hint="The figures depend on the detector: judge both with the same one, or keep the tables apart.",
                 )
-            key = tuple(line.get(each) for each in ("model", "set", "method", "mode", "scale", "categories", "seed"))
-            if key in found:
+            key = tuple(line.get(part) for part in ("model", "set", "method", "mode", "scale", "categories", "seed"))
+            if key in by_key:
                 raise DnpGuardError(
-                    f"{name} and {found[key][0]} both have {line['method']} on {line['set']}", hint="Leave one out."
+                    f"{name} and {by_key[key][0]} both have {line['method']} on {line['set']}", hint="Leave one out."
                 )
-            found[key] = name, line
-    return [line for _, line in found.values()]
+            by_key[key] = name, line
+    return [line for _, line in by_key.values()]
 
 
 def read(path: Path) -> list[Line]:
     """Read a ``results.json``.
 
     Raises:
-        DnpGuardError: it is no list of lines.
+        DnpGuardError: if the file cannot be read, or is no list of lines.
     """
     try:
         lines: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -238,7 +243,11 @@ def read(path: Path) -> list[Line]:
 
 
 def upgraded(line: Line) -> Line:
-    """A line of this version; older ones tell less, of one model, and their Fréchet distance was from another set."""
+    """Return a line with all keys of this version; keys that an older version did not measure are None.
+
+    Lines without ``model`` are of the ordinary model. Their Fréchet distance was measured from another set, so it
+    becomes None.
+    """
     looks = dict.fromkeys(("frechet_features", "frechet_features_ci95", "clear", "clear_ci95"))
     ends = dict.fromkeys(("withheld", "withheld_ci95", "delivered_kept", "delivered_kept_ci95", "attempts"))
     return ends | (line if "model" in line else {"model": "glyphs", **line, **looks})
@@ -248,6 +257,7 @@ _MAKE = "Name a results.json that `dnp-guard evaluate` wrote."
 
 
 def _ours(cells: Mapping[Cell, Sequence[Row]], cell: Cell) -> Sequence[Row] | None:
+    """Return the guard's rows of the same set and number of categories; None if there are none."""
     mine = [
         rows
         for key, rows in cells.items()

@@ -1,4 +1,4 @@
-"""Calibrates recorded answers by what people said of the images."""
+"""Calibrate recorded answers by people's verdicts on the images."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
 
 
 def answered(policy: Policy, log: Log, rate: float) -> tuple[BackendInfo, Mapping[str, list[Calibration]]]:
-    """Measure the recorded answers of the latest model about each category.
+    """Calibrate the recorded answers of the latest model, per category.
 
-    Of an image, the highest recorded probability of a category is taken, with whether people agree that it is there.
-    The record holds what reached its threshold alone, so a threshold can be found that is higher, and none that is
-    lower.
+    The calibration uses the highest recorded probability of a category per image, and people's verdict on it as the
+    label. A log records only probabilities that reached their threshold. So the result can be a higher threshold, but
+    never a lower one.
 
     Args:
-        policy: whose categories are measured; what is sensitive is left out.
-        log: with verdicts.
-        rate: the share of the false alarms that may be left.
+        policy: policy with the categories to calibrate; sensitive ones are left out.
+        log: audit log with verdicts.
+        rate: share of the false alarms that may remain, 0 to 1.
+
+    Returns:
+        The model, and one calibration per category.
 
     Raises:
-        AuditError: no verdict is about an image under this policy.
+        AuditError: if no verdict is about an image under this policy.
     """
-    asked = {image_of(record): _info(record) for record in log.only(RequestFinished.name)}
+    models = {image_of(record): _info(record) for record in log.only(RequestFinished.name)}
     scores: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     measured = [image for image in reviews(log, policy.name).images if image.agreed is not None]
-    info = asked[measured[-1].row.request, measured[-1].row.image] if measured else BackendInfo("", "", local=True)
+    info = models[measured[-1].row.request, measured[-1].row.image] if measured else BackendInfo("", "", local=True)
     usable = {category.id for category in policy.categories if not category.sensitive}
     for image in measured:
         verdict = image.agreed
-        if verdict is None or asked[image.row.request, image.row.image] != info:
+        if verdict is None or models[image.row.request, image.row.image] != info:
             continue
         for sight in image.row.sights.values():
             about = verdict.category in {"", sight.category} and verdict.verdict in {RIGHT, FALSE_ALARM}
@@ -50,13 +53,13 @@ def answered(policy: Policy, log: Log, rate: float) -> tuple[BackendInfo, Mappin
     if not scores:
         raise AuditError(
             f"{log.path}: no verdict is about something seen under policy {policy.name!r}",
-            hint="Give some with 'audit verdict', or in the console.",
+            hint="Give verdicts with 'audit verdict', or in the console.",
         )
-    found = {
+    calibrations = {
         name: [calibrate([score for score, _ in pairs], [label for _, label in pairs], rate)]
         for name, pairs in scores.items()
     }
-    return info, found
+    return info, calibrations
 
 
 def _info(record: Mapping[str, object]) -> BackendInfo:

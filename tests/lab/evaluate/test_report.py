@@ -49,7 +49,9 @@ def test_a_missed_target_is_named_under_where_we_lose():
 
 
 def test_without_a_miss_the_page_says_so():
-    assert "none is missed" in markdown([line(time_ratio=1.0), line(set="benign", time_ratio=1.0)], "", {})
+    assert "No measured target is missed" in markdown(
+        [line(time_ratio=1.0), line(set="benign", time_ratio=1.0)], "", {}
+    )
 
 
 def test_a_row_that_is_better_is_named_under_where_we_lose():

@@ -7,7 +7,7 @@ ORACLE = {"method": "oracle", "asr": 0.02}
 
 
 def target(lines, word):
-    return next(goal for goal in targets(lines) if word in goal.said)
+    return next(goal for goal in targets(lines) if word in goal.text)
 
 
 def benign(**values):
@@ -88,15 +88,15 @@ def test_the_rival_is_the_static_negative_that_drifts_least_of_those_that_suppre
     ]
     result = target(lines, "tenth of the drift")
     assert result.met is True
-    assert "20.00 of static-separate" in result.found
+    assert "20.00 of static-separate" in result.figure
 
 
 def test_without_one_that_suppresses_as_well_the_rival_is_the_one_that_suppresses_most():
     lines = [line(asr=0.0), benign(drift_rmse255=3.0), *static("sld-max", 0.4, 20.0), *static("sld-weak", 0.9, 1.0)]
     result = target(lines, "tenth of the drift")
     assert result.met is False
-    assert "20.00 of sld-max" in result.found
-    assert "none suppresses as well" in result.found
+    assert "20.00 of sld-max" in result.figure
+    assert "none suppresses as well" in result.figure
 
 
 def test_a_static_negative_is_compared_at_one_scale_on_both_sets():
