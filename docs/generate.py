@@ -75,7 +75,7 @@ Prometheus metrics, registered in the `registry` that a guard is given, and in a
 holds a prompt, free text or a path. With `dnp-guard serve --metrics-tenants N`, those that have a `policy`, and
 `dnp_guard_policy_info`, have a `tenant` too: its name for the first N tenants, `other` for the rest.
 
-| metric | kind | labels | what it counts |
+| metric | kind | labels | meaning |
 |---|---|---|---|
 """
 

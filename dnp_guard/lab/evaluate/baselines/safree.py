@@ -11,35 +11,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ALPHA = 0.01
-"""How much farther than the others a token may lie from the concepts' complement and stay."""
+"""alpha: tolerance within which a token stays, relative to the mean distance of the other tokens."""
 
 
 def projector(vectors: Tensor) -> Tensor:
-    """P = C (C^T C)^+ C^T onto the span of k vectors, the columns of C.
+    """Return the projector P = C (C^T C)^+ C^T onto the span of k vectors, the columns of C.
 
     Args:
-        vectors: [k, D].
+        vectors: the vectors as rows, [k, D].
 
     Returns:
-        [D, D].
+        The projector, [D, D].
     """
     c = vectors.T
     return c @ torch.linalg.pinv(c.T @ c, hermitian=True) @ c.T
 
 
 def kept(p_c: Tensor, masked: Tensor, alpha: float = ALPHA) -> Tensor:
-    """Which tokens of a prompt are far enough from the concepts to stay.
+    """Return which tokens of a prompt are far enough from the concepts to stay.
 
-    d_i = ||(I - P_C) p_i||, where p_i is the prompt's pooled embedding without token i: it grows when a token of the
-    concept is left out. Token i stays if d_i < (1 + alpha) mean_{j != i} d_j.
+    The pooled embedding of the prompt without token i is p_i, and its distance from the concepts is
+    d_i = ||(I - P_C) p_i||. The distance grows if the masked token belongs to a concept. Token i stays if
+    d_i < (1 + alpha) mean_{j != i} d_j.
 
     Args:
-        p_c: the projector onto the concepts, [D, D].
-        masked: p_i, [n, D].
+        p_c: projector onto the concepts, [D, D].
+        masked: p_i of all tokens, [n, D].
         alpha: the tolerance.
 
     Returns:
-        [n], bool.
+        Mask of the tokens that stay, bool [n].
     """
     d = (masked - masked @ p_c).norm(dim=1)
     others = (d.sum() - d) / max(len(d) - 1, 1)
@@ -47,37 +48,37 @@ def kept(p_c: Tensor, masked: Tensor, alpha: float = ALPHA) -> Tensor:
 
 
 def projected(p_c: Tensor, p_i: Tensor, embeddings: Tensor) -> Tensor:
-    """(I - P_C) P_I e_i: what is left of tokens, inside the prompt's own subspace, without the concepts.
+    """Project tokens into the prompt's own subspace and away from the concepts: (I - P_C) P_I e_i.
 
     Args:
-        p_c: the projector onto the concepts, [D, D].
-        p_i: the projector onto the masked prompts, [D, D].
-        embeddings: e_i, [n, D].
+        p_c: projector onto the concepts, [D, D].
+        p_i: projector onto the masked prompts, [D, D].
+        embeddings: e_i of all tokens, [n, D].
 
     Returns:
-        [n, D].
+        The projected embeddings, [n, D].
     """
     inside = embeddings @ p_i
     return inside - inside @ p_c
 
 
 def cosine(before: Tensor, away: Tensor) -> float:
-    """Average the cosines of a prompt's embeddings and of their projections, whichever of these are used.
+    """Return the mean cosine of a prompt's embeddings and all their projections, also of those that are not used.
 
     Args:
-        before: e_i, of the tokens and of the marks of beginning and end, [n, D].
-        away: (I - P_C) P_I e_i, of all of them, [n, D].
+        before: e_i of the tokens, and of the marks of beginning and end, [n, D].
+        away: their projections (I - P_C) P_I e_i, [n, D].
     """
     return float(torch.cosine_similarity(before, away, dim=1).mean())
 
 
 def last_step(mean_cosine: float) -> int:
-    """The self-validating filter: up to which step, of 50, the projected embeddings are used.
+    """Return the last step, of 50, at which the projected embeddings are used: the self-validating filter.
 
     beta = 1 - mean cos; t' = round(10 sigmoid(5 (10 beta - 5.333))).
 
     Args:
-        mean_cosine: of the prompt's embeddings and of their projections.
+        mean_cosine: mean cosine of the prompt's embeddings and their projections, from :func:`cosine`.
     """
     beta = 1 - mean_cosine
     return round(10 / (1 + math.exp(-5 * (10 * beta - 5.333))))

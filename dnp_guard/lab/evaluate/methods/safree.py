@@ -1,4 +1,4 @@
-"""SAFREE on a pipeline with one CLIP text encoder, or with SDXL's two."""
+"""Run SAFREE on a pipeline with one CLIP text encoder, or with SDXL's two."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _RELEASED_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Safree:
-    """The prompt's tokens near the concepts are projected away from them, and the list is an ordinary negative too.
+    """SAFREE: project the prompt's tokens near the concepts away from them, with the concepts as a negative prompt too.
 
-    The last step that the filter allows is the same share of the run as of the 50 steps it was published for. With two
-    text encoders there is no filter: the projected embeddings are used at every step, as in the released code for SDXL.
+    The last step that the filter allows, published for 50 steps, is scaled to the length of the run. With two text
+    encoders there is no filter: the projected embeddings are used at every step, as in the released code for SDXL.
     """
 
     name: ClassVar[str] = "safree"
@@ -37,19 +37,21 @@ class Safree:
     sampler: ClassVar[str] = "DDIM"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
-        """Make one batch."""
+        """Generate one batch; see :meth:`~dnp_guard.lab.evaluate.methods.base.Method.generate`."""
         return sample(task, seeds, prompts, _Projected(task, [prompt.text for prompt in prompts]))
 
 
 class _Projected(Course):
+    """Course of SAFREE, with the projected embeddings of every prompt."""
+
     def __init__(self, task: Task, texts: Sequence[str]) -> None:
         super().__init__(len(texts))
         self.intervened = [True] * len(texts)
         self.negatives = [listed(task.concepts)] * len(texts)
         p_c = projector(pooled(task.pipe, *tokens(task.pipe, task.concepts)))
-        found = [filtered(task.pipe, p_c, text) for text in texts]
-        self._embeddings = torch.stack([embeddings for embeddings, _ in found])
-        self._until = torch.tensor([last * task.steps / _RELEASED_STEPS for _, last in found])
+        projections = [filtered(task.pipe, p_c, text) for text in texts]
+        self._embeddings = torch.stack([embeddings for embeddings, _ in projections])
+        self._until = torch.tensor([last * task.steps / _RELEASED_STEPS for _, last in projections])
 
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
         early = (index <= self._until).to(e_c.device).view(-1, 1, 1)
@@ -59,16 +61,16 @@ class _Projected(Course):
 def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
     """Project a prompt's dangerous tokens away from the concepts.
 
-    Of two text encoders' embeddings, which lie side by side, only the last one's D features are projected, and the
-    pooled embedding that the denoiser also gets stays as it is.
+    Two text encoders' embeddings lie side by side; only the D features of the last encoder are projected. The pooled
+    embedding, which the denoiser also gets, does not change.
 
     Args:
         pipe: the pipeline.
-        p_c: the projector onto the concepts, [D, D].
+        p_c: projector onto the concepts, [D, D].
         text: the prompt.
 
     Returns:
-        The embeddings, [L, D] or [L, D_1 + D], and the last step of 50 to use them at.
+        The embeddings, [L, D] or [L, D_1 + D], and the last step, of 50, at which they are used.
     """
     ids, mask = tokens(pipe, [text])
     words = int(mask.sum())
@@ -91,7 +93,7 @@ def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
 
 
 def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Encode texts for the last text encoder: token ids and the mask of those that are words, [n, L] each."""
+    """Encode texts for the last text encoder; return the token ids and the mask of the tokens, both [n, L]."""
     tokenizer = getattr(pipe, "tokenizer_2", None) or pipe.tokenizer
     encoded = tokenizer(
         list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
@@ -101,7 +103,7 @@ def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Pool texts by the last text encoder, [n, D], in single precision: half has no pseudoinverse.
+    """Return the last text encoder's pooled output, [n, D], in single precision: half has no pseudoinverse.
 
     SDXL's second encoder projects what it pools; the released code compares that projection.
     """
