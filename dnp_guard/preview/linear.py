@@ -48,7 +48,7 @@ class LinearMap:
 
     @torch.no_grad()
     def pixels(self, unscaled: Tensor) -> Tensor:
-        """Pixels of about 0…1, [B, 3, P H, P W], from unscaled latents [B, C, H, W]."""
+        """Map unscaled latents [B, C, H, W] to pixels of about 0…1, [B, 3, P H, P W]."""
         around = F.pad(unscaled.float(), (1, 1, 1, 1), mode="replicate")
         return F.pixel_shuffle(F.conv2d(around, self.weight.to(around), self.bias.to(around)), self.patch)
 

@@ -97,7 +97,7 @@ class ScriptedBackend(Backend):
         return [_answers(look[number], questions) for number in numbers]
 
     def _look(self, images: Sequence[Image], questions: Sequence[str]) -> tuple[Any, list[int]]:
-        """Return the look that answers a call, and the positions of the call's images in it."""
+        """Return the entry of the script that answers a call, and the positions of the call's images in that entry."""
         known = {id(image): place for place, image in enumerate(self._images)}
         pairs = frozenset((id(image), question) for image in images for question in questions)
         if images and self._asked.isdisjoint(pairs) and all(id(image) in known for image in images):

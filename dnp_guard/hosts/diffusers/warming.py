@@ -23,7 +23,7 @@ _STEPS: Final = 3
 
 
 class _Sees:
-    """A backend that sees everything in the first picture, or in all."""
+    """Backend that answers yes to every question, about the first picture or about all pictures."""
 
     def __init__(self, *, everywhere: bool) -> None:
         self._everywhere = everywhere

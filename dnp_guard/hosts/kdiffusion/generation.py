@@ -201,7 +201,7 @@ class _Redrawn:
     run: Callable[[], list[Image]] | None
 
     def pictures(self, result: list[Image], /) -> list[Image]:
-        """Return the pictures in the form that is looked at."""
+        """Return the RGB pictures to query; a transparent picture is in them several times, see :func:`faces`."""
         return faces(result)
 
     def draw(self, images: tuple[int, ...], /) -> list[Image]:

@@ -253,7 +253,7 @@ def _repeated(items: Iterable[str]) -> list[str]:
 
 
 def actions(category: Category, at: Loc, *, final: bool) -> Iterator[Violation]:
-    """Check that a category's responses are possible, and strict enough for its severity."""
+    """Check that a category's actions and excuses are possible, and strict enough for its severity."""
     severity, still_present = (*at, "severity"), (*at, "still_present")
     if category.action is Action.STEER and not category.negative and not category.sensitive:
         also: tuple[Loc, ...] = ((*at, "negative"), (*at, "sensitive"))

@@ -27,15 +27,16 @@ _CLOSE = 2e-2
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How the pipeline combines its branches.
+    """How the pipeline computes the guided prediction from the denoiser's answers.
 
     Attributes:
         sign: sign of the guided prediction that the scheduler gets, relative to the denoiser's answers.
-        weight: weight of the unconditional branch, if adding to every branch does not simply add to the result; None
-            if it does.
-        shape: shape of the guided prediction, [B, ...], which may be a part of the denoiser's answer.
-        order: where each of its numbers is in an answer; None if it is the beginning, or the same in another shape.
-        last: whether it consists of the answer's last tokens, as when words come first, rather than of its first.
+        weight: None if a tensor that is added to all branches is added to the guided prediction as it is; otherwise
+            the weight of the unconditional branch.
+        shape: shape of the guided prediction, [B, ...]; it may be a part of an answer.
+        order: index in an answer of every number of the guided prediction; None if the prediction is the beginning of
+            the answer, or the whole answer in another shape.
+        last: whether the guided prediction is the last tokens of an answer, as when words come first, not the first.
     """
 
     sign: int

@@ -137,7 +137,7 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
 
 
 def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
-    """Return the evaluations that hold the prompt, by number, with their rows that do.
+    """Find the prompt: return the numbers of the evaluations that hold it, with the indices of their rows that hold it.
 
     Args:
         own: the first step with the user's own words.

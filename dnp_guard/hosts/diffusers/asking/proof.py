@@ -59,13 +59,17 @@ class Proof:
         return Captured(self._first_step(words, negative=self.places.negative).evaluations[place], self.places)
 
     def prompts(self, words: str) -> dict[int, tuple[Evaluation, Sequence[int]]]:
-        """Return the evaluations of the first step that hold the prompt, by number, with their rows that do.
+        """Find the prompt in the first step.
 
         Args:
-            words: any words in place of the prompt.
+            words: any words that differ from the prompt; the rows that change with them hold the prompt.
+
+        Returns:
+            The evaluations that hold the prompt, by their number in the step, with the indices of their rows that hold
+            it.
 
         Raises:
-            CannotSteer: no evaluation holds it.
+            CannotSteer: if no evaluation holds the prompt.
         """
         held = prompts(self._again, self._first_step(words, negative=False))
         if not held:
@@ -84,7 +88,7 @@ class Proof:
         return self._captured[key]
 
     def _made_again(self) -> FirstStep:
-        """Capture the user's own prompt again, and check that it is bit-identical."""
+        """Capture the first step again with the user's own prompt, and check that its arguments are bit-identical."""
         again = capture(self._recording, self._own)
         try:
             self._check_same(again)

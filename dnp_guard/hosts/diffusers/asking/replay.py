@@ -1,4 +1,7 @@
-"""Let the pipeline's own end unpack, decode and finish a prediction: its call on a copy whose steps return it."""
+"""Finish a prediction with the pipeline's own code, which unpacks and decodes it.
+
+The pipeline is called once more on a copy, whose scheduler returns the prediction at every step.
+"""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Output:
         )
 
     def pictures(self) -> list[Image]:
-        """Return the images as RGB pictures, or some frames per video, together; see :func:`faces`."""
+        """Return the RGB pictures to query, see :func:`faces`; of every video, some frames."""
         if ended := self._call.ended():
             return list(ended)
         if self._kind == "latent":
