@@ -1,4 +1,4 @@
-"""The page of the ablations, from what was measured and committed in ``explanation/``."""
+"""Write the page of the ablations from the figures that are committed in ``explanation/``."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ FOLDER = Path(__file__).parent / "explanation"
 _REMOVED = """
 ## Taken out
 
-These rows can no longer be run: what they measured was worse than what is left, and a policy cannot say it any more.
-Their figures stay as the reason. Each changed one thing of *every step*.
+These rows can no longer be run: a policy no longer has their keys, because their figures were worse than those of the
+remaining rows. The figures stay here as the reason. Every row changed one thing of *every step*.
 
-- *most 3* (`queries.most: 3`) made no more than three looks while the image is made: of *attack*, 80 % was kept in
-  place of 97 %.
-- *strongest* (`guidance.combine: strongest`) steered away from the likeliest of several categories alone: 70 % of
-  *multi* still showed something forbidden in place of 8 %.
-- *sum* (`guidance.combine: sum`) added a term for each of several categories: 20 % of *multi* did, at 2.31 times the
-  time in place of 1.77.
-- *orthogonal* (`guidance.mode: orthogonal`) added only what is orthogonal to the prompt's own direction: 86 % of
-  *attack* and all of *multi* did. The things that a prompt draws lie along its own direction, and that was taken
-  out.
-- *sum, orthogonal* was both.
+- *most 3* (`queries.most: 3`) put at most three queries while the image was drawn: on *attack*, 80 % of the images kept
+  everything the prompt asks for, in place of 97 %.
+- *strongest* (`guidance.combine: strongest`) steered away from the likeliest of several categories only: 70 % of the
+  *multi* images still showed something forbidden, in place of 8 %.
+- *sum* (`guidance.combine: sum`) added one term per category: 20 % of the *multi* images still showed something
+  forbidden, at 2.31 times the unguarded time in place of 1.77.
+- *orthogonal* (`guidance.mode: orthogonal`) added only the part of the term that is orthogonal to the prompt's own
+  direction: 86 % of the *attack* images and all *multi* images still showed something forbidden. The content that a
+  prompt draws lies along its own direction, which was left out.
+- *sum, orthogonal* combined both.
 """
 
 

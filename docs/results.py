@@ -1,4 +1,4 @@
-"""The page of the results, from the committed ``explanation/results.json`` and ``results-guard.json``."""
+"""Write the page of the results from the committed ``explanation/results.json`` and ``results-guard.json``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def results() -> str:
 
 
 def _guard() -> str:
-    """Return the section about the guard on more prompts than every other method is run on."""
+    """Return the section about the guard on more prompts than the other methods ran on."""
     lines = read(GUARD)
     head = f"| set | n | {' | '.join(HEADINGS)} |\n|---|---:|---|---|{'---:|' * (len(HEADINGS) - 2)}\n"
     rows = "".join(f"| {line['set']} | {line['n']} | {' | '.join(cells(line))} |\n" for line in lines)

@@ -213,7 +213,7 @@ def _pairs(lines: Iterable[Line]) -> list[list[str]]:
 
 
 def _where(loss: Loss) -> str:
-    grown = "" if loss.categories is None else f", {loss.categories} in the policy"
+    grown = "" if loss.categories is None else f", policy of {loss.categories}"
     return heading(loss.model, loss.set) + grown
 
 
