@@ -65,7 +65,7 @@ def test_the_report_shows_a_contact_sheet_of_every_set(measured):
 
 def test_another_run_in_the_same_folder_is_refused(measured, capsys):
     assert run([*ARGUMENTS, "--sets", "benign", "--out", str(measured)]) == 2
-    assert "is of another run" in capsys.readouterr().err
+    assert "belongs to another run" in capsys.readouterr().err
 
 
 def test_results_of_another_detector_are_not_merged(measured, tmp_path, capsys):
