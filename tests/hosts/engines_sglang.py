@@ -180,7 +180,12 @@ def refusals(plugin):
             reasons.append(error.message.splitlines()[0][:110])
         show(f"refused: {what}", reasons[-1] or "NOT REFUSED")
     worker = plugin.guarded(NATIVE, "idle", [{}])
-    for what, asked in (("TeaCache", {"enable_teacache": True}), ("cfg_gate_step", {"cfg_gate_step": 0.5})):
+    video = resolve_name("sglang.multimodal_gen.configs.task_type.ModelTaskType").T2V
+    for what, asked in (
+        ("TeaCache", {"enable_teacache": True}),
+        ("cfg_gate_step", {"cfg_gate_step": 0.5}),
+        ("a video", {"task_type": video}),
+    ):
         answer = drawn(worker, **asked)
         reasons.append(first_line(answer.error) if answer.output is None else "")
         show(f"refused: {what}", reasons[-1] or "NOT REFUSED")

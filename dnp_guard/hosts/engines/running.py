@@ -51,6 +51,9 @@ def check(request: Any) -> None:
     """
     if not isinstance(request.prompt, str) or request.num_outputs_per_prompt != 1:
         raise CannotSteer("a request is guarded for one prompt and one image", hint="Serve without dynamic batching.")
+    task = getattr(request, "task_type", None)  # None is the model's own
+    if task is not None and not task.is_image_gen():  # the engine writes a video to its file while it decodes it
+        raise CannotSteer("a request for a video is not guarded", hint="Use --backend diffusers.")
     if asked := [name for name in _UNGUARDED if getattr(request, name, None)]:
         raise CannotSteer(f"a guarded request cannot have {', '.join(asked)}", hint="Leave it out.")
 

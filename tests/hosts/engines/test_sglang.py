@@ -200,6 +200,7 @@ def test_a_worker_without_a_guard_refuses_to_generate(lang, pipe, configured, ru
         {"num_outputs_per_prompt": 2},
         {"enable_teacache": True},
         {"rollout": True},
+        {"task_type": SimpleNamespace(is_image_gen=lambda: False)},
     ],
 )
 def test_a_request_whose_steps_or_pictures_would_not_be_seen_is_refused(given):
