@@ -177,9 +177,9 @@ def files(places: Iterable[str]) -> Iterator[Path]:
     """Yield the Python and Markdown files of directories, and files as they are."""
     for place in places:
         path = ROOT / place
-        found = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
+        paths = sorted(path.rglob("*")) if path.is_dir() else [path] if path.exists() else []
         yield from (
-            file for file in found if file.suffix in {".py", ".md"} and not {"_build", "templates"} & {*file.parts}
+            file for file in paths if file.suffix in {".py", ".md"} and not {"_build", "templates"} & {*file.parts}
         )
 
 

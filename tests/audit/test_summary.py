@@ -12,7 +12,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = {"name": "default", "revision": "1", "digest": "d", "mode": "enforce"}
 
 
-def found(*categories: str) -> list[dict[str, Any]]:
+def findings(*categories: str) -> list[dict[str, Any]]:
     return [{"category": name, "term": "t", "probability": 0.9, "threshold": 0.5} for name in categories]
 
 
@@ -21,12 +21,12 @@ def event(name: str, hours: float = 0, **fields: Any) -> dict[str, Any]:
 
 
 def generation(request: str, *, seen: tuple[str, ...] = (), final: tuple[str, ...] = (), hours: float = 0) -> list[Any]:
-    injected = [event("negative.injected", hours, request=request, image=0, findings=found(*seen))] if seen else []
+    injected = [event("negative.injected", hours, request=request, image=0, findings=findings(*seen))] if seen else []
     return [
         event("request.started", hours, request=request),
-        event("query", hours, request=request, image=0, step=3, findings=found(*seen) or None, latency_ms=10.0),
+        event("query", hours, request=request, image=0, step=3, findings=findings(*seen) or None, latency_ms=10.0),
         *injected,
-        event("query", hours, request=request, image=0, findings=found(*final) or None, latency_ms=100.0),
+        event("query", hours, request=request, image=0, findings=findings(*final) or None, latency_ms=100.0),
         event("request.finished", hours, request=request, image=0, decision="blocked" if final else "clean"),
     ]
 
@@ -93,7 +93,7 @@ def test_images_are_counted_by_day_tenant_policy_category_and_outcome() -> None:
 
 
 def test_what_is_only_monitored_is_named() -> None:
-    look = event("query", request="r1", image=0, findings=found("apparent_minor"), decision="none")
+    look = event("query", request="r1", image=0, findings=findings("apparent_minor"), decision="none")
     of = summarise([look, event("request.finished", request="r1", image=0, decision="monitored")])
     assert of.seen == {"apparent_minor": {"monitored": 1}}
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def found(verification: Verification) -> list[tuple[int, str]]:
+def problems_of(verification: Verification) -> list[tuple[int, str]]:
     return [(problem.line, problem.code) for problem in verification.problems]
 
 
@@ -83,12 +83,12 @@ def test_a_change_is_named_at_its_line(
     change: Callable[[list[bytes]], list[bytes]],
     problems: list[tuple[int, str]],
 ) -> None:
-    assert found(verify(log(change(sealed_lines)))) == problems
+    assert problems_of(verify(log(change(sealed_lines)))) == problems
 
 
 def test_two_independent_edits_are_both_named(log: Callable[..., Path], sealed_lines: list[bytes]) -> None:
     lines = [line.replace(b"r1", b"r2") if index in {1, 3} else line for index, line in enumerate(sealed_lines)]
-    assert found(verify(log(lines))) == [(2, "hash-mismatch"), (4, "hash-mismatch")]
+    assert problems_of(verify(log(lines))) == [(2, "hash-mismatch"), (4, "hash-mismatch")]
 
 
 def test_the_head_is_that_of_the_last_line_before_the_first_problem(sealed_lines: list[bytes]) -> None:
@@ -111,7 +111,7 @@ def test_a_line_without_end_is_named_and_what_follows_is_checked(
     log: Callable[..., Path], sealed_lines: list[bytes]
 ) -> None:
     path = log([sealed_lines[0], b"x" * (3 * LONGEST_LINE) + b"\n", *sealed_lines[2:]])
-    assert found(verify(path)) == [(2, "not-json")]
+    assert problems_of(verify(path)) == [(2, "not-json")]
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:

@@ -89,16 +89,16 @@ def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
 def _generation(sink: JsonlSink, log: Path, drawn: Drawn) -> None:
     at = START + timedelta(hours=3 + 2 * drawn.number)
     of = {"request": drawn.request, "policy": drawn.policy, "tenant": drawn.tenant}
-    found = {"category": drawn.category, "term": drawn.term, "probability": drawn.probability, "threshold": 0.5}
-    seen = {"findings": [found]} if drawn.is_seen else {}
+    finding = {"category": drawn.category, "term": drawn.term, "probability": drawn.probability, "threshold": 0.5}
+    seen = {"findings": [finding]} if drawn.is_seen else {}
     place, shown = previews.folder(log), picture(drawn)
-    kept = {"preview": previews.keep(place, drawn.request, 0, 5, shown, previews.read_key())} if seen else {}
+    fields = {"preview": previews.keep(place, drawn.request, 0, 5, shown, previews.read_key())} if seen else {}
     sink.write(
         build("request.started", at=at, **of, host={"name": "a1111", "version": "1.10"}, run={"seed": drawn.number})
     )
     action = "steer" if seen else "none"
     look = {**of, "image": 0, "step": 5, "steps": 25}
-    sink.write(build("query", at=at, **look, **seen, **kept, decision=action, latency_ms=31.5))
+    sink.write(build("query", at=at, **look, **seen, **fields, decision=action, latency_ms=31.5))
     if seen and drawn.policy["mode"] == "enforce":
         negative = {"text": drawn.category, "scale": 7.5, "mode": "separate", "effective": True}
         sink.write(build("negative.injected", at=at, **look, **seen, applied_step=6, negative=negative))

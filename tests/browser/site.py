@@ -60,7 +60,7 @@ class Visit:
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         self.page.goto(f"{site.url}/console/sign-in")
         self.page.get_by_label("Your token").fill(site.people[role])
         self.page.get_by_role("button", name="Sign in").click()

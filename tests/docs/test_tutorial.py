@@ -27,8 +27,8 @@ def test_the_tutorial_prints_what_it_shows(tutorial):
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_tutorial_draws_what_it_shows(tutorial, name):
     folder, _ = tutorial
-    drawn, kept = (np.asarray(Image.open(path), dtype=float) for path in (folder / name, committed(name)))
-    assert np.abs(drawn - kept).mean() < 2, "run: python -m docs.tutorial_run"
+    drawn, stored = (np.asarray(Image.open(path), dtype=float) for path in (folder / name, committed(name)))
+    assert np.abs(drawn - stored).mean() < 2, "run: python -m docs.tutorial_run"
 
 
 @pytest.mark.parametrize(("name", "forbidden"), [("unguarded.png", ["star"]), ("guarded.png", [])])

@@ -558,7 +558,7 @@ class Api:
                 if where.path == "/view":
                     self._answer(200, api.picture(parse_qs(where.query)["filename"][0]), "image/png")
                 else:
-                    self._answer(200, json.dumps(api.told(where.path)).encode())
+                    self._answer(200, json.dumps(api.answer(where.path)).encode())
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -589,7 +589,7 @@ class Api:
         self._thread.join()
         self._server.server_close()
 
-    def told(self, path):
+    def answer(self, path):
         if path == "/object_info":
             listing = {}
             for name, kind in self._comfy.server.classes.items():

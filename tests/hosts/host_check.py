@@ -42,7 +42,7 @@ def is_withheld(picture: Image) -> bool:
     return shown.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in colours)
 
 
-def found(arguments: argparse.Namespace) -> Iterator[Found]:
+def findings(arguments: argparse.Namespace) -> Iterator[Found]:
     for name in HOSTS:
         url = getattr(arguments, name)
         if url:
@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     failed = 0
     try:
-        for finding in found(arguments):
+        for finding in findings(arguments):
             sys.stdout.write(f"{finding}\n")
             sys.stdout.flush()
             failed += finding.ok is False

@@ -328,10 +328,10 @@ def test_a_look_that_follows_lost_ones_says_so_to_a_service_that_knows_of_it(par
 
 
 @pytest.mark.parametrize(
-    ("told", "judges"), [({"digest": "d", "backend": "b"}, "d b"), ({"digest": "d"}, "d"), ({}, "")]
+    ("response", "judges"), [({"digest": "d", "backend": "b"}, "d b"), ({"digest": "d"}, "d"), ({}, "")]
 )
-def test_what_judges_is_the_policy_and_the_model_as_far_as_the_service_says(parts, told, judges):
-    with Answers(200, json.dumps({"features": ["policy"], **told}).encode()) as service:
+def test_what_judges_is_the_policy_and_the_model_as_far_as_the_service_says(parts, response, judges):
+    with Answers(200, json.dumps({"features": ["policy"], **response}).encode()) as service:
         assert parts.client.Client(service.url, None).judges("") == judges
 
 

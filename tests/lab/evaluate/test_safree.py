@@ -41,8 +41,8 @@ def read(pipe, tokenizer, encoder, own, hidden):
     ids = [known.bos_token_id, *(known.bos_token_id if token is None else token for token in own), known.eos_token_id]
     mask = [1, *(token is not None for token in own), 1]
     with torch.no_grad():
-        found = pipe.components[encoder](torch.tensor([ids]), attention_mask=torch.tensor([mask]))
-    return found[hidden][0].double().numpy()
+        output = pipe.components[encoder](torch.tensor([ids]), attention_mask=torch.tensor([mask]))
+    return output[hidden][0].double().numpy()
 
 
 def away_from(vectors, x):
@@ -97,9 +97,9 @@ def of_xl(pipe, text):
 def test_the_second_encoders_tokens_are_projected_as_the_equations_say(xl):
     calls = calls_of_the_denoiser(xl, [TEXT])
     given, merged = of_xl(xl, TEXT)
-    found = calls[0]["encoder_hidden_states"][1]
+    embeddings = calls[0]["encoder_hidden_states"][1]
     assert np.abs(merged - given[:, -WIDTH:].numpy()).max() > 0.1
-    np.testing.assert_allclose(found[:, -WIDTH:].numpy(), merged, atol=1e-4)
+    np.testing.assert_allclose(embeddings[:, -WIDTH:].numpy(), merged, atol=1e-4)
 
 
 def test_the_first_encoders_tokens_and_the_pooled_embedding_stay_the_prompts(xl):
@@ -137,16 +137,16 @@ def test_a_pipeline_without_the_first_encoder_is_projected_whole(xl):
     parts = {**xl.components, "text_encoder": None, "tokenizer": None}
     refiner = StableDiffusionXLImg2ImgPipeline(**{**parts, "requires_aesthetics_score": True})
     p_c = projector(pooled(refiner, *tokens(refiner, CONCEPTS)))
-    found, _ = filtered(refiner, p_c, TEXT)
-    np.testing.assert_allclose(found.numpy(), of_xl(xl, TEXT)[1], atol=1e-4)
+    embeddings, _ = filtered(refiner, p_c, TEXT)
+    np.testing.assert_allclose(embeddings.numpy(), of_xl(xl, TEXT)[1], atol=1e-4)
 
 
 def test_one_encoders_tokens_are_projected_as_the_equations_say(plain):
     given = encoded(plain, [TEXT])[0][0]
     merged, _ = reference(plain, TEXT, given.double().numpy())
-    found = calls_of_the_denoiser(plain, [TEXT])[0]["encoder_hidden_states"][1]
+    embeddings = calls_of_the_denoiser(plain, [TEXT])[0]["encoder_hidden_states"][1]
     assert np.abs(merged - given.numpy()).max() > 0.1
-    np.testing.assert_allclose(found.numpy(), merged, atol=1e-4)
+    np.testing.assert_allclose(embeddings.numpy(), merged, atol=1e-4)
 
 
 def test_the_filter_compares_the_projections_of_all_tokens(plain):
