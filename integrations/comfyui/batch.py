@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 
 _TRIES = 3
-"""Looks in a row that the service does not answer, after which a run that is closed by it is not drawn to its end."""
+"""Number of unanswered looks in a row that end a run whose images would be withheld anyway."""
 
 
 class Withheld(Exception):
-    """The batch must not go on: it cannot be guarded, and is closed."""
+    """The batch must end: it cannot be guarded, and its images are withheld."""
 
 
 class Batch:
-    """The looks at one batch, what they ask for, and what becomes of its images.
+    """The looks at one batch, the negatives that follow from them, and the outcomes of its images.
 
     Args:
-        client: of the service.
-        settings: of the job.
-        prompts: one an image.
+        client: client of the service.
+        settings: settings of the job.
+        prompts: one prompt per image.
         about: ``host`` and ``run`` of the record.
-        again: whether images of it can be drawn again.
-        attention: whether steering in attention space was shown to work; None where the host cannot.
-        brought: shows the request's own pictures, which it starts from; None where it brings none.
+        again: whether images of the batch can be drawn again.
+        attention: whether steering in attention space was shown to work; None if the host cannot steer there.
+        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
     """
 
     def __init__(
@@ -50,40 +50,40 @@ class Batch:
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
-        """How negatives enter the guidance; empty while that is not known."""
+        """How negatives enter the guidance; empty while unknown."""
         self.session: Session | None = None
         self.verdicts: list[Verdict] | None = None
         self.failure = ""
-        """Why the guard could not do its job at some time; empty while it could."""
+        """The reason of the latest failure of the guard; empty without one."""
         self.client = client
         self._settings = settings
         self._prompts = list(prompts)
         self._about, self._can, self._attention = about, again, attention
         self._used, self._brought = "", brought
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
-        self._before = [list(each) for each in self._injected]  # of the attempt whose picture is the latest that stands
+        self._before = [list(words) for words in self._injected]  # of the attempt whose picture is to be delivered
         self._previews: tuple[str, ...] = ()
         self._answered = False
-        self._fate = ""  # open or closed once nothing but that can be said of the images
+        self._fate = ""  # "open" or "closed" once that decides about all images
         self._steps: int | None = None
         self._looks = Looks()
 
     @property
     def request(self) -> str:
-        """The id that the records of this batch have; empty where there are none."""
+        """The id of this batch's records; empty without records."""
         return self.session.id if self.session is not None else ""
 
     @property
     def user_previews(self) -> tuple[str, ...]:
-        """What users may see of each unfinished image; nothing while there is no session that says so."""
-        told = self.session.user_previews if self.session is not None else "withhold"
-        return self._previews or (told,) * len(self._prompts)
+        """How users may see the unfinished images; ``withhold`` while there is no session."""
+        allowed = self.session.user_previews if self.session is not None else "withhold"
+        return self._previews or (allowed,) * len(self._prompts)
 
     def open(self, steps: int | None) -> None:
         """Open the session, at the first call of the denoiser.
 
         Raises:
-            Withheld: there is none, and that is closed, or the policy refuses the request for one of its own pictures.
+            Withheld: no session could be opened, or the policy refuses one of the request's own pictures.
         """
         if self.session is None and not self._fate:
             self._steps, self._looks = steps, Looks(steps)
@@ -102,20 +102,20 @@ class Batch:
                     self.verdicts = self.client.final(self.session, [])
             except ServiceFailed as error:
                 if self.session is not None and self.session.refused:
-                    self._fate = "closed"  # the refusal stands, although the service did not live to record it
+                    self._fate = "closed"  # the refusal stands, even if the service died before recording it
                 self.failed(error)
         refused = self.session is not None and self.session.refused and not self._shadow
         if self.closed or refused:
             raise Withheld(self.failure or "DNP Guard refuses the request for one of its own pictures")
 
     def due(self, step: int, progress: float) -> bool:
-        """Note a step, counted over all passes, and say whether a look is due at it, as one is at each after a miss."""
+        """Note a step, counted over all passes, and return whether a look is due; after a miss every step is due."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.due(self.session, step, progress)
 
     def owes_a_look(self) -> bool:
-        """Whether the run has ended before its last due step, or at a look that was not answered."""
+        """Return whether the run ended before its last due step, or at an unanswered look."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.owed(self.session)
@@ -131,16 +131,16 @@ class Batch:
         effective: bool = True,
         ended: bool = False,
     ) -> None:
-        """Have a step's predictions looked at, and hold what is to be steered away from.
+        """Show a step's predictions to the service, and hold its negatives.
 
         Args:
-            step: 0-based, over all passes; where the run has ended, it may be the number of steps that were made.
-            progress: share of the run.
-            sigma: noise level, where it is known.
-            previews: one picture an image.
-            similarities: of each prediction with the one that was last looked at; empty where there is none.
+            step: 0-based, over all passes; at the end of a run it may be the number of executed steps.
+            progress: executed share of the run.
+            sigma: noise level; None if unknown.
+            previews: one picture per image.
+            similarities: similarity of every prediction to the last one looked at; empty at the first look.
             effective: whether a negative can take effect at the steps that follow.
-            ended: whether the run has ended here, perhaps before its last due step.
+            ended: whether the run ends here, perhaps before its last due step.
         """
         if self.session is None:
             return
@@ -177,21 +177,21 @@ class Batch:
             self._previews = ()
 
     def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
-        """Make the final look at the finished images, of which those count that are drawn.
+        """Make the final look at the finished images of the current attempt.
 
         Returns:
-            Those that the verdicts are on; of the others, those of the attempt before are delivered.
+            Images whose new pictures stand; the others are delivered as their earlier attempt drew them.
         """
         if self.session is None or self._fate or self.over:
             return ()
         try:
             shown = pictures.finished_urls([images[index] for index in self.drawn])
-            told = self.client.final(self.session, shown, used=self._used)
+            verdicts = self.client.final(self.session, shown, used=self._used)
         except ServiceFailed as error:
             self.failed(error)
             return ()
         earlier = self.verdicts or [Verdict("failed_closed", "block", None)] * len(self._prompts)
-        new = dict(zip(self.drawn, told))
+        new = dict(zip(self.drawn, verdicts))
         self.verdicts = [new.get(index, verdict) for index, verdict in enumerate(earlier)]
         stand = tuple(index for index, verdict in new.items() if not verdict.earlier)
         for index in self.drawn:
@@ -201,19 +201,19 @@ class Batch:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images that the attempt which runs is about."""
+        """The images that the current attempt draws."""
         return self.session.drawn if self.session is not None else tuple(range(len(self._prompts)))
 
     @property
     def retries(self) -> int:
-        """How often an image may have to be drawn again."""
+        """The number of times that an image may be drawn again."""
         return self.session.retries if self.session is not None else 0
 
     def again(self) -> tuple[int, ...]:
-        """Begin to draw those images again whose verdict says so; hold what they are steered away from.
+        """Begin to draw the images again whose verdicts ask for it, and hold their negatives.
 
         Returns:
-            Those images; none where there are none, or they cannot be.
+            These images; none if no image can or must be drawn again.
         """
         images = self._pending
         if self.session is None or not images:
@@ -228,7 +228,7 @@ class Batch:
         return images
 
     def give_up(self, error: Exception) -> None:
-        """End an attempt that comes to nothing: its images meet what is done otherwise."""
+        """End a failed attempt; the action ``otherwise`` applies to its images."""
         images = self._pending
         if self.session is None or self.verdicts is None or not images:
             return
@@ -238,13 +238,14 @@ class Batch:
         for index in images:
             self._injected[index] = list(self._before[index])
         self.verdicts = [
-            replace(each, action=each.otherwise) if each.action == "retry" else each for each in self.verdicts
+            replace(verdict, action=verdict.otherwise) if verdict.action == "retry" else verdict
+            for verdict in self.verdicts
         ]
 
     @property
     def _pending(self) -> tuple[int, ...]:
-        told = enumerate(self.verdicts or ())
-        return tuple(index for index, verdict in told if verdict.action == "retry")
+        numbered = enumerate(self.verdicts or ())
+        return tuple(index for index, verdict in numbered if verdict.action == "retry")
 
     def _hold(self, negatives: Sequence[Negative | None], step: int) -> None:
         held = dict(zip(self.drawn, negatives))
@@ -254,17 +255,17 @@ class Batch:
         self.negatives[:] = [held.get(index) for index in range(len(self._prompts))]
 
     def attention_lost(self) -> None:
-        """Note that the host could not steer in attention space: the next step asks what to do instead."""
+        """Note that the host could not steer in attention space; the next step asks for another way."""
         if self.mode == "attention":
             self._used, self._looks.missed = "separate", True
 
     def missed(self, error: Exception) -> None:
-        """Note a look that was not answered: negatives in force stay, and the next step is looked at."""
+        """Note an unanswered look: the negatives stay in force, and the next step is looked at."""
         self._looks.failed(silent=isinstance(error, ServiceFailed))
         self.failure = str(error) or type(error).__name__
 
     def failed(self, error: Exception) -> None:
-        """Note that the guard cannot do its job for this batch, and what that makes of its images; verdicts stand."""
+        """Note that the guard failed for this batch, and decide about its images; existing verdicts stand."""
         if self.verdicts is not None:
             self.give_up(error)
             return
@@ -277,32 +278,32 @@ class Batch:
             self._fate = "closed" if caused or closes(on_failure, answered=self._answered) else "open"
 
     def abandon(self) -> None:
-        """Close a session that has had no final look."""
+        """Close a session that had no final look."""
         if self.session is not None and (self.verdicts is None or self._pending):
             self.client.abandon(self.session)
 
     @property
     def _shadow(self) -> bool:
-        """Whether the policy in force withholds nothing, whatever happens."""
+        """Whether the policy in force never withholds anything."""
         return self.session is not None and self.session.mode == "shadow"
 
     @property
     def over(self) -> bool:
-        """Whether the verdicts stand, as nothing is to be drawn again, or it was given up."""
+        """Whether the verdicts are final: no image is to be drawn again."""
         return self.verdicts is not None and not self._pending
 
     @property
     def closed(self) -> bool:
-        """Whether the images are withheld because the guard could not do its job."""
+        """Whether the images are withheld because the guard failed."""
         return self._fate == "closed"
 
     @property
     def failed_open(self) -> bool:
-        """Whether the images pass although the guard could not do its job."""
+        """Whether the images pass although the guard failed."""
         return self._fate == "open"
 
     def action(self, index: int) -> str:
-        """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
+        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without any look."""
         if self._fate or self._shadow:
             return "block" if self.closed else "pass"
         if self.verdicts is None:
@@ -311,20 +312,20 @@ class Batch:
         return verdict.otherwise if verdict.action == "retry" else verdict.action
 
     def decision(self, index: int) -> str:
-        """What became of an image, as the service or the failure has it."""
+        """Return the outcome of an image, by the service's verdict or by the failure."""
         if self._fate:
             return f"failed_{self._fate}"
         return self.verdicts[index].decision if self.verdicts is not None else "failed_closed"
 
     def words(self, index: int) -> str:
-        """What a person reads in place of an image that is withheld."""
+        """Return the words that a person reads in place of a withheld image."""
         if self.decision(index) == "failed_closed":
             unchecked = self.verdicts[index].message if self.verdicts is not None else ""
             return unchecked or pictures.unchecked(self.failure)
         return (self.verdicts[index].message if self.verdicts is not None else "") or pictures.WITHHELD
 
     def line(self, index: int) -> str:
-        """What happened to an image, in a few words for its infotext."""
+        """Summarise an image's outcome in a few words for its infotext."""
         decision = self.decision(index)
         if self._fate or self.verdicts is None:
             return f"{decision} ({self.failure or 'never looked at'})"
@@ -332,12 +333,12 @@ class Batch:
         return f"{decision} {steered}".strip()
 
     def receipt(self, index: int) -> str | None:
-        """What the service signed about an image."""
+        """Return the service's receipt for an image; None without one."""
         return self.verdicts[index].receipt if self.verdicts is not None else None
 
 
 def closes(on_failure: str, *, answered: bool) -> bool:
-    """Whether a failure that no later look made up for withholds the image.
+    """Return whether a failure withholds the image, if no later look made up for it.
 
     Args:
         on_failure: the policy's choice; ``last`` lets the last answered look stand, which cannot have blocked.

@@ -1,4 +1,4 @@
-"""A guarded model: its runs are wrapped, and what they are pushed away from enters after guidance."""
+"""Guard a model: wrap its runs, and apply their negatives after guidance."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SERVICE = Service()
 
 
 class Guarding:
-    """Guards every run of the models it is put on.
+    """A guard of every run of the models that it patches.
 
     Args:
-        settings: what with.
-        policy: one to be stricter by; empty for none.
+        settings: the settings of the guard.
+        policy: a further policy, to be stricter by; empty for none.
         clip: encodes negatives.
         vae: decodes predictions, or None.
-        node: the id of the node in its workflow.
+        node: id of the node in its workflow.
 
     Raises:
-        Withheld: nothing could be guarded with these settings.
+        Withheld: nothing can be guarded with these settings.
     """
 
     def __init__(self, settings: Settings, policy: str, clip: Any, vae: Any, node: str) -> None:
@@ -46,7 +46,7 @@ class Guarding:
             raise Withheld("DNP Guard: vlm is set, but dnp_guard is not installed in ComfyUI's environment.")
 
     def patched(self, model: Any) -> Any:
-        """A clone of a model that this guards, and no other guard any more.
+        """Return a clone of a model under this guard, without any other guard.
 
         Raises:
             Withheld: this ComfyUI cannot wrap a run.
@@ -62,7 +62,7 @@ class Guarding:
             clone.remove_wrappers_with_key(WrappersMP.CALC_COND_BATCH, KEY)
             clone.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, self.calc_cond_batch)
         after = clone.model_options.get("sampler_post_cfg_function", [])
-        others = [each for each in after if not isinstance(getattr(each, "__self__", None), Guarding)]
+        others = [hook for hook in after if not isinstance(getattr(hook, "__self__", None), Guarding)]
         clone.model_options["sampler_post_cfg_function"] = others
         clone.set_model_sampler_post_cfg_function(self.post_cfg)
         return clone
@@ -82,14 +82,14 @@ class Guarding:
         """ComfyUI's wrapper of a whole run.
 
         Raises:
-            Withheld: the guard cannot do its job, and that is closed.
+            Withheld: the guard failed, and the images are withheld.
         """
         guider = executor.class_obj
         seed = kwargs.get("seed", args[1] if len(args) > 1 else None)
         run_of = {"seed": seed, "scheduler": _name(sampler), "guidance_scale": host.cfg(guider)}
         about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
         about["run"] = {key: value for key, value in run_of.items() if value is not None}
-        # Only what is finished here, and can be shown, can be judged here, and so drawn again.
+        # Only images that are finished here, and can be decoded, can be judged and drawn again here.
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
         attending = Attending(guider.model_patcher)
         able: dict[str, Any] = {"again": again, "attention": attending.shown}
@@ -145,16 +145,16 @@ def batch_for(
     attention: bool | None = None,
     brought: Callable[[], Sequence[Any]] | None = None,
 ) -> Any:
-    """The looks at one batch: in process where there is a backend, else at the service.
+    """Begin the looks at one batch: in process if there is a backend, else at the service.
 
     Args:
-        settings: what with.
-        policy: one to be stricter by; empty for none.
-        prompts: one an image.
+        settings: the settings of the guard.
+        policy: a further policy, to be stricter by; empty for none.
+        prompts: one prompt per image.
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
-        attention: whether steering in attention space was shown to work; None where the host cannot.
-        brought: shows the request's own pictures, which it starts from; None where it brings none.
+        attention: whether steering in attention space was shown to work; None if the host cannot steer there.
+        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
     """
     able: dict[str, Any] = {"again": again, "attention": attention, "brought": brought}
     if settings.vlm:
@@ -167,11 +167,11 @@ def batch_for(
 
 
 def in_force(settings: Settings, policy: str) -> str:
-    """Return the digests of the policy and of the model that the service has in force; empty where it does not say.
+    """Return the digests of the policy and of the model in force at the service; empty if it does not tell.
 
     Args:
-        settings: what with.
-        policy: one to be stricter by; empty for none.
+        settings: the settings of the guard.
+        policy: a further policy, to be stricter by; empty for none.
     """
     return Client(settings.url, settings.token or None).judges(settings.policy or policy)
 

@@ -1,4 +1,4 @@
-"""The guard in ComfyUI's own process: the same for one batch as ``batch`` is for the service."""
+"""Guard a batch in ComfyUI's own process, with the interface that ``batch`` has for the service."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("dnp_guard")
 
 _GUARDS: dict[tuple[str, str, str], Any] = {}
-"""One guard for each policy, backend and log: making one loads and warms the model."""
+"""One guard per policy, backend and log, because making a guard loads and warms the model."""
 
 _ACTIONS = {"blurred": "blur", "blocked": "block", "failed_closed": "block"}
 
 
 def available() -> bool:
-    """Whether ComfyUI's environment has the package."""
+    """Return whether ComfyUI's environment has the package."""
     try:
         import dnp_guard  # noqa: F401, PLC0415 (that is what is asked)
     except ImportError:
@@ -30,7 +30,7 @@ def available() -> bool:
 
 
 def guard_for(policy: str, vlm: str, audit: str) -> Any:
-    """The guard of a policy (a path or a shipped name), a backend and a log; made when it is first asked for."""
+    """Return the guard of a policy (a path or a shipped name), a backend and a log; make it at the first call."""
     from dnp_guard import Guard  # noqa: PLC0415 (it may not be installed)
 
     key = (policy, vlm, audit)
@@ -40,21 +40,21 @@ def guard_for(policy: str, vlm: str, audit: str) -> Any:
 
 
 class InProcess:
-    """The looks at one batch, what they ask for, and what becomes of its images.
+    """The looks at one batch, the negatives that follow from them, and the outcomes of its images.
 
     Args:
         guard: a ``dnp_guard.Guard``.
-        policy: a path or a shipped name to be stricter by; empty for none.
-        prompts: one an image.
+        policy: path or shipped name of a further policy, to be stricter by; empty for none.
+        prompts: one prompt per image.
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
-        attention: whether steering in attention space was shown to work; None where the host cannot.
-        brought: shows the request's own pictures, which it starts from; None where it brings none.
+        attention: whether steering in attention space was shown to work; None if the host cannot steer there.
+        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
 
     Attributes:
-        negatives: what each image is steered away from.
-        driver: of the session, once it is open.
-        failure: why the guard could not do its job at some time; empty while it could.
+        negatives: the negatives, one per image; None for an image without one.
+        driver: driver of the session, once it is open.
+        failure: the reason of the latest failure of the guard; empty without one.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class InProcess:
         """Open the session.
 
         Raises:
-            Withheld: the policy does not allow so many questions, or refuses the request for one of its own pictures.
+            Withheld: the policy does not allow so many questions, or refuses one of the request's own pictures.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
         from dnp_guard.generation import reach  # noqa: PLC0415
         from dnp_guard.generation.state import Request  # noqa: PLC0415
 
         self._steps = steps
-        told = self._prompts if any(self._prompts) else ()
-        request = Request(len(self._prompts), self._about["host"], told, self._about["run"], draws_again=self._can)
+        prompts = self._prompts if any(self._prompts) else ()
+        request = Request(len(self._prompts), self._about["host"], prompts, self._about["run"], draws_again=self._can)
         try:
             with self._guard.tightened(self._policy or None) as guard:
                 if self._attention is None and reach.in_attention(guard.policy, shown=False):
@@ -118,7 +118,7 @@ class InProcess:
 
     @property
     def request(self) -> str:
-        """The id that the records of this batch have; empty where there are none."""
+        """The id of this batch's records; empty without records."""
         return self.driver.id if self.driver is not None else ""
 
     @property
@@ -128,23 +128,23 @@ class InProcess:
 
     @property
     def mask(self) -> float | None:
-        """The share of the picture in which it is steered; None for all of it."""
+        """The share of the picture that is steered; None for the whole picture."""
         return self.driver.policy.guidance.mask
 
     @property
     def user_previews(self) -> tuple[str, ...]:
-        """What users may see of each unfinished image."""
+        """How users may see the unfinished images."""
         return self.driver.user_previews
 
     def due(self, step: int, progress: float) -> bool:
-        """Whether a look is due at a step."""
+        """Return whether a look is due at a step."""
         from dnp_guard.generation import pacing  # noqa: PLC0415
 
         at, of = pacing.place(self._step(step, progress))
         return of is not None and self.driver.due(at, of)
 
     def owes_a_look(self) -> bool:
-        """Whether the host should ask once more at the end; the session itself makes up for that here."""
+        """Return whether the host should ask again at the end; the session itself makes up for that here."""
         return False
 
     def look(
@@ -158,7 +158,7 @@ class InProcess:
         effective: bool = True,
         ended: bool = False,
     ) -> None:
-        """Look at a step's predictions, and hold what is to be steered away from."""
+        """Look at a step's predictions, and hold the negatives."""
         from dnp_guard.generation.host import Pictures  # noqa: PLC0415
 
         at = self._step(step, progress, sigma, effective=effective)
@@ -166,10 +166,10 @@ class InProcess:
         self._hold()
 
     def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
-        """Make the final look at the finished images, of which those count that are drawn.
+        """Make the final look at the finished images of the current attempt.
 
         Returns:
-            Those that the outcomes are of; of the others, those of the attempt before are delivered.
+            Images whose new pictures stand; the others are delivered as their earlier attempt drew them.
         """
         from dnp_guard.generation.redrawing import attempted  # noqa: PLC0415 (it may not be installed)
 
@@ -181,27 +181,27 @@ class InProcess:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images that the attempt which runs is about."""
+        """The images that the current attempt draws."""
         return self.driver.session.state.drawn
 
     @property
     def retries(self) -> int:
-        """How often an image may have to be drawn again."""
+        """The number of times that an image may be drawn again."""
         retries = self.driver.policy.retries
         return retries.most if self._can and retries is not None else 0
 
     def again(self) -> tuple[int, ...]:
-        """Begin to draw those images again whose look says so; hold what they are steered away from.
+        """Begin to draw the images again whose final look asks for it, and hold their negatives.
 
         Returns:
-            Those images.
+            These images.
         """
         if self._pending:
             self._hold()
         return self._pending
 
     def give_up(self, error: Exception) -> None:
-        """End an attempt that comes to nothing: its images meet what is done otherwise."""
+        """End a failed attempt; the action ``otherwise`` applies to its images."""
         if not self._pending:
             return
         self._pending = ()
@@ -218,36 +218,36 @@ class InProcess:
         self.negatives[:] = map(_negative, to_hold(self.driver.session.state))
 
     def attention_lost(self) -> None:
-        """Note that the host could not steer in attention space, and hold what it does instead."""
+        """Note that the host could not steer in attention space, and hold negatives of another mode."""
         self.driver.attention_lost()
         self._hold()
 
     def missed(self, error: Exception) -> None:
-        """Note what could not be done at a step; the next one is looked at."""
+        """Note a failure at a step; the next step is looked at."""
         self.failure = str(error) or type(error).__name__
         self.driver.missed(None, error)
 
     def abandon(self) -> None:
-        """Close a session that has had no final look."""
+        """Close a session that had no final look."""
         if self.driver is not None and self._outcomes is None:
             self.driver.abandon("the run ended without finished images")
             self._guard.finished(self.driver)
 
     @property
     def closed(self) -> bool:
-        """Whether it is known before the final look that the images are withheld; here it never is."""
+        """Whether the images are withheld before the final look; never in process."""
         return False
 
     def action(self, index: int) -> str:
-        """What is done to a finished image: ``pass``, ``blur`` or ``block``; what was never looked at is blocked."""
+        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without any look."""
         return _ACTIONS.get(str(self._outcomes[index]), "pass") if self._outcomes is not None else "block"
 
     def decision(self, index: int) -> str:
-        """What became of an image; one that was never looked at is withheld."""
+        """Return the outcome of an image; an image without any look is withheld."""
         return str(self._outcomes[index]) if self._outcomes is not None else "failed_closed"
 
     def words(self, index: int) -> str:
-        """What a person reads in place of an image that is withheld."""
+        """Return the words that a person reads in place of a withheld image."""
         from dnp_guard.hosts import withheld  # noqa: PLC0415 (there where the guard runs in process)
 
         if self._outcomes is None or self.driver is None:
@@ -255,7 +255,7 @@ class InProcess:
         return withheld.words(self.driver.policy, self._outcomes[index])
 
     def line(self, index: int) -> str:
-        """What happened to an image, in a few words."""
+        """Summarise an image's outcome in a few words."""
         report = self.driver.report if self.driver is not None else None
         if report is None:
             return self.failure or "never looked at"
@@ -271,7 +271,7 @@ class InProcess:
 
 
 def _negative(held: Any) -> Negative | None:
-    """A negative of the package's as one of the service's."""
+    """Convert a negative of the package to one of the service's form."""
     if held is None:
         return None
     how = held.attention

@@ -1,7 +1,8 @@
-"""One job of the host: its batches and sampling passes, from the host's hooks to the guard's parts.
+"""One job of the host, with its batches and sampling passes, between the host's hooks and the guard's parts.
 
-The host reports an exception of a hook and goes on as though nothing had been. So every entry here catches its own,
-notes it, and where that is closed ends the job with the one exception that the host lets through.
+The host reports an exception of a hook and goes on as if nothing had happened. So every entry here catches its own
+exceptions and notes them. If the images must be withheld, it ends the job with the one exception that the host lets
+through.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ log = logging.getLogger("dnp_guard")
 
 
 class Job:
-    """Guards one processing object of the host.
+    """The guard of one processing object of the host.
 
     Args:
-        settings: of the job; a :class:`BadSettings` where there are none that can be used, which is closed.
-        client: of the service.
-        counts: images by decision, of all jobs.
+        settings: settings of the job, or the :class:`BadSettings` that make it withhold everything.
+        client: client of the service.
+        counts: images of all jobs by decision.
     """
 
     def __init__(self, settings: Settings | BadSettings, client: Client | None, counts: Counter[str]) -> None:
@@ -51,24 +52,24 @@ class Job:
 
     @property
     def user_previews(self) -> str:
-        """What users may see of the unfinished images, which the host shows together."""
+        """How users may see the unfinished images, which the host shows together."""
         allowed = self.batch.user_previews if self.batch is not None else ("withhold",)
         return next(word for word in ("withhold", "blur", "allow") if word in allowed)
 
     @property
     def mode(self) -> str:
-        """``enforce`` or ``shadow``, as the policy in force has it; empty where none is known."""
+        """``enforce`` or ``shadow``, the mode of the policy in force; empty if unknown."""
         return self.batch.session.mode if self.batch is not None and self.batch.session is not None else ""
 
     @property
     def request(self) -> str:
-        """The id of the records of the latest batch; empty where there are none."""
+        """The id of the latest batch's records; empty without records."""
         return self.batch.request if self.batch is not None else ""
 
     def batch_begins(self, p: Any, prompts: Sequence[str], first: int) -> None:
-        """A batch is about to be sampled; ``first`` is its first image's index in the job."""
+        """Begin a batch; ``first`` is its first image's index in the job."""
         self.ends()
-        self.batch = None  # what the batch before was found to be says nothing of this one
+        self.batch = None  # the verdicts of the earlier batch are not about this one
         self._first, self._frames, self._before_pass, self._done = first, 1, 0, 0
         self._expected = self._seen = None
         self._redraw = host.redraw(p)
@@ -81,7 +82,7 @@ class Job:
             self.batch.failed(self._unusable)
 
     def pass_begins(self, sampler: Any) -> None:
-        """A sampling pass is about to start: the first, or that of the hires fix."""
+        """Begin a sampling pass: the first, or the hires fix."""
         if self.batch is None:
             return
         if self._steering is not None:
@@ -89,27 +90,27 @@ class Job:
         self._before_pass = self._done
         steering = self._steering = Steering(self.batch.negatives, shown=self._shown)
         self._sampler = sampler
-        told = sampler.callback_state
+        report = sampler.callback_state
 
         def step_done(values: dict[str, Any]) -> Any:
             self._guarded(lambda: self._look(values))
-            return told(values)
+            return report(values)
 
-        sampler.callback_state = step_done  # of this object alone, which the host drops after the pass
+        sampler.callback_state = step_done  # only on this object, which the host drops after the pass
         host.released_after(sampler, steering.released)
 
     def before(self, params: Any) -> None:
-        """Ahead of every call of the model."""
+        """Act before every call of the model."""
         self._guarded(lambda: self._before(params), steers=True)
 
     def answered(self, params: Any) -> None:
-        """After every call of the model, where the host says so."""
+        """Act after every call of the model, in hosts that tell."""
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.answered(params), steers=True)
 
     def after(self, params: Any) -> None:
-        """After classifier-free guidance."""
+        """Act after classifier-free guidance."""
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.after(params), steers=True)
@@ -117,10 +118,10 @@ class Job:
                 self.batch.attention_lost()
 
     def batch_done(self, images: Any) -> None:
-        """A batch has been decoded: make the final look, and withhold in place what may not be delivered.
+        """Make the final look at a decoded batch, and withhold in place the images that may not be delivered.
 
         Args:
-            images: [B, 3, H, W] of 0…1; of videos all frames, one video after the other. The host delivers this tensor.
+            images: [B, 3, H, W] of 0…1; for videos all frames, video after video. The host delivers this tensor.
         """
         batch = self.batch
         if batch is None:
@@ -129,7 +130,7 @@ class Job:
         if self._steering is not None:
             self._steering.released()
         try:
-            batch.open(None)  # where no sampling pass was seen: the final look is all that there is
+            batch.open(None)  # without a sampling pass the final look is the only one
             self._settle(batch, images)
             while batch.again():
                 drawn = self._drawn_again(batch, images)
@@ -147,7 +148,7 @@ class Job:
         self._settled(batch, images)
 
     def _settled(self, batch: Batch, images: Any) -> None:
-        """Keep what became of each image, and withhold in place what may not be delivered."""
+        """Keep the outcomes of the images, and withhold in place those that may not be delivered."""
         for index in range(len(batch.negatives)):
             self._said[self._first + index] = {
                 "DNP Guard": batch.line(index),
@@ -167,7 +168,7 @@ class Job:
             return image * 0 + 0.5
 
     def _log(self, batch: Batch) -> None:
-        """Say on the host's console, once, that images of a batch could not be checked."""
+        """Log once on the host's console that images of a batch could not be checked."""
         if batch.closed or batch.failed_open or batch.verdicts is None:
             became = "delivered unguarded" if batch.failed_open else "withheld"
             reason, request = batch.failure or "they were never looked at", batch.request or "none"
@@ -181,7 +182,7 @@ class Job:
         return batch.settle(finished)
 
     def _drawn_again(self, batch: Batch, images: Any) -> Any:
-        """The batch of these images, drawn once more with what is held; None where that failed."""
+        """Draw the batch of these images again with their held negatives; return None on failure."""
         self._before_pass = self._done = 0
         self._seen = None
         try:
@@ -201,11 +202,11 @@ class Job:
         return drawn
 
     def delivered(self, picture: Any, index: int) -> Any:
-        """A picture of the current batch as it may be delivered; blank before the final look.
+        """Return a picture of the current batch as it may be delivered; blank before the final look.
 
         Args:
             picture: an image, or a frame of a video.
-            index: its place in the batch, frame by frame.
+            index: its index in the batch, counted in frames.
         """
         index //= self._frames
         try:
@@ -217,11 +218,11 @@ class Job:
             return pictures.blank(picture)
 
     def infotext(self) -> dict[str, Callable[..., str | None]]:
-        """What the host writes about an image, as functions that it calls when it does."""
+        """Return the entries of an infotext, as functions that the host calls when it writes one."""
 
         def entry(key: str) -> Callable[..., str | None]:
             def value(p: Any = None, index: int = 0, all_prompts: Any = None, **_: Any) -> str | None:
-                # Within its loop the host counts by batch, after it by job; it may hand over a copy of the prompts.
+                # Within its loop the host counts images by batch, after it by job; it may pass a copy of the prompts.
                 within = p is not None and all_prompts is not None and len(all_prompts) < len(p.all_prompts)
                 return self._said.get(index + (p.iteration * p.batch_size if within else 0), {}).get(key)
 
@@ -230,7 +231,7 @@ class Job:
         return {key: entry(key) for key in ("DNP Guard", "DNP Guard request", "DNP Guard receipt")}
 
     def ends(self) -> None:
-        """The job is over, or its next batch begins: close what is open. What became of the images is kept."""
+        """Close the open session at the end of a job or before its next batch; keep the outcomes of the images."""
         if self._steering is not None:
             self._steering.released()
             self._steering = None
@@ -247,7 +248,7 @@ class Job:
         self._steering.before(params)
 
     def _total(self, denoiser: Any) -> int | None:
-        """Steps that this batch executes, those of a hires pass to come included."""
+        """Return the steps that this batch executes, with those of a later hires pass."""
         first = host.steps(denoiser.sampler)
         p = denoiser.p
         if first is None or not getattr(p, "enable_hr", False) or getattr(p, "is_hr_pass", False):
@@ -277,7 +278,7 @@ class Job:
         steering.prepare()
 
     def _guarded(self, work: Callable[[], None], *, steers: bool = False) -> None:
-        """Do something that may fail, and end the job where that leaves it closed."""
+        """Do something that may fail, and end the job if the failure withholds its images."""
         batch, steering = self.batch, self._steering
         if batch is None:
             return
