@@ -1,12 +1,11 @@
 """Check the prose of code and pages for the patterns that a machine can find: ``python -m docs.prose``.
 
-- ``python -m docs.prose`` checks the places in `CLEAN`, as ``make lint`` does; it ends with 1 when it finds something.
-- ``python -m docs.prose dnp_guard/vlm docs/tutorial.md`` checks the places named, clean or not.
+- ``python -m docs.prose`` checks the places in `EVERYWHERE`, as ``make lint`` does; it ends with 1 on a finding.
+- ``python -m docs.prose dnp_guard/vlm docs/tutorial.md`` checks the named places only.
 - ``python -m docs.prose --count [PLACE…]`` prints how often each directory breaks each rule.
 - ``python -m docs.prose --metrics`` prints the figures of `docs.prose_metrics`.
 
-A directory whose prose has been mended is added to `CLEAN`. A sentence that has to stay as it is goes into `EXCUSED`
-with the reason.
+A sentence that must stay as it is goes into `EXCUSED` with the reason.
 """
 
 from __future__ import annotations
@@ -28,17 +27,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 EVERYWHERE: Final = ("dnp_guard", "integrations", "docs", "tests", "README.md", "SECURITY.md", "CONTRIBUTING.md")
-
-CLEAN: Final = (
-    "CONTRIBUTING.md",
-    "dnp_guard",
-    "docs",
-    "integrations",
-    "README.md",
-    "SECURITY.md",
-    "tests",
-)
-"""Directories and files that ``make lint`` holds to the rules, one per line, in alphabetical order."""
+"""Directories and files that ``make lint`` holds to the rules."""
 
 EXCUSED: Final = {
     "`AltDiffusionImg2ImgPipeline`, `AltDiffusionPipeline`": "a list of names",
@@ -158,14 +147,14 @@ def table(findings: Iterable[Finding]) -> str:
 def main() -> int:
     """Check, count or measure, as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m docs.prose", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("places", nargs="*", help="directories and files in place of those that are clean")
+    parser.add_argument("places", nargs="*", help="directories and files to check in place of all")
     parser.add_argument("--count", action="store_true", help="print how often each directory breaks each rule")
     parser.add_argument("--metrics", action="store_true", help="print the figures that the prose is followed by")
     asked = parser.parse_args()
     if asked.metrics:
         print(prose_metrics.metrics(ROOT))
         return 0
-    places = asked.places or (EVERYWHERE if asked.count else CLEAN)
+    places = asked.places or EVERYWHERE
     findings = [finding for path in files(places) for finding in check(path)]
     if asked.count:
         print(table(findings))
