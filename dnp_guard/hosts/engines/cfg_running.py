@@ -154,8 +154,9 @@ class Running:
             _check_replaced(arguments, len(prompts))
         self._levels = (*prediction.levels(scheduler, range(len(scheduler.timesteps))), 0.0)
         request = Request(len(prompts), self._host(), tuple(prompts), self._run(), draws_again=True)
+        progress = Progress(self._levels)
         self._generation = Generation(
-            self._guard, request, Progress(self._levels), self._encode, self._decode, negatives
+            self._guard, request, progress, self._encode, self._decode, negatives, policy=policy
         )
         self._branch = Branch(self._generation.guidance)
         return self._generation

@@ -1,5 +1,6 @@
 """vLLM-Omni's own pipelines are guarded or refused, on a stand-in for one; ``make engines`` runs the real ones."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -96,6 +97,25 @@ def test_every_image_of_a_request_is_looked_at(guarded):
     pipeline, guard = guarded([{}, SEES], {})
     images(pipeline, batch("a lake", images=2))
     assert [image.decision for image in guard.last.images] == [Outcome.CLEAN, Outcome.STEERED]
+
+
+def test_the_policy_that_was_checked_applies_although_a_reload_replaced_it(guarded, tmp_path):
+    """Encoding the prompts again takes a while, in which the policy's file may change."""
+    file = tmp_path / "test.yaml"
+    file.write_text(json.dumps(policy(mode="shadow").resolved()))
+    pipeline, guard = guarded({}, made=file)
+    before, encode, calls = guard.policy.digest, pipeline.encode, []
+
+    def encoded(texts):
+        calls.append(texts)
+        if len(calls) == 3:  # after the request's own prompt and negative
+            file.write_text(json.dumps(policy(mode="shadow", categories=[star()]).resolved()))
+            assert guard.reload()
+        return encode(texts)
+
+    pipeline.encode = encoded
+    images(pipeline)
+    assert guard.last.digest == before != guard.policy.digest
 
 
 def test_an_image_whose_final_look_fails_is_drawn_again(guarded):
