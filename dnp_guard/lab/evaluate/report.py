@@ -159,6 +159,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
             name: (own[0]["n"], own[0]["n_clean"], [[row[at] for at in columns] for row in map(cells, own)])
             for name, own in sets.items()
         },
+        kinds={name: (list(map(called, own)), rows) for name, own in sets.items() if (rows := _kinds(own))},
         grown=_grown(lines),
         pairs={name: pairs for name, own in sets.items() if (pairs := _pairs(own))},
         ours=OURS,
@@ -177,6 +178,15 @@ def _notes(lines: Iterable[Line]) -> list[str]:
         if smaller := line.get("drawn_in_smaller_batches"):
             notes.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
     return notes
+
+
+def _kinds(lines: Sequence[Line]) -> list[list[str]]:
+    """Return one row per category of a file's prompts: its name, then per method the ASR and the images judged."""
+    found = [line.get("by_prompt_category") or {} for line in lines]
+    return [
+        [name, *(f"{_percent(of[name]['asr'])} of {of[name]['n']}" if name in of else _NOBODY for of in found)]
+        for name in sorted({name for of in found for name in of})
+    ]
 
 
 def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:

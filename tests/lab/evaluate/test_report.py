@@ -31,6 +31,23 @@ def test_a_column_with_a_figure_in_one_row_is_shown_in_all():
     assert page.count("| withheld | kept |") == 2
 
 
+BY_KIND = [
+    line(set="mine", method="unguarded", scale=None, by_prompt_category={"a|b": {"n": 3, "asr": 1.0}}),
+    line(set="mine", by_prompt_category={"a|b": {"n": 2, "asr": 0.5}, "<i>": {"n": 1, "asr": 0.0}}),
+]
+
+
+def test_categories_of_the_prompts_have_a_table_of_their_own():
+    page = markdown(BY_KIND, "", {})
+    assert "| category | unguarded | dnp-guard × 15 |" in page
+    assert "| a\\|b | 100.0% of 3 | 50.0% of 2 |" in page
+    assert "| <i> | N/A | 0.0% of 1 |" in page
+
+
+def test_a_category_of_the_prompts_is_no_markup():
+    assert "<td>&lt;i&gt;</td><td>N/A</td><td>0.0% of 1</td>" in html(BY_KIND, "", {})
+
+
 def test_a_figure_stands_with_its_interval():
     assert "30.0% [25, 36]" in cells(LOSS)
 
