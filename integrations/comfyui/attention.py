@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,6 +10,31 @@ import torch.nn.functional as F
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class NotReached(Exception):
+    """A network did not read its prompt in any layer that can be steered."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A negative in the attention over the prompt of some images.
+
+    Attributes:
+        images: indices of the images that it steers.
+        context: its conditioning, [1, tokens, width].
+        phi: factor of the extrapolation.
+        tau: largest growth of a feature vector, as a factor.
+        alpha: share of the steered features.
+        mask: share of the positions to steer.
+    """
+
+    images: tuple[int, ...]
+    context: Tensor
+    phi: float
+    tau: float
+    alpha: float
+    mask: float = 1.0
 
 
 def normalised(

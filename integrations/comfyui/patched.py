@@ -9,10 +9,9 @@ another extension goes on working inside.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .attention import normalised
+from .attention import NotReached, Part, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,31 +24,6 @@ if TYPE_CHECKING:
     """``input``, ``middle`` or ``output``, its number, and the number of the transformer in it."""
 
 _ATTN2 = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(?:.*\.)?transformer_blocks\.(\d+)\.attn2")
-
-
-class NotReached(Exception):
-    """A network did not read its prompt in any layer that can be steered."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A negative in the attention over the prompt of some images.
-
-    Attributes:
-        images: indices of the images that it steers.
-        context: its conditioning, [1, tokens, width].
-        phi: factor of the extrapolation.
-        tau: largest growth of a feature vector, as a factor.
-        alpha: share of the steered features.
-        mask: share of the positions to steer.
-    """
-
-    images: tuple[int, ...]
-    context: Tensor
-    phi: float
-    tau: float
-    alpha: float
-    mask: float = 1.0
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:

@@ -8,7 +8,8 @@ import torch
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.reach import in_attention
-from dnp_guard.hosts.kdiffusion.layers import Layers, NotReached, Part
+from dnp_guard.hosts.kdiffusion.layers import Layers
+from dnp_guard.steering.attention import NotReached, Part
 from dnp_guard.steering.effect import shown
 
 if TYPE_CHECKING:

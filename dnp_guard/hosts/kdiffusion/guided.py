@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.hosts.kdiffusion.attending import parts, rows_of
 from dnp_guard.hosts.kdiffusion.batch import alike, joined, replaced, rows
-from dnp_guard.hosts.kdiffusion.layers import NotReached
+from dnp_guard.steering.attention import NotReached
 from dnp_guard.steering.branch import Branch
 
 if TYPE_CHECKING:

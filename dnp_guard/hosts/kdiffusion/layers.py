@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.steering.attention import normalised
+from dnp_guard.steering.attention import NotReached, Part, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,31 +27,6 @@ if TYPE_CHECKING:
 _PROMPT = ("context", "encoder_hidden_states", "value")
 _MASKS = ("mask", "attention_mask", "encoder_attention_mask")
 """Arguments of a layer that describe the prompt, and not the picture."""
-
-
-class NotReached(Exception):
-    """A network did not read its prompt in any layer that can be steered."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A negative in the attention over the prompt of some images.
-
-    Attributes:
-        images: indices of the images that it steers.
-        context: its conditioning, [1, tokens, width].
-        phi: factor of the extrapolation.
-        tau: largest growth of a feature vector, as a factor.
-        alpha: share of the steered features.
-        mask: share of the positions to steer.
-    """
-
-    images: tuple[int, ...]
-    context: Tensor
-    phi: float
-    tau: float
-    alpha: float
-    mask: float = 1.0
 
 
 class _Taken(BaseException):

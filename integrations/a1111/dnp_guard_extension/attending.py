@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from modules import shared
 
 from . import host, patched
-from .layers import Layers, NotReached
+from .attention import NotReached, Part
+from .layers import Layers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ class Attending:
         if self._reached is None or (self._shown and not self._reached):
             raise NotReached("the host has loaded a checkpoint for which steering there was not shown to work")
 
-    def _steer(self, at: host.Call, prompts: int, acting: list[patched.Part]) -> None:
+    def _steer(self, at: host.Call, prompts: int, acting: list[Part]) -> None:
         if not acting:
             return
         forge = getattr(getattr(at.denoiser.inner_model, "inner_model", None), "forge_objects", None)
@@ -87,7 +88,7 @@ class Attending:
         failure, self._failure = self._failure, None
         return failure or (steering.failure if steering is not None else None)
 
-    def _patched(self, unet: Any, acting: list[patched.Part]) -> patched.Patched:
+    def _patched(self, unet: Any, acting: list[Part]) -> patched.Patched:
         patches = patched.Patched(patched.blocks(unet.model.diffusion_model), acting, _attend)
         before = unet.model_options.get("transformer_options", {})
         unet.model_options["transformer_options"] = patches.options(before)

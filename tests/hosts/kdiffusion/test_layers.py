@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from dnp_guard.hosts.kdiffusion import layers
-from dnp_guard.hosts.kdiffusion.layers import Layers, Part
+from dnp_guard.hosts.kdiffusion.layers import Layers
+from dnp_guard.steering.attention import Part
 
 
 class Attention(nn.Module):
