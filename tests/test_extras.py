@@ -55,7 +55,7 @@ def test_a_missing_package_is_named_with_the_line_to_type(plain):
     assert caught.value.hint == "pip install 'dnp-guard[redis]'"
 
 
-def test_what_is_installed_is_not_refused():
+def test_an_installed_package_is_not_refused():
     needs("diffusers", "this test")
     assert absent("diffusers") == ()
 

@@ -46,7 +46,7 @@ def test_another_revision_is_a_warning_in_shadow(where):
 
 
 @pytest.mark.parametrize("revisions", ["12", "21"])
-def test_of_two_models_one_that_was_measured_is_enough_and_the_record_says_so(revisions):
+def test_one_measured_model_of_two_is_enough_and_the_record_says_so(revisions):
     sink = MemorySink()
     Guard(policy(categories=[star(**MEASURED)]), vlm=Either(*map(Backend, revisions)), audit=sink).close()
     assert degraded(sink) == ["vlm_uncalibrated: 'star' was measured on m 1 (c.json)"]

@@ -60,7 +60,7 @@ def test_nothing_is_kept_where_the_policy_says_never(tmp_path):
     assert not folder(tmp_path / "log").exists()
 
 
-def test_what_was_excused_is_no_finding(tmp_path):
+def test_an_excused_finding_keeps_no_preview(tmp_path):
     excused = finding_policy(categories=[star(allowed=["a drawing"])])
     generate(excused, [{"star": 0.9, "a drawing": 0.9}], tmp_path / "log")
     assert previews_kept(tmp_path / "log") == []
@@ -72,7 +72,7 @@ def test_nothing_is_kept_of_an_image_from_the_look_at_which_something_sensitive_
     assert previews_kept(tmp_path / "log") == ["1-2.png", "1-4.png", "1-6.png", "1-8.png", "1-final.png"]
 
 
-def test_what_was_kept_of_an_image_is_removed_when_something_sensitive_is_seen_in_it(tmp_path):
+def test_the_previews_of_an_image_are_removed_when_something_sensitive_is_seen_in_it(tmp_path):
     of = finding_policy(categories=[star(), bolt(**HIDDEN)])
     looks = [{"star": 0.9}, [{"a bolt": 0.9}, {}], {}, {}, {}]
     generate(of, looks, tmp_path / "log")
@@ -85,7 +85,7 @@ def test_a_look_that_did_not_ask_about_something_sensitive_keeps_nothing(tmp_pat
     assert previews_kept(tmp_path / "log") == ["0-4.png", "0-final.png", "1-4.png", "1-final.png"]
 
 
-def test_what_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
+def test_a_preview_that_cannot_be_kept_is_counted_and_the_generation_goes_on(tmp_path):
     log = tmp_path / "log"
     folder(log).write_text("in the way")
     missed = generate(finding_policy(), SEEN, log)

@@ -35,7 +35,7 @@ def test_a_line_that_would_be_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, '{"é":1}'.encode("utf-16")])
-def test_what_is_no_json_object_is_no_record(line: bytes) -> None:
+def test_a_line_that_is_no_json_object_is_no_record(line: bytes) -> None:
     assert parse(line) is None
 
 

@@ -109,7 +109,7 @@ def test_an_export_says_who_approved_what_ran_and_whose_prompt_it_was() -> None:
     assert json.loads(started["run"]) == {"seed": 7}
 
 
-def test_what_a_record_does_not_have_is_empty() -> None:
+def test_missing_fields_of_a_record_are_empty() -> None:
     assert set(flat({"event": "query", "policy": 3}).values()) == {"query", None}
 
 

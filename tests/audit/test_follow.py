@@ -28,7 +28,7 @@ def turns(*actions: Callable[[], None]) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("kind", [JsonlSink, SqliteSink])
-def test_what_is_written_after_the_start_is_read(tmp_path: Path, kind: type[JsonlSink | SqliteSink]) -> None:
+def test_records_after_the_start_are_read(tmp_path: Path, kind: type[JsonlSink | SqliteSink]) -> None:
     sink = kind(tmp_path / "log")
     sink.write(build("query", step=0))
     wait = turns(*(lambda step=step: sink.write(build("query", step=step)) for step in (1, 2)))

@@ -54,7 +54,7 @@ def test_a_kept_preview_is_small_and_blurred_and_carries_nothing_else(tmp_path):
     assert b"secret" not in path.read_bytes()
 
 
-def test_what_is_small_already_is_blurred_too(tmp_path):
+def test_a_small_picture_is_blurred_too(tmp_path):
     preview = keep(tmp_path / "p", R1, 0, 4, stripes(32, 32))
     with Image.open(tmp_path / "p" / preview["file"]) as picture:
         assert picture.size == (32, 32)
@@ -75,7 +75,7 @@ def test_only_its_owner_may_read_it(tmp_path):
     assert modes == [0o700, 0o600]
 
 
-def test_what_cannot_be_written_is_an_error_of_the_record(tmp_path):
+def test_a_preview_that_cannot_be_written_is_an_error_of_the_record(tmp_path):
     (tmp_path / "p").write_text("a file")
     with pytest.raises(AuditError, match="cannot store a preview"):
         keep(tmp_path / "p", R1, 0, 4, stripes())

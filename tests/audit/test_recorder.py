@@ -86,7 +86,7 @@ def test_a_failing_sink_is_counted_and_the_others_are_written() -> None:
     assert events(other) == [("query", 1)]
 
 
-def test_what_a_sink_missed_is_written_before_the_next_event_with_a_record_of_the_outage() -> None:
+def test_missed_events_are_written_before_the_next_event_with_a_record_of_the_outage() -> None:
     sink = Flaky()
     of = recorder(sink)
     sink.broken = True
@@ -210,7 +210,7 @@ def test_when_settled_every_sink_holds_everything() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None:
+def test_missed_events_survive_the_process_on_disk(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         broken = Flaky()
@@ -227,7 +227,7 @@ def test_what_a_sink_missed_survives_the_process_on_disk(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_sink_without_a_name_missed_goes_to_no_other(tmp_path: Path) -> None:
+def test_events_missed_by_a_nameless_sink_go_to_no_other_sink(tmp_path: Path) -> None:
     class Nameless(Flaky):
         name = None  # type: ignore[assignment]
 
@@ -239,7 +239,7 @@ def test_what_a_sink_without_a_name_missed_goes_to_no_other(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_waits_for_another_process_is_left_to_it(tmp_path: Path) -> None:
+def test_events_that_wait_for_another_process_are_left_to_it(tmp_path: Path) -> None:
     broken, sound = Flaky(), Flaky()
     broken.broken = True
     first, second = (

@@ -50,7 +50,7 @@ def everything(log: Path) -> bytes:
     return b"".join(path.read_bytes() for path in log.parent.iterdir() if path.is_file())
 
 
-def test_what_is_old_goes_and_the_rest_verifies(log: Path) -> None:
+def test_old_records_go_and_the_rest_verifies(log: Path) -> None:
     done = purge(log, CUT)
     finding = verify(log)
     assert done.records == 18
@@ -140,7 +140,7 @@ def signed(log: Path) -> SecondPlace:
 
 
 @pytest.mark.parametrize("take", ["purge", "erase"])
-def test_what_the_log_says_of_a_removal_is_covered_by_a_signed_checkpoint(take: str, log: Path) -> None:
+def test_a_signed_checkpoint_covers_the_record_of_a_removal(take: str, log: Path) -> None:
     second = signed(log)
     if take == "purge":
         purge(log, CUT, second)

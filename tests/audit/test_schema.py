@@ -140,7 +140,7 @@ def test_every_record_is_valid(records):
     assert problems == set()
 
 
-def test_of_a_sensitive_category_nothing_is_written_but_that_it_was_found(records):
+def test_the_record_of_a_sensitive_category_holds_only_that_it_was_found(records):
     sensitive = [record for record in records if {"category": "star"} in record.get("findings", [])]
     assert len(sensitive) > 0
     assert [record for record in records if "hidden" in json.dumps(record)] == []

@@ -142,7 +142,7 @@ def test_the_overview_says_what_shadow_would_have_done_with_the_strictest_image(
     assert "would" not in text(overview(generations(records[:1])))
 
 
-def test_what_a_shadow_policy_would_do_is_shown() -> None:
+def test_the_action_of_a_shadow_policy_is_shown() -> None:
     record = build("query", request="r1", decision="none", would={"decision": "block"})
     assert "would block" in text(timeline([record]))
 

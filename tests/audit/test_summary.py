@@ -48,7 +48,7 @@ def test_a_negative_counts_once_under_the_first_category() -> None:
 
 
 @pytest.mark.parametrize(("final", "still"), [(("nudity",), 1), (("weapon",), 0), ((), 0)])
-def test_what_was_steered_away_from_and_shows_at_the_end_is_still_present(final: tuple[str, ...], still: int) -> None:
+def test_a_steered_category_that_is_found_at_the_end_is_still_present(final: tuple[str, ...], still: int) -> None:
     (use,) = summarise(generation("r1", seen=("nudity",), final=final)).policies.values()
     assert use.generations == 1
     assert use.steered == 1
@@ -92,7 +92,7 @@ def test_images_are_counted_by_day_tenant_policy_category_and_outcome() -> None:
     }
 
 
-def test_what_is_only_monitored_is_named() -> None:
+def test_monitored_categories_are_named() -> None:
     look = event("query", request="r1", image=0, findings=findings("apparent_minor"), decision="none")
     of = summarise([look, event("request.finished", request="r1", image=0, decision="monitored")])
     assert of.seen == {"apparent_minor": {"monitored": 1}}

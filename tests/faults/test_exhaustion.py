@@ -240,7 +240,7 @@ def test_a_million_unknown_keys_are_told_back_as_a_few(serve, service_table):
     service_table.append(("1,000,000 unknown keys", "20,000 quotation marks", "413", f"{spent:.2f}", "-"))
 
 
-def test_of_many_errors_sixteen_are_told_and_the_others_counted(serve):
+def test_sixteen_of_many_errors_are_listed_and_the_others_counted(serve):
     answer = serve(NOTHING).post("/v1/sessions", json={"k" * 1000 + str(number): 0 for number in range(5000)})
     document = answer.json()
     assert answer.status_code == 422

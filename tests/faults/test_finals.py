@@ -37,7 +37,7 @@ def workers(tmp_path):
         yield [stack.enter_context(TestClient(create(made, backend), base_url=HERE)) for _ in range(4)], backend
 
 
-def test_of_four_finals_at_once_one_is_recorded(workers, tmp_path):
+def test_one_of_four_simultaneous_finals_is_recorded(workers, tmp_path):
     clients, backend = workers
     session = begin(clients[0]).json()["session"]
     ask(clients[0], session, 22)

@@ -139,7 +139,7 @@ def test_a_sink_that_hangs_is_counted_once_until_it_takes_something(monkeypatch)
     assert len(sink.held) == 5
 
 
-def test_what_a_hanging_sink_never_takes_is_counted_as_dropped():
+def test_events_that_a_hanging_sink_never_takes_are_counted_as_dropped():
     counted, sink = [], Hanging()
     outlet = Outlet(sink, Spool(None, "s"), counted.append, lambda _, reason: build("degraded", reason=reason))
     for step in range(5):

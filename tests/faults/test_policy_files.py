@@ -39,7 +39,7 @@ def test_the_commands_tell_of_it(store, command, capsys):
 @pytest.mark.parametrize(
     "name", ["._ours.yaml", ".#ours.yaml", ".ours.yaml.swp", "._ours.yml", "tests/._ours.test.yaml"]
 )
-def test_what_editors_and_file_systems_leave_stops_no_start(store, name):
+def test_files_of_editors_and_file_systems_stop_no_start(store, name):
     (store / name).write_bytes(b"\x00\x05\x16\x07\x00\x02")
     assert [policy.name for policy in load_store(store).policies] == ["ours"]
     assert run(["policy", "check", str(store)]) == 0

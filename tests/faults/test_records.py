@@ -80,7 +80,7 @@ def test_a_record_that_no_log_takes_is_counted_and_what_follows_is_written(tmp_p
     assert verify(log).ok
 
 
-def test_what_a_spool_holds_that_no_log_takes_does_not_block_it(tmp_path):
+def test_a_spooled_record_that_no_log_takes_does_not_block_the_spool(tmp_path):
     counted = []
     spool = Spool(None, "s")
     spool.add(build("query") | {"reason": "x" * LONGEST_LINE})

@@ -61,14 +61,14 @@ def test_a_policy_that_says_nothing_asks_about_no_picture():
     assert session().plan_inputs([1]) is None
 
 
-def test_what_the_input_shows_as_well_is_not_found():
+def test_content_of_the_input_is_no_finding():
     asked = session(categories=RISING)
     bring(asked, {"star": 0.8})
     assert look(asked, 2, {"star": 0.9}) == [None]
     assert conclude(asked, {"star": 0.95}) == (Outcome.CLEAN,)
 
 
-def test_what_is_put_into_the_picture_is_found():
+def test_content_added_to_the_picture_is_a_finding():
     asked = session(categories=RISING)
     bring(asked, {"star": 0.1})
     assert look(asked, 2, {"star": 0.9}) == ["star"]
@@ -95,7 +95,7 @@ def test_an_input_that_was_not_answered_about_counts_as_nothing():
     assert asked.state.degraded == ("vlm_error", "input_unanswered")
 
 
-def test_of_several_pictures_the_least_is_compared_with():
+def test_the_picture_with_the_lowest_probability_is_the_reference():
     asked = session(categories=RISING)
     bring(asked, {"star": 0.9}, {"star": 0.2})
     assert look(asked, 2, {"star": 0.9}) == ["star"]
@@ -120,7 +120,7 @@ def test_a_picture_is_refused_although_the_category_may_be_kept():
     assert bring(asked, {"star": 0.9}) == ["block"]
 
 
-def test_what_is_only_recorded_refuses_no_picture():
+def test_a_monitored_category_refuses_no_picture():
     of_star = star(action="monitor", still_present="monitor")
     asked = session(categories=[of_star], inputs={"query": True, "action": "block"})
     assert bring(asked, {"star": 0.9}) == ["pass"]
@@ -170,7 +170,7 @@ def test_each_picture_is_told_of():
     assert [(event.index, event.report.action) for event in input_events] == [(0, "pass"), (1, "pass")]
 
 
-def test_what_an_input_showed_goes_to_another_worker():
+def test_the_findings_of_an_input_go_to_another_worker():
     asked = session(categories=RISING)
     bring(asked, {"star": 0.8})
     going = Session(asked.policy, Request(1, {}), loads(dumps(asked.state)))

@@ -260,12 +260,12 @@ def test_an_image_is_not_made_again_where_another_category_blocks():
 
 
 @pytest.mark.parametrize(("seen", "otherwise"), [({}, Action.MONITOR), ({"a_bolt": 0.9}, Action.BLUR)])
-def test_what_is_done_instead_of_a_retry_is_as_strict_as_the_other_categories(seen, otherwise):
+def test_the_action_in_place_of_a_retry_is_as_strict_as_the_other_categories(seen, otherwise):
     of = retried(otherwise="monitor")
     assert final(of, a_star=0.9, **seen).otherwise is otherwise
 
 
-def test_what_is_blurred_when_seen_meanwhile_is_never_less_after_a_retry():
+def test_a_finding_that_blurs_during_the_run_blurs_at_least_after_a_retry():
     of = retried(otherwise="monitor", action="blur")
     assert final(of, a_star=0.9).otherwise is Action.BLUR
 

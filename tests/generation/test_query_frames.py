@@ -39,7 +39,7 @@ def looked(sees, of=None, **arguments):
 
 
 @pytest.mark.parametrize("frame", [3, 4, 5])
-def test_what_one_frame_shows_the_video_shows(frame):
+def test_a_finding_in_one_frame_is_a_finding_of_the_video(frame):
     held, outcomes = looked(Sees(star_in=[frame]))
     assert held == [None, "star"]
     assert outcomes[0] == "clean"
@@ -52,7 +52,7 @@ def test_each_frame_is_asked_about_singly():
 
 
 @pytest.mark.parametrize(("allowed", "steered"), [([3, 4, 5], False), ([3, 4], True)])
-def test_what_is_allowed_has_to_be_allowed_in_every_frame(allowed, steered):
+def test_an_excuse_must_hold_in_every_frame(allowed, steered):
     of = policy(categories=[star(allowed=["a drawing"]), bolt()], queries={"steps": [0.2]})
     held, _ = looked(Sees(star_in=[3], allowed_in=allowed), of)
     assert (held[1] is not None) is steered

@@ -124,7 +124,7 @@ def test_an_answered_query_is_due_no_more():
     assert [index for index in range(STEPS) if asked.due(index, STEPS)] == [4, 5, 6, 7, 8, 9]
 
 
-def test_what_is_seen_no_more_is_no_longer_steered_away_from():
+def test_steering_ends_when_the_finding_is_gone():
     asked = session()
     ask(asked, step(2), STAR)
     asked.events()
@@ -172,7 +172,7 @@ def test_a_miss_fails_closed_unless_a_later_query_is_answered(later, outcome):
     assert asked.settle() == (outcome,)
 
 
-def test_what_the_host_could_not_steer_by_is_taken_back_and_what_was_seen_stays():
+def test_a_negative_that_the_host_could_not_apply_is_taken_back_and_its_finding_stays():
     asked = session(of=policy(on_failure="last", categories=[star(action="block")]))
     ask(asked, step(2), NOTHING)
     before = asked.negatives
@@ -194,7 +194,7 @@ def test_no_change_of_steering_is_told_that_the_host_could_not_make():
     assert asked.state.degraded == ("guard_error",)
 
 
-def test_what_came_too_late_before_stays_told_when_a_later_negative_is_taken_back():
+def test_an_earlier_late_negative_stays_reported_when_a_later_one_is_taken_back():
     asked = session(of=policy(guidance={"hold": 9}))
     ask(asked, step(2, effective=False), STAR)
     plan = ask(asked, step(4), {"star": 0.9, "bolt": 0.9})
@@ -219,7 +219,7 @@ def test_a_late_answer_steers_from_the_step_after_the_one_that_runs():
     assert not asked.state.in_flight
 
 
-def test_what_is_still_there_at_the_end_is_told_and_blocked():
+def test_a_finding_at_the_end_is_reported_and_blocked():
     asked = session()
     ask(asked, step(2), STAR)
     asked.events()
@@ -227,7 +227,7 @@ def test_what_is_still_there_at_the_end_is_told_and_blocked():
     assert kinds(asked.events()) == [events.Answered, events.StillPresent, events.Decided, events.Finished]
 
 
-def test_what_was_steered_away_from_and_is_gone_is_steered():
+def test_an_image_whose_finding_is_gone_at_the_end_is_steered():
     asked = session(2)
     ask(asked, step(2), STAR, NOTHING)
     assert conclude(asked, NOTHING, NOTHING) == (Outcome.STEERED, Outcome.CLEAN)
@@ -385,15 +385,15 @@ def escalated(looks, **guidance):
     return [negative and negative.scale for negative in asked.negatives]
 
 
-def test_what_outlasts_attention_gets_a_separate_term_beside_it_in_its_image_alone():
+def test_a_finding_that_outlasts_attention_gets_a_separate_term_in_its_image_only():
     assert escalated([(STAR, STAR), (STAR, NOTHING), (STAR, NOTHING)]) == [6, None]
 
 
-def test_what_was_seen_less_often_than_the_policy_says_is_steered_by_attention_alone():
+def test_a_finding_below_the_policys_count_is_steered_by_attention_only():
     assert escalated([(STAR, NOTHING), (STAR, NOTHING)]) == [None, None]
 
 
-def test_what_outlasted_attention_keeps_its_separate_term_while_it_is_held():
+def test_a_finding_that_outlasted_attention_keeps_its_separate_term_while_held():
     assert escalated([(STAR, NOTHING)] * 3 + [(NOTHING, NOTHING)]) == [6, None]
 
 

@@ -60,24 +60,24 @@ def only_at_first(index):
     return [1.0 if index == 2 else 0.0]
 
 
-def test_what_is_unlikely_is_skipped_and_its_score_recorded_and_the_final_look_asks(probed):
+def test_an_unlikely_image_is_skipped_with_its_score_recorded_until_the_final_look(probed):
     looks, outcomes = probed(always(0.25), [{}])
     skipped = [("query.skipped", step, "unlikely", 0.25) for step in (2, 4, 6, 8)]
     assert looks == [*skipped, ("query", None, None, None)]
     assert outcomes == (Outcome.CLEAN,)
 
 
-def test_what_the_probe_missed_is_blocked_by_the_final_look(probed):
+def test_the_final_look_blocks_a_finding_that_the_probe_missed(probed):
     _, outcomes = probed(always(0.0), [{"star": 0.9}])
     assert outcomes == (Outcome.BLOCKED,)
 
 
-def test_what_is_likely_is_asked_about(probed):
+def test_a_likely_image_is_queried(probed):
     looks, _ = probed(always(1.0), [{}])
     assert [event for event, *_ in looks] == ["query"] * 5
 
 
-def test_of_a_batch_only_the_likely_images_are_asked_about(probed):
+def test_only_the_likely_images_of_a_batch_are_queried(probed):
     looks, _ = probed(always(0.1, 1.5), [{}])
     assert looks[:2] == [("query.skipped", 2, "unlikely", 0.1), ("query", 2, None, None)]
 

@@ -172,7 +172,7 @@ def test_denoising_does_not_wait_and_the_final_look_does():
     assert [query.step for query in driver.report.images[0].queries] == [1, None]
 
 
-def test_what_arrives_after_the_last_step_is_recorded_and_steers_nothing():
+def test_an_answer_after_the_last_step_is_recorded_and_steers_nothing():
     sink, gate = MemorySink(), Gate([0.9, 0.0])
     holds = Holds()
     driver = start(not_waiting(gate, sink), steering=holds, takes_up=True)
@@ -253,7 +253,7 @@ def test_nothing_is_left_of_a_deadline_that_the_look_itself_took(monkeypatch):
 
 
 @pytest.mark.parametrize(("action", "outcome"), [("block", Outcome.BLOCKED), ("steer", Outcome.MONITORED)])
-def test_what_was_seen_stands_although_the_host_could_not_steer_by_it(action, outcome):
+def test_a_finding_stands_even_if_the_host_could_not_steer(action, outcome):
     class Unable:
         def hold(self, negatives):
             raise RuntimeError("no text encoder")

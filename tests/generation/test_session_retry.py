@@ -54,7 +54,7 @@ def test_a_retry_steers_away_from_what_was_seen_harder_and_from_the_first_step_o
     assert asked.state.images[0].negatives == ((0, negative),)
 
 
-def test_what_was_seen_before_the_end_is_steered_away_from_too():
+def test_a_retry_also_steers_away_from_findings_before_the_end():
     asked = session(1, retried(), draws_again=True)
     ask(asked, step(2), BOLT)
     look(asked, STAR)
@@ -62,14 +62,14 @@ def test_what_was_seen_before_the_end_is_steered_away_from_too():
     assert asked.negatives[0].words == ("star", "bolt", "a bolt", "a storm")
 
 
-def test_what_a_retry_steers_away_from_stays_to_its_end_whatever_is_seen():
+def test_the_negatives_of_a_retry_stay_until_its_end():
     asked = second_chance()
     for index in (2, 4, 6, 8):
         ask(asked, step(index), NOTHING)
     assert asked.negatives[0].text == "star"
 
 
-def test_what_a_retry_sees_is_steered_away_from_too():
+def test_a_retry_also_steers_away_from_its_own_findings():
     asked = second_chance()
     ask(asked, step(2), BOLT)
     assert asked.negatives[0].words == ("star", "bolt", "a bolt", "a storm")

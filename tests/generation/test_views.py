@@ -35,7 +35,7 @@ def test_a_double_view_is_twice_as_large():
 
 
 @pytest.mark.parametrize(("names", "outcome"), [(["flip"], Outcome.BLOCKED), (["crops"], Outcome.CLEAN)])
-def test_what_one_view_shows_is_seen_in_the_image(names, outcome):
+def test_a_finding_in_one_view_is_a_finding_of_the_image(names, outcome):
     mirrored = ImageOps.mirror(PICTURE).tobytes()
 
     def answer(images, questions):

@@ -90,7 +90,7 @@ def test_a_refused_picture_ends_the_call_before_anything_is_drawn(name):
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_what_the_picture_shows_as_well_is_kept_to_the_bit(name):
+def test_content_of_the_input_keeps_every_bit(name):
     pipe = tiny(name)
     plain = draw(pipe)
     with guard([{"a star": 0.8}, {"a star": 0.9}], **RISING) as watching, watching.attached(pipe):
@@ -99,7 +99,7 @@ def test_what_the_picture_shows_as_well_is_kept_to_the_bit(name):
     assert np.array_equal(drawn, plain)
 
 
-def test_what_is_put_in_is_withheld():
+def test_content_added_to_the_input_is_withheld():
     pipe = tiny(EDITS[1])
     with guard([{"a star": 0.1}, {"a star": 0.9}], **RISING) as watching, watching.attached(pipe):
         draw(pipe)

@@ -50,7 +50,7 @@ def test_latents_of_a_call_that_was_interrupted_are_looked_at_as_predicted():
     assert [np.array_equal(a, b) for a, b in zip(whole.shown[0], half.shown[-1], strict=True)] == [True, True, True]
 
 
-def test_what_the_final_look_sees_is_withheld():
+def test_a_finding_of_the_final_look_is_withheld():
     plain = draw(tiny("StableDiffusionXLPipeline"), denoising_end=0.6, output_type="latent")
     guard, latents = run(Watches(seen_from=2), [0], denoising_end=0.6, output_type="latent")
     assert [image.decision for image in guard.last.images] == ["clean", "blocked", "clean"]

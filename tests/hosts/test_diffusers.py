@@ -433,7 +433,7 @@ class TestCallArgument:
         assert watching.last.images[1].decision is Outcome.BLOCKED
         assert images[1].std() < 0.1
 
-    def test_what_a_call_that_raised_left_behind_goes_at_the_next(self, pipe):
+    def test_remains_of_a_call_that_raised_are_removed_by_the_next_call(self, pipe):
         watching, before = guard(), footprint(pipe)
 
         def raises(*arguments):
@@ -446,7 +446,7 @@ class TestCallArgument:
         draw(pipe, callback_on_step_end=watching)
         assert footprint(pipe) == before
 
-    def test_what_a_call_that_raised_left_behind_does_not_steer_the_next(self, pipe):
+    def test_remains_of_a_call_that_raised_do_not_steer_the_next_call(self, pipe):
         plain, watching = draw(pipe), guard([{"star": 0.9}])
 
         def raises_late(*arguments):
@@ -459,7 +459,7 @@ class TestCallArgument:
             draw(pipe, callback_on_step_end=raises_late)
         assert same(plain, draw(pipe)) == [True, True, True]
 
-    def test_what_a_call_that_raised_left_behind_is_still_under_another_scheduler(self, pipe):
+    def test_remains_of_a_call_that_raised_are_inactive_under_another_scheduler(self, pipe):
         def raises_late(*arguments):
             watching(*arguments)
             if arguments[1] == 4:

@@ -51,13 +51,13 @@ HIDDEN = {
 
 
 @pytest.mark.parametrize("name", HIDDEN)
-def test_what_is_drawn_in_the_transparency_alone_is_asked_about(name):
+def test_a_drawing_in_the_transparency_only_is_queried(name):
     seen = faces([HIDDEN[name]])
     assert {picture.mode for picture in seen} == {"RGB"}
     assert any(map(shows, seen))
 
 
-def test_what_is_drawn_under_the_transparency_is_asked_about():
+def test_a_drawing_under_the_transparency_is_queried():
     picture = star().convert("RGB")
     picture.putalpha(Image.new("L", SIZE))
     assert shows(faces([picture])[0])

@@ -23,7 +23,7 @@ def test_items_of_unequal_layers_are_covered_each_in_its_own_shape():
     assert not any((after == before).all() for after, before in zip(shown, items, strict=True))
 
 
-def test_what_passes_beside_it_keeps_every_bit():
+def test_an_item_that_passes_keeps_every_bit():
     items = [np.ones((5, 8, 8, 3), np.float32), np.ones((2, 8, 8, 3), np.float32)]
     shown = Output((items,), "np", Ended()).delivered([Outcome.CLEAN, Outcome.BLOCKED], policy())[0]
     assert (shown[0] == items[0]).all()

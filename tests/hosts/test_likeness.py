@@ -7,7 +7,7 @@ def test_there_is_no_likeness_to_nothing():
     assert similarity(torch.ones(1, 4, 4, 4), None) == []
 
 
-def test_what_is_the_same_is_never_more_than_like_itself():
+def test_equal_predictions_have_a_likeness_of_at_most_one():
     noise = torch.Generator().manual_seed(0)
     predictions = torch.randn(4096, 4, 8, 8, generator=noise)
     likeness = torch.tensor(similarity(predictions, coarse(predictions)))

@@ -36,7 +36,7 @@ def test_an_end_that_mixes_the_images_of_a_batch_is_refused():
         subject.draw()
 
 
-def test_what_is_refused_for_several_images_is_steered_for_one():
+def test_a_class_that_is_refused_for_several_images_is_steered_for_one():
     row = matrix.row(MIXES)
     assert row["steerable"]
     assert row["images"] == 1

@@ -30,7 +30,7 @@ def draw(pipe, **more):
     return pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=5.0, generator=generator, **more).images[0]
 
 
-def test_where_nothing_is_found_the_image_is_the_unguarded_one(pipe):
+def test_the_image_equals_the_unguarded_one_when_nothing_is_found(pipe):
     plain = draw(pipe)
     with Guard(not_waiting(), vlm=ScriptedBackend([{}])) as guard, guard.attached(pipe):
         guarded = draw(pipe)
@@ -38,7 +38,7 @@ def test_where_nothing_is_found_the_image_is_the_unguarded_one(pipe):
     assert guard.last.decision == "clean"
 
 
-def test_what_is_found_is_steered_later_than_it_was_seen_and_the_record_tells_both(pipe):
+def test_a_finding_steers_later_than_it_was_seen_and_the_record_tells_both_steps(pipe):
     sink = MemorySink()
 
     class Star:

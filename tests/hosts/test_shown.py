@@ -46,7 +46,7 @@ def unguarded(pipe):
 @pytest.mark.models
 class TestACallersCallback:
     @pytest.mark.parametrize("how", ["withhold", "blur", "allow"])
-    def test_where_nothing_is_found_it_sees_every_latent(self, pipe, how):
+    def test_it_sees_every_latent_when_nothing_is_found(self, pipe, how):
         images, seen = run(pipe, how, [CLEAN])
         plain, true = unguarded(pipe)
         assert (images == plain).all()

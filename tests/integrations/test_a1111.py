@@ -102,7 +102,7 @@ def test_the_infotext_names_the_request_that_the_record_has(guarded, kind):
     assert len(guarded.records("negative.injected")) == 1
 
 
-def test_what_the_final_look_still_sees_is_withheld_and_the_next_job_is_not(guarded, plain):
+def test_a_finding_of_the_final_look_is_withheld_and_the_next_job_is_not(guarded, plain):
     guarded.serve([*A_STAR * 5, *NOTHING])
     host = guarded.host()
 
@@ -301,7 +301,7 @@ def test_a_host_that_bypasses_guidance_delivers_nothing(guarded):
     assert "DNP Guard: failed_closed" in result.infotexts[0]
 
 
-def test_where_a_negative_cannot_be_encoded_the_final_look_decides(guarded, monkeypatch):
+def test_the_final_look_decides_when_a_negative_cannot_be_encoded(guarded, monkeypatch):
     guarded.serve(A_STAR)
     host = guarded.host()
     encode = host.model.get_learned_conditioning
@@ -442,7 +442,7 @@ class Watching(Script):
         self.seen.append((images.clone() * 255).byte())
 
 
-def test_what_is_withheld_is_withheld_in_what_the_host_goes_on_with(guarded):
+def test_withholding_changes_the_images_that_the_host_goes_on_with(guarded):
     guarded.serve([*[[{}, {}]] * 4, [{}, {"star": 0.9}]])
     host, other = guarded.host(), Watching()
     host.scripts.append(other)
@@ -545,7 +545,7 @@ def test_a_service_that_dies_ends_the_sampling_and_says_so_once(guarded, tmp_pat
     ]
 
 
-def test_of_a_job_whose_service_dies_the_other_batches_are_withheld_at_once(guarded, tmp_path, monkeypatch):
+def test_the_other_batches_of_a_job_whose_service_dies_are_withheld_at_once(guarded, tmp_path, monkeypatch):
     host, steps = guarded.host(), []
     with ExitStack() as alive:
         type(guarded)(tmp_path, alive, monkeypatch).serve(NOTHING)

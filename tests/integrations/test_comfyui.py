@@ -244,7 +244,7 @@ class TestTheNodes:
         assert guard.last.decision == "failed_closed"
         assert guard.last.images[0].queries == ()
 
-    def test_what_cannot_be_steered_goes_on_and_is_recorded(self, comfy, monkeypatch):
+    def test_a_run_that_cannot_be_steered_goes_on_and_is_recorded(self, comfy, monkeypatch):
         plain, _ = drawn(comfy, workflow())
         guard = inside(monkeypatch, [SECOND, SECOND, SECOND, SECOND, CLEAN])
         monkeypatch.setattr(
@@ -254,7 +254,7 @@ class TestTheNodes:
         assert same(plain, images) == [True] * 3
         assert guard.last.degraded
 
-    def test_what_is_kept_by_a_mask_is_kept_and_the_rest_is_steered(self, comfy, monkeypatch):
+    def test_the_masked_part_is_kept_and_the_rest_is_steered(self, comfy, monkeypatch):
         nodes = host_check_comfyui.masked(workflow())
         plain, _ = drawn(comfy, nodes)
         guard = inside(monkeypatch, SEES_A_STAR_ONCE)
@@ -338,7 +338,7 @@ class TestSamplingMoreThanOnce:
         (run,) = sys.modules["comfyui_dnp_guard.runs"].RUNS.latest("8")
         assert run.delivered == []
 
-    def test_what_is_looked_at_once_more_is_so_by_the_guards_own_settings(self, comfy, monkeypatch):
+    def test_a_further_look_uses_the_guards_own_settings(self, comfy, monkeypatch):
         guard = inside(monkeypatch)
         nodes = with_nodes(workflow(batch=1))
         nodes["29"] = json.loads(json.dumps(nodes["9"]))
@@ -373,20 +373,20 @@ class TestSamplingMoreThanOnce:
             opened.begin("8", run, (None, ""))
         return opened
 
-    def test_what_a_node_put_in_while_it_ran_is_that_nodes(self, runs):
+    def test_nodes_that_a_node_added_during_the_run_belong_to_it(self, runs):
         inner, other = self.run("5.0.0.3", 0), self.run("50", 0)
         assert self.begun(runs, inner, other).settle(["8"], ["picture"], {"5"}, 0) == [inner]
 
-    def test_of_runs_over_a_list_each_has_its_own_images(self, runs):
+    def test_runs_over_a_list_have_their_own_images(self, runs):
         first, second = self.run("5", 0), self.run("5", 1)
         opened = self.begun(runs, first, second)
         assert [opened.settle(["8"], ["picture"], {"5"}, item) for item in (0, 1)] == [[first], [second]]
 
-    def test_where_the_host_does_not_say_who_runs_every_run_is_looked_at(self, runs):
+    def test_every_run_is_looked_at_if_the_host_does_not_name_the_running_node(self, runs):
         first, second = self.run(), self.run("5", 0)
         assert self.begun(runs, first, second).settle(["8"], ["picture"], set(), 0) == [first, second]
 
-    def test_of_a_graph_without_the_node_nothing_is_said(self, runs):
+    def test_nothing_is_known_of_a_graph_without_the_node(self, runs):
         assert runs.made_of(None, "9", "images") == set()
 
     def test_a_graph_that_turns_in_a_circle_is_gone_through_once(self, runs):
@@ -422,7 +422,7 @@ class TestTheStatus:
 
 class TestTheFinalLook:
     @pytest.mark.parametrize(("still", "changed"), [("block", True), ("blur", True), ("monitor", False)])
-    def test_what_is_still_there_is_blank_blurred_or_passed(self, comfy, monkeypatch, still, changed):
+    def test_a_finding_at_the_end_is_blank_blurred_or_passed(self, comfy, monkeypatch, still, changed):
         inside(monkeypatch, [SECOND], policy(categories=[star(still_present="monitor")]))
         passed, _ = drawn(comfy, with_nodes(workflow()))
         inside(monkeypatch, [SECOND], policy(categories=[star(still_present=still)]))
@@ -492,7 +492,7 @@ class TestEnforcing:
         drawn(enforcing, nodes)
         assert len(guard.last.images[0].queries) == 5
 
-    def test_what_no_model_drew_is_looked_at_before_it_is_saved(self, enforcing, monkeypatch):
+    def test_a_picture_that_no_model_drew_is_looked_at_before_it_is_saved(self, enforcing, monkeypatch):
         inside(monkeypatch, [{"star": 0.9}])
         nodes = {
             "1": {"class_type": "LoadImage", "inputs": {"image": "x"}},
@@ -501,7 +501,7 @@ class TestEnforcing:
         images, _ = drawn(enforcing, nodes)
         assert float(images[0, 0, 0, 0]) == pytest.approx(128 / 255)
 
-    def test_what_is_delivered_twice_is_looked_at_once(self, enforcing, monkeypatch):
+    def test_a_picture_that_is_delivered_twice_is_looked_at_once(self, enforcing, monkeypatch):
         guard = inside(monkeypatch, [CLEAN, CLEAN, CLEAN, CLEAN, {"star": 0.9}, CLEAN])
         nodes = workflow()
         nodes["14"] = {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "again"}}
@@ -519,7 +519,7 @@ class TestEnforcing:
         assert len(guard.last.images[0].queries) == 5
 
     @pytest.mark.parametrize(("delivers", "kind"), [("SaveImage", "IMAGE"), ("SaveLatent", "LATENT")])
-    def test_what_comes_through_a_node_of_any_type_is_known_by_where_it_goes(self, enforcing, delivers, kind):
+    def test_the_type_of_a_link_through_a_node_of_any_type_is_that_of_its_target(self, enforcing, delivers, kind):
         def takes(cls):
             return {"required": {"given": (kind,)}}
 
@@ -645,7 +645,7 @@ class TestEnforcing:
         assert "no text encoder" in reason
 
     @pytest.mark.parametrize("broken", [{"7": None}, {"7": {"inputs": 5}}, []])
-    def test_what_cannot_be_read_is_refused_and_never_passed_on(self, enforcing, monkeypatch, broken):
+    def test_an_unreadable_workflow_is_refused_and_never_passed_on(self, enforcing, monkeypatch, broken):
         inside(monkeypatch)
         nodes = {**workflow(), **broken} if isinstance(broken, dict) else broken
         status, reason = enforcing.server.post(nodes)

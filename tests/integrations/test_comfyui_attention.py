@@ -105,7 +105,7 @@ def test_a_patch_that_another_extension_put_there_goes_on_working_inside(patched
     assert set(rows) == {6}
 
 
-def test_what_the_host_gave_is_not_changed(patched, shared_pipe, at):
+def test_the_hosts_own_options_are_not_changed(patched, shared_pipe, at):
     given = {"patches_replace": {"attn2": {}}, "cond_or_uncond": [1, 0]}
     steered(patched, UNetModel(shared_pipe.unet), at, ["star"], before=given)
     assert given == {"patches_replace": {"attn2": {}}, "cond_or_uncond": [1, 0]}
@@ -176,7 +176,7 @@ class TestARun:
         assert steered["attention said"] == ["attention_lost"]
         assert same(steered["attention"], steered["separate"]) == [True, True, True]
 
-    def test_of_a_model_without_such_layers_is_withheld_under_attention(self, comfy, monkeypatch):
+    def test_a_model_without_such_layers_is_withheld_under_attention(self, comfy, monkeypatch):
         monkeypatch.setattr(module("attending").patched, "blocks", lambda _: {})
         inside(monkeypatch, [SECOND], attention())
         with pytest.raises(Exception, match="not reached in this model"):

@@ -140,7 +140,7 @@ def test_without_the_key_of_the_log_no_prompt_is_the_right_one(logged, tmp_path)
     assert not alone.with_name("audit.jsonl.key").exists()
 
 
-def test_where_the_decisions_part_is_told(pipe):
+def test_the_first_different_decision_is_reported(pipe):
     of = remembered(pipe, load_policy("glyphs"), Named(0.0))
     came = regenerate(of, [PROMPTS[1]], pipe, load_policy("glyphs"), Named(0.9))
     (parting,) = came.partings
@@ -151,7 +151,7 @@ def test_where_the_decisions_part_is_told(pipe):
     assert parting.now.startswith("steer")
 
 
-def test_what_showed_something_sensitive_is_not_made_again(pipe):
+def test_an_image_with_something_sensitive_is_not_made_again(pipe):
     glyphs = load_policy("glyphs").resolved()
     star, *others = glyphs["categories"]
     sensitive = star | {"sensitive": True, "action": "block", "still_present": "block"}

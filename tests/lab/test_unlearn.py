@@ -53,7 +53,7 @@ def test_it_draws_one_image_per_prompt_by_its_own_seed(config):
 
 
 @pytest.mark.parametrize("kind", [GuardTechnique, AttentionTechnique])
-def test_what_is_seen_is_steered_away_from(config, kind):
+def test_a_finding_is_steered_away_from(config, kind):
     (clean,) = pixels(kind(**config(CLEAN)).generate(["a"], seed=1))
     (steered,) = pixels(kind(**config(SEEN)).generate(["a"], seed=1))
     assert not np.array_equal(clean, steered)

@@ -100,7 +100,7 @@ def test_the_name_and_the_revision_change_nothing():
     assert sentences(name="other", revision="9", summary="Else.") == []
 
 
-def test_what_may_let_more_through_is_told_apart():
+def test_changes_that_may_let_more_through_are_marked():
     after = policy(guidance={"hold": 1}, on_failure="last", question={"template": "See ${term}?"})
     assert [change.key for change in milder(policy(), after)] == ["on_failure", "question", "question"]
 

@@ -27,7 +27,7 @@ def test_a_retry_is_stricter_than_a_blur_and_milder_than_a_block():
 
 
 @pytest.mark.parametrize("more", ["severity: critical", "sensitive: true"])
-def test_what_must_be_blocked_is_never_made_again(parse, more):
+def test_an_image_that_must_be_blocked_is_never_made_again(parse, more):
     text = f"format: 1\nname: example\ncategories:\n  - {{id: a, negative: [a], still_present: retry, {more}}}\n"
     with pytest.raises(PolicyError, match="still_present: block"):
         parse(text)

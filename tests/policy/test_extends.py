@@ -187,7 +187,7 @@ def test_a_category_of_two_policies_that_are_extended_is_told(write):
     assert list(warnings(load(settled))) == []
 
 
-def test_what_one_of_several_locks_none_of_the_others_loosens(write, problems):
+def test_no_extended_policy_loosens_a_category_that_another_locks(write, problems):
     write("base.yaml", BASE + "floor: {locked: [star]}\n")
     write("other.yaml", "format: 1\nname: other\ncategories: [{id: star, negative: [star], threshold: 0.9}]\n")
     assert ("other.yaml", 3, 54, "locked") in problems(TWO)

@@ -17,7 +17,7 @@ def policy(*categories, **settings):
 STAR = Category(id="five_point-star", negative=("star", "a ${found}", "star"), look_for=("a star", "a pentagram"))
 
 
-def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
+def test_missing_keys_of_a_category_are_filled_in(parse, minimal):
     (category,) = parse(minimal).categories
     assert category.model_dump() == {
         "id": "star",
@@ -42,7 +42,7 @@ def test_what_a_category_leaves_out_is_filled_in(parse, minimal):
     }
 
 
-def test_what_a_policy_leaves_out_is_filled_in(parse, minimal):
+def test_missing_keys_of_a_policy_are_filled_in(parse, minimal):
     made = parse(minimal)
     assert made.mode == "enforce"
     assert made.on_failure == "closed"

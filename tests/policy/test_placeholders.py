@@ -22,5 +22,5 @@ def test_placeholders_are_named_and_stray_dollar_signs_found(text, names):
     assert placeholders(text) == names
 
 
-def test_what_is_filled_in_is_not_looked_at_again():
+def test_placeholders_in_inserted_text_are_not_replaced():
     assert render("${a}", a="${a} $b {0}") == "${a} $b {0}"

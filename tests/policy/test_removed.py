@@ -25,7 +25,7 @@ def migrated(text):
         ("guidance: {mode: orthogonal}\n", 3, 18, "removed-value", "86 % to 100 %", "Write `mode: separate`."),
     ],
 )
-def test_what_is_gone_is_said_to_be_at_its_place_with_why_and_what_instead(
+def test_a_removed_key_is_reported_at_its_place_with_the_reason_and_the_replacement(
     the_problem, text, line, column, code, figure, instead
 ):
     problem = the_problem(HEAD + text + CATEGORIES)
@@ -89,7 +89,7 @@ def test_words_that_mean_something_else_stay():
     assert migrate(text.encode(), "p.yaml") is None
 
 
-def test_what_an_older_format_upgrades_to_is_rid_of_what_is_gone():
+def test_an_upgraded_policy_has_no_removed_keys():
     def from_0(data):
         return {**data, "guidance": {"combine": "sum", "hold": 1}}
 

@@ -165,7 +165,7 @@ def test_a_broken_rule_is_reported_alone_in_the_file(the_problem, code, text):
         ("batched: true", "`mode: attention`", "Leave it out, or use `mode: auto`"),
     ],
 )
-def test_what_has_no_meaning_in_attention_is_told_with_what_gives_it_one(the_problem, guidance, message, hint):
+def test_keys_without_meaning_in_attention_are_reported_with_the_remedy(the_problem, guidance, message, hint):
     problem = the_problem(category("id: a, negative: [a]", f"guidance: {{mode: attention, {guidance}}}\n"))
     assert problem.message.endswith(f" has no meaning in {message}.")
     assert problem.hint.startswith(hint)
@@ -191,7 +191,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("text", KEPT.values(), ids=list(KEPT))
-def test_what_keeps_the_rules_is_accepted(parse, text):
+def test_a_policy_that_keeps_the_rules_is_accepted(parse, text):
     assert parse(text).category("a").id == "a"
 
 

@@ -115,7 +115,7 @@ def test_serials_of_different_policies_and_keys_are_apart(path):
     verifier(PUBLIC, None).take(other, as_store(other))
 
 
-def test_where_serials_cannot_be_read_nothing_is_taken(path, serials):
+def test_no_policy_is_taken_while_the_serials_cannot_be_read(path, serials):
     signed(path)
     serials.parent.mkdir()
     serials.write_text("not json")
@@ -153,7 +153,7 @@ def test_another_text_under_the_same_serial_is_refused(path):
     check.take(path, as_store(path))
 
 
-def test_where_the_kept_serials_are_gone_nothing_more_is_taken(path, serials):
+def test_no_policy_is_taken_after_the_serials_are_gone(path, serials):
     check = verifier(PUBLIC, None)
     signed(path, serial=3)
     check.take(path, as_store(path))

@@ -48,7 +48,7 @@ def test_the_final_look_has_the_last_range_s_threshold():
     assert with_ranges().category("star").final_threshold == 0.4
 
 
-def test_what_a_policy_resolves_to_gives_the_same_policy_and_digest():
+def test_a_resolved_policy_reads_back_with_the_same_digest():
     again = Policy.model_validate(with_ranges().resolved())
     assert again == with_ranges()
     assert again.digest == with_ranges().digest
@@ -66,7 +66,7 @@ def test_the_lowest_of_two_is_the_lower_everywhere(one, other, progress):
 
 
 @given(thresholds(), thresholds(), st.floats(0, 1))
-def test_what_nowhere_falls_is_nowhere_lower(one, other, progress):
+def test_thresholds_that_fall_nowhere_are_nowhere_lower(one, other, progress):
     assert falls(one, other) or at(other, progress) >= at(one, progress)
 
 

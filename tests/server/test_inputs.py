@@ -44,7 +44,7 @@ def test_a_policy_that_asks_for_none_is_not_shown_any(serve):
     assert bring(client, session["session"]).json() == {"images": [{"index": 0, "action": "pass"}]}
 
 
-def test_what_the_picture_shows_as_well_is_not_steered_away_from(serve, tmp_path):
+def test_content_of_the_input_is_not_steered_away_from(serve, tmp_path):
     client = serve([{"a star": 0.8}, {"a star": 0.9}], policy=written(tmp_path, rising=RISING))
     session = opened(client)["session"]
     assert bring(client, session).json() == {"images": [{"index": 0, "action": "pass"}]}

@@ -257,7 +257,7 @@ def unfinished(folder):
     return policy
 
 
-def test_what_the_request_itself_causes_is_closed_whatever_the_policy_says(serve, tmp_path):
+def test_a_failure_that_the_request_caused_is_closed_under_any_policy(serve, tmp_path):
     client = serve(NOTHING, policy=unfinished(tmp_path))
     session = begin(client).json()["session"]
     ask(client, session, 13)
@@ -299,7 +299,7 @@ def test_a_policy_that_hosts_of_the_service_cannot_steer_by_is_refused(serve, tm
     assert kind(begin(serve(NOTHING, policy=policy))) == "policy"
 
 
-def test_what_the_policy_refuses_is_refused_and_recorded(serve, tmp_path):
+def test_a_request_that_the_policy_refuses_is_recorded(serve, tmp_path):
     policy = tmp_path / "few.yaml"
     policy.write_text(
         "format: 1\nname: few\nqueries: {max_questions: 5}\ncategories: [{id: star, title: Star, definition: A star., "
@@ -343,7 +343,7 @@ categories:
 """
 
 
-def test_what_is_found_of_a_sensitive_category_is_kept_in_memory_alone(serve, tmp_path):
+def test_findings_of_a_sensitive_category_stay_in_memory(serve, tmp_path):
     policy = tmp_path / "sensitive.yaml"
     policy.write_text(SENSITIVE)
     with pytest.raises(DnpGuardError, match="'star' is sensitive"):

@@ -103,7 +103,7 @@ def test_a_step_beyond_the_number_that_was_said_is_refused_and_counted(client, s
         ([{"step": 3, "progress": 0.7496}, {"step": 4, "progress": 1}], "clean"),
     ],
 )
-def test_where_the_steps_are_unknown_the_host_says_how_far_the_step_before_had_come(client, queries, became):
+def test_a_host_with_unknown_steps_reports_the_progress_of_the_step_before(client, queries, became):
     assert decision(client, queries, steps=None) == became
 
 

@@ -95,7 +95,7 @@ def test_a_key_is_not_overwritten(key, public):
         receipts.new_key(key)
 
 
-def test_what_a_picture_shows_has_one_digest_whatever_file_it_is_in(tmp_path):
+def test_equal_pixels_have_one_digest_in_any_file(tmp_path):
     picture = Image.linear_gradient("L").convert("RGB")
     infotext = PngInfo()
     infotext.add_text("parameters", "a lake")

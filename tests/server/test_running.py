@@ -90,7 +90,7 @@ class Slow:
         return [[0.0] * len(questions) for _ in images]
 
 
-def test_what_is_in_flight_is_answered_before_the_end():
+def test_requests_in_flight_are_answered_before_the_end():
     slow = Slow()
     server = uvicorn.Server(
         uvicorn.Config(create(Settings(policy="glyphs", vlm=""), slow), port=0, log_level="warning")
@@ -129,7 +129,7 @@ def test_what_is_in_flight_is_answered_before_the_end():
         (["--token-file", "LOOKS", "--workers", "2"], "is no token file"),
     ],
 )
-def test_what_cannot_be_served_is_refused_before_it_starts(script, tmp_path, capsys, options, message):
+def test_invalid_options_are_refused_before_the_service_starts(script, tmp_path, capsys, options, message):
     tokens = tmp_path / "tokens.json"
     assert run(["token", "add", str(tokens)]) == 0
     with socket.create_server(("127.0.0.1", 0)) as other:

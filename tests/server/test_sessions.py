@@ -36,7 +36,7 @@ def test_a_session_says_when_to_ask_and_what_holds(serve):
     assert opened["user_previews"] == "withhold"
 
 
-def test_what_is_seen_is_steered_away_from(serve):
+def test_a_finding_is_steered_away_from(serve):
     _, answers, _ = run(serve([UNSURE, SEEN, SEEN]))
     assert [answer["images"][0]["action"] for answer in answers[:3]] == ["none", "steer", "steer"]
     assert answers[1]["images"][0] == {
@@ -50,7 +50,7 @@ def test_what_is_seen_is_steered_away_from(serve):
     }
 
 
-def test_what_is_gone_is_steered_away_from_no_more(serve):
+def test_a_finding_that_is_gone_is_no_longer_steered_away_from(serve):
     _, answers, verdicts = run(serve([SEEN, NOTHING]))
     assert answers[0]["images"][0]["action"] == "steer"
     assert answers[-1]["images"][0]["action"] == "none"
@@ -58,7 +58,7 @@ def test_what_is_gone_is_steered_away_from_no_more(serve):
     assert verdicts[0]["action"] == "pass"
 
 
-def test_what_is_still_there_at_the_end_is_blocked(serve):
+def test_a_finding_at_the_end_is_blocked(serve):
     _, _, verdicts = run(serve(SEEN))
     assert verdicts[0]["decision"] == "blocked"
     assert verdicts[0]["action"] == "block"

@@ -71,7 +71,7 @@ def test_a_session_is_the_same_when_it_was_read_back(serve, monkeypatch):
     assert state.loads(state.dumps(before)) == before
 
 
-def test_of_two_workers_that_change_a_session_one_has_to_come_again():
+def test_one_of_two_workers_that_change_a_session_must_repeat_its_request():
     with tempfile.TemporaryDirectory() as folder:
         one, other = workers(folder, [[[0.0] * 3]] * 9, 2)
         session = begin(one).json()["session"]

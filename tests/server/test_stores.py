@@ -38,14 +38,14 @@ def stores(request, tmp_path):
         store.close()
 
 
-def test_what_one_worker_keeps_another_loads(stores):
+def test_a_worker_loads_the_session_that_another_stored(stores):
     one, other = stores
     assert one.add(SESSION, 1)
     assert other.load(SESSION.id) == SESSION
     assert other.load("b" * 32) is None
 
 
-def test_of_two_changes_to_one_version_the_first_counts(stores):
+def test_the_first_of_two_changes_to_one_version_wins(stores):
     one, other = stores
     one.add(SESSION, 1)
     assert one.save(replace(SESSION, step=2))
@@ -66,7 +66,7 @@ def test_only_open_sessions_of_a_token_count(stores):
     assert other.add(named("d"), 1)
 
 
-def test_what_has_expired_is_given_to_one_worker(stores):
+def test_one_worker_receives_an_expired_session(stores):
     one, other = stores
     one.add(SESSION, 9)
     one.add(named("b", expires=NOW + 120), 9)
@@ -91,7 +91,7 @@ def test_an_expired_session_counts_no_more(stores):
     assert one.add(named("b"), 1)
 
 
-def test_what_is_open_at_the_end_is_given_to_one_worker(stores):
+def test_one_worker_receives_the_sessions_that_are_open_at_the_end(stores):
     one, other = stores
     one.add(SESSION, 9)
     one.add(named("b", status="finished"), 9)
@@ -107,7 +107,7 @@ def test_requests_are_counted_by_token_and_window(stores):
     assert one.count("t", 2) == 1
 
 
-def test_of_many_changes_at_once_one_counts(stores):
+def test_one_of_many_simultaneous_changes_wins(stores):
     one, other = stores
     one.add(SESSION, 1)
     with ThreadPoolExecutor(8) as pool:
@@ -127,7 +127,7 @@ def test_a_store_that_cannot_be_opened_is_refused(spec):
         open_store(spec)
 
 
-def test_what_was_found_is_in_no_file_once_its_session_has_ended(tmp_path):
+def test_no_file_holds_the_findings_of_an_ended_session(tmp_path):
     store = SqliteStore(str(tmp_path / "sessions"))
     store.add(SESSION, 1)
     for version in range(50):

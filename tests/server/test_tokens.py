@@ -23,7 +23,7 @@ def file(tmp_path):
     return tmp_path / "tokens.json"
 
 
-def test_of_four_writers_at_once_none_loses_a_token(file):
+def test_four_writers_at_once_lose_no_token(file):
     tokens.add(file)
     writers = [subprocess.Popen([sys.executable, "-c", _ADDS, file, str(EACH)]) for _ in range(WRITERS)]
     assert [writer.wait() for writer in writers] == [0] * WRITERS

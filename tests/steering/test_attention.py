@@ -16,7 +16,7 @@ def test_a_feature_vector_that_is_not_long_is_extrapolated_and_mixed(features):
     assert torch.allclose(normalised(z_pos, z_neg, 3.0, 100.0, 0.25), reference, atol=1e-6)
 
 
-def test_what_is_extrapolated_is_at_most_tau_times_as_long(features):
+def test_an_extrapolated_vector_is_at_most_tau_times_as_long(features):
     z_pos, z_neg = features
     steered = normalised(z_pos, z_neg, 30.0, 2.5, 1.0)
     assert torch.allclose(steered.abs().sum(-1), 2.5 * z_pos.abs().sum(-1), rtol=1e-5)

@@ -56,7 +56,7 @@ def test_the_push_eases_while_a_category_that_is_gone_is_held():
     assert scales[-1] < scales[0]
 
 
-def test_what_comes_back_is_pushed_harder_than_before():
+def test_a_finding_that_returns_is_pushed_harder_than_before():
     first, _, again = course(controlled(), 0.9, 0.0, 0.6)
     assert again > first
 

@@ -53,7 +53,7 @@ def left(tmp_path_factory):
         return folder, before, shown(folder)
 
 
-def test_what_was_shown_of_living_workers_goes(left):
+def test_gauges_of_living_workers_go_when_the_workers_end(left):
     _, before, after = left
     gone = {name for name, *_ in before.keys() - after.keys()}
     assert gone == {"dnp_guard_policy_info"}
@@ -102,7 +102,7 @@ def test_a_file_that_was_killed_at_its_beginning_stops_no_page(tmp_path):
         assert shown(tmp_path) == {}
 
 
-def test_what_a_living_worker_shows_stays(tmp_path):
+def test_the_samples_of_a_living_worker_stay(tmp_path):
     (tmp_path / f"gauge_livemax_{os.getpid()}.db").touch()
     with ended_merged(tmp_path):
         assert len(list(tmp_path.iterdir())) == 1

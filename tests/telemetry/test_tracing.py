@@ -82,7 +82,7 @@ def test_the_final_look_has_no_step(spans: Spans) -> None:
     assert dict(spans["dnp_guard.query"].attributes or {}) == {"dnp_guard.images": 2, "dnp_guard.questions": 7}
 
 
-def test_what_is_traced_within_the_ask_is_a_child_of_the_client_span(spans: Spans) -> None:
+def test_spans_within_the_ask_are_children_of_the_client_span(spans: Spans) -> None:
     with spans.generation.query(3, 2, 7, "smol"):
         spans.provider.get_tracer("http").start_span("POST").end()
     assert parent_id(spans["POST"]) == span_id(spans["chat smol"])

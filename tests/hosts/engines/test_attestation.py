@@ -52,7 +52,7 @@ def test_an_open_server_generates_and_says_that_it_is_not_guarded(configured, cl
     assert answer.headers["dnp-guard"].startswith("unguarded;")
 
 
-def test_what_only_asks_how_the_server_is_goes_through(configured, client):
+def test_requests_for_the_servers_health_pass(configured, client):
     configured()
     assert client.get("/health").json() == "well"
 

@@ -87,7 +87,7 @@ def test_without_guidance_a_negative_is_pushed_away_from_the_prompt(guarded):
     assert guard.last.decision is Outcome.STEERED
 
 
-def test_of_a_batch_only_the_image_concerned_is_steered(guarded):
+def test_only_the_image_with_the_finding_is_steered(guarded):
     pipeline, _ = guarded([{}, SEES], {})
     plain, made = (images(drawing, batch("a lake", "a hill")) for drawing in (StableDiffusion3Pipeline(), pipeline))
     assert [np.array_equal(one, other) for one, other in zip(plain, made, strict=True)] == [True, False]

@@ -55,7 +55,7 @@ def test_a_list_in_another_form_is_told_its_right_form(tmp_path):
         ("vlm: [\n", "cannot be read"),
     ],
 )
-def test_what_does_not_check_is_named(tmp_path, text, expected):
+def test_invalid_settings_are_named(tmp_path, text, expected):
     file = tmp_path / "engine.yaml"
     file.write_text(text)
     with pytest.raises(DnpGuardError, match=expected):

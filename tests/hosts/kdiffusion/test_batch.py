@@ -26,7 +26,7 @@ def flat(value):
 
 @pytest.mark.parametrize("form", FORMS)
 @given(index=index)
-def test_what_was_put_in_is_what_comes_out(form, index):
+def test_replaced_rows_read_back_as_put_in(form, index):
     value, entries = FORMS[form](IMAGES, 0.0), FORMS[form](len(index), 1.0)
     assert flat(rows(replaced(value, index, entries, IMAGES), index, IMAGES)) == flat(entries)
 
@@ -48,7 +48,7 @@ def test_the_value_itself_is_left_alone(form):
     assert flat(value) == before
 
 
-def test_what_has_no_entry_an_image_is_kept_whole():
+def test_a_value_without_one_entry_per_image_is_kept_whole():
     scale = torch.tensor(7.5)
     assert rows({"scale": scale, "name": "x"}, [0], IMAGES) == {"scale": scale, "name": "x"}
 

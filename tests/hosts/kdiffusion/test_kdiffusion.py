@@ -265,7 +265,7 @@ class TestWhatIsDelivered:
     @pytest.mark.parametrize(
         ("still", "outcome"), [("block", Outcome.BLOCKED), ("blur", Outcome.BLURRED), ("monitor", Outcome.STEERED)]
     )
-    def test_what_is_still_there_is_withheld_blurred_or_passed(self, host, words, sigmas, still, outcome):
+    def test_a_finding_at_the_end_is_withheld_blurred_or_passed(self, host, words, sigmas, still, outcome):
         of = policy(categories=[star(still_present=still)])
         with guard([SECOND], of).attached(host) as watching:
             made = draw("euler", host, words, sigmas)
@@ -307,7 +307,7 @@ class TestFailure:
         assert watching.last.decision is Outcome.FAILED_OPEN
 
     @pytest.mark.parametrize("part", ["encode", "denoise"])
-    def test_what_cannot_be_steered_goes_on_and_is_recorded(self, shared_pipe, words, sigmas, part):
+    def test_a_run_that_cannot_be_steered_goes_on_and_is_recorded(self, shared_pipe, words, sigmas, part):
         def broken(*_args, **_kwargs):
             raise RuntimeError("no such token")
 

@@ -109,7 +109,7 @@ def test_attention_is_refused_where_the_conditioning_has_no_rows_of_tokens(share
         steered(host, (x, sigma, given), attention())
 
 
-def test_what_cannot_be_told_from_the_unconditional_is_steered_by_separate(host, shared_pipe, words, at):
+def test_a_prompt_like_the_unconditional_is_steered_by_separate(host, shared_pipe, words, at):
     x, sigma, extra = at
     empty = {**extra, "cond": extra["uncond"]}
     sink = MemorySink()

@@ -121,7 +121,7 @@ def test_two_generations_that_take_turns_keep_all_their_latents(tmp_path):
         assert {step: tensor.unique().item() for step, tensor in saved.items()} == {"0": 0.0, "1": 1.0}
 
 
-def test_of_what_a_look_did_not_ask_about_nothing_is_learned(pipe, tmp_path):
+def test_nothing_is_learned_about_categories_that_a_look_did_not_ask_about(pipe, tmp_path):
     of = policy(categories=[star(), bolt(queries={"steps": [0.6]})])
     log, folder = tmp_path / "audit.jsonl", tmp_path / "latents"
     with Guard(of, vlm=ScriptedBackend(SEEN), audit=log, plugins=[Latents(folder, of)]) as guard, guard.attached(pipe):

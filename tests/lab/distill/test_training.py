@@ -29,7 +29,7 @@ def trained():
     return train(looks(), policy(), "here", VLM, rounds=ROUNDS)
 
 
-def test_what_was_found_scores_higher_than_what_was_not(trained):
+def test_found_categories_score_higher_than_others(trained):
     fresh = looks(seed=1)
     rows = [trained.scores(look.latents[None], look.progress)[0]["star"] for look in fresh]
     seen = [row for row, look in zip(rows, fresh, strict=True) if "star" in look.found]

@@ -34,7 +34,7 @@ def test_a_row_is_measured_under_its_own_policy(measured):
     assert shipped["queries"] < every["queries"] == 14
 
 
-def test_what_was_measured_is_not_measured_again(measured):
+def test_a_measured_row_is_not_measured_again(measured):
     plan, out, lines = measured
     heard = []
     assert measure(plan, out, ROWS, lambda ablation: lambda done: heard.append((ablation.name, done))) == lines

@@ -34,7 +34,7 @@ def test_rows_of_a_batch_that_is_not_whole_are_cut_off(journal):
     assert [row.index for row in journal.rows()] == [0, 1]
 
 
-def test_what_is_whole_stays_as_it_is_to_the_bit(journal):
+def test_whole_lines_keep_every_bit(journal):
     before = (journal.folder / ROWS).read_bytes()
     journal.keep([2, 2])
     assert (journal.folder / ROWS).read_bytes() == before
@@ -46,7 +46,7 @@ def test_nothing_is_done_in_a_new_folder(tmp_path):
     assert journal.rows() == []
 
 
-def test_of_a_batch_that_was_timed_twice_the_later_one_counts(journal):
+def test_the_later_timing_of_a_batch_is_used(journal):
     journal.append([], [timing(batch=1, seconds=9.0)])
     assert [timing.seconds for timing in journal.timings()] == [3.0, 9.0]
 

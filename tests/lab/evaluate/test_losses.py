@@ -20,7 +20,7 @@ def test_one_beyond_the_interval_has_a_star():
     assert rivals["glyphs", "attack", None, "ASR 10.0%"] == ("nag-static × 8 5.0%*",)
 
 
-def test_of_what_should_be_high_more_is_better():
+def test_a_higher_value_is_better_for_a_figure_that_should_be_high():
     lines = [line(kept=0.9), rival(kept=0.95), line(method="sld-max", scale=None, kept=0.85)]
     assert better_rivals(lines)["glyphs", "attack", None, "kept 90.0%"] == ("nag-static × 8 95.0%",)
 
@@ -49,5 +49,5 @@ def test_models_sets_and_growing_policies_are_kept_apart():
     assert losses(lines) == []
 
 
-def test_what_was_not_measured_is_no_loss():
+def test_a_figure_without_a_measurement_is_no_loss():
     assert losses([line(clear=None), rival(clear=0.9), rival(set="benign", frechet_features=None)]) == []

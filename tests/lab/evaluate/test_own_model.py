@@ -312,7 +312,7 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
         ({"model": "nowhere"}, "hf download nowhere"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(place, model, capsys, options, message, tmp_path):
+def test_invalid_options_are_refused_before_anything_is_drawn(place, model, capsys, options, message, tmp_path):
     assert run(arguments(place, model("sd"), tmp_path / "out", **options)) == 2
     assert message in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "out").exists()

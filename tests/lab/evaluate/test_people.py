@@ -11,7 +11,7 @@ def test_a_sheet_asks_about_files_and_does_not_say_what_the_detector_saw(tmp_pat
     assert read(path) == {}
 
 
-def test_of_many_images_a_part_is_asked_about_that_is_the_same_every_time():
+def test_a_sheet_of_many_images_asks_about_the_same_part_every_time():
     names = [f"{number}.png" for number in range(2 * MOST)]
     assert sheet(names) == sheet(names[::-1])
     assert len(sheet(names).splitlines()) == MOST + 1

@@ -32,7 +32,7 @@ def test_a_line_has_every_figure_and_is_json():
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
 
 
-def test_what_is_withheld_is_not_delivered_and_kept():
+def test_a_withheld_image_is_not_delivered_and_kept():
     made = [row(0, kept_delivered=True), row(1, withheld=True, kept_delivered=False, attempts=3)]
     figures = ours(made)
     assert figures["withheld"] == 0.5

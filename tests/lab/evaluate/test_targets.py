@@ -58,7 +58,7 @@ def test_several_at_once_are_suppressed_as_well_as_by_a_strong_static_negative(o
     assert target(lines, "static-separate` × 8").met is met
 
 
-def test_what_was_not_measured_is_neither_met_nor_missed():
+def test_a_target_without_a_measurement_is_neither_met_nor_missed():
     assert [goal.met for goal in targets([])] == [None] * len(targets([]))
 
 

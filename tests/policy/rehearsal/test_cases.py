@@ -81,7 +81,7 @@ def test_a_missed_final_look_fails_closed(ran):
     assert one.passed
 
 
-def test_what_shadow_would_do_can_be_expected(ran, tmp_path, write):
+def test_a_case_may_expect_the_action_in_shadow(ran, tmp_path, write):
     write("")
     (tmp_path / "p.yaml").write_text(POLICY + "mode: shadow\n")
     (one,) = ran(

@@ -82,7 +82,7 @@ def test_a_missed_look_is_replayed_as_missed():
     [record([], of=policy(mode="shadow")), record([], finished=False)],
     ids=["another policy", "unfinished"],
 )
-def test_what_cannot_be_replayed_is_counted(lines):
+def test_records_that_cannot_be_replayed_are_counted(lines):
     result = replay(A, A, lines)
     assert result.images == 0
     assert result.left_out == 1

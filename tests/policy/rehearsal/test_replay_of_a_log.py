@@ -76,7 +76,7 @@ def test_the_first_negative_that_differs_is_told_by_its_step(logged):
     assert one.after == "no negative"
 
 
-def test_what_was_only_recorded_in_shadow_is_compared_with_enforcing_it(logged):
+def test_a_record_in_shadow_is_compared_with_enforcing_it(logged):
     shadow = policy(mode="shadow")
     lines, came = logged(shadow, *CASES["steered"])
     assert came == "clean"

@@ -26,7 +26,7 @@ def shown(index):
 
 
 @pytest.mark.parametrize("kind", [JsonlSink, SqliteSink])
-def test_what_is_written_since_is_taken_in(kind, tmp_path):
+def test_the_index_takes_in_new_records(kind, tmp_path):
     sink, index = kind(tmp_path / "log"), Index(tmp_path / "log")
     finish(sink, "r1")
     first = shown(index)
@@ -45,7 +45,7 @@ def test_a_rotated_log_is_read_once(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [JsonlSink, SqliteSink])
-def test_what_is_erased_is_in_the_index_no_more(kind, tmp_path):
+def test_the_index_drops_erased_records(kind, tmp_path):
     log = tmp_path / "log"
     sink, index = kind(log), Index(log)
     finish(sink, "r1", subject=subject_hash("ann", log))

@@ -114,7 +114,7 @@ def test_an_image_shows_step_by_step_what_was_seen(people):
     assert "0.93 of 0.50" in text
 
 
-def test_what_is_written_while_the_console_runs_is_shown(people, log):
+def test_the_console_shows_records_written_while_it_runs(people, log):
     write(log, "f" * 32, "blocked", probability=0.8)
     people.app.state.console.refresh()
     assert "f" * 12 in people("moderator").get("/console").text
