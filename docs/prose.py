@@ -70,7 +70,8 @@ ADVICE: Final = {
     "name": "name the variable with a noun",
 }
 _NO_VERB = re.compile(
-    r"^(?:What|That|Whether|How|Why|Where|When|Who|Which|The|An?|Its|It|Every|Each|All|One|Those|These|None|Of|As|In)\b"
+    r"^(?:What|That|Whether|How|Why|Where|When|Who|Which|The|An?|Its|It|Every|Each|All|One|Those|These|None|Of|As|In|"
+    r"Fraction|Ids|Names|Number|Path|Pixels|Probability|Ratio|Seconds|SHA-256|Text|x0)\b"
 )
 
 

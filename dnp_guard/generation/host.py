@@ -21,7 +21,7 @@ class View:
         raise NotImplementedError
 
     def likeness(self) -> Sequence[float]:
-        """Cosine of each image's prediction with the one that was last decoded, -1…1; empty if unknown."""
+        """Return the cosine of every image's prediction with the one last decoded, -1…1; empty if unknown."""
         return ()
 
     def nearness(self) -> Sequence[Mapping[str, float]]:

@@ -40,7 +40,7 @@ class Override:
 
 
 def path() -> Path | None:
-    """Path of the override file: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
+    """Return the path of the override file: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
 
     None for a user without a home, who can have no override.
     """

@@ -106,7 +106,7 @@ def spent(queries: Queries, pace: Pace) -> Reason | None:
 
 
 def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float | None) -> float | None:
-    """Ratio of the likeliest category's probability to its threshold; 1 or more for a category that is seen.
+    """Return the largest ratio of a category's probability to its threshold; 1 or more if the category is seen.
 
     Args:
         policy: the policy in force.
@@ -159,7 +159,7 @@ def place(step: Step) -> tuple[int, int | None]:
 
 
 def progress(step: Step | None) -> float | None:
-    """Fraction of the run that is done at a step; None if unknown, and at the end."""
+    """Return the fraction of the run that is done at a step; None if unknown, and at the end."""
     at, total = place(step) if step is not None else (0, None)
     return at / total if total else None
 

@@ -98,7 +98,7 @@ def draw(drawing: torch.Generator, side: int) -> Tensor:
 
 
 def _side(vae: Any) -> int:
-    """Pixels per side of the pictures that the map is fitted to."""
+    """Return the side, in pixels, of the pictures that the map is fitted to."""
     side: int = _LATENTS * int(getattr(vae, "spatial_compression_ratio", 0) or _shrinks(vae))
     return side
 

@@ -110,7 +110,7 @@ class Probe:
         return float(seen[k - 1]) if k else 0.0
 
     def nearness(self, latents: Tensor, progress: float, max_miss: float) -> list[dict[str, float]]:
-        """:meth:`scores` divided by their thresholds; a category with 1 or more has to be asked about."""
+        """Return :meth:`scores` divided by their thresholds; a category with 1 or more has to be queried."""
         limits = {category: self.threshold(category, max_miss) for category in self.categories}
         return [
             {name: score / limits[name] if limits[name] else float("inf") for name, score in row.items()}
@@ -158,7 +158,7 @@ class Probe:
 
 
 def asked_as(policy: Policy, category_id: str) -> str:
-    """SHA-256 of everything that a finding of a category depends on: its questions and its threshold."""
+    """Return the SHA-256 of everything that a finding of a category depends on: its questions and its threshold."""
     category = policy.category(category_id)
     own = [question for question in questions(policy) if question.category == category_id]
     texts = [
@@ -171,7 +171,7 @@ def asked_as(policy: Policy, category_id: str) -> str:
 
 
 def space_of(vae: Any) -> str:
-    """SHA-256 of an autoencoder's weights as float16, so that it is the same in float32 and in float16."""
+    """Return the SHA-256 of an autoencoder's weights as float16, so that it is the same in float32 and in float16."""
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}".encode())

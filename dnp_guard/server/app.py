@@ -246,7 +246,7 @@ def _routes(app: FastAPI) -> None:
 
     @app.get("/metrics", tags=["health"], response_class=Response)
     async def metrics() -> Response:
-        """Prometheus metrics of all workers."""
+        """Return the Prometheus metrics of all workers."""
         page = await to_thread.run_sync(_metrics, state.service.guards.registry, limiter=state.aside)
         return Response(page, media_type=CONTENT_TYPE_LATEST)
 

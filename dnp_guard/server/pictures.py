@@ -135,7 +135,7 @@ def _refusing(index: int) -> Iterator[None]:
 
 
 def digest(picture: Image.Image) -> str:
-    """SHA-256, in hexadecimal, of what a picture shows: its width, height and RGB pixels, whatever its file format.
+    """Return the SHA-256, in hex, of a picture's content: its width, height and RGB pixels, whatever its file format.
 
     The hashed bytes are ``dnp-guard picture 1``, a zero byte, width and height as big-endian 32-bit numbers, and three
     bytes per pixel, row by row.

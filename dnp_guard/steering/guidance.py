@@ -19,7 +19,7 @@ _PACKED = 3
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
-    """Classifier-free guidance, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the form hosts use)."""
+    """Apply classifier-free guidance, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the hosts' form)."""
     return e_u + g * (e_c - e_u)
 
 
@@ -38,7 +38,7 @@ def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
 
 
 def push(d: Tensor, s: Tensor) -> Tensor:
-    """-s d: the separate term from a known difference d = e_n - e_u."""
+    """Return the separate term -s d for a known difference d = e_n - e_u."""
     return -s * d
 
 

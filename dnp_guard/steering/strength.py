@@ -98,7 +98,7 @@ def share_for(policy: Policy, category: Category, push: Push | None = None) -> f
 
 
 def alpha_for(alpha: float, share: float) -> float:
-    """NAG's alpha at a fraction of the full strength, at most 1.
+    """Return NAG's alpha at a fraction of the full strength, at most 1.
 
     The line through 0 is our choice: on the embedded model it suppresses about as much as the same fraction of the
     separate scale.

@@ -62,7 +62,7 @@ class Asked(Protocol):
     """Any object with ``ask``, as users may pass it. Other attributes of :class:`Backend` are used if present."""
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
-        """Probability of "yes" for every image and question; see :meth:`Backend.ask`."""
+        """Return the probability of "yes" for every image and question; see :meth:`Backend.ask`."""
         ...
 
 
@@ -90,7 +90,7 @@ class Backend:
     at_once: int = 1
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
-        """Probability of "yes" for every image and question.
+        """Return the probability of "yes" for every image and question.
 
         A question is put about one image at a time; the content of one image never affects the answer for another.
 

@@ -152,7 +152,7 @@ def watched(backend: Backend) -> Watched:
 
 
 def canaries() -> tuple[Image.Image, ...]:
-    """Three pictures: a red circle, a grey gradient, and solid black."""
+    """Draw three pictures: a red circle, a grey gradient, and solid black."""
     circle = Image.new("RGB", (64, 64), (240, 240, 240))
     ImageDraw.Draw(circle).ellipse((12, 12, 52, 52), fill=(210, 30, 30))
     return circle, Image.linear_gradient("L").resize((64, 64)).convert("RGB"), Image.new("RGB", (64, 64))

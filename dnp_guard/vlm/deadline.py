@@ -28,6 +28,6 @@ def within(milliseconds: float | None) -> Iterator[None]:
 
 
 def remaining(most: float) -> float:
-    """Seconds left to answer, at least 0 and at most ``most``."""
+    """Return the seconds left to answer, at least 0 and at most ``most``."""
     ends = _ENDS.get()
     return most if ends is None else min(most, max(0.0, ends - time.monotonic()))

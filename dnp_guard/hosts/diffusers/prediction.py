@@ -61,12 +61,12 @@ def trigonometric(_: Any, timestep: Any) -> tuple[float, float]:
 
 
 def from_noise(x: Tensor, eps: Tensor, alpha: float, sigma: float) -> Tensor:
-    """x0 = (x - sigma eps) / alpha (Ho et al., arXiv 2006.11239, eq. 15 with alpha and sigma)."""
+    """Return x0 = (x - sigma eps) / alpha (Ho et al., arXiv 2006.11239, eq. 15 with alpha and sigma)."""
     return (x - sigma * eps) / alpha
 
 
 def from_velocity(x: Tensor, v: Tensor, alpha: float, sigma: float) -> Tensor:
-    """x0 = alpha x - sigma v (Salimans and Ho, arXiv 2202.00512, app. D), where alpha^2 + sigma^2 = 1; scaled so."""
+    """Return x0 = alpha x - sigma v (Salimans and Ho, arXiv 2202.00512, app. D), scaled to alpha^2 + sigma^2 = 1."""
     norm = math.hypot(alpha, sigma)
     return (alpha * x / norm - sigma * v) / norm
 
@@ -77,19 +77,19 @@ def from_sample(_x: Tensor, x0: Tensor, _alpha: float, _sigma: float) -> Tensor:
 
 
 def from_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
-    """x0 = x - sigma v with v = noise - x0 (Liu et al., arXiv 2209.03003)."""
+    """Return x0 = x - sigma v with v = noise - x0 (Liu et al., arXiv 2209.03003)."""
     return x - sigma * v
 
 
 def from_inverted_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
-    """x0 = x + sigma v with v = x0 - noise, as under ``invert_sigmas``, whose table holds 1 - sigma."""
+    """Return x0 = x + sigma v with v = x0 - noise, as under ``invert_sigmas``, whose table holds 1 - sigma."""
     return x + sigma * v
 
 
 def from_preconditioned(
     x: Tensor, output: Tensor, sigma: float, sigma_data: float, *, velocity: bool = False
 ) -> Tensor:
-    """x0 = c_skip x + c_out F (Karras et al., arXiv 2206.00364, eq. 7); c_out changes sign for a velocity."""
+    """Return x0 = c_skip x + c_out F (Karras et al., arXiv 2206.00364, eq. 7); c_out changes sign for a velocity."""
     scale = math.hypot(sigma, sigma_data)
     c_skip, c_out = (sigma_data / scale) ** 2, sigma * sigma_data / scale
     return c_skip * x + (-c_out if velocity else c_out) * output

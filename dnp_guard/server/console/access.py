@@ -55,7 +55,7 @@ class Keyring:
         return self._sealed("cookie", {"grant": grant, "until": int(self.clock()) + SIGNED_IN_S})
 
     def grant(self, cookie: str) -> str | None:
-        """SHA-256 of the token that a cookie was made for; None if the cookie is invalid or has expired."""
+        """Return the SHA-256 of the token that a cookie was made for; None if the cookie is invalid or has expired."""
         content = self._opened("cookie", cookie)
         return str(content["grant"]) if content is not None else None
 

@@ -147,7 +147,7 @@ def names(database: sqlite3.Connection, tenant: str) -> dict[str, list[str]]:
 
 
 def categories(database: sqlite3.Connection) -> list[str]:
-    """Ids of all categories that were seen; the query jumps from one to the next in the index."""
+    """Return the ids of all categories that were seen; the query jumps from one to the next in the index."""
     seen: list[str] = []
     while True:
         last = seen[-1] if seen else ""

@@ -123,7 +123,7 @@ class TransformersBackend(Backend):
         return self.reader.model, self.reader.processor
 
     def ask(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[list[float]]:
-        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
+        """Return the probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:
             return [[] for _ in images]
         pictures = [as_shown(image) for image in images]
@@ -244,7 +244,7 @@ def _require_chat(processor: ProcessorMixin, name: str) -> None:
 
 
 def _answers(tokenizer: PreTrainedTokenizerBase, form: Form, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the tokens that mean yes, and of those that mean no."""
+    """Return the ids of the tokens that mean yes, and of those that mean no."""
     if form.whole:
         return _spellings(tokenizer, form.yes, name), _spellings(tokenizer, form.no, name)
     yes, no = (_first_tokens(tokenizer, word) for word in (form.yes, form.no))
@@ -263,7 +263,7 @@ def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
-    """Ids of every token that is the word, in any case and with or without surrounding space."""
+    """Return the ids of all tokens that are the word, in any case and with or without surrounding space."""
     candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
     matches = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
     if not matches:

@@ -104,7 +104,9 @@ class Reader:
         return output.logits[:, at], output.get("past_key_values")
 
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
-        """log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary]; the softmax's sum cancels out.
+        """Return log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary].
+
+        The sum of the softmax cancels out of the ratio.
 
         Raises:
             VlmBadAnswer: most of the probability is on other tokens.
@@ -118,7 +120,7 @@ class Reader:
 
 
 def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:
-    """Log odds of "yes", float32 on the CPU, shape [images, questions]; one row per pair."""
+    """Return the log odds of "yes", float32 on the CPU, shape [images, questions]; one row per pair."""
     prompts = [reader.prompt(question) for question in questions]
     odds = []
     for pairs in _batches([(image, prompt) for image in images for prompt in prompts], reader.rows):
@@ -166,7 +168,7 @@ class SharedImage:
         self._rest = rest
 
     def __call__(self, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:
-        """Log odds of "yes", float32 on the CPU, shape [images, questions].
+        """Return the log odds of "yes", float32 on the CPU, shape [images, questions].
 
         Raises:
             ValueError: an image becomes another number of tokens than the example.
@@ -201,7 +203,7 @@ class SharedImage:
         return cache
 
     def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:
-        """Log odds [images, rests] from the cache of the images."""
+        """Return the log odds [images, rests] from the cache of the images."""
         cache.batch_repeat_interleave(len(rests))
         ids = torch.nn.utils.rnn.pad_sequence(list(rests), batch_first=True).repeat(images, 1)
         last = torch.tensor([len(rest) - 1 for rest in rests], device=ids.device).repeat(images)

@@ -29,7 +29,7 @@ class TextBackend(TransformersBackend):
     least_mass = 0.0
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
+        """Return the probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
 
         Raises:
             VlmBadAnswer: the model answers neither yes nor no.

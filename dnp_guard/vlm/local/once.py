@@ -40,7 +40,7 @@ class SeenOnce:
             raise ValueError("no vision tower is known in this model")
 
     def __call__(self, images: Sequence[Image], questions: Sequence[str]) -> Tensor:
-        """Log odds of "yes", float32 on the CPU, shape [images, questions]."""
+        """Return the log odds of "yes", float32 on the CPU, shape [images, questions]."""
         reader = self.reader
         prompts = [reader.prompt(question) for question in questions]
         groups = [prompts[at : at + reader.rows] for at in range(0, len(prompts), reader.rows)]

@@ -55,7 +55,7 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
 
 
 def weights_digest(folder: Path) -> str:
-    """SHA-256, in hex, over the concatenated weight files in order of name: ``cat *.safetensors | sha256sum``."""
+    """Return the SHA-256, in hex, over the weight files in order of name: ``cat *.safetensors | sha256sum``."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as file:
@@ -65,9 +65,9 @@ def weights_digest(folder: Path) -> str:
 
 
 def digest(folder: Path) -> str:
-    """SHA-256, in hex, over every file that affects answers: weights, configuration, tokenizer, processor, template.
+    """Return the SHA-256, in hex, over all files that affect answers: weights, configuration, tokenizer, processor.
 
-    It is the SHA-256 of the output of ``sha256sum`` for these files, sorted by name in byte order:
+    The chat template is among these files. The result equals the output of
     ``LC_ALL=C sha256sum *.jinja *.json *.model *.safetensors *.txt | LC_ALL=C sort -k 2 | sha256sum``.
     """
     files = sorted({path.name: path for pattern in _WANTED for path in folder.glob(pattern)}.items())

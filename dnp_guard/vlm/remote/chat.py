@@ -90,7 +90,7 @@ class ChatBackend(RemoteBackend):
         self.answers = "probabilities" if self.mode == "logprobs" else "text"
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
+        """Return the probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:
             return [[] for _ in images]
         return self._ask([data_url(image) for image in images], questions, self.mode)
@@ -138,7 +138,7 @@ class ChatBackend(RemoteBackend):
 
 
 def from_logprobs(choice: Any) -> float:
-    """Probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of a choice.
+    """Return the probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of a choice.
 
     Raises:
         VlmBadAnswer: the choice has no log probabilities.

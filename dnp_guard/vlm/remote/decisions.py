@@ -39,7 +39,7 @@ class _TypedDecisions(RemoteBackend):
             raise untried(model, error) from error
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
+        """Return the probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`."""
         if not images or not questions:
             return [[] for _ in images]
         parts = [questions[start : start + MOST_QUESTIONS] for start in range(0, len(questions), MOST_QUESTIONS)]

@@ -337,7 +337,7 @@ def _first(group: ExceptionGroup) -> Exception:
 
 
 def _retry_after(value: str | None) -> float:
-    """Seconds in a ``Retry-After`` header, given as a number or a date; 0 if missing or unreadable."""
+    """Return the seconds in a ``Retry-After`` header, given as a number or a date; 0 if missing or unreadable."""
     if not value:
         return 0.0
     try:

@@ -78,7 +78,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """The evaluation that some words result in, and where they are in it: a negative's conditioning."""
+    """Evaluation that the denoiser gets for some words, with the words' places in it: a negative's conditioning."""
 
     evaluation: Evaluation
     places: Places
