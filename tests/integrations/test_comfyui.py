@@ -956,8 +956,8 @@ class TestAPictureThatARunStartsFrom:
             latents[..., 0] = 9
         beside = [{"concat_latent_image": first, "reference_latents": [second, empty]}]
         guider = SimpleNamespace(conds={"positive": beside, "negative": [*beside, {}]})
-        found = sys.modules["comfyui_dnp_guard.host"].brought(guider, start)
-        assert [id(latents) for latents in found] == [id(start), id(first), id(second)]
+        pictures_brought = sys.modules["comfyui_dnp_guard.host"].brought(guider, start)
+        assert [id(latents) for latents in pictures_brought] == [id(start), id(first), id(second)]
 
     def test_that_cannot_be_shown_refuses_the_run(self, comfy, monkeypatch):
         guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))

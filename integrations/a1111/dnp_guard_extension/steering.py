@@ -161,8 +161,8 @@ class Steering:
             inside = {
                 text for tensor in self.negatives if tensor and tensor.attention for text in tensor.attention.parts
             }
-            kept = list(self._encoded.items())[: _BESIDE + len(inside)]
-            self._encoded = {key: host.encode(denoiser.p, texts), **dict(kept)}
+            recent = list(self._encoded.items())[: _BESIDE + len(inside)]
+            self._encoded = {key: host.encode(denoiser.p, texts), **dict(recent)}
             host.resume(denoiser)
         return self._encoded[key]
 
