@@ -85,6 +85,10 @@ class Workshop:
         """Train a task by a plan at this workshop's scale, with ``<name>.pt`` as the checkpoint."""
         return fit(make_task, self.planned(plan), self.work / f"{name}.pt", self.processes)
 
+    def scaled(self, pictures: int) -> int:
+        """Return a number of pictures at this workshop's scale, in whole chunks of 2000."""
+        return max(1, round(pictures * self.scale / 2000)) * 2000
+
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
         """Return a plan at this workshop's scale, with the seed of this training."""
         return replace(plan, samples=int(plan.samples * self.scale), seed=plan.seed + 1000 * self.training)
@@ -94,7 +98,7 @@ def drawn(shop: Workshop) -> Path:
     """Draw the training images of the text-to-image model, once, and return their file."""
     path = shop.work / "drawn.data"
     if not path.exists():
-        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        images, scenes = draw(shop.scaled(_IMAGES), seed=200, processes=shop.processes)
         rng = np.random.default_rng(201)
         captions = [[caption(scene, rng) for _ in range(_WORDINGS)] for scene in scenes]
         torch.save({"images": images, "captions": captions}, path)
@@ -116,10 +120,7 @@ def train_diffusion(shop: Workshop) -> None:
     tokenizer = models.clip_tokenizer(text for wordings in saved["captions"] for text in wordings)
     latents = autoencoder.encode(vae.to(shop.device), saved["images"], shop.device)
     scaling = 1 / float(latents.std())
-    data = shop.work / "diffusion.data"
-    if not data.exists():
-        tokens = torch.stack([_tokens(tokenizer, wordings) for wordings in saved["captions"]]).short()
-        torch.save({"latents": latents * scaling, "captions": tokens, "empty": _tokens(tokenizer, [""])}, data)
+    data = _encoded(shop, latents * scaling, saved["captions"], tokenizer)
     text_state, unet_state = shop.fit(partial(diffusion.Denoise, data, tokenizer), diffusion.PLAN, "diffusion")
     text, unet = models.text_encoder(tokenizer), models.unet()
     text.load_state_dict(text_state)
@@ -139,6 +140,25 @@ def train_diffusion(shop: Workshop) -> None:
     _finish(shop.out)
 
 
+def _encoded(shop: Workshop, latents: torch.Tensor, captions: list[list[str]], tokenizer: CLIPTokenizer) -> Path:
+    """Save the scaled latents and the captions that the denoiser is trained on, once."""
+    data = shop.work / "diffusion.data"
+    if not data.exists():
+        tokens = torch.stack([_tokens(tokenizer, wordings) for wordings in captions]).short()
+        torch.save({"latents": latents, "captions": tokens, "empty": _tokens(tokenizer, [""])}, data)
+    return data
+
+
+def _encoded_by(shop: Workshop, pipeline: Path) -> Path:
+    """Return the denoiser's data; a finished pipeline encodes them where stage 2 did not run in this folder."""
+    data = shop.work / "diffusion.data"
+    if data.exists():
+        return data
+    pipe, saved = load_pipeline(pipeline), torch.load(drawn(shop), weights_only=True)
+    latents = autoencoder.encode(pipe.vae.to(shop.device), saved["images"], shop.device)
+    return _encoded(shop, latents * pipe.vae.config.scaling_factor, saved["captions"], pipe.tokenizer)
+
+
 def train_detector(shop: Workshop) -> None:
     """Stage 3: train the independent evaluation detector."""
     (state,) = shop.fit(partial(detector.Detect, _detected(shop, "detector", 900)), detector.PLAN, "detector")
@@ -153,11 +173,10 @@ def conversations(shop: Workshop) -> Path:
     """Make the training pictures of the VLM, once, and return their file: predictions x̂0 and drawn images."""
     data = shop.work / "vlm.data"
     if not data.exists():
-        n = max(1, round(_PREDICTIONS * shop.scale / 2000)) * 2000
-        predicted, origin = predictions(
-            shop.out / "pipeline", shop.work / "diffusion.data", n, seed=300, processes=shop.processes
-        )
-        images, scenes = draw(_IMAGES, seed=200, processes=shop.processes)
+        pipeline, n = shop.out / "pipeline", shop.scaled(_PREDICTIONS)
+        latents = _encoded_by(shop, pipeline)
+        predicted, origin = predictions(pipeline, latents, n, seed=300, processes=shop.processes)
+        images, scenes = draw(shop.scaled(_IMAGES), seed=200, processes=shop.processes)
         packed = [vision_language.pack(scene) for scene in scenes]
         torch.save({"drawn": images, "predicted": predicted, "origin": origin, "scenes": packed}, data)
     return data
