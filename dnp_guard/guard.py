@@ -21,7 +21,7 @@ from dnp_guard.generation.query import Inquiry
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.tightening import Tightening
 from dnp_guard.hosts import encoded
-from dnp_guard.hosts.diffusers import late
+from dnp_guard.hosts.diffusers import on_import
 from dnp_guard.in_force import InForce
 from dnp_guard.on_record import open_record, remembered
 from dnp_guard.plugins import Plugins, several
@@ -34,7 +34,7 @@ from dnp_guard.preview.probes import Probes
 from dnp_guard.telemetry import Metrics
 from dnp_guard.vlm.canary import Watched
 from dnp_guard.vlm.desk import desk_of
-from dnp_guard.vlm.known import read_known
+from dnp_guard.vlm.known_pictures import read_known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,7 +65,7 @@ class Guard:
             a store.
         vlm: ``glyphs``, ``transformers:ID_OR_FOLDER``, ``openai:MODEL@URL``, ``systemone:MODEL@URL``,
             ``decisions:MODEL@URL``, ``scripted:FILE``, or an object with ``ask(images, questions)``; for two backends,
-            :class:`~dnp_guard.vlm.either.Either` or :class:`~dnp_guard.vlm.either.AtFinal`.
+            :class:`~dnp_guard.vlm.combined.Either` or :class:`~dnp_guard.vlm.combined.AtFinal`.
         audit: sinks for records: a path for a JSONL log (``jsonl:PATH?rotate_bytes=…&rotate_hours=…`` to rotate it),
             ``sqlite:PATH``, ``stdout:``, ``otel:``, a sink, or a sequence of these; None for no record.
         tenant: tenant that the guard serves. It selects policies from a store, and is in every record.
@@ -136,7 +136,7 @@ class Guard:
         self._plugins.on_error = self._in_force.plugin_failed
         loaded = [str(plugin) for plugin in self._plugins.third_party]
         self._in_force.tell(f"plugins: {', '.join(loaded)}" if loaded else None)
-        late.install(Guard)
+        on_import.install(Guard)
 
     @property
     def policy(self) -> Policy:

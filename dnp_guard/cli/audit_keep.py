@@ -11,7 +11,7 @@ import typer
 from dnp_guard.audit import previews
 from dnp_guard.audit.checkpoint import read_signer
 from dnp_guard.audit.read import erasure, retention
-from dnp_guard.audit.read.second import SecondPlace
+from dnp_guard.audit.read.second_place import SecondPlace
 from dnp_guard.audit.read.times import keeping, moment
 from dnp_guard.errors import AuditError
 from dnp_guard.policy import load_policy

@@ -50,7 +50,7 @@ def generate(
     from dnp_guard.glyphs.loading import MODELS  # noqa: PLC0415
     from dnp_guard.guard import Guard  # noqa: PLC0415
     from dnp_guard.hosts.diffusers.loading import load_model  # noqa: PLC0415
-    from dnp_guard.vlm.either import composed  # noqa: PLC0415
+    from dnp_guard.vlm.combined import composed  # noqa: PLC0415
 
     pipe, usual = load_model(model), MODELS.get(model, MODELS["glyphs"])
     steps = usual.steps if steps is None else steps

@@ -88,7 +88,7 @@ def _objections(
 
 
 def _of_image(claims: dict[str, Any], image: Path) -> list[Problem]:
-    from dnp_guard.shown import NotAsShown  # noqa: PLC0415 (needed only with --image)
+    from dnp_guard.displayed import NotAsShown  # noqa: PLC0415 (needed only with --image)
 
     try:
         same = _digest(image) == claims["picture"]

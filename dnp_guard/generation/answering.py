@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dnp_guard.generation import again, events, fields, inputs, judge, pacing
+from dnp_guard.generation import events, fields, inputs, judge, pacing, second_chance
 from dnp_guard.generation.steered import IN_VAIN, steered
 from dnp_guard.types import Action, QueryReport
 
@@ -73,7 +73,7 @@ class Answering:
             seen = inputs.seen(self.policy, state.images[index], answer, row)
             progress = pacing.progress(step)
             decision, history = judge.judge(self.policy, state.images[index].history, *seen, progress=progress)
-            decision = again.steered(self.policy, state.images[index], decision)
+            decision = second_chance.steered(self.policy, state.images[index], decision)
             state, decision = self._tightened(state, index, step, decision)
             decided[index] = decision, history
         images = list(state.images)

@@ -6,7 +6,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import DnpGuardError, RequestRefused, VlmTimeout, own
-from dnp_guard.generation import again
+from dnp_guard.generation import second_chance
 from dnp_guard.generation.times import Times
 from dnp_guard.generation.views import views
 
@@ -252,7 +252,7 @@ class Driver:
         try:
             with self._account.overhead("encode"):
                 if self._steering is not None:
-                    self._steering.hold(again.to_hold(self.session.state))
+                    self._steering.hold(second_chance.to_hold(self.session.state))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self._retry_failed(error)
 
@@ -295,7 +295,7 @@ class Driver:
             return
         try:
             with self._account.overhead("encode"):
-                self._steering.hold(again.to_hold(self.session.state))
+                self._steering.hold(second_chance.to_hold(self.session.state))
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
             self.session.unsteered(plan, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.generation.again import NO_TIME
+from dnp_guard.generation.second_chance import NO_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dnp_guard.errors import own
-from dnp_guard.generation import again, events, fields, inputs, pacing, reach
+from dnp_guard.generation import events, fields, inputs, pacing, reach, second_chance
 from dnp_guard.generation.answering import Answering, untouched
 from dnp_guard.generation.outcomes import enforces, outcome, previews, report, would
 from dnp_guard.generation.plan import Plan, plan
@@ -97,7 +97,7 @@ class Session:
     @property
     def so_far(self) -> Report | None:
         """The report if the running retry is never finished; a ``retry`` verdict carries its outcome."""
-        state = again.undone(self.state)
+        state = second_chance.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))
 
@@ -154,7 +154,7 @@ class Session:
             in_time: whether another attempt would finish in time.
         """
         can = self._draws_again and (self.state.recorded or not self.policy.audit.required)
-        self.state, happened, images = again.begin(self.policy, self.state, can=can, in_time=in_time)
+        self.state, happened, images = second_chance.begin(self.policy, self.state, can=can, in_time=in_time)
         self._events += happened
         return images
 
@@ -166,7 +166,7 @@ class Session:
             took_ms: how long it took.
         """
         state = self._degraded(self.state, "retry_failed", None, reason)
-        self.state, happened = again.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
+        self.state, happened = second_chance.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
         self._events += happened
 
     def retry_took(self, milliseconds: float) -> None:
@@ -283,7 +283,7 @@ class Session:
         looks = (queries.steps or queries.sigmas) and not self.state.turned_away
         if not queries.final and not self.state.missed and looks and never:
             self.missed("never_looked", None, "the run ended before its last due step was looked at")
-        self.state = replace(self.state, images=tuple(again.given_up(image) for image in self.state.images))
+        self.state = replace(self.state, images=tuple(second_chance.given_up(image) for image in self.state.images))
         settled = [outcome(self.policy, self.state, image, aborted=aborted) for image in self.state.images]
         outcomes = self._recorded(settled)
         for index, (image, settled_to) in enumerate(zip(self.state.images, outcomes, strict=True)):

@@ -51,7 +51,7 @@ from dnp_guard.server.service import SessionService
 from dnp_guard.server.settings import VARIABLE, Settings
 from dnp_guard.server.stores import open_store
 from dnp_guard.server.tokens import Grant, Tokens
-from dnp_guard.telemetry.ended import ended_merged
+from dnp_guard.telemetry.ended_workers import ended_merged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import Headers
 
 from dnp_guard.server import problems
-from dnp_guard.server.flight import Flight
+from dnp_guard.server.in_flight import Flight
 from dnp_guard.server.problems import Refusal
 
 if TYPE_CHECKING:

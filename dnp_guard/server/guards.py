@@ -15,7 +15,7 @@ from dnp_guard.policy import load_policy, shipped
 from dnp_guard.server.problems import Refusal
 from dnp_guard.telemetry.metrics import Metrics
 from dnp_guard.vlm.base import as_backend
-from dnp_guard.vlm.either import composed
+from dnp_guard.vlm.combined import composed
 
 if TYPE_CHECKING:
     from dnp_guard.policy import Policy

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from dnp_guard.displayed import NotAsShown, as_shown
 from dnp_guard.server.problems import Refusal
-from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from dnp_guard.hosts.protocol import (
 )
 from dnp_guard.hosts.withheld import words
 from dnp_guard.policy import Policy
-from dnp_guard.server import owed
+from dnp_guard.server import due_queries
 from dnp_guard.types import Outcome
 
 if TYPE_CHECKING:
@@ -39,11 +39,11 @@ def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
         idle_s: seconds without a request after which the session expires.
     """
     policy = driver.policy
-    due = owed.due(policy, asked.steps) if asked.steps is not None else None
+    due = due_queries.due(policy, asked.steps) if asked.steps is not None else None
     return Opened(
         session=driver.id,
         due=due,
-        due_progress=[tick / pacing.TICKS for tick in owed.due(policy, pacing.TICKS)],
+        due_progress=[tick / pacing.TICKS for tick in due_queries.due(policy, pacing.TICKS)],
         policy=policy.name,
         on_failure=_on_failure(policy),
         deadline_ms=policy.queries.deadline_ms,

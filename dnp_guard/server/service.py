@@ -12,14 +12,14 @@ from weakref import WeakValueDictionary
 
 from dnp_guard.errors import DnpGuardError, RequestRefused
 from dnp_guard.generation import pacing, reach
-from dnp_guard.generation.again import LEFT, NO_TIME
 from dnp_guard.generation.host import Pictures
 from dnp_guard.generation.redrawing import attempted
+from dnp_guard.generation.second_chance import LEFT, NO_TIME
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.protocol import AnswerMessage, InputVerdicts, Open, Opened, Verdicts
-from dnp_guard.server import owed, pictures, policies, replies, retrying, state
-from dnp_guard.server.flight import Flight
-from dnp_guard.server.kept import ENDED, INPUTS, LEFT_OUT, KeptSessions, check_goes_on
+from dnp_guard.server import due_queries, pictures, policies, replies, retrying, state
+from dnp_guard.server.in_flight import Flight
+from dnp_guard.server.live_sessions import ENDED, INPUTS, LEFT_OUT, LiveSessions, check_goes_on
 from dnp_guard.server.problems import Refusal
 from dnp_guard.server.sessions import Stored
 from dnp_guard.server.verdicts import verdicts
@@ -77,7 +77,7 @@ class SessionService:
         self._limits = limits
         self._issuer = issuer
         self._clock = clock
-        self._sessions = KeptSessions(guards, store, limits.idle_s, clock)
+        self._sessions = LiveSessions(guards, store, limits.idle_s, clock)
         self.flight = Flight(max(limits.pixels_held, limits.total_pixels), "pixels")
         self._turning = threading.Lock()
         self._turns: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -195,7 +195,7 @@ class SessionService:
             if not live.in_time:
                 self._ended(stored, guard, live, NO_TIME)
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
-            missing = owed.left_out(live.policy, total, stored, asked, answered.get(ENDED))
+            missing = due_queries.left_out(live.policy, total, stored, asked, answered.get(ENDED))
             if missing and asked.failed and ENDED not in answered:
                 live.missed(step, DnpGuardError(f"{missing}: the host could not put one"))
             elif missing:
@@ -246,7 +246,7 @@ class SessionService:
                 shown = pictures.decoded(pictures.opened(asked.images, drawn, self._limits), take)
             total = json.loads(stored.request)["steps"]
             left_out = str(json.loads(stored.answers).get(LEFT_OUT, ""))
-            missing = left_out or owed.unasked(live.policy, total, stored.asked)
+            missing = left_out or due_queries.unasked(live.policy, total, stored.asked)
             stored = self._sessions.claim(stored)
             batch = retrying.of_batch(live, shown)
             stands, again = attempted(live, lambda: batch, missing=missing)

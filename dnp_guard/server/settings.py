@@ -48,8 +48,8 @@ class Settings(BaseModel):
     Attributes:
         policy: path or shipped name.
         vlm: spec of the backend.
-        second_opinion: spec of a backend that is queried as well; see :class:`~dnp_guard.vlm.either.Either`.
-        final_vlm: spec of a backend that judges finished images instead; see :class:`~dnp_guard.vlm.either.AtFinal`.
+        second_opinion: spec of a backend that is queried as well; see :class:`~dnp_guard.vlm.combined.Either`.
+        final_vlm: spec of a backend that judges finished images instead; see :class:`~dnp_guard.vlm.combined.AtFinal`.
         audit: specs of the audit sinks.
         token_file: file of tokens; None admits everyone on this machine.
         receipt_key: file of the private key that signs receipts.

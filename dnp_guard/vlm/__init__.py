@@ -4,8 +4,8 @@ Nothing here imports torch, except :class:`dnp_guard.vlm.local.backend.Transform
 """
 
 from dnp_guard.vlm.base import Asked, Backend, BackendInfo, Query, as_backend
+from dnp_guard.vlm.combined import AtFinal, Either
 from dnp_guard.vlm.desk import Answers, Desk, desk_of
-from dnp_guard.vlm.either import AtFinal, Either
 from dnp_guard.vlm.scripted import ScriptedBackend
 
 __all__ = [

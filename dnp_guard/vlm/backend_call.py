@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dnp_guard.errors import VlmError, VlmTimeout, own
 from dnp_guard.vlm.answers import probabilities
-from dnp_guard.vlm.aside import own_stream
+from dnp_guard.vlm.cuda_stream import own_stream
 from dnp_guard.vlm.deadline import within
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakValueDictionary
 
 from dnp_guard.errors import VlmBusy, VlmError, VlmTimeout
-from dnp_guard.vlm.aside import beside
 from dnp_guard.vlm.backend_call import BackendCall
 from dnp_guard.vlm.base import Query, Wrapped, as_backend
+from dnp_guard.vlm.cuda_stream import beside
 from dnp_guard.vlm.waiting import MOST_WAITING, FairQueue, Pending, crowded
 from dnp_guard.vlm.worker import NAME, apart, start
 

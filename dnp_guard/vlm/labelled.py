@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
+from dnp_guard.displayed import NotAsShown, as_shown
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

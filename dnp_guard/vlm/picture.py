@@ -6,7 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
-from dnp_guard.shown import as_shown
+from dnp_guard.displayed import as_shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,7 +18,7 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
     """Encode a picture as JPEG in base64, without metadata, scaled down if a side exceeds ``longest`` pixels.
 
     Raises:
-        NotAsShown: see :func:`~dnp_guard.shown.as_shown`.
+        NotAsShown: see :func:`~dnp_guard.displayed.as_shown`.
     """
     picture = as_shown(image).copy()
     picture.thumbnail((longest, longest))
@@ -36,7 +36,7 @@ def png_url(image: Image) -> str:
     """Encode a picture as a ``data:`` URL without loss and in its own size, as the receipts of the service need it.
 
     Raises:
-        NotAsShown: see :func:`~dnp_guard.shown.as_shown`.
+        NotAsShown: see :func:`~dnp_guard.displayed.as_shown`.
     """
     buffer = io.BytesIO()
     as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)

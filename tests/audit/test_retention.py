@@ -11,7 +11,7 @@ from dnp_guard.audit.checkpoint import Checkpoint, Signer, keep
 from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import Purged, hold, open_log, purge
-from dnp_guard.audit.read.second import SecondPlace
+from dnp_guard.audit.read.second_place import SecondPlace
 from dnp_guard.audit.read.show import Log
 from dnp_guard.audit.read.verify import verify, verify_lines
 from dnp_guard.audit.record import build

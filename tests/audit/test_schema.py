@@ -16,7 +16,7 @@ from dnp_guard.audit.events import generation, oversight
 from dnp_guard.audit.read.erasure import erase
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.audit.read.retention import hold, purge
-from dnp_guard.audit.read.second import SecondPlace
+from dnp_guard.audit.read.second_place import SecondPlace
 from dnp_guard.audit.record import build
 from dnp_guard.audit.redact import subject_hash
 from dnp_guard.audit.schema import ALWAYS, schema

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from dnp_guard.cli import run
+from dnp_guard.displayed import NotAsShown, as_shown
 from dnp_guard.errors import DnpGuardError, PolicyError
 from dnp_guard.policy.rehearsal.detection import answers_about
 from dnp_guard.server import receipts
 from dnp_guard.server.pictures import digest
-from dnp_guard.shown import NotAsShown, as_shown
 from dnp_guard.types import Question
 from dnp_guard.vlm.labelled import read_labelled
 from dnp_guard.vlm.picture import data_url, png_url

@@ -10,7 +10,7 @@ from dnp_guard.audit.chain import Tombstone, parse
 from dnp_guard.audit.checkpoint import Checkpoint, keep, make_key, read_notes
 from dnp_guard.audit.events import CheckpointWritten, RecordsPurged
 from dnp_guard.audit.read.retention import purge
-from dnp_guard.audit.read.second import SecondPlace
+from dnp_guard.audit.read.second_place import SecondPlace
 from dnp_guard.audit.read.verify import verify
 from dnp_guard.audit.record import build
 from dnp_guard.audit.write.jsonl import JsonlSink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnp_guard.generation import again, events
+from dnp_guard.generation import events, second_chance
 from dnp_guard.generation.session import Session
 from dnp_guard.generation.state import Request
 from dnp_guard.server.state import dumps, loads
@@ -26,7 +26,7 @@ def look(asked, *rows):
     return plan
 
 
-def second_chance(of=None, *rows, **request):
+def retry_begun(of=None, *rows, **request):
     """Return a session of two images in its second attempt: the first image showed a star, the second nothing."""
     asked = session(2, of or retried(), **{"draws_again": True, **request})
     look(asked, *(rows or (STAR, NOTHING)))
@@ -47,7 +47,7 @@ def test_nothing_is_made_again_where_no_final_look_asks_for_it():
 
 
 def test_a_retry_steers_away_from_what_was_seen_harder_and_from_the_first_step_on():
-    asked = second_chance(retried(scale=2))
+    asked = retry_begun(retried(scale=2))
     negative, _ = asked.negatives
     assert negative.text == "star"
     assert negative.scale == 12
@@ -63,27 +63,27 @@ def test_a_retry_also_steers_away_from_findings_before_the_end():
 
 
 def test_the_negatives_of_a_retry_stay_until_its_end():
-    asked = second_chance()
+    asked = retry_begun()
     for index in (2, 4, 6, 8):
         ask(asked, step(index), NOTHING)
     assert asked.negatives[0].text == "star"
 
 
 def test_a_retry_also_steers_away_from_its_own_findings():
-    asked = second_chance()
+    asked = retry_begun()
     ask(asked, step(2), BOLT)
     assert asked.negatives[0].words == ("star", "bolt", "a bolt", "a storm")
     assert asked.negatives[0].scale == 9
 
 
 def test_only_the_images_that_are_made_again_are_asked_about():
-    asked = second_chance()
+    asked = retry_begun()
     assert asked.plan(step(2)).images == (0,)
     assert asked.plan_final().images == (0,)
 
 
 def test_an_image_that_comes_out_clean_is_delivered():
-    asked = second_chance()
+    asked = retry_begun()
     look(asked, NOTHING)
     assert asked.again() == ()
     assert asked.settle() == (Outcome.STEERED, Outcome.CLEAN)
@@ -91,14 +91,14 @@ def test_an_image_that_comes_out_clean_is_delivered():
 
 @pytest.mark.parametrize(("otherwise", "outcome"), [("block", Outcome.BLOCKED), ("blur", Outcome.BLURRED)])
 def test_an_image_that_shows_it_again_meets_what_is_done_otherwise(otherwise, outcome):
-    asked = second_chance(retried(otherwise=otherwise))
+    asked = retry_begun(retried(otherwise=otherwise))
     look(asked, STAR)
     assert asked.again() == ()
     assert asked.settle() == (outcome, Outcome.CLEAN)
 
 
 def test_an_image_is_made_again_as_often_as_the_policy_says():
-    asked = second_chance(retried(most=2))
+    asked = retry_begun(retried(most=2))
     look(asked, STAR)
     assert asked.again() == (0,)
     look(asked, STAR)
@@ -108,7 +108,7 @@ def test_an_image_is_made_again_as_often_as_the_policy_says():
 
 @pytest.mark.parametrize(
     ("request_", "in_time", "reason"),
-    [({"draws_again": False}, True, again.CANNOT), ({"draws_again": True}, False, again.NO_TIME)],
+    [({"draws_again": False}, True, second_chance.CANNOT), ({"draws_again": True}, False, second_chance.NO_TIME)],
 )
 def test_an_image_that_cannot_be_made_again_says_why(request_, in_time, reason):
     asked = session(1, retried(), **request_)
@@ -123,25 +123,25 @@ def test_an_image_is_not_made_again_without_words_to_steer_it_by():
     asked = session(1, of, draws_again=True)
     look(asked, STAR)
     assert asked.again() == ()
-    assert asked.state.images[0].not_again == again.NO_WORDS
+    assert asked.state.images[0].not_again == second_chance.NO_WORDS
 
 
 def test_a_retry_that_fails_ends_as_otherwise_and_fails_nothing_else():
-    asked = second_chance(retried(otherwise="blur"))
+    asked = retry_begun(retried(otherwise="blur"))
     asked.retry_failed("it raised")
     assert asked.again() == ()
     assert asked.settle() == (Outcome.BLURRED, Outcome.CLEAN)
 
 
 def test_a_picture_that_was_made_before_a_retry_that_fails_was_not_steered_by_it():
-    asked = second_chance(retried(otherwise="monitor"))
+    asked = retry_begun(retried(otherwise="monitor"))
     asked.retry_failed("it raised")
     assert asked.settle() == (Outcome.MONITORED, Outcome.CLEAN)
     assert asked.report.images[0].negatives == ()
 
 
 def test_a_miss_in_a_retry_that_fails_is_forgotten_with_it():
-    asked = second_chance()
+    asked = retry_begun()
     asked.missed("timeout", None, "no answer")
     asked.retry_failed("it was not looked at")
     assert asked.settle() == (Outcome.BLOCKED, Outcome.CLEAN)
@@ -168,7 +168,7 @@ def test_each_attempt_is_told_with_what_is_in_force():
 
 @pytest.mark.parametrize(("row", "outcome"), [(NOTHING, "cleared"), (STAR, "still_present")])
 def test_how_an_attempt_ends_is_told_once(row, outcome):
-    asked = second_chance()
+    asked = retry_begun()
     asked.events()
     look(asked, row)
     asked.again()
@@ -177,7 +177,7 @@ def test_how_an_attempt_ends_is_told_once(row, outcome):
 
 
 def test_the_report_counts_attempts_and_their_looks():
-    asked = second_chance()
+    asked = retry_begun()
     look(asked, NOTHING)
     asked.settle()
     first, other = asked.report.images
@@ -187,11 +187,11 @@ def test_the_report_counts_attempts_and_their_looks():
 
 
 def test_previews_of_images_that_are_thrown_away_are_withheld():
-    assert second_chance().user_previews == ("withhold", "withhold")
+    assert retry_begun().user_previews == ("withhold", "withhold")
 
 
 def test_another_process_goes_on_with_a_retry():
-    asked = second_chance()
+    asked = retry_begun()
     going = Session(asked.policy, Request(2, {}), loads(dumps(asked.state)))
     look(going, NOTHING)
     assert going.again() == ()
@@ -238,14 +238,14 @@ def test_a_second_retry_has_the_separate_term_at_once():
 
 
 def test_every_further_retry_is_stronger_than_the_one_before():
-    asked = second_chance(retried(most=2, scale=1.5))
+    asked = retry_begun(retried(most=2, scale=1.5))
     look(asked, STAR)
     asked.again()
     assert asked.negatives[0].scale == 6 * 1.5**2
 
 
 def test_retries_get_no_stronger_than_ten_times():
-    asked = second_chance(retried(most=2, scale=10))
+    asked = retry_begun(retried(most=2, scale=10))
     look(asked, STAR)
     asked.again()
     assert asked.negatives[0].scale == 60

@@ -178,7 +178,7 @@ def main():
         show("guarded, nothing seen", idle)
         note = result(output).custom_output.get("dnp_guard", {})
         show("its result says", note)
-        show("attested", attestation.header(attestation.said(folder / "state")))
+        show("attested", attestation.header(attestation.reports(folder / "state")))
 
         fresh(kind, plain)
         log = configure(folder, "seen", [{"star": 0.99}, {}], stricter=stricter(folder))

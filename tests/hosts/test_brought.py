@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from dnp_guard import Guard, RequestRefused
-from dnp_guard.hosts.diffusers.brought import brought
+from dnp_guard.hosts.diffusers.input_pictures import brought
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.tiny import CALLS, draw, tiny
 from tests.policies import bolt, policy, star

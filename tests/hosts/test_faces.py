@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from dnp_guard.displayed import NotAsShown
+from dnp_guard.hosts.backgrounds import faces
 from dnp_guard.hosts.diffusers.showing.output import Output
-from dnp_guard.hosts.faces import faces
-from dnp_guard.shown import NotAsShown
 from dnp_guard.types import Outcome
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.generated import TextBackend

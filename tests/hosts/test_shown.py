@@ -5,7 +5,7 @@ import torch
 from diffusers.callbacks import PipelineCallback
 
 from dnp_guard import Guard
-from dnp_guard.hosts.diffusers.showing.shown import cover
+from dnp_guard.hosts.diffusers.showing.caller_view import cover
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.conftest import STEPS, draw
 from tests.policies import policy

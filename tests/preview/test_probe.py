@@ -10,7 +10,7 @@ from dnp_guard import Guard
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.lab.world.models import autoencoder
 from dnp_guard.preview.probe import Net, Probe, asked_as, load, save, space_of
-from dnp_guard.vlm.either import Either
+from dnp_guard.vlm.combined import Either
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import bolt, policy, star
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from dnp_guard.telemetry.ended import ended_merged
+from dnp_guard.telemetry.ended_workers import ended_merged
 
 PROGRAM = """
 import os

@@ -14,8 +14,8 @@ from dnp_guard.errors import VlmError, VlmTimeout, VlmUnavailable
 from dnp_guard.generation.state import Request
 from dnp_guard.types import Outcome
 from dnp_guard.vlm import Query, ScriptedBackend
+from dnp_guard.vlm.combined import AtFinal, Either, composed, strictest
 from dnp_guard.vlm.desk import Desk
-from dnp_guard.vlm.either import AtFinal, Either, composed, strictest
 from tests.policies import policy, star
 
 PICTURE = Image.new("RGB", (8, 8))
@@ -151,7 +151,7 @@ def test_specs_are_built(tmp_path):
 
 def test_what_was_built_is_closed_where_the_other_cannot_be(monkeypatch):
     far = Remote()
-    monkeypatch.setattr("dnp_guard.vlm.either.build", lambda spec: far)
+    monkeypatch.setattr("dnp_guard.vlm.combined.build", lambda spec: far)
     with pytest.raises(VlmUnavailable, match="has no ask"):
         Either("far", object())
     assert not far.open

@@ -20,7 +20,7 @@ from dnp_guard.testing import BackendContract
 from dnp_guard.vlm import Desk
 from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
-from dnp_guard.vlm.local.once import SeenOnce
+from dnp_guard.vlm.local.shared_vision import SeenOnce
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from dnp_guard.vlm.local.backend import TransformersBackend
 from dnp_guard.vlm.local.forms import PLAIN, TOLD
 from dnp_guard.vlm.local.forward import Reader
 from dnp_guard.vlm.local.weights import digest, find, weights_digest
-from dnp_guard.vlm.spoken import noise
+from dnp_guard.vlm.worded_answers import noise
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from dnp_guard.errors import AuditError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dnp_guard.audit.read.second import SecondPlace
+    from dnp_guard.audit.read.second_place import SecondPlace
 
 _NOTHING_OLDER: Final = "1970-01-01T00:00:00.000Z"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")

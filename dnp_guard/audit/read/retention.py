@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from dnp_guard.audit.read.second import SecondPlace
+    from dnp_guard.audit.read.second_place import SecondPlace
 
 HOLD: Final = "hold"
 RELEASE: Final = "release"

@@ -11,7 +11,7 @@ from dnp_guard.hosts.diffusers.asking.capture import capture_evaluated
 from dnp_guard.hosts.diffusers.asking.proof import Proof
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.checks import check_caches
-from dnp_guard.hosts.diffusers.showing.shows import Shows
+from dnp_guard.hosts.diffusers.showing.predicted_pictures import Shows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.diffusers.asking.standin import Answer
     from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
     from dnp_guard.hosts.diffusers.beginning import Begun
-    from dnp_guard.hosts.diffusers.showing.shows import Shows
+    from dnp_guard.hosts.diffusers.showing.predicted_pictures import Shows
     from dnp_guard.types import Outcome
 
 

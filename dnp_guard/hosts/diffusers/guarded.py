@@ -9,13 +9,13 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.redrawing import finished
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers.asking.recording import Recording
-from dnp_guard.hosts.diffusers.brought import ask_inputs
 from dnp_guard.hosts.diffusers.call import Call
+from dnp_guard.hosts.diffusers.input_pictures import ask_inputs
 from dnp_guard.hosts.diffusers.redrawn import Redrawn
 from dnp_guard.hosts.diffusers.request import batch_of, host_of, run_of
+from dnp_guard.hosts.diffusers.showing.caller_view import covering, covering_latents
 from dnp_guard.hosts.diffusers.showing.frames import FRAMES
 from dnp_guard.hosts.diffusers.showing.output import Output
-from dnp_guard.hosts.diffusers.showing.shown import covering, covering_latents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

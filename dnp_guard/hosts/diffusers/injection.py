@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import third
+from dnp_guard.hosts.diffusers import third_branch
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.steering.branch import Branch
 
@@ -66,7 +66,7 @@ class Injection:
         self._places = places
         self._arithmetic = arithmetic
         self._replaces = settings.mode == "replace"
-        self._together = bool(settings.batched) and not self._replaces and third.joins(places)
+        self._together = bool(settings.batched) and not self._replaces and third_branch.joins(places)
         self._branch = Branch(settings, channels)
         self._evaluated = 0
         self._delta: tuple[Tensor, Tensor] | None = None
@@ -193,9 +193,9 @@ class Injection:
         rows: dict[int, Tensor] = {}
         own = self._own_rows(first)
         with self._call.evaluating():
-            for places in third.alike(due):
+            for places in third_branch.alike(due):
                 alike = [due[place] for place in places]
-                given = third.inputs(evaluation, self._places, len(first), own, alike * self._places.copies)
+                given = third_branch.inputs(evaluation, self._places, len(first), own, alike * self._places.copies)
                 with self._cached_apart(evaluation.part):
                     e_n = arguments.first_of(evaluation.again(given))[: len(alike)]
                 rows.update(zip(places, e_n, strict=True))
@@ -210,9 +210,9 @@ class Injection:
     def _joined(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Evaluate with the negatives' rows behind the pipeline's own, if they have the same length."""
         due = self._branch.due(self._active, begins=self._call.begins_step())
-        rows = third.rows_given(evaluation)
+        rows = third_branch.rows_given(evaluation)
         own = self._places.rows if rows == self._places.batch else range(rows)
-        given = third.joined(evaluation, self._places, rows, own, due) if due else None
+        given = third_branch.joined(evaluation, self._places, rows, own, due) if due else None
         if given is None:
             output = evaluation.part(*args, **kwargs)
             first = arguments.first_of(output)
@@ -224,10 +224,10 @@ class Injection:
     def _replaced(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Evaluate with the negatives in the unconditional rows."""
         try:
-            if third.rows_given(evaluation) != self._places.batch:
+            if third_branch.rows_given(evaluation) != self._places.batch:
                 raise _no_slot()  # noqa: TRY301 (reported like any other failure)
             due = list(self._active.items())
-            given = third.overwritten(evaluation, self._places, due)
+            given = third_branch.overwritten(evaluation, self._places, due)
             if given is not None:
                 self._moved = True
                 return evaluation.again(given)

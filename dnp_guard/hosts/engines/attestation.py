@@ -75,7 +75,7 @@ def say(folder: Path, attestation: Attestation) -> None:
     atexit.register(path.unlink, missing_ok=True)
 
 
-def said(folder: Path) -> list[Attestation]:
+def reports(folder: Path) -> list[Attestation]:
     """Read the reports of all running workers; a worker whose report cannot be read applies as one that refuses."""
     paths = [path for path in sorted(folder.glob("*.json")) if path.stem.isdecimal() and runs(int(path.stem))]
     return [report for path in paths if (report := _report(path)) is not None]

@@ -39,7 +39,7 @@ class Attested:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        workers = attestation.said(self._folder)
+        workers = attestation.reports(self._folder)
         ready = attestation.guarded(workers)
         asks = scope["type"] == "websocket" or scope["method"] not in {"GET", "HEAD", "OPTIONS"}
         if scope["type"] == "http" and scope["path"] == attestation.PATH:

@@ -10,7 +10,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines import asked, attestation
+from dnp_guard.hosts.engines import attestation, tightening
 from dnp_guard.hosts.engines.middleware import Attested
 from dnp_guard.hosts.engines.worker import Worker, guard_class
 from dnp_guard.hosts.importing import after_import
@@ -86,12 +86,12 @@ def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
 
     @wraps(forward)
     def guarded(batch: Any, server_args: Any) -> Any:
-        with worker.tightened(asked.of(batch.extra.get("diffusers_kwargs"))):
+        with worker.tightened(tightening.of(batch.extra.get("diffusers_kwargs"))):
             before = guard.last
             result = forward(batch, server_args)
             report = guard.last  # names the policy that applied, which a reload may have replaced since
             if report is not None and report is not before:
-                result.usage = {**(result.usage or {}), asked.KEY: attestation.in_force(report)}
+                result.usage = {**(result.usage or {}), tightening.KEY: attestation.in_force(report)}
         return result
 
     pipeline.forward = guarded

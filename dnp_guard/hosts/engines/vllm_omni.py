@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from dnp_guard.hosts.engines import asked, attestation
+from dnp_guard.hosts.engines import attestation, tightening
 from dnp_guard.hosts.engines.worker import Worker, guard_class
 from dnp_guard.hosts.importing import after_import
 
@@ -59,8 +59,8 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
 
     @wraps(forward)
     def guarded(batch: Any) -> Any:
-        demands = [asked.of(request.sampling_params.extra_args) for request in batch.requests]
-        asked.check_together(demands)
+        demands = [tightening.of(request.sampling_params.extra_args) for request in batch.requests]
+        tightening.check_together(demands)
         with ExitStack() as stack:
             for demand in demands:  # together they get the strictest of their policies
                 stack.enter_context(worker.tightened(demand))
@@ -96,7 +96,7 @@ def _report(module: ModuleType) -> None:
         results = formatted(self, request, output)
         if (note := getattr(output, _NOTE, None)) is not None:
             for result in results:
-                result.custom_output = {**result.custom_output, asked.KEY: note}
+                result.custom_output = {**result.custom_output, tightening.KEY: note}
         return results
 
     setattr(reported, _NOTE, True)

@@ -9,7 +9,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError, RequestRefused, own
-from dnp_guard.hosts.engines import asked
+from dnp_guard.hosts.engines import tightening
 from dnp_guard.hosts.engines.attestation import Attestation, say
 from dnp_guard.hosts.engines.settings import EngineSettings, opened, read, state_of
 from dnp_guard.policy import load_policy
@@ -91,13 +91,13 @@ class Worker:
         """Tighten the guard inside a ``with`` block, as a request asks.
 
         Args:
-            request: the request's demands on the guard; see :mod:`dnp_guard.hosts.engines.asked`.
+            request: the request's demands on the guard; see :mod:`dnp_guard.hosts.engines.tightening`.
 
         Raises:
             RequestRefused: the demand cannot be met, or this worker is not guarded.
         """
         if self.guard is not None:
-            return asked.tightened(self.guard, self._stricter, request)
+            return tightening.tightened(self.guard, self._stricter, request)
         if request is not None:
             raise RequestRefused("this worker is not guarded", hint="Ask nothing of its guard.")
         return nullcontext()

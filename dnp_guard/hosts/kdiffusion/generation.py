@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer, DnpGuardError
 from dnp_guard.generation import pacing
-from dnp_guard.generation.again import to_hold
 from dnp_guard.generation.host import View
 from dnp_guard.generation.redrawing import check_time, finished
+from dnp_guard.generation.second_chance import to_hold
+from dnp_guard.hosts.backgrounds import faces
 from dnp_guard.hosts.delivery import delivered
-from dnp_guard.hosts.diffusers.showing.shown import cover
-from dnp_guard.hosts.faces import faces
+from dnp_guard.hosts.diffusers.showing.caller_view import cover
 from dnp_guard.hosts.likeness import coarse, similarity
 from dnp_guard.steering.held import Held
 from dnp_guard.types import Step

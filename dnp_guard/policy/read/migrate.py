@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from dnp_guard.errors import PolicyError, did_you_mean
 from dnp_guard.policy.read.characters import decode
-from dnp_guard.policy.read.removed import without_removed
+from dnp_guard.policy.read.removed_keys import without_removed
 from dnp_guard.policy.read.scan import scan
 
 if TYPE_CHECKING:

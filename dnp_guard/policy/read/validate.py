@@ -14,7 +14,7 @@ from dnp_guard.policy.model.keys import Keys, key_hint, keys_at, keys_of
 from dnp_guard.policy.model.policy import BROKEN_RULES, Policy
 from dnp_guard.policy.model.scalars import IN_WORDS
 from dnp_guard.policy.read.document import shorten
-from dnp_guard.policy.read.removed import removed_key, removed_value
+from dnp_guard.policy.read.removed_keys import removed_key, removed_value
 from dnp_guard.policy.read.rewriting import UNIT_KEYS, Misfit, rewritten
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
+from dnp_guard.displayed import NotAsShown, as_shown
 from dnp_guard.errors import PolicyError, Problem, did_you_mean
 from dnp_guard.generation import judge
 from dnp_guard.policy.model.questions import negation, questions
-from dnp_guard.shown import NotAsShown, as_shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

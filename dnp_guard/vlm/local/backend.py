@@ -17,13 +17,13 @@ from transformers import (
     ShieldGemma2ForImageClassification,
 )
 
+from dnp_guard.displayed import as_shown
 from dnp_guard.errors import VlmBadAnswer, VlmUnavailable
-from dnp_guard.shown import as_shown
 from dnp_guard.vlm.base import Backend
 from dnp_guard.vlm.local import weights
 from dnp_guard.vlm.local.forms import PLAIN, TOLD
 from dnp_guard.vlm.local.forward import Reader, SharedImage, plain
-from dnp_guard.vlm.local.once import SeenOnce
+from dnp_guard.vlm.local.shared_vision import SeenOnce
 from dnp_guard.vlm.local.weights import first_line
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from dnp_guard.vlm.local.forms import PLAIN
-from dnp_guard.vlm.spoken import noise
+from dnp_guard.vlm.worded_answers import noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

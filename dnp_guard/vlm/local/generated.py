@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dnp_guard.shown import as_shown
+from dnp_guard.displayed import as_shown
 from dnp_guard.vlm.local.backend import TransformersBackend, own_precision
-from dnp_guard.vlm.spoken import yes_or_no
+from dnp_guard.vlm.worded_answers import yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from dnp_guard.errors import VlmBadAnswer, VlmError
 from dnp_guard.vlm.picture import data_url
 from dnp_guard.vlm.remote.backend import TRIAL_QUESTION, RemoteBackend, member, trial_picture, untried
 from dnp_guard.vlm.remote.transport import Refused
-from dnp_guard.vlm.spoken import Noise, noise, yes_or_no
+from dnp_guard.vlm.worded_answers import Noise, noise, yes_or_no
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

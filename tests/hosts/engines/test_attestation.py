@@ -6,7 +6,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from dnp_guard.hosts.engines.attestation import Attestation, said, say
+from dnp_guard.hosts.engines.attestation import Attestation, reports, say
 from dnp_guard.hosts.engines.middleware import Attested
 
 GUARDED = Attestation("vllm-omni", "guarded", os.getpid(), policy="glyphs", digest="abc", mode="enforce")
@@ -69,7 +69,7 @@ def test_the_workers_are_listed_for_a_probe(configured, client):
 def test_a_worker_that_has_ended_says_nothing(configured):
     state = configured()
     say(state, Attestation("vllm-omni", "guarded", 2**22 + 1))  # above the highest process id of Linux
-    assert said(state) == []
+    assert reports(state) == []
 
 
 @pytest.mark.parametrize("text", ["{}", "no JSON", '{"engine": "e", "serving": "guarded", "pid": 1, "later": 0}'])
@@ -87,4 +87,4 @@ def test_a_file_of_no_running_worker_is_no_report(configured, name):
     state = configured()
     state.mkdir()
     (state / name).write_text("{}")
-    assert said(state) == []
+    assert reports(state) == []

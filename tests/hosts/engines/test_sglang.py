@@ -62,7 +62,7 @@ def test_an_image_in_which_something_is_seen_is_steered_or_withheld(lang, pipe, 
 def test_a_result_says_which_guard_and_policy_were_in_force(lang, pipe, configured):
     state = configured()
     result = drawn(lang, pipe)
-    assert result.usage == {"dnp_guard": attestation.header(attestation.said(state))}
+    assert result.usage == {"dnp_guard": attestation.header(attestation.reports(state))}
 
 
 def test_the_http_server_says_by_itself_what_is_in_force(configured, monkeypatch):
@@ -150,13 +150,13 @@ def test_what_no_verdict_can_be_trusted_for_is_refused(lang, pipe, configured, g
     state = configured()
     with pytest.raises(CannotSteer):
         loaded(lang, lang.DiffusersPipeline(pipe, **given))
-    assert [worker.serving for worker in attestation.said(state)] == ["refusing"]
+    assert [worker.serving for worker in attestation.reports(state)] == ["refusing"]
 
 
 def test_replicas_of_one_gpu_each_are_guarded(lang, pipe, configured):
     state = configured()
     loaded(lang, lang.DiffusersPipeline(pipe, num_gpus=2, dp_size=2))
-    assert attestation.guarded(attestation.said(state))
+    assert attestation.guarded(attestation.reports(state))
 
 
 @pytest.mark.parametrize("given", [{"image": False}, {"comfyui": True}, {"role": "DENOISER"}])

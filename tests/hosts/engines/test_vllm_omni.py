@@ -69,7 +69,7 @@ def test_the_audit_log_of_a_worker_may_carry_its_process(omni, pipe, configured,
 def test_a_worker_says_by_which_policy_it_guards(omni, pipe, configured):
     state = configured()
     loaded(omni, omni.DiffusersAdapterPipeline(pipe))
-    (worker,) = attestation.said(state)
+    (worker,) = attestation.reports(state)
     assert worker.engine == "vllm-omni"
     assert worker.serving == "guarded"
     assert worker.policy == "glyphs"
@@ -98,14 +98,14 @@ def test_a_pipeline_of_the_engines_own_is_refused(omni, configured):
     state = configured()
     with pytest.raises(CannotSteer, match="--diffusion-load-format diffusers"):
         loaded(omni, omni.WanPipeline())
-    assert [worker.serving for worker in attestation.said(state)] == ["refusing"]
+    assert [worker.serving for worker in attestation.reports(state)] == ["refusing"]
 
 
 def test_an_open_worker_that_cannot_guard_serves_and_says_so(omni, configured):
     state = configured(on_failure="open")
     runner = loaded(omni, omni.WanPipeline())
     assert runner.execute_model(request()).output == ["a picture that nobody looked at"]
-    assert [worker.serving for worker in attestation.said(state)] == ["unguarded"]
+    assert [worker.serving for worker in attestation.reports(state)] == ["unguarded"]
 
 
 def test_settings_that_cannot_be_read_do_not_open_a_worker(omni, configured):
@@ -167,7 +167,7 @@ def test_a_result_of_the_engines_own_pipelines_says_what_was_in_force(omni, serv
     state = configured()
     (output,) = own(omni, "a lake")
     (result,) = serving.postprocess_output(None, output)
-    assert result.custom_output["dnp_guard"]["in_force"] == attestation.header(attestation.said(state))
+    assert result.custom_output["dnp_guard"]["in_force"] == attestation.header(attestation.reports(state))
 
 
 def test_a_result_of_the_adapter_says_the_outcome_of_its_request(omni, serving, pipe, configured):

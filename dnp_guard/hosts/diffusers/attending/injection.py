@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.diffusers import third
+from dnp_guard.hosts.diffusers import third_branch
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.arguments import Rows
 from dnp_guard.hosts.diffusers.attending.stages import Asking, Crossing, Joining, Moved, Pairs, StageReached, Steered
@@ -86,12 +86,12 @@ class AttentionInjection:
 
     def _of_prompt(self, evaluation: Evaluation) -> list[Own]:
         """Return the rows of an evaluation that hold the prompt, by image; empty if there are none."""
-        rows, images = third.rows_given(evaluation), len(self._places.rows)
+        rows, images = third_branch.rows_given(evaluation), len(self._places.rows)
         for first, held in self._prompts:
-            if rows == third.rows_given(first) and self._same_words(evaluation, first, held):
+            if rows == third_branch.rows_given(first) and self._same_words(evaluation, first, held):
                 return [dict(enumerate(held[start : start + images])) for start in range(0, len(held), images)]
         # Some pipelines turn off guidance at some steps.
-        alone = rows == images and all(third.rows_given(first) != rows for first, _ in self._prompts)
+        alone = rows == images and all(third_branch.rows_given(first) != rows for first, _ in self._prompts)
         return [dict(enumerate(range(images)))] if alone else []
 
     def _same_words(self, evaluation: Evaluation, first: Evaluation, held: Sequence[int]) -> bool:
@@ -117,14 +117,14 @@ class AttentionInjection:
         watched = self._of(evaluation)
         if self._moves:
             self._known = {}
-        batch = third.rows_given(evaluation)
+        batch = third_branch.rows_given(evaluation)
         steered = [
             self._negatives(watched, evaluation, batch, own, [due[place] for place in alike])
             for due in _turns(active)
             for own in copies
-            for alike in third.alike(due)
+            for alike in third_branch.alike(due)
         ]
-        same = batch == third.rows_given(self._prompts[0][0]) and len(self._prompts) == 1 and not self._moves
+        same = batch == third_branch.rows_given(self._prompts[0][0]) and len(self._prompts) == 1 and not self._moves
         watched.stage = Crossing(self._reach, steered, batch, self._reach.context if same else None)
         try:
             return replace(evaluation, part=watched.module).again(evaluation.given)
@@ -141,7 +141,7 @@ class AttentionInjection:
         key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
         how = [term.attention for _, term in due if term.attention is not None]
         if key not in self._known:
-            given = third.inputs(evaluation, self._places, batch, own, due)
+            given = third_branch.inputs(evaluation, self._places, batch, own, due)
             watched.stage = Asking(self._reach)
             try:
                 with self._call.evaluating():
@@ -163,7 +163,7 @@ class AttentionInjection:
         active: Active,
     ) -> Any:
         """Evaluate the negatives' rows beside the prompt's: in the batch itself if all its images are steered."""
-        watched, batch = self._of(evaluation), third.rows_given(evaluation)
+        watched, batch = self._of(evaluation), third_branch.rows_given(evaluation)
         concerned = [own[image] for own in copies for image in active]
         alone = len(active) == len(self._places.rows)
         rows = list(range(batch)) if alone else concerned

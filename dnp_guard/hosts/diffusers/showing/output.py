@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from dnp_guard.errors import CannotSteer
+from dnp_guard.hosts.backgrounds import faces
 from dnp_guard.hosts.delivery import withheld
 from dnp_guard.hosts.diffusers.showing.frames import frames
-from dnp_guard.hosts.faces import faces
 from dnp_guard.hosts.withheld import blank, blurred, cover
 from dnp_guard.preview import autoencoder
 from dnp_guard.types import Outcome

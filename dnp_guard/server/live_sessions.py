@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dnp_guard.generation.again import LEFT
+from dnp_guard.generation.second_chance import LEFT
 from dnp_guard.generation.state import Request
 from dnp_guard.server import replies, state
 from dnp_guard.server.problems import Refusal
@@ -33,7 +33,7 @@ ENDED = "ended"
 """Key, there too, of the step at which the host said that the run had ended."""
 
 
-class KeptSessions:
+class LiveSessions:
     """The sessions of a service, as they were after their last request.
 
     The store is authoritative: a session in memory only saves reading it again.

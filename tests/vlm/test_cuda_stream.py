@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dnp_guard.errors import VlmBusy, VlmError
-from dnp_guard.vlm.aside import beside, own_stream
+from dnp_guard.vlm.cuda_stream import beside, own_stream
 from dnp_guard.vlm.desk import Desk
 from dnp_guard.vlm.scripted import ScriptedBackend
 from dnp_guard.vlm.waiting import MOST_WAITING

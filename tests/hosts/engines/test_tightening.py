@@ -3,7 +3,7 @@
 import pytest
 
 from dnp_guard import Guard, RequestRefused
-from dnp_guard.hosts.engines import asked
+from dnp_guard.hosts.engines import tightening
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.policies import policy, star
 
@@ -18,13 +18,13 @@ def guard():
 
 def test_demands_that_no_block_enters_tighten_nothing(guard):
     before = guard.policy.digest
-    asked.tightened(guard, {"strict": STRICT}, {"policy": "strict"})
+    tightening.tightened(guard, {"strict": STRICT}, {"policy": "strict"})
     assert guard.policy.digest == before
 
 
 def test_demands_tighten_nothing_after_their_block(guard):
     before = guard.policy.digest
-    with asked.tightened(guard, {"strict": STRICT}, {"policy": "strict"}):
+    with tightening.tightened(guard, {"strict": STRICT}, {"policy": "strict"}):
         assert guard.policy.digest != before
     assert guard.policy.digest == before
 
@@ -32,4 +32,4 @@ def test_demands_tighten_nothing_after_their_block(guard):
 @pytest.mark.parametrize("arguments", ["{}", ["dnp_guard"], 1])
 def test_extra_arguments_in_which_no_demand_could_be_found_refuse_the_request(arguments):
     with pytest.raises(RequestRefused, match="no dictionary"):
-        asked.of(arguments)
+        tightening.of(arguments)

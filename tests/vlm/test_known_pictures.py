@@ -7,7 +7,7 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.errors import VlmChanged
 from dnp_guard.guard import Guard
 from dnp_guard.vlm.canary import Watched
-from dnp_guard.vlm.known import read_known
+from dnp_guard.vlm.known_pictures import read_known
 from tests.policies import policy
 
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
