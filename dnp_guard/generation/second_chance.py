@@ -116,8 +116,9 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
     steps, which is often enough, and keeps more of the image. A finding that survives a retry gets the separate term at
     once.
     """
-    escalated = policy.guidance.escalate is None or image.attempts > 1
-    return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
+    held = _held(policy, image)
+    terms = {category: state.terms for category, state in held.items()}
+    return harder(policy, negative_for(policy, terms, escalated=judge.escalated(policy, held, held)), image.attempts)
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
@@ -171,16 +172,21 @@ def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
     return terms
 
 
+def _held(policy: Policy, image: ImageState) -> dict[str, HeldCategory]:
+    """Return the categories that the next attempt holds to its end; after a retry they apply as persistent."""
+    still = policy.guidance.escalate or 0 if image.attempts > 1 else 0
+    return {category: HeldCategory(terms, stays=True, still=still) for category, terms in _seen(policy, image).items()}
+
+
 def _with(policy: Policy, category: str, terms: Sequence[str], term: str) -> tuple[str, ...]:
     return tuple(known for known in policy.category(category).terms if known == term or known in terms)
 
 
 def _anew(policy: Policy, image: ImageState, negative: Negative | None) -> ImageState:
     """Reset an image for its next attempt; earlier queries and negatives stay in the report."""
-    held = {category: HeldCategory(terms, stays=True) for category, terms in _seen(policy, image).items()}
     return replace(
         image,
-        history=History(MappingProxyType(held), image.history.found),
+        history=History(MappingProxyType(_held(policy, image)), image.history.found),
         last=None,
         final=None,
         retried=image.final,
