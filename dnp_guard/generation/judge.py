@@ -160,7 +160,7 @@ def judge(
     pushes = {category: state.push for category, state in held.items() if state.push is not None}
     decision = Decision(
         action=_strictest([*enforced.values(), *(Action.STEER for _ in real)]),
-        negative=negative_for(policy, real, pushes, escalated=escalated(policy, held, real)),
+        negative=negative_for(policy, real, pushes, escalated=_escalated(policy, held, real)),
         findings=standing,
         waived=tuple(waived),
         probabilities=probabilities,
@@ -170,7 +170,7 @@ def judge(
         decision = replace(
             decision,
             would_action=_strictest([*actions.values(), *(Action.STEER for _ in active)]),
-            would_negative=negative_for(policy, active, pushes, escalated=escalated(policy, held, active)),
+            would_negative=negative_for(policy, active, pushes, escalated=_escalated(policy, held, active)),
         )
     return decision, History(MappingProxyType(held), history.found | enforced.keys())
 
@@ -285,15 +285,12 @@ def _push(
     return strength.seen(before, likeliest.probability, likeliest.threshold, weight, progress)
 
 
-def escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
-    """Return whether attention alone is not enough: a category persists, or several are held.
-
-    A policy that does not say when to escalate does so only in a retry.
-    """
-    most, categories = policy.guidance.escalate, [held[category] for category in active]
-    if most is None:
-        return any(category.stays for category in categories)
-    return len(categories) > 1 or any(category.still >= most for category in categories)
+def _escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
+    """Return whether attention alone is not enough: a category persists, several are held, or the image is a retry."""
+    most = policy.guidance.escalate
+    categories = [held[category] for category in active]
+    persists = most is not None and (len(categories) > 1 or any(category.still >= most for category in categories))
+    return persists or any(category.stays for category in categories)
 
 
 def _unseen(before: HeldCategory, progress: float | None) -> HeldCategory:

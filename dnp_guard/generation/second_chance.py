@@ -112,13 +112,11 @@ def to_hold(state: State) -> list[Negative | None]:
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """Return the negative of the next attempt from its first step on: everything that was seen, at its strength.
 
-    Where the policy says when to escalate, the first retry waits for that as the first attempt did: it steers for more
-    steps, which is often enough, and keeps more of the image. A finding that survives a retry gets the separate term at
-    once.
+    Where the policy says when to escalate, the separate term joins the first retry at its first query: in the first
+    steps, which settle the composition, it would lose what was asked for. Further retries have it at once.
     """
-    held = _held(policy, image)
-    terms = {category: state.terms for category, state in held.items()}
-    return harder(policy, negative_for(policy, terms, escalated=judge.escalated(policy, held, held)), image.attempts)
+    escalated = policy.guidance.escalate is None or image.attempts > 1
+    return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
@@ -172,21 +170,16 @@ def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
     return terms
 
 
-def _held(policy: Policy, image: ImageState) -> dict[str, HeldCategory]:
-    """Return the categories that the next attempt holds to its end; after a retry they apply as persistent."""
-    still = policy.guidance.escalate or 0 if image.attempts > 1 else 0
-    return {category: HeldCategory(terms, stays=True, still=still) for category, terms in _seen(policy, image).items()}
-
-
 def _with(policy: Policy, category: str, terms: Sequence[str], term: str) -> tuple[str, ...]:
     return tuple(known for known in policy.category(category).terms if known == term or known in terms)
 
 
 def _anew(policy: Policy, image: ImageState, negative: Negative | None) -> ImageState:
     """Reset an image for its next attempt; earlier queries and negatives stay in the report."""
+    held = {category: HeldCategory(terms, stays=True) for category, terms in _seen(policy, image).items()}
     return replace(
         image,
-        history=History(MappingProxyType(_held(policy, image)), image.history.found),
+        history=History(MappingProxyType(held), image.history.found),
         last=None,
         final=None,
         retried=image.final,

@@ -224,32 +224,16 @@ def in_attention(retries, **guidance):
     return asked
 
 
-def test_a_first_retry_waits_for_the_separate_term_where_the_policy_says_when_it_comes():
+def test_a_first_retry_begins_without_the_separate_term_where_the_policy_says_when_it_comes():
     (negative,) = in_attention({"most": 2}, escalate=1).negatives
     assert negative.scale is None
 
 
-def test_a_first_retry_gets_no_separate_term_from_a_query_that_finds_nothing():
-    asked = in_attention({"most": 2}, escalate=1)
-    ask(asked, step(2), NOTHING)
-    (negative,) = asked.negatives
-    assert negative.scale is None
-
-
-def test_a_first_retry_gets_the_separate_term_from_a_query_that_still_finds_something():
+def test_the_separate_term_joins_a_first_retry_at_its_first_query():
     asked = in_attention({"most": 2, "scale": 1.5}, escalate=1)
-    ask(asked, step(2), STAR)
+    ask(asked, step(2), NOTHING)
     (negative,) = asked.negatives
     assert negative.scale == 6 * 1.5
-
-
-def test_a_second_retry_keeps_the_separate_term_after_a_query_that_finds_nothing():
-    asked = in_attention({"most": 2, "scale": 1.5}, escalate=1)
-    look(asked, STAR)
-    asked.again()
-    ask(asked, step(2), NOTHING)
-    (negative,) = asked.negatives
-    assert negative.scale == 6 * 1.5**2
 
 
 def test_a_second_retry_has_the_separate_term_at_once():

@@ -244,8 +244,8 @@ class Guidance(PolicyModel):
     escalate: Count | None = Field(
         default=None,
         description="Add the separate term to attention once this many answered queries of an image still found what "
-        "it is steered away from; at once for several categories, and in a second retry. Omitted: only in a "
-        "retry. An error in `mode: separate` and `replace`.",
+        "it is steered away from, or at once for several categories; in the first retry from its first query on, "
+        "in a further one at once. Omitted: only in a retry. An error in `mode: separate` and `replace`.",
         examples=[1],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
