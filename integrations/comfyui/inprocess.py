@@ -213,7 +213,7 @@ class InProcess:
         self._guard.finished(self.driver)
 
     def _hold(self) -> None:
-        from dnp_guard.generation.retries import to_hold  # noqa: PLC0415 (it may not be installed)
+        from dnp_guard.generation.second_chance import to_hold  # noqa: PLC0415 (it may not be installed)
 
         self.negatives[:] = map(_negative, to_hold(self.driver.session.state))
 
