@@ -57,7 +57,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A query about this many images was not answered."""
+    """A query was not answered; ``images`` is the number of images that it was about."""
 
     images: int
 

@@ -17,7 +17,7 @@ class View:
     """Contents of a step, computed only on request."""
 
     def pictures(self) -> Sequence[Image]:
-        """Decode the prediction to RGB: one picture per image, or several in a row per image, in batch order."""
+        """Decode the prediction to RGB pictures in batch order: one per image, or several consecutive ones."""
         raise NotImplementedError
 
     def likeness(self) -> Sequence[float]:
@@ -46,7 +46,7 @@ class Pictures(View):
         return self.shown
 
     def likeness(self) -> Sequence[float]:
-        """Return the similarities that the host measured."""
+        """Return each prediction's similarity to the one last decoded, as the host measured it."""
         return self.similarities
 
 

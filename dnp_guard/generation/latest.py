@@ -29,7 +29,7 @@ _numbers: Final = itertools.count()
 
 
 class Latest:
-    """The latest report of one guard, per context."""
+    """The latest report of one guard, kept apart for every thread and every asyncio task."""
 
     def __init__(self) -> None:
         self._number = next(_numbers)

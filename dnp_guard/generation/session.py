@@ -86,7 +86,7 @@ class Session:
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """How much of each image the host may show its user now; everything while nothing is acted on."""
+        """How much of each image the host may show its user now: all of it as long as the guard acts on no finding."""
         return previews(self.policy, self.state, secret=bool(self._sensitive))
 
     @property

@@ -181,7 +181,7 @@ class Outlet:
             return False
 
     def _give(self, record: Mapping[str, Any]) -> bool:
-        """Write a record to the sink; replace one that can never be written by a record of the loss."""
+        """Write a record to the sink; if it can never be written, write a record of its loss instead."""
         try:
             self.sink.write(record)
         except Unwritable as error:

@@ -72,7 +72,7 @@ class Substeps:
 
     @property
     def may_end_noisy(self) -> bool:
-        """Whether the call may end with the current latents, while there is noise in them."""
+        """Whether the call might return the current latents although they still contain noise."""
         # When a call is interrupted, no step says that it is the last.
         latent = self._recording.given.get("output_type") == "latent"
         return latent or (self.ran_through and not self.complete)

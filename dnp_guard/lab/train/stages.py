@@ -95,7 +95,7 @@ class Workshop:
 
 
 def drawn(shop: Workshop) -> Path:
-    """Draw the training images of the text-to-image model, once, and return their file."""
+    """Draw the training images of the text-to-image model into a file unless it exists, and return its path."""
     path = shop.work / "drawn.data"
     if not path.exists():
         images, scenes = draw(shop.scaled(_IMAGES), seed=200, processes=shop.processes)

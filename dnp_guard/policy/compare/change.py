@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Direction(StrEnum):
-    """The direction of a change."""
+    """Whether a change makes a policy stricter, milder or neither."""
 
     STRICTER = "stricter"
     MILDER = "milder"

@@ -117,10 +117,11 @@ class Store:
 
 
 def merged(chosen: Sequence[Policy], floor: Policy | None, tenant: str | None, at: datetime) -> Selected:
-    """Merge several policies into the one that is in force for a tenant at a time.
+    """Merge several policies into the one that is in force for a given tenant at a given time.
 
-    The result joins the names of the policies of its mode that select callers; without any, of those that are for
-    everyone; without any, it has the floor's name.
+    The name of the result joins the names of the policies that have its mode and select callers. If there are none, it
+    joins those of the policies that have its mode and are for everyone; if there are none of these either, it is the
+    name of the floor, the policy that all others may only tighten.
 
     Raises:
         ValidationError: the merged policy is not valid.

@@ -54,7 +54,7 @@ def bare(text: str) -> str:
 
 
 def fault_of_space(match: re.Match[str]) -> Fault:
-    """Return the fault of an unusual space."""
+    """Describe an unusual space character, such as a no-break space, as a fault of a line."""
     return strange_space(match[0], match.start())
 
 

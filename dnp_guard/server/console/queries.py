@@ -40,7 +40,7 @@ class QueueFilter:
     """Selects a page of the queue.
 
     Attributes:
-        show: a list of :data:`SHOWN`.
+        show: which list of the queue to show: one of the names in :data:`SHOWN`.
         decision: a decision; "" for any.
         category: a category; "" for any.
         tenant: a tenant; "" for any.

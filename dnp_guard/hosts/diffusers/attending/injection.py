@@ -210,7 +210,7 @@ def _turns(active: Active) -> list[list[tuple[int, Term]]]:
 
 
 def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int]) -> list[Pairs]:
-    """Return for every turn the positions of the prompts' rows, and of the negatives' rows behind them all."""
+    """Return for every turn the rows of its prompts and of its negatives in a batch that has all prompts first."""
     paired, start = list[Pairs](), len(rows)
     for turn in turns:
         how = [part.attention for _, _, part in turn if part.attention is not None]
