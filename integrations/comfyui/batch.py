@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from . import pictures
 from .client import Client, ServiceFailed
-from .looks import Looks
+from .looks import Looks, closes, interrupted
 from .messages import Negative, Session, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .settings import Settings
-
-
-_TRIES = 3
-"""Number of unanswered looks in a row that end a run whose images would be withheld anyway."""
 
 
 class Withheld(Exception):
@@ -95,18 +91,35 @@ class Batch:
                     policy=self._settings.policy,
                     again=self._can,
                     attention=self._attention,
-                    brought=(lambda: pictures.finished_urls(self._brought())) if self._brought else None,
+                    brings=self._brought is not None,
                 )
                 self.mode = self.session.guidance
-                if self.session.refused:
-                    self.verdicts = self.client.final(self.session, [])
             except ServiceFailed as error:
-                if self.session is not None and self.session.refused:
-                    self._fate = "closed"  # the refusal stands, even if the service died before recording it
                 self.failed(error)
+            else:
+                self._show_inputs(self.session)
         refused = self.session is not None and self.session.refused and not self._shadow
         if self.closed or refused:
             raise Withheld(self.failure or "DNP Guard refuses the request for one of its own pictures")
+
+    def _show_inputs(self, session: Session) -> None:
+        """Show the request's own pictures; where a failure does not withhold the images, the run goes on guarded."""
+        if self._brought is None or not session.asks:
+            return
+        shown = None
+        try:
+            shown = pictures.finished_urls(self._brought())
+            if not self.client.inputs(session, shown):
+                self.session = replace(session, refused=True)
+                self.verdicts = self.client.final(session, [])
+        except Exception as error:
+            if interrupted(error):
+                raise
+            self.failure = str(error) if isinstance(error, ServiceFailed) else f"bad_picture: {type(error).__name__}"
+            # A refusal stands, even if the service dies before recording it.
+            caused = shown is None or self.session is not session or getattr(error, "request_caused", False)
+            if not self._shadow and (caused or closes(session.on_failure, answered=False)):
+                self._fate = "closed"
 
     def due(self, step: int, progress: float) -> bool:
         """Note a step, counted over all passes, and return whether a look is due; after a miss every step is due."""
@@ -161,7 +174,7 @@ class Batch:
             )
         except ServiceFailed as error:
             self.missed(error)
-            in_vain = self._looks.silent >= _TRIES and closes(self.session.on_failure, answered=self._answered)
+            in_vain = self._looks.in_vain and closes(self.session.on_failure, answered=self._answered)
             if error.request_caused or (in_vain and not self._shadow):
                 self.failed(error)
             return
@@ -335,13 +348,3 @@ class Batch:
     def receipt(self, index: int) -> str | None:
         """Return the service's receipt for an image; None without one."""
         return self.verdicts[index].receipt if self.verdicts is not None else None
-
-
-def closes(on_failure: str, *, answered: bool) -> bool:
-    """Return whether a failure withholds the image, if no later look made up for it.
-
-    Args:
-        on_failure: the policy's choice; ``last`` lets the last answered look stand, which cannot have blocked.
-        answered: whether any look was answered.
-    """
-    return on_failure != "open" and not (on_failure == "last" and answered)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,7 +10,7 @@ from .connection import Connection, ServiceFailed
 from .messages import Answer, Attention, Negative, Session, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 _CALL_S = 10.0
 """Seconds that a call without a picture may take."""
@@ -88,7 +87,7 @@ class Client(Connection):
         policy: str,
         again: bool = False,
         attention: bool | None = None,
-        brought: Callable[[], Sequence[str]] | None = None,
+        brings: bool = False,
     ) -> Session:
         """Open a session.
 
@@ -100,7 +99,7 @@ class Client(Connection):
             policy: a further policy, to be stricter by; empty for none.
             again: whether images of the batch can be drawn again.
             attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-            brought: returns the request's own pictures as data URLs; None if it brings none.
+            brings: whether the request brings pictures, for :meth:`inputs` if the session asks about them.
 
         Raises:
             ServiceFailed: no session was opened.
@@ -108,25 +107,23 @@ class Client(Connection):
         body: dict[str, Any] = {"protocol": 1, "host": host, "run": run}
         body.update(prompts=list(prompts), images=len(prompts), steps=steps, policy=policy or None)
         able = {"retry": again, "attention": attention is not None, "attention_shown": bool(attention)}
-        able["inputs"] = brought is not None
+        able["inputs"] = brings
         known = self._known() if any(able.values()) else ()
         can = [word for word, is_able in able.items() if is_able and word in known]
         if can:
             body.update(can=can)
-        session, answer = self._opened(body, tuple(range(len(prompts))))
-        if brought is None or not answer.get("inputs"):
-            return session
-        try:
-            return replace(session, refused=not self._take(session, brought()))
-        except ServiceFailed:
-            self.abandon(session)
-            raise
-        except Exception as error:
-            self.abandon(session)
-            raise ServiceFailed("bad_picture", type(error).__name__, request_caused=True) from error
+        return self._opened(body, tuple(range(len(prompts))))[0]
 
-    def _take(self, session: Session, pictures: Sequence[str]) -> bool:
-        """Show the request's own pictures, and return whether the request goes on."""
+    def inputs(self, session: Session, pictures: Sequence[str]) -> bool:
+        """Show the request's own pictures, before the first step, and return whether the request goes on.
+
+        Args:
+            session: the new session.
+            pictures: the pictures as data URLs.
+
+        Raises:
+            ServiceFailed: there is no usable answer.
+        """
         body = {"images": [{"index": index, "data": data} for index, data in enumerate(pictures)]}
         answer = self.call("POST", f"/v1/sessions/{session.id}/inputs", body, session.look_s)
         try:
@@ -170,6 +167,7 @@ class Client(Connection):
                 guidance=str(answer.get("guidance") or ""),
                 drawn=drawn,
                 retries=int(answer.get("retries") or 0),
+                asks=bool(answer.get("inputs")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceFailed("bad_answer", f"a session without {_lacking(error)}") from None

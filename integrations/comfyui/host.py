@@ -149,11 +149,6 @@ def repeated(guider: Any, draw: Callable[[], Any]) -> Callable[[], Any]:
     return again
 
 
-def interrupted(error: Exception) -> bool:
-    """Return whether an error is ComfyUI's way to end a workflow that its user has stopped."""
-    return type(error).__name__ == "InterruptProcessingException"
-
-
 def _copied(conds: Mapping[str, Any]) -> dict[str, Any]:
     return {key: [dict(cond) for cond in value] for key, value in conds.items()}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import pictures
 from .batch import Withheld
+from .looks import interrupted
 from .messages import Attention, Negative
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class InProcess:
             return
         try:
             shown = [[picture] for picture in self._brought()]
-        except Exception:
+        except Exception as error:
+            if interrupted(error):
+                raise
             log.exception("DNP Guard cannot show a picture that a run starts from")
             shown = [[]]
         self.driver.inputs(shown)

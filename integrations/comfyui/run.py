@@ -12,6 +12,7 @@ from . import guidance, host, pictures
 from .attending import Attending
 from .batch import Withheld
 from .likeness import coarse, similarity
+from .looks import interrupted
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Run:
                 drawn = draw()
                 pictures_of = host.pictures(self._vae.decode(drawn))
             except Exception as error:
-                if host.interrupted(error):
+                if interrupted(error):
                     raise
                 self.batch.give_up(error)
                 break

@@ -246,8 +246,8 @@ def test_pictures_go_to_no_proxy(parts, monkeypatch):
 SMALL = Image.new("RGB", (8, 8))
 
 
-def batch_of(parts, due, images=1):
-    batch = parts.batch.Batch(SimpleNamespace(), parts.settings.Settings(), ["a"] * images, {})
+def batch_of(parts, due, images=1, brought=None):
+    batch = parts.batch.Batch(SimpleNamespace(), parts.settings.Settings(), ["a"] * images, {}, brought=brought)
     batch.session = parts.client.Session("f" * 32, due, (0.2, 0.6), "enforce", None, "closed", 5.0, "withhold")
     return batch
 
@@ -344,7 +344,7 @@ def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(
     with Answers(503, b"<p>no backend is up</p>") as service:
         client = parts.client.Client(service.url, None)
         with pytest.raises(parts.client.ServiceFailed, match="503"):
-            client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=list)
+            client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
     assert [path for path, *_ in service.asked] == ["/readyz"]
 
 
@@ -357,27 +357,61 @@ def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_f
     client = parts.client.Client("http://127.0.0.1:9", None)
     monkeypatch.setattr(client, "_opened", lambda *_: pytest.fail("a session was opened"))
     with pytest.raises(parts.client.ServiceFailed, match="service_down"):
-        client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=list)
+        client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
 
 
-def test_a_session_whose_pictures_cannot_be_encoded_is_abandoned(parts):
-    def brought():
-        raise OSError("broken picture")
+def opened_with_inputs(parts, mode, on_failure, brought=lambda: [SMALL]):
+    """Open a batch with a picture of its own, whose service does not answer about it; the settings say otherwise."""
+    settings = parts.settings.Settings(on_failure="closed" if on_failure == "open" else "open")
+    client = SimpleNamespace(abandon=lambda _: None)
+    batch = parts.batch.Batch(client, settings, ["a"], {}, brought=brought)
+    session = batch_of(parts, (1,)).session
+    client.start = lambda **_: dataclasses.replace(session, mode=mode, on_failure=on_failure, asks=True)
+    client.inputs = lambda *_: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "timed out"))
+    with suppress(parts.batch.Withheld):
+        batch.open(4)
+    return batch
 
-    with Answers(200, json.dumps({**OPENED, "features": ["inputs"], "inputs": True}).encode()) as service:
-        client, abandoned = parts.client.Client(service.url, None), []
-        client.abandon = abandoned.append
-        with pytest.raises(parts.client.ServiceFailed, match="bad_picture"):
-            client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brought=brought)
-    assert [session.id for session in abandoned] == ["f" * 32]
+
+@pytest.mark.parametrize(
+    ("mode", "on_failure", "closed"),
+    [("enforce", "closed", True), ("enforce", "last", True), ("enforce", "open", False), ("shadow", "closed", False)],
+)
+def test_an_unanswered_picture_of_the_request_is_decided_by_the_policy(parts, mode, on_failure, closed):
+    batch = opened_with_inputs(parts, mode, on_failure)
+    assert batch.closed == closed
+    assert batch.due(1, 0.5) == (not closed)
+
+
+@pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
+def test_a_picture_that_cannot_be_shown_closes_the_batch_unless_in_shadow(parts, mode, closed):
+    batch = opened_with_inputs(parts, mode, "open", brought=lambda: [None])
+    assert batch.closed == closed
+    assert batch.failure == "bad_picture: AttributeError"
+    assert batch.due(1, 0.5) == (not closed)
+
+
+def test_a_batch_whose_picture_nobody_answered_about_is_abandoned(parts):
+    batch = opened_with_inputs(parts, "enforce", "closed")
+    abandoned = []
+    batch.client.abandon = abandoned.append
+    batch.abandon()
+    assert abandoned == [batch.session]
+
+
+def test_a_user_who_stops_the_workflow_while_its_pictures_are_decoded_is_obeyed(parts):
+    stopped = type("InterruptProcessingException", (Exception,), {})
+    with pytest.raises(stopped):
+        opened_with_inputs(parts, "enforce", "closed", brought=lambda: (_ for _ in ()).throw(stopped))
 
 
 @pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
 def test_a_refused_request_is_withheld_even_if_the_service_dies_before_the_verdict(parts, mode, closed):
-    batch = batch_of(parts, (1,))
-    refused = dataclasses.replace(batch.session, on_failure="open", mode=mode, refused=True)
+    batch = batch_of(parts, (1,), brought=lambda: [SMALL])
+    asking = dataclasses.replace(batch.session, on_failure="open", mode=mode, asks=True)
     batch.session = None
-    batch.client.start = lambda **_: refused
+    batch.client.start = lambda **_: asking
+    batch.client.inputs = lambda *_: False
     batch.client.final = lambda *_, **__: (_ for _ in ()).throw(parts.client.ServiceFailed("service_down", "gone"))
     with suppress(parts.batch.Withheld):
         batch.open(4)

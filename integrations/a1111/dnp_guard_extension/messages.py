@@ -21,6 +21,7 @@ class Session:
         guidance: how a negative enters the guidance; empty if the service does not tell.
         drawn: the images of the current attempt: all of the batch, or those to draw again.
         retries: number of times that an image may be drawn again.
+        asks: whether the policy asks about the request's own pictures.
         refused: whether the policy refuses the request for one of its own pictures, which ends the session.
     """
 
@@ -35,6 +36,7 @@ class Session:
     guidance: str = ""
     drawn: tuple[int, ...] = (0,)
     retries: int = 0
+    asks: bool = False
     refused: bool = False
 
 
