@@ -513,8 +513,8 @@ def test_the_page_has_a_light_for_the_service(guarded, page, monkeypatch):
     host = guarded.host()
     host.process(Processing(**ASKED))
 
-    assert dark == "🔴 The guard service does not answer at http://127.0.0.1:9."
-    assert light.value == f"🟢 The guard service answers at {url}."
+    assert dark == "✗ The guard service does not answer at http://127.0.0.1:9."
+    assert light.value == f"✓ The guard service answers at {url}."
 
 
 @pytest.mark.parametrize("locked", [True, False])

@@ -86,11 +86,11 @@ class Guarding:
         """Tell the page whether the service answers now."""
         settings = self.settings()
         if isinstance(settings, BadSettings):
-            return f"🔴 Nothing is generated: {settings}"
+            return f"✗ Nothing is generated: {settings}"
         if Client(settings.url, settings.token).ready(_LIGHT_S):
-            return f"🟢 The guard service answers at {settings.url}."
+            return f"✓ The guard service answers at {settings.url}."
         later = " It is started with the first image." if settings.start else ""
-        return f"🔴 The guard service does not answer at {settings.url}.{later}"
+        return f"✗ The guard service does not answer at {settings.url}.{later}"
 
     def last(self) -> str:
         """Tell the page the mode and the record of the last job."""
