@@ -30,7 +30,7 @@ class Batch:
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
+        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Batch:
         *,
         again: bool = False,
         attention: bool | None = None,
-        brought: Callable[[], Sequence[Any]] | None = None,
+        brought: Callable[[], Sequence[Sequence[Any]]] | None = None,
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
@@ -108,7 +108,7 @@ class Batch:
             return
         shown = None
         try:
-            shown = pictures.finished_urls(self._brought())
+            shown = pictures.finished_urls([frame for frames in self._brought() for frame in frames])
             if not self.client.inputs(session, shown):
                 self.session = replace(session, refused=True)
                 self.verdicts = self.client.final(session, [])

@@ -143,7 +143,7 @@ def batch_for(
     *,
     again: bool = False,
     attention: bool | None = None,
-    brought: Callable[[], Sequence[Any]] | None = None,
+    brought: Callable[[], Sequence[Sequence[Any]]] | None = None,
 ) -> Any:
     """Begin the looks at one batch: in process if there is a backend, else at the service.
 
@@ -154,7 +154,7 @@ def batch_for(
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
+        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
     """
     able: dict[str, Any] = {"again": again, "attention": attention, "brought": brought}
     if settings.vlm:

@@ -176,17 +176,23 @@ def decoded(vae: Any, model: Any, x0: Tensor) -> list[Image.Image]:
     Raises:
         ValueError: there is no way to decode, or the prediction is not finite.
     """
+    return pictures(_images(vae, model, x0))
+
+
+def _images(vae: Any, model: Any, x0: Tensor) -> Tensor:
+    """Decode predicted latents to ComfyUI's images; see :func:`decoded`."""
     if not x0.isfinite().all():
         raise ValueError("the prediction is not finite")
     if vae is not None:
-        return pictures(vae.decode(model.process_latent_out(x0)))
+        images: Tensor = vae.decode(model.process_latent_out(x0))
+        return images
     factors = getattr(model.latent_format, "latent_rgb_factors", None)
     if factors is None:
         raise ValueError("this model's latents cannot be shown without its VAE: connect it to DNP Guard")
     colours = torch.tensor(factors, device=x0.device, dtype=x0.dtype)
     bias = getattr(model.latent_format, "latent_rgb_factors_bias", None)
     shown = torch.einsum("bc...,cr->b...r", x0, colours) + (0 if bias is None else torch.tensor(bias).to(x0))
-    return pictures(shown / 2 + 0.5)
+    return shown / 2 + 0.5
 
 
 def brought(guider: Any, latent_image: Any) -> list[Any]:
@@ -212,20 +218,31 @@ def _is_empty(latents: Any) -> bool:
     return bool((planes == planes[..., :1]).all())
 
 
-def shown_of(latents: Sequence[Any], vae: Any, model: Any) -> list[Image.Image]:
-    """Decode the pictures of some of the workflow's latents, without repetition.
+def shown_of(latents: Sequence[Any], vae: Any, model: Any) -> list[list[Image.Image]]:
+    """Decode the pictures of some of the workflow's latents, as frames of every picture, without repetition.
 
     Raises:
         ValueError: there is no way to decode one of them.
     """
-    shown = [picture for tensor in latents for picture in decoded(vae, model, model.process_latent_in(tensor))]
-    return list({(picture.size, picture.tobytes()): picture for picture in shown}.values())
+    shown = [video for tensor in latents for video in frames(_images(vae, model, model.process_latent_in(tensor)))]
+    return list({tuple((frame.size, frame.tobytes()) for frame in video): video for video in shown}.values())
 
 
 def pictures(images: Tensor) -> list[Image.Image]:
     """Convert ComfyUI's images, [B, H, W, 3] of 0…1, to pictures; of a video, [B, T, H, W, 3], the middle frame."""
     if images.ndim == _VIDEO:
         images = images[:, images.shape[1] // 2]
+    return _converted(images)
+
+
+def frames(images: Tensor) -> list[list[Image.Image]]:
+    """Convert ComfyUI's images to one frame per picture, and to the first, middle and last frame of a video."""
+    videos = images if images.ndim == _VIDEO else images[:, None]
+    length = videos.shape[1]
+    return [_converted(video[sorted({0, length // 2, length - 1})]) for video in videos]
+
+
+def _converted(images: Tensor) -> list[Image.Image]:
     levels = (images[..., :3].float().clamp(0, 1) * 255).round().to("cpu", torch.uint8).numpy()
     return [Image.fromarray(level) for level in levels]
 

@@ -50,7 +50,7 @@ class InProcess:
         about: ``host`` and ``run`` of the record.
         again: whether images of the batch can be drawn again.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures, from which the images are drawn; None if it brings none.
+        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
 
     Attributes:
         negatives: the negatives, one per image; None for an image without one.
@@ -67,7 +67,7 @@ class InProcess:
         *,
         again: bool = False,
         attention: bool | None = None,
-        brought: Callable[[], Sequence[Any]] | None = None,
+        brought: Callable[[], Sequence[Sequence[Any]]] | None = None,
     ) -> None:
         self.negatives: list[Any] = [None] * len(prompts)
         self.driver: Any = None
@@ -107,7 +107,7 @@ class InProcess:
         if self._brought is None or not self.driver.policy.asks_inputs:
             return
         try:
-            shown = [[picture] for picture in self._brought()]
+            shown = self._brought()
         except Exception as error:
             if interrupted(error):
                 raise

@@ -360,7 +360,7 @@ def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_f
         client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
 
 
-def opened_with_inputs(parts, mode, on_failure, brought=lambda: [SMALL]):
+def opened_with_inputs(parts, mode, on_failure, brought=lambda: [[SMALL]]):
     """Open a batch with a picture of its own, whose service does not answer about it; the settings say otherwise."""
     settings = parts.settings.Settings(on_failure="closed" if on_failure == "open" else "open")
     client = SimpleNamespace(abandon=lambda _: None)
@@ -385,10 +385,19 @@ def test_an_unanswered_picture_of_the_request_is_decided_by_the_policy(parts, mo
 
 @pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
 def test_a_picture_that_cannot_be_shown_closes_the_batch_unless_in_shadow(parts, mode, closed):
-    batch = opened_with_inputs(parts, mode, "open", brought=lambda: [None])
+    batch = opened_with_inputs(parts, mode, "open", brought=lambda: [[None]])
     assert batch.closed == closed
     assert batch.failure == "bad_picture: AttributeError"
     assert batch.due(1, 0.5) == (not closed)
+
+
+def test_every_frame_of_a_picture_of_the_request_is_shown_to_the_service(parts):
+    batch, shown = batch_of(parts, (1,), brought=lambda: [[SMALL, SMALL, SMALL], [SMALL]]), []
+    asking, batch.session = dataclasses.replace(batch.session, asks=True), None
+    batch.client.start = lambda **_: asking
+    batch.client.inputs = lambda _, pictures: shown.extend(pictures) or True
+    batch.open(4)
+    assert len(shown) == 4
 
 
 def test_a_batch_whose_picture_nobody_answered_about_is_abandoned(parts):
@@ -407,7 +416,7 @@ def test_a_user_who_stops_the_workflow_while_its_pictures_are_decoded_is_obeyed(
 
 @pytest.mark.parametrize(("mode", "closed"), [("enforce", True), ("shadow", False)])
 def test_a_refused_request_is_withheld_even_if_the_service_dies_before_the_verdict(parts, mode, closed):
-    batch = batch_of(parts, (1,), brought=lambda: [SMALL])
+    batch = batch_of(parts, (1,), brought=lambda: [[SMALL]])
     asking = dataclasses.replace(batch.session, on_failure="open", mode=mode, asks=True)
     batch.session = None
     batch.client.start = lambda **_: asking

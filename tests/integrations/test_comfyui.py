@@ -959,6 +959,15 @@ class TestAPictureThatARunStartsFrom:
         pictures_brought = sys.modules["comfyui_dnp_guard.host"].brought(guider, start)
         assert [id(latents) for latents in pictures_brought] == [id(start), id(first), id(second)]
 
+    @pytest.mark.parametrize(("length", "shown"), [(1, [0]), (2, [0, 1]), (9, [0, 4, 8])])
+    def test_is_the_first_middle_and_last_frame_of_a_video(self, comfy, length, shown):
+        video = torch.arange(length).view(1, length, 1, 1, 1).expand(1, length, 4, 4, 3) / 255
+        vae = SimpleNamespace(decode=lambda _: video)
+        model = SimpleNamespace(process_latent_in=lambda latent: latent, process_latent_out=lambda latent: latent)
+        host = sys.modules["comfyui_dnp_guard.host"]
+        (frames,) = host.shown_of([torch.zeros(1, 8, length, 2, 2)], vae, model)
+        assert [frame.getpixel((0, 0))[0] for frame in frames] == shown
+
     def test_that_cannot_be_shown_refuses_the_run(self, comfy, monkeypatch):
         guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
         monkeypatch.setattr(comfyui_host.Vae, "decode", lambda *_: 1 / 0)

@@ -76,7 +76,7 @@ class Job:
         self._shown = reached()
         able: dict[str, Any] = {"again": self._redraw is not None, "attention": self._shown}
         own = host.brought(p)
-        able["brought"] = (lambda: own) if own else None
+        able["brought"] = (lambda: [[picture] for picture in own]) if own else None
         self.batch = Batch(self._client, self._settings, prompts, host.about(p), **able)
         if self._unusable is not None:
             self.batch.failed(self._unusable)
