@@ -93,7 +93,8 @@ class Guarding:
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
         attending = Attending(guider.model_patcher)
         able: dict[str, Any] = {"again": again, "attention": attending.shown}
-        if own := host.brought(guider, latent_image):
+        start = None if host.keeps_noise(noise, sigmas) else latent_image
+        if own := host.brought(guider, start):
             able["brought"] = lambda: host.shown_of(own, self._vae, guider.model_patcher.model)
         batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, **able)
         given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
@@ -115,7 +116,7 @@ class Guarding:
             RUNS.begin(self._node, run, (self._settings, self._policy))
             self._run = run
             redraw = host.repeated(guider, draw)
-            made = run.second_chances(draw(), redraw)
+            made = host.remembered(run.second_chances(draw(), redraw))
         except BaseException as error:
             COUNTS.update(map(batch.decision, range(run.images)) if isinstance(error, Withheld) else ())
             RUNS.abandon(self._node, run)

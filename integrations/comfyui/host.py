@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
 
 _WHERE_AND_WHEN = {
     *("area", "mask", "strength", "mask_strength", "set_area_to_bounds"),
@@ -20,7 +20,11 @@ _WHERE_AND_WHEN = {
 }
 """Keys that restrict a conditioning to a part of the picture or run; the guard's negatives hold everywhere."""
 
-_VIDEO = 5
+_PICTURE, _VIDEO = 4, 5
+"""Dimensions of the latents of pictures and of videos."""
+
+_DRAWN: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+"""The latents that guarded runs drew, by identity, as long as ComfyUI keeps them."""
 
 
 def version() -> str:
@@ -196,23 +200,44 @@ def _images(vae: Any, model: Any, x0: Tensor) -> Tensor:
 
 
 def brought(guider: Any, latent_image: Any) -> list[Any]:
-    """Return the latents of the pictures that a run starts from or refers to, without empty ones.
+    """Return the latents of the pictures that a run starts from or refers to.
+
+    Empty latents hold no picture. The latents that a guarded run drew are no picture that the request brings: compared
+    with them, the next run would be excused for the findings of that run.
 
     Args:
         guider: the guider of the run; an edit has its pictures among the conditions.
-        latent_image: the latents that the run starts from; None if it starts from noise.
+        latent_image: the latents that the run starts from; None if they hold no finished picture.
     """
     candidates = [latent_image] if latent_image is not None else []
     for conds in getattr(guider, "conds", {}).values():
         for cond in conds:
-            beside = (cond.get("concat_latent_image"), *(cond.get("reference_latents") or ()))
-            candidates += [latents for latents in beside if latents is not None]
-    return [latents for latents in {id(tensor): tensor for tensor in candidates}.values() if not _is_empty(latents)]
+            references = cond.get("reference_latents")
+            references = [references] if isinstance(references, torch.Tensor) else references or ()
+            candidates += [latents for latents in (cond.get("concat_latent_image"), *references) if latents is not None]
+    unlike = {id(latents): latents for latents in candidates if _DRAWN.get(id(latents)) is not latents}
+    return [latents for latents in unlike.values() if not _is_empty(latents)]
+
+
+def remembered(made: Tensor) -> Tensor:
+    """Return the latents that a guarded run drew in the form in which ComfyUI passes them on, and remember them."""
+    import comfy.model_management  # noqa: PLC0415 (ComfyUI's own, there when this runs)
+
+    management = comfy.model_management
+    form = {"device": "intermediate_device", "dtype": "intermediate_dtype"}
+    made = made.to(**{key: getattr(management, name)() for key, name in form.items() if hasattr(management, name)})
+    _DRAWN[id(made)] = made
+    return made
+
+
+def keeps_noise(noise: Tensor, sigmas: Tensor) -> bool:
+    """Return whether a run goes on with the noise of an earlier one: it adds none, and its noise levels fall."""
+    return not noise.any() and float(sigmas[0]) > float(sigmas[-1])
 
 
 def _is_empty(latents: Any) -> bool:
     """Return whether latents hold no picture, with one value per channel; False for another form of latents."""
-    if not isinstance(latents, torch.Tensor) or latents.is_nested:
+    if not isinstance(latents, torch.Tensor) or latents.is_nested or latents.ndim < _PICTURE:
         return False
     planes = latents.flatten(2)
     return bool((planes == planes[..., :1]).all())

@@ -959,6 +959,37 @@ class TestAPictureThatARunStartsFrom:
         pictures_brought = sys.modules["comfyui_dnp_guard.host"].brought(guider, start)
         assert [id(latents) for latents in pictures_brought] == [id(start), id(first), id(second)]
 
+    def test_is_none_that_a_guarded_run_drew(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        nodes = with_nodes(workflow(batch=1))
+        nodes["25"] = json.loads(json.dumps(nodes["5"]))
+        nodes["25"]["inputs"] |= {"latent_image": ["5", 0], "denoise": 0.6}
+        nodes["6"]["inputs"]["samples"] = ["25", 0]
+        executed = []
+        for seed in (1, 2):
+            nodes["25"]["inputs"]["seed"] = seed
+            drawn(comfy, nodes)
+            executed.append(comfy.server.executed.count("KSampler"))
+            assert guard.last.inputs == ()
+        assert executed == [2, 1]  # the second time the host keeps what the first run drew
+
+    def test_is_none_that_a_guarded_run_drew_on_another_device_than_the_hosts_latents(self, comfy, monkeypatch):
+        host = sys.modules["comfyui_dnp_guard.host"]
+        management = sys.modules["comfy.model_management"]
+        monkeypatch.setattr(management, "intermediate_device", lambda: "meta", raising=False)
+        passed_on = host.remembered(torch.ones(1, 8, 2, 2)).to("meta")
+        assert host.brought(SimpleNamespace(conds={}), passed_on) == []
+
+    def test_is_none_with_the_noise_of_an_earlier_run(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        nodes = edit(with_nodes(workflow(batch=1)))
+        nodes["11"] = {"class_type": "BasicGuider", "inputs": {"model": ["8", 0], "conditioning": ["2", 0]}}
+        taken = {key: nodes["5"]["inputs"][key] for key in ("latent_image", "seed", "steps", "sampler_name")}
+        nodes["5"] = {"class_type": "SamplerCustomAdvanced", "inputs": {"guider": ["11", 0], **taken}}
+        monkeypatch.setattr(comfyui_host, "noise", lambda shape, *_: torch.zeros(shape))
+        drawn(comfy, nodes)
+        assert guard.last.inputs == ()
+
     @pytest.mark.parametrize(("length", "shown"), [(1, [0]), (2, [0, 1]), (9, [0, 4, 8])])
     def test_is_the_first_middle_and_last_frame_of_a_video(self, comfy, length, shown):
         video = torch.arange(length).view(1, length, 1, 1, 1).expand(1, length, 4, 4, 3) / 255
