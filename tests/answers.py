@@ -6,6 +6,19 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+HIDDEN = [
+    *[(status, b"<p>Log in</p>") for status in (200, 302, 400, 401, 403, 405, 429, 500)],
+    (401, b'{"type": "about:blank", "title": "Log in"}'),
+    (404, b"{}"),
+]
+"""Answers of a proxy in place of the service's list of features."""
+
+UNANSWERED = [(status, b"<p>no backend is up</p>") for status in (502, 503, 504)] + [
+    (401, b'{"type": "urn:dnp-guard:problem:token", "title": "No valid token"}'),
+    (429, b'{"type": "urn:dnp-guard:problem:rate", "title": "Too many requests"}'),
+]
+"""Answers without a list of features that do not hide it: the service gave none, or refused."""
+
 
 class Answers:
     """A service that answers every request with one status and body."""

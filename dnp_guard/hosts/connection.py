@@ -21,9 +21,11 @@ Message = TypeVar("Message", bound=BaseModel)
 
 TRIES: Final = 3
 """How often to send a request that may be repeated: any but the one that opens a session."""
-_AGAIN: Final = frozenset({"urn:dnp-guard:problem:busy", "urn:dnp-guard:problem:rate"})
-_HIDDEN: Final = frozenset({403, 404})
-"""Statuses by which a proxy keeps ``/readyz`` from hosts."""
+_OWN: Final = "urn:dnp-guard:problem:"
+"""Beginning of the types of the service's own problems."""
+_AGAIN: Final = frozenset({f"{_OWN}busy", f"{_OWN}rate"})
+_UNREACHED: Final = frozenset({502, 503, 504})
+"""Statuses by which a proxy says that the service did not answer it."""
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _LONGEST_WAIT_S: Final = 2.0
 
@@ -120,10 +122,12 @@ class Connection:
         self._tried(lambda: self.client.delete(path), TRIES)
 
     def features(self) -> tuple[str, ...]:
-        """Return the features that the service lists, whether it is ready or not; none if a proxy hides the list.
+        """Return the features that the service lists, whether it is ready or not.
+
+        They are none if another server answers in its place, such as a proxy that asks for a login.
 
         Raises:
-            ServiceError: there was no answer, or the answer is a problem that lists none.
+            ServiceError: the service did not answer, or its answer is a problem that lists none.
         """
         try:
             response = self.client.get("/readyz")
@@ -133,8 +137,10 @@ class Connection:
             listed = response.json().get("features")
         except (ValueError, AttributeError):
             listed = None
-        if listed is None and not response.is_success and response.status_code not in _HIDDEN:
-            raise _problem(response)
+        if listed is None and not response.is_success:
+            problem = _problem(response)
+            if problem.type.startswith(_OWN) or response.status_code in _UNREACHED:
+                raise problem
         return tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
 
     def _unreached(self, error: httpx2.HTTPError) -> ServiceError:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.answers import Answers
+from tests.answers import HIDDEN, UNANSWERED, Answers
 from tests.hosts.a1111_host import EXTENSION, Host
 
 PACKAGE = "dnp_guard_extension"
@@ -340,17 +340,23 @@ def test_a_busy_service_still_says_what_it_knows(parts):
         assert parts.client.Client(service.url, None).features() == ("inputs",)
 
 
-def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(parts):
-    with Answers(503, b"<p>no backend is up</p>") as service:
+@pytest.mark.parametrize(("status", "body"), UNANSWERED)
+def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(parts, status, body):
+    with Answers(status, body) as service:
         client = parts.client.Client(service.url, None)
-        with pytest.raises(parts.client.ServiceFailed, match="503"):
+        with pytest.raises(parts.client.ServiceFailed, match=str(status)):
             client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
     assert [path for path, *_ in service.asked] == ["/readyz"]
 
 
-def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts):
-    with Answers(404, b"{}") as service:
-        assert parts.client.Client(service.url, None).features() == ()
+@pytest.mark.parametrize(("status", "body"), HIDDEN)
+def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts, status, body):
+    with Answers(status, body) as service, pytest.raises(parts.client.ServiceFailed):
+        parts.client.Client(service.url, None).start(
+            host={}, run={}, prompts=["a"], steps=4, policy="", attention=True, brings=True
+        )
+    assert [path for path, *_ in service.asked] == ["/readyz", "/v1/sessions"]
+    assert "can" not in service.asked[-1][2]
 
 
 def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_for_them(parts, monkeypatch):

@@ -10,7 +10,7 @@ from dnp_guard.hosts.connection import Connection
 from dnp_guard.hosts.protocol import Host
 from dnp_guard.hosts.remote import Service, ServiceError
 from dnp_guard.server import tokens
-from tests.answers import Answers
+from tests.answers import HIDDEN, UNANSWERED, Answers
 from tests.waiting import wait_until
 
 HOST = Host(name="tests")
@@ -101,12 +101,14 @@ def test_a_client_learns_the_features_later_of_a_service_that_lists_none_at_firs
         assert client.knows("ended")
 
 
-def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none():
-    with Answers(503, b"<p>no backend is up</p>") as proxy, pytest.raises(ServiceError, match="503"):
+@pytest.mark.parametrize(("status", "body"), UNANSWERED)
+def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(status, body):
+    with Answers(status, body) as proxy, pytest.raises(ServiceError, match=str(status)):
         Service(proxy.url).open(images=1, steps=4, host=HOST, inputs=True)
     assert [path for path, *_ in proxy.asked] == ["/readyz"]
 
 
-def test_a_service_whose_list_of_features_a_proxy_hides_has_none():
-    with Answers(404, b"{}") as proxy, Service(proxy.url) as client:
+@pytest.mark.parametrize(("status", "body"), HIDDEN)
+def test_a_service_whose_list_of_features_a_proxy_hides_has_none(status, body):
+    with Answers(status, body) as proxy, Service(proxy.url) as client:
         assert client.features() == ()

@@ -39,16 +39,16 @@ class Client(Connection):
             return ()  # it may name them later
 
     def _known(self) -> tuple[str, ...]:
-        """Return the service's features, even of a busy one; none if a proxy blocks the question.
+        """Return the service's features, even of a busy one; none if another server answers in its place.
 
         Raises:
-            ServiceFailed: the service cannot be reached, or fails without naming its features.
+            ServiceFailed: the service did not answer, or its answer is a problem that names no features.
         """
         if self._features is None:
             try:
                 features = self.call("GET", "/readyz", None, _CALL_S).get("features")
             except ServiceFailed as error:
-                if error.features is None and not error.request_caused:
+                if error.features is None and not error.foreign:
                     raise
                 features = error.features
                 if features is None:

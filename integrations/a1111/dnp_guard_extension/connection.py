@@ -15,6 +15,12 @@ _LARGEST_ANSWER = 4 * 1024 * 1024
 _NOT_THE_REQUEST = (401, 408, 429)
 """Statuses below 500 that are not the request's fault."""
 
+_OWN = "urn:dnp-guard:problem:"
+"""Beginning of the types of the service's own problems."""
+
+_UNREACHED = (502, 503, 504)
+"""Statuses by which a proxy says that the service did not answer it."""
+
 
 class ServiceFailed(Exception):
     """The service did not serve the request.
@@ -23,6 +29,7 @@ class ServiceFailed(Exception):
         reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
         request_caused: whether the request itself was at fault; such a failure is always closed.
         features: features of the service that a refusal names; None if it names none.
+        foreign: whether another server answered in place of the service, such as a proxy that asks for a login.
     """
 
     def __init__(self, reason: str, detail: str, *, request_caused: bool = False) -> None:
@@ -30,6 +37,7 @@ class ServiceFailed(Exception):
         self.reason = reason
         self.request_caused = request_caused
         self.features: Any = None
+        self.foreign = False
 
 
 class Connection:
@@ -80,10 +88,12 @@ class Connection:
             raise ServiceFailed("service_down", _named(getattr(error, "reason", error))) from None
         try:
             document = json.loads(text) if text else {}
-        except ValueError as error:
-            raise ServiceFailed("bad_answer", "no JSON") from error
+        except ValueError:
+            document = None
         if not isinstance(document, dict):
-            raise ServiceFailed("bad_answer", "no JSON object")
+            failure = ServiceFailed("bad_answer", "no JSON object")
+            failure.foreign = True
+            raise failure
         return document
 
 
@@ -106,18 +116,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
-    features = None
+    features, type_ = None, ""
     with error:
         try:
             problem = json.loads(error.read(_LARGEST_ANSWER))
             detail = str(problem.get("detail") or problem.get("title"))
-            features = problem.get("features")
+            features, type_ = problem.get("features"), str(problem.get("type"))
         except (OSError, ValueError, AttributeError):
             detail = error.reason
     caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
     name = "request_refused" if caused else "service_refused"
     failure = ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
     failure.features = features
+    failure.foreign = not type_.startswith(_OWN) and error.code not in _UNREACHED
     return failure
 
 
