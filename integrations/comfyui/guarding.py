@@ -93,9 +93,7 @@ class Guarding:
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
         attending = Attending(guider.model_patcher)
         able: dict[str, Any] = {"again": again, "attention": attending.shown}
-        start = None if host.keeps_noise(noise, sigmas) else latent_image
-        if own := host.brought(guider, start):
-            able["brought"] = lambda: host.shown_of(own, self._vae, guider.model_patcher.model)
+        able["brought"] = _own_pictures(guider, latent_image, noise, sigmas, self._vae)
         batch = batch_for(self._settings, self._policy, [""] * noise.shape[0], about, **able)
         given = {"latent_image": latent_image, "denoise_mask": denoise_mask, "seed": seed}
         run = Run(batch, sampler, sigmas, guider, self._clip, self._vae, given, attending)
@@ -165,6 +163,26 @@ def batch_for(
     _SERVICE.ensure(client, settings.start, settings.start_s)
     stricter = settings if settings.policy or not policy else _with(settings, policy)
     return Batch(client, stricter, prompts, about, **able)
+
+
+def _own_pictures(
+    guider: Any, latent_image: Any, noise: Any, sigmas: Any, vae: Any
+) -> Callable[[], Sequence[Sequence[Any]]] | None:
+    """Return a function that decodes the pictures that a run starts from or refers to; None if there are none.
+
+    Latents in an unknown form are pictures that cannot be decoded: only a policy that asks about them minds.
+    """
+    try:
+        start = None if host.keeps_noise(noise, sigmas) else latent_image
+        own = host.brought(guider, start)
+    except Exception as error:  # noqa: BLE001 (the function raises it, within the guard)
+        fault = error
+
+        def undecodable() -> Sequence[Sequence[Any]]:
+            raise fault
+
+        return undecodable
+    return (lambda: host.shown_of(own, vae, guider.model_patcher.model)) if own else None
 
 
 def in_force(settings: Settings, policy: str) -> str:

@@ -406,6 +406,14 @@ def test_every_frame_of_a_picture_of_the_request_is_shown_to_the_service(parts):
     assert len(shown) == 4
 
 
+def test_a_picture_of_the_request_is_not_decoded_if_the_policy_does_not_ask(parts):
+    batch = batch_of(parts, (1,), brought=lambda: pytest.fail("decoded"))
+    opened, batch.session = batch.session, None
+    batch.client.start = lambda **_: opened
+    batch.open(4)
+    assert batch.due(1, 0.5)
+
+
 def test_a_batch_whose_picture_nobody_answered_about_is_abandoned(parts):
     batch = opened_with_inputs(parts, "enforce", "closed")
     abandoned = []
@@ -448,6 +456,28 @@ def test_shadow_withholds_nothing_when_it_fails(parts, caused):
 def steering():
     with Host() as host:
         yield importlib.import_module(f"{PACKAGE}.steering"), sys.modules[f"{PACKAGE}.client"], host
+
+
+@pytest.mark.parametrize("ends", ["at its last step", "with an error"])
+def test_a_sampler_that_the_host_keeps_is_as_before_after_a_pass(steering, ends):
+    class Sampler:
+        def callback_state(self, values):
+            reported.append(values)
+
+        def launch_sampling(self, steps, func):
+            return func()
+
+    def drawing():
+        sampler.callback_state({"i": 0})
+        assert ends == "at its last step"
+
+    reported, looks, released, sampler = [], [], [], Sampler()
+    for _ in range(2):
+        steering[0].host.wrap_pass(sampler, looks.append, lambda: released.append(True))
+        with suppress(AssertionError):
+            sampler.launch_sampling(1, drawing)
+    assert vars(sampler) == {}
+    assert [len(reported), len(looks), len(released)] == [2, 2, 2]
 
 
 def test_delta_is_the_equations(steering, monkeypatch):

@@ -999,6 +999,39 @@ class TestAPictureThatARunStartsFrom:
         (frames,) = host.shown_of([torch.zeros(1, 8, length, 2, 2)], vae, model)
         assert [frame.getpixel((0, 0))[0] for frame in frames] == shown
 
+    @pytest.mark.parametrize("asks", [False, True])
+    def test_in_an_unknown_form_stops_only_a_run_whose_policy_asks(self, comfy, monkeypatch, asks):
+        guard = inside(monkeypatch, [CLEAN], policy(**(REFUSING if asks else {})))
+        host = sys.modules["comfyui_dnp_guard.host"]
+        monkeypatch.setattr(host, "_is_empty", lambda latents: latents.no_such_form)
+        with pytest.raises(Exception, match="one of its own pictures") if asks else nullcontext():
+            drawn(comfy, edit(with_nodes(workflow(batch=1))))
+        assert guard.last.decision == ("failed_closed" if asks else "clean")
+
+    @pytest.mark.parametrize("references", [torch.arange(8.0).view(2, 4), torch.arange(16.0).view(1, 1, 4, 4)])
+    def test_is_also_a_reference_that_stands_alone(self, comfy, references):
+        guider = SimpleNamespace(conds={"positive": [{"reference_latents": references}]})
+        assert sys.modules["comfyui_dnp_guard.host"].brought(guider, None) == [references]
+
+    def test_is_decoded_only_if_the_policy_asks(self, comfy, monkeypatch):
+        guard = inside(monkeypatch, [CLEAN])
+        monkeypatch.setattr(sys.modules["comfyui_dnp_guard.host"], "shown_of", lambda *_: pytest.fail("decoded"))
+        drawn(comfy, edit(with_nodes(workflow(batch=1))))
+        assert guard.last.decision == "clean"
+
+    def test_does_not_hide_that_the_user_stops_the_workflow(self, comfy, monkeypatch):
+        stopped = type("InterruptProcessingException", (Exception,), {})
+        inside(monkeypatch, [CLEAN], policy(**REFUSING))
+        monkeypatch.setattr(comfyui_host.Vae, "decode", lambda *_: (_ for _ in ()).throw(stopped))
+        with pytest.raises(stopped):
+            comfy.server.post(edit(with_nodes(workflow(batch=1))))
+
+    def test_is_asked_about_where_every_workflow_is_guarded(self, enforcing, monkeypatch):
+        guard = inside(monkeypatch, [{"star": 0.9}, CLEAN], policy(**REFUSING))
+        with pytest.raises(Exception, match="one of its own pictures"):
+            enforcing.server.post(edit(workflow(batch=1)))
+        assert guard.last.decision == "blocked"
+
     def test_that_cannot_be_shown_refuses_the_run(self, comfy, monkeypatch):
         guard = inside(monkeypatch, [CLEAN], policy(**REFUSING))
         monkeypatch.setattr(comfyui_host.Vae, "decode", lambda *_: 1 / 0)

@@ -247,24 +247,35 @@ def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
     return draw
 
 
-def released_after(sampler: Any, release: Callable[[], None]) -> None:
-    """Have something released when a sampling pass ends, however it ends: the host's model may raise in the middle.
+def wrap_pass(sampler: Any, look: Callable[[dict[str, Any]], None], release: Callable[[], None]) -> None:
+    """Look at every step of a sampling pass, and have something released when it ends, however it ends.
+
+    The sampler is as before after the pass: in img2img the host has one for all batches of a job.
 
     Args:
-        sampler: of this pass alone; every one of the host's samples inside its ``launch_sampling``.
-        release: is called once the pass has ended.
+        sampler: every sampler of the host samples inside its ``launch_sampling``.
+        look: is called after every step, with the values that the host reports.
+        release: is called once the pass has ended: the host's model may raise in the middle.
     """
-    launch = getattr(sampler, "launch_sampling", None)
-    if launch is None:
-        return
+    report, launch = sampler.callback_state, getattr(sampler, "launch_sampling", None)
+    before = dict(vars(sampler))
+
+    def step_done(values: dict[str, Any]) -> Any:
+        look(values)
+        return report(values)
 
     def launched(*args: Any, **values: Any) -> Any:
         try:
-            return launch(*args, **values)
+            return launch(*args, **values)  # type: ignore[misc]  # wrapped only where there is one
         finally:
             release()
+            for name, wrapper in wrappers.items():
+                if vars(sampler).get(name) is wrapper:  # and not another extension's, around this one
+                    vars(sampler).pop(name)
+                    vars(sampler).update({name: before[name]} if name in before else {})
 
-    sampler.launch_sampling = launched
+    wrappers: dict[str, Any] = {"callback_state": step_done} | ({"launch_sampling": launched} if launch else {})
+    vars(sampler).update(wrappers)
 
 
 def stopped() -> bool:

@@ -90,14 +90,7 @@ class Job:
         self._before_pass = self._done
         steering = self._steering = Steering(self.batch.negatives, shown=self._shown)
         self._sampler = sampler
-        report = sampler.callback_state
-
-        def step_done(values: dict[str, Any]) -> Any:
-            self._guarded(lambda: self._look(values))
-            return report(values)
-
-        sampler.callback_state = step_done  # only on this object, which the host drops after the pass
-        host.released_after(sampler, steering.released)
+        host.wrap_pass(sampler, lambda values: self._guarded(lambda: self._look(values)), steering.released)
 
     def before(self, params: Any) -> None:
         """Act before every call of the model."""
