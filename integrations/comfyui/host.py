@@ -20,8 +20,8 @@ _WHERE_AND_WHEN = {
 }
 """Keys that restrict a conditioning to a part of the picture or run; the guard's negatives hold everywhere."""
 
-_PICTURE, _VIDEO = 4, 5
-"""Dimensions of the latents of pictures and of videos."""
+_SOUND, _VIDEO = 3, 5
+"""Numbers of dimensions: of the latents of sounds, [B, C, T], and of those and the images of videos."""
 
 _DRAWN: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 """The latents that guarded runs drew, by identity, as long as ComfyUI keeps them."""
@@ -237,7 +237,7 @@ def keeps_noise(noise: Tensor, sigmas: Tensor) -> bool:
 
 def _is_empty(latents: Any) -> bool:
     """Return whether latents hold no picture, with one value per channel; False for another form of latents."""
-    if not isinstance(latents, torch.Tensor) or latents.is_nested or latents.ndim < _PICTURE:
+    if not isinstance(latents, torch.Tensor) or latents.is_nested or latents.ndim < _SOUND:
         return False
     planes = latents.flatten(2)
     return bool((planes == planes[..., :1]).all())

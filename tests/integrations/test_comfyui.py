@@ -950,6 +950,9 @@ class TestAPictureThatARunStartsFrom:
         drawn(comfy, with_nodes(workflow()))
         assert guard.last.inputs == ()
 
+    def test_is_none_of_an_empty_latent_of_sound(self, comfy):
+        assert sys.modules["comfyui_dnp_guard.host"].brought(SimpleNamespace(conds={}), torch.zeros(1, 64, 9)) == []
+
     def test_is_also_one_that_an_edit_refers_to(self, comfy):
         start, first, second, empty = (torch.full((1, 8, 2, 2), float(value)) for value in range(4))
         for latents in (start, first, second):
