@@ -18,6 +18,9 @@ _NOT_THE_REQUEST = (401, 408, 429)
 _OWN = "urn:dnp-guard:problem:"
 """Beginning of the types of the service's own problems."""
 
+_BUSY = f"{_OWN}busy"
+"""The service's own problem, below 500, that is not the request's fault either."""
+
 _UNREACHED = (502, 503, 504)
 """Statuses by which a proxy says that the service did not answer it."""
 
@@ -124,7 +127,8 @@ def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
             features, type_ = problem.get("features"), str(problem.get("type"))
         except (OSError, ValueError, AttributeError):
             detail = error.reason
-    caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _NOT_THE_REQUEST
+    blameless = error.code in _NOT_THE_REQUEST or type_ == _BUSY
+    caused = error.code < HTTPStatus.INTERNAL_SERVER_ERROR and not blameless
     name = "request_refused" if caused else "service_refused"
     failure = ServiceFailed(name, f"{error.code} {detail}", request_caused=caused)
     failure.features = features

@@ -349,6 +349,14 @@ def test_a_session_that_wants_features_is_not_opened_where_a_problem_lists_none(
     assert [path for path, *_ in service.asked] == ["/readyz"]
 
 
+@pytest.mark.parametrize(("kind", "caused"), [("busy", False), ("over", True)])
+def test_a_request_is_not_at_fault_for_a_busy_service(parts, kind, caused):
+    with Answers(409, json.dumps({"type": f"urn:dnp-guard:problem:{kind}"}).encode()) as service:
+        with pytest.raises(parts.client.ServiceFailed) as failed:
+            parts.client.Client(service.url, None).call("POST", "/v1/sessions/s/inputs", {}, 5.0)
+        assert failed.value.request_caused == caused
+
+
 @pytest.mark.parametrize(("status", "body"), HIDDEN)
 def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts, status, body):
     with Answers(status, body) as service, pytest.raises(parts.client.ServiceFailed):
