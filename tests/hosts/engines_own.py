@@ -211,18 +211,46 @@ def follow(rank, file, answers):
         answers.put((rank, [digest(latents) for latents in decoded], made, guard.last is not None))
 
 
-def in_two_ranks(alone):
-    """Return whether two processes that split guidance decode the same latents, and draw the image of one alone."""
+def fail(rank, file, answers):
+    """Draw two requests in one of two ranks, the first of which cannot decode its image; pass on the errors."""
+    engines_stubs.install()
+    grouped(rank, 2, file)
+    pipeline, _ = guarded("StableDiffusion3Pipeline", [{}], policy(queries={"steps": []}))
+    if rank == 0:
+        pipeline.vae.decode = None
+    errors = []
+    for _ in range(2):
+        try:
+            drawn(pipeline)
+        except CannotSteer as error:
+            errors.append(error.message)
+    answers.put((rank, errors))
+
+
+def two_ranks(target):
+    """Run a function in two processes; return what they pass on, by rank."""
     spawning = multiprocessing.get_context("spawn")
     answers = spawning.Queue()
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "group"
-        ranks = [spawning.Process(target=follow, args=(rank, file, answers)) for rank in range(2)]
+        ranks = [spawning.Process(target=target, args=(rank, Path(folder) / "group", answers)) for rank in range(2)]
         for rank in ranks:
             rank.start()
-        (_, first, made, looked), (_, second, other, followed) = sorted(answers.get(timeout=300) for _ in ranks)
+        passed = sorted(answers.get(timeout=300) for _ in ranks)
         for rank in ranks:
             rank.join()
+    return passed
+
+
+def out_of_step():
+    """Return whether an error in one rank fails the request in both, and refuses the next."""
+    errors = [error for _, passed in two_ranks(fail) for error in passed]
+    show("two ranks, an error in one", errors)
+    return [error.startswith("the ranks are out of step") for error in errors] == [True] * 4
+
+
+def in_two_ranks(alone):
+    """Return whether two processes that split guidance decode the same latents, and draw the image of one alone."""
+    (_, first, made, looked), (_, second, other, followed) = two_ranks(follow)
     show("two ranks, one image drawn again", made)
     show("latents that both decode", f"{len(first)}, {'the same' if first == second else 'DIFFERENT'}")
     return first == second and made == alone and other is None and looked and not followed
@@ -236,7 +264,7 @@ def main():
     well = [compared(name) for name in FAMILIES] + [compared(name, torch.bfloat16) for name in TOGETHER]
     well += [apart(name) for name in TOGETHER]
     pipeline, _ = guarded("StableDiffusion3Pipeline", [{}, SEES, {}], policy(**AGAIN))
-    return 0 if all([*well, in_two_ranks(drawn(pipeline)), refused()]) else 1
+    return 0 if all([*well, in_two_ranks(drawn(pipeline)), out_of_step(), refused()]) else 1
 
 
 if __name__ == "__main__":

@@ -35,12 +35,15 @@ PIPELINES = frozenset(
 _NO_CACHE = (None, "", "none")
 
 
-def attach(pipeline: Any, guard: Guard) -> None:
+def attach(pipeline: Any, guard: Guard) -> Ranks:
     """Guard one of the engine's own pipelines; the pipeline is changed, not its class.
 
     Args:
         pipeline: with ``od_config``, as the engine loaded it.
         guard: the guard.
+
+    Returns:
+        The ranks that draw its images together.
 
     Raises:
         CannotSteer: its class is not listed, the engine is configured to skip steps, to run them one by one or to split
@@ -76,6 +79,7 @@ def attach(pipeline: Any, guard: Guard) -> None:
     pipeline.predict_noise_maybe_with_cfg = attached.predicted
     pipeline.scheduler_step_maybe_with_cfg = attached.stepped
     pipeline.combine_cfg_noise = attached.combined
+    return attached.ranks
 
 
 class Attached:
@@ -84,6 +88,9 @@ class Attached:
     Args:
         pipeline: the engine's pipeline.
         guard: the guard.
+
+    Attributes:
+        ranks: ranks that draw together.
     """
 
     def __init__(self, pipeline: Any, guard: Guard) -> None:
@@ -92,7 +99,7 @@ class Attached:
         self._predict = pipeline.predict_noise_maybe_with_cfg
         self._step = pipeline.scheduler_step_maybe_with_cfg
         self._combine = pipeline.combine_cfg_noise
-        self._ranks = Ranks()
+        self.ranks = Ranks()
         self._rehearsal: Rehearsal | None = None
         self._running: Running | None = None
         self._unconditional: Any = None
@@ -101,19 +108,20 @@ class Attached:
         """Run a batch of requests, guarded.
 
         Raises:
-            CannotSteer: no negative can take effect in it.
+            CannotSteer: no negative can take effect in it, or the ranks are out of step.
         """
-        check_batch(batch)
-        rehearsal = self._rehearsal = Rehearsal(self._method, self._ranks, fresh(batch))
-        running = self._running = Running(self._guard, rehearsal, self._pipeline)
-        try:
-            result = self._method.forward(batch)
-            replaced = self._ranks.together(lambda: running.finish(result), rehearsal)
-        except BaseException as error:
-            running.abandon(type(error).__name__)
-            raise
-        finally:
-            self._rehearsal = self._running = None
+        with self.ranks.request():
+            check_batch(batch)
+            rehearsal = self._rehearsal = Rehearsal(self._method, self.ranks, fresh(batch))
+            running = self._running = Running(self._guard, rehearsal, self._pipeline)
+            try:
+                result = self._method.forward(batch)
+                replaced = self.ranks.together(lambda: running.finish(result), rehearsal)
+            except BaseException as error:
+                running.abandon(type(error).__name__)
+                raise
+            finally:
+                self._rehearsal = self._running = None
         self._deliver(result, replaced)
         return result
 
@@ -139,7 +147,7 @@ class Attached:
             "positive_kwargs": positive_kwargs,
             "output_slice": output_slice,
         }
-        negative = self._ranks.together(running.begin, rehearsal)
+        negative = self.ranks.together(running.begin, rehearsal)
         if negative is not None:
             negative_kwargs = rehearsal.under(negative)
         self._unconditional = None
@@ -147,7 +155,7 @@ class Attached:
             do_true_cfg, true_cfg_scale, positive_kwargs, negative_kwargs, cfg_normalize, output_slice, kwargs
         )
         unconditional = output if self._unconditional is None else self._unconditional
-        pushed = self._ranks.together(lambda: running.steered(output, unconditional), rehearsal)
+        pushed = self.ranks.together(lambda: running.steered(output, unconditional), rehearsal)
         return output if pushed is None else pushed.to(output)
 
     def combined(self, positive: Any, negative: Any, *args: Any, **kwargs: Any) -> Any:
@@ -160,7 +168,7 @@ class Attached:
         if self._method.shown is not None:
             return self._method.shown.to(latents)
         rehearsal, running = self._present()
-        self._ranks.together(lambda: running.look(noise_pred, t, latents), rehearsal)
+        self.ranks.together(lambda: running.look(noise_pred, t, latents), rehearsal)
         return self._step(noise_pred, t, latents, *args, **kwargs)
 
     def _present(self) -> tuple[Rehearsal, Running]:
@@ -172,7 +180,7 @@ class Attached:
         """Put the pictures that replace others in a result, by their index in the batch."""
         first = 0
         for output in outputs(result):
-            if not self._ranks.leads:
+            if not self.ranks.leads:
                 output.output = None  # the engine takes the first rank's; nobody has looked at this one
                 continue
             made, images = output.output, range(first, first + len(output.output))

@@ -1,13 +1,16 @@
 """Ranks that draw one image together: the first one looks and decides, and the others do as it does.
 
 The first rank announces every operation in which all ranks take part, such as an evaluation of a model whose layers are
-split among them. The others run what it announces until it announces what it decided.
+split among them. The others run what it announces until it announces what it decided. Every message names its request
+and the calls in which it was sent. Ranks that do not agree about these, or about an error, draw nothing any more.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+import logging
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,10 +18,13 @@ import torch.distributed as dist
 from dnp_guard.errors import CannotSteer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
-_DECIDED, _FAILED = "", "!"
+_log = logging.getLogger("dnp_guard.engines")
+TIMEOUT = timedelta(minutes=10)
+"""Longest time that a rank waits for another one."""
+_DECIDED, _FAILED, _ENDED = "", "!", "."
 """Announcements that are no names of operations."""
 
 
@@ -27,51 +33,194 @@ class Ranks:
 
     Every rank has to make one at the same time, because they make a group of their own, whose messages go through the
     CPU.
+
+    Args:
+        timeout: longest time that a rank waits for another one.
+
+    Attributes:
+        leads: whether this rank decides.
+        broken: why the ranks can draw nothing together any more; empty while they can.
+
+    Raises:
+        CannotSteer: another rank did not make one in time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: timedelta = TIMEOUT) -> None:
         several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        self._group: Any = dist.new_group(backend="gloo") if several else None
         self.leads = not several or dist.get_rank() == 0
+        self.broken = ""
+        self._group: Any = None
+        self._lost = self._ended = False
+        self._agreed = self._request = self._calls = 0
+        self._open: list[int] = []
+        self._missed: list[str] = []
+        if several:
+            try:
+                self._group = dist.new_group(backend="gloo", timeout=timeout)
+            except RuntimeError as error:
+                raise CannotSteer("another rank cannot be guarded, or is late", hint="See its log.") from error
 
-    def announce(self, operation: str, *arguments: Any) -> None:
-        """Make all other ranks run an operation with these arguments; for the first rank, which then runs it itself."""
-        self._send((operation, arguments))
+    def agree(self, place: Any, check: Callable[[], T]) -> T:
+        """Run a check in every rank, and return its result.
+
+        Args:
+            place: the place of the check and the request that it is for, which have to be the same in all ranks.
+            check: the check.
+
+        Raises:
+            CannotSteer: the check failed in another rank, or the ranks are out of step. An error of this rank's own
+                check is raised as it is.
+        """
+        self._check()
+        failed: Exception | None = None
+        try:
+            result = check()
+        except Exception as error:  # noqa: BLE001 (raised below, once the other ranks know)
+            failed = error
+        self._agreed += 1
+        reasons = self._compared((place, self._agreed), None if failed is None else str(failed) or repr(failed))
+        if failed is not None:
+            raise failed
+        if reasons := [reason for reason in reasons if reason is not None]:
+            raise CannotSteer(f"another rank refuses the request: {reasons[0]}", hint="See its log.")
+        return result
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Draw a request in all ranks in a ``with`` block; all of them leave it in the same way.
+
+        Raises:
+            CannotSteer: the ranks are out of step, such as after an error in only one of them.
+        """
+        self._check()
+        self._request, self._calls, self._ended, self._missed = self._request + 1, 0, False, []
+        try:
+            yield
+        except Exception:
+            self._settle(failed=True)
+            raise
+        except BaseException:  # this process is ending, and waits for nobody
+            self.broken = "a rank was interrupted"
+            raise
+        self._settle(failed=False)
+
+    def run(self, operations: Any, name: str, *arguments: Any) -> Any:
+        """Run an operation in all ranks; for the first rank, while it decides."""
+        self._send(name, *arguments)
+        return self._operate(operations, name, arguments)
 
     def together(self, decide: Callable[[], T], operations: Any) -> T:
         """Return what the first rank decides, in every rank.
 
         Args:
             decide: decides; is called in the first rank only.
-            operations: object whose methods are the operations that the first rank announces while it decides.
+            operations: object whose methods are the operations that the first rank runs while it decides.
 
         Raises:
-            CannotSteer: in the other ranks, if the first rank raised an error, which it raises itself.
+            CannotSteer: in the other ranks, if the first rank raised an error, which it raises itself; or the ranks are
+                out of step.
         """
-        if not self.leads:
-            return self._followed(operations)
+        self._check()
+        self._calls += 1
+        self._open.append(self._calls)
         try:
-            decided = decide()
-        except BaseException as error:
-            self._send((_FAILED, (str(error) or type(error).__name__,)))
-            raise
-        self._send((_DECIDED, (decided,)))
-        return decided
-
-    def _send(self, message: tuple[str, tuple[Any, ...]]) -> None:
-        if self._group is not None:
-            operation, arguments = message
-            moved = tuple(value.cpu() if isinstance(value, torch.Tensor) else value for value in arguments)
-            dist.broadcast_object_list([(operation, moved)], src=0, group=self._group)
+            if not self.leads:
+                return self._followed(operations)
+            try:
+                decided = decide()
+            except Exception as error:
+                self._send(_FAILED, str(error) or type(error).__name__)
+                raise
+            self._send(_DECIDED, decided)
+            return decided
+        finally:
+            self._open.pop()
 
     def _followed(self, operations: Any) -> Any:
         while True:
-            received: list[Any] = [None]
-            dist.broadcast_object_list(received, src=0, group=self._group)
-            operation, arguments = received[0]
-            if operation == _DECIDED:
+            place, name, arguments = self._received()
+            if name == _ENDED:
+                self._ended = True
+                self._break("the first rank ended the request early")
+            if place != self._place():
+                self._break("a message of the first rank is of another call")
+            if name == _DECIDED:
                 return arguments[0]
-            if operation == _FAILED:
+            if name == _FAILED:
                 raise CannotSteer(f"the first rank cannot go on: {arguments[0]}", hint="See its log.")
-            with suppress(Exception):  # the first rank has the same error, and decides what it means
-                getattr(operations, operation)(*arguments)
+            try:
+                self._operate(operations, name, arguments)
+            except Exception:  # noqa: BLE001 (the first rank has it too and decides, or the ranks differ at the end)
+                self._check()
+                _log.warning("operation %r of the first rank failed in another", name, exc_info=True)
+
+    def _operate(self, operations: Any, name: str, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return getattr(operations, name)(*arguments)
+        except Exception:
+            self._missed.append(name)
+            raise
+
+    def _settle(self, *, failed: bool) -> None:
+        """End a request in all ranks, and compare how they got there."""
+        if self._group is not None and not self._lost:
+            if self.leads:
+                self._send(_ENDED)
+            while not self.leads and not self._ended:
+                self._ended = self._received()[1] == _ENDED
+            self._compared((self._request, self._calls, failed, self._missed), None)
+        self._check()
+
+    def _compared(self, same: Any, reason: str | None) -> list[str | None]:
+        """Return the reasons of all ranks, which break if something that has to be the same in all is not."""
+        if self._group is None:
+            return [reason]
+        answers: list[Any] = [None] * dist.get_world_size()
+        self._talk(lambda: dist.all_gather_object(answers, (same, reason), group=self._group))
+        if any(other != same for other, _ in answers):
+            self._break("an error, or a request, was not in all of them")
+        return [reason for _, reason in answers]
+
+    def _place(self) -> tuple[int, list[int]]:
+        """Return the number of the request and those of the calls that are open, the outermost first."""
+        return self._request, self._open
+
+    def _send(self, name: str, *arguments: Any) -> None:
+        if self._group is not None:
+            moved = tuple(value.cpu() if isinstance(value, torch.Tensor) else value for value in arguments)
+            message = [(self._place(), name, moved)]
+            self._talk(lambda: dist.broadcast_object_list(message, src=0, group=self._group))
+
+    def _received(self) -> Any:
+        received: list[Any] = [None]
+        self._talk(lambda: dist.broadcast_object_list(received, src=0, group=self._group))
+        return received[0]
+
+    def _talk(self, exchange: Callable[[], object]) -> None:
+        """Exchange a message with the other ranks; if that fails, never try again.
+
+        Raises:
+            CannotSteer: a rank has ended, or does not answer in time.
+        """
+        if self._lost:
+            self._check()
+        try:
+            exchange()
+        except RuntimeError:
+            self._lost = True
+            _log.exception("a rank does not answer")
+            self._break("a rank has ended, or does not answer")
+
+    def _break(self, reason: str) -> NoReturn:
+        self.broken = self.broken or reason
+        self._check()
+        raise AssertionError
+
+    def _check(self) -> None:
+        """Check that the ranks are in step.
+
+        Raises:
+            CannotSteer: they are not.
+        """
+        if self.broken:
+            raise CannotSteer(f"the ranks are out of step: {self.broken}", hint="Restart the server.")

@@ -95,8 +95,8 @@ class Rehearsal:
 
     def proves(self) -> bool:
         """Return whether encoding the request's own prompts again gives the model the same to the bit."""
-        self._ranks.announce("prove")
-        return self.prove()
+        result: bool = self._ranks.run(self, "prove")
+        return result
 
     def encoded(self, text: str) -> str:
         """Encode a negative in place of every prompt, and return it as the name of its conditioning.
@@ -104,24 +104,23 @@ class Rehearsal:
         Raises:
             DnpGuardError: it does not reach the model.
         """
-        self._ranks.announce("encode", text)
-        self.encode(text)
+        self._ranks.run(self, "encode", text)
         return text
 
     def evaluated(self, text: str) -> Tensor:
         """Predict the noise of the present step under an encoded negative, [B, ...]."""
-        self._ranks.announce("evaluate", text)
-        return self.evaluate(text)
+        result: Tensor = self._ranks.run(self, "evaluate", text)
+        return result
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Decode latents as the pipeline would, to pixels of about -1…1, [B, 3, h, w]."""
-        self._ranks.announce("decode", latents)
-        return self.decode(latents)
+        result: Tensor = self._ranks.run(self, "decode", latents)
+        return result
 
     def drawn(self) -> Tensor:
         """Draw the batch again from its seeds, to pixels of about -1…1, [B, 3, h, w]."""
-        self._ranks.announce("draw")
-        return self.draw()
+        result: Tensor = self._ranks.run(self, "draw")
+        return result
 
     def prove(self) -> bool:
         """Run the part of one rank in :meth:`proves`; the same for the methods below."""

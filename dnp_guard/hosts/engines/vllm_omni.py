@@ -54,16 +54,20 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
     else:
         from dnp_guard.hosts.engines.cfg_parallel import attach  # noqa: PLC0415 (imports torch)
 
-        attach(model, guard)
+        worker.ranks = attach(model, guard)
     forward = model.forward
 
     @wraps(forward)
     def guarded(batch: Any) -> Any:
-        demands = [tightening.of(request.sampling_params.extra_args) for request in batch.requests]
-        tightening.check_together(demands)
         with ExitStack() as stack:
-            for demand in demands:  # together they get the strictest of their policies
-                stack.enter_context(worker.tightened(demand))
+
+            def tighten() -> None:
+                demands = [tightening.of(request.sampling_params.extra_args) for request in batch.requests]
+                tightening.check_together(demands)
+                for demand in demands:  # together they get the strictest of their policies
+                    stack.enter_context(worker.tightened(demand))
+
+            worker.agree([getattr(request, "request_id", "") for request in batch.requests], tighten)
             before = guard.last
             result = forward(batch)
             report = guard.last  # names the policy that applied, which a reload may have replaced since

@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import nullcontext
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from dnp_guard.errors import CannotSteer, DnpGuardError, RequestRefused, own
 from dnp_guard.hosts.engines import tightening
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from dnp_guard.guard import Guard
+    from dnp_guard.hosts.engines.ranks import Ranks
     from dnp_guard.policy import Policy
 
     Make = Callable[[EngineSettings], Guard]
     Attach = Callable[["Worker", Any, Guard], object]
 
+T = TypeVar("T")
 _log = logging.getLogger("dnp_guard.engines")
 WORKER = "_dnp_guard_worker"
 """The attribute of a guarded class that holds its worker."""
@@ -40,10 +42,12 @@ class Worker:
 
     Attributes:
         guard: None until a model is loaded, and if it cannot be guarded.
+        ranks: ranks that draw this worker's images together; None if it draws alone.
     """
 
     def __init__(self, engine: str, make: Make) -> None:
         self.guard: Guard | None = None
+        self.ranks: Ranks | None = None
         self._engine = engine
         self._make = make
         self._settings: EngineSettings | None = None
@@ -67,7 +71,7 @@ class Worker:
             self.attest()
         except Exception as error:
             self.guard = None
-            self._failed(error)
+            self._failed(error, "unguarded" if opened(os.environ) else "refusing")
             if not opened(os.environ):
                 raise
 
@@ -86,6 +90,17 @@ class Worker:
                 hint="See its log for why; `dnp-guard doctor --engine URL` asks every worker.",
             )
         return False
+
+    def agree(self, place: object, check: Callable[[], T]) -> T:
+        """Run a check in all ranks that draw together; see :meth:`dnp_guard.hosts.engines.ranks.Ranks.agree`."""
+        if self.ranks is None:
+            return check()
+        try:
+            return self.ranks.agree(place, check)
+        except CannotSteer as error:
+            if self.ranks.broken:
+                self._failed(error, "refusing")
+            raise
 
     def tightened(self, request: Any) -> AbstractContextManager[object]:
         """Tighten the guard inside a ``with`` block, as a request asks.
@@ -138,8 +153,7 @@ class Worker:
                 pass
         self._stricter = stricter
 
-    def _failed(self, error: Exception) -> None:
-        serving: Any = "unguarded" if opened(os.environ) else "refusing"
+    def _failed(self, error: Exception, serving: Literal["unguarded", "refusing"]) -> None:
         reason = str(error) if own(error) else f"{type(error).__name__}: {error}"
         _log.error("%s: this worker is not guarded and is %s: %s", self._engine, serving, reason)
         self._told = Attestation(self._engine, serving, os.getpid(), reason=reason)
@@ -184,7 +198,7 @@ def _loading(worker: Worker, load: Any, attach: Attach) -> Any:
 def _checked(worker: Worker, run: Any) -> Any:
     @wraps(run)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        worker.check()
+        worker.agree("check", worker.check)
         return run(self, *args, **kwargs)
 
     return checked

@@ -8,6 +8,7 @@ import pytest
 
 from dnp_guard import CannotSteer, DnpGuardError, RequestRefused, engine
 from dnp_guard.hosts.engines import attestation, vllm_omni
+from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stand_in
 from tests.hosts.engines.conftest import arguments
 from tests.hosts.engines.test_cfg_parallel import batch
@@ -168,6 +169,15 @@ def test_a_result_of_the_engines_own_pipelines_says_what_was_in_force(omni, serv
     (output,) = own(omni, "a lake")
     (result,) = serving.postprocess_output(None, output)
     assert result.custom_output["dnp_guard"]["in_force"] == attestation.header(attestation.reports(state))
+
+
+def test_a_worker_whose_ranks_are_out_of_step_says_that_it_refuses(omni, configured):
+    state = configured()
+    runner = loaded(omni, omni.StableDiffusion3Pipeline())
+    getattr(runner, WORKER).ranks.broken = "one of them failed"
+    with pytest.raises(CannotSteer, match="out of step"):
+        runner.execute_model(batch("a lake").requests[0])
+    assert [report.serving for report in attestation.reports(state)] == ["refusing"]
 
 
 def test_a_result_of_the_adapter_says_the_outcome_of_its_request(omni, serving, pipe, configured):
