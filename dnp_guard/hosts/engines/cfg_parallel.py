@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines.cfg_running import DIFFUSERS, Running, check_batch
+from dnp_guard.hosts.engines.cfg_running import DIFFUSERS, RunningBatch, check_batch
 from dnp_guard.hosts.engines.ranks import Ranks
-from dnp_guard.hosts.engines.rehearsal import Method, Reached, Rehearsal, fresh, outputs
+from dnp_guard.hosts.engines.rehearsal import FirstPrediction, PipelineMethod, Rehearsal, fresh, outputs
 from dnp_guard.hosts.engines.running import check_policy
 from dnp_guard.preview.autoencoder import to_tensor
 
@@ -74,7 +74,7 @@ def attach(pipeline: Any, guard: Guard) -> Ranks:
             "data and pipeline parallelism give each rank other requests, or other layers",
             hint="Use tensor, sequence or guidance parallelism, or one server per replica.",
         )
-    attached = Attached(pipeline, guard)
+    attached = AttachedMixin(pipeline, guard)
     pipeline.forward = attached.forward
     pipeline.predict_noise_maybe_with_cfg = attached.predicted
     pipeline.scheduler_step_maybe_with_cfg = attached.stepped
@@ -82,7 +82,7 @@ def attach(pipeline: Any, guard: Guard) -> Ranks:
     return attached.ranks
 
 
-class Attached:
+class AttachedMixin:
     """The guard in the methods of one pipeline, one batch after the other.
 
     Args:
@@ -95,13 +95,13 @@ class Attached:
 
     def __init__(self, pipeline: Any, guard: Guard) -> None:
         self._pipeline, self._guard = pipeline, guard
-        self._method = Method(pipeline, pipeline.forward)
+        self._method = PipelineMethod(pipeline, pipeline.forward)
         self._predict = pipeline.predict_noise_maybe_with_cfg
         self._step = pipeline.scheduler_step_maybe_with_cfg
         self._combine = pipeline.combine_cfg_noise
         self.ranks = Ranks()
         self._rehearsal: Rehearsal | None = None
-        self._running: Running | None = None
+        self._running: RunningBatch | None = None
         self._unconditional: Any = None
 
     def forward(self, batch: Any) -> Any:
@@ -113,7 +113,7 @@ class Attached:
         with self.ranks.request():
             check_batch(batch)
             rehearsal = self._rehearsal = Rehearsal(self._method, self.ranks, fresh(batch))
-            running = self._running = Running(self._guard, rehearsal, self._pipeline)
+            running = self._running = RunningBatch(self._guard, rehearsal, self._pipeline)
             try:
                 result = self._method.forward(batch)
                 replaced = self.ranks.together(lambda: running.finish(result), rehearsal)
@@ -137,7 +137,7 @@ class Attached:
     ) -> Any:
         """Predict the guided noise of a step, steered; or take part in a rehearsal."""
         if self._method.encoding:
-            raise Reached(positive_kwargs)
+            raise FirstPrediction(positive_kwargs)
         if self._method.shown is not None:
             return self._method.shown
         rehearsal, running = self._present()
@@ -171,7 +171,7 @@ class Attached:
         self.ranks.together(lambda: running.look(noise_pred, t, latents), rehearsal)
         return self._step(noise_pred, t, latents, *args, **kwargs)
 
-    def _present(self) -> tuple[Rehearsal, Running]:
+    def _present(self) -> tuple[Rehearsal, RunningBatch]:
         if self._rehearsal is None or self._running is None:
             raise CannotSteer("a request did not come through the pipeline's forward", hint="Report this.")
         return self._rehearsal, self._running

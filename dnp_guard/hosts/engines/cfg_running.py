@@ -43,7 +43,7 @@ def check_batch(batch: Any) -> None:
             raise CannotSteer("latents and trajectories are delivered without a look", hint="Ask for images.")
 
 
-class Running:
+class RunningBatch:
     """One batch while it runs, in the rank that decides.
 
     Args:

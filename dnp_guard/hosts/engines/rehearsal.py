@@ -29,7 +29,7 @@ _QUIET = {"disable": True}
 """Setting of the engine's progress bars."""
 
 
-class Reached(Exception):
+class FirstPrediction(Exception):
     """The first prediction of a rehearsal, with the arguments of its conditional branch."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -38,7 +38,7 @@ class Reached(Exception):
 
 
 @dataclass(slots=True)
-class Method:
+class PipelineMethod:
     """The engine's own methods of a pipeline, from before they were replaced.
 
     Attributes:
@@ -86,7 +86,7 @@ class Rehearsal:
         arguments: arguments of the prediction of the present step.
     """
 
-    def __init__(self, method: Method, ranks: Ranks, batch: Any) -> None:
+    def __init__(self, method: PipelineMethod, ranks: Ranks, batch: Any) -> None:
         self.batch = batch
         self.own: dict[str, Any] = {}
         self.arguments: dict[str, Any] = {}
@@ -168,7 +168,7 @@ class Rehearsal:
         with self._method.rehearsing():
             try:
                 self._method.forward(batch)
-            except Reached as reached:
+            except FirstPrediction as reached:
                 return reached.arguments
         raise CannotSteer("the pipeline predicts nothing by the engine's mixin", hint="Report this.")
 
