@@ -98,7 +98,7 @@ def test_the_threshold_is_moved_over_pictures_and_says_what_would_change(visit):
     assert page.locator("img").count() == 0
     page.get_by_label("Show the pictures").check()
     with page.expect_navigation():
-        page.get_by_role("button", name="Show what").click()
+        page.get_by_role("button", name="Show the nearest").click()
     for number in range(5):
         page.locator("img.shown").nth(number).evaluate("image => image.decode()")
     before, gone = page.locator("#left").inner_text(), page.locator(".grid .gone").count()
@@ -133,7 +133,7 @@ def test_pages_are_accessible_and_fit(scheme, size, visit):
     at = visit(scheme=scheme, size=size)
     at.open("/console?show=all")
     image = at.page.locator("a.row").first.get_attribute("href")
-    appeal = at.open(image).get_by_role("link", name="for the person whom").get_attribute("href")
+    appeal = at.open(image).get_by_role("link", name="for the person it was made for").get_attribute("href")
     paths = [*PAGES, "/console/changes", image, appeal, "/console/sign-in"]
     problems = []
     for path in paths:
