@@ -34,6 +34,10 @@ def script(tmp_path):
     return file
 
 
+def test_a_service_has_built_its_routes_before_it_serves(script):
+    assert create(Settings(policy="glyphs", vlm=f"scripted:{script}")).openapi_schema is not None
+
+
 def test_a_service_that_is_told_to_end_abandons_what_is_open(script, tmp_path):
     log = tmp_path / "audit.jsonl"
     with (
