@@ -1,1 +1,1 @@
-"""Turn predictions x̂0 into pictures. Latents become RGB for the vision-language model only here."""
+"""Decode x̂0, the denoiser's prediction of the finished latents, to RGB pictures for the vision-language model."""

@@ -1,4 +1,7 @@
-"""Decode latents to pictures and encode pictures, with an autoencoder."""
+"""Decode latents to pictures, and encode pictures to latents, with an autoencoder.
+
+Scaled latents are in the sampler's range, unscaled ones in the autoencoder's.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_SIDE = 64
-"""Most latents per side that a look decodes: 512 pixels for a factor of 8, about the size that models are shown."""
+"""Most latents per side that are decoded for a query: 512 pixels at 8 per latent, about the size that models read."""
 
 _TURNS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
 _TAKING = threading.Lock()
@@ -29,8 +32,8 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
     """Decode latents with an autoencoder.
 
     Args:
-        vae: AutoencoderKL, AutoencoderTiny or similar; a video autoencoder takes each latent as a frame of its own.
-        latents: as the sampler holds them, scaled, [B, C, H, W].
+        vae: AutoencoderKL, AutoencoderTiny or similar; a video autoencoder decodes each latent as a video of one frame.
+        latents: scaled latents, as the sampler uses them, [B, C, H, W].
 
     Returns:
         B pictures, RGB.
@@ -45,12 +48,12 @@ def decode(vae: Any, latents: Tensor) -> list[Image.Image]:
 
 @torch.no_grad()
 def encode(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
-    """Encode a picture into latents as the sampler holds them, [1, C, H, W] on a device; adds no noise."""
+    """Encode a picture into scaled latents without noise, [1, C, H, W] on the device, for a sampler."""
     return scaled(vae, encoded(vae, (to_tensor([picture]) * 2 - 1).to(device)))
 
 
 def encoded(vae: Any, pixels: Tensor) -> Tensor:
-    """Encode pixels -1…1, [B, 3, H, W], into unscaled latents: the mode of the distribution."""
+    """Encode pixels -1…1, [B, 3, H, W], into unscaled latents: the mode of the autoencoder's distribution."""
     of_videos = _of_videos(vae)
 
     def encode_them(given: Tensor) -> Tensor:
@@ -113,19 +116,19 @@ def _of_videos(vae: Any) -> bool:
 
 
 def unscaled(vae: Any, latents: Tensor) -> Tensor:
-    """Turn latents as the sampler holds them into latents as the autoencoder made them."""
+    """Turn scaled latents, in the sampler's range, into unscaled ones, in the autoencoder's range."""
     scale, std, shift = _scaling(vae, latents)
     return latents / scale * std + shift
 
 
 def scaled(vae: Any, latents: Tensor) -> Tensor:
-    """Turn latents as the autoencoder made them into latents as the sampler holds them."""
+    """Turn unscaled latents, in the autoencoder's range, into scaled ones, in the sampler's range."""
     scale, std, shift = _scaling(vae, latents)
     return (latents - shift) / std * scale
 
 
 def _scaling(vae: Any, latents: Tensor) -> tuple[float, Tensor | float, Tensor | float]:
-    """Scale, standard deviation and mean of latents [B, C, H, W]: for all channels, or per channel."""
+    """Return an autoencoder's scaling factor, standard deviation and mean; the last two per channel if it has them."""
     scale = getattr(vae.config, "scaling_factor", None) or 1.0
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     saved = dict(vae.named_buffers(recurse=False))  # some autoencoders save them with the weights
@@ -136,11 +139,11 @@ def _scaling(vae: Any, latents: Tensor) -> tuple[float, Tensor | float, Tensor |
 
 
 def reduced(latents: Tensor, most: int = MOST_SIDE) -> Tensor:
-    """Average latents over areas so that no side exceeds ``most``; return them unchanged if none does.
+    """Shrink latents by averaging areas, so that no side exceeds ``most``; return small ones unchanged.
 
     Args:
         latents: [B, C, H, W].
-        most: most latents per side.
+        most: largest number of latents per side.
     """
     height, width = latents.shape[-2:]
     longest = max(height, width)
@@ -151,7 +154,7 @@ def reduced(latents: Tensor, most: int = MOST_SIDE) -> Tensor:
 
 
 def check_finite(latents: Tensor) -> None:
-    """Check that a picture can be made.
+    """Check that latents or pixels are finite, so that a picture can be made from them.
 
     Raises:
         DnpGuardError: a latent is not finite; its picture would be black and look clean.
@@ -163,7 +166,7 @@ def check_finite(latents: Tensor) -> None:
 
 
 def to_pictures(pixels: Tensor) -> list[Image.Image]:
-    """Turn pixels 0…1, [B, 3, H, W], into pictures; values outside are clipped."""
+    """Turn pixels 0…1, [B, 3, H, W], into pictures; clip values outside this range."""
     levels = (pixels.clamp(0, 1) * 255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(picture) for picture in levels]
 

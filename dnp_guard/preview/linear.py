@@ -1,7 +1,8 @@
 """A linear map from latents to RGB, fitted to an autoencoder by least squares.
 
-A patch of the picture is a linear function of the 3x3 latents around it, so a look costs one small convolution instead
-of a decoder. The map is fitted to the autoencoder's own output on synthetic pictures, and its error is measured.
+It approximates each patch of the picture by a linear function of the 3x3 latents around it, so a preview costs one
+small convolution in place of the decoder. The map is fitted to the autoencoder's own output for synthetic pictures, and
+its error is measured.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class LinearMap:
     """A linear approximation of an autoencoder's decoder.
 
     Attributes:
-        weight: [3 P², C, 3, 3], of a convolution whose channels are P x P patches of RGB, 0…1.
-        bias: [3 P²].
-        error: root mean square error against the autoencoder, out of 255, on held-out pictures.
-        constant: the same error for the best single colour, as a reference.
+        weight: weight of a convolution whose output channels are P x P patches of RGB, 0…1; [3 P², C, 3, 3].
+        bias: bias of the convolution, [3 P²].
+        error: root mean square difference from the autoencoder's output, out of 255, on held-out pictures.
+        constant: the same error if every pixel is guessed as the mean colour, for comparison.
     """
 
     weight: Tensor
@@ -43,7 +44,7 @@ class LinearMap:
 
     @property
     def patch(self) -> int:
-        """P, pixels per side of the patch that one latent becomes."""
+        """Side P, in pixels, of the patch that one latent becomes."""
         return math.isqrt(self.bias.numel() // 3)
 
     @torch.no_grad()
@@ -65,7 +66,7 @@ class LinearMap:
 
 @torch.no_grad()
 def fit(vae: Any, device: torch.device) -> LinearMap:
-    """Fit a map to an image autoencoder; takes seconds, or a minute for a large one without a GPU.
+    """Fit a linear map to an image autoencoder, in seconds, or in a minute for a large autoencoder without a GPU.
 
     Args:
         vae: AutoencoderKL, AutoencoderTiny or similar.
@@ -83,7 +84,12 @@ def fit(vae: Any, device: torch.device) -> LinearMap:
 
 
 def draw(drawing: torch.Generator, side: int) -> Tensor:
-    """Draw soft colours at every scale, with hard-edged boxes and discs over them, 0…1, [3, side, side]."""
+    """Make a random picture for fitting: hard-edged boxes and discs over soft colours, 0…1, [3, side, side].
+
+    Args:
+        drawing: source of the random numbers.
+        side: side of the picture, in pixels.
+    """
     picture = torch.rand(3, 1, 1, generator=drawing).expand(3, side, side).clone()
     for cells in (2, 4, 8, 16):
         noise = torch.randn(1, 3, cells, cells, generator=drawing) * 0.5 / cells**0.5
@@ -98,7 +104,7 @@ def draw(drawing: torch.Generator, side: int) -> Tensor:
 
 
 def _side(vae: Any) -> int:
-    """Return the side, in pixels, of the pictures that the map is fitted to."""
+    """Return the side, in pixels, of the pictures to which a map for this autoencoder is fitted."""
     side: int = _LATENTS * int(getattr(vae, "spatial_compression_ratio", 0) or _shrinks(vae))
     return side
 
@@ -109,7 +115,7 @@ def _shrinks(vae: Any) -> int:
 
 
 def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode and decode pictures; scale the output down to at most eight pixels per latent."""
+    """Return the latents of pictures, and the pictures decoded from them, shrunk to at most eight pixels per latent."""
     latents = encoded(vae, pixels * 2 - 1)
     shown = decoded(vae, latents).float() / 2 + 0.5
     patch = min(shown.shape[-1] // latents.shape[-1], _MOST_PATCH)
@@ -118,7 +124,7 @@ def _through(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _least_squares(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Solve for the weight and bias of the convolution; z [N, C, H, W], y [N, 3 P², H, W]."""
+    """Return weight and bias of the convolution that best maps latents z [N, C, H, W] to patches y [N, 3 P², H, W]."""
     channels = z.shape[1]
     around = F.unfold(F.pad(z, (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2).flatten(0, 1).double()
     x = torch.cat([around, torch.ones(len(around), 1, dtype=around.dtype)], 1)

@@ -1,4 +1,4 @@
-"""Store fitted maps on disk, one per autoencoder, named by a hash of its weights."""
+"""Store fitted linear maps from latents to RGB on disk, one per autoencoder, named by a hash of its weights."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _FITTING = threading.Lock()
 
 
 def linear_map(vae: Any, device: torch.device) -> LinearMap:
-    """Return the map of an autoencoder: from memory, from disk, or by fitting and storing it now.
+    """Return the linear map of an autoencoder: from memory, from disk, or by fitting and storing it now.
 
-    If the cache cannot be read or written, the map is only fitted again.
+    If its file cannot be read or written, the map is fitted again in every process.
 
     Args:
         vae: the autoencoder.
@@ -42,7 +42,10 @@ def linear_map(vae: Any, device: torch.device) -> LinearMap:
 
 
 def file_of(vae: Any) -> Path | None:
-    """Return where an autoencoder's map is stored: ``DNP_GUARD_CACHE``, or the user's cache; None without a home."""
+    """Return the file of an autoencoder's map, in the folder ``DNP_GUARD_CACHE`` or in the user's cache folder.
+
+    None if the user has no home folder.
+    """
     if (folder := cache_path("", FOLDER_VARIABLE)) is None:
         return None
     digest = hashlib.sha256(_FORMAT.encode())

@@ -1,7 +1,7 @@
-"""A latent probe: a small network that predicts the vision-language model's findings from x̂0 itself.
+"""A latent probe: a small network that predicts the vision-language model's findings from the latents x̂0.
 
-It reads latents without decoding them, so it costs almost nothing. It only decides to skip queries, at a miss rate that
-the policy sets; it never decides whether an image may be delivered.
+It reads these latents without decoding them, so it costs almost nothing. It only decides which queries to skip, at a
+miss rate that the policy sets; it never decides whether an image is delivered.
 """
 
 from __future__ import annotations
@@ -35,11 +35,14 @@ _SPACES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 class Net(nn.Module):
-    """Logits [B, K] of K categories, from latents [B, C, h, w] of any size and progress [B], 0…1; under 200 k weights.
+    """The probe's convolutional network, with fewer than 200,000 weights.
+
+    It maps latents [B, C, h, w] of any size, and the progress of the run [B], 0…1, to logits [B, K] of K categories.
 
     Args:
-        channels: C.
-        categories: K.
+        channels: number of latent channels, C.
+        categories: number of categories, K.
+        width: number of channels of the first layer.
     """
 
     def __init__(self, channels: int, categories: int, width: int = _WIDTH) -> None:
@@ -55,7 +58,7 @@ class Net(nn.Module):
         self.head = nn.Linear(4 * width, categories)
 
     def forward(self, latents: Tensor, progress: Tensor) -> Tensor:
-        """Compute logits from the maximum and the mean over positions, so that a finding matters wherever it is."""
+        """Compute logits from the features' maximum and mean over all positions, to find content anywhere."""
         plane = progress.to(latents).view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[2:])
         x = torch.cat([latents, plane], 1)
         for layer in self.layers:
@@ -66,14 +69,14 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Probe:
-    """A trained probe, and what it was trained for.
+    """A trained probe, with the autoencoder, the questions and the model that it was trained for.
 
     Attributes:
         net: the network.
-        space: the latents that it reads, from :func:`space_of`.
-        categories: the hash of each category's questions from :func:`asked_as`, by id, in the network's order.
-        vlm: name and revision of the model whose answers it predicts.
-        seen: per category, the probe's probabilities in held-out looks that found it, ascending.
+        space: hash of the autoencoder whose latents it reads, from :func:`space_of`.
+        categories: hash of a category's questions, from :func:`asked_as`, by category id, in the order of the logits.
+        vlm: name and revision of the vision-language model whose answers it predicts.
+        seen: by category id, the probe's probabilities in held-out queries that found the category, ascending.
     """
 
     net: Net
@@ -84,33 +87,33 @@ class Probe:
 
     @torch.no_grad()
     def scores(self, latents: Tensor, progress: float) -> list[dict[str, float]]:
-        """Return the probability that each category would be found, per image.
+        """Return for every image the probability that a query finds a category, by category id.
 
         Args:
-            latents: x̂0 as the sampler holds it, [B, C, h, w].
-            progress: fraction of the run that is done.
+            latents: scaled latents x̂0, as the sampler uses them, [B, C, h, w].
+            progress: fraction of the steps that are done.
         """
         here = latents.float().to(next(self.net.parameters()).device)
         rows = self.net(here, here.new_full((len(here),), progress)).sigmoid().tolist()
         return [dict(zip(self.categories, row, strict=True)) for row in rows]
 
     def threshold(self, category: str, max_miss: float) -> float:
-        """Return the probability below which a category is not asked about.
+        """Return the probability of the probe below which no query asks about a category.
 
-        Of n held-out looks that found the category, k = ⌊max_miss (n + 1)⌋ had a lower probability; another such look
-        does with a chance of at most k / (n + 1) (split conformal prediction; Vovk et al. 2005). It is 0 if there are
-        too few of them.
+        It is the k-th lowest of the n probabilities from held-out queries that found the category, where
+        k = ⌊max_miss (n + 1)⌋; 0 if k is 0. A further query that would find the category falls below it with a chance
+        of at most k / (n + 1) (split conformal prediction; Vovk et al. 2005).
 
         Args:
             category: id of the category.
-            max_miss: fraction of the looks that would have found it and may be skipped.
+            max_miss: fraction of the queries finding the category that may be skipped, from the policy.
         """
         seen = self.seen[category]
         k = int(max_miss * (len(seen) + 1))
         return float(seen[k - 1]) if k else 0.0
 
     def nearness(self, latents: Tensor, progress: float, max_miss: float) -> list[dict[str, float]]:
-        """Return :meth:`scores` divided by their thresholds; a category with 1 or more has to be queried."""
+        """Return :meth:`scores` divided by the categories' thresholds; a category with 1 or more must be queried."""
         limits = {category: self.threshold(category, max_miss) for category in self.categories}
         return [
             {name: score / limits[name] if limits[name] else float("inf") for name, score in row.items()}
@@ -118,9 +121,9 @@ class Probe:
         ]
 
     def check_policy(self, policy: Policy, vlm: tuple[str, str]) -> None:
-        """Check that the probe predicts the answers of this model to this policy's questions.
+        """Check that the probe was trained on the answers of this model to this policy's questions.
 
-        Questions about sensitive categories need no probe, because no query skips them.
+        Sensitive categories need no probe, because every query asks about them.
 
         Args:
             policy: the policy in force.
@@ -138,7 +141,7 @@ class Probe:
                 )
         if vlm != self.vlm:
             raise DnpGuardError(
-                f"the probe guesses the answers of {' '.join(self.vlm)}, and the backend is {' '.join(vlm)}",
+                f"the probe predicts the answers of {' '.join(self.vlm)}, but the backend is {' '.join(vlm)}",
                 hint="Train one for this backend with `dnp-guard distill`, or leave queries.skip_probe out.",
             )
 
@@ -146,7 +149,7 @@ class Probe:
         """Check that the probe reads the latents of this autoencoder.
 
         Raises:
-            DnpGuardError: it was trained on the latents of another one.
+            DnpGuardError: the probe was trained on the latents of another autoencoder.
         """
         if vae not in _SPACES:
             _SPACES[vae] = space_of(vae)
@@ -158,7 +161,7 @@ class Probe:
 
 
 def asked_as(policy: Policy, category_id: str) -> str:
-    """Return the SHA-256 of everything that a finding of a category depends on: its questions and its threshold."""
+    """Return a SHA-256 of what decides whether a category is found, its questions and its threshold."""
     category = policy.category(category_id)
     own = [question for question in questions(policy) if question.category == category_id]
     texts = [
@@ -180,7 +183,7 @@ def space_of(vae: Any) -> str:
 
 
 def save(probe: Probe, path: Path) -> None:
-    """Write a probe: its weights as float16, and what it was trained for."""
+    """Write a probe to a file: its weights as float16, and hashes of the inputs that it was trained for."""
     metadata = {
         "format": FORMAT,
         "channels": probe.net.layers[0].in_channels - 1,
@@ -196,7 +199,7 @@ def save(probe: Probe, path: Path) -> None:
 
 
 def load(path: Path) -> Probe:
-    """Read a probe.
+    """Read a probe from a file that :func:`save` wrote.
 
     Raises:
         DnpGuardError: the file is not a probe, or cannot be read.

@@ -1,4 +1,4 @@
-"""Select the latent probe of a guard, and read it when a policy first needs it. Imports no torch until then."""
+"""Select the latent probe of a guard, and read its file when a policy first needs it; only then import torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Probes:
-    """The probe of one guard.
+    """The latent probe of one guard: a network that predicts which queries can be skipped.
 
     Args:
-        given: file of a probe; None for the embedded model's own, if that model answers.
+        given: file of a probe; None to use the one shipped with the embedded model, if that model answers the queries.
     """
 
     def __init__(self, given: str | Path | None) -> None:
@@ -28,17 +28,18 @@ class Probes:
         """Return the probe for a policy; None if the policy uses none.
 
         Args:
-            policy: the policy.
-            backend: the backend that answers.
+            policy: the policy in force.
+            backend: the backend that answers the queries.
 
         Raises:
-            DnpGuardError: there is no probe, it cannot be read, or it was trained for something else.
+            DnpGuardError: there is no probe, it cannot be read, it was trained for other questions or another model, or
+                the backend asks several models.
         """
         if policy.queries.skip_probe is None:
             return None
         if len(backend.members) > 1:
             raise DnpGuardError(
-                "a probe guesses the answers of one model, and several are asked",
+                "a probe predicts the answers of one model, but several are asked",
                 hint="Leave queries.skip_probe out, or ask one model alone.",
             )
         vlm = backend.info
@@ -54,7 +55,7 @@ class Probes:
         file = self._given or (PROBE if vlm.name == "glyphs" else None)
         if file is None:
             raise DnpGuardError(
-                f"policy {policy.name!r} has queries.skip_probe, and the guard has no probe",
+                f"policy {policy.name!r} has queries.skip_probe, but the guard has no probe",
                 hint="Train one with `dnp-guard distill`, and pass Guard(probe=FILE).",
             )
         return load(file)

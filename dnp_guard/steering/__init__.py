@@ -1,1 +1,1 @@
-"""From a decision to a negative prompt, its scale, and the arithmetic of guidance."""
+"""Build negative prompts from findings, set their strength, and compute the guidance that applies them."""

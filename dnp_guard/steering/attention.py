@@ -1,4 +1,4 @@
-"""Normalised attention guidance (NAG, Chen et al., arXiv 2505.21179): steering inside the attention over the prompt."""
+"""Normalised attention guidance (NAG, Chen et al., arXiv 2505.21179): a negative prompt applied inside attention."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class NotReached(Exception):
-    """A network did not read its prompt in any layer that can be steered."""
+    """A negative prompt could not be applied in attention, since no attention layer that can be steered was reached."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A negative in the attention over the prompt of some images.
+    """A negative prompt to apply in the attention layers, for some images of the batch.
 
     Attributes:
-        images: indices of the images that it steers.
-        context: its conditioning, [1, tokens, width].
-        phi: factor of the extrapolation.
+        images: batch indices of the images that it steers.
+        context: the encoded negative prompt, [1, tokens, width].
+        phi: extrapolation factor; this and the next three are arguments of :func:`normalised`.
         tau: largest growth of a feature vector, as a factor.
-        alpha: share of the steered features.
-        mask: share of the positions to steer.
+        alpha: weight of the steered features in the result.
+        mask: fraction of the image positions to steer.
     """
 
     images: tuple[int, ...]
@@ -40,19 +40,21 @@ class Part:
 def normalised(
     z_pos: Tensor, z_neg: Tensor, phi: float, tau: float, alpha: float | Tensor, mask: float = 1.0
 ) -> Tensor:
-    """Move the output of an attention over the prompt away from a negative (equations 7 to 10).
+    """Move an attention output away from that for a negative prompt (equations 7 to 10 of the NAG paper).
 
-    z~ = phi z+ - (phi - 1) z-, its L1 norm over the features at most tau times that of z+, mixed as
-    alpha z^ + (1 - alpha) z+. Written as z+ + alpha (z^ - z+), so that phi = 1 or alpha = 0 leaves every bit of z+.
+    Extrapolate to z~ = phi z+ - (phi - 1) z-. Shorten it to z^, whose L1 norm over the features is at most tau times
+    that of z+. Return alpha z^ + (1 - alpha) z+, computed as z+ + alpha (z^ - z+): with phi = 1 or alpha = 0 the
+    result is exactly z+.
 
     Args:
-        z_pos: z+, output for the user's prompt before the output projection, [..., D].
-        z_neg: z-, output for the negative with the same queries, [..., D].
-        phi: factor of the extrapolation, 1 or more.
+        z_pos: z+, attention output for the user's prompt, before the output projection, [..., D].
+        z_neg: z-, attention output for the negative prompt with the same query vectors, [..., D].
+        phi: extrapolation factor, 1 or more.
         tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more.
-        alpha: share of the steered features, 0 to 1; broadcastable to [..., D].
-        mask: share of the positions to steer, 0 to 1: those at which z+ and z- are most alike by their cosine, which
-            show the content of the negative; one at least. Positions are the last dimension but one.
+        alpha: weight of z^ in the result, 0 to 1; broadcastable to [..., D].
+        mask: fraction of the positions to steer, 0 to 1, but at least one position: those where z+ and z- have the
+            highest cosine similarity, because they show the content of the negative prompt. Positions are the last
+            dimension but one.
     """
     if mask < 1:
         alpha = alpha * _alike(z_pos, z_neg, mask)
@@ -65,7 +67,7 @@ def normalised(
 
 
 def _alike(z_pos: Tensor, z_neg: Tensor, share: float) -> Tensor:
-    """Return 1 at the share of the positions where two outputs are most alike, 0 elsewhere, [..., positions, 1]."""
+    """Return a mask [..., positions, 1]: 1 at the given share of positions, where z+ and z- are most alike, else 0."""
     cosine = F.cosine_similarity(z_pos.float(), z_neg.float(), dim=-1)
     steered = max(1, round(share * cosine.shape[-1]))
     least = cosine.topk(steered, dim=-1).values[..., -1:]

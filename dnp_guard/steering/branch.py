@@ -1,6 +1,7 @@
-"""The third branch: what the negatives of one generation add to the guided prediction, step by step.
+"""The third branch of guidance, beside the conditional and the unconditional one: the guard's negative prompts.
 
-It knows no host: a host asks which evaluations are due at a step, makes them, and adds the result.
+This module calls no denoiser. At every step, the host (the integration with a pipeline) asks which negative prompts
+the denoiser must evaluate, evaluates them, and adds the difference computed here to its guided prediction.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The negative of one image, ready for the denoiser.
+    """The encoded negative prompt of one image: a term of the guidance.
 
     Attributes:
-        text: its words; equal words have equal conditioning.
-        conditioning: the denoiser's conditioning for the words; None if only the parts are evaluated.
-        scale: s of the separate term; 0 if there is none beside attention.
-        attention: its strength in attention space, if it steers there.
-        parts: in attention space, one term per category, which steer one after the other.
+        text: words of the negative prompt; equal words have equal conditioning.
+        conditioning: the words encoded for the denoiser; None if it steers in attention only.
+        scale: scale s in the guidance term -s (e_n - e_u); 0 if it steers in attention only.
+        attention: parameters for steering in attention; None if it does not steer there.
+        parts: for steering in attention, one term per category, applied one after the other.
     """
 
     text: str
@@ -42,7 +43,13 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """d = e_n - e_u of one image, [...], with its words and the steps for which it was used since its evaluation."""
+    """The difference d = e_n - e_u of one image, stored to be used again in later steps.
+
+    Attributes:
+        text: words of the negative prompt.
+        d: denoiser output for the negative prompt minus the unconditional one, [...].
+        age: number of steps begun since the denoiser evaluated it.
+    """
 
     text: str
     d: Tensor
@@ -50,11 +57,11 @@ class _Known:
 
 
 class Branch:
-    """The negatives of one generation.
+    """The negative prompts of one generation: which of them to evaluate at a step, and how they change the guidance.
 
     Args:
-        settings: how a negative enters the guidance.
-        channels: dimension of a prediction that holds the channels, unless it is a sequence.
+        settings: section ``guidance`` of the policy.
+        channels: index of the channel dimension in a prediction; ignored for packed ones, [B, positions, C].
     """
 
     def __init__(self, settings: Guidance, channels: int = 1) -> None:
@@ -63,14 +70,14 @@ class Branch:
         self._known: dict[int, _Known] = {}
 
     def due(self, active: Mapping[int, Term], *, begins: bool = True) -> list[tuple[int, Term]]:
-        """Return the terms that have to be evaluated now, per image; call it once per evaluation of the host.
+        """Return the terms that the denoiser must evaluate now, with their image indices; call before every evaluation.
 
-        Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step serves for its sub-steps and for the k - 1
-        steps after it, as long as the words stay the same.
+        Under ``guidance.reuse: k`` the difference d = e_n - e_u of one step is used again in its sub-steps and in the
+        k - 1 steps after it, as long as the words stay the same.
 
         Args:
-            active: term of each steered image, by index.
-            begins: whether the evaluation begins a step and is not a sub-step of one.
+            active: term of every steered image, by batch index.
+            begins: whether the evaluation begins a step; False in a sub-step, such as the second of a Heun step.
         """
         every = self._settings.reuse or 1
         known: dict[int, _Known] = {}
@@ -85,12 +92,12 @@ class Branch:
         return due
 
     def keep(self, due: Sequence[tuple[int, Term]], e_n: Tensor, e_u: Tensor) -> None:
-        """Take the evaluations of the due terms.
+        """Store the differences e_n - e_u of the due terms, from which :meth:`delta` is computed.
 
         Args:
             due: the terms that :meth:`due` returned.
-            e_n: one row per due term, [len(due), ...].
-            e_u: one row per image of the batch, [B, ...].
+            e_n: denoiser outputs for the due terms, [len(due), ...].
+            e_u: unconditional denoiser outputs for all images of the batch, [B, ...].
         """
         for (index, term), row in zip(due, e_n, strict=True):
             self._known[index] = _Known(term.text, row - e_u[index])
@@ -99,7 +106,7 @@ class Branch:
         """Return the difference to add to the guided prediction of each steered image, [len(active), ...].
 
         Args:
-            active: term of each steered image, by index, as passed to :meth:`due` at this step.
+            active: term of every steered image, by batch index, as passed to :meth:`due` at this step.
         """
         d = torch.stack([self._known[index].d for index in active])
         scales = torch.tensor([term.scale for term in active.values()], device=d.device, dtype=d.dtype)

@@ -1,6 +1,7 @@
-"""For which models steering in attention space has been shown to work.
+"""Find out whether a measurement shows that steering in attention works for a model.
 
-That depends on the model: without a measurement nobody knows, and ``mode: auto`` means ``separate``.
+It works for some models only. The measurement is a file beside the model's weights; without one, ``guidance.mode:
+auto`` means ``separate``.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 NAME = "attention.json"
-"""Name of the measurement's file beside the weights of a denoiser; beside ``x.safetensors``, ``x.attention.json``."""
+"""Name of the measurement's file in the folder of a denoiser's weights; ``x.attention.json`` for ``x.safetensors``."""
 
 
 def shown(denoiser: Any) -> bool:
-    """Return whether the effect was measured for the weights of a denoiser."""
+    """Return whether a loaded denoiser's weights have a measurement that shows the effect of steering in attention."""
     name = getattr(getattr(denoiser, "config", None), "_name_or_path", None)
     return bool(name) and (Path(str(name)) / NAME).is_file()
 
 
 def shown_in(model: Path) -> bool:
-    """Return whether the effect was measured for the pipeline in a folder, or for a checkpoint in one file."""
+    """Return whether a pipeline's folder, or a checkpoint in one file, has a measurement that shows the effect."""
     if model.is_file():
         return model.with_suffix(f".{NAME}").is_file()
     return any(model.glob(f"*/{NAME}"))

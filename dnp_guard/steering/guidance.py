@@ -19,26 +19,26 @@ _PACKED = 3
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
-    """Apply classifier-free guidance, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the hosts' form)."""
+    """Apply classifier-free guidance, e_u + g (e_c - e_u), where g = 1 is no guidance (Ho et al., arXiv 2207.12598)."""
     return e_u + g * (e_c - e_u)
 
 
 def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
     """Return the separate negative term, delta = -s (e_n - e_u) (VL-DNP, arXiv 2510.26052).
 
-    Added to the guided prediction it gives e_u + g (e_c - e_u) - s (e_n - e_u); the unconditional is kept. If a host
-    runs without guidance, its only prediction e_c stands in for e_u.
+    The guided prediction plus delta is e_u + g (e_c - e_u) - s (e_n - e_u). In a pipeline that runs without guidance,
+    the only prediction e_c takes the place of e_u.
 
     Args:
-        e_n: [B, ...].
-        e_u: [B, ...].
+        e_n: output for the negative prompt, [B, ...].
+        e_u: output for the unconditional prompt, [B, ...].
         s: scales, broadcastable to [B, ...].
     """
     return push(e_n - e_u, s)
 
 
 def push(d: Tensor, s: Tensor) -> Tensor:
-    """Return the separate term -s d for a known difference d = e_n - e_u."""
+    """Return the separate negative term -s d for a known difference d = e_n - e_u."""
     return -s * d
 
 

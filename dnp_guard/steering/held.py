@@ -1,4 +1,4 @@
-"""Negatives of one run: encoded once, then held, and in force from the next step on. The same for every host."""
+"""Encode the negative prompts of one generation, and put them in force at the next step, for every kind of pipeline."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """The terms that steer the images of a run.
+    """The guard's negative prompts of one generation: those that steer now, and those that wait for the next step.
 
     Args:
-        encode: turns a negative's text into the conditioning of the host's denoiser.
-        users: the user's own negative prompt per image, which follows the guard's words under ``replace``.
+        encode: encodes the text of a negative prompt for the denoiser.
+        users: the user's own negative prompt per image, appended to the guard's under ``guidance.mode: replace``.
 
     Attributes:
-        active: the term in force for each steered image, by index.
+        active: encoded negative prompt in force for every steered image, by batch index.
     """
 
     def __init__(self, encode: Callable[[str], Any], users: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ class Held:
         self._next: Mapping[int, Term] | None = None
 
     def hold(self, negatives: Sequence[Negative | None]) -> None:
-        """Encode new negatives; they take effect at the next :meth:`take`."""
+        """Encode new negative prompts, one per image or None; they take effect at the next :meth:`take`."""
         self._next = {
             index: self._term(negative, self._users[index])
             for index, negative in enumerate(negatives)
@@ -40,7 +40,7 @@ class Held:
         }
 
     def take(self) -> None:
-        """Put the held negatives in force as a new step begins."""
+        """Put the negative prompts of the latest :meth:`hold` in force; call it when a denoising step begins."""
         if self._next is not None:
             self.active, self._next = self._next, None
 

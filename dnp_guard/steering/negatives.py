@@ -1,4 +1,4 @@
-"""From findings to the words of a negative prompt. Pure; the words come from the policy, never from the model."""
+"""Build negative prompts from findings; their words come from the policy, never from the vision-language model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def negative_for(
     *,
     escalated: bool = False,
 ) -> Negative | None:
-    """Build the negative of one image.
+    """Build the negative prompt of one image, with its strength.
 
     Args:
         policy: the policy in force.
-        active: ids of the categories to steer away from, with their found terms.
-        pushes: their strengths, under ``strength: controller``.
-        escalated: whether attention gets the separate term beside it, if the policy has a scale.
+        active: terms that were found, by id of the category to steer away from.
+        pushes: strengths of these categories, under ``guidance.strength: controller``.
+        escalated: whether to add the separate guidance term to steering in attention, if the policy has a scale.
 
     Returns:
-        Words in policy order without repetition, at the strongest category's scale or attention. None if no category
-        is active or the active categories have no words.
+        The words of all these categories, in policy order without repeats, at the highest strength of any of them.
+        None if no category is active or the active categories have no words.
     """
     categories = [category for category in policy.categories if category.id in active]
     groups = _groups(category.words(active[category.id]) for category in categories)
@@ -53,7 +53,7 @@ def negative_for(
 
 
 def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
-    """Group the words by category, without words of an earlier category; leave out categories without others."""
+    """Group words by category, without the words of earlier categories; leave out a group without words."""
     known: dict[str, None] = {}
     groups: list[tuple[str, ...]] = []
     for own in words:

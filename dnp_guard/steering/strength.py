@@ -1,8 +1,9 @@
-"""How hard a negative pushes. Pure.
+"""Compute how strongly a negative prompt steers away from a category. All functions are pure.
 
-The controller starts a category according to the look's certainty and the category's severity, pushes harder while the
-content does not fade, and eases when it is gone. It uses only recorded values, so the record
-reproduces the scales.
+Under ``guidance.strength: controller``, a controller sets this strength, the push, after every query. The first push
+follows from the certainty of the finding and the severity of the category. It grows while the category stays as
+probable, and shrinks when the category is no longer found. The controller uses only values of the audit record, so the
+strengths can be computed again from the record.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Category, Policy
 
 RAISE = 0.25
-"""Fraction of the full scale that is added when a look finds that the push so far had no effect."""
+"""Fraction of the full scale that is added when a query shows that the push so far had no effect."""
 
 FADING = 0.1
-"""Least fall of a probability between two looks that is taken as fading."""
+"""Smallest fall of a category's probability between two queries that means that the category fades."""
 
 EASE = 0.75
-"""Factor of the push after a look that no longer sees the category."""
+"""Factor of the push after a query that no longer finds the category."""
 
 LATE, LATEST = 0.6, 0.75
-"""Fraction of the run from which on the push falls, and factor that it reaches at the end."""
+"""Fraction of the steps after which the push falls, and the factor that it falls to at the last step."""
 
 DEADBAND = 0.1
-"""Fraction of the full scale below which no change is made, so that a negative does not flicker; full is always set."""
+"""Smallest change of a push, as a fraction of the full scale, so that it does not flicker; full scale is always set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Push:
     """The controller's push of one category, as fractions of the category's scale, 0 to 1.
 
     Attributes:
-        level: the level by the looks so far, regardless of the progress.
-        peak: the highest level so far.
-        share: the fraction in force.
-        probability: probability of the category when it was last seen.
+        level: push that follows from the queries so far, before the factor of :func:`late`.
+        peak: highest level so far.
+        share: push in force: the level times that factor, without changes smaller than :data:`DEADBAND`.
+        probability: probability of the category when it was last found.
     """
 
     level: float
@@ -49,14 +50,14 @@ class Push:
 
 
 def seen(before: Push | None, probability: float, threshold: float, weight: float, progress: float | None) -> Push:
-    """Return the push after a look that sees the category.
+    """Return the push after a query that finds the category.
 
     Args:
-        before: the push before; None when it is first seen.
+        before: push before the query; None when the category is found for the first time.
         probability: probability of the category, at or above the threshold.
-        threshold: the lowest threshold that was reached.
-        weight: weight of the category's severity.
-        progress: fraction of the run that is done; None if unknown.
+        threshold: threshold of the finding.
+        weight: weight of the category's severity, 0 to 1.
+        progress: fraction of the steps that are done; None if unknown.
     """
     now = measured(probability)
     if before is None:
@@ -69,15 +70,16 @@ def seen(before: Push | None, probability: float, threshold: float, weight: floa
 
 
 def gone(before: Push, progress: float | None) -> Push:
-    """Return the push after a look that no longer sees the category, while its negative is held."""
+    """Return the push after a query that no longer finds the category, while its negative prompt stays in force."""
     level = before.level * EASE
     return Push(level, before.peak, _steady(before.share, level * late(progress)), before.probability)
 
 
 def late(progress: float | None) -> float:
-    """Return the weight of a step: 1 while the layout forms, less once only small features do.
+    """Return the factor of a push by progress: 1 while the layout of the image forms, less when only details form.
 
-    A negative acts on what has been drawn by then (Ban et al., arXiv 2406.02965), so a late one needs less.
+    A negative prompt removes content that the image already shows (Ban et al., arXiv 2406.02965). Late in the run this
+    takes less strength.
     """
     if progress is None or progress <= LATE:
         return 1.0
@@ -87,8 +89,8 @@ def late(progress: float | None) -> float:
 def share_for(policy: Policy, category: Category, push: Push | None = None) -> float:
     """Return the fraction of the full strength with which one category is steered, 0 to 1.
 
-    ``constant`` uses all of it; ``severity`` weighs it by the category's severity; ``controller`` uses the fraction in
-    force.
+    Under ``guidance.strength``, ``constant`` means 1, ``severity`` the weight of the category's severity, and
+    ``controller`` the push in force.
     """
     if policy.guidance.strength == "severity":
         return category.severity.weight
@@ -98,10 +100,10 @@ def share_for(policy: Policy, category: Category, push: Push | None = None) -> f
 
 
 def alpha_for(alpha: float, share: float) -> float:
-    """Return NAG's alpha at a fraction of the full strength, at most 1.
+    """Return NAG's alpha at a fraction of the full strength: the policy's alpha times the fraction, at most 1.
 
-    The line through 0 is our choice: on the embedded model it suppresses about as much as the same fraction of the
-    separate scale.
+    The product is our choice: on the embedded model it suppresses about as much as the same fraction of the scale of
+    the separate term.
     """
     return min(1.0, alpha * share)
 

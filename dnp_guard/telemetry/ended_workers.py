@@ -27,11 +27,11 @@ _BESIDE: Final = re.compile(r"(\w+)_0\.db\.(\d+)")
 
 @contextmanager
 def ended_merged(folder: Path) -> Iterator[None]:
-    """Merge the files of ended processes into one total per kind of metric, and lock the folder while it is read.
+    """Merge the files of ended processes into one total per kind of metric, and lock the folder in the ``with`` block.
 
-    Counters and histograms are summed, the maximum of a ``max`` gauge stays, and gauges of living processes are
+    Counters and histograms are summed. Of ``max`` gauges the maximum stays. The ``live`` gauges of an ended process are
     deleted. If a process is killed during the merge, nothing is lost or counted twice: the new total is written beside
-    the old one, and replaces it once the merged file is deleted. On a file system without locks, all files stay.
+    the old one, and replaces it after the merged file is deleted. On a file system without locks, nothing is merged.
     """
     descriptor = _alone(folder)
     try:
@@ -48,7 +48,7 @@ def ended_merged(folder: Path) -> Iterator[None]:
 
 
 def _alone(folder: Path) -> int | None:
-    """Lock the folder until the descriptor is closed; None if it cannot be locked."""
+    """Lock the folder, and return a descriptor that unlocks it when closed; None if the folder cannot be locked."""
     if sys.platform == "win32":
         return None
     descriptor = os.open(folder, os.O_RDONLY)
@@ -61,7 +61,7 @@ def _alone(folder: Path) -> int | None:
 
 
 def _finish(folder: Path) -> None:
-    """Finish or undo the merge of a killed process."""
+    """Finish or undo the merge of a process that was killed during it."""
     for beside in folder.glob("*_0.db.*"):
         match = _BESIDE.fullmatch(beside.name)
         if match is None:
@@ -73,7 +73,7 @@ def _finish(folder: Path) -> None:
 
 
 def _take_in(file: Path, kind: str, pid: str) -> None:
-    """Add the file of an ended process to the total of its kind."""
+    """Add an ended process's file of metrics to the total of its kind, and delete it; keep kinds without a total."""
     if kind.startswith("gauge_live") or not file.stat().st_size:
         file.unlink()
         return

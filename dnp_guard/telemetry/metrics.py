@@ -1,4 +1,4 @@
-"""Prometheus metrics. Nothing is registered when this is imported."""
+"""Prometheus metrics of the guard. Importing this module registers nothing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """The metrics of one registry.
+    """The guard's metrics in one Prometheus registry, for one tenant.
 
     Args:
-        registry: registry of the metrics, which several ``Metrics`` can share; None for a private one.
+        registry: registry of the metrics, which several ``Metrics`` can share; None for a new one.
         tenant: tenant that the metrics are about.
-        tenants: number of tenants that get their own label; later ones are ``other``. The first ``Metrics`` of a
-            registry decides for all; 0 for no label.
+        tenants: number of tenants that get a label value of their own; later ones share ``other``. With 0 there is no
+            label. The number given to the first ``Metrics`` of a registry applies to all.
 
     Attributes:
         registry: registry of the metrics.
@@ -55,32 +55,32 @@ class Metrics:
 
     @harmless
     def queries(self, policy: str, outcome: str, images: int = 1) -> None:
-        """Count queries per image; the outcome is ``answered``, ``skipped`` or ``failed``."""
+        """Count a query once per image; the outcome is ``answered``, ``skipped`` or ``failed``."""
         self._of.queries.labels(policy, outcome, *self._tenant).inc(images)
 
     @harmless
     def query_seconds(self, seconds: float) -> None:
-        """Observe the time to an answer."""
+        """Add the time that the vision-language model took to answer a query to the histogram."""
         self._of.query_seconds.observe(seconds)
 
     @harmless
     def negative(self, policy: str, category: str) -> None:
-        """Count a negative injected into one image, under the first of its categories."""
+        """Count a negative prompt injected for one image, under one of the categories that it steers away from."""
         self._of.negatives.labels(policy, category, *self._tenant).inc()
 
     @harmless
     def generation(self, policy: str, decision: str) -> None:
-        """Count one finished image by its outcome."""
+        """Count one finished image by its outcome, such as ``steered`` or ``blocked``."""
         self._of.generations.labels(policy, decision, *self._tenant).inc()
 
     @harmless
     def degraded(self, reason: str) -> None:
-        """Count a failure of the guard to do its job; the reason is one of a fixed set of words."""
+        """Count a case in which the guard could not do its job; the reason is one of a fixed set of words."""
         self._of.degraded.labels(reason).inc()
 
     @contextmanager
     def overhead(self, stage: str) -> Iterator[None]:
-        """Time a stage of the guard, one of :data:`dnp_guard.telemetry.names.STAGES`."""
+        """Time the ``with`` block as a stage of the guard's work, one of :data:`dnp_guard.telemetry.names.STAGES`."""
         start = perf_counter()
         try:
             yield
@@ -89,16 +89,17 @@ class Metrics:
 
     @harmless
     def policy_info(self, name: str, revision: str, digest: str, mode: str, *, narrowed: bool = False) -> None:
-        """Show the policy in force, in place of an earlier revision of the same name.
+        """Set ``dnp_guard_policy_info`` to the policy in force, in place of an earlier revision of the same name.
 
-        Counters of the policy start at 0, so that even the first failure is an increase.
+        Set the policy's counters to 0 if they are new, so that Prometheus sees even the first failure as an increase.
 
         Args:
             name: name of the policy.
             revision: revision of the policy.
             digest: digest of the policy in force.
             mode: mode of the policy.
-            narrowed: whether it is in force only for some calls, beside the one in force for all.
+            narrowed: whether it is the policy of one generation, such as one narrowed to its region; the gauge shows it
+                beside the policy for all generations.
         """
         if not self._of.show(self, (name, revision, digest, mode, *self._tenant), narrowed=narrowed):
             return
@@ -115,22 +116,26 @@ class Metrics:
 
     @harmless
     def session(self, policy: str, end: str) -> None:
-        """Count a generation by its end, one of :data:`dnp_guard.telemetry.names.ENDS`."""
+        """Count a generation by how it ended, one of :data:`dnp_guard.telemetry.names.ENDS`."""
         self._of.sessions.labels(policy, end, *self._tenant).inc()
 
     @harmless
     def finding(self, policy: str, category: str, outcome: str) -> None:
-        """Count a category found by a query, under its action, ``waived``, or ``shadow`` if it only records."""
+        """Count a category that a query found in an image.
+
+        The outcome is the category's action in the policy, or ``waived`` if an allowed case excused the finding, or
+        ``shadow`` if the policy only records it.
+        """
         self._of.findings.labels(policy, category, outcome, *self._tenant).inc()
 
     @harmless
     def still_present(self, policy: str, category: str) -> None:
-        """Count an image that was steered away from a category but shows it at the final look."""
+        """Count an image that was steered away from a category but still shows it when finished."""
         self._of.still_present.labels(policy, category, *self._tenant).inc()
 
     @harmless
     def input(self, policy: str, action: str) -> None:
-        """Count a picture from a request by its effect on the request, ``pass`` or ``block``."""
+        """Count an input picture, as of image-to-image, by its effect on the request, ``pass`` or ``block``."""
         self._of.inputs.labels(policy, action, *self._tenant).inc()
 
     @harmless
@@ -140,12 +145,12 @@ class Metrics:
 
     @harmless
     def checkpoint(self, timestamp: float) -> None:
-        """Show the time of the latest checkpoint of an audit log, in seconds since 1970."""
+        """Set the gauge to the time of the audit log's latest checkpoint, in seconds since 1970."""
         self._of.checkpoint.set(timestamp)
 
     @harmless
     def reload(self, result: str) -> None:
-        """Count a reload of the policy by its result."""
+        """Count a reload of the policy by its result, ``loaded`` or ``rejected``."""
         self._of.reloads.labels(result).inc()
 
     @harmless
@@ -232,7 +237,7 @@ class _Collectors:
         self._shown: WeakKeyDictionary[Metrics, dict[str, _Info]] = WeakKeyDictionary()
 
     def label(self, tenant: str | None) -> tuple[str, ...]:
-        """Return the label of a tenant; empty if tenants have no label."""
+        """Return the value of a tenant's label, as a tuple of one; empty if the metrics have no tenant label."""
         if not self._most:
             return ()
         if tenant is not None and (tenant in self._tenants or len(self._tenants) < self._most):
@@ -241,7 +246,7 @@ class _Collectors:
         return (names.OTHER if tenant is not None else "",)
 
     def show(self, owner: Metrics, info: _Info, *, narrowed: bool) -> bool:
-        """Show a policy for one guard, beside those of others; return whether the guard did not show it before."""
+        """Set the info gauge of one guard's policy, beside those of other guards; return whether it is new there."""
         with _registering:
             own = self._shown.setdefault(owner, {})
             if info in own.values() or (narrowed and len(own) >= _SHOWN):
@@ -261,7 +266,7 @@ _Info = tuple[str, ...]
 """Name, revision, digest and mode of a policy, and the tenant if tenants have a label."""
 
 _SHOWN = 100
-"""Most policies that one guard shows; callers choose regions and surfaces freely."""
+"""Most policies of one guard that the info gauge shows, since the number of callers' regions is not limited."""
 
 _registering = Lock()
 _collectors: WeakKeyDictionary[CollectorRegistry, _Collectors] = WeakKeyDictionary()

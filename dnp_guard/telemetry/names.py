@@ -1,7 +1,7 @@
-"""Every name in telemetry.
+"""Names of all metrics, labels, spans and span attributes.
 
-The GenAI names are OpenTelemetry's, where they are still in development; ``dnp_guard.*`` are our own, since there is no
-convention for guards. No label or attribute ever contains a prompt, free text or a path.
+The ``gen_ai`` names follow OpenTelemetry's conventions, whose status is still "development". The ``dnp_guard`` names
+are our own, since there is no convention for guards. No label or attribute ever contains a prompt, free text or a path.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OTHER: Final = "other"
 INFO: Final = ("name", "revision", "digest", "mode")
 
 ENDS: Final = ("finished", "unasked", "abandoned")
-"""Ends of a session; ``unasked`` means finished without an answered query."""
+"""Ends of a generation; ``unasked`` means finished without an answered query."""
 
 OUTCOMES: Final = ("answered", "skipped", "failed")
 RETRY_OUTCOMES: Final = ("cleared", "still_present", "failed", "not_made")
@@ -58,7 +58,7 @@ QUERY_BUCKETS: Final = tuple(0.01 * 2**power for power in range(14))
 """Buckets in seconds, those of OpenTelemetry's ``gen_ai.client.inference.duration``: 0.01 … 81.92."""
 
 OVERHEAD_BUCKETS: Final = tuple(0.0001 * 4**power for power in range(10))
-"""Buckets in seconds, 0.1 ms … 26 s: from a decision to a slow model."""
+"""Buckets in seconds, 0.1 ms … 26 s: from the time of a decision to that of a slow model."""
 
 TRACER: Final = "dnp_guard"
 GENERATION_SPAN: Final = "dnp_guard.generation"

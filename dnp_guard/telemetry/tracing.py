@@ -1,6 +1,7 @@
-"""Spans and the GenAI metric, on the OpenTelemetry API only: without an SDK they cost microseconds and go nowhere.
+"""OpenTelemetry spans of generations, and the GenAI metric for the duration of queries.
 
-``dnp_guard.generation`` contains a ``dnp_guard.query`` per query, which contains the GenAI client span.
+The span ``dnp_guard.generation`` contains one span ``dnp_guard.query`` per query, which contains the GenAI client span.
+The module uses the OpenTelemetry API only: without an SDK, the spans cost microseconds and are not exported.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Tracing:
 
 
 class GenerationSpan:
-    """The span of one generation. It is not the current span, since a generation begins and ends in callbacks."""
+    """The span of one generation. It is never the current span, since a generation begins and ends in callbacks."""
 
     def __init__(
         self, tracer: Tracer, duration: Histogram, request: str, policy: str, digest: str, images: int
@@ -72,7 +73,7 @@ class GenerationSpan:
     def query(
         self, step: int | None, images: int, questions: int, model: str, *, provider: str = names.TRACER
     ) -> Iterator[None]:
-        """Open the span of one query and, inside it as the current span, the GenAI client span.
+        """Open the span of one query and its child, the GenAI client span, which is current in the ``with`` block.
 
         Args:
             step: step of the query, 0-based; None for the final look.
@@ -98,7 +99,7 @@ class GenerationSpan:
 
     @harmless
     def injected(self, image: int, step: int, categories: Sequence[str], scale: float | None) -> None:
-        """Add the event of a negative injected into one image from a step on."""
+        """Add the event that a negative prompt was injected for one image, from a step on."""
         attributes: dict[str, int | float | tuple[str, ...]] = {
             names.IMAGE_ATTRIBUTE: image,
             names.STEP_ATTRIBUTE: step,
@@ -110,7 +111,7 @@ class GenerationSpan:
 
     @harmless
     def retried(self, image: int, attempt: int, categories: Sequence[str]) -> None:
-        """Add the event of an image that is generated again, steered away from categories."""
+        """Add the event that an image is generated again, steered away from the given categories."""
         attributes: dict[str, int | tuple[str, ...]] = {
             names.IMAGE_ATTRIBUTE: image,
             names.ATTEMPT_ATTRIBUTE: attempt,
@@ -139,7 +140,7 @@ class GenerationSpan:
 
     @harmless
     def degraded(self, reason: str) -> None:
-        """Add the event of a failure of the guard to do its job."""
+        """Add the event that the guard could not do its job, with the reason."""
         self._span.add_event(names.DEGRADED_EVENT, {names.REASON_ATTRIBUTE: reason})
 
     @harmless
@@ -185,7 +186,7 @@ class GenerationSpan:
 
 
 class _Ask:
-    """The open spans of one query, and the context token that makes the inner one current."""
+    """The open spans of one query, and the context token that ends the inner one's time as the current span."""
 
     def __init__(self, query: Span, client: Span, token: Token[Context]) -> None:
         self._spans = (client, query)
