@@ -1,4 +1,4 @@
-"""Report one generation in records, metrics and spans. Decides nothing and never raises."""
+"""Report the events of one generation in audit records, metrics and trace spans. Nothing here decides or raises."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Report, Step
 
     Redact = Callable[[str], Mapping[str, Any]]
-    """Turns a prompt into the record's ``prompt{…}``, as the policy says."""
+    """Turns a prompt into the ``prompt{…}`` of an audit record, as far as the policy lets it be recorded."""
 
 
 _SAMPLE: Final = 0.01
@@ -31,17 +31,17 @@ _SAMPLE: Final = 0.01
 
 
 class Account:
-    """Reports one generation.
+    """Reports the events of one generation in audit records, metrics, trace spans and plugin hooks.
 
     Args:
         request: id of the generation.
         policy: the policy in force.
-        recorder: recorder of the guard.
-        plugins: notified of pictures that are shown and of degradations.
+        recorder: writes the audit records of the guard, and holds its metrics.
+        plugins: plugins of the guard; they see the queried pictures, and hear when the guard could not do its job.
         images: number of images in the batch.
 
     Attributes:
-        span: span of the generation.
+        span: trace span of the generation.
     """
 
     def __init__(self, request: str, policy: Policy, recorder: Recorder, plugins: Plugins, images: int) -> None:
@@ -55,7 +55,7 @@ class Account:
         self._written = True
 
     def started(self, request: Request, redact: Redact) -> None:
-        """Record the request."""
+        """Record that the request has started."""
         prompt = fields.prompt([dict(redact(prompt)) for prompt in request.prompts])
         self._emit(
             records.RequestStarted(
@@ -68,23 +68,23 @@ class Account:
         )
 
     def tell(self, happened: Sequence[events.Event]) -> bool:
-        """Report what happened; return whether every record so far was written."""
+        """Report the events of the session; return whether every record so far was written."""
         for event in happened:
             self._told(event)
         return self._written
 
     def overhead(self, stage: str) -> AbstractContextManager[None]:
-        """Measure one stage of the guard's work."""
+        """Measure how long a ``with`` block takes, as one stage of the guard's work such as ``judge``."""
         return self._recorder.metrics.overhead(stage)
 
     def showing(self, step: Step | None, pictures: Sequence[Image]) -> None:
-        """Pass copies of a query's pictures to the plugins."""
+        """Pass copies of a query's pictures to the plugins, just before the query."""
         if self._hook.dnp_guard_before_query.get_hookimpls():
             copies = tuple(picture.copy() for picture in pictures)  # a plugin may draw on its pictures
             self._hook.dnp_guard_before_query(request=self._request, step=step, images=copies)
 
     def close(self, end: str, report: Report) -> None:
-        """Count the generation by how it ended, and end its span."""
+        """Count the generation under its ``end``, such as ``finished``, and its images by outcome; end the span."""
         self._recorder.metrics.session(self._policy.name, end)
         for image in report.images:
             self._recorder.metrics.generation(self._policy.name, image.decision)
@@ -273,13 +273,13 @@ class Account:
         self._emit(records.RequestAbandoned(request=self._request, reason=event.reason))
 
     def _asked(self, event: events.Decided) -> Sequence[str] | None:
-        """Return the categories that a query during the run asked about; None if it asked about all."""
+        """Return the categories that a query asked about; None if it asked about all, or was about finished images."""
         asked = event.answer.asked
         some = event.step is not None and len(asked) < len(self._policy.categories)
         return sorted(asked) if some else None
 
     def _nearest(self, event: events.Decided) -> float | None:
-        """Return how near the image came to a finding; None unless the policy backs off by it."""
+        """Return the highest ratio of probability to threshold; None unless the policy spaces its queries by it."""
         if event.step is None or self._policy.queries.back_off is None:
             return None
         return pacing.nearest(self._policy, event.decision.probabilities, pacing.progress(event.step))
@@ -291,7 +291,7 @@ class Account:
             self.span.evaluated(index, category, score, found=found)
 
     def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
-        """Store the picture of a finding, or of a sampled image, if the policy does so."""
+        """Store a picture with a finding, or a sampled one, and return its record fields; None if it is not stored."""
         decision = event.decision
         # A preview's file is named by its step, and the first attempt's file stays.
         if event.secret or event.attempt > 1 or self._policy.audit.previews == "never":
@@ -304,7 +304,7 @@ class Account:
         return self._recorder.keep(self._request, event.image, at, event.answer.pictures[event.row])
 
     def _sampled(self, image: int) -> bool:
-        """Return whether the finished image is sampled: its preview is stored although nothing was found."""
+        """Return whether the finished image belongs to the random sample that is stored even without a finding."""
         audit = self._policy.audit
         if audit.previews != "sampled":
             return False
@@ -314,5 +314,5 @@ class Account:
 
 
 def _attempt(event: events.Skipped | events.Decided | events.Injected | events.Cleared) -> int | None:
-    """Return the attempt of an event; None if it is the first."""
+    """Return the number of the attempt at an image that an event belongs to; None if it is the first."""
     return event.attempt if event.attempt > 1 else None

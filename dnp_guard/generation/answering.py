@@ -1,4 +1,4 @@
-"""Apply an answer: judge its images, let plugins tighten the decisions, and steer."""
+"""Apply the answer to a query: judge every image, let plugins make the decisions stricter, and steer."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Step
 
     Tighten = Callable[[str, int, Step | None, Decision], tuple[Decision, Sequence[events.Degraded]]]
-    """Takes a request id, image index, step and decision; returns a stricter decision and the plugins' faults."""
+    """Takes request id, image index, step and decision; returns a decision at least as strict, and plugin failures."""
 
 
 def untouched(
     _request: str, _image: int, _step: Step | None, decision: Decision
 ) -> tuple[Decision, Sequence[events.Degraded]]:
-    """Return the decision unchanged."""
+    """Return the decision unchanged; used when the guard has no plugins to make it stricter."""
     return decision, ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Applies the answer of one query.
+    """Applies the answer to one query to the state of a session.
 
     Attributes:
         policy: the policy in force.
-        sensitive: ids of the sensitive categories, which leave no trace.
+        sensitive: ids of the sensitive categories; the guard stores no picture of them.
         tighten: may make an image's decision stricter; used for plugins.
-        log: list to which events are appended in order, so that those before an error are kept too.
+        log: list to which each event is appended when it happens, so that an error later on loses none.
     """
 
     policy: Policy
@@ -46,14 +46,14 @@ class Answering:
     log: list[events.Event]
 
     def taken(self, state: State, plan: Plan, answer: Answer, now: Step | None, *, waits: bool) -> State:
-        """Return the state after an answer.
+        """Return the state of the session after the answer to a query.
 
         Args:
             state: the state before.
             plan: the query that was put.
             answer: its answer.
-            now: the running step; the one after it is steered. None if no step follows.
-            waits: whether the host waited for the answer.
+            now: the step that runs when the answer arrives; the next step is steered. None if no step follows.
+            waits: whether the host paused denoising until the answer arrived.
         """
         self.log.append(events.Answered(answer))
         if answer.unexcused is not None:
@@ -67,7 +67,7 @@ class Answering:
     def _steered(
         self, state: State, plan: Plan, step: Step, answer: Answer, now: Step | None, applied: int | None
     ) -> State:
-        """Return the state after a look at a step; ``applied`` is the first step that a late answer steers."""
+        """Return the state after a query during denoising; ``applied`` is the first step that a late answer steers."""
         decided = {}
         for row, index in enumerate(plan.images):
             seen = inputs.seen(self.policy, state.images[index], answer, row)
@@ -91,7 +91,7 @@ class Answering:
         return replace(state, images=tuple(images), answered=at, missed=False, caused=False, in_flight=False)
 
     def _finally(self, state: State, plan: Plan, answer: Answer) -> State:
-        """Return the state after the final look."""
+        """Return the state after the final look, the query of the finished images."""
         for row, index in enumerate(plan.images):
             image = state.images[index]
             decision = judge.judge_final(self.policy, *inputs.seen(self.policy, image, answer, row))
@@ -136,7 +136,10 @@ class Answering:
         return replace(image, secret=secret, queries=(*image.queries, report))
 
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
-        """Return the pace of an image after a query; after a finding no query is quiet: the content may return."""
+        """Return the pace of an image after a query, that is, when to query it again.
+
+        After any finding, no query postpones the next one for finding nothing: the content may return.
+        """
         steered = image.last is not None and image.last.negative is not None
         near = pacing.nearest(self.policy, probabilities, pacing.progress(step))
         near = 1.0 if image.history.held or image.history.found else near

@@ -1,4 +1,4 @@
-"""Run a session for a host: plan, preview, query, answer, steer, report. Never raises into a running generation."""
+"""Run one generation's session for its host: plan, query, judge, steer, report. No error reaches the generation."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Driver:
-    """Runs the session of one generation.
+    """Runs the session of one generation for a host, which is the adapter of a pipeline or sampler.
 
     Args:
-        session: the session.
-        inquiry: puts the session's queries.
+        session: the rules and the state of the generation.
+        inquiry: puts the queries to the vision-language model.
         account: records, counts and traces the session's events.
-        steering: holds the session's negatives; None if the sampler's owner reads :attr:`negatives` itself.
+        steering: receives the negative prompts to steer by; None if the host reads :attr:`negatives` itself.
     """
 
     def __init__(self, session: Session, inquiry: Inquiry, account: Account, steering: Holder | None = None) -> None:
@@ -48,7 +48,7 @@ class Driver:
 
     @property
     def id(self) -> str:
-        """The id in the generation's records."""
+        """The id of the generation in its audit records."""
         return self.session.state.id
 
     @property
@@ -58,12 +58,12 @@ class Driver:
 
     @property
     def negatives(self) -> tuple[Negative | None, ...]:
-        """The negative that steers each image now."""
+        """The negative prompt that steers each image now; None for an image that is not steered."""
         return self.session.negatives
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """How much of each image the host may show its user now."""
+        """Whether the host may show its user each unfinished image now: ``allow``, ``blur`` or ``withhold``."""
         return self.session.user_previews
 
     @property
@@ -81,7 +81,7 @@ class Driver:
 
         Args:
             request: the request.
-            redact: turns a prompt into the record's ``prompt{…}``, as the policy requires.
+            redact: turns a prompt into the ``prompt{…}`` of the record, as the policy requires.
 
         Raises:
             RequestRefused: the request could need more questions than the policy allows.
@@ -98,21 +98,21 @@ class Driver:
             )
 
     def attention_lost(self) -> None:
-        """Note that the host could not steer in attention space; see :meth:`Session.attention_lost`."""
+        """Note that the host failed to steer in the denoiser's attention; see :meth:`Session.attention_lost`."""
         self.session.attention_lost()
         self._tell()
 
     def inputs(
         self, pictures: Sequence[Sequence[Image]], of: Sequence[Collection[int] | None] = ()
     ) -> tuple[InputReport, ...]:
-        """Query the request's own pictures, before the first step.
+        """Query the pictures that the request contains, such as an image to edit, before the first step.
 
         Args:
-            pictures: RGB frames per picture: one, or several of a video; none for a picture that cannot be shown.
-            of: for each picture the images that are made from it; None for all. All by default.
+            pictures: RGB frames per picture: one, or several of a video; none for a picture that cannot be decoded.
+            of: per picture, the indices of the images made from it; None for all images. All by default.
 
         Returns:
-            The report on each picture; empty if the policy does not ask. After ``block`` the generation is over.
+            The report on each picture; empty if the policy queries none. If one says ``block``, the generation is over.
         """
         plan = self.session.plan_inputs([len(frames) for frames in pictures])
         if plan is None:
@@ -131,20 +131,20 @@ class Driver:
         return self.session.state.inputs
 
     def due(self, index: int, total: int) -> bool:
-        """Return whether to pass on step ``index`` of ``total``: a query is due, or a late answer has arrived."""
+        """Return whether the host must call :meth:`step`: a query is due at this step, or a late answer has arrived."""
         return self.session.due(index, total) or (self._late is not None and self._late[1].done())
 
     def looks(self, step: Step, likeness: Sequence[float] = ()) -> bool:
-        """Return whether a due step needs pictures; it does not if every image is skipped.
+        """Return whether the query at a due step needs decoded pictures; it does not if it skips every image.
 
         Args:
             step: the step.
-            likeness: likeness from the step's view.
+            likeness: similarities of the predictions, from :meth:`~dnp_guard.generation.host.View.likeness`.
         """
         return self._late is not None or bool(self.session.plan(step, likeness).images)
 
     def step(self, step: Step, view: View) -> None:
-        """Take a late answer, put a due query, and steer the steps that follow."""
+        """Handle a step: take a late answer, put a due query, and steer the following steps by the answer."""
         if self._late is not None and self._late[1].done():
             self._take_late(step)
             if step.total is not None and not self.session.due(step.index, step.total):
@@ -163,12 +163,12 @@ class Driver:
         self._tell()
 
     def missed(self, step: Step | None, error: Exception, *, caused: bool = False) -> None:
-        """Note an error of the host; see :meth:`Session.failed`."""
+        """Note an error that kept the host from a query or from steering; see :meth:`Session.failed`."""
         self.session.failed(step, error, caused=caused)
         self._tell()
 
     def final(self, pictures: Callable[[], Sequence[Image]]) -> tuple[Outcome, ...]:
-        """Look at the finished images if the policy does so, and settle the outcome of every image, without retries.
+        """Query the finished images if the policy asks for it, and settle the outcome of every image, without retries.
 
         Args:
             pictures: returns the finished images, RGB, in the order of the batch.
@@ -178,14 +178,14 @@ class Driver:
         return self.settle()
 
     def look(self, pictures: Callable[[], Sequence[Image]], *, missing: str = "") -> bool:
-        """Make the final look at an attempt, if the policy makes one.
+        """Make the final look, the query of an attempt's finished images, if the policy asks for it.
 
         Args:
             pictures: returns the finished images, RGB, in the order of the batch.
-            missing: description of a due query that the host never put.
+            missing: description of a due query that the host left out; empty if there is none.
 
         Returns:
-            Whether the attempt may stand; a retry without its final look may not, and ends.
+            Whether the images of the attempt may be used. Those of a retry whose final look failed may not; it ends.
         """
         if self._late is not None:
             with self._account.overhead("ask"):
@@ -206,10 +206,10 @@ class Driver:
         return stands
 
     def again(self) -> tuple[int, ...]:
-        """Begin a retry of the images that the policy gives one, steered from the first step on.
+        """Begin a retry: choose the images to draw again, and steer them from the first step on.
 
         Returns:
-            Indices of the images; empty if none is drawn again.
+            Indices of the images to draw again; empty if there are none.
         """
         images = self.session.again(in_time=self._times.for_another)
         if images:
@@ -220,20 +220,20 @@ class Driver:
 
     @property
     def in_time(self) -> bool:
-        """Whether a retry may go on, within the time that the policy allows a request."""
+        """Whether the time that the policy allows a request is left for the running retry; True without a retry."""
         return not (self.session.state.drawing and self._times.over)
 
     def give_up(self, reason: Exception | str) -> None:
-        """End a retry that brings no images, and settle; the earlier attempt's result stands.
+        """End a retry that failed, and settle the outcome of every image by the attempt before it.
 
         Args:
-            reason: the error that it raised, or the reason in words.
+            reason: the error that the retry raised, or an explanation in words.
         """
         self._retry_failed(reason)
         self.settle()
 
     def settle(self, *, aborted: bool = False) -> tuple[Outcome, ...]:
-        """Settle the outcome of every image by its last look.
+        """Settle the outcome of every image by its last answered query, and end the generation.
 
         Args:
             aborted: whether the images must be withheld, whatever they show.
@@ -248,7 +248,7 @@ class Driver:
             self._close("abandoned")
 
     def _begin_again(self) -> None:
-        """Hold the negatives of a retry; if that fails, settle the earlier attempt."""
+        """Hand the negative prompts of a retry to the host; if that fails, end the retry."""
         try:
             with self._account.overhead("encode"):
                 if self._steering is not None:
@@ -264,7 +264,7 @@ class Driver:
         self._tell()
 
     def _query(self, plan: Plan, pictures: Callable[[], Sequence[Image]], now: Step | None) -> None:
-        """Show a plan's images and query them; if nobody waits, a later step takes the answer."""
+        """Decode the pictures of a plan and query them; if the host does not wait, a later step takes the answer."""
         started, waited = 0.0, 0.0
         try:
             with self._account.overhead("preview"):
@@ -300,7 +300,7 @@ class Driver:
             self.session.unsteered(plan, error)
 
     def _take_late(self, now: Step | None) -> None:
-        """Take an answer that has arrived; at the end of the run, wait for it until the deadline."""
+        """Take the answer to the query that ran beside denoising; if it is still missing, wait until the deadline."""
         late, self._late = self._late, None
         if late is None:
             return
@@ -322,18 +322,18 @@ class Driver:
             self._late = None
 
     def _shown(self, plan: Plan, pictures: Sequence[Image]) -> list[Sequence[Image]]:
-        """Return the pictures of each image in a plan, after plugins have seen all of them."""
+        """Show the pictures to the plugins, and return those of each planned image; finished ones with their views."""
         images = len(self.session.state.images)
         per_image, rest = divmod(len(pictures), images or 1)
         if len(pictures) != images and (rest or not per_image):
-            raise DnpGuardError(f"{len(pictures)} pictures of {images} images", hint="Report it: the host is wrong.")
+            raise DnpGuardError(f"{len(pictures)} pictures of {images} images", hint="This is a bug of the host.")
         self._account.showing(plan.step, pictures)
         shown = [pictures[index * per_image : (index + 1) * per_image] for index in plan.images]
         names = self.policy.queries.views if plan.step is None else ()
         return [[view for picture in own for view in views(picture, names)] for own in shown] if names else shown
 
     def _close(self, end: str, *, aborted: bool = False) -> tuple[Outcome, ...]:
-        """Settle and report the outcomes, and close the account."""
+        """Settle and report the outcomes, and count the generation under its ``end``."""
         if end != "abandoned":
             self.session.settle(aborted=aborted)
         self._tell()

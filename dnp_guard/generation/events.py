@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, Step
 
 RetryOutcome = Literal["cleared", "still_present", "failed", "not_made"]
-"""How a retry ends: content gone or still present; attempt failed or without its final look; or none began."""
+"""``cleared``: the content is gone. ``failed``: the retry raised, or lacks its final look. ``not_made``: none began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Degraded:
-    """The guard could not do its job.
+    """The guard could not do its job, for example because a query was not answered.
 
     Attributes:
         reason: label of ``dnp_guard_degraded_total``.
-        step: the step; None for the finished images and outside a step.
+        step: the sampler step; None for the finished images and outside a step.
         detail: explanation for people.
     """
 
@@ -31,14 +31,14 @@ class Degraded:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A due query skips one image.
+    """A query that is due skips one image.
 
     Attributes:
         image: index of the image.
         step: the step.
         reason: why it is skipped.
-        near: nearness by the probe, if that is the reason.
-        attempt: attempt of the image.
+        near: ratio of the latent probe's score to its threshold, if that is the reason.
+        attempt: number of the attempt at the image, from 1.
     """
 
     image: int
@@ -57,14 +57,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """A query was not answered; ``images`` is the number of images that it was about."""
+    """A query was not answered; ``images`` is the number of images that it asked about."""
 
     images: int
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision about one image.
+    """The judge decided about one image after an answered query.
 
     Attributes:
         image: index of the image.
@@ -72,9 +72,9 @@ class Decided:
         decision: the judge's decision, after plugins.
         answer: the query's answer.
         row: row of the image in the answer.
-        applied: the first step that it can steer, if denoising went on meanwhile.
-        secret: whether the image shows, or showed, a sensitive category.
-        attempt: attempt of the image.
+        applied: the first step that the decision steers, if denoising went on during the query; otherwise None.
+        secret: whether this or an earlier query found a sensitive category in the image.
+        attempt: number of the attempt at the image, from 1.
     """
 
     image: int
@@ -111,16 +111,16 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A negative begins to steer an image.
+    """A negative prompt begins to steer an image.
 
     Attributes:
         image: index of the image.
         step: the step that was queried.
         applied: the first step that the negative steers.
-        decision: the decision that it comes from.
-        negative: its words and scale.
+        decision: the decision that calls for the negative.
+        negative: the negative, with its words and scale.
         effective: whether the host can steer at the steps that follow.
-        attempt: attempt of the image.
+        attempt: number of the attempt at the image, from 1.
     """
 
     image: int
@@ -151,7 +151,7 @@ class StillPresent:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """An image is made again.
+    """A retry begins: one image is drawn again, steered from the first step on.
 
     Attributes:
         image: index of the image.
@@ -168,7 +168,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class RetryEnded:
-    """A retry of an image is over, or was not made.
+    """The retry of an image is over, or was not made although its final look called for it.
 
     Attributes:
         image: index of the image.
@@ -186,10 +186,10 @@ class Finished:
     Attributes:
         image: index of the image.
         outcome: the outcome.
-        would: the outcome if nothing were in shadow; None if it is the same.
+        would: the outcome if no category were in shadow (recorded only); None if it is the same.
         attempts: number of attempts.
-        not_again: why it was not made again, or why its last attempt failed.
-        retry_ms: how long the retries took.
+        not_again: why the image was not drawn again, or why its last retry failed; empty if neither applies.
+        retry_ms: how long the retries took, in milliseconds.
     """
 
     image: int

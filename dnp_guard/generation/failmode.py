@@ -1,8 +1,7 @@
-"""Decide what happens when the guard cannot do its job. Nothing else decides this. Pure; no torch.
+"""Decide what happens when the guard cannot do its job. No other module decides this. Pure; no torch.
 
-A missed look during the run changes nothing at once: the current negatives stay, and the query is put again at the next
-step. Any later answered look clears the miss. This module decides the end: the outcome of an image whose last miss was
-never cleared.
+A query that fails during denoising has no effect yet: the current negative prompts stay in force, and the query is put
+again at the next step. A later answer makes up for it. If none arrives, this module decides the outcome of the image.
 """
 
 from __future__ import annotations
@@ -25,16 +24,17 @@ def resolve(
     """Return the outcome of one image, with failures taken into account.
 
     Args:
-        on_failure: the policy's choice.
-        outcome: the outcome by the answered looks.
-        missed: whether a look was missed and no later one was answered.
-        answered: whether any look was answered at all.
-        request_caused: whether the request itself caused the failure (too big, too many questions); always closed.
+        on_failure: ``on_failure`` of the policy.
+        outcome: the outcome by the answered queries alone.
+        missed: whether a query failed and no later one was answered.
+        answered: whether any query was answered at all.
+        request_caused: whether the request itself caused the failure (too big, too many questions). It then fails
+            closed, whatever the policy says.
 
     Returns:
-        ``outcome`` if nothing is missing. Otherwise ``failed_closed`` under ``closed``; under ``last`` the last
-        decision, or ``failed_closed`` without one; under ``open`` ``failed_open``, except that a blur or block that
-        was already decided stays: an outcome is only ever tightened.
+        ``outcome`` if no query is missed. Otherwise, under ``closed``, ``failed_closed``; under ``last``, ``outcome``,
+        or ``failed_closed`` if no query was answered; under ``open``, ``failed_open``, but a blur or block that was
+        already decided stays.
     """
     if not missed:
         return outcome
@@ -46,11 +46,12 @@ def resolve(
 
 
 def of_input(on_failure: OnFailure, *, refuses: bool, request_caused: bool) -> InputAction:
-    """Return whether a request goes on although the query about one of its own pictures was not answered.
+    """Return whether to block or pass a request if the query about one of its own pictures was not answered.
 
     Args:
-        on_failure: the policy's choice.
-        refuses: whether a request may be refused for its pictures.
-        request_caused: whether the request caused it, as with a picture that cannot be shown; always closed.
+        on_failure: ``on_failure`` of the policy.
+        refuses: whether the policy may refuse a request for its pictures; if not, the request passes.
+        request_caused: whether the request caused the failure, as with a picture that cannot be decoded. ``open`` does
+            not apply then.
     """
     return "block" if refuses and (request_caused or on_failure != "open") else "pass"

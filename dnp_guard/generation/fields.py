@@ -1,4 +1,4 @@
-"""Convert values of a session to fields of audit records. Pure."""
+"""Convert policies, findings, decisions and prompts to fields of audit records. Pure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def policy(of: Policy) -> PolicyFields:
-    """Return a policy as a record names it: ``policy{name, revision, digest, mode}``."""
+    """Return the ``policy{name, revision, digest, mode}`` of a record."""
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
 def exception(of: PolicyException) -> ExceptionFields:
-    """Return an exception of a policy for a record: ``exception{category, set, until, approved_by, tenant}``."""
+    """Return the ``exception{category, set, until, approved_by, tenant}`` of a record for a policy's exception."""
     written: ExceptionFields = {
         "category": of.category,
         "set": of.set.model_dump(mode="json", exclude_none=True),
@@ -40,11 +40,11 @@ def exception(of: PolicyException) -> ExceptionFields:
 
 
 def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:
-    """Return findings for a record: ``findings[{category, term, probability, threshold}]``; None if there are none.
+    """Return the ``findings[{category, term, probability, threshold}]`` of a record; None if there are none.
 
     Args:
         found: findings in one image.
-        sensitive: categories of which only the id is written.
+        sensitive: ids of categories whose findings are recorded by their id alone.
     """
     facts: list[FindingFields] = []
     for finding in found:
@@ -58,7 +58,7 @@ def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()
 
 
 def seen(of: Policy, decision: Decision) -> dict[str, str]:
-    """Return the categories that a look saw, each with its action, ``waived``, or ``shadow``."""
+    """Map every category that a query found to its action, to ``waived`` if excused, or ``shadow`` if only recorded."""
     outcomes: dict[str, str] = {finding.category: "waived" for finding in decision.waived}
     for finding in decision.findings:
         category = finding.category
@@ -67,12 +67,12 @@ def seen(of: Policy, decision: Decision) -> dict[str, str]:
 
 
 def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
-    """Return whether a decision shows that the image holds a sensitive category."""
+    """Return whether a decision has a finding of a sensitive category, waived or not."""
     return any(finding.category in sensitive for finding in (*decision.findings, *decision.waived))
 
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
-    """Return a negative for a record, ``negative{…}``, without its words if a sensitive category contributed."""
+    """Return the ``negative{…}`` of a record for a negative prompt, without words if a category of it is sensitive."""
     both = value.attention is not None and value.scale is not None
     written: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
     if value.scale is not None:
@@ -88,7 +88,7 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
 
 
 def would(decision: Decision) -> WouldFields | None:
-    """Return the decision without shadow for a record, ``would{decision, negative, scale}``; None if it is the same."""
+    """Return the ``would{decision, negative, scale}`` of a record: the decision without shadow; None if the same."""
     written: WouldFields = {}
     if decision.would_action is not None:
         written["decision"] = decision.would_action
@@ -100,9 +100,9 @@ def would(decision: Decision) -> WouldFields | None:
 
 
 def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
-    """Join the ``prompt{…}`` of every prompt into one for the record of their request.
+    """Join the ``prompt{…}`` fields of a request's prompts into one ``prompt{…}`` for its record.
 
-    Each key holds its values in the order of the prompts, or its only value.
+    A key has a list of values in the order of the prompts, or its only value.
     """
     joined: dict[str, list[Any]] = {}
     for redacted in prompts:
@@ -113,7 +113,7 @@ def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
 
 
 def reason(error: Exception) -> str:
-    """Return the label of ``dnp_guard_degraded_total`` for an error."""
+    """Return the ``reason`` of an error in the metric ``dnp_guard_degraded_total``."""
     return error.reason if isinstance(error, VlmError) else "guard_error"
 
 
@@ -131,7 +131,7 @@ def why(
         outcome: outcome of the image.
         queries: answered queries about the image.
         negatives: negatives that steered it.
-        would: the outcome if nothing were in shadow.
+        would: the outcome if no category were in shadow (recorded only); None if it is the same.
     """
     if outcome in _OF_FAILURE:
         return _OF_FAILURE[outcome]
@@ -156,13 +156,13 @@ def refused(inputs: Iterable[InputReport]) -> str:
     """Explain in one sentence why a request is refused for one of its own pictures; empty if it is not."""
     for index, report in enumerate(inputs):
         if report.action == "block":
-            seen = report.decision.why if report.decision is not None else "it was not answered about"
+            seen = report.decision.why if report.decision is not None else "the query about it was not answered"
             return f"picture {index} of the request is refused: {seen}"
     return ""
 
 
 def with_attempts(why: str, attempts: int, not_again: str) -> str:
-    """Add to the sentence on an image how often it was made, or why it was not made again."""
+    """Add to an image's explanation how often the image was drawn, or why it was not drawn again."""
     parts = [why]
     if attempts > 1:
         parts.append(f"it was made {attempts} times")

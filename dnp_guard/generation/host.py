@@ -1,4 +1,4 @@
-"""Interfaces that a host implements for a driver: a view of each step, and a holder of negatives."""
+"""Interfaces for hosts, the adapters of pipelines and samplers: a view of each step, and a holder of negatives."""
 
 from __future__ import annotations
 
@@ -14,44 +14,47 @@ if TYPE_CHECKING:
 
 
 class View:
-    """Contents of a step, computed only on request."""
+    """View of the images predicted at one step; they are decoded and compared only on request."""
 
     def pictures(self) -> Sequence[Image]:
-        """Decode the prediction to RGB pictures in batch order: one per image, or several consecutive ones."""
+        """Decode the predicted images to RGB, in batch order: one picture per image, or the frames of every video."""
         raise NotImplementedError
 
     def likeness(self) -> Sequence[float]:
-        """Return the cosine of every image's prediction with the one last decoded, -1…1; empty if unknown."""
+        """Return each prediction's cosine similarity, -1…1, to the same image's last decoded one; empty if unknown."""
         return ()
 
     def nearness(self) -> Sequence[Mapping[str, float]]:
-        """Return the probe's nearness per image and category: from 1 on a query is needed; empty without a probe."""
+        """Return the latent probe's score over its threshold, per image and category; from 1 on, a query is needed.
+
+        Without a probe, the result is empty.
+        """
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures(View):
-    """A step whose pictures already exist.
+    """View of a step whose pictures the host has already decoded.
 
     Attributes:
-        shown: RGB, one per image.
-        similarities: cosine with the last decoded prediction; empty if the host did not measure it.
+        shown: RGB pictures, one per image.
+        similarities: cosine similarity of each prediction to the last decoded one; empty if the host measured none.
     """
 
     shown: Sequence[Image]
     similarities: Sequence[float] = ()
 
     def pictures(self) -> Sequence[Image]:
-        """Return the pictures."""
+        """Return the decoded pictures."""
         return self.shown
 
     def likeness(self) -> Sequence[float]:
-        """Return each prediction's similarity to the one last decoded, as the host measured it."""
+        """Return the similarity of each image's prediction to its last decoded one, as the host measured it."""
         return self.similarities
 
 
 class Holder(Protocol):
-    """Holds a host's negatives until its next step."""
+    """Part of a host that holds the negative prompts by which the next steps are steered."""
 
     def hold(self, negatives: Sequence[Negative | None]) -> None:
-        """Steer each image by its negative from the next step on; None stops steering it."""
+        """Steer each image by its negative prompt from the next step on; None stops the steering of an image."""

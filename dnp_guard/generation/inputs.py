@@ -1,6 +1,7 @@
-"""Judge the pictures that a request brings, and decide whether it may go on. Pure.
+"""Judge the pictures that a request contains, such as an image to edit, and decide whether it may go on. Pure.
 
-They are judged like finished images. They also set the baseline that a category with ``more_than_input`` has to exceed.
+The pictures are judged like finished images. Their probabilities are also the baseline of a category with
+``more_than_input``, which is found in a generated image only if its probability exceeds the baseline by so much.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _REFUSED = {Action.BLUR, Action.RETRY, Action.BLOCK}
 def taken(
     policy: Policy, state: State, of: Sequence[Collection[int] | None], plan: Plan, answer: Answer | Exception | None
 ) -> tuple[State, list[events.Event]]:
-    """Return the state after the query about a request's own pictures, and its events.
+    """Apply the answer to the query about a request's own pictures; return the new state and the events.
 
     Args:
         policy: the policy in force.
         state: the state before.
-        of: for each picture the images that are made from it; None for all.
+        of: per picture, the indices of the images made from it; None for all images.
         plan: the query.
-        answer: the answer, or the error without one; None if no picture could be shown.
+        answer: the answer, or the error if there is none; None if there was no picture to query.
     """
     happened: list[events.Event] = []
     decisions: dict[int, Decision] = {}
@@ -62,7 +63,7 @@ def taken(
 
 
 def _report(policy: Policy, decision: Decision | None, *, failed: bool) -> InputReport:
-    """Decide about a request by one picture; ``failed`` means that it was shown and the query was not answered."""
+    """Decide by one of its pictures whether a request goes on; ``failed``: the picture's query was not answered."""
     asked_to = policy.inputs is not None and policy.inputs.action is Action.BLOCK
     sensitive = frozenset(category.id for category in policy.categories if category.sensitive)
     if decision is None:
@@ -76,7 +77,7 @@ def _report(policy: Policy, decision: Decision | None, *, failed: bool) -> Input
 def _compared(
     images: Sequence[ImageState], reports: Sequence[InputReport], of: Sequence[Collection[int] | None]
 ) -> tuple[ImageState, ...]:
-    """Set each image's baseline: the least probability in its pictures, 0 for one that was not answered about."""
+    """Set each image's baseline: P(category) in its input pictures, the lowest of several; 0 without an answer."""
     owned = list(zip(reports, of, strict=True))
     return tuple(
         replace(image, baseline=_least([report for report, owner in owned if owner is None or index in owner]))
@@ -93,9 +94,10 @@ def _least(inputs: Sequence[InputReport]) -> Mapping[str, float]:
 def seen(
     policy: Policy, image: ImageState, answer: Answer, row: int
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
-    """Read an answer about one image: its findings, P(category), and the waived findings.
+    """Read one image's part of an answer: its findings, P(category), and the waived findings.
 
-    A category with ``more_than_input`` is found only if it exceeds the request's own picture by that much.
+    A category with ``more_than_input`` is found only if its probability exceeds the baseline from the request's own
+    pictures by as much.
     """
     probabilities = answer.probabilities[row]
     findings = tuple(

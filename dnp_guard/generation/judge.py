@@ -1,7 +1,7 @@
-"""From probabilities to a decision, per image. Pure; no torch.
+"""Turn the probabilities in an answer into one decision per image. Pure; no torch.
 
-Precedence is block > blur > steer > monitor. During the run a decision lists what is seen and what to steer away from;
-the last look alone settles whether an image is blurred or blocked (:func:`settle`).
+Precedence is block > retry > blur > steer > monitor. During denoising, a decision lists the findings and the categories
+to steer away from; the last query alone settles whether an image is blurred or blocked (:func:`settle`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HeldCategory:
-    """A category that is being steered away from.
+    """A category from which an image is still steered away, for some queries after it was last found.
 
     Attributes:
-        terms: the terms found when it was last seen.
-        unseen: number of answered looks since then that did not see it.
-        real: whether it is steered away from; False if it is in shadow and only would be.
-        push: its strength, under ``strength: controller``.
-        stays: whether it is held to the end, as in a retry.
-        still: number of answered looks that saw it while its negative was in force.
+        terms: the terms of the category that were last found.
+        unseen: number of answered queries since then that did not find the category.
+        real: whether the image really is steered; False if the category is in shadow (recorded only).
+        push: strength of the steering, under ``strength: controller``; otherwise None.
+        stays: whether the category is held until the last step, as in a retry.
+        still: number of answered queries that found the category although it was held already.
     """
 
     terms: tuple[str, ...]
@@ -46,9 +46,10 @@ class HeldCategory:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Result of the looks at one image so far."""
+    """The categories found in one image by its answered queries so far."""
 
     held: Mapping[str, HeldCategory] = field(default_factory=lambda: MappingProxyType({}))
+    """Categories from which the image is still steered away, by id."""
     found: frozenset[str] = frozenset()
     """Ids of all categories ever found, except those in shadow."""
 
@@ -68,10 +69,11 @@ def find(
         questions: the questions, possibly several per category.
         row: the probability of yes for each question.
         final: compare with ``final_threshold`` instead of ``threshold``.
-        progress: fraction of the run, for thresholds by range of steps; None if unknown, for the lowest threshold.
+        progress: fraction of the run that is done, for thresholds that differ by it. If it is None, unknown, the lowest
+            threshold applies.
 
     Returns:
-        The findings at or above their threshold, in policy order, and P(category), the maximum over its terms.
+        The findings at or above their threshold, in policy order, and P(category) by id, the maximum over its terms.
     """
     findings: list[Finding] = []
     highest: dict[str, float] = {}
@@ -85,19 +87,19 @@ def find(
 
 
 def stricter(row: Sequence[float], negated: Sequence[float]) -> tuple[float, ...]:
-    """Combine ``paired`` questions: the probability of yes, or of no to the negation, whichever is higher."""
+    """Combine ``paired`` answers: per question the higher of P(yes) and of P(no) to the negated question."""
     return tuple(max(yes, 1 - no) for yes, no in zip(row, negated, strict=True))
 
 
 def waive(
     policy: Policy, findings: Iterable[Finding], asked: Sequence[Question], rows: Sequence[Sequence[float]]
 ) -> tuple[Finding, ...]:
-    """Return the findings that an ``allowed`` case of their own term excuses.
+    """Return the findings that are excused by an ``allowed`` case of the policy for their term.
 
     Args:
         policy: the policy in force.
         findings: the findings.
-        asked: the questions about allowed cases, see :func:`~dnp_guard.policy.model.questions.allowed_questions`.
+        asked: questions about allowed cases, from :func:`~dnp_guard.policy.model.questions.allowed_questions`.
         rows: the probability of yes for each question, one row per picture of the image; every picture must be excused.
     """
     return tuple(finding for finding in findings if _excused(policy.category(finding.category), finding, asked, rows))
@@ -122,18 +124,18 @@ def judge(
     *,
     progress: float | None = None,
 ) -> tuple[Decision, History]:
-    """Decide about one image after an answered look during the run.
+    """Decide about one image after an answered query during denoising.
 
     Args:
         policy: the policy in force.
-        history: the history that this function returned at the image's last look; ``History()`` at first.
-        findings: the findings of the look, from :func:`find`.
-        probabilities: P(category) of the categories that this look asked about, from :func:`find`.
+        history: the history that this function returned after the image's last query; ``History()`` at first.
+        findings: the findings of the query, from :func:`find`.
+        probabilities: P(category) of the categories that the query asked about, from :func:`find`.
         waived: the excused findings, from :func:`waive`.
         progress: fraction of the run that is done; None if unknown.
 
     Returns:
-        The decision, and the history for the next look. A category in shadow appears only in ``would``.
+        The decision, and the history for the next query. A category in shadow affects only ``would_…`` fields.
     """
     standing = tuple(finding for finding in findings if finding not in waived)
     seen = _terms(standing)
@@ -178,7 +180,7 @@ def judge(
 def judge_final(
     policy: Policy, findings: Sequence[Finding], probabilities: Mapping[str, float], waived: Sequence[Finding] = ()
 ) -> Decision:
-    """Decide about one finished image: apply ``still_present``, and confirm blurs and blocks."""
+    """Decide about one finished image: a found category calls for ``still_present``, or a stricter blur or block."""
     standing = tuple(finding for finding in findings if finding not in waived)
     actions = {
         category: _at_the_end(policy.category(category), action)
@@ -202,7 +204,7 @@ def judge_final(
 
 
 def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tuple[Decision, tuple[str, ...]]:
-    """Add words to a decision's negative, if they are in the policy's vocabulary.
+    """Add words to the negative prompt of a decision, if they are in the policy's vocabulary.
 
     Returns:
         The decision, and the words that were refused.
@@ -230,7 +232,7 @@ def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
 
 
 def not_again(decision: Decision) -> Decision:
-    """Return the decision for an image that is not made again."""
+    """Replace the action ``retry`` by the one that applies if the image is not drawn again."""
     if decision.action is not Action.RETRY:
         return decision
     return replace(decision, action=decision.otherwise or Action.BLOCK, otherwise=None)
@@ -240,10 +242,10 @@ def settle(last: Decision | None, history: History, *, final: bool, steered: boo
     """Return the outcome of an image, without regard to failures.
 
     Args:
-        last: the decision of the final look, or with ``queries.final: false`` of the last answered look.
-        history: history of the image's looks during the run.
-        final: whether ``last`` is the final look's.
-        steered: whether a negative was injected.
+        last: the decision about the finished image, or with ``queries.final: false`` that of the last answered query.
+        history: history of the image's queries during denoising.
+        final: whether ``last`` is about the finished image.
+        steered: whether a negative prompt was injected.
     """
     action = not_again(last).action if last is not None else None
     if action is Action.BLOCK:
@@ -265,7 +267,7 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
 
 
 def _joined(policy: Policy, history: History, category: str, terms: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the terms that are seen, with those that stay held, in policy order."""
+    """Return the found terms of a category, in a retry together with the terms found earlier, in policy order."""
     before = history.held.get(category)
     if before is None or not before.stays:
         return terms
@@ -286,7 +288,7 @@ def _push(
 
 
 def _escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
-    """Return whether attention alone is not enough: a category persists, several are held, or the image is a retry."""
+    """Return whether to add a separate guidance term: a category persists, several are held, or it is a retry."""
     most = policy.guidance.escalate
     categories = [held[category] for category in active]
     persists = most is not None and (len(categories) > 1 or any(category.still >= most for category in categories))
@@ -303,7 +305,7 @@ def _out_of_shadow(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[
 
 
 def _actions(policy: Policy, seen: Mapping[str, tuple[str, ...]]) -> dict[str, Action]:
-    """Return the action for each seen category, including rules over several categories."""
+    """Return the action for each found category; a rule makes it stricter if all categories of the rule are found."""
     actions = {category: Action(policy.category(category).action) for category in seen}
     for rule in policy.rules:
         if seen.keys() >= set(rule.all):
@@ -318,7 +320,7 @@ def _at_the_end(category: Category, action: Action) -> Action:
 
 
 def _otherwise(policy: Policy, standing: Sequence[Finding]) -> Action:
-    """Return the action instead of a retry: at least what any found category calls for."""
+    """Return the action if a retry is not made: at least as strict as every found category calls for."""
     otherwise = Action(policy.retries.otherwise) if policy.retries is not None else Action.BLOCK
     called_for = _actions(policy, _out_of_shadow(policy, _terms(standing)))
     ends = [Action(policy.category(category).still_present or Action.BLOCK) for category in called_for]

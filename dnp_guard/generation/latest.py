@@ -1,4 +1,4 @@
-"""The latest report per context. A report is released with the guard that made it, even if the context lives on."""
+"""Store the latest report of a guard, for each thread or asyncio task, until the guard itself is released."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Key:
-    """Stands for a report in a context without keeping the report alive."""
+    """Stands for a report in a context variable, without keeping the report alive."""
 
     __slots__ = ("__weakref__", "of")
 
@@ -24,7 +24,7 @@ class _Key:
 
 
 _keys: ContextVar[Mapping[int, _Key]] = ContextVar("dnp_guard.latest", default=MappingProxyType({}))
-"""The key of each guard, by its number."""
+"""The key of the latest report of each guard, by the number of the guard."""
 _numbers: Final = itertools.count()
 
 
@@ -36,12 +36,12 @@ class Latest:
         self._reports: weakref.WeakKeyDictionary[_Key, Report] = weakref.WeakKeyDictionary()
 
     def get(self) -> Report | None:
-        """Return the report of this context; None before the first."""
+        """Return the latest report of this thread or asyncio task; None before the first."""
         key = _keys.get().get(self._number)
         return None if key is None else self._reports.get(key)
 
     def set(self, report: Report) -> None:
-        """Set the report of this context."""
+        """Store a report as the latest of this thread or asyncio task."""
         key = _Key(self)
         self._reports[key] = report
         living = {number: other for number, other in _keys.get().items() if other.of() is not None}

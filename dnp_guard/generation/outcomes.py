@@ -1,4 +1,4 @@
-"""The outcomes of a generation's images, and its report. Pure."""
+"""Derive the outcome of each image, such as ``steered`` or ``blocked``, and build the report. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UserPreviews = Literal["withhold", "blur", "allow"]
 
 
 def enforces(policy: Policy) -> bool:
-    """Return whether a policy enforces at least one category, rather than having all in shadow."""
+    """Return whether a policy enforces at least one category; it does not if all are in shadow (recorded only)."""
     return any(not policy.shadow(category.id) for category in policy.categories)
 
 
@@ -46,7 +46,7 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
 
 
 def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreviews, ...]:
-    """Return how much of each image the host may show its user now; everything while nothing is acted on.
+    """Return whether the host may show its user each unfinished image now: ``allow`` until the guard acts on a finding.
 
     Args:
         policy: the policy in force.
@@ -65,12 +65,12 @@ def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreview
 
 
 def would(policy: Policy, image: ImageState, outcome: Outcome) -> Outcome | None:
-    """Return the outcome of an image if nothing were in shadow; None if it is the same.
+    """Return the outcome that an image would have if no category were in shadow; None if it is the same.
 
     Args:
         policy: the policy in force.
-        image: the image.
-        outcome: its outcome.
+        image: state of the image.
+        outcome: the real outcome of the image.
     """
     decisions = [query.decision for query in image.queries]
     if all(decision.would_action is None for decision in decisions):

@@ -28,7 +28,7 @@ _VARIABLE: Final = "DNP_GUARD_OVERRIDE"
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """The overriding ``on_failure``, when it expires, who set it and why."""
+    """A replacement for a policy's ``on_failure``, with the time at which it expires, who set it, and why."""
 
     on_failure: OnFailure
     until: datetime
@@ -40,7 +40,7 @@ class Override:
 
 
 def path() -> Path | None:
-    """Return the path of the override file: ``$DNP_GUARD_OVERRIDE``, or a file among the user's state.
+    """Return the path of the override file: ``$DNP_GUARD_OVERRIDE``, or ``override.json`` in the user's state folder.
 
     None for a user without a home, who can have no override.
     """
@@ -48,10 +48,10 @@ def path() -> Path | None:
 
 
 def length(text: str) -> timedelta:
-    """Read the duration of an override, such as ``30m`` or ``2h``.
+    """Parse the duration of an override, such as ``30m`` or ``2h``.
 
     Raises:
-        DnpGuardError: it is not a duration, is zero, or is longer than :data:`LONGEST`.
+        DnpGuardError: the text is not a duration, or the duration is zero or longer than :data:`LONGEST`.
     """
     if not timedelta(0) < (requested := duration(text)) <= LONGEST:
         raise DnpGuardError(f"{text!r} is not up to 24 hours", hint="Write 30m, 2h or 90s.")
@@ -59,7 +59,7 @@ def length(text: str) -> timedelta:
 
 
 def write(override: Override, to: Path) -> None:
-    """Put an override in force, and replace the one before.
+    """Write an override to the file that guards read, in place of an earlier override.
 
     Raises:
         OSError: the file cannot be written.
@@ -75,7 +75,7 @@ def write(override: Override, to: Path) -> None:
 
 
 def in_force(at: Path | None, now: datetime) -> Override | None:
-    """Return the override in force; None if there is none, it has expired, or it cannot be read."""
+    """Read the override file; return None if there is none, it cannot be read, or the override has expired."""
     if at is None:
         return None
     try:
@@ -89,7 +89,7 @@ def in_force(at: Path | None, now: datetime) -> Override | None:
 
 
 class Current:
-    """The override that a guard found last, so that a change is reported once."""
+    """Remembers the override that a guard found last, so that each change is reported only once."""
 
     def __init__(self) -> None:
         self._found: Override | None = None
@@ -98,7 +98,7 @@ class Current:
         """Look for an override, and apply it to a policy.
 
         Returns:
-            The policy, and how the override changed since the last call; empty if it did not.
+            The policy with the override, and a description of the override if it changed since the last call; else "".
         """
         current, before = in_force(path(), datetime.now(UTC)), self._found
         self._found = current
@@ -107,7 +107,7 @@ class Current:
 
 
 def overridden(policy: Policy, override: Override | None) -> Policy:
-    """Apply an override to a policy; the digest stays that of the policy.
+    """Apply an override to a policy; the digest of the policy stays the same.
 
     A policy with a sensitive category is returned unchanged.
     """

@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from dnp_guard.types import Step
 
 Reason = Literal["similar", "quiet", "unlikely", "budget_ms", "in_flight"]
-"""Why a due step is skipped."""
+"""Why a query that is due skips an image.
+
+``similar``: its prediction has hardly changed. ``quiet``: the last answer was far from a finding. ``unlikely``: the
+latent probe expects no finding. ``budget_ms``: the time for queries is used up. ``in_flight``: an earlier query runs.
+"""
 
 TICKS: Final = 1000
-"""Number of parts in which progress is measured, for a run whose number of steps is unknown."""
+"""Number of equal parts that stand in for the steps of a run whose number of steps is unknown."""
 
 
 def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple[int, ...]:
-    """Turn a policy's ``queries.steps`` into the steps of one run.
+    """Turn a policy's ``queries.steps`` into the step numbers of one run.
 
-    Step k = floor(f n + 1/2), clipped to the run and without repetition.
+    A fraction f of a run of n steps is step floor(f n + 1/2), clipped to the run. Repeated steps are dropped.
 
     Args:
         steps: fractions of the run, 0…1, or step numbers if ``of`` is given.
-        of: the run length that integer steps refer to; 50 for VL-DNP's list.
+        of: the number of steps of the run that step numbers refer to, such as 50 for those of the VL-DNP paper.
         total: n, number of sampler steps of this run.
 
     Returns:
@@ -41,10 +45,10 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
 
 
 def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()) -> tuple[int, ...]:
-    """Turn a policy's ``queries.sigmas`` into the steps of one run: the first step at or below every fraction.
+    """Turn a policy's ``queries.sigmas`` into the step numbers of one run: the first step at or below each of them.
 
     Args:
-        sigmas: noise fractions, σ/(α+σ).
+        sigmas: noise fractions, σ/(α+σ), from 1 (noise) to 0 (image).
         total: number of sampler steps of this run.
         levels: noise fraction at the start of each step; by default falling evenly from 1 to 0.
 
@@ -58,7 +62,7 @@ def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()
 
 
 def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) -> dict[str, tuple[int, ...]]:
-    """Return the steps of one run at which each category is queried: its own, or the policy's.
+    """Return the steps of one run at which each category is queried, by its own ``queries`` or those of the policy.
 
     Args:
         policy: the policy in force.
@@ -80,18 +84,18 @@ def due_by_category(policy: Policy, total: int, levels: Sequence[float] = ()) ->
 def is_due(due: Sequence[int], index: int, answered: int) -> bool:
     """Return whether to query step ``index`` when the last answered query was at step ``answered`` (-1 for none).
 
-    A due step without an answer stays due at the next one, as does a due step that the host never showed.
+    A query without an answer stays due at the next step, as does the query of a step that the host left out.
     """
     return any(answered < step <= index for step in due)
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When to query a generation again, given its answered queries.
+    """The time and the step that decide when to query an image again.
 
     Attributes:
-        waited_ms: how long the generation has waited for answers.
-        until: the step before which nothing is due, after a quiet look.
+        waited_ms: how long the generation has waited for answers so far, in milliseconds.
+        until: the first step at which the image may be queried again; see :func:`after`.
     """
 
     waited_ms: float = 0.0
@@ -99,22 +103,22 @@ class Pace:
 
 
 def spent(queries: Queries, pace: Pace) -> Reason | None:
-    """Return the limit that the queries so far have reached, if any; the final look is made anyway."""
+    """Return the policy's limit that earlier queries have used up, if any. Finished images are queried anyway."""
     if queries.budget_ms is not None and pace.waited_ms >= queries.budget_ms:
         return "budget_ms"
     return None
 
 
 def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float | None) -> float | None:
-    """Return the largest ratio of a category's probability to its threshold; 1 or more if the category is seen.
+    """Return the largest ratio of a category's probability to its threshold; 1 or more if a category is found.
 
     Args:
         policy: the policy in force.
         probabilities: P(category) of the categories that were asked about.
-        progress: fraction of the run that is done, for thresholds by range.
+        progress: fraction of the run that is done, for thresholds that differ by it; None if unknown.
 
     Returns:
-        The highest ratio; None if only sensitive categories were asked about, because nothing of these is recorded.
+        The largest ratio; None if only sensitive categories were asked about, since their values are not recorded.
     """
     parts = [
         measured(probability) / threshold if (threshold := at(category.threshold, progress)) else 1.0
@@ -125,23 +129,24 @@ def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float 
 
 
 def waited(pace: Pace, milliseconds: float) -> Pace:
-    """Return the pace after the generation has waited, whether or not an answer came."""
+    """Add the time that a generation waited for a query to the pace, whether or not an answer came."""
     return replace(pace, waited_ms=pace.waited_ms + milliseconds)
 
 
 def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steered: bool = False) -> Pace:
     """Return the pace after an answered query.
 
-    After a quiet query at step k nothing is due before step f (k + 1) - 1, where f is the back-off's factor:
-    predictions sharpen as the noise falls, by about the same factor over such stretches. A query that is not quiet
-    makes every step of the list due again, unless it leaves the image steered: that backs off by a factor of its own.
+    A query is quiet if all probabilities stay far below their thresholds (``back_off.below``). After a quiet query at
+    step k, the image is not queried before step f (k + 1) - 1, where f is ``back_off.factor``: predictions sharpen as
+    the noise falls, by about the same factor between two such steps. After any other query, every step of the policy's
+    list is due again. If the query leaves the image steered, f is ``back_off.steered``, where the policy sets that.
 
     Args:
         queries: settings of the policy.
         pace: the pace before.
         step: k, 0-based.
-        near: from :func:`nearest`, the highest of all images; 1 or more if something was found.
-        steered: whether the query leaves a negative in force.
+        near: largest ratio from :func:`nearest`; 1 or more if anything was found, None to leave ``until`` unchanged.
+        steered: whether the query leaves a negative prompt in force.
     """
     until, back_off = pace.until, queries.back_off
     if back_off is not None and steered and back_off.steered is not None:
@@ -152,18 +157,18 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steere
 
 
 def place(step: Step) -> tuple[int, int | None]:
-    """Return a step's number and the run's total; in :data:`TICKS` if only the progress is known."""
+    """Return a step's number and the run's number of steps; both in :data:`TICKS` if only the progress is known."""
     if step.total is None and step.progress is not None:
         return tick(step.progress), TICKS
     return step.index, step.total
 
 
 def progress(step: Step | None) -> float | None:
-    """Return the fraction of the run that is done at a step; None if unknown, and at the end."""
+    """Return the fraction of the run that is done at a step; None if it is unknown, or for the finished images."""
     at, total = place(step) if step is not None else (0, None)
     return at / total if total else None
 
 
 def tick(progress: float) -> int:
-    """Return the position in :data:`TICKS` that a run has reached."""
+    """Convert a fraction of the run to a number of :data:`TICKS`, as if the run had that many steps."""
     return min(math.floor(progress * TICKS + 0.5), TICKS - 1)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A query that is due.
+    """A query to put: its images and its questions.
 
     Attributes:
         step: the step to query; None for the finished images.
         questions: the questions about every image.
         images: indices of the images to query; empty if all are skipped.
         skipped: why the other images are skipped, with the probe's nearness if that is the reason.
-        before: the last step whose query was answered.
+        before: the last step before this one whose query was answered; -1 for none.
     """
 
     step: Step | None
@@ -57,7 +57,8 @@ def plan(
         state: state of the session.
         step: the step.
         likeness: cosine of each image's prediction with the one that was last decoded, -1…1; empty if unknown.
-        nearness: the probe's nearness per image and category, 1 or more if a query is needed; empty without a probe.
+        nearness: the latent probe's score over its threshold, per image and category; 1 or more needs a query. Empty
+            without a probe.
         levels: noise fraction at the start of each step of the run; empty if unknown.
     """
     due = _due(policy, questions, state.answered, step, levels)
@@ -77,7 +78,7 @@ def plan(
 def _due(
     policy: Policy, questions: tuple[Question, ...], answered: int, step: Step, levels: Sequence[float]
 ) -> tuple[Question, ...]:
-    """Return the questions of the categories that are due, or all questions."""
+    """Return the questions of the categories that are due; all if none is, or if the run's length is unknown."""
     at, total = pacing.place(step)
     if total is None:
         return questions
@@ -97,7 +98,7 @@ def _passed_over(
     *,
     sensitive: bool,
 ) -> Reason | None:
-    """Return why a due query skips one image; None if it does not."""
+    """Return why a query that is due skips one image; None if the image is queried."""
     image = state.images[index]
     if state.in_flight:
         return "in_flight"

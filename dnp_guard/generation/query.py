@@ -1,6 +1,6 @@
-"""One query about the pictures of a batch: put the questions, find what is seen, ask about allowed cases.
+"""Query the pictures of a batch: ask the questions, collect the findings, and ask about cases that excuse them.
 
-It changes and records nothing, so it may run on another thread while denoising goes on.
+A query changes no state and writes no record, so it may run on another thread while denoising goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Answer:
     """The answer to a query; sequences have one entry per image.
 
     Attributes:
-        pictures: RGB; of several pictures of an image, the one that shows most.
+        pictures: one RGB picture per image; of several, the one with the highest probability.
         asked: ids of the categories that were asked about.
         found: findings at or above their threshold, in policy order.
         probabilities: P(category) of the categories that were asked about.
@@ -49,13 +49,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """Puts the queries of one generation.
+    """Puts the queries of one generation to the vision-language model.
 
     Attributes:
         policy: provides questions, thresholds and the deadline.
-        desk: desk of the backend.
-        span: span of the generation.
-        turn: who asks, among the users of the desk.
+        desk: waiting line in front of the backend, which other guards share.
+        span: trace span of the generation.
+        turn: name of the asker, such as a tenant; the desk serves its askers in rotation.
     """
 
     policy: Policy
@@ -64,16 +64,16 @@ class Inquiry:
     turn: Hashable = None
 
     def put(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Answer:
-        """Query pictures, and then the cases that excuse the findings, within one deadline.
+        """Query pictures, and then ask about the cases that excuse the findings, within one deadline for both.
 
         Args:
             plan: the query.
-            pictures: RGB pictures per image of the plan: one, or several such as frames. A category seen in any of them
-                is seen in the image.
+            pictures: RGB pictures per image of the plan: one, or several such as frames. A category found in any of
+                them is found in the image.
 
         Raises:
-            VlmError: there is no answer. A query about allowed cases that fails does not raise: a finding stands until
-                it is excused.
+            VlmError: there is no answer. If only the question about allowed cases fails, nothing is raised, and the
+                findings stand.
         """
         count, at = len(plan.questions), plan.step.index if plan.step is not None else None
         paired = map(negation, plan.questions) if self.policy.question.paired else ()
@@ -110,15 +110,15 @@ class Inquiry:
         )
 
     def aside(self, plan: Plan, pictures: Sequence[Sequence[Image]]) -> Future[Answer]:
-        """Put a query like :meth:`put`, while the caller goes on."""
+        """Put a query like :meth:`put`, but on another thread; return at once."""
         return self.desk.aside(lambda: self.put(plan, pictures), turn=self.turn)
 
     def _waived(
         self, pictures: Sequence[Sequence[Image]], found: Sequence[Sequence[Finding]], spent_ms: float, *, final: bool
     ) -> tuple[list[tuple[Finding, ...]], Exception | None]:
-        """Put the ``allowed`` questions for the findings of all images at once; without an answer nothing is waived.
+        """Ask about the ``allowed`` cases of all findings in one query; without an answer nothing is waived.
 
-        If an image has several pictures, every one of them has to be allowed.
+        A finding in an image of several pictures is waived only if all the pictures show an allowed case.
         """
         terms: dict[str, dict[str, None]] = {}
         for finding in (finding for findings in found for finding in findings):
@@ -151,7 +151,7 @@ class Inquiry:
 
 
 def _grouped(rows: Sequence[Sequence[float]], pictures: Sequence[Sequence[Image]]) -> list[Sequence[Sequence[float]]]:
-    """Group the answers by image."""
+    """Group the rows of an answer, one per picture, by the image that the pictures belong to."""
     grouped, start = [], 0
     for of_image in pictures:
         grouped.append(rows[start : start + len(of_image)])
@@ -165,5 +165,5 @@ def _most(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _telling(pictures: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:
-    """Return the picture of an image in which most is seen."""
+    """Return the picture, of those of one image, that has the highest probability for any question."""
     return max(zip(pictures, rows, strict=True), key=lambda pair: max(pair[1], default=0.0))[0]

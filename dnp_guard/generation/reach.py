@@ -1,4 +1,4 @@
-"""Choose how a policy steers on a host, by whether the host can steer in its denoiser's attention. Pure."""
+"""Choose how to steer: in the denoiser's attention where the host can, otherwise by a separate guidance term. Pure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from dnp_guard.policy.model.policy import Policy
 
 LOST: Final = "attention_lost"
-"""Reason of a degradation: the host steers by ``separate`` although it should steer in attention space."""
+"""Reason of a degradation: the host failed to steer in attention, and steers by a ``separate`` guidance term."""
 
 
 def in_attention(policy: Policy, *, shown: bool) -> bool:
-    """Return whether a host that reaches the attention of its denoiser steers there under a policy.
+    """Return whether a host that can steer in its denoiser's attention does so under a policy.
 
     Args:
         policy: the policy in force.
-        shown: whether steering there was shown to work for the model, which ``auto`` needs.
+        shown: whether steering in attention was shown to work for the model; ``mode: auto`` needs that.
     """
     mode = policy.guidance.mode
     return policy.mode != "shadow" and (mode == "attention" or (mode == "auto" and shown))
 
 
 def steered(policy: Policy, reach: Reach) -> Policy:
-    """Return the policy with ``auto`` replaced by one way of steering; its digest stays the same."""
+    """Return the policy with ``mode: auto`` replaced by the mode that the host can use; the digest stays the same."""
     if reach == "lost":
         return policy.by_outputs()
     return (
@@ -37,14 +37,14 @@ def steered(policy: Policy, reach: Reach) -> Policy:
 
 
 def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
-    """Switch a session whose host could not steer in attention space to ``separate``.
+    """Switch a session whose host failed to steer in attention to a ``separate`` guidance term.
 
     Args:
-        policy: policy of the session, before ``auto`` was resolved.
+        policy: policy of the session, before ``mode: auto`` was replaced.
         state: state of the session.
 
     Returns:
-        The state, with the negatives in force as separate terms, and the event.
+        The new state, in which the negatives in force are separate guidance terms, and the event to report.
     """
     separate = policy.by_outputs()
     images = tuple(replace(image, negative=_by_outputs(policy, separate, image.negative)) for image in state.images)
@@ -53,7 +53,7 @@ def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
 
 
 def _by_outputs(policy: Policy, separate: Policy, negative: Negative | None) -> Negative | None:
-    """Return a negative of a policy as a separate term, at the same fraction of the full strength."""
+    """Turn a negative in attention into a separate guidance term at the same fraction of the full strength."""
     if negative is None or negative.attention is None:
         return negative
     full = policy.guidance.attention.alpha if policy.guidance.attention is not None else 0.0

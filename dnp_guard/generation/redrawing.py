@@ -1,4 +1,4 @@
-"""Let a host draw images again that the policy gives a retry."""
+"""Retry images on a host that can draw them again: query the result, draw again, merge, and settle the outcomes."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ ResultT = TypeVar("ResultT")
 
 
 class Redraws(Protocol[ResultT]):
-    """A host that can draw images again."""
+    """Interface of a host that can draw the images of a generation again."""
 
     def pictures(self, result: ResultT, /) -> Sequence[Image]:
         """Return the finished images of a result, RGB, in the order of the batch."""
 
     def draw(self, images: tuple[int, ...], /) -> ResultT:
-        """Draw again from the same seed; the held negatives are in force from the first step on.
+        """Draw the batch again from the same seed, steered from the first step on by the negatives in force.
 
         Args:
-            images: the images to make again; the others are drawn too, without steering.
+            images: indices of the images to replace; the others are drawn too, but without steering.
         """
 
     def merged(self, result: ResultT, drawn: ResultT, images: tuple[int, ...], /) -> ResultT:
-        """Copy the given images of a new result into a result."""
+        """Return the earlier result with the given images replaced by those of the newly drawn result."""
 
 
 def finished(driver: Driver, result: ResultT, redraws: Redraws[ResultT]) -> tuple[ResultT, tuple[Outcome, ...]]:
-    """Look at a result, retry the images that the policy gives a retry, and settle every outcome.
+    """Query the images of a result, retry those whose decision is ``retry``, and settle every outcome.
 
     Args:
         driver: driver of the generation.
         result: result of the first attempt.
-        redraws: shows, draws and merges results.
+        redraws: the host, which shows, draws and merges results.
 
     Returns:
         The result, with the images of later attempts in it, and the outcome of every image.
@@ -64,16 +64,16 @@ def finished(driver: Driver, result: ResultT, redraws: Redraws[ResultT]) -> tupl
 def attempted(
     driver: Driver, pictures: Callable[[], Sequence[Image]], *, missing: str = ""
 ) -> tuple[bool, tuple[int, ...]]:
-    """Look at a finished attempt, and begin another or settle every outcome.
+    """Query the finished images of an attempt, and then begin a retry or settle every outcome.
 
     Args:
         driver: driver of the generation.
         pictures: returns the finished images, RGB, in the order of the batch.
-        missing: description of a due query that the host never put.
+        missing: description of a due query that the host left out; empty if there is none.
 
     Returns:
-        Whether the attempt stands; if not, deliver the pictures of the one before. And the images to draw again; empty
-        if the generation is over.
+        Whether to use the images of this attempt (if not, deliver those of the attempt before), and the indices of the
+        images to draw again; empty if the generation is over.
     """
     further = driver.session.state.drawing is not None
     if not driver.in_time:
@@ -87,10 +87,10 @@ def attempted(
 
 
 def check_time(driver: Driver) -> None:
-    """Check that a retry may go on.
+    """Check that a running retry has time left.
 
     Raises:
-        DnpGuardError: the request takes longer than the policy allows.
+        DnpGuardError: the request has taken longer than ``retries.within_ms`` of the policy.
     """
     if not driver.in_time:
         raise DnpGuardError(NO_TIME, hint="Raise retries.within_ms, or leave it out.")

@@ -1,4 +1,4 @@
-"""Retries: which images are made again, with which negatives, and what applies to them otherwise. Pure."""
+"""Retries: which images are drawn again, by which negative prompts, and which action applies if not. Pure."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ NO_TIME: Final = "there is no time left for it"
 
 
 def wanted(state: State) -> tuple[int, ...]:
-    """Return the images of the latest attempt whose final look asks for another attempt."""
+    """Return the indices of the images whose final look, the query of the finished image, asks for another attempt."""
     return tuple(index for index in state.drawn if _asks(state.images[index]))
 
 
 def begin(
     policy: Policy, state: State, *, can: bool, in_time: bool
 ) -> tuple[State, list[events.Event], tuple[int, ...]]:
-    """Begin another attempt of the images that ask for one and can have it; settle the others.
+    """Begin another attempt of the images that ask for it and can have it; give the others their other action.
 
     Args:
         policy: the policy in force.
@@ -43,7 +43,7 @@ def begin(
         in_time: whether another attempt would finish in time.
 
     Returns:
-        The new state, the events, and the images to draw again; empty if there are none.
+        The new state, the events, and the indices of the images to draw again; empty if there are none.
     """
     images, happened, drawing = list(state.images), list[events.Event](), []
     for index in wanted(state):
@@ -65,11 +65,11 @@ def begin(
 
 
 def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
-    """End the running attempt because it failed; the earlier attempt's result stands and gets its other action.
+    """End a retry that failed: the images of the attempt before stand, with the action that replaces ``retry``.
 
     Args:
         state: state of the session.
-        reason: why the attempt failed.
+        reason: why the retry failed.
     """
     images, happened = list(state.images), list[events.Event]()
     for index in sorted(state.drawing or ()):
@@ -81,9 +81,9 @@ def failed(state: State, reason: str) -> tuple[State, list[events.Event]]:
 
 
 def undone(state: State) -> State:
-    """Return the session's state if the running attempt were discarded and no further one made.
+    """Return the state that a session would have if its running retry were discarded and none followed.
 
-    Every image gets back its earlier final look, with the action that applies instead of a retry.
+    Every image gets back its earlier final look, with the action that replaces ``retry``.
     """
     images = list(state.images)
     for index in sorted(state.drawing or ()):
@@ -93,7 +93,7 @@ def undone(state: State) -> State:
 
 
 def given_up(image: ImageState, reason: str = "") -> ImageState:
-    """Settle an image that is not made again.
+    """Give an image that is not drawn again the action that replaces ``retry``.
 
     Args:
         image: the image.
@@ -105,22 +105,23 @@ def given_up(image: ImageState, reason: str = "") -> ImageState:
 
 
 def to_hold(state: State) -> list[Negative | None]:
-    """Return the negatives of the images that are drawn now; None for images that only fill the batch in a retry."""
+    """Return the negative of each image to steer by now; None for images that only fill the batch of a retry."""
     return [image.negative if index in state.drawn else None for index, image in enumerate(state.images)]
 
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
-    """Return the negative of the next attempt from its first step on: everything that was seen, at its strength.
+    """Return the negative by which a retry is steered from its first step on, made from all findings so far.
 
-    Where the policy says when to escalate, the separate term joins the first retry at its first query: in the first
-    steps, which settle the composition, it would lose what was asked for. Further retries have it at once.
+    If the policy sets ``escalate``, the first retry begins without a separate guidance term, and gains one at its first
+    query: in the first steps, which settle the composition, that term would suppress what the prompt asks for. Further
+    retries have it from the start.
     """
     escalated = policy.guidance.escalate is None or image.attempts > 1
     return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
-    """Raise a negative to the strength of a retry: the scale, or the share and the positions of the attention.
+    """Strengthen a negative for a retry: raise its scale, and in attention its ``alpha`` and its ``mask``.
 
     Args:
         policy: the policy in force.
@@ -142,7 +143,7 @@ def _stronger(attention: InAttention, by: float) -> InAttention:
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
-    """Raise the strength of a decision's negative if the image is in a retry."""
+    """Strengthen the negative of a decision if the image is being retried."""
     if image.attempts == 1:
         return decision
     return replace(decision, negative=harder(policy, decision.negative, image.attempts - 1))
@@ -159,7 +160,7 @@ def _as_before(image: ImageState) -> ImageState:
 
 
 def _seen(policy: Policy, image: ImageState) -> dict[str, tuple[str, ...]]:
-    """Return the terms that any look at an image saw, by category, without monitored ones and those in shadow."""
+    """Return the terms found in an image so far, by category, except categories in shadow or only monitored."""
     terms: dict[str, tuple[str, ...]] = {}
     decisions: Iterable[Decision] = (query.decision for query in image.queries)
     for finding in (finding for decision in decisions for finding in decision.findings):

@@ -1,4 +1,6 @@
-"""One generation as a state machine: it takes events and returns what to do. It does no I/O and never waits.
+"""The rules of one generation, as a state machine: planned queries and answers go in; negatives and events come out.
+
+It does no I/O and never waits.
 
 ::
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """The guard's rules over one generation.
+    """Applies a policy to one generation.
 
     Args:
         policy: the policy in force; it stays so to the end, whatever is reloaded meanwhile.
@@ -47,9 +49,9 @@ class Session:
 
     Attributes:
         given: the policy in force, as it was given.
-        policy: the same policy; ``mode: auto`` is ``separate`` until the host can steer in attention.
-        state: the session's memory, frozen.
-        waits: whether the host waits for an answer instead of denoising on.
+        policy: the same policy with ``mode: auto`` resolved: ``separate`` until :meth:`steers_attention` is called.
+        state: the memory of the session, a frozen value.
+        waits: whether the host pauses denoising until a query is answered.
         needed: number of questions that the generation may need.
         levels: noise fraction at the start of each step of the run, once the host has provided it.
     """
@@ -81,12 +83,12 @@ class Session:
 
     @property
     def negatives(self) -> tuple[Negative | None, ...]:
-        """The negative that steers each image now."""
+        """The negative prompt that steers each image now; None for an image that is not steered."""
         return tuple(image.negative for image in self.state.images)
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """How much of each image the host may show its user now: all of it as long as the guard acts on no finding."""
+        """Whether the host may show its user each unfinished image now: ``allow`` until the guard acts on a finding."""
         return previews(self.policy, self.state, secret=bool(self._sensitive))
 
     @property
@@ -96,22 +98,22 @@ class Session:
 
     @property
     def so_far(self) -> Report | None:
-        """The report if the running retry is never finished; a ``retry`` verdict carries its outcome."""
+        """The report that holds unless the running retry is finished; a service answers ``retry`` with it."""
         state = second_chance.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))
 
     def steers_attention(self, *, guided: bool = True) -> None:
-        """Steer in attention space from now on. Called before anything is steered.
+        """Steer in the denoiser's attention from now on; call this before any image is steered.
 
         Args:
-            guided: whether the host has an unconditional prediction, which the separate term beside attention needs.
+            guided: whether the host has an unconditional prediction, which a separate guidance term needs.
         """
         self.state = replace(self.state, reach="guided" if guided else "alone")
         self.policy = reach.steered(self.given, self.state.reach)
 
     def attention_lost(self) -> None:
-        """Steer by ``separate`` from now on; nothing where the host was not told to steer in attention space."""
+        """Steer by a ``separate`` guidance term from now on; do nothing unless the session steers in attention."""
         if self.policy.guidance.mode == "attention":
             self.state, event = reach.lost(self.given, self.state)
             self.policy = reach.steered(self.given, self.state.reach)
@@ -129,7 +131,7 @@ class Session:
         return plan(self.policy, self._questions, self.state, step, likeness, nearness, self.levels)
 
     def plan_final(self) -> Plan | None:
-        """Plan the final look; None if the policy makes none."""
+        """Plan the final look, the query of the finished images; None if the policy makes none."""
         if not (self.policy.queries.final and self.state.looking):
             return None
         return Plan(None, self._questions, self.state.drawn, {}, self.state.answered)
@@ -148,7 +150,7 @@ class Session:
         return began
 
     def again(self, *, in_time: bool = True) -> tuple[int, ...]:
-        """Begin a retry of the images whose final look asks for one; return their indices, or none.
+        """Begin a retry of the images whose final look asks for one; return their indices, which may be none.
 
         Args:
             in_time: whether another attempt would finish in time.
@@ -159,18 +161,18 @@ class Session:
         return images
 
     def retry_failed(self, reason: str, took_ms: float = 0.0) -> None:
-        """End the running retry: it raised, lacked its final look, or took too long.
+        """End the running retry, which raised, lacks its final look, or took too long.
 
         Args:
             reason: explanation for people.
-            took_ms: how long it took.
+            took_ms: how long the retry took, in milliseconds.
         """
         state = self._degraded(self.state, "retry_failed", None, reason)
         self.state, happened = second_chance.failed(replace(state, retry_ms=state.retry_ms + took_ms), reason)
         self._events += happened
 
     def retry_took(self, milliseconds: float) -> None:
-        """Note how long a retry took that had its final look."""
+        """Add the duration of a retry that had its final look to the total for the report."""
         self.state = replace(self.state, retry_ms=self.state.retry_ms + milliseconds)
 
     def plan_inputs(self, pictures: Sequence[int]) -> Plan | None:
@@ -210,13 +212,13 @@ class Session:
             self.state = replace(self.state, answered=at, in_flight=True)
 
     def answered(self, plan: Plan, answer: Answer, now: Step | None = None, waited_ms: float = 0.0) -> None:
-        """Take an answer: judge it, and steer by it.
+        """Take the answer to a query: judge it, and steer by the decisions.
 
         Args:
             plan: the query that was put.
             answer: its answer.
-            now: the step that runs when the answer arrives; the one after it is steered. None if no step follows.
-            waited_ms: how long the generation waited.
+            now: the step that runs when the answer arrives; the next step is steered. None if no step follows.
+            waited_ms: how long the generation waited for the answer, in milliseconds.
         """
         self._undo = before = self._waited(waited_ms)
         self._earlier = len(self._events)
@@ -242,7 +244,7 @@ class Session:
         self.failed(plan.step, error)
 
     def unanswered(self, plan: Plan, error: Exception, waited_ms: float = 0.0) -> None:
-        """Note that a query was not answered; it stays due."""
+        """Note that a query was not answered; the query stays due."""
         self.state = self._waited(waited_ms)
         if plan.step is not None:
             self.state = replace(self.state, answered=plan.before, in_flight=False)
@@ -261,7 +263,7 @@ class Session:
         self.missed(fields.reason(error), step, str(error) if own(error) else type(error).__name__, caused=caused)
 
     def missed(self, reason: str, step: Step | None, detail: str, *, caused: bool = False) -> None:
-        """Note a miss, which a later answer clears; ``failmode`` decides how to treat one that is never cleared.
+        """Note that a query was missed. Unless a later one is answered, ``failmode`` decides the outcomes.
 
         Args:
             reason: label of ``dnp_guard_degraded_total``.
@@ -292,7 +294,7 @@ class Session:
         return outcomes
 
     def abandon(self, reason: str) -> None:
-        """End a generation that has no finished images; do nothing if it is over."""
+        """End a generation that has no finished images; do nothing if the generation is over."""
         if self.state.outcomes is None:
             self._events.append(events.Abandoned(reason))
             self.state = replace(self.state, outcomes=tuple(Outcome.FAILED_CLOSED for _ in self.state.images))

@@ -19,8 +19,11 @@ VERSION: Final = 7
 """Version of the state. Raise it when fields change, so that no process continues a state that it cannot read."""
 
 Reach = Literal["none", "guided", "alone", "lost"]
-"""``guided``: the host can steer in attention. ``alone``: it can, but has no unconditional prediction, so attention has
-no separate term beside it. ``lost``: it failed to do so. ``none``: it cannot."""
+"""Whether the host can steer in its denoiser's attention.
+
+``guided``: it can. ``alone``: it can, but has no unconditional prediction, so attention has no separate guidance term
+beside it. ``lost``: it tried and failed. ``none``: it cannot.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,11 @@ class Request:
         host: ``host{name, version, target}`` of the record.
         prompts: the prompts, if the host passes them on.
         run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the record.
-        takes_up: whether the host also passes on steps at which a late answer has arrived, not only due ones;
-            ``queries.wait: false`` needs that.
-        shows: most pictures of one image in a query, such as frames of a video.
-        subject: keyed hash of the person that it is for; None if the host does not say.
-        draws_again: whether the host can make an image again from its seed.
+        takes_up: whether the host calls the guard at every step at which a late answer has arrived, and not only at due
+            ones; ``queries.wait: false`` needs that.
+        shows: largest number of pictures of one image in a query, such as frames of a video.
+        subject: keyed hash of the person whom the request is for; None if the host does not say.
+        draws_again: whether the host can draw an image again from its seed.
     """
 
     images: int
@@ -51,22 +54,22 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ImageState:
-    """State of one image.
+    """State of one image of a session between two calls.
 
     Attributes:
-        history: history for the judge.
-        last: decision of the last query.
-        final: decision of the final look.
-        secret: whether it shows, or showed, a sensitive category.
-        negative: the negative that steers it.
+        history: categories found and held so far, for the judge.
+        last: decision after the last query during denoising.
+        final: decision after the final look, the query of the finished image.
+        secret: whether any query found a sensitive category in the image.
+        negative: the negative prompt that steers the image now.
         queries: all answered queries.
         negatives: all negatives that could take effect, with the first step that they steer.
-        pace: when it is queried again.
+        pace: the time and the step that decide when to query the image again.
         compared: categories that the query of the last decoded preview asked about.
         baseline: P(category) in the request's own picture, for ``more_than_input``.
         attempts: number of attempts, the running one included.
         retried: the final look's decision that caused the running retry.
-        not_again: why it was not made again, or why its last attempt failed; empty if neither applies.
+        not_again: why the image was not drawn again, or why its last retry failed; empty if neither applies.
     """
 
     history: History = field(default_factory=History)
@@ -90,7 +93,7 @@ class ImageState:
 
     @property
     def acted_on(self) -> bool:
-        """Whether the last query found, or a held category calls for, more than a record."""
+        """Whether the last decision during denoising calls for more than a record, such as steering."""
         return self.last is not None and self.last.action not in {None, Action.MONITOR}
 
 
@@ -100,20 +103,20 @@ class State:
 
     Attributes:
         id: id of the session.
-        images: one state per image.
+        images: one state per image of the batch.
         total: number of steps of the run, once a step was planned; None before, and if unknown.
         answered: the last step whose query was answered; -1 for none.
         missed: whether a query was missed and no later one was answered.
-        caused: whether the request itself caused the miss.
+        caused: whether the request itself caused the missed query.
         looking: whether the session puts queries at all.
         in_flight: whether a query is being answered while denoising goes on.
         recorded: whether every record was written.
         degraded: reasons why the guard could not do its job, in order.
         inputs: reports on the request's own pictures.
         outcomes: one per image; None before the generation is over.
-        drawing: images of the running or last attempt; None for all, in the first attempt.
-        retry_ms: how long the retries took.
-        reach: whether the host reaches the attention of its denoiser.
+        drawing: indices of the images that the running or last retry draws; None in the first attempt, which draws all.
+        retry_ms: how long the retries took, in milliseconds.
+        reach: whether the host can steer in its denoiser's attention.
         began: when the request and its latest attempt began, in seconds since 1970; None before.
         version: version of this class.
     """
@@ -138,7 +141,7 @@ class State:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images of the running or last attempt, in order."""
+        """The indices of the images that the running or last attempt draws, ascending."""
         return tuple(range(len(self.images)) if self.drawing is None else sorted(self.drawing))
 
     @property

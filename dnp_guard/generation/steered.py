@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, Step
 
 IN_VAIN: Final = "not_effective"
-"""Reason of a degradation: a negative came too late for the host to steer by it."""
+"""Reason of a degradation: a negative prompt came too late for the host to steer by it."""
 
 
 def steered(
     image: ImageState, index: int, step: Step, now: Step, decision: Decision
 ) -> tuple[ImageState, list[events.Event]]:
-    """Return an image steered by a decision from the step after ``now`` on, with the events of the change."""
+    """Steer an image by a decision from the step after ``now`` on; return its new state, and events of the change."""
     negative, applied = decision.negative, now.index + 1
     untold = negative is not None and image.effective != negative and now.effective
     if image.negative == negative and not untold:

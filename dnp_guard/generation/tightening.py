@@ -22,11 +22,11 @@ _ACTIONS = tuple(action for action in Action if action is not Action.RETRY)
 
 @dataclass(frozen=True, slots=True)
 class Tightening:
-    """Calls the plugins of a guard for each decision.
+    """Calls the plugins of a guard, which may make each decision stricter.
 
     Attributes:
         plugins: plugins of the guard.
-        policy: policy whose words they may add.
+        policy: the policy in force; plugins may add only words of its vocabulary.
     """
 
     plugins: Plugins
@@ -35,7 +35,7 @@ class Tightening:
     def __call__(
         self, request: str, image: int, step: Step | None, decision: Decision
     ) -> tuple[Decision, Sequence[Degraded]]:
-        """Return the stricter decision, and faults for offers of plugins that were refused."""
+        """Return a decision at least as strict, and an event for every word or action of a plugin that was refused."""
         hook, faults = self.plugins.hook, []
         if decision.negative is not None and hook.dnp_guard_negative.get_hookimpls():
             shown = _copied(decision)

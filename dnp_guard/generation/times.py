@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Times:
-    """Durations of a request and its attempts.
+    """Measures the time of a request and of its latest attempt.
 
     Args:
         retries: the policy's retry settings.
@@ -30,7 +30,7 @@ class Times:
 
     @property
     def over(self) -> bool:
-        """Whether the request takes longer than allowed."""
+        """Whether the request has taken longer than the policy allows."""
         return (monotonic() - self._began) * 1000 > self._within_ms
 
     @property

@@ -1,4 +1,4 @@
-"""Several views of a finished picture, so that one shows what another hides. Pure."""
+"""Make several views of a finished picture, such as its mirror image: one may show what another hides. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def views(picture: Image.Image, names: Sequence[View]) -> list[Image.Image]:
 
     Args:
         picture: a finished image.
-        names: ``flip`` mirrors it, ``crops`` adds its upper left and lower right part, ``double`` doubles its size.
+        names: views to make: ``flip``, the mirror image; ``crops``, the upper left and the lower right part;
+            ``double``, the picture at twice its size.
 
     Returns:
         The picture itself, then its views.
