@@ -82,15 +82,15 @@ def from_environment() -> FastAPI:
 
 
 def create(settings: Settings, backend: Backend | None = None, clock: Callable[[], float] = time.time) -> FastAPI:
-    """Create the application.
+    """Create the service's FastAPI application: its routes, the checks of requests, and the guards behind them.
 
     Args:
         settings: settings of the service; the files and stores that they name are opened.
-        backend: the backend to query; built from the settings by default.
-        clock: seconds since 1970.
+        backend: the vision-language backend to query; built from the settings by default.
+        clock: returns the time in seconds since 1970.
 
     Raises:
-        DnpGuardError: the settings cannot be served.
+        DnpGuardError: a setting is invalid, or a file, store or backend that it names cannot be opened.
     """
     app = FastAPI(
         title="dnp_guard",
@@ -102,7 +102,7 @@ def create(settings: Settings, backend: Backend | None = None, clock: Callable[[
         default_response_class=JSONResponse,
         responses={
             status: {"model": ProblemDocument, "content": {"application/problem+json": {}}, "description": title}
-            for status, title in {400: "The body is no JSON", **_titles(), 500: "The service failed"}.items()
+            for status, title in {400: "The body is not JSON", **_titles(), 500: "The service failed"}.items()
         },
     )
     app.state.settings = settings
@@ -148,7 +148,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _watch_parent(parent: int | None) -> None:
-    """End this worker when its parent has died: nobody else would end it, and it would keep the port."""
+    """End this worker process when its parent process has died; otherwise it would run on and occupy the port."""
     while parent is not None and os.getppid() == parent:  # noqa: ASYNC110 (no event announces it)
         await asyncio.sleep(_WATCH_S)
     if parent is not None:
@@ -181,7 +181,7 @@ async def _grant(request: Request) -> Grant:
 
 
 Granted = Annotated[Grant, Depends(_grant)]
-_BEARER = HTTPBearer(auto_error=False, description="A token of the token file.")
+_BEARER = HTTPBearer(auto_error=False, description="A token from the token file.")
 
 
 def _routes(app: FastAPI) -> None:
@@ -190,39 +190,39 @@ def _routes(app: FastAPI) -> None:
 
     @v1.post("/sessions", status_code=201)
     def open_session(asked: Open, grant: Granted) -> Opened:
-        """Begin a generation."""
+        """Open a session, which guards one generation; return the steps at which the host has to send queries."""
         opened: Opened = state.service.open(grant, asked)
         return opened
 
     @v1.post("/sessions/{session}/inputs")
     def inputs(session: str, asked: InputsMessage, grant: Granted) -> InputVerdicts:
-        """Show the pictures that the request brought, before the first step; return whether it may go on."""
+        """Check a generation's input pictures, such as an image to edit, before its first step; return the verdicts."""
         verdicts: InputVerdicts = state.service.inputs(grant, session, asked)
         return verdicts
 
     @v1.post("/sessions/{session}/queries")
     def query(session: str, asked: QueryMessage, grant: Granted, request: Request) -> AnswerMessage:
-        """Show the image at a step; return what to steer away from. A repeated step gets the same answer."""
+        """Check the images at a denoising step; return the negative prompts. A repeated step gets the same answer."""
         answer: AnswerMessage
         answer, request.scope["dnp_guard.waited_ms"] = state.service.query(grant, session, asked)
         return answer
 
     @v1.post("/sessions/{session}/final")
     def final(session: str, asked: Finish, grant: Granted) -> Verdicts:
-        """Show the finished images; return the verdict on every image."""
+        """Check the finished images; return a verdict on every image: pass, blur, block or retry it."""
         verdicts: Verdicts = state.service.final(grant, session, asked)
         return verdicts
 
     @v1.delete("/sessions/{session}", status_code=204)
     def abandon(session: str, grant: Granted) -> None:
-        """End a generation that has no images to judge."""
+        """End a session whose generation has failed or was cancelled, so that it has no finished images."""
         state.service.abandon(grant, session)
 
     @v1.get("/policy")
     def policy(
         grant: Granted, policy: Line | None = None, region: Line | None = None, surface: Line | None = None
     ) -> PolicyInForce:
-        """Hear which policy a session would be opened under now, and which model would answer."""
+        """Return the policy that a session opened now would run under, and the model that would answer its queries."""
         state.service.admit(grant)
         with policies.selected(state.service.guards, grant, policy, region, surface) as guard:
             chosen, backend = guard.policy, guard.desk.info.digest
@@ -239,7 +239,7 @@ def _routes(app: FastAPI) -> None:
 
     @app.get("/readyz", tags=["health"], responses={503: {"model": ProblemDocument, "description": "Not ready"}})
     async def ready() -> Response:
-        """Return whether generations can be guarded now."""
+        """Return 200 if generations can be guarded now, or 503 with the reason why not."""
         why = await state.readiness.why()
         known = list(FEATURES)
         return problems.plain(503, why, features=known) if why else JSONResponse({"status": "ok", "features": known})
@@ -252,7 +252,7 @@ def _routes(app: FastAPI) -> None:
 
 
 def _metrics(own: CollectorRegistry) -> bytes:
-    """Render the metrics: of all workers if there are several, else of this process."""
+    """Render the Prometheus metrics: those of all workers if there are several, otherwise those of this process."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder is None:
         return generate_latest(own)
@@ -291,7 +291,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _counted(request: Request) -> None:
-    """Count a request that cannot be parsed towards its token's rate, like any other."""
+    """Count an invalid request against the rate limit of its token, like a valid one."""
     if (grant := request.scope.get("dnp_guard.grant")) is not None:
         await to_thread.run_sync(request.app.state.service.admit, grant, limiter=request.app.state.aside)
 

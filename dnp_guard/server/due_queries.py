@@ -1,4 +1,4 @@
-"""Which due queries a host still owes to a session, and which it has left out. Pure."""
+"""Find the queries that the policy requires at certain steps and that the host has not sent. Pure."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ if TYPE_CHECKING:
 
 
 def due(policy: Policy, total: int) -> list[int]:
-    """List the steps at which any category is due.
+    """List the steps at which the policy requires a query about any category.
 
     Args:
         policy: the policy in force.
-        total: number of steps of the run; :data:`pacing.TICKS` where it is unknown.
+        total: number of steps of the run. If it is unknown, :data:`pacing.TICKS`: the list then holds positions in
+            the run, counted in that many equal parts.
     """
     return sorted({step for steps in pacing.due_by_category(policy, total).values() for step in steps})
 
 
 def unasked(policy: Policy, total: int | None, asked: int) -> str:
-    """Name the first due query that never came, for a person; empty where none is owed.
+    """Describe the first required query that never came, such as "no query came for step 5"; empty if all came.
 
     Args:
         policy: the policy in force.
-        total: number of steps of the run; None where it is unknown.
-        asked: how far in the run a query has come.
+        total: number of steps of the run; None if it is unknown.
+        asked: the latest step for which a query came, or the latest position if ``total`` is None; -1 for none.
     """
     return _named([step for step in due(policy, total or pacing.TICKS) if step > asked], total)
 
 
 def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMessage, end: int | None) -> str:
-    """Name the first due step that the run has passed before a query, and that no query came for.
+    """Describe the first due step that the run has passed without a query; empty if there is none.
 
-    A due step is met by a query at it or at the next step. Where the number of steps is unknown, the host says how far
-    the step before had come; one that does not say so may pass one due place between two queries, or as many as lie in
-    one step. A query at a step after the end shows that the run had not ended.
+    A due step is one at which the policy requires a query. The query may come at that step or at the next one.
 
-    Places are compared unrounded, as hosts compare them with the progress.
+    If the number of steps is unknown, the policy requires queries at positions in the run. ``query.since`` is then the
+    progress at the step before the query, and a position up to there is missed. A query without ``since`` may leave
+    out one position since the last query, or any number if it comes at the very next step. Positions are compared
+    unrounded, because hosts compare them with their progress in the same way.
+
+    A host may announce that the run has ended. A query at a later step shows that this was not true.
 
     Args:
         policy: the policy in force.
-        total: number of steps of the run; None where it is unknown.
+        total: number of steps of the run; None if it is unknown.
         stored: the session before the query.
         query: the query.
-        end: step at which the host said that the run had ended; None if it has not said so.
+        end: step at which the host announced the end of the run; None if it has not.
     """
     if end is not None and query.step > end:
         return f"the run went on after its end at step {end}"

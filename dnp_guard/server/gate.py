@@ -28,7 +28,9 @@ _BODIES = 16
 
 
 class Gate:
-    """Admits a request, and adds the grant of its token to the scope as ``dnp_guard.grant``.
+    """ASGI middleware that admits or refuses a request, by its token, rate and size.
+
+    It adds the grant (the permissions) of the token to the ASGI scope as ``dnp_guard.grant``.
 
     Args:
         app: the application behind it.
@@ -38,7 +40,7 @@ class Gate:
             them again for all workers together.
 
     Attributes:
-        flight: counts the bytes of bodies that all requests hold.
+        flight: counts the bytes of all request bodies in memory.
     """
 
     def __init__(self, app: ASGIApp, state: State, body: int, rate: int) -> None:
@@ -117,7 +119,7 @@ class Gate:
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
-    """Return a receive function that returns a body which has already arrived."""
+    """Return an ASGI receive function that first returns a body that was read already, and then calls ``receive``."""
     left = [body]
 
     async def received() -> Message:

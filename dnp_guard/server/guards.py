@@ -29,7 +29,7 @@ _log = logging.getLogger("dnp_guard.server")
 class Guards:
     """Makes a tenant's guard when it is first needed.
 
-    All guards share the desk of the backend and take turns; see :class:`~dnp_guard.vlm.desk.Desk`.
+    All guards query the backend through one desk, which lets them take turns; see :class:`~dnp_guard.vlm.desk.Desk`.
 
     Args:
         settings: settings of the service.
@@ -57,7 +57,7 @@ class Guards:
         self._stricter: dict[str, Policy] = {}
 
     def of(self, tenant: str | None) -> Guard:
-        """Return the guard of a tenant.
+        """Return the guard of a tenant, or of the callers without a tenant for None; make it at the first call.
 
         Raises:
             DnpGuardError: there is no policy for the tenant, or it cannot be put in force.
@@ -81,16 +81,20 @@ class Guards:
         """Return the stricter policies that a token's sessions may request, by name.
 
         Raises:
-            PolicyError: a policy does not check.
+            PolicyError: a policy is invalid.
         """
         policies = [self._loaded(spec) for spec in grant.policies]
         return {policy.name: policy for policy in policies}
 
     def granted(self, grant: Grant, name: str | None) -> tuple[Guard, Policy | None]:
-        """Return the guard for a token, and the named policy that makes a session stricter.
+        """Return the guard of a token's tenant, and the stricter policy that a session requests by name.
+
+        Args:
+            grant: the permissions of the token.
+            name: name of the requested policy; None, or the name of the guard's own policy, for no stricter one.
 
         Raises:
-            Refusal: there is no valid policy, or the token does not allow this one.
+            Refusal: a policy is missing or invalid, or the token does not allow the named one.
         """
         try:
             guard, stricter = self.of(grant.tenant), self.stricter(grant)
@@ -120,7 +124,7 @@ class Guards:
             except DnpGuardError as error:
                 return f"no valid policy: {error.message}"
             if not guard.keeps_up:
-                return "the audit log takes no records, and they wait"
+                return "the audit log accepts no records, so they wait"
         return "" if self._of else "no policy is loaded"
 
     def close(self) -> None:

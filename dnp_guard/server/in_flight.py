@@ -1,4 +1,4 @@
-"""Limit what all requests in progress hold together, so that many at once cost no more than a few."""
+"""Limit the memory that all requests in progress hold together, however many there are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Flight:
 
     Args:
         most: most that all requests may hold at once.
-        what: name of the resource, for the refusal.
+        what: name of the resource, for the error message.
     """
 
     def __init__(self, most: int, what: str) -> None:
@@ -27,14 +27,14 @@ class Flight:
 
     @contextmanager
     def request(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes more for one request; release everything at the end of the request."""
+        """Yield a function that reserves a further amount for one request; release all of it when the request ends."""
         held = 0
 
         def take(more: int) -> None:
             nonlocal held
             with self._lock:
                 if self._held + more > self._most:
-                    detail = f"{self._most} {self._what} of all requests are held at once; send it again."
+                    detail = f"All requests together may hold {self._most} {self._what}; send this one again."
                     raise Refusal("busy", detail, wait=1)
                 self._held += more
             held += more

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger("dnp_guard.server")
 
 INPUTS = "inputs"
-"""Key, among the answers by step, of the verdicts on the request's own pictures."""
+"""Key of the verdicts on the request's input pictures, in ``Stored.answers``, which otherwise has steps as keys."""
 
 LEFT_OUT = "left_out"
-"""Key, there too, of the due queries that the host has left out, in words."""
+"""Key, in ``Stored.answers`` too, of the description of the first due query that the host left out."""
 
 ENDED = "ended"
-"""Key, there too, of the step at which the host said that the run had ended."""
+"""Key, in ``Stored.answers`` too, of the step at which the host said that the run had ended."""
 
 
 class LiveSessions:
-    """The sessions of a service, as they were after their last request.
+    """The sessions of a service, as they were after their last request. A session guards one generation.
 
-    The store is authoritative: a session in memory only saves reading it again.
+    The store is authoritative: a copy of a session in this worker's memory only saves reading the store.
 
     Args:
         guards: guards of the tenants.
@@ -70,18 +70,18 @@ class LiveSessions:
             session: id of the session.
 
         Raises:
-            Refusal: this token opened no such session.
+            Refusal: there is no such session, or another token opened it.
         """
         if (unkept := self._unkept.get(session)) is not None:
             self._store.save(unkept)
             del self._unkept[session]
         stored = self._store.load(session)
         if stored is None or stored.token != token:
-            raise Refusal("session", "It was never opened with this token, or has expired.")
+            raise Refusal("session", "No session with this id was opened with this token, or it has expired.")
         return stored
 
     def take_up(self, stored: Stored) -> tuple[Guard, Driver]:
-        """Continue a session from the store.
+        """Return the guard of a stored session, and a driver that continues it where its last request ended.
 
         Raises:
             Refusal: another version of the service opened it.
@@ -99,10 +99,13 @@ class LiveSessions:
         return guard, guard.start(begun, replies.policy(stored.policy, stored.digest), resumed)
 
     def claim(self, stored: Stored) -> Stored:
-        """Mark a session as being ended by this request, so that no other, in any worker, records its end as well.
+        """Mark a session as being ended by this request, so that no other request, in any worker, records its end too.
+
+        Returns:
+            The session as it is now in the store.
 
         Raises:
-            Refusal: another request was faster.
+            Refusal: another request has changed the session meanwhile.
         """
         ending = replace(stored, status="ending", expires=self.expiry())
         if not self._saved(ending, otherwise=replace(stored, version=ending.version + 1)):
@@ -146,7 +149,7 @@ class LiveSessions:
             self._end(stored, reason)
 
     def expiry(self) -> float:
-        """Return when a session that has a request now expires, in seconds since 1970."""
+        """Return the time, in seconds since 1970, at which a session expires if no request follows the current one."""
         return self._clock() + self._idle_s
 
     def _end(self, stored: Stored, reason: str) -> None:
@@ -164,7 +167,11 @@ class LiveSessions:
         self._live.pop(stored.id, None)
 
     def _saved(self, changed: Stored, *, otherwise: Stored | None) -> bool:
-        """Save a session. If the store fails without saying what it saved, save ``otherwise`` at the next request."""
+        """Save a session; return whether it was saved.
+
+        If the store raises an error, it is unknown whether it saved the session. The next request of the session then
+        saves ``otherwise`` first, if given.
+        """
         if otherwise is not None:
             self._unkept[changed.id] = otherwise
         saved = self._store.save(changed)
@@ -187,4 +194,4 @@ def check_goes_on(stored: Stored) -> None:
 
 
 def _busy() -> Refusal:
-    return Refusal("busy", "Send it again.", wait=1)
+    return Refusal("busy", "Send the request again.", wait=1)

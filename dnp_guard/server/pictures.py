@@ -44,7 +44,7 @@ _SCAN, _MOST_SCANS = b"\xff\xda", 64
 
 
 def inputs(sent: Sequence[Picture], limits: Limits) -> dict[int, Image.Image]:
-    """Open the pictures that a request brought; see :func:`opened`.
+    """Open the input pictures of a generation, such as an image to edit; see :func:`opened`.
 
     Raises:
         Refusal: there are too many, they are not numbered from 0, or one of them cannot be accepted.
@@ -58,15 +58,15 @@ def opened(sent: Sequence[Picture], images: Sequence[int], limits: Limits) -> di
     """Open the pictures of a request, and read only their headers.
 
     Args:
-        sent: one picture per image that is drawn, in any order.
-        images: indices of the images that are drawn.
+        sent: one picture per image, in any order.
+        images: indices of the images that the request has to show.
         limits: limits per picture and per request.
 
     Returns:
-        The pictures by index, in the order of the batch.
+        The opened pictures by image index, in the order of ``images``.
 
     Raises:
-        Refusal: the pictures are not exactly those of the images, or one of them cannot be accepted.
+        Refusal: there is not exactly one picture per image, or a picture has a wrong format or too many pixels.
     """
     by_index = {picture.index: picture for picture in sent}
     if len(sent) != len(images) or set(by_index) != set(images):
@@ -81,14 +81,14 @@ def decoded(pictures: Mapping[int, Image.Image], take: Callable[[int], None]) ->
     """Decode the pictures of a request to RGB.
 
     Args:
-        pictures: the opened pictures by index.
-        take: called with their number of pixels before any is decoded; may refuse them.
+        pictures: the opened pictures by image index.
+        take: reserves memory; it is called with the number of all pixels before any is decoded, and may refuse.
 
     Returns:
-        The pictures in the order of the batch.
+        The decoded pictures, in the same order.
 
     Raises:
-        Refusal: a picture cannot be accepted.
+        Refusal: a picture cannot be decoded, or the requests in progress hold too many pixels.
     """
     take(_pixels(pictures))
     return [_decoded(index, picture) for index, picture in pictures.items()]
@@ -99,10 +99,10 @@ def _pixels(pictures: Mapping[int, Image.Image]) -> int:
 
 
 def _opened(sent: Picture, pixels: int) -> Image.Image:
-    """Open a picture, and read only its header."""
+    """Open a picture, and read only its header; refuse one with more than ``pixels`` pixels."""
     head, _, text = sent.data.partition(",")
     if head not in _FORMATS:
-        raise Refusal("picture", f"Image {sent.index} is no data: URL of a JPEG or PNG in base64.", index=sent.index)
+        raise Refusal("picture", f"Image {sent.index} is not a data: URL of a JPEG or PNG in base64.", index=sent.index)
     with _refusing(sent.index):
         data = base64.b64decode(text, validate=True)
         opened = Image.open(io.BytesIO(data), formats=[_FORMATS[head]])
@@ -125,7 +125,7 @@ def _decoded(index: int, opened: Image.Image) -> Image.Image:
 
 @contextmanager
 def _refusing(index: int) -> Iterator[None]:
-    """Turn every error of decoding a picture into a refusal."""
+    """Turn an error raised while the picture at an index is decoded into a refusal."""
     try:
         yield
     except NotAsShown as error:

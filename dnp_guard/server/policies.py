@@ -28,12 +28,12 @@ def check(policy: Policy, store: SessionStore) -> None:
     """Check that a store may hold sessions under a policy.
 
     Raises:
-        DnpGuardError: the policy has a sensitive category, whose findings must not be stored.
+        DnpGuardError: the policy has a sensitive category, and the store would keep its findings outside this process.
     """
     sensitive = [category.id for category in policy.categories if category.sensitive]
     if sensitive and not store.private:
         raise DnpGuardError(
-            f"policy {policy.name!r}: category {sensitive[0]!r} is sensitive, and nothing of it may be stored",
+            f"policy {policy.name!r}: category {sensitive[0]!r} is sensitive, so its findings must not be stored",
             hint="Serve it with one worker and without --store.",
         )
 
@@ -44,12 +44,12 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
     Args:
         policy: the policy in force for the session.
         store: the store that would hold the session.
-        images: number of images drawn together.
+        images: number of images generated together.
         limits: limits of the service.
-        can: abilities of the host, as it named them.
+        can: features that the host announced, such as ``attention``.
 
     Raises:
-        Refusal: the session may not run.
+        Refusal: the store may not hold the session, it may need too many questions, or the host cannot steer so.
     """
     try:
         check(policy, store)
@@ -60,24 +60,24 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
     if needed > limits.questions:
         raise Refusal("refused", f"It may need {needed} questions; {limits.questions} per session are allowed.")
     if "attention" not in can and reach.in_attention(policy, shown=False):
-        raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which this host does not reach.")
-    # The protocol carries one negative per image, and its scale.
+        raise Refusal("policy", f"Policy {policy.name!r} steers in attention, which this host cannot do.")
+    # The protocol carries one negative prompt and its scale per image, but no mask.
     if policy.guidance.mask is not None and policy.mode != "shadow":
-        raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot do.")
+        raise Refusal("policy", f"Policy {policy.name!r} has guidance.mask, which hosts of the service cannot apply.")
 
 
 @contextmanager
 def selected(
     guards: Guards, grant: Grant, name: str | None, region: str | None, surface: str | None
 ) -> Iterator[Guard]:
-    """Put the policy of a session into force for a block, and yield the guard.
+    """Put the policy of a session into force inside a ``with`` block, and yield the guard.
 
     Args:
         guards: guards of the tenants.
-        grant: the rights of the session's token.
-        name: another policy of the token, which makes the session stricter.
-        region: region, to select from a store of policies.
-        surface: surface, to select from a store of policies.
+        grant: the permissions of the session's token.
+        name: name of a stricter policy that the session requests; None or empty for none.
+        region: region of the caller, for a store with policies per region.
+        surface: surface of the caller, such as ``ads``, for a store with policies per surface.
 
     Raises:
         Refusal: there is no such policy, or the token does not allow it.

@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "body": (413, "The request is too large"),
     "request": (422, "The request does not have the form of the protocol"),
     "images": (422, "Not the images of this session"),
-    "picture": (422, "An image cannot be taken"),
+    "picture": (422, "A picture cannot be accepted"),
     "refused": (422, "The generation is refused"),
     "rate": (429, "Too many requests"),
     "sessions": (429, "Too many open sessions"),
@@ -50,12 +50,12 @@ class Refusal(Exception):
 
 
 class ProblemResponse(JSONResponse):
-    """A problem document."""
+    """An HTTP response with a problem document (RFC 9457) as its body."""
 
     media_type = "application/problem+json"
 
     def render(self, content: Any) -> bytes:
-        """Encode in ASCII: text quoted from a request may be invalid Unicode."""
+        """Encode the document as JSON in ASCII, because text quoted from a request may be invalid Unicode."""
         import json  # noqa: PLC0415 (kept beside its only use)
 
         return json.dumps(content, allow_nan=False).encode()
@@ -72,7 +72,7 @@ def response(problem: Refusal) -> ProblemResponse:
 
 
 def plain(status: int, detail: str = "", headers: Mapping[str, str] | None = None, **more: Any) -> ProblemResponse:
-    """Make a problem document that its status describes fully."""
+    """Make a problem document of type ``about:blank``, whose title is the standard phrase of its HTTP status."""
     title = HTTPStatus(status).phrase
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return ProblemResponse(document, status, dict(headers or {}))

@@ -1,4 +1,4 @@
-"""Whether generations can be guarded now: checks the model, policies, records, session store and threads."""
+"""Check whether generations can be guarded now: the model, policies, audit log, session store and threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAIT_S: Final = 2.0
 
 
 class Readiness:
-    """Finds out why nothing can be guarded. Make it on the event loop.
+    """Finds the reason why no generation can be guarded now, if there is one. Must be created on the event loop.
 
     Args:
         service: the service to check.
@@ -32,12 +32,12 @@ class Readiness:
         if why := self._service.guards.unready():
             return why
         if self._threads.available_tokens < 1:
-            return "every thread is at work, and requests wait for one"
+            return "every thread is busy, so requests wait"
         return await self._store()
 
     async def _store(self) -> str:
         if self._probing.available_tokens < 1:
-            return "the store of sessions does not answer"
+            return "the session store does not answer"
         with move_on_after(WAIT_S):
             try:
                 # Try a write, because a store that is full or locked can still be read.
@@ -45,6 +45,6 @@ class Readiness:
             except DnpGuardError as error:
                 return error.message
             except Exception as error:  # noqa: BLE001 (every store raises errors of its own)
-                return f"the store of sessions takes nothing: {type(error).__name__}"
+                return f"the session store accepts no writes: {type(error).__name__}"
             return ""
-        return "the store of sessions does not answer"
+        return "the session store does not answer"

@@ -37,7 +37,7 @@ class Issuer:
     """Signs receipts.
 
     Args:
-        seed: seed of the key, 32 bytes.
+        seed: seed of the private key, 32 bytes.
         seconds: seconds for which a receipt is valid.
     """
 
@@ -105,8 +105,8 @@ def read(receipt: str, public: str) -> dict[str, Any]:
         public: the public key, in base64.
 
     Raises:
-        ReceiptRefused: it is not a receipt, or this key did not sign it.
-        DnpGuardError: the key is malformed.
+        ReceiptRefused: the text is not a receipt, or another key signed it.
+        DnpGuardError: the public key is malformed.
     """
     try:
         raw = base64.b64decode(public.strip(), validate=True)
@@ -121,9 +121,9 @@ def read(receipt: str, public: str) -> dict[str, Any]:
         known = header["alg"] == "EdDSA" and header["typ"] == TYPE and "crit" not in header and payload["v"] == 1
         raw_signature = _decoded(signature)
     except (ValueError, KeyError, TypeError) as error:
-        raise ReceiptRefused("this is no receipt", hint="Pass it as the service gave it.") from error
+        raise ReceiptRefused("this is not a receipt", hint="Pass it exactly as the service returned it.") from error
     if not known or not _verifies(key, signed.encode(), raw_signature):
-        raise ReceiptRefused("the signature does not fit the key", hint="Do not deliver the image.")
+        raise ReceiptRefused("the signature does not match the key", hint="Do not deliver the image.")
     return dict(payload)
 
 

@@ -21,11 +21,11 @@ _WINDOWS_S = 180
 
 
 def connect(url: str) -> RedisStore:
-    """Open the store at a URL.
+    """Connect to the Redis server at a URL, and return the store in it.
 
     Raises:
-        MissingExtra: the package is missing.
-        DnpGuardError: no server answers there.
+        MissingExtra: the package ``redis`` is not installed.
+        DnpGuardError: no server answers at the URL, or it is malformed.
     """
     needs("redis", "this store")
     import redis  # noqa: PLC0415 (an extra)
@@ -39,7 +39,7 @@ def connect(url: str) -> RedisStore:
 
 
 class RedisStore:
-    """Sessions in Redis.
+    """Keeps sessions in Redis, where workers on several machines can share them.
 
     Args:
         client: a redis-py client that decodes responses.
@@ -50,7 +50,7 @@ class RedisStore:
         self._client = client
 
     def add(self, session: Stored, most: int) -> bool:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Add a new session; see :meth:`~dnp_guard.server.sessions.SessionStore.add`."""
 
         def change(pipe: Any) -> bool:
             few = bool(pipe.scard(_open(session.token)) < most)
@@ -62,12 +62,12 @@ class RedisStore:
         return bool(self._client.transaction(change, _open(session.token), value_from_callable=True))
 
     def load(self, session: str) -> Stored | None:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Load a session; see :meth:`~dnp_guard.server.sessions.SessionStore.load`."""
         text = self._client.get(_key(session))
         return Stored(**json.loads(text)) if text else None
 
     def save(self, session: Stored) -> bool:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Save a session; see :meth:`~dnp_guard.server.sessions.SessionStore.save`."""
 
         def change(pipe: Any) -> bool:
             text = pipe.get(_key(session.id))
@@ -80,23 +80,23 @@ class RedisStore:
         return bool(self._client.transaction(change, _key(session.id), value_from_callable=True))
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Remove and return the expired sessions; see :meth:`~dnp_guard.server.sessions.SessionStore.expired`."""
         return self._taken(self._client.zrangebyscore(_ENDS, "-inf", now))
 
     def take_open(self) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Remove and return the open sessions; see :meth:`~dnp_guard.server.sessions.SessionStore.take_open`."""
         names = self._client.zrange(_ENDS, 0, -1)
         return self._taken([name for name in names if (stored := self.load(name)) and stored.status == "open"])
 
     def count(self, token: str, window: int) -> int:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Count a request of a token; see :meth:`~dnp_guard.server.sessions.SessionStore.count`."""
         key = f"dnp_guard:count:{token}:{window}"
         with self._client.pipeline() as pipe:
             number, _ = pipe.incr(key).expire(key, _WINDOWS_S).execute()
         return int(number)
 
     def close(self) -> None:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Close the connections to the server; see :meth:`~dnp_guard.server.sessions.SessionStore.close`."""
         self._client.close()
 
     def _taken(self, names: Sequence[str]) -> list[Stored]:

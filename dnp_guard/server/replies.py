@@ -1,4 +1,4 @@
-"""Build the protocol's messages about a session. Pure."""
+"""Build the messages with which the service answers a host. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
-    """Tell the host of a new session what to do.
+    """Build the answer to a host that opened a session: the steps to query at, the policy, and the host's duties.
 
     Args:
         driver: driver of the session, which has begun.
@@ -62,10 +62,11 @@ def opened(driver: Driver, asked: Open, idle_s: float) -> Opened:
 
 
 def _on_failure(policy: Policy) -> Literal["closed", "open", "last"]:
-    """Return what a host does when it cannot reach the service.
+    """Return how a host treats its images when it cannot reach the service.
 
-    ``last`` keeps the last answer. An answer cannot say that an image is to be blurred or blocked, so a host gets
-    ``closed`` instead if the policy can decide that.
+    ``closed`` withholds them, ``open`` delivers them, and ``last`` goes by the last answer. An answer cannot say that
+    an image is to be blurred or blocked, so if the policy can decide that, the host gets ``closed`` instead of
+    ``last``.
     """
     enforced = [category.action for category in policy.categories if not policy.shadow(category.id)]
     strict = {"blur", "block"} & {*enforced, *(rule.action for rule in policy.rules)}
@@ -73,14 +74,18 @@ def _on_failure(policy: Policy) -> Literal["closed", "open", "last"]:
 
 
 def _user_previews(policy: Policy) -> Literal["withhold", "blur", "allow"]:
-    """Return what may be shown of unfinished images: nothing if sensitive, everything if nothing is altered."""
+    """Return how a host shows the previews of unfinished images to its user.
+
+    It withholds them under a policy with a sensitive category, shows them in shadow mode, and otherwise does as the
+    policy says.
+    """
     if any(category.sensitive for category in policy.categories):
         return "withhold"
     return "allow" if policy.mode == "shadow" else policy.preview.user_previews
 
 
 def answer(driver: Driver) -> AnswerMessage:
-    """Tell the host what to steer every image away from, and what may be shown of it."""
+    """Build the answer to a query: for every image its negative prompt, and whether its preview may be shown."""
     return AnswerMessage(answered=not driver.session.state.missed, images=_steered(driver))
 
 
@@ -112,14 +117,14 @@ def _attention(negative: Negative) -> SteerAttention | None:
 
 
 def action(outcome: Outcome) -> Literal["pass", "blur", "block"]:
-    """Return what a host does with an image, given its outcome."""
+    """Return the host's action for an image with an outcome: ``pass``, ``blur`` or ``block``."""
     if withheld(outcome):
         return "block"
     return "blur" if outcome is Outcome.BLURRED else "pass"
 
 
 def refused(driver: Driver) -> Verdicts:
-    """Return the verdicts of a session that a picture of its own request ended before the first step."""
+    """Return the verdicts, all ``block``, of a session that ended before its first step because of an input picture."""
     assert driver.report is not None  # noqa: S101 (a session that is over has one)
     images = [
         Verdict(
@@ -137,29 +142,47 @@ def refused(driver: Driver) -> Verdicts:
 
 
 def of_inputs(reports: Sequence[InputReport], count: int) -> InputVerdicts:
-    """Return the verdict on each picture of a request; if the policy does not ask about them, the request goes on."""
+    """Return the verdict on every input picture of a request; ``pass`` for all if the policy does not check them.
+
+    Args:
+        reports: reports on the pictures; empty if the policy does not check them.
+        count: number of pictures.
+    """
     actions = [report.action for report in reports] or ["pass"] * count
     return InputVerdicts(images=[InputVerdict(index=index, action=action) for index, action in enumerate(actions)])
 
 
 def decision(outcome: Outcome, can: Sequence[str]) -> Outcome:
-    """Return the outcome that a host is told: if it does not know the outcome, the nearest one that every host knows.
+    """Return the outcome in a form that the host knows.
 
     Args:
         outcome: outcome of an image.
-        can: features that the host announced.
+        can: features that the host announced. An older host does not know ``unasked``, and gets ``failed_open``.
     """
     return Outcome.FAILED_OPEN if outcome is Outcome.UNASKED and str(outcome) not in can else outcome
 
 
 def similarities(sent: Sequence[PreviewPicture], images: int) -> list[float]:
-    """Return the similarities that the host measured, by image; empty if it did not measure all that it sends."""
+    """Return, for every image, how similar its latents are to the prediction that was last checked.
+
+    Args:
+        sent: the pictures of a query, with the similarities that the host measured.
+        images: number of images in the batch.
+
+    Returns:
+        One cosine per image, -1 for an image that was not sent; empty if a picture has none.
+    """
     measured = {picture.index: picture.similarity for picture in sent if picture.similarity is not None}
     return [measured.get(index, -1.0) for index in range(images)] if len(measured) == len(sent) else []
 
 
 def policy(text: str, digest: str) -> Policy:
-    """Rebuild the policy that a session began with from its JSON."""
+    """Rebuild the policy under which a session began.
+
+    Args:
+        text: JSON of the resolved policy, from the store.
+        digest: digest of the policy file.
+    """
     original = Policy.model_validate_json(text)
     # Under an override the digest stays that of the file, as when the session began.
     original.__dict__["digest"] = digest

@@ -1,4 +1,4 @@
-"""Sessions whose host is to draw some images again."""
+"""Sessions in which the host generates some images again, because the guard rejected the first attempt."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 
 
 def of_batch(live: Driver, drawn: Sequence[Image]) -> list[Image]:
-    """Fill up a batch: images that are not drawn again get a blank picture, which nobody looks at."""
+    """Return one picture per image of the batch; an image that is not generated again gets a blank one.
+
+    Args:
+        live: driver of the session, which ignores the blank pictures.
+        drawn: the pictures of the images that are generated again, in the order of the batch.
+    """
     own = dict(zip(live.session.state.drawn, drawn, strict=True))
     return [own.get(index) or blank((1, 1)) for index in range(len(live.session.state.images))]
 
 
 def check_awaited(stored: Stored) -> None:
-    """Check that a session waits for its host to draw images again.
+    """Check that a session waits for its host to generate images again.
 
     Raises:
-        Refusal: it does not wait for that.
+        Refusal: the session is over, or its images have no verdicts yet.
     """
     if stored.status != "open" or not stored.final:
         raise Refusal("over", "None of its images waits to be drawn again.")

@@ -50,8 +50,9 @@ class Listener:
         host: address or name.
         port: 0 for any free port.
         certificate: TLS certificate file.
-        key: file of its private key.
-        clients: file of the authorities whose certificates clients must present; None if they need none.
+        key: file of the certificate's private key.
+        clients: file of the certificate authorities, one of which must have issued a client's certificate; None if
+            clients need no certificate.
     """
 
     host: str = "127.0.0.1"
@@ -73,7 +74,7 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
     """Check that traffic to other machines is protected.
 
     Raises:
-        DnpGuardError: it would be unencrypted, or open to anyone.
+        DnpGuardError: traffic would be unencrypted, anyone could use the service, or a certificate file is unusable.
     """
     if (address.certificate is None) != (address.key is None):
         raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")
@@ -96,18 +97,18 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
     if address.certificate is None and not plain_http:
         raise DnpGuardError(
             f"{address.host} can be reached from other machines, and images would be unencrypted",
-            hint="Give --tls-cert and --tls-key; or --plain-http where TLS ends before it or the network is yours.",
+            hint="Give --tls-cert and --tls-key; or --plain-http if a proxy ends TLS or the network is private.",
         )
 
 
 def check_tested(settings: Settings) -> list[Problem]:
-    """Check that a service which reloads its policies starts with policies that a reload would accept.
+    """Check that every enforced policy has tests. A service that reloads its policies cannot start without them.
 
     Returns:
-        Problems of the enforced policies without tests, if the service does not reload them.
+        One problem per enforced policy without tests, for a service that does not reload its policies.
 
     Raises:
-        PolicyError: the service reloads policies and one has no tests, or a policy does not check.
+        PolicyError: the service reloads policies and one has no tests, or a policy is invalid.
     """
     problems = list(without_tests(as_store(settings.policy)))
     if problems and settings.watch:
@@ -116,7 +117,7 @@ def check_tested(settings: Settings) -> list[Problem]:
 
 
 def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, started: Callable[[str], None]) -> int:
-    """Serve until the process is told to end; requests in flight are still answered.
+    """Serve until a signal ends the process; requests in flight are still answered.
 
     Args:
         address: where to listen.
@@ -178,7 +179,7 @@ def run(address: Listener, settings: Settings, *, workers: int, grace_s: int, st
 
 
 def _shared(settings: Settings, folder: Path, stack: ExitStack) -> Settings:
-    """Set up what several workers share until the stack is closed: the store, the metrics and the settings."""
+    """Set up the store, the metrics folder and the settings for several workers, until the exit stack is closed."""
     metrics = folder / "metrics"
     metrics.mkdir()
     settings = settings.model_copy(update={"parent": os.getpid(), "shared": folder})
@@ -197,7 +198,7 @@ def _bound(address: Listener) -> socket.socket:
     except OSError as error:
         raise DnpGuardError(
             f"cannot listen at {address.host}, port {address.port}: {str(error.strerror).partition(' (while')[0]}",
-            hint="Give another --port where another service listens there, and a --host of this machine.",
+            hint="Give another --port if another service listens there, and a --host of this machine.",
         ) from error
     bound.set_inheritable(True)
     return bound

@@ -1,4 +1,4 @@
-"""Sessions of generations that run elsewhere. Implements the protocol without HTTP."""
+"""Sessions that guard generations in other processes. Implements the protocol without HTTP."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _TRIAL = "0" * 8192
 
 
 class SessionService:
-    """Opens, queries and ends sessions.
+    """Opens, continues and ends sessions. A session guards one generation, which a host runs elsewhere.
 
     The store has every session as it was after its last request, so that any worker can continue it; a copy in memory
-    only saves reading it again. All records of a request are written before it is answered.
+    only saves reading the store. All audit records of a request are written before it is answered.
 
     Args:
         guards: guards of the tenants.
@@ -144,7 +144,7 @@ class SessionService:
             return replies.opened(live, Open.model_validate_json(stored.request), self._limits.idle_s)
 
     def inputs(self, grant: Grant, session: str, asked: InputsMessage) -> InputVerdicts:
-        """Look at the pictures that a request brought, before its first step. A repeated request gets the same answer.
+        """Check the input pictures of a generation before its first step. A repeated request gets the same answer.
 
         Raises:
             Refusal: there is no such session, it has begun or is over, or a picture cannot be accepted.
@@ -168,7 +168,7 @@ class SessionService:
             return verdicts
 
     def query(self, grant: Grant, session: str, asked: QueryMessage) -> tuple[AnswerMessage, float]:
-        """Look at the images at a step, if a look is due.
+        """Query the vision-language model about the images at a denoising step, if the policy requires it there.
 
         Returns:
             The answer, and the milliseconds spent waiting for the model.
@@ -188,7 +188,7 @@ class SessionService:
             guard, live = self._sessions.take_up(stored)
             total = json.loads(stored.request)["steps"]
             if total is None and asked.progress is None:
-                raise Refusal("request", "Without the number of steps, say the progress.")
+                raise Refusal("request", "Send the progress, because the number of steps is unknown.")
             step = _step(asked, total)
             with self._arriving(stored, live, step):
                 _check_within(asked.step, total)
@@ -197,7 +197,7 @@ class SessionService:
                 raise Refusal("over", f"No image is drawn again: {NO_TIME}.")
             missing = due_queries.left_out(live.policy, total, stored, asked, answered.get(ENDED))
             if missing and asked.failed and ENDED not in answered:
-                live.missed(step, DnpGuardError(f"{missing}: the host could not put one"))
+                live.missed(step, DnpGuardError(f"{missing}: the host could not send one"))
             elif missing:
                 answered.setdefault(LEFT_OUT, missing)
             if asked.ended:
@@ -227,7 +227,7 @@ class SessionService:
             return answer, waited
 
     def final(self, grant: Grant, session: str, asked: Finish) -> Verdicts:
-        """Look at the finished images, and return the verdict on every image.
+        """Query the vision-language model about the finished images, and return the verdict on every image.
 
         Raises:
             Refusal: there is no such session, it is over, or an image cannot be accepted.
@@ -257,7 +257,7 @@ class SessionService:
             return final
 
     def abandon(self, grant: Grant, session: str, reason: str = "the host ended it") -> None:
-        """End a session without images; do nothing if it is over.
+        """End a session whose generation brings no finished images; do nothing if the session is over.
 
         Raises:
             Refusal: there is no such session.
@@ -276,7 +276,7 @@ class SessionService:
             self._sessions.save(replace(stored, status="abandoned"), guard, live)
 
     def _ended(self, stored: Stored, guard: Guard, live: Driver, reason: str) -> None:
-        """End an attempt that brings no pictures; its images get the policy's other action."""
+        """End a retry that brought no pictures; its images get the action that the policy names for that case."""
         drawn = live.session.state.drawn
         stored = self._sessions.claim(stored)
         live.give_up(reason)
@@ -288,17 +288,17 @@ class SessionService:
         self._sessions.sweep()
 
     def close(self, *, keep: bool) -> None:
-        """End the open sessions, unless another worker keeps them, and close everything."""
+        """Close the guards and the store; end the open sessions first, unless they are kept for another worker."""
         if not keep:
             self._sessions.end_open("the service ended")
         self.guards.close()
         self.store.close()
 
     def admit(self, grant: Grant) -> None:
-        """Count a request of a token.
+        """Count a request against the rate limit of its token.
 
         Raises:
-            Refusal: there were too many.
+            Refusal: the token has sent too many requests in this minute.
         """
         now = self._clock()
         if self.store.count(grant.sha256, int(now // 60)) > self._limits.rate:
@@ -310,12 +310,15 @@ class SessionService:
         policies.check(policy, self.store)
 
     def try_store(self) -> None:
-        """Write a test entry to the store; raise the store's error if it takes none."""
+        """Write a test entry to the store; raise the store's error if that fails."""
         self.store.count(_TRIAL, int(self._clock() // 60))
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[Callable[[int], None]]:
-        """Admit one request per session at a time in this worker, and let it hold pixels; the store guards the rest."""
+        """Run one request per session at a time in this worker, and yield a function that reserves pixels for it.
+
+        If another worker changes the session at the same time, the store refuses one of the two changes.
+        """
         with self._turning:
             turn = self._turns.setdefault(session, threading.Lock())
         with turn, self.flight.request() as take:
@@ -323,7 +326,13 @@ class SessionService:
 
     @contextmanager
     def _arriving(self, stored: Stored, live: Driver, step: Step | None) -> Iterator[None]:
-        """Accept the pictures of a request; one that cannot be accepted is a missed look."""
+        """Record a missed query if the ``with`` block refuses the pictures of a request, and raise the refusal again.
+
+        Args:
+            stored: the session to save with the missed query.
+            live: driver of the session.
+            step: step of the query; None for the finished images.
+        """
         try:
             yield
         except Refusal as problem:
@@ -335,7 +344,7 @@ class SessionService:
 
 
 def _step(asked: QueryMessage, total: int | None) -> Step:
-    """Return the step of a query; the end of the run where that has ended."""
+    """Return the step that a query is about; the last step of the run if the host says that the run has ended."""
     last = asked.step if total is None else total - 1
     index = last if asked.ended else min(asked.step, last)
     progress = 1.0 if asked.ended else asked.progress
@@ -343,6 +352,6 @@ def _step(asked: QueryMessage, total: int | None) -> Step:
 
 
 def _check_within(step: int, total: int | None) -> None:
-    """Refuse a query beyond the steps that the session was opened for; their number is the end of the run."""
+    """Refuse a query at a step above ``total``; a step equal to ``total`` stands for the end of the run."""
     if total is not None and step > total:
         raise Refusal("request", f"Step {step} lies beyond the {total} steps that the session was opened with.")

@@ -16,23 +16,24 @@ Status = Literal["open", "ending", "finished", "abandoned"]
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A session in the store.
+    """A session in the store. It guards one generation.
 
     Attributes:
         id: id of the session.
         token: SHA-256 of the token that opened it.
-        tenant: tenant that it is for; empty for none.
+        tenant: tenant whose policy applies; empty for none.
         request: JSON of the host's request, without the prompts.
         policy: JSON of the resolved policy in force.
         digest: digest of that policy.
         expires: when the session expires, in seconds since 1970.
         state: JSON of the session's state; empty once it is over.
-        asked: progress of the furthest query; -1 for none.
-        step: highest step of a query; -1 for none.
+        asked: latest step for which a query came; if the number of steps is unknown, the latest position in the run,
+            in thousandths; -1 for none.
+        step: highest step number of a query; -1 for none.
         answers: JSON of the answers by step.
         final: JSON of the verdicts; empty before them.
-        status: whether it goes on.
-        version: grows with every change.
+        status: ``open`` until the session ends; see :data:`Status`.
+        version: number that grows with every change.
     """
 
     id: str
@@ -89,13 +90,13 @@ class SessionStore(Protocol):
         """Save a session with the next version, unless it changed since it was loaded; return whether it was saved."""
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """Take out the sessions that have expired; every session goes to one caller only."""
+        """Remove and return the sessions that have expired at a time; every session goes to one caller only."""
 
     def take_open(self) -> Sequence[Stored]:
-        """Take out every open session; every session goes to one caller only."""
+        """Remove and return every open session; every session goes to one caller only."""
 
     def count(self, token: str, window: int) -> int:
-        """Count a request of a token in a window of time; return the count, this request included."""
+        """Count a request of a token in a time window, given by its number; return the count, this request included."""
 
     def close(self) -> None:
         """Close the store."""

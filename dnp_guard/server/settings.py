@@ -46,8 +46,8 @@ class Settings(BaseModel):
     """Settings of a worker.
 
     Attributes:
-        policy: path or shipped name.
-        vlm: spec of the backend.
+        policy: path or shipped name of the policy.
+        vlm: spec of the vision-language backend, such as ``openai:MODEL@URL``.
         second_opinion: spec of a backend that is queried as well; see :class:`~dnp_guard.vlm.combined.Either`.
         final_vlm: spec of a backend that judges finished images instead; see :class:`~dnp_guard.vlm.combined.AtFinal`.
         audit: specs of the audit sinks.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SqliteStore:
-    """Sessions in an SQLite file, which several processes of one machine may share.
+    """Keeps sessions in an SQLite file, which several processes of one machine can share.
 
     Args:
         path: path of the file; ``:memory:`` for a single process.
@@ -43,20 +43,20 @@ class SqliteStore:
             raise DnpGuardError(f"{path}: the store cannot be opened: {error}", hint="Name a file.") from error
 
     def add(self, session: Stored, most: int) -> bool:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Add a new session; see :meth:`~dnp_guard.server.sessions.SessionStore.add`."""
         row = [getattr(session, field) for field in FIELDS]
         with self._lock:
             done = self._database.execute(_INSERT, [*row, session.token, most])
         return done.rowcount == 1
 
     def load(self, session: str) -> Stored | None:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Load a session; see :meth:`~dnp_guard.server.sessions.SessionStore.load`."""
         with self._lock:
             row = self._database.execute(_SELECT, [session]).fetchone()
         return Stored(*row) if row else None
 
     def save(self, session: Stored) -> bool:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Save a session; see :meth:`~dnp_guard.server.sessions.SessionStore.save`."""
         changed = replace(session, version=session.version + 1)
         row = [getattr(changed, field) for field in CHANGING]
         with self._lock:
@@ -65,7 +65,7 @@ class SqliteStore:
         return done.rowcount == 1
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Remove and return the expired sessions; see :meth:`~dnp_guard.server.sessions.SessionStore.expired`."""
         with self._lock:
             rows = self._database.execute(_EXPIRED, [now]).fetchall()
             self._database.execute("DELETE FROM counts WHERE window < ?", [int(now // 60) - 1])
@@ -75,19 +75,19 @@ class SqliteStore:
         return [Stored(*row) for row in rows]
 
     def take_open(self) -> Sequence[Stored]:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Remove and return the open sessions; see :meth:`~dnp_guard.server.sessions.SessionStore.take_open`."""
         with self._lock:
             rows = self._database.execute(_OPEN).fetchall()
         return [Stored(*row) for row in rows]
 
     def count(self, token: str, window: int) -> int:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Count a request of a token; see :meth:`~dnp_guard.server.sessions.SessionStore.count`."""
         with self._lock:
             (number,) = self._database.execute(_COUNT, [token, window]).fetchone()
         return int(number)
 
     def close(self) -> None:
-        """See :class:`~dnp_guard.server.sessions.SessionStore`."""
+        """Close the database; see :meth:`~dnp_guard.server.sessions.SessionStore.close`."""
         with self._lock:
             self._database.close()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_store(spec: str) -> SessionStore:
-    """Open ``sqlite:PATH`` or a ``redis://`` URL.
+    """Open the session store that a spec names: ``sqlite:PATH`` or a ``redis://`` URL.
 
     Raises:
         DnpGuardError: the spec is neither, or the store cannot be opened.
@@ -23,4 +23,4 @@ def open_store(spec: str) -> SessionStore:
         from dnp_guard.server.redis import connect  # noqa: PLC0415 (an extra)
 
         return connect(spec)
-    raise DnpGuardError(f"{spec!r} is no store", hint="Use sqlite:PATH or redis://HOST.")
+    raise DnpGuardError(f"{spec!r} is not a session store", hint="Use sqlite:PATH or redis://HOST.")

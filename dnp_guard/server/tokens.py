@@ -39,12 +39,12 @@ class Grant(BaseModel):
     Attributes:
         sha256: SHA-256 of the token, in hexadecimal.
         name: name for people to read.
-        tenant: tenant of its sessions: selects a policy from a store, and is written to every record.
+        tenant: tenant of its sessions; the tenant selects a policy from a store, and is written to every record.
         hosts: names of hosts that may use it; empty for any.
         policies: paths or shipped names of stricter policies that a session may request.
-        expires: when it expires.
-        role: role of a person who signs in to the console with it. A token with a role cannot open sessions, and one
-            without, for hosts, cannot sign in.
+        expires: time at which the token expires; None for never.
+        role: role of a person who signs in to the console with it. A token with a role cannot open sessions; a token
+            without one is for hosts, and cannot sign in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -97,7 +97,7 @@ class Tokens:
         return self._grants
 
     def grant(self, authorization: str | None) -> Grant | None:
-        """Return the grant for an ``Authorization`` header; None if there is none.
+        """Return the grant of the token in an ``Authorization`` header; None if it has none.
 
         A file that has become unreadable grants nothing.
         """
@@ -206,7 +206,7 @@ def _parsed(path: Path, content: bytes) -> _File:
         place = ".".join(map(str, first["loc"]))
         wrong = f"{place}: {first['msg']}" if place else first["msg"]
         raise DnpGuardError(
-            f"{path} is no token file: {wrong}", hint="Make one with: dnp-guard token add FILE"
+            f"{path} is not a token file: {wrong}", hint="Make one with: dnp-guard token add FILE"
         ) from error
 
 

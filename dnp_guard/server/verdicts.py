@@ -33,11 +33,11 @@ def verdicts(
     Args:
         issuer: signs receipts; None for no receipts.
         stored: the session.
-        live: its driver, which has made the final look.
-        shown: the finished images that were looked at, by index in the batch; None for an image of which the attempt
-            brought no picture, so that the verdict is on the picture of the attempt before.
-        now: seconds since 1970.
-        again: indices of the images that are to be drawn again.
+        live: driver of the session, which has already queried the finished images.
+        shown: the finished images, by index in the batch. None stands for an image of which this attempt brought no
+            picture; its verdict is then about the picture of the attempt before.
+        now: time in seconds since 1970.
+        again: indices of the images that the host has to generate again.
     """
     report = live.report or live.session.so_far
     assert report is not None  # noqa: S101 (a session with outcomes has one)

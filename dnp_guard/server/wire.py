@@ -1,4 +1,4 @@
-"""Limit the cost of connections before they have shown a token: their header bytes, their time and their number."""
+"""Limit the cost of connections that have not shown a token yet: their header bytes, their time and their number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OVER, _LATE = 431, 408
 
 
 class Bounded(HttpToolsProtocol):
-    """A connection within limits.
+    """An HTTP connection with limits on its headers, its time, and the number of connections.
 
     When there are too many connections, the one that has been sending its request for the longest is dropped, or else
     the one that has been idle for the longest. A new connection is always admitted, so that nobody can keep others out
@@ -64,7 +64,7 @@ class Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read a piece at a time, so that an oversized head is never assembled."""
+        """Parse the received bytes in pieces, so that an oversized request head is refused before it is all parsed."""
         if self._idle.pop(self, self) is None:
             self._expect(HEAD_S)
         for start in range(0, len(data), HEAD_BYTES):
@@ -79,13 +79,13 @@ class Bounded(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        """Start counting for a new request."""
+        """Reset the counts of header bytes and header fields for a new request."""
         super().on_message_begin()
         self._bare = self._fields = 0
         self._complete = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
+        """Count a header, and stop the parser if the request has too many."""
         self._fields += 1
         if self._fields > FIELDS:
             self._over = True
@@ -98,7 +98,7 @@ class Bounded(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Pass on a piece of the body, and restart the count of bytes outside the body."""
         self._bare = 0
         super().on_body(body)
 
@@ -114,7 +114,7 @@ class Bounded(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
-        """Become idle if the request is complete too."""
+        """Mark the connection as idle if its request has arrived completely and no other request waits."""
         super().on_response_complete()
         if self._complete and not self.pipeline:
             self._rest()
@@ -122,12 +122,12 @@ class Bounded(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that is malformed or exceeds the limits."""
         if self._over:
-            self._refuse(_OVER, f"{HEAD_BYTES} bytes and {FIELDS} headers are read.")
+            self._refuse(_OVER, f"At most {HEAD_BYTES} bytes and {FIELDS} headers are allowed.")
         else:
             super().send_400_response(msg)
 
     def drop(self) -> None:
-        """Close the connection, whatever it was about to send."""
+        """Close the connection, even if its request has not arrived completely."""
         self._settled()
         self._idle.pop(self, None)
         self.transport.close()
@@ -153,7 +153,7 @@ class Bounded(HttpToolsProtocol):
     def _late(self) -> None:
         begun = not self._complete and (self.cycle is None or not self.cycle.response_started)
         if begun and not self.transport.is_closing():
-            self._refuse(_LATE, "It took too long to come.")
+            self._refuse(_LATE, "The request took too long to arrive.")
         self.drop()
 
     def _refuse(self, status: int, detail: str) -> None:
@@ -167,7 +167,7 @@ _queues: WeakKeyDictionary[ServerState, tuple[dict[Bounded, None], dict[Bounded,
 
 
 def affordable(connections: int) -> int:
-    """Raise this process's limit of file descriptors; return how many connections it can afford, at most the given."""
+    """Raise this process's limit on file descriptors if needed; return how many of ``connections`` it then allows."""
     if sys.platform == "win32":
         return connections
     import resource  # noqa: PLC0415 (there is none on Windows)

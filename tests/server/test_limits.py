@@ -90,13 +90,13 @@ def test_a_token_ends(file):
 
 def test_a_token_file_of_another_form_is_refused(file):
     file.write_text(json.dumps({"format": 2, "tokens": []}))
-    with pytest.raises(DnpGuardError, match="is no token file: format"):
+    with pytest.raises(DnpGuardError, match="is not a token file: format"):
         tokens.Tokens(file)
 
 
 def test_a_token_file_that_is_no_json_is_refused_plainly(file):
     file.write_bytes(b"\x89PNG")
-    with pytest.raises(DnpGuardError, match="is no token file: Invalid JSON"):
+    with pytest.raises(DnpGuardError, match="is not a token file: Invalid JSON"):
         tokens.Tokens(file)
 
 

@@ -38,7 +38,7 @@ def test_a_locked_store_is_not_ready(serve, tmp_path):
     other = sqlite3.connect(tmp_path / "sessions", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
-        assert why(client) == "the store of sessions does not answer"
+        assert why(client) == "the session store does not answer"
     finally:
         other.execute("ROLLBACK")
         other.close()
@@ -55,7 +55,7 @@ def test_a_full_store_is_not_ready(serve, tmp_path, monkeypatch):
     with suppress(sqlite3.OperationalError):
         while True:
             store.count(os.urandom(500).hex(), 0)
-    assert why(client) == "the store of sessions takes nothing: OperationalError"
+    assert why(client) == "the session store accepts no writes: OperationalError"
 
 
 class Hanging:
@@ -79,7 +79,7 @@ def test_threads_that_all_hang_are_not_ready():
         session = begin(client).json()["session"]
         asking = pool.submit(ask, client, session, 2)
         backend.asked.acquire()
-        assert why(client) == "every thread is at work, and requests wait for one"
+        assert why(client) == "every thread is busy, so requests wait"
         backend.let.set()
         assert asking.result(60).is_success
         assert why(client) == ""
@@ -114,7 +114,7 @@ def test_a_log_that_takes_nothing_is_not_ready(session):
     assert why(client) == ""
     sink.fails = True
     begin(client)
-    assert why(client) == "the audit log takes no records, and they wait"
+    assert why(client) == "the audit log accepts no records, so they wait"
     sink.fails = False
     begin(client)
     assert why(client) == ""
@@ -125,7 +125,7 @@ def test_a_log_that_hangs_is_not_ready(session, monkeypatch):
     client, sink = session
     sink.let.clear()
     begin(client)
-    assert why(client) == "the audit log takes no records, and they wait"
+    assert why(client) == "the audit log accepts no records, so they wait"
     sink.let.set()
 
 

@@ -1,6 +1,7 @@
 """Access to the console: roles, sign-in cookies, and the tokens of forms and appeals. Pure except for the clock.
 
-Everything is signed with a key derived from the log's key, so that every worker, now or after a restart, can verify it.
+Every cookie and token is signed with a key derived from the key of the audit log, so that every worker can verify it,
+even after a restart.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ CHANGES: Final = frozenset({"policy_owner", "auditor"})
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """Signs and verifies the values that a browser holds.
+    """Signs and verifies the sign-in cookies, form tokens and appeal tokens that browsers send.
 
     Args:
         key: secret bytes.
-        clock: seconds since 1970.
+        clock: returns the time in seconds since 1970.
     """
 
     key: bytes
@@ -50,7 +51,7 @@ class Keyring:
         """Make the cookie of a person who signed in.
 
         Args:
-            grant: SHA-256 of the token.
+            grant: SHA-256 of the token that the person signed in with.
         """
         return self._sealed("cookie", {"grant": grant, "until": int(self.clock()) + SIGNED_IN_S})
 
@@ -60,11 +61,11 @@ class Keyring:
         return str(content["grant"]) if content is not None else None
 
     def form(self, cookie: str) -> str:
-        """Make the token that the forms of this cookie's pages must send, so that no other site can send one."""
+        """Make the CSRF token for the forms of the person who holds a cookie, so that no other site can submit them."""
         return self._mac("form", cookie.encode())
 
     def is_form(self, cookie: str, token: str) -> bool:
-        """Return whether a form was made for this cookie."""
+        """Return whether a form's CSRF token was made for this cookie."""
         return hmac.compare_digest(self.form(cookie).encode(), token.encode("utf-8", "surrogatepass"))
 
     def appeal(self, request: str, image: int) -> str:
@@ -72,7 +73,7 @@ class Keyring:
         return self._sealed("appeal", {"request": request, "image": image, "until": int(self.clock()) + APPEAL_S})
 
     def appealed(self, token: str) -> tuple[str, int] | None:
-        """Return the image that an appeal's token is for; None if the token is invalid or has expired."""
+        """Return the request id and image index that an appeal token is for; None if it is invalid or has expired."""
         content = self._opened("appeal", token)
         return (str(content["request"]), int(content["image"])) if content is not None else None
 
@@ -96,7 +97,7 @@ class Keyring:
 
 
 def keyring(log: Path, clock: Callable[[], float]) -> Keyring:
-    """Make the keyring of a log's console.
+    """Make the keyring of the console that shows an audit log.
 
     Raises:
         AuditError: the log's key cannot be read or made.

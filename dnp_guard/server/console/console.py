@@ -1,4 +1,4 @@
-"""The console of one log: sign-in, permissions, forms and pages."""
+"""The console of one audit log: sign-in, permissions, forms and pages."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ SECURITY: Final = {
 
 
 class PageRefused(Exception):
-    """A page that is refused.
+    """Raised in place of returning a page; the browser gets a page with the reason.
 
     Args:
         status: HTTP status.
@@ -68,7 +68,7 @@ class Person:
     """A person who is signed in.
 
     Attributes:
-        name: name of the token.
+        name: name that the token file gives the person's token.
         role: ``moderator``, ``policy_owner`` or ``auditor``.
         tenant: the only tenant whose images the person sees; "" for all.
         cookie: the browser's cookie.
@@ -81,11 +81,11 @@ class Person:
 
 
 class TryLimit:
-    """Limits tries per minute, in this worker.
+    """Limits attempts per minute, such as to sign in; every worker process counts its own.
 
     Args:
-        most: most tries per minute.
-        clock: seconds since 1970.
+        most: most attempts per minute and client; all clients together may make 50 times as many.
+        clock: returns the time in seconds since 1970.
     """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
@@ -93,10 +93,10 @@ class TryLimit:
         self._minute, self._counts = 0, Counter[str]()
 
     def count(self, who: str) -> None:
-        """Count one try.
+        """Count one attempt of a client, such as an address.
 
         Raises:
-            PageRefused: there were too many tries.
+            PageRefused: there were too many attempts in this minute.
         """
         with self._lock:
             minute = int(self._clock() // 60)
@@ -108,12 +108,12 @@ class TryLimit:
 
 
 class Console:
-    """The console of one log.
+    """The web console where people review the decisions in one audit log.
 
     Args:
-        log: the log whose images are shown.
-        tokens: the tokens; those with a role may sign in.
-        clock: seconds since 1970.
+        log: path of the audit log.
+        tokens: the tokens of the service; a person signs in with one that has a role.
+        clock: returns the time in seconds since 1970.
 
     Raises:
         AuditError: the log's key cannot be read or made.
@@ -188,10 +188,10 @@ class Console:
         return fields
 
     def entry(self, person: Person, request: str, image: int) -> queries.QueueEntry:
-        """Find an image that a person may see.
+        """Find an image by its request id and its index in the batch.
 
         Raises:
-            PageRefused: there is none.
+            PageRefused: there is no such image, or the person may not see it.
         """
         with self.index.reading() as database:
             return self.visible(person, queries.entry(database, request, image))
@@ -201,17 +201,20 @@ class Console:
         """Return the entry if a person may see it.
 
         Raises:
-            PageRefused: there is no entry, or it belongs to another tenant; the answer is the same.
+            PageRefused: there is no entry, or it belongs to another tenant; the message is the same in both cases.
         """
         if entry is None or person.tenant not in {"", entry.row.tenant}:
             raise PageRefused(404, "There is no such image; it may have been purged.")
         return entry
 
     def appealed(self, token: str) -> queries.QueueEntry:
-        """Find the image that an appeal's link is for.
+        """Find the image that an appeal link is for.
+
+        Args:
+            token: the last part of the link.
 
         Raises:
-            PageRefused: the link is invalid, has expired, or is used too often.
+            PageRefused: the link is invalid, has expired or is used too often, or the image's record was deleted.
         """
         image = self.keys.appealed(token)
         self.tries.count(hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest() if image else "unknown")
@@ -224,14 +227,14 @@ class Console:
         return entry
 
     def common(self, request: str, image: int) -> Common:
-        """Return the tenant and the policy of an image, which the records of its reviews share."""
+        """Return the tenant and the policy of an image, to be copied into the records of its reviews."""
         for record in self.index.records(request):
             if record["event"] == RequestFinished.name and record.get("image") == image:
                 return giving.shared(record)
         return {}
 
     def page(self, template: str, person: Person | None, status: int = 200, **values: Any) -> Response:
-        """Render a page."""
+        """Render a template as a page for a person; None stands for a person who is not signed in."""
         form = self.keys.form(person.cookie) if person is not None else ""
         text = self._templates.get_template(template).render(
             person=person,
@@ -244,7 +247,7 @@ class Console:
         return HTMLResponse(text, status, headers=SECURITY)
 
     def refused(self, problem: PageRefused) -> Response:
-        """Render the page that replaces a refused one."""
+        """Render the page that replaces a refused one: the sign-in form if nobody is signed in, else the reason."""
         wrong = problem.status == 401  # noqa: PLR2004 (not signed in)
         if wrong:
             return self.page("sign-in.html", None, problem.status, wrong=False)
@@ -265,11 +268,11 @@ class Console:
 
     @staticmethod
     async def aside(write: Callable[[], Result]) -> Result:
-        """Run a call that waits for the disk in a thread, off the event loop."""
+        """Run a blocking call, such as a write to disk, in a thread, so that the event loop goes on."""
         return await to_thread.run_sync(write)
 
     def refresh(self) -> None:
-        """Update the index a batch at a time, so that pages are answered in between."""
+        """Bring the index up to date, one batch of records at a time, so that pages can be served in between."""
         while not self.index.update(_AT_ONCE):
             pass
 

@@ -1,4 +1,4 @@
-"""An index of a log's images, in a SQLite database beside the log, so that pages open without reading the whole log.
+"""An index of the images in an audit log, kept in a SQLite database beside it; pages open without reading the log.
 
 It holds nothing that the log does not, and is rebuilt if it is missing or the log was purged.
 """
@@ -58,10 +58,10 @@ _CLEAN: Final = frozenset({"clean"})
 
 
 class Index:
-    """The index of one log. Several processes may share it: one at a time brings it up to date.
+    """The index of one audit log. Several processes may share it: one at a time brings it up to date.
 
     Args:
-        log: the log.
+        log: path of the log: a file of JSON lines, or a SQLite database.
     """
 
     def __init__(self, log: Path) -> None:
@@ -74,7 +74,7 @@ class Index:
         """Add the records written since the last update; rebuild the index if it is stale.
 
         Args:
-            most: most records to add, so that others can read in between; all by default.
+            most: most records to add in this call; all by default.
 
         Returns:
             Whether the index now holds the whole log.
@@ -100,7 +100,7 @@ class Index:
             yield database
 
     def records(self, request: str) -> list[dict[str, Any]]:
-        """Return the records of one generation: those of its run, then its reviews."""
+        """Return the audit records of one generation: those written while it ran, then those of its reviews."""
         with self.reading() as database:
             place = database.execute("SELECT file, first, last FROM place WHERE request = ?", (request,)).fetchone()
             reviews = database.execute(
@@ -126,7 +126,7 @@ class Index:
         return database
 
     def _files(self) -> list[tuple[int, Path]]:
-        """Return the files of the log, with a number for each that a rotation keeps and a purge changes."""
+        """Return the log's files with their inode numbers: log rotation keeps a file's number, a purge changes it."""
         files = [path for path in (*segments(self.log), self.log) if path.is_file()]
         return [(path.stat().st_ino, path) for path in files]
 
@@ -190,7 +190,7 @@ class Index:
 
 
 def row_of(text: str) -> ImageRow:
-    """Read a row from an image's ``row`` column."""
+    """Parse the data of one image from the JSON in the ``row`` column of the index."""
     values = json.loads(text)
     sights = {name: Sight(**sight) for name, sight in values.pop("sights").items()}
     return ImageRow(**values, sights=sights)

@@ -1,4 +1,4 @@
-"""Outcomes of the images of the last days, by tenant, policy and category, read from the index."""
+"""Count the outcomes of recent images by tenant, policy and category, from the console's index."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OverviewFilter:
     Attributes:
         tenant: a tenant; "" for all.
         policy: name and revision of a policy; "" for all.
-        category: a category seen in the images; "" for all images, whatever was seen.
+        category: a category that was seen in the images; "" for all images, even those without any.
     """
 
     tenant: str = ""
@@ -38,12 +38,14 @@ class OverviewFilter:
 class Overview:
     """Numbers of images of the last days, by outcome.
 
-    An image in shadow is counted under ``would be``, followed by the outcome that it would have without shadow.
+    In shadow mode the guard only records its decisions. An image under it is counted as, for example,
+    ``would be blocked``.
 
     Attributes:
         outcomes: the outcomes that occur, in display order.
-        days: day and counts, the earliest first.
-        totals: names and counts by tenant, policy and category, the largest first.
+        days: for every day, its date and its counts by outcome; the earliest day first.
+        totals: under ``tenant``, ``policy`` and ``category``: their names and counts by outcome, the largest total
+            first.
     """
 
     outcomes: tuple[str, ...]
@@ -52,7 +54,7 @@ class Overview:
 
 
 def overview(database: sqlite3.Connection, asked: OverviewFilter) -> Overview:
-    """Count the images of the last :data:`DAYS` days that have images."""
+    """Count the selected images of the last :data:`DAYS` days on which there were any."""
     rows = database.execute(
         "WITH asked AS (SELECT * FROM day WHERE (? = '' OR tenant = ?) AND (? = '' OR policy = ?))"
         " SELECT day, tenant, policy, category, outcome, images FROM asked"

@@ -36,11 +36,11 @@ _NEAREST: Final = 40
 
 
 class AppealAsked(BaseModel):
-    """An image whose decision a person may appeal.
+    """A host's request for a link with which its user can appeal the decision on an image.
 
     Attributes:
-        session: the session that made it.
-        image: index in the batch.
+        session: id of the session in which the image was generated.
+        image: index of the image in the batch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,7 +51,7 @@ class AppealAsked(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Fields of a form whose token was checked."""
+    """The fields of a submitted form, trimmed and cut to a maximal length; a missing field reads as empty."""
 
     values: Mapping[str, str]
 
@@ -304,7 +304,7 @@ def _appeals(pages: APIRouter, console: Console) -> None:
 def _hosts(pages: APIRouter, console: Console) -> None:
     @pages.post("/v1/appeals", status_code=201)
     def link(http: Request, asked: AppealAsked) -> dict[str, str | int]:
-        """Make a link with which the person whom an image was made for can appeal the decision, once."""
+        """Make a link with which the user who asked for an image can appeal the decision on it, once."""
         console.index.update()
         with console.index.reading() as database:
             entry = queries.entry(database, asked.session, asked.image)
@@ -315,7 +315,7 @@ def _hosts(pages: APIRouter, console: Console) -> None:
 
 
 def code(decision: str) -> str:
-    """Return a decision's code for the person whom the image was made for; it reveals nothing about the policy."""
+    """Return the word for a decision on an appeal page, such as ``withheld``; it reveals nothing about the policy."""
     return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
 
 

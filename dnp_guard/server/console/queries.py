@@ -1,4 +1,4 @@
-"""Read the console's pages from the index. Every query is bounded, whatever the size of the log."""
+"""Read the data of the console's pages from the index; a page gets a limited number of rows, however large the log."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MOST_SIGHTS: Final = 5_000
 
 @dataclass(frozen=True, slots=True)
 class QueueFilter:
-    """Selects a page of the queue.
+    """Selects one page of the queue: the list of images that people review.
 
     Attributes:
         show: which list of the queue to show: one of the names in :data:`SHOWN`.
@@ -63,9 +63,9 @@ class QueueEntry:
     """One image of the queue.
 
     Attributes:
-        id: id of the row in the index.
-        row: the image.
-        verdict: the latest verdict; "" for none.
+        id: id of the image in the index.
+        row: data of the image.
+        verdict: the latest reviewer's verdict: ``right``, ``false_alarm`` or ``missed``; "" for none.
         appeal: ``open``, ``upheld``, ``overturned`` or "".
     """
 
@@ -80,8 +80,8 @@ class SeenImage:
     """One image in which a category was seen.
 
     Attributes:
-        probability: the highest probability.
-        threshold: the threshold that it reached.
+        probability: the highest probability that a query of the image gave the category.
+        threshold: the policy's threshold, which the probability reached.
         picture: name of a stored preview in which the category was seen, perhaps with another probability; "" for none.
         entry: the image.
     """
@@ -93,7 +93,7 @@ class SeenImage:
 
 
 def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
-    """Read one page of the queue, the newest first."""
+    """Read one page of the queue, the newest image first."""
     clauses, values = [SHOWN[asked.show]], list[object]()
     for column in ("decision", "tenant", "policy"):
         if value := getattr(asked, column):
@@ -117,7 +117,7 @@ def queue(database: sqlite3.Connection, asked: QueueFilter) -> list[QueueEntry]:
 
 
 def entry(database: sqlite3.Connection, request: str, image: int) -> QueueEntry | None:
-    """Find one image; None if the log has no such finished image."""
+    """Find one image by its request id and its index in the batch; None if the log has no such finished image."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE request = ? AND image = ?", (request, image)
     ).fetchone()
@@ -125,7 +125,7 @@ def entry(database: sqlite3.Connection, request: str, image: int) -> QueueEntry 
 
 
 def following(database: sqlite3.Connection, after: QueueEntry, tenant: str) -> QueueEntry | None:
-    """Find the next older image to review."""
+    """Find the next older image that needs a review; None if there is none."""
     row = database.execute(
         "SELECT id, row, verdict, appeal FROM image WHERE attention = 1 AND verdict = '' AND (time, id) < (?, ?)"
         " AND (? = '' OR tenant = ?) ORDER BY time DESC, id DESC LIMIT 1",
@@ -135,7 +135,7 @@ def following(database: sqlite3.Connection, after: QueueEntry, tenant: str) -> Q
 
 
 def names(database: sqlite3.Connection, tenant: str) -> dict[str, list[str]]:
-    """Return the names that the queue can be filtered by."""
+    """Return the names of policies, tenants and categories by which the queue can be filtered."""
     of = "WHERE ? = '' OR tenant = ?"
     policies = database.execute(f"SELECT DISTINCT policy FROM day {of} ORDER BY policy", (tenant, tenant)).fetchall()  # noqa: S608
     tenants = database.execute(f"SELECT DISTINCT tenant FROM day {of} ORDER BY tenant", (tenant, tenant)).fetchall()  # noqa: S608
@@ -147,9 +147,9 @@ def names(database: sqlite3.Connection, tenant: str) -> dict[str, list[str]]:
 
 
 def categories(database: sqlite3.Connection) -> list[str]:
-    """Return the ids of all categories that were seen; the query jumps from one to the next in the index."""
+    """Return the ids of all categories that were seen in any image, in alphabetical order."""
     seen: list[str] = []
-    while True:
+    while True:  # one look-up per category; SELECT DISTINCT would read every sighting
         last = seen[-1] if seen else ""
         row = database.execute("SELECT min(category) FROM sight WHERE category > ?", (last,)).fetchone()
         if row[0] is None:
@@ -158,7 +158,7 @@ def categories(database: sqlite3.Connection) -> list[str]:
 
 
 def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
-    """Return the latest reviews that people gave."""
+    """Return people's latest verdicts on a tenant's images, with the numbers of appeals; "" for all tenants."""
     given: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for (text,) in database.execute("SELECT record FROM said ORDER BY rowid DESC LIMIT ?", (_MOST_REVIEWED,)):
         record = json.loads(text)
@@ -179,7 +179,7 @@ def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
 
 
 def changed(database: sqlite3.Connection, tenant: str) -> list[RecordedChange]:
-    """Return who changed what, the latest first."""
+    """Return the recorded changes, such as a reloaded policy, and who made them, the latest first."""
     records = [json.loads(text) for (text,) in database.execute("SELECT record FROM change ORDER BY rowid")]
     visible = [change for change in changes(records) if tenant in {"", change.tenant}]
     return visible[: -_MOST_CHANGES - 1 : -1]

@@ -31,10 +31,10 @@ _log = logging.getLogger("dnp_guard.server")
 
 
 def log_of(settings: Settings, tokens: Tokens) -> Path:
-    """Return the log that the console shows; refuse settings that the console cannot run with.
+    """Return the path of the audit log that the console shows; refuse settings that the console cannot run with.
 
     Raises:
-        DnpGuardError: no log is a file, or nobody could sign in.
+        DnpGuardError: no audit log is written to a file, or no token lets a person sign in.
     """
     log = _first_file(settings.audit)
     if log is None:
@@ -48,10 +48,10 @@ def log_of(settings: Settings, tokens: Tokens) -> Path:
 
 
 def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
-    """Serve the console beside the protocol.
+    """Add the console's pages to the service's application.
 
     Raises:
-        DnpGuardError: no log is a file, or nobody could sign in.
+        DnpGuardError: no audit log is written to a file, or no token lets a person sign in.
     """
     console = Console(log_of(settings, tokens), tokens, time.time)
     app.include_router(router(console))
@@ -61,7 +61,7 @@ def mount(app: FastAPI, settings: Settings, tokens: Tokens) -> Console:
 
 
 async def refresh(console: Console) -> None:
-    """Keep the index up to date, until cancelled."""
+    """Keep the console's index up to date until the task is cancelled."""
     while True:
         try:
             await to_thread.run_sync(console.refresh)
@@ -77,7 +77,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def _first_file(specs: Sequence[str]) -> Path | None:
-    """Return the first log that is a file."""
+    """Return the path of the first audit sink that writes to a file; None if none does."""
     for spec in specs:
         kind, colon, rest = spec.partition(":")
         if not colon or kind not in {"jsonl", "sqlite", "stdout", "otel"}:

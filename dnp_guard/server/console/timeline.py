@@ -1,4 +1,4 @@
-"""One image step by step, for its page. Pure."""
+"""The history of one image, step by step, for its page in the console. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class TimelineMoment:
     """One event in the history of an image.
 
     Attributes:
-        step: step of the sampler; "final" for the final look, "end" after it, "" if it belongs to no step.
+        step: the sampler's step, such as "5 of 20"; "final" for the query about the finished image, "end" for the
+            image's outcome, "" if the event belongs to no step.
         what: short description.
-        seen: categories with term, probability and threshold; the numbers are None for a sensitive category.
+        seen: for every category seen: category, term, probability and threshold; the two numbers are None for a
+            sensitive category.
         picture: name of the stored preview; "" for none.
-        latency: milliseconds until the answer.
+        latency: milliseconds until the query was answered; None if the event is no answer.
     """
 
     step: str
@@ -80,7 +82,7 @@ def _answered(record: Mapping[str, Any]) -> str:
 def _injected(record: Mapping[str, Any]) -> str:
     negative = _object(record, "negative")
     scale = f" at scale {negative['scale']:g}" if isinstance(negative.get("scale"), int | float) else ""
-    text = f"“{negative['text']}”" if "text" in negative else "(not told)"
+    text = f"“{negative['text']}”" if "text" in negative else "(not recorded)"
     return f"steered away from {text}{scale} from step {record.get('applied_step', '?')} on"
 
 
